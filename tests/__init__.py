@@ -1,0 +1,1 @@
+"""Tests of Longtake; the folders mirror the packages."""

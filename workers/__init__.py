@@ -1,0 +1,1 @@
+"""Executes on devices: denoise, commit, pages as tensors, decode, encode."""
