@@ -1,0 +1,1 @@
+"""Longtake: hour-scale, steerable video streams from autoregressive video diffusion, served over gRPC."""

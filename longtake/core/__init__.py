@@ -1,0 +1,1 @@
+"""The pure core: it decides, from events alone, and touches no clock, device, socket or random source."""

@@ -1,0 +1,57 @@
+"""Flow control: how far a session may run ahead of what its client has acknowledged and of the playback clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from longtake.core.errors import InvalidField
+from longtake.core.geometry import Geometry
+
+
+class Pace(Enum):
+    """What a session's blocks are measured against."""
+
+    REALTIME = "realtime"
+    """The playback rate: blocks have due times, and none starts more than a window ahead of the playback clock."""
+    FAST = "fast"
+    """Whatever is left over: limited by acknowledgements alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Credits of one session: block n may start iff n <= acknowledged + window (and, in REALTIME, its time is near)."""
+
+    window: int
+    pace: Pace
+    acknowledged: int = -1
+    playing_since_s: float | None = None
+    """When picture 0 was due, on the engine's clock; None before the first segment left and while paused."""
+
+    def acknowledge(self, segment: int, *, emitted: int) -> Flow:
+        """A cumulative acknowledgement; `emitted` is how many segments have left. An older one changes nothing."""
+        if not 0 <= segment < emitted:
+            raise InvalidField("ack.segment", segment, f"0 to {emitted - 1}, the segments sent so far" if emitted
+                               else "nothing yet: no segment was sent")
+        return self if segment <= self.acknowledged else replace(self, acknowledged=segment)
+
+    def may_start(self, block: int, *, now_s: float, geometry: Geometry) -> bool:
+        """Whether D(0, block) may be dispatched at `now_s`."""
+        if block > self.acknowledged + self.window:
+            return False
+        return now_s >= self.earliest_start_s(block, geometry=geometry)
+
+    def earliest_start_s(self, block: int, *, geometry: Geometry) -> float:
+        """When the playback clock lets `block` start: one window before it is due (FAST: at once)."""
+        if self.pace is Pace.FAST or self.playing_since_s is None:
+            return float("-inf")
+        ahead = geometry.first_picture(max(block - self.window, 0))
+        return self.playing_since_s + float(geometry.time_s(ahead))
+
+    def due_s(self, block: int, *, geometry: Geometry) -> float:
+        """When the first picture of `block` is due on the client's screen; infinity without a playback clock."""
+        if self.pace is Pace.FAST:
+            return float("inf")
+        if self.playing_since_s is None:
+            return float("-inf")
+        return self.playing_since_s + float(geometry.time_s(geometry.first_picture(block)))

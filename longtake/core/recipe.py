@@ -1,0 +1,124 @@
+"""The recipe: what a checkpoint needs to be served rightly, validated as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from longtake.core.errors import Contradiction, InvalidField
+
+
+class Level(Enum):
+    """At which noise level earlier blocks are read while block n is denoised at step s."""
+
+    CLEAN = "clean"
+    """t = 0: one lane, one commit per block (Self-Forcing)."""
+    OUTPUT = "output"
+    """t_{s+1}: a lane and a commit per step (HiAR, arXiv 2603.08703)."""
+    INPUT = "input"
+    """t_s: a lane per step, no commit at all; the denoise pass leaves its own K/V."""
+
+
+class Positions(Enum):
+    """How K is rotated."""
+
+    ABSOLUTE = "absolute"
+    """Rotated once, at write, by the absolute number of its latent frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Steps, level, block plan, window, sinks and positions of one checkpoint.
+
+    `steps` are entries of the 1000-step training schedule, strictly falling; `shift` is the flow shift.
+    `window_frames` counts the own block; None means no window, which needs a finite `block_limit`.
+    """
+
+    steps: tuple[int, ...]
+    shift: float
+    level: Level
+    frames_per_block: int
+    window_frames: int | None
+    sink_frames: int = 0
+    positions: Positions = Positions.ABSOLUTE
+    block_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.steps or any(not 1 <= step <= 1000 for step in self.steps):
+            raise InvalidField("recipe.steps", list(self.steps), "one or more whole numbers from 1 to 1000")
+        if any(later >= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
+            raise InvalidField("recipe.steps", list(self.steps), "strictly falling numbers")
+        if not self.shift > 0:
+            raise InvalidField("recipe.shift", self.shift, "a number above 0")
+        if self.frames_per_block < 1:
+            raise InvalidField("recipe.frames_per_block", self.frames_per_block, "1 or more latent frames")
+        if self.sink_frames < 0:
+            raise InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+        if self.block_limit is not None and self.block_limit < 1:
+            raise InvalidField("recipe.block_limit", self.block_limit, "1 or more blocks, or none")
+        if self.window_frames is None:
+            if self.block_limit is None:
+                raise Contradiction(
+                    "recipe.window_frames = none", "recipe.block_limit = none",
+                    "without a window memory grows with every block, so the number of blocks must be finite",
+                )
+            return
+        room = self.window_frames - self.sink_frames
+        if room < self.frames_per_block:
+            raise Contradiction(
+                f"recipe.window_frames = {self.window_frames}",
+                f"recipe.frames_per_block = {self.frames_per_block} with recipe.sink_frames = {self.sink_frames}",
+                "the window must hold the sinks and at least the own block",
+            )
+
+    @property
+    def step_count(self) -> int:
+        return len(self.steps)
+
+    @property
+    def lane_count(self) -> int:
+        """Lanes of one session: one per step, or a single one at level CLEAN."""
+        return 1 if self.level is Level.CLEAN else len(self.steps)
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Noise level of the input of each step, in [0, 1]: shift s / (1 + (shift - 1) s), s = step / 1000 (float32)."""
+        return tuple(_float32(self.shift * (d / 1000) / (1 + (self.shift - 1) * (d / 1000))) for d in self.steps)
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """What the model is told for each step: 1000 sigma, not rounded to whole numbers (float32)."""
+        return tuple(_float32(1000 * sigma) for sigma in self.sigmas)
+
+    @property
+    def page_count(self) -> int:
+        """Pages of one lane: the whole window, or every frame of a finite stream that is shorter or has no window."""
+        frames = None if self.block_limit is None else self.block_limit * self.frames_per_block
+        if self.window_frames is None:
+            assert frames is not None  # refused in __post_init__
+            return frames
+        return self.window_frames if frames is None else min(self.window_frames, frames)
+
+    @property
+    def history_blocks(self) -> int:
+        """Past blocks that reach into the window of a block (H)."""
+        return -(-(self.page_count - self.sink_frames - self.frames_per_block) // self.frames_per_block)
+
+    def commit_timestep(self, step: int) -> float:
+        """Timestep at which a block is committed to the lane of `step` (t_{s+1}, t_S = 0; CLEAN: 0)."""
+        if self.level is Level.CLEAN or step + 1 == self.step_count:
+            return 0.0
+        return self.timesteps[step + 1]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canonical text of all fields: equal recipes, equal digests."""
+        plain = asdict(self) | {"level": self.level.value, "positions": self.positions.value}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _float32(value: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", value))[0])
