@@ -1,10 +1,11 @@
-"""The Wan2.1 diffusion transformer with a timestep and a position per latent frame, and self-attention left to its caller.
+"""The Wan2.1 diffusion transformer with one timestep and position per latent frame; its caller holds the K/V.
 
 Shape suffixes:
     B batch item      F latent frame       L token of the item's frames (frame-major, then row, then column)
     C latent channel  H, W latent height, width
-    E model width     N attention head     D channel of one head      T text row
-Attribute names are those of the Wan2.1 checkpoints; there, and only there, a transformer layer is called a block.
+    E model width     N attention head     D channel of one head      S attended key
+    R rotary pair of channels              T text row
+Attribute names are those of Wan2.1's checkpoints; there, and only there, a layer is called a block.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class WanConfig:
         if self.freq_dim % 2:
             raise ValueError(f"freq_dim {self.freq_dim} is odd")
         if self.patch_size[0] != 1:
-            raise ValueError(f"patch_size {self.patch_size} joins latent frames; a frame is a page, so it must be 1")
+            raise ValueError(f"patch_size {self.patch_size} joins latent frames, which are paged one by one")
 
     @property
     def head_dim(self) -> int:
@@ -47,7 +48,7 @@ class WanConfig:
         return self.dim // self.num_heads
 
     def tokens_per_frame(self, height: int, width: int) -> int:
-        """Tokens of one latent frame of `height` x `width` latent pixels; ValueError if the patches do not fit."""
+        """Tokens of a latent frame of `height` x `width`; ValueError if it does not divide into patches."""
         _, rows, columns = self.patch_size
         if height % rows or width % columns:
             raise ValueError(f"latent {height}x{width} does not divide into patches of {rows}x{columns}")
@@ -58,7 +59,7 @@ class SelfAttention(Protocol):
     """Where keys and values live: pages when serving, plain tensors in the oracle, a mask when training."""
 
     def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
-        """Attention output [B, L, N, D] of the queries over the item's context and its own k, v (k normed and rotated)."""
+        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated."""
         ...
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
@@ -95,71 +96,75 @@ class Conditioning:
 
     e_BFE: Tensor
     e0_BF6E: Tensor
-    cos_BL1D: Tensor
-    sin_BL1D: Tensor
+    rotation_BL1R: Tensor
     grid: tuple[int, int]
 
 
+def _ladder(steps: int, device: torch.device) -> Tensor:
+    exponent = torch.arange(steps, dtype=torch.float64, device=device) / -steps
+    return torch.pow(_LADDER_BASE, exponent)
+
+
 def time_features(timestep_BF: Tensor, freq_dim: int) -> Tensor:
-    """Sinusoids [B, F, freq_dim] in float64 of timesteps on the scale 0..1000: all cosines, then all sines."""
-    half = freq_dim // 2
-    exponent = torch.arange(half, dtype=torch.float64, device=timestep_BF.device) / -half
-    angle = timestep_BF.to(torch.float64).unsqueeze(-1) * torch.pow(_LADDER_BASE, exponent)
+    """Sinusoids [B, F, freq_dim] in float64 of timesteps (0..1000): all cosines, then all sines."""
+    angle = timestep_BF.to(torch.float64).unsqueeze(-1) * _ladder(freq_dim // 2, timestep_BF.device)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def rotations(position_BF: Tensor, grid: tuple[int, int], head_dim: int) -> tuple[Tensor, Tensor]:
-    """Rotary cosines and signed sines [B, L, 1, D] in float32, from float64 angles of integer frame positions.
+def rotations(position_BF: Tensor, grid: tuple[int, int], head_dim: int) -> Tensor:
+    """Rotary factors exp(i angle) [B, L, 1, R] in complex64; float64 angles, so positions have no limit.
 
-    Channels (2i, 2i+1) form one pair; the pairs serve time, then rows, then columns, each with its own ladder of
-    frequencies (Wan2.1's split: 2 (head_dim // 6) channels for rows, as many for columns, the rest for time). The sine
-    of a pair is stored as (-sin, +sin), so that a rotation is x cos + swapped(x) sin.
+    The pairs of a head serve time, then rows, then columns, each axis with its own ladder of frequencies.
+    Wan2.1 gives rows and columns head_dim // 6 pairs each, and time the rest.
     """
     device = position_BF.device
     rows, columns = grid
-    spatial = 2 * (head_dim // 6)
+    spatial = head_dim // 6
 
-    def axis(position: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-        exponent = torch.arange(0, channels, 2, dtype=torch.float64, device=device) / -channels
-        angle = position.to(torch.float64).unsqueeze(-1) * torch.pow(_LADDER_BASE, exponent)
-        cos, sin = angle.cos().float(), angle.sin().float()
-        return torch.stack([cos, cos], -1).flatten(-2), torch.stack([-sin, sin], -1).flatten(-2)
+    def axis(position: Tensor, pairs: int) -> Tensor:
+        angle = position.to(torch.float64).unsqueeze(-1) * _ladder(pairs, device)
+        return torch.complex(angle.cos().float(), angle.sin().float())
 
     batch, frames = position_BF.shape
-    time = axis(position_BF, head_dim - 2 * spatial)
-    row = axis(torch.arange(rows, device=device), spatial)
-    column = axis(torch.arange(columns, device=device), spatial)
-
-    def spread(of_time: Tensor, of_row: Tensor, of_column: Tensor) -> Tensor:
-        shape = (batch, frames, rows, columns, -1)
-        parts = [
-            of_time[:, :, None, None].expand(shape),
-            of_row[:, None].expand(shape),
-            of_column.expand(shape),
-        ]
-        return torch.cat(parts, -1).view(batch, frames * rows * columns, 1, head_dim)
-
-    return spread(time[0], row[0], column[0]), spread(time[1], row[1], column[1])
+    shape = (batch, frames, rows, columns, -1)
+    time = axis(position_BF, head_dim // 2 - 2 * spatial)[:, :, None, None].expand(shape)
+    row = axis(torch.arange(rows, device=device), spatial)[:, None].expand(shape)
+    column = axis(torch.arange(columns, device=device), spatial).expand(shape)
+    return torch.cat([time, row, column], -1).view(batch, frames * rows * columns, 1, head_dim // 2)
 
 
-def rotate(x_BLND: Tensor, cos_BL1D: Tensor, sin_BL1D: Tensor) -> Tensor:
-    """The rotation of `rotations` applied in float32 or wider, returned in the type of x."""
-    swapped = x_BLND.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(x_BLND * cos_BL1D, swapped, sin_BL1D).to(x_BLND.dtype)
+def rotate(x_BLND: Tensor, rotation_BL1R: Tensor) -> Tensor:
+    """Channels (2i, 2i+1) rotated as one complex number, in float32, returned in the type of x."""
+    pairs = torch.view_as_complex(x_BLND.float().reshape(*x_BLND.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * rotation_BL1R).flatten(-2).to(x_BLND.dtype)
 
 
 def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
     """Unmasked scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D)."""
-    out = F.scaled_dot_product_attention(q_BLND.transpose(1, 2), k_BSND.transpose(1, 2), v_BSND.transpose(1, 2))
-    return out.transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q_BLND, k_BSND, v_BSND))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
-def _layer_norm(x: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], eps=eps)
+def _by_frame(x_BLE: Tensor, frames: int) -> Tensor:
+    return x_BLE.view(x_BLE.shape[0], frames, -1, x_BLE.shape[-1])
+
+
+def _modulated(h_BLE: Tensor, shift_BF1E: Tensor, scale_BF1E: Tensor, eps: float) -> Tensor:
+    normed = _by_frame(F.layer_norm(h_BLE, h_BLE.shape[-1:], eps=eps), shift_BF1E.shape[1])
+    return torch.addcmul(shift_BF1E, normed, scale_BF1E + 1).flatten(1, 2)
+
+
+def _gated(h_BLE: Tensor, gate_BF1E: Tensor, update_BLE: Tensor) -> Tensor:
+    frames = gate_BF1E.shape[1]
+    return torch.addcmul(_by_frame(h_BLE, frames), gate_BF1E, _by_frame(update_BLE, frames)).flatten(1, 2)
+
+
+def _mlp(width_in: int, width: int, width_out: int, activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width_in, width), activation, nn.Linear(width, width_out))
 
 
 class WanAttention(nn.Module):
-    """Projections of one attention; q and k are RMS-normed over the whole width before they split into heads."""
+    """Projections of one attention; q, k are RMS-normed over the whole width, before the heads split."""
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
@@ -171,16 +176,16 @@ class WanAttention(nn.Module):
         self.norm_q = nn.RMSNorm(config.dim, eps=config.eps)
         self.norm_k = nn.RMSNorm(config.dim, eps=config.eps)
 
+    def _heads(self, x_BLE: Tensor) -> Tensor:
+        return x_BLE.view(*x_BLE.shape[:-1], self.num_heads, -1)
+
     def queries(self, x_BLE: Tensor) -> Tensor:
         """Normed queries [B, L, N, D]."""
-        q: Tensor = self.norm_q(self.q(x_BLE))
-        return q.unflatten(-1, (self.num_heads, -1))
+        return self._heads(self.norm_q(self.q(x_BLE)))
 
     def keys_values(self, x_BLE: Tensor) -> tuple[Tensor, Tensor]:
         """Normed keys and raw values [B, L, N, D]."""
-        k: Tensor = self.norm_k(self.k(x_BLE))
-        v: Tensor = self.v(x_BLE)
-        return k.unflatten(-1, (self.num_heads, -1)), v.unflatten(-1, (self.num_heads, -1))
+        return self._heads(self.norm_k(self.k(x_BLE))), self._heads(self.v(x_BLE))
 
     def project(self, out_BLND: Tensor) -> Tensor:
         """Output projection [B, L, E] of the joined heads."""
@@ -197,24 +202,12 @@ class WanLayer(nn.Module):
         self.self_attn = WanAttention(config)
         self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
         self.cross_attn = WanAttention(config)
-        self.ffn = nn.Sequential(
-            nn.Linear(config.dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, config.dim)
-        )
+        self.ffn = _mlp(config.dim, config.ffn_dim, config.dim, nn.GELU(approximate="tanh"))
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
-
-    def _modulated(self, h_BLE: Tensor, shift_BF1E: Tensor, scale_BF1E: Tensor) -> Tensor:
-        frames = shift_BF1E.shape[1]
-        normed = _layer_norm(h_BLE, self.eps).unflatten(1, (frames, -1))
-        return torch.addcmul(shift_BF1E, normed, scale_BF1E + 1).flatten(1, 2)
-
-    def _gated(self, h_BLE: Tensor, gate_BF1E: Tensor, update_BLE: Tensor) -> Tensor:
-        by_frame = (gate_BF1E.shape[1], -1)
-        gated = torch.addcmul(h_BLE.unflatten(1, by_frame), gate_BF1E, update_BLE.unflatten(1, by_frame))
-        return gated.flatten(1, 2)
 
     def _self_keys_values(self, a_BLE: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
-        return rotate(k_BLND, cond.cos_BL1D, cond.sin_BL1D), v_BLND
+        return rotate(k_BLND, cond.rotation_BL1R), v_BLND
 
     def _modulation(self, cond: Conditioning) -> tuple[Tensor, ...]:
         return (self.modulation + cond.e0_BF6E).unsqueeze(3).unbind(2)
@@ -224,11 +217,11 @@ class WanLayer(nn.Module):
     ) -> Tensor:
         """Hidden states after this layer, whose number is `layer`."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(cond)
-        a_BLE = self._modulated(h_BLE, shift1, scale1)
-        q_BLND = rotate(self.self_attn.queries(a_BLE), cond.cos_BL1D, cond.sin_BL1D)
+        a_BLE = _modulated(h_BLE, shift1, scale1, self.eps)
+        q_BLND = rotate(self.self_attn.queries(a_BLE), cond.rotation_BL1R)
         k_BLND, v_BLND = self._self_keys_values(a_BLE, cond)
         seen_BLND = attention.attend(layer, q_BLND, k_BLND, v_BLND)
-        h_BLE = self._gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
+        h_BLE = _gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
 
         q_BLND = self.cross_attn.queries(self.norm3(h_BLE))
         k_BTND, v_BTND = text_kv.k_BTND[layer], text_kv.v_BTND[layer]
@@ -237,12 +230,12 @@ class WanLayer(nn.Module):
             k_BTND, v_BTND = k_BTND.expand(shape), v_BTND.expand(shape)
         h_BLE = h_BLE + self.cross_attn.project(sdpa(q_BLND, k_BTND, v_BTND))
 
-        return self._gated(h_BLE, gate2, self.ffn(self._modulated(h_BLE, shift2, scale2)))
+        return _gated(h_BLE, gate2, self.ffn(_modulated(h_BLE, shift2, scale2, self.eps)))
 
     def store(self, layer: int, h_BLE: Tensor, cond: Conditioning, attention: SelfAttention) -> None:
         """Compute and store self-attention K/V only: all that a commit needs of the last layer."""
         shift, scale = self._modulation(cond)[:2]
-        k_BLND, v_BLND = self._self_keys_values(self._modulated(h_BLE, shift, scale), cond)
+        k_BLND, v_BLND = self._self_keys_values(_modulated(h_BLE, shift, scale, self.eps), cond)
         attention.store(layer, k_BLND, v_BLND)
 
 
@@ -259,16 +252,15 @@ class WanHead(nn.Module):
     def forward(self, h_BLE: Tensor, e_BFE: Tensor) -> Tensor:
         """Patches [B, L, rows * columns * out_dim], channels fastest."""
         shift, scale = (self.modulation + e_BFE.unsqueeze(2)).unsqueeze(3).unbind(2)
-        normed = _layer_norm(h_BLE, self.eps).unflatten(1, (e_BFE.shape[1], -1))
-        patches: Tensor = self.head(torch.addcmul(shift, normed, scale + 1).flatten(1, 2))
+        patches: Tensor = self.head(_modulated(h_BLE, shift, scale, self.eps))
         return patches
 
 
 class WanModel(nn.Module):
-    """Wan2.1's transformer as a causal block denoiser; with `layers`, only that run of layers (of a layer split).
+    """Wan2.1's transformer as a causal block denoiser; with `layers`, only these (a part of a layer split).
 
-    A partial model has the same parameter names, so it loads its share of a checkpoint; `embed`, `run` and `head_out`
-    are the pieces that a chain of partial models calls one after the other.
+    A part has the same parameter names as the whole and loads its share of a checkpoint; `start`, `condition`,
+    `run`, `run_commit` and `head_out` are the pieces that a chain of parts calls.
     """
 
     def __init__(self, config: WanConfig, layers: range | None = None) -> None:
@@ -276,12 +268,8 @@ class WanModel(nn.Module):
         self.config = config
         self.layers = range(config.num_layers) if layers is None else layers
         self.patch_embedding = nn.Conv3d(config.in_dim, config.dim, config.patch_size, config.patch_size)
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, config.dim), nn.GELU(approximate="tanh"), nn.Linear(config.dim, config.dim)
-        )
-        self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
-        )
+        self.text_embedding = _mlp(config.text_dim, config.dim, config.dim, nn.GELU(approximate="tanh"))
+        self.time_embedding = _mlp(config.freq_dim, config.dim, config.dim, nn.SiLU())
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
         self.blocks = nn.ModuleDict({str(layer): WanLayer(config) for layer in self.layers})
         self.head = WanHead(config)
@@ -297,7 +285,7 @@ class WanModel(nn.Module):
         return module
 
     def encode_text(self, text_BTC: Tensor) -> TextKV:
-        """Cross-attention K/V of text features [B, rows <= text_len, text_dim]; missing rows are zeros, and attended."""
+        """Cross-attention K/V of text features [B, <= text_len, text_dim], zero-padded; padding is attended."""
         missing = self.config.text_len - text_BTC.shape[1]
         if missing < 0:
             raise ValueError(f"text has {text_BTC.shape[1]} rows, the model takes {self.config.text_len}")
@@ -311,15 +299,16 @@ class WanModel(nn.Module):
     def condition(self, timestep_BF: Tensor, position_BF: Tensor, grid: tuple[int, int]) -> Conditioning:
         """Time embeddings and rotations of frames at `timestep_BF` (0..1000) and integer `position_BF`."""
         e_BFE = self.time_embedding(time_features(timestep_BF, self.config.freq_dim).to(self.dtype))
-        e0_BF6E = self.time_projection(e_BFE).unflatten(-1, (6, -1))
-        cos, sin = rotations(position_BF, grid, self.config.head_dim)
-        return Conditioning(e_BFE=e_BFE, e0_BF6E=e0_BF6E, cos_BL1D=cos, sin_BL1D=sin, grid=grid)
+        e0_BF6E = self.time_projection(e_BFE).view(*e_BFE.shape[:2], 6, -1)
+        rotation_BL1R = rotations(position_BF, grid, self.config.head_dim)
+        return Conditioning(e_BFE=e_BFE, e0_BF6E=e0_BF6E, rotation_BL1R=rotation_BL1R, grid=grid)
 
     def embed(self, x_BFCHW: Tensor) -> Tensor:
         """Tokens [B, L, E] of a latent; input patches are flattened (channel, row, column)."""
         _, rows, columns = self.config.patch_size
-        patches = x_BFCHW.to(self.dtype).unflatten(4, (-1, columns)).unflatten(3, (-1, rows))
-        patches = patches.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+        batch, frames, channels, height, width = x_BFCHW.shape
+        split = (batch, frames, channels, height // rows, rows, width // columns, columns)
+        patches = x_BFCHW.to(self.dtype).reshape(split).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
     def run(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> Tensor:
@@ -328,7 +317,9 @@ class WanModel(nn.Module):
             h_BLE = self._layer(layer)(layer, h_BLE, cond, text_kv, attention)
         return h_BLE
 
-    def run_commit(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> None:
+    def run_commit(
+        self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention
+    ) -> None:
         """The held layers, of which the last only stores its K/V: the tail of a commit."""
         *before, last = self.layers
         for layer in before:
@@ -336,14 +327,15 @@ class WanModel(nn.Module):
         self._layer(last).store(last, h_BLE, cond, attention)
 
     def head_out(self, h_BLE: Tensor, cond: Conditioning) -> Tensor:
-        """Flow [B, F, C, H, W] (noise - x0) from the last hidden states; output patches are (row, column, channel)."""
+        """Flow [B, F, C, H, W] (noise - x0) of the last hidden states; patches are (row, column, channel)."""
         _, rows, columns = self.config.patch_size
         patches: Tensor = self.head(h_BLE, cond.e_BFE)
         frames = cond.e_BFE.shape[1]
         shaped = patches.view(patches.shape[0], frames, *cond.grid, rows, columns, self.config.out_dim)
         return shaped.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
-    def _start(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
+    def start(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
+        """Tokens of a latent, and what its layers share."""
         height, width = x_BFCHW.shape[-2:]
         self.config.tokens_per_frame(height, width)
         grid = (height // self.config.patch_size[1], width // self.config.patch_size[2])
@@ -359,10 +351,10 @@ class WanModel(nn.Module):
     ) -> Tensor:
         """Flow [B, F, C, H, W] = noise - x0, in the model's type.
 
-        `x_BFCHW` latent, `timestep_BF` float on the scale 0..1000 (fractions matter), `position_BF` int64 latent frame
-        numbers, all on the model's device.
+        `x_BFCHW` is the latent, `timestep_BF` float timesteps 0..1000 (fractions matter), `position_BF` int64
+        numbers of the latent frames, all on the model's device.
         """
-        h_BLE, cond = self._start(x_BFCHW, timestep_BF, position_BF)
+        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
         return self.head_out(self.run(h_BLE, cond, text_kv, attention), cond)
 
     def commit(
@@ -374,5 +366,5 @@ class WanModel(nn.Module):
         attention: SelfAttention,
     ) -> None:
         """Write the K/V of a latent in every layer; the last layer stops once its K/V are stored."""
-        h_BLE, cond = self._start(x_BFCHW, timestep_BF, position_BF)
+        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
         self.run_commit(h_BLE, cond, text_kv, attention)
