@@ -1,12 +1,10 @@
 """The causal video autoencoder of Wan2.1, streaming: any chunking of a clip gives the same bits.
 
-Shape legend: B batch, F frames (latent or picture, as the name says), C channels, H rows, W columns. Inside, activations lie
-as BFHWC: a frame is one item of a 2-D convolution's batch, which on a CPU is about ten times faster than a 3-D convolution.
+Shape legend: B batch, F frames (latent frames or pictures), C channels, H rows, W columns, P pixels of a frame.
 Parameter names are those of Wan2.1_VAE.pth: conv1, encoder (WanEncoder) and conv2, decoder (WanDecoder).
 Architecture: Wan2.1 technical report (arXiv 2503.20314), section 4.1.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -14,6 +12,9 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from longtake.core.errors import InvalidField
+from workers.models.causal_conv import CarriedState, CausalConv3d, Conv1x1, Conv2d, Norm, Tape, TimeConv
 
 PICTURE_CHANNELS = 3
 
@@ -30,16 +31,14 @@ class WanVAEConfig:
     temporal_downsample: tuple[bool, ...] = (False, True, True)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that contradict each other (ValueError)."""
         if len(self.temporal_downsample) != len(self.dim_mult) - 1:
-            msg = (
-                f"temporal_downsample has {len(self.temporal_downsample)} entries,"
-                f" allowed: {len(self.dim_mult) - 1} (one less than dim_mult {self.dim_mult})"
-            )
-            raise ValueError(msg)
-        if self.dim % 2:
-            msg = f"dim {self.dim}, allowed: an even number (every upsampling halves the channels)"
-            raise ValueError(msg)
+            allowed = f"{len(self.dim_mult) - 1} entries, one less than dim_mult {self.dim_mult} has"
+            raise InvalidField("vae.temporal_downsample", self.temporal_downsample, allowed)
+        if self.dim < 2 or self.dim % 2:
+            raise InvalidField("vae.dim", self.dim, "a positive even number (every upsampling halves the channels)")
+        for name, value in (("z_dim", self.z_dim), ("num_res_blocks", self.num_res_blocks)):
+            if value < 1:
+                raise InvalidField(f"vae.{name}", value, "1 or more")
 
     @property
     def spatial_stride(self) -> int:
@@ -52,157 +51,7 @@ class WanVAEConfig:
         return 1 << sum(self.temporal_downsample)
 
 
-@dataclass(slots=True)
-class CarriedState:
-    """What one stream's decoder (or encoder) carries from chunk to chunk: a constant number of bytes, all zero at the start.
-
-    history_BFHWC: for each temporal convolution, in execution order, the last frames of its input.
-    started: whether the first latent frame (first picture) has been seen; it skips the temporal resampling.
-    """
-
-    history_BFHWC: list[Tensor]
-    started: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all carried tensors."""
-        return sum(h.numel() * h.element_size() for h in self.history_BFHWC)
-
-    def clone(self) -> "CarriedState":
-        """An independent copy (cut from any autograd graph)."""
-        return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)
-
-    def to(self, device: torch.device | str) -> "CarriedState":
-        """The same state on another device."""
-        return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
-
-
 DecoderState = CarriedState
-
-
-class _Tape:
-    """Walks a CarriedState in execution order while a chunk passes through the network."""
-
-    def __init__(self, state: CarriedState) -> None:
-        self.started = state.started
-        self._history = state.history_BFHWC
-        self._next = 0
-
-    def extend(self, x_BFHWC: Tensor) -> Tensor:
-        """Put the carried frames in front of `x` and carry its last frames instead."""
-        past = self._history[self._next]
-        extended = torch.cat([past, x_BFHWC], 1)
-        # A copy: a view would keep the whole chunk alive for as long as the stream lives.
-        self._history[self._next] = extended[:, extended.shape[1] - past.shape[1] :].clone()
-        self._next += 1
-        return extended
-
-    def skip(self) -> None:
-        """Leave the carried frames of the next convolution as they are."""
-        self._next += 1
-
-    def finish(self) -> None:
-        """Check that the walk met as many convolutions as the state has entries (ValueError otherwise)."""
-        if self._next != len(self._history):
-            msg = f"carried state has {len(self._history)} entries, allowed: {self._next} for this network"
-            raise ValueError(msg)
-
-
-class _Kernel(nn.Module):
-    """Weight and bias of a convolution, initialised like torch's own; how it is applied is the subclass's matter."""
-
-    def __init__(self, c_in: int, c_out: int, size: tuple[int, ...]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(c_out, c_in, *size))
-        self.bias = nn.Parameter(torch.empty(c_out))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        bound = 1 / math.sqrt(c_in * math.prod(size))
-        nn.init.uniform_(self.bias, -bound, bound)
-
-
-def _conv2d(x_BFHWC: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    """2-D convolution of every frame by itself; the result of a frame does not depend on how many there are."""
-    frames = x_BFHWC.shape[0] * x_BFHWC.shape[1]
-    x_NCHW = x_BFHWC.flatten(0, 1).permute(0, 3, 1, 2)
-    if frames == 1 and x_NCHW.device.type == "cpu":
-        # torch takes another algorithm (and rounding) for a batch of one on a CPU.
-        x_NCHW = x_NCHW.expand(2, -1, -1, -1)
-    x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
-    y_NCHW = F.conv2d(x_NCHW, weight.contiguous(memory_format=torch.channels_last), bias, stride, padding)
-    return y_NCHW[:frames].permute(0, 2, 3, 1).reshape(*x_BFHWC.shape[:2], *y_NCHW.shape[2:], -1)
-
-
-def _pointwise(x_BFHWC: Tensor, weight_OI: Tensor, bias: Tensor) -> Tensor:
-    """Linear map of channels, frame by frame: a matrix product's rounding may depend on its number of rows."""
-    frames = [F.linear(x_HWC, weight_OI, bias) for x_HWC in x_BFHWC.flatten(0, 1)]
-    return torch.stack(frames).reshape(*x_BFHWC.shape[:-1], -1)
-
-
-class _Conv1x1(_Kernel):
-    """A convolution of size 1 in all directions; `dims` is how many its stored weight has."""
-
-    def __init__(self, c_in: int, c_out: int, dims: int) -> None:
-        super().__init__(c_in, c_out, (1,) * dims)
-
-    def forward(self, x_BFHWC: Tensor) -> Tensor:
-        return _pointwise(x_BFHWC, self.weight.flatten(1), self.bias)
-
-
-class _Conv2d(_Kernel):
-    """A 3x3 convolution within each frame."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
-        super().__init__(c_in, c_out, (3, 3))
-        self.stride = stride
-
-    def forward(self, x_BFHWC: Tensor) -> Tensor:
-        if self.stride == 1:
-            return _conv2d(x_BFHWC, self.weight, self.bias, 1, 1)
-        # Padded below and to the right only.
-        return _conv2d(F.pad(x_BFHWC, (0, 0, 0, 1, 0, 1)), self.weight, self.bias, self.stride, 0)
-
-
-class _CausalConv3d(_Kernel):
-    """3x3x3 convolution that sees the frame itself and the two before it."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, c_out, (3, 3, 3))
-
-    def forward(self, x_BFHWC: Tensor, tape: _Tape) -> Tensor:
-        frames = x_BFHWC.shape[1]
-        x_BFHWC = tape.extend(x_BFHWC)
-        if x_BFHWC.device.type != "cpu":
-            y_BCFHW = F.conv3d(x_BFHWC.permute(0, 4, 1, 2, 3), self.weight, self.bias, padding=(0, 1, 1))
-            return y_BCFHW.permute(0, 2, 3, 4, 1).contiguous()
-        # The three taps side by side as channels make it one 2-D convolution.
-        taps = torch.cat([x_BFHWC[:, t : t + frames] for t in range(3)], -1)
-        weight = self.weight.transpose(1, 2).flatten(1, 2)
-        return _conv2d(taps, weight, self.bias, 1, 1)
-
-
-class _TimeConv(_Kernel):
-    """Convolution of 3 taps over time only; `stride` 2 halves the frame rate."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__(c_in, c_out, (3, 1, 1))
-        self.stride = stride
-
-    def forward(self, extended_BFHWC: Tensor) -> Tensor:
-        last = extended_BFHWC.shape[1] - 2
-        taps = torch.cat([extended_BFHWC[:, t : t + last : self.stride] for t in range(3)], -1)
-        return _pointwise(taps, self.weight.transpose(1, 2).flatten(1), self.bias)
-
-
-class _Norm(nn.Module):
-    """Channel vector scaled to length sqrt(C), times gamma; `dims` trailing ones are in the stored shape."""
-
-    def __init__(self, channels: int, dims: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * dims))
-        self.scale = math.sqrt(channels)
-
-    def forward(self, x_BFHWC: Tensor) -> Tensor:
-        return F.normalize(x_BFHWC, dim=-1) * (self.gamma.flatten() * self.scale)
 
 
 class _Residual(nn.Module):
@@ -212,17 +61,17 @@ class _Residual(nn.Module):
         super().__init__()
         # The places are part of the checkpoint's names; number 5 was a dropout.
         self.residual = nn.Sequential(
-            _Norm(c_in, 3),
+            Norm(c_in, 3),
             nn.SiLU(),
-            _CausalConv3d(c_in, c_out),
-            _Norm(c_out, 3),
+            CausalConv3d(c_in, c_out),
+            Norm(c_out, 3),
             nn.SiLU(),
             nn.Identity(),
-            _CausalConv3d(c_out, c_out),
+            CausalConv3d(c_out, c_out),
         )
-        self.shortcut = _Conv1x1(c_in, c_out, 3) if c_in != c_out else nn.Identity()
+        self.shortcut = Conv1x1(c_in, c_out, 3) if c_in != c_out else nn.Identity()
 
-    def forward(self, x_BFHWC: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         return _run(self.residual, x_BFHWC, tape) + cast(Tensor, self.shortcut(x_BFHWC))
 
 
@@ -231,9 +80,9 @@ class _Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _Norm(channels, 2)
-        self.to_qkv = _Conv1x1(channels, channels * 3, 2)
-        self.proj = _Conv1x1(channels, channels, 2)
+        self.norm = Norm(channels, 2)
+        self.to_qkv = Conv1x1(channels, channels * 3, 2)
+        self.proj = Conv1x1(channels, channels, 2)
 
     def forward(self, x_BFHWC: Tensor) -> Tensor:
         qkv = self.to_qkv(self.norm(x_BFHWC)).flatten(2, 3)
@@ -243,14 +92,14 @@ class _Attention(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Doubles rows and columns and halves the channels; with `temporal` first makes two frames of each but the very first."""
+    """Doubles rows and columns, halves the channels; if `temporal`, first doubles all frames but the very first."""
 
     def __init__(self, channels: int, temporal: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(nn.Identity(), _Conv2d(channels, channels // 2))
-        self.time_conv = _TimeConv(channels, channels * 2, 1) if temporal else None
+        self.resample = nn.Sequential(nn.Identity(), Conv2d(channels, channels // 2))
+        self.time_conv = TimeConv(channels, channels * 2, 1) if temporal else None
 
-    def forward(self, x_BFHWC: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         if self.time_conv is not None:
             x_BFHWC = self._double_frames(self.time_conv, x_BFHWC, tape)
         b, f, h, w, c = x_BFHWC.shape
@@ -258,7 +107,7 @@ class _Upsample(nn.Module):
         return cast(Tensor, self.resample(nearest))
 
     @staticmethod
-    def _double_frames(time_conv: _TimeConv, x_BFHWC: Tensor, tape: _Tape) -> Tensor:
+    def _double_frames(time_conv: TimeConv, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         # The first latent frame stays one picture, and the frames after it see zeros in its place.
         lone = 0 if tape.started else 1
         rest = x_BFHWC[:, lone:]
@@ -271,14 +120,14 @@ class _Upsample(nn.Module):
 
 
 class _Downsample(nn.Module):
-    """Halves rows and columns; with `temporal` then makes one frame of every two but the very first."""
+    """Halves rows and columns; if `temporal`, then makes one frame of two, but for the very first."""
 
     def __init__(self, channels: int, temporal: bool) -> None:
         super().__init__()
-        self.resample = nn.Sequential(nn.Identity(), _Conv2d(channels, channels, stride=2))
-        self.time_conv = _TimeConv(channels, channels, 2) if temporal else None
+        self.resample = nn.Sequential(nn.Identity(), Conv2d(channels, channels, stride=2))
+        self.time_conv = TimeConv(channels, channels, 2) if temporal else None
 
-    def forward(self, x_BFHWC: Tensor, tape: _Tape) -> Tensor:
+    def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         x_BFHWC = self.resample(x_BFHWC)
         if self.time_conv is None:
             return x_BFHWC
@@ -292,7 +141,7 @@ class _Downsample(nn.Module):
 
 
 def _head(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(_Norm(c_in, 3), nn.SiLU(), _CausalConv3d(c_in, c_out))
+    return nn.Sequential(Norm(c_in, 3), nn.SiLU(), CausalConv3d(c_in, c_out))
 
 
 def _middle(channels: int) -> nn.Sequential:
@@ -337,7 +186,7 @@ class _DecoderTrunk(nn.Module):
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
         deepest = config.dim * config.dim_mult[-1]
-        self.conv1 = _CausalConv3d(config.z_dim, deepest)
+        self.conv1 = CausalConv3d(config.z_dim, deepest)
         self.middle = _middle(deepest)
         self.upsamples = _decoder_stages(config)
         self.head = _head(config.dim * config.dim_mult[0], PICTURE_CHANNELS)
@@ -349,7 +198,7 @@ class _EncoderTrunk(nn.Module):
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
         deepest = config.dim * config.dim_mult[-1]
-        self.conv1 = _CausalConv3d(PICTURE_CHANNELS, config.dim)
+        self.conv1 = CausalConv3d(PICTURE_CHANNELS, config.dim)
         self.downsamples = _encoder_stages(config)
         self.middle = _middle(deepest)
         self.head = _head(deepest, config.z_dim * 2)
@@ -361,19 +210,24 @@ class WanDecoder(nn.Module):
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv2 = _Conv1x1(config.z_dim, config.z_dim, 3)
+        self.conv2 = Conv1x1(config.z_dim, config.z_dim, 3)
         self.decoder = _DecoderTrunk(config)
 
     def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
         """The state of a stream that has seen nothing; `height` and `width` are those of a latent frame."""
-        return _initial_state(self._order(), self.conv2.weight, batch, (height, width))
+        shapes = self.state_shapes(batch, height, width)
+        return CarriedState([self.conv2.weight.new_zeros(shape) for shape in shapes])
+
+    def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
+        """Shapes (B, F, H, W, C) of what `initial_state` holds, in the same order."""
+        return _history_shapes(self._order(), batch, (height, width))[0]
 
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
         """Decode the next latent frames of a stream and advance its state in place.
 
         z_BCFHW: latents already multiplied by std and shifted by mean, any number of frames > 0.
-        Returns pixels_BCFHW before the clamp to [-1, 1]: temporal_stride pictures for each latent frame, but one for the
-        stream's first. A whole clip in one call gives the same bits as frame by frame. Differentiable.
+        Returns pixels_BCFHW before the clamp to [-1, 1]: temporal_stride pictures for each latent frame, but one
+        for the stream's first. A whole clip in one call gives the same bits as frame by frame. Differentiable.
         """
         return _stream(self._order(), self.conv2(z_BCFHW.permute(0, 2, 3, 4, 1)), state)
 
@@ -393,30 +247,30 @@ class WanEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = _EncoderTrunk(config)
-        self.conv1 = _Conv1x1(config.z_dim * 2, config.z_dim * 2, 3)
+        self.conv1 = Conv1x1(config.z_dim * 2, config.z_dim * 2, 3)
 
     def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
         """The state of a stream that has seen nothing; `height` and `width` are those of a picture.
 
-        ValueError if they are not multiples of the spatial stride.
+        InvalidField if they are not multiples of the spatial stride.
         """
         stride = self.config.spatial_stride
         if height % stride or width % stride:
-            msg = f"height x width {height}x{width}, allowed: multiples of {stride}"
-            raise ValueError(msg)
-        return _initial_state(self._order(), self.conv1.weight, batch, (height, width))
+            raise InvalidField("picture size", f"{height}x{width}", f"multiples of {stride}")
+        shapes, _ = _history_shapes(self._order(), batch, (height, width))
+        return CarriedState([self.conv1.weight.new_zeros(shape) for shape in shapes])
 
     def encode(self, pixels_BCFHW: Tensor, state: CarriedState) -> tuple[Tensor, Tensor]:
         """Encode the next pictures of a stream, values in [-1, 1], and advance its state in place.
 
-        The number of pictures is a multiple of temporal_stride, plus one for the chunk that opens the stream; else ValueError.
+        The number of pictures is a multiple of temporal_stride, plus one for the chunk that opens the stream;
+        else InvalidField.
         Returns mean_BCFHW and logvar_BCFHW of the latents before they are normalised. Differentiable.
         """
         stride, frames = self.config.temporal_stride, pixels_BCFHW.shape[2]
         lone = 0 if state.started else 1
         if frames < 1 or (frames - lone) % stride:
-            msg = f"number of pictures {frames}, allowed: a multiple of {stride} plus {lone}"
-            raise ValueError(msg)
+            raise InvalidField("number of pictures", frames, f"a multiple of {stride} plus {lone}")
         y_BCFHW = _stream([*self._order(), self.conv1], pixels_BCFHW.permute(0, 2, 3, 4, 1), state)
         mean, logvar = y_BCFHW.chunk(2, 1)
         return mean, logvar
@@ -431,9 +285,9 @@ class WanEncoder(nn.Module):
         return [trunk.conv1, *trunk.downsamples, *trunk.middle, *trunk.head]
 
 
-def _run(modules: Iterable[nn.Module], x_BFHWC: Tensor, tape: _Tape) -> Tensor:
+def _run(modules: Iterable[nn.Module], x_BFHWC: Tensor, tape: Tape) -> Tensor:
     for module in modules:
-        if isinstance(module, _CausalConv3d | _Residual | _Upsample | _Downsample):
+        if isinstance(module, CausalConv3d | _Residual | _Upsample | _Downsample):
             x_BFHWC = module(x_BFHWC, tape)
         else:
             x_BFHWC = module(x_BFHWC)
@@ -441,31 +295,23 @@ def _run(modules: Iterable[nn.Module], x_BFHWC: Tensor, tape: _Tape) -> Tensor:
 
 
 def _stream(modules: list[nn.Module], x_BFHWC: Tensor, state: CarriedState) -> Tensor:
-    tape = _Tape(state)
+    tape = Tape(state)
     y_BFHWC = _run(modules, x_BFHWC, tape)
     tape.finish()
-    state.started = True
     return y_BFHWC.permute(0, 4, 1, 2, 3)
 
 
-def _initial_state(
-    modules: list[nn.Module], like: Tensor, batch: int, size: tuple[int, int]
-) -> CarriedState:
-    shapes: list[tuple[int, ...]] = []
-    _history_shapes(modules, batch, size, shapes)
-    return CarriedState([torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in shapes])
-
-
 def _history_shapes(
-    modules: Iterable[nn.Module], batch: int, size: tuple[int, int], shapes: list[tuple[int, ...]]
-) -> tuple[int, int]:
-    """Append the shape of every carried tensor in execution order; returns the rows and columns after the modules."""
+    modules: Iterable[nn.Module], batch: int, size: tuple[int, int]
+) -> tuple[list[tuple[int, ...]], tuple[int, int]]:
+    """Shapes of all carried tensors in execution order, and the rows and columns after the modules."""
+    shapes: list[tuple[int, ...]] = []
     for module in modules:
         match module:
-            case _CausalConv3d():
+            case CausalConv3d():
                 shapes.append((batch, 2, *size, module.weight.shape[1]))
             case _Residual():
-                _history_shapes(module.residual, batch, size, shapes)
+                shapes += _history_shapes(module.residual, batch, size)[0]
             case _Upsample():
                 if module.time_conv is not None:
                     shapes.append((batch, 2, *size, module.time_conv.weight.shape[1]))
@@ -474,4 +320,4 @@ def _history_shapes(
                 size = (size[0] // 2, size[1] // 2)
                 if module.time_conv is not None:
                     shapes.append((batch, 1, *size, module.time_conv.weight.shape[1]))
-    return size
+    return shapes, size

@@ -1,0 +1,169 @@
+"""Convolutions over space and time that see only the past, and the state they carry from chunk to chunk.
+
+Shape legend: B batch, F frames, C channels (I in, O out), H rows, W columns. Activations lie as BFHWC: a
+frame is one item of a 2-D convolution's batch, which on a CPU is about ten times faster than a 3-D convolution.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class CarriedState:
+    """What one stream's decoder (or encoder) carries from chunk to chunk: constant in size, all zero at the start.
+
+    history_BFHWC: for each temporal convolution, in execution order, the last frames of its input.
+    started: whether the first latent frame (first picture) has been seen; it skips the temporal resampling.
+    """
+
+    history_BFHWC: list[Tensor]
+    started: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all carried tensors."""
+        return sum(h.numel() * h.element_size() for h in self.history_BFHWC)
+
+    def clone(self) -> "CarriedState":
+        """An independent copy (cut from any autograd graph)."""
+        return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)
+
+    def to(self, device: torch.device | str) -> "CarriedState":
+        """The same state on another device."""
+        return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
+
+
+class Tape:
+    """Walks a CarriedState in execution order while a chunk passes through the network.
+
+    The state changes only in `finish`, so a chunk that fails half-way leaves the stream where it was.
+    """
+
+    def __init__(self, state: CarriedState) -> None:
+        self.started = state.started
+        self._state = state
+        self._next_BFHWC: list[Tensor] = []
+
+    def extend(self, x_BFHWC: Tensor) -> Tensor:
+        """Put the carried frames in front of `x` and carry its last frames instead."""
+        past = self._carried()
+        extended = torch.cat([past, x_BFHWC], 1)
+        # A copy: a view would keep the whole chunk alive for as long as the stream lives.
+        self._next_BFHWC.append(extended[:, extended.shape[1] - past.shape[1] :].clone())
+        return extended
+
+    def skip(self) -> None:
+        """Leave the carried frames of the next convolution as they are."""
+        self._next_BFHWC.append(self._carried())
+
+    def finish(self) -> None:
+        """Advance the state (ValueError if the network has fewer temporal convolutions than the state has entries)."""
+        met, entries = len(self._next_BFHWC), len(self._state.history_BFHWC)
+        if met != entries:
+            raise ValueError(f"carried state has {entries} entries, allowed: {met} for this network")
+        self._state.history_BFHWC = self._next_BFHWC
+        self._state.started = True
+
+    def _carried(self) -> Tensor:
+        return self._state.history_BFHWC[len(self._next_BFHWC)]
+
+
+class Kernel(nn.Module):
+    """Weight and bias of a convolution, initialised like torch's own; subclasses apply them."""
+
+    def __init__(self, c_in: int, c_out: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(c_out, c_in, *size))
+        self.bias = nn.Parameter(torch.empty(c_out))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        bound = 1 / math.sqrt(c_in * math.prod(size))
+        nn.init.uniform_(self.bias, -bound, bound)
+
+
+def _conv2d(x_BFHWC: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+    """2-D convolution of every frame by itself; a frame's result does not depend on how many there are."""
+    frames = x_BFHWC.shape[0] * x_BFHWC.shape[1]
+    x_NCHW = x_BFHWC.flatten(0, 1).permute(0, 3, 1, 2)
+    if frames == 1 and x_NCHW.device.type == "cpu":
+        # torch takes another algorithm (and rounding) for a batch of one on a CPU.
+        x_NCHW = x_NCHW.expand(2, -1, -1, -1)
+    x_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+    y_NCHW = F.conv2d(x_NCHW, weight.contiguous(memory_format=torch.channels_last), bias, stride, padding)
+    return y_NCHW[:frames].permute(0, 2, 3, 1).reshape(*x_BFHWC.shape[:2], *y_NCHW.shape[2:], -1)
+
+
+def _pointwise(x_BFHWC: Tensor, weight_OI: Tensor, bias: Tensor) -> Tensor:
+    """Linear map of channels, frame by frame: a product's rounding may depend on its number of rows."""
+    frames = [F.linear(x_HWC, weight_OI, bias) for x_HWC in x_BFHWC.flatten(0, 1)]
+    return torch.stack(frames).reshape(*x_BFHWC.shape[:-1], -1)
+
+
+class Conv1x1(Kernel):
+    """A convolution of size 1 in all directions; `dims` is how many its stored weight has."""
+
+    def __init__(self, c_in: int, c_out: int, dims: int) -> None:
+        super().__init__(c_in, c_out, (1,) * dims)
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        return _pointwise(x_BFHWC, self.weight.flatten(1), self.bias)
+
+
+class Conv2d(Kernel):
+    """A 3x3 convolution within each frame."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__(c_in, c_out, (3, 3))
+        self.stride = stride
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        if self.stride == 1:
+            return _conv2d(x_BFHWC, self.weight, self.bias, 1, 1)
+        # Padded below and to the right only.
+        return _conv2d(F.pad(x_BFHWC, (0, 0, 0, 1, 0, 1)), self.weight, self.bias, self.stride, 0)
+
+
+class CausalConv3d(Kernel):
+    """3x3x3 convolution that sees the frame itself and the two before it."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, (3, 3, 3))
+
+    def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
+        frames = x_BFHWC.shape[1]
+        x_BFHWC = tape.extend(x_BFHWC)
+        if x_BFHWC.device.type != "cpu":
+            y_BCFHW = F.conv3d(x_BFHWC.permute(0, 4, 1, 2, 3), self.weight, self.bias, padding=(0, 1, 1))
+            return y_BCFHW.permute(0, 2, 3, 4, 1).contiguous()
+        # The three taps side by side as channels make it one 2-D convolution.
+        taps = torch.cat([x_BFHWC[:, t : t + frames] for t in range(3)], -1)
+        weight = self.weight.transpose(1, 2).flatten(1, 2)
+        return _conv2d(taps, weight, self.bias, 1, 1)
+
+
+class TimeConv(Kernel):
+    """Convolution of 3 taps over time only; `stride` 2 halves the frame rate."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__(c_in, c_out, (3, 1, 1))
+        self.stride = stride
+
+    def forward(self, extended_BFHWC: Tensor) -> Tensor:
+        last = extended_BFHWC.shape[1] - 2
+        taps = torch.cat([extended_BFHWC[:, t : t + last : self.stride] for t in range(3)], -1)
+        return _pointwise(taps, self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
+class Norm(nn.Module):
+    """Channel vector scaled to length sqrt(C), times gamma; `dims` trailing ones are in the stored shape."""
+
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels, *(1,) * dims))
+        self.scale = math.sqrt(channels)
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        return F.normalize(x_BFHWC, dim=-1) * (self.gamma.flatten() * self.scale)
