@@ -257,10 +257,10 @@ class WanHead(nn.Module):
 
 
 class WanModel(nn.Module):
-    """Wan2.1's transformer as a causal block denoiser; with `layers`, only these (a part of a layer split).
+    """Wan2.1's transformer as a causal block denoiser; with `layers`, a part of it (layer split).
 
-    A part has the same parameter names as the whole and loads its share of a checkpoint; `start`, `condition`,
-    `run`, `run_commit` and `head_out` are the pieces that a chain of parts calls.
+    A part has the same parameter names as the whole and loads its share of a checkpoint; a chain of parts
+    calls `start`, `condition`, `run`, `run_commit` and `head_out`.
     """
 
     def __init__(self, config: WanConfig, layers: range | None = None) -> None:
@@ -285,7 +285,7 @@ class WanModel(nn.Module):
         return module
 
     def encode_text(self, text_BTC: Tensor) -> TextKV:
-        """Cross-attention K/V of text features [B, <= text_len, text_dim], zero-padded; padding is attended."""
+        """Cross-attention K/V of text [B, <= text_len, text_dim], padded with zeros that are attended."""
         missing = self.config.text_len - text_BTC.shape[1]
         if missing < 0:
             raise ValueError(f"text has {text_BTC.shape[1]} rows, the model takes {self.config.text_len}")
