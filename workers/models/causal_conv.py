@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# On a CPU, what does not fill a run of vector registers at the end of a tensor is rounded differently from the rest.
+_VECTOR_ELEMENTS = 64
+
 
 @dataclass(slots=True)
 class CarriedState:
@@ -167,3 +170,12 @@ class Norm(nn.Module):
 
     def forward(self, x_BFHWC: Tensor) -> Tensor:
         return F.normalize(x_BFHWC, dim=-1) * (self.gamma.flatten() * self.scale)
+
+
+class SiLU(nn.Module):
+    """x * sigmoid(x); the result of a frame does not depend on how many there are."""
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        if x_BFHWC[0, 0].numel() % _VECTOR_ELEMENTS == 0:
+            return F.silu(x_BFHWC)
+        return torch.stack([F.silu(x_HWC) for x_HWC in x_BFHWC.flatten(0, 1)]).reshape(x_BFHWC.shape)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtake.core.errors import InvalidField
-from workers.models.causal_conv import CarriedState, CausalConv3d, Conv1x1, Conv2d, Norm, Tape, TimeConv
+from workers.models.causal_conv import CarriedState, CausalConv3d, Conv1x1, Conv2d, Norm, SiLU, Tape, TimeConv
 
 PICTURE_CHANNELS = 3
 
@@ -62,10 +62,10 @@ class _Residual(nn.Module):
         # The places are part of the checkpoint's names; number 5 was a dropout.
         self.residual = nn.Sequential(
             Norm(c_in, 3),
-            nn.SiLU(),
+            SiLU(),
             CausalConv3d(c_in, c_out),
             Norm(c_out, 3),
-            nn.SiLU(),
+            SiLU(),
             nn.Identity(),
             CausalConv3d(c_out, c_out),
         )
@@ -85,10 +85,13 @@ class _Attention(nn.Module):
         self.proj = Conv1x1(channels, channels, 2)
 
     def forward(self, x_BFHWC: Tensor) -> Tensor:
-        qkv = self.to_qkv(self.norm(x_BFHWC)).flatten(2, 3)
-        q_BFPC, k_BFPC, v_BFPC = qkv.chunk(3, -1)
-        y_BFPC = F.scaled_dot_product_attention(q_BFPC, k_BFPC, v_BFPC)
-        return x_BFHWC + cast(Tensor, self.proj(y_BFPC.reshape(x_BFHWC.shape)))
+        qkv_BFHWC = self.to_qkv(self.norm(x_BFHWC))
+        # One frame at a time and from fresh memory: on a CPU both the batch and the alignment can change the rounding.
+        frames = [
+            F.scaled_dot_product_attention(*(t.contiguous() for t in qkv_PC[None, None].chunk(3, -1)))
+            for qkv_PC in qkv_BFHWC.flatten(2, 3).flatten(0, 1)
+        ]
+        return x_BFHWC + cast(Tensor, self.proj(torch.cat(frames).reshape(x_BFHWC.shape)))
 
 
 class _Upsample(nn.Module):
@@ -141,7 +144,7 @@ class _Downsample(nn.Module):
 
 
 def _head(c_in: int, c_out: int) -> nn.Sequential:
-    return nn.Sequential(Norm(c_in, 3), nn.SiLU(), CausalConv3d(c_in, c_out))
+    return nn.Sequential(Norm(c_in, 3), SiLU(), CausalConv3d(c_in, c_out))
 
 
 def _middle(channels: int) -> nn.Sequential:
