@@ -292,8 +292,20 @@ class Tick:
 
 
 Event = (
-    WorkerJoined | WorkerLost | Open | Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close | Drain
-    | OpDone | OpFailed | Tick
+    WorkerJoined
+    | WorkerLost
+    | Open
+    | Cue
+    | TextEncoded
+    | StreamPrepared
+    | Ack
+    | Pause
+    | Play
+    | Close
+    | Drain
+    | OpDone
+    | OpFailed
+    | Tick
 )
 
 
@@ -334,11 +346,11 @@ class EncodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Tell a worker to drop conditioning older than `before_version` of the session; None: everything it holds of it."""
+    """Tell a worker to drop one version of a session's conditioning; None: everything it holds of the session."""
 
     worker: WorkerId
     session: SessionId
-    before_version: int | None
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,6 +444,18 @@ class Closed:
 
 
 Effect = (
-    Dispatch | PrepareStream | EncodeText | Forget | DropJournal | Opened | Refused | Emit | CueAccepted | CueApplied
-    | CueSuperseded | RequestRefused | Notice | Closed
+    Dispatch
+    | PrepareStream
+    | EncodeText
+    | Forget
+    | DropJournal
+    | Opened
+    | Refused
+    | Emit
+    | CueAccepted
+    | CueApplied
+    | CueSuperseded
+    | RequestRefused
+    | Notice
+    | Closed
 )

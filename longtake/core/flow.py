@@ -31,8 +31,11 @@ class Flow:
     def acknowledge(self, segment: int, *, emitted: int) -> Flow:
         """A cumulative acknowledgement; `emitted` is how many segments have left. An older one changes nothing."""
         if not 0 <= segment < emitted:
-            raise InvalidField("ack.segment", segment, f"0 to {emitted - 1}, the segments sent so far" if emitted
-                               else "nothing yet: no segment was sent")
+            raise InvalidField(
+                "ack.segment",
+                segment,
+                f"0 to {emitted - 1}, the segments sent so far" if emitted else "nothing yet: no segment was sent",
+            )
         return self if segment <= self.acknowledged else replace(self, acknowledged=segment)
 
     def may_start(self, block: int, *, now_s: float, geometry: Geometry) -> bool:
@@ -55,3 +58,20 @@ class Flow:
         if self.playing_since_s is None:
             return float("-inf")
         return self.playing_since_s + float(geometry.time_s(geometry.first_picture(block)))
+
+    def played(self, block: int, *, now_s: float, geometry: Geometry) -> Flow:
+        """The segment of `block` leaves at `now_s`: start the playback clock, or shift it if the segment is late.
+
+        After a stall the clock is moved rather than raced: catching up would take from everybody else.
+        """
+        if self.pace is Pace.FAST:
+            return self
+        offset_s = float(geometry.time_s(geometry.first_picture(block)))
+        since = now_s - offset_s
+        if self.playing_since_s is not None:
+            since = max(since, self.playing_since_s)
+        return replace(self, playing_since_s=since)
+
+    def stopped(self) -> Flow:
+        """The playback clock stops; the next segment that leaves starts it again."""
+        return replace(self, playing_since_s=None)

@@ -62,7 +62,8 @@ class Recipe:
         if self.window_frames is None:
             if self.block_limit is None:
                 raise Contradiction(
-                    "recipe.window_frames = none", "recipe.block_limit = none",
+                    "recipe.window_frames = none",
+                    "recipe.block_limit = none",
                     "without a window memory grows with every block, so the number of blocks must be finite",
                 )
             return
@@ -85,7 +86,7 @@ class Recipe:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """Noise level of the input of each step, in [0, 1]: shift s / (1 + (shift - 1) s), s = step / 1000 (float32)."""
+        """Noise level of the input of each step, in [0, 1]: shift s / (1 + (shift - 1) s), s = step / 1000, float32."""
         return tuple(_float32(self.shift * (d / 1000) / (1 + (self.shift - 1) * (d / 1000))) for d in self.steps)
 
     @property
@@ -105,7 +106,8 @@ class Recipe:
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        return -(-(self.page_count - self.sink_frames - self.frames_per_block) // self.frames_per_block)
+        past_frames = max(0, self.page_count - self.sink_frames - self.frames_per_block)
+        return -(-past_frames // self.frames_per_block)
 
     def commit_timestep(self, step: int) -> float:
         """Timestep at which a block is committed to the lane of `step` (t_{s+1}, t_S = 0; CLEAN: 0)."""

@@ -1,0 +1,268 @@
+"""One session as the core sees it: its life cycle, its cue timeline and how far each chain of its ops has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from longtake.core.errors import InvalidField, TooLate, WrongState
+from longtake.core.events import CueId, CueRequest, Open, SessionId, SlotId, WorkerId
+from longtake.core.flow import Flow
+from longtake.core.geometry import Geometry
+from longtake.core.pages import PageTable
+from longtake.core.recipe import Recipe
+from longtake.core.schedule import Kind, Op, chains
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    OPENING = "opening"
+    """Its prompt is being encoded and its decoder slot cleared."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    """The client paused it: no further block starts, blocks begun are finished and sent."""
+    FINISHING = "finishing"
+    """The server drains: as paused, then it ends."""
+    CLOSING = "closing"
+    """The client has been told that it ended; ops in flight are waited for, then its pages are free."""
+    CLOSED = "closed"
+
+
+class Trigger(Enum):
+    """What moves a session from state to state."""
+
+    READY = "ready"
+    PAUSE = "pause"
+    PLAY = "play"
+    DRAIN = "drain"
+    END = "end"
+    QUIET = "quiet"
+    """None of its ops is in flight any more."""
+
+
+TRANSITIONS: dict[State, dict[Trigger, State]] = {
+    State.OPENING: {Trigger.READY: State.RUNNING, Trigger.END: State.CLOSING},
+    State.RUNNING: {
+        Trigger.PAUSE: State.PAUSED,
+        Trigger.PLAY: State.RUNNING,
+        Trigger.DRAIN: State.FINISHING,
+        Trigger.END: State.CLOSING,
+    },
+    State.PAUSED: {
+        Trigger.PAUSE: State.PAUSED,
+        Trigger.PLAY: State.RUNNING,
+        Trigger.DRAIN: State.FINISHING,
+        Trigger.END: State.CLOSING,
+    },
+    State.FINISHING: {Trigger.DRAIN: State.FINISHING, Trigger.END: State.CLOSING},
+    State.CLOSING: {Trigger.DRAIN: State.CLOSING, Trigger.END: State.CLOSING, Trigger.QUIET: State.CLOSED},
+    State.CLOSED: {},
+}
+
+
+def next_state(state: State, trigger: Trigger) -> State:
+    """The state after `trigger`; WrongState if the table has no such edge."""
+    try:
+        return TRANSITIONS[state][trigger]
+    except KeyError:
+        allowed = ", ".join(sorted(edge.value for edge in TRANSITIONS[state])) or "nothing"
+        message = f"{trigger.value} is not possible while the session is {state.value}; allowed: {allowed}"
+        raise WrongState(message) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A cue that has its block: from `block` on the stream is conditioned on `version`."""
+
+    block: int
+    version: int
+    cue: CueId | None
+    """None for the prompt that the stream was opened with."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The prompts of a session: those waiting for their text, and the turns that have a block."""
+
+    turns: list[Turn] = field(default_factory=lambda: [Turn(block=0, version=0, cue=None)])
+    waiting: dict[int, CueRequest] = field(default_factory=dict)
+    """By conditioning version."""
+    next_version: int = 1
+
+    def ask(self, request: CueRequest) -> int:
+        """Note a cue whose text is being encoded; returns its conditioning version."""
+        version = self.next_version
+        self.next_version += 1
+        self.waiting[version] = request
+        return version
+
+    def take(self, version: int, *, block: int) -> Turn | None:
+        """Give the waiting cue its block; returns the turn that it supersedes, if there is one."""
+        request = self.waiting.pop(version)
+        earlier = next((turn for turn in self.turns if turn.block == block), None)
+        if earlier is not None:
+            self.turns.remove(earlier)
+        self.turns.append(Turn(block=block, version=version, cue=request.cue))
+        self.turns.sort(key=lambda turn: turn.block)
+        return earlier
+
+    def turn_at(self, block: int) -> Turn:
+        """The turn that `block` is conditioned on."""
+        return max((turn for turn in self.turns if turn.block <= block), key=lambda turn: turn.block)
+
+    def forget_before(self, block: int) -> tuple[int, ...]:
+        """Drop turns that neither `block` nor a later one reads; returns their versions."""
+        current = self.turn_at(block)
+        past = [turn for turn in self.turns if turn.block < current.block]
+        for turn in past:
+            self.turns.remove(turn)
+        return tuple(turn.version for turn in past)
+
+    @property
+    def pending_count(self) -> int:
+        """Cues that are not in effect yet."""
+        return len(self.waiting) + len(self.turns) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a session holds on the workers, from admission to its end."""
+
+    lanes: tuple[WorkerId, ...]
+    """Worker of each lane."""
+    tables: tuple[PageTable, ...]
+    """Page table of each lane."""
+    decoder: WorkerId
+    slot: SlotId
+
+    @property
+    def workers(self) -> tuple[WorkerId, ...]:
+        """Every worker that holds something of the session, each once, in order."""
+        return tuple(dict.fromkeys((*self.lanes, self.decoder)))
+
+
+@dataclass(slots=True)
+class Session:
+    """The mutable record of one session; its size does not depend on how long the stream has run."""
+
+    request: Open
+    recipe: Recipe
+    geometry: Geometry
+    place: Place
+    flow: Flow
+    state: State = State.OPENING
+    timeline: Timeline = field(default_factory=Timeline)
+    sent: dict[tuple[Kind, int], int] = field(init=False)
+    """Per chain, how many blocks were dispatched …"""
+    done: dict[tuple[Kind, int], int] = field(init=False)
+    """… and how many are done."""
+    in_flight: int = 0
+    virtual_time: float = 0.0
+    """Service received, for fair sharing."""
+    conditioned: set[tuple[WorkerId, int]] = field(default_factory=set)
+    """Which worker holds which conditioning version."""
+    encoded: set[int] = field(default_factory=set)
+    """Conditioning versions whose text is encoded."""
+    header: bytes | None = None
+    media_type: str = ""
+    last_block: int | None = None
+    """No block after this one; None while the stream is endless."""
+
+    def __post_init__(self) -> None:
+        self.sent = {chain: 0 for chain in chains(self.recipe)}
+        self.done = dict(self.sent)
+        limits = [limit for limit in (self._blocks_asked(), self.recipe.block_limit) if limit is not None]
+        self.last_block = min(limits) - 1 if limits else None
+
+    def _blocks_asked(self) -> int | None:
+        limit = self.request.picture_limit
+        return None if limit is None else self.geometry.blocks_for(limit)
+
+    @property
+    def id(self) -> SessionId:
+        return self.request.session
+
+    @property
+    def next_block(self) -> int:
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
+        return self.sent[Kind.DENOISE, 0]
+
+    @property
+    def emitted(self) -> int:
+        """Segments sent so far."""
+        return self.done[Kind.DECODE, 0]
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the segment of the last block was sent."""
+        return self.last_block is not None and self.emitted > self.last_block
+
+    def is_done(self, op: Op) -> bool:
+        return op.block < self.done[op.kind, op.step]
+
+    def is_sent(self, op: Op) -> bool:
+        return op.block < self.sent[op.kind, op.step]
+
+    def wants(self, op: Op) -> bool:
+        """Whether the stream needs `op` at all: not past its last block, and no commit that nobody will read."""
+        if self.last_block is None:
+            return True
+        return op.block < self.last_block if op.kind is Kind.COMMIT else op.block <= self.last_block
+
+    @property
+    def oldest_block(self) -> int:
+        """The oldest block of which an op is still to be done."""
+        pending = (blocks for (kind, step), blocks in self.done.items() if self.wants(Op(kind, step, blocks)))
+        return min(pending, default=self.emitted)
+
+    def picture_count(self, block: int) -> int:
+        """Pictures of `block` that belong to the stream."""
+        whole = self.geometry.pictures(block)
+        limit = self.request.picture_limit
+        return whole if limit is None else min(whole, limit - self.geometry.first_picture(block))
+
+    def target_block(self, request: CueRequest) -> int:
+        """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
+        block = self.next_block
+        if request.block is not None:
+            block = request.block
+        elif request.picture is not None:
+            block = self.geometry.first_block_from(request.picture)
+        if self.last_block is not None and block > self.last_block:
+            raise InvalidField("cue.at", block, f"a block up to {self.last_block}, the last of this stream")
+        if block < self.next_block:
+            raise TooLate(block, self.next_block)
+        return block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """What others may know of a session."""
+
+    session: SessionId
+    state: State
+    prompt: str
+    seed: int
+    window: int
+    realtime: bool
+    segments_sent: int
+    segments_acknowledged: int
+    blocks_begun: int
+    cues_pending: int
+
+
+def view(session: Session) -> SessionView:
+    """The public face of a session."""
+    return SessionView(
+        session=session.id,
+        state=session.state,
+        prompt=session.request.prompt,
+        seed=session.request.seed,
+        window=session.flow.window,
+        realtime=session.flow.pace.value == "realtime",
+        segments_sent=session.emitted,
+        segments_acknowledged=session.flow.acknowledged + 1,
+        blocks_begun=session.next_block,
+        cues_pending=session.timeline.pending_count,
+    )
