@@ -1,0 +1,56 @@
+"""What this server offers its clients: the model, how its prompts look, the codecs and the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.admission import Limits
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Recipe
+from protos.longtake.v1 import longtake_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecRange:
+    """A codec by the name the core has for it, and the qualities that can be asked for."""
+
+    name: str
+    min_quality: int
+    max_quality: int
+    default_quality: int
+
+
+CODECS: dict[pb.Codec, CodecRange] = {
+    pb.CODEC_H264: CodecRange(name="h264", min_quality=0, max_quality=51, default_quality=23),
+    pb.CODEC_MJPEG: CodecRange(name="mjpeg", min_quality=1, max_quality=100, default_quality=85),
+    pb.CODEC_RAW: CodecRange(name="raw", min_quality=0, max_quality=0, default_quality=0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What the front end itself limits; sessions, windows and cues are limited by the core."""
+
+    max_watchers: int = 8
+    """Observers of one session."""
+    max_prompt_bytes: int = 4096
+    max_message_bytes: int = 1 << 20
+    """In either direction; larger segments travel in parts."""
+    max_frames_per_s: float = 100.0
+    """Frames of one client that are read each second; more wait in the client's own connection."""
+    open_timeout_s: float = 10.0
+    """How long a call may stay without its first frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Everything a client can know before it opens a stream."""
+
+    name: str
+    geometry: Geometry
+    recipe: Recipe
+    prompt_help: str = ""
+    vocabulary: tuple[str, ...] = ()
+    """Words the model knows; empty: free text."""
+    limits: Limits
+    wire: WireLimits

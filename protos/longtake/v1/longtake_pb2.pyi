@@ -1,0 +1,497 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Pace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PACE_UNSPECIFIED: _ClassVar[Pace]
+    PACE_REALTIME: _ClassVar[Pace]
+    PACE_FAST: _ClassVar[Pace]
+
+class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CODEC_UNSPECIFIED: _ClassVar[Codec]
+    CODEC_H264: _ClassVar[Codec]
+    CODEC_MJPEG: _ClassVar[Codec]
+    CODEC_RAW: _ClassVar[Codec]
+
+class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENDING_UNSPECIFIED: _ClassVar[Ending]
+    ENDING_COMPLETED: _ClassVar[Ending]
+    ENDING_CLIENT: _ClassVar[Ending]
+    ENDING_OPERATOR: _ClassVar[Ending]
+    ENDING_DRAINED: _ClassVar[Ending]
+    ENDING_LOST: _ClassVar[Ending]
+    ENDING_FAILED: _ClassVar[Ending]
+
+class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SESSION_STATE_UNSPECIFIED: _ClassVar[SessionState]
+    SESSION_STATE_OPENING: _ClassVar[SessionState]
+    SESSION_STATE_RUNNING: _ClassVar[SessionState]
+    SESSION_STATE_PAUSED: _ClassVar[SessionState]
+    SESSION_STATE_FINISHING: _ClassVar[SessionState]
+    SESSION_STATE_CLOSING: _ClassVar[SessionState]
+
+class WorkerRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORKER_ROLE_UNSPECIFIED: _ClassVar[WorkerRole]
+    WORKER_ROLE_DENOISE: _ClassVar[WorkerRole]
+    WORKER_ROLE_DECODE: _ClassVar[WorkerRole]
+
+class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LEVEL_UNSPECIFIED: _ClassVar[Level]
+    LEVEL_CLEAN: _ClassVar[Level]
+    LEVEL_OUTPUT: _ClassVar[Level]
+    LEVEL_INPUT: _ClassVar[Level]
+PACE_UNSPECIFIED: Pace
+PACE_REALTIME: Pace
+PACE_FAST: Pace
+CODEC_UNSPECIFIED: Codec
+CODEC_H264: Codec
+CODEC_MJPEG: Codec
+CODEC_RAW: Codec
+ENDING_UNSPECIFIED: Ending
+ENDING_COMPLETED: Ending
+ENDING_CLIENT: Ending
+ENDING_OPERATOR: Ending
+ENDING_DRAINED: Ending
+ENDING_LOST: Ending
+ENDING_FAILED: Ending
+SESSION_STATE_UNSPECIFIED: SessionState
+SESSION_STATE_OPENING: SessionState
+SESSION_STATE_RUNNING: SessionState
+SESSION_STATE_PAUSED: SessionState
+SESSION_STATE_FINISHING: SessionState
+SESSION_STATE_CLOSING: SessionState
+WORKER_ROLE_UNSPECIFIED: WorkerRole
+WORKER_ROLE_DENOISE: WorkerRole
+WORKER_ROLE_DECODE: WorkerRole
+LEVEL_UNSPECIFIED: Level
+LEVEL_CLEAN: Level
+LEVEL_OUTPUT: Level
+LEVEL_INPUT: Level
+
+class StreamRequest(_message.Message):
+    __slots__ = ("open", "cue", "ack", "pause", "play", "close")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    CUE_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    PLAY_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    cue: Cue
+    ack: Ack
+    pause: Pause
+    play: Play
+    close: Close
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., cue: _Optional[_Union[Cue, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., play: _Optional[_Union[Play, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+
+class StreamResponse(_message.Message):
+    __slots__ = ("opened", "segment", "cue_accepted", "cue_applied", "cue_superseded", "notice", "request_refused", "closed")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    CUE_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    CUE_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    CUE_SUPERSEDED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    segment: Segment
+    cue_accepted: CueAccepted
+    cue_applied: CueApplied
+    cue_superseded: CueSuperseded
+    notice: Notice
+    request_refused: RequestRefused
+    closed: Closed
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    CUES_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    seed: int
+    pace: Pace
+    window: int
+    pictures: int
+    duration: _duration_pb2.Duration
+    codec: Codec
+    quality: int
+    cues: _containers.RepeatedCompositeFieldContainer[Cue]
+    resume_token: bytes
+    cursor: int
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ...) -> None: ...
+
+class Cue(_message.Message):
+    __slots__ = ("id", "prompt", "block", "time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    prompt: str
+    block: int
+    time: _duration_pb2.Duration
+    def __init__(self, id: _Optional[str] = ..., prompt: _Optional[str] = ..., block: _Optional[int] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("segment",)
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    def __init__(self, segment: _Optional[int] = ...) -> None: ...
+
+class Pause(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Play(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Video(_message.Message):
+    __slots__ = ("width", "height", "fps_numerator", "fps_denominator")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FPS_NUMERATOR_FIELD_NUMBER: _ClassVar[int]
+    FPS_DENOMINATOR_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    fps_numerator: int
+    fps_denominator: int
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    TIMESCALE_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    seed: int
+    recipe_digest: str
+    header: bytes
+    media_type: str
+    video: Video
+    window: int
+    timescale: int
+    pace: Pace
+    pictures: int
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_TICKS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    PART_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    KEYFRAME_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    first_picture: int
+    picture_count: int
+    pts_ticks: int
+    duration_ticks: int
+    prompt_version: int
+    part: int
+    part_count: int
+    data: bytes
+    keyframe: bool
+    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ...) -> None: ...
+
+class CueAccepted(_message.Message):
+    __slots__ = ("cue_id", "block", "pts_ticks")
+    CUE_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
+    cue_id: str
+    block: int
+    pts_ticks: int
+    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ...) -> None: ...
+
+class CueApplied(_message.Message):
+    __slots__ = ("cue_id", "block", "pts_ticks")
+    CUE_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
+    cue_id: str
+    block: int
+    pts_ticks: int
+    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ...) -> None: ...
+
+class CueSuperseded(_message.Message):
+    __slots__ = ("cue_id", "by_cue_id", "block")
+    CUE_ID_FIELD_NUMBER: _ClassVar[int]
+    BY_CUE_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    cue_id: str
+    by_cue_id: str
+    block: int
+    def __init__(self, cue_id: _Optional[str] = ..., by_cue_id: _Optional[str] = ..., block: _Optional[int] = ...) -> None: ...
+
+class Notice(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class RequestRefused(_message.Message):
+    __slots__ = ("code", "message", "field", "allowed", "cue_id", "earliest_block")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    CUE_ID_FIELD_NUMBER: _ClassVar[int]
+    EARLIEST_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    field: str
+    allowed: str
+    cue_id: str
+    earliest_block: int
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., allowed: _Optional[str] = ..., cue_id: _Optional[str] = ..., earliest_block: _Optional[int] = ...) -> None: ...
+
+class Closed(_message.Message):
+    __slots__ = ("ending", "reason", "segments")
+    ENDING_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    ending: Ending
+    reason: str
+    segments: int
+    def __init__(self, ending: _Optional[_Union[Ending, str]] = ..., reason: _Optional[str] = ..., segments: _Optional[int] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("session_id", "from_segment")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    from_segment: int
+    def __init__(self, session_id: _Optional[str] = ..., from_segment: _Optional[int] = ...) -> None: ...
+
+class WatchResponse(_message.Message):
+    __slots__ = ("opened", "segment", "cue_applied", "skipped", "notice", "closed")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    CUE_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    segment: Segment
+    cue_applied: CueApplied
+    skipped: Skipped
+    notice: Notice
+    closed: Closed
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., skipped: _Optional[_Union[Skipped, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
+
+class Skipped(_message.Message):
+    __slots__ = ("first", "count")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    count: int
+    def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_HELP_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    video: Video
+    first_block_pictures: int
+    block_pictures: int
+    recipe: Recipe
+    prompt_help: str
+    vocabulary: _containers.RepeatedScalarFieldContainer[str]
+    codecs: _containers.RepeatedCompositeFieldContainer[CodecOption]
+    limits: Limits
+    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Recipe(_message.Message):
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SINK_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    shift: float
+    level: Level
+    frames_per_block: int
+    window_frames: int
+    sink_frames: int
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ...) -> None: ...
+
+class CodecOption(_message.Message):
+    __slots__ = ("codec", "min_quality", "max_quality", "default_quality")
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    MIN_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    codec: Codec
+    min_quality: int
+    max_quality: int
+    default_quality: int
+    def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., min_quality: _Optional[int] = ..., max_quality: _Optional[int] = ..., default_quality: _Optional[int] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_sessions", "max_watchers", "default_window", "max_window", "max_prompt_bytes", "max_cues", "max_message_bytes")
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CUES_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_sessions: int
+    max_watchers: int
+    default_window: int
+    max_window: int
+    max_prompt_bytes: int
+    max_cues: int
+    max_message_bytes: int
+    def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+
+class Session(_message.Message):
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_BEGUN_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_SENT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    CUES_PENDING_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    state: SessionState
+    prompt: str
+    seed: int
+    pace: Pace
+    window: int
+    blocks_begun: int
+    segments_sent: int
+    segments_acknowledged: int
+    cues_pending: int
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ...) -> None: ...
+
+class GetSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class ListSessionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSessionsResponse(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[Session]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ...) -> None: ...
+
+class CloseSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class CloseSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s")
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[Worker]
+    sessions: int
+    max_sessions: int
+    draining: bool
+    uptime_s: float
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+
+class Worker(_message.Message):
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    FREE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    DISPATCHED_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    role: WorkerRole
+    capacity: int
+    free: int
+    sessions: int
+    in_flight: int
+    ready: int
+    dispatched: int
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ...) -> None: ...
