@@ -1,0 +1,1 @@
+"""Tests of the pure core: no device, no clock, no mock."""

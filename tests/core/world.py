@@ -1,0 +1,204 @@
+"""A whole cell without devices: the real scheduler against workers that report whatever, whenever the test says."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeVar
+
+from longtake.core.admission import Limits
+from longtake.core.events import (
+    Ack,
+    Closed,
+    CueRequest,
+    DecodeWork,
+    Dispatch,
+    Effect,
+    Emit,
+    EncodeText,
+    Event,
+    ForwardWork,
+    OpDone,
+    Open,
+    PrepareStream,
+    Role,
+    SegmentSettings,
+    SessionId,
+    StreamPrepared,
+    TextEncoded,
+    WorkerId,
+    WorkerJoined,
+)
+from longtake.core.flow import Pace
+from longtake.core.geometry import Geometry
+from longtake.core.pages import window_frames
+from longtake.core.recipe import Level, Recipe
+from longtake.core.schedule import Kind, Op, needs
+from longtake.core.scheduler import Scheduler
+
+T = TypeVar("T")
+SETTINGS = SegmentSettings(codec="raw", quality=0)
+
+
+def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 0, steps: int = 4) -> Recipe:
+    entries = tuple(1000 - 1000 * step // steps for step in range(steps))
+    return Recipe(
+        steps=entries, shift=5.0, level=level, frames_per_block=3, window_frames=window, sink_frames=sinks,
+        block_limit=None if window else 8,
+    )  # fmt: skip
+
+
+def geometry(frames_per_block: int = 3) -> Geometry:
+    return Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=frames_per_block)
+
+
+@dataclass
+class Cell:
+    """Drives a scheduler, checks every dispatch against the op order, and models what each page holds."""
+
+    recipe: Recipe
+    denoisers: int = 2
+    decoders: int = 1
+    pages: int = 400
+    slots: int = 16
+    limits: Limits = field(default_factory=Limits)
+    now_s: float = 0.0
+    effects: list[Effect] = field(default_factory=list)
+    queues: dict[WorkerId, deque[Dispatch]] = field(default_factory=dict)
+    answers: deque[Event] = field(default_factory=deque)
+    done: set[tuple[SessionId, Op]] = field(default_factory=set)
+    sent: set[tuple[SessionId, Op]] = field(default_factory=set)
+    holds: dict[tuple[WorkerId, int], tuple[SessionId, int, int]] = field(default_factory=dict)
+    """(worker, page) -> (session, lane, frame) written last."""
+    segments: dict[SessionId, list[int]] = field(default_factory=dict)
+    closed: dict[SessionId, Closed] = field(default_factory=dict)
+    versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(self.recipe, geometry(self.recipe.frames_per_block), self.limits)
+        for number in range(self.denoisers):
+            self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
+        for number in range(self.decoders):
+            self.join(WorkerId(f"decode-{number}"), Role.DECODE, self.slots)
+
+    def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
+        self.queues[worker] = deque()
+        self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity))
+
+    def open(
+        self,
+        name: str,
+        *,
+        pictures: int | None = None,
+        window: int = 4,
+        cues: tuple[CueRequest, ...] = (),
+        pace: Pace = Pace.FAST,
+        prompt: str = "p",
+    ) -> SessionId:
+        session = SessionId(name)
+        self.send(
+            Open(now_s=self.now_s, session=session, prompt=prompt, seed=1, pace=pace, window=window,
+                 picture_limit=pictures, settings=SETTINGS, cues=cues)
+        )  # fmt: skip
+        return session
+
+    def send(self, event: Event) -> list[Effect]:
+        effects = self.scheduler.handle(event)
+        self.effects += effects
+        for effect in effects:
+            self._perform(effect)
+        self.scheduler.check()
+        return effects
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Dispatch():
+                self._check_dispatch(effect)
+                self.queues[effect.worker].append(effect)
+            case PrepareStream():
+                self.answers.append(
+                    StreamPrepared(now_s=self.now_s, worker=effect.worker, session=effect.session, header=b"h",
+                                   media_type="video/x")
+                )  # fmt: skip
+            case EncodeText():
+                self.answers.append(
+                    TextEncoded(now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice="")
+                )
+            case Emit():
+                self.segments.setdefault(effect.session, []).append(effect.block)
+            case Closed():
+                self.closed[effect.session] = effect
+            case _:
+                pass
+
+    def _check_dispatch(self, dispatch: Dispatch) -> None:
+        work, queue = dispatch.work, self.queues[dispatch.worker]
+        assert len(queue) < 2, "more than one running and one queued dispatch"
+        ahead = {op_of(other.work) for other in queue if other.work.session == work.session}
+        op = op_of(work)
+        assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
+        self.sent.add((work.session, op))
+        for need in needs(op, self.recipe):
+            assert (work.session, need) in self.done or need in ahead, f"{op} was dispatched before {need}"
+
+    def answer(self) -> None:
+        """Deliver what decode workers owe to openings and cues."""
+        while self.answers:
+            self.send(self.answers.popleft())
+
+    def finish(self, worker: WorkerId) -> Dispatch:
+        """The worker finishes its oldest dispatch."""
+        dispatch = self.queues[worker].popleft()
+        work = dispatch.work
+        if isinstance(work, ForwardWork):
+            self._run_forward(dispatch.worker, work)
+        self.done.add((work.session, op_of(work)))
+        self.send(OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256="x"))
+        return dispatch
+
+    def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
+        """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
+        self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
+        for page, frame in zip(work.writes, work.positions, strict=True):
+            self.holds[worker, page] = (work.session, work.lane, frame)
+        found = {self.holds.get((worker, page)) for page in work.reads}
+        expected = {(work.session, work.lane, frame) for frame in window_frames(work.positions[0], self.recipe)}
+        assert found == expected, f"{op_of(work)} reads {found}, should read {expected}"
+
+    def finish_and_acknowledge(self, worker: WorkerId) -> None:
+        work = self.finish(worker).work
+        if isinstance(work, DecodeWork) and work.session not in self.closed:
+            self.send(Ack(now_s=self.now_s, session=work.session, segment=work.block))
+
+    def steps(self, count: int) -> None:
+        """Finish `count` dispatches, workers in turn, acknowledging every segment."""
+        for turn in range(count):
+            self.finish_and_acknowledge(self.busy[turn % len(self.busy)])
+
+    @property
+    def busy(self) -> list[WorkerId]:
+        return [worker for worker, queue in self.queues.items() if queue]
+
+    def run(self, *, acknowledge: bool = True, limit: int = 100_000) -> None:
+        """Let everything finish in round-robin order, acknowledging each segment, until nothing is left to do."""
+        for _ in range(limit):
+            self.answer()
+            workers = self.busy
+            if not workers:
+                return
+            for worker in workers:
+                if self.queues[worker]:
+                    self.finish_and_acknowledge(worker) if acknowledge else self.finish(worker)
+                self.answer()
+        raise AssertionError("the cell does not come to rest")
+
+
+def op_of(work: ForwardWork | DecodeWork) -> Op:
+    if isinstance(work, DecodeWork):
+        return Op(Kind.DECODE, 0, work.block)
+    return Op(work.kind, work.step, work.block)
+
+
+def effects_of(cell: Cell, kind: type[T]) -> list[T]:
+    return [effect for effect in cell.effects if isinstance(effect, kind)]
