@@ -1,0 +1,129 @@
+"""HiAR's conditioning as it is trained: one sequence [context copies | noisy copies], attended as a server attends it.
+
+A context copy is a block as later blocks see it (noised to the level that lane s keeps, t_{s+1}); a noisy copy is the same block as
+step s denoises it. Both are *units*, folded into the batch, so that each unit has its own text; attention unfolds them again.
+
+Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a query's window;
+        C latent channel, H, W latent height, width.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
+from workers.models.wan import TextKV, WanModel
+
+SIGMAS: Final = (1.0, 0.9375, 5 / 6, 0.625)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which blocks of a sequence appear as units: context copies of all but the last, then noisy copies of all."""
+
+    blocks: int
+    past_blocks: int
+
+    @property
+    def units(self) -> int:
+        """Units of one sequence."""
+        return 2 * self.blocks - 1
+
+    def unit_blocks(self) -> list[int]:
+        """The block of each unit."""
+        return [*range(self.blocks - 1), *range(self.blocks)]
+
+    def windows(self) -> list[list[int]]:
+        """For each unit the units it reads, oldest first and itself last; -1 where the stream has no such block."""
+        contexts = self.blocks - 1
+        return [
+            [*(past if past >= 0 else -1 for past in range(block - self.past_blocks, block)), unit]
+            for unit, block in zip(range(self.units), [*range(contexts), *range(self.blocks)], strict=True)
+        ]
+
+
+class UnitAttention:
+    """The self-attention of folded units: each attends to the context copies in its window and to itself."""
+
+    def __init__(self, layout: Layout, tokens: int, device: torch.device) -> None:
+        windows_UK = torch.tensor(layout.windows(), device=device)
+        self._units = layout.units
+        self._index = windows_UK.clamp(min=0).flatten()
+        bias_UK = torch.zeros(windows_UK.shape, device=device).masked_fill(windows_UK < 0, float("-inf"))
+        self._bias_U11S = bias_UK.repeat_interleave(tokens, dim=1)[:, None, None]
+
+    def _window(self, x_BULND: Tensor) -> Tensor:
+        return x_BULND.index_select(1, self._index).unflatten(1, (self._units, -1)).flatten(2, 3).flatten(0, 1)
+
+    def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
+        """Attention output [B U, L, N, D] of folded queries, keys and values; `layer` does not matter here."""
+        del layer
+        k = self._window(k_BLND.unflatten(0, (-1, self._units))).transpose(1, 2)
+        v = self._window(v_BLND.unflatten(0, (-1, self._units))).transpose(1, 2)
+        sequences = q_BLND.shape[0] // self._units
+        bias = self._bias_U11S.expand(-1, -1, q_BLND.shape[1], -1).repeat(sequences, 1, 1, 1)
+        return F.scaled_dot_product_attention(q_BLND.transpose(1, 2), k, v, attn_mask=bias).transpose(1, 2)
+
+    def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
+        """Training keeps nothing between forwards."""
+        raise NotImplementedError("training has no commit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Sequences to train on: normalised latents [B, blocks, F, C, H, W], texts [V, T, channels], text of each block [B, blocks]."""
+
+    latent: Tensor
+    texts: Tensor
+    text_of_block: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return Batch(
+            latent=self.latent.to(device), texts=self.texts.to(device), text_of_block=self.text_of_block.to(device)
+        )
+
+
+def take_texts(text_kv: TextKV, index: Tensor) -> TextKV:
+    """One text per batch item, by index."""
+    return TextKV(
+        k_BTND={layer: k.index_select(0, index) for layer, k in text_kv.k_BTND.items()},
+        v_BTND={layer: v.index_select(0, index) for layer, v in text_kv.v_BTND.items()},
+    )
+
+
+def level_sigma(step_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Sigma of the noisy copy and of the context copies at a step: t_s and t_{s+1}, where t_S = 0."""
+    sigma = torch.tensor([*SIGMAS, 0.0], device=step_B.device)
+    return sigma[step_B], sigma[step_B + 1]
+
+
+def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """(1 - sigma) x + sigma noise."""
+    return (1 - sigma) * x + sigma * noise
+
+
+def predict_flow(
+    model: WanModel, batch: Batch, step_B: Tensor, context: Tensor, noisy: Tensor
+) -> Tensor:
+    """Flow of the noisy copies [B, blocks, F, C, H, W], given context copies [B, blocks-1, ...] at t_{s+1} and noisy ones at t_s."""
+    sequences, blocks, frames, _, rows, columns = noisy.shape
+    layout = Layout(blocks=blocks, past_blocks=WINDOW_FRAMES // FRAMES_PER_BLOCK - 1)
+    tokens = frames * model.config.tokens_per_frame(rows, columns)
+    own, past = level_sigma(step_B)
+    sigma_BU = torch.cat([past[:, None].expand(-1, blocks - 1), own[:, None].expand(-1, blocks)], 1)
+    timestep = (1000 * sigma_BU)[:, :, None].expand(-1, -1, frames).flatten(0, 1)
+    block_U = torch.tensor(layout.unit_blocks(), device=noisy.device)
+    position_UF = block_U[:, None] * frames + torch.arange(frames, device=noisy.device)
+    text_kv = take_texts(model.encode_text(batch.texts), batch.text_of_block[:, block_U].flatten())
+    flow = model(
+        torch.cat([context, noisy], 1).flatten(0, 1),
+        timestep,
+        position_UF.repeat(sequences, 1),
+        text_kv,
+        UnitAttention(layout, tokens, noisy.device),
+    )
+    return flow.unflatten(0, (sequences, layout.units))[:, blocks - 1 :]

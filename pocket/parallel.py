@@ -1,0 +1,91 @@
+"""Data-parallel training with one single-threaded process per core: gradients averaged in one flat buffer."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One training process among `world`."""
+
+    number: int
+    world: int
+    device: torch.device
+
+
+def launch(run: Callable[[Rank, object], None], argument: object, processes: int, device: str) -> None:
+    """Calls run(rank, argument) in `processes` processes and waits for all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "store")
+        mp.spawn(_main, (run, argument, processes, device, store), nprocs=processes)  # type: ignore[no-untyped-call]
+
+
+def _main(
+    number: int, run: Callable[[Rank, object], None], argument: object, processes: int, device: str, store: str
+) -> None:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if processes > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=processes)
+    run(Rank(number=number, world=processes, device=torch.device(device)), argument)
+    if processes > 1:
+        dist.destroy_process_group()
+
+
+class Averager:
+    """Averages gradients and the wall clock over all ranks, so that every rank follows the same schedule."""
+
+    def __init__(self, rank: Rank, model: nn.Module, minutes: float) -> None:
+        self._rank = rank
+        self._parameters = list(model.parameters())
+        self._flat = torch.zeros(sum(p.numel() for p in self._parameters) + 1)
+        self._start_s = time.monotonic()
+        self._seconds = minutes * 60
+        for parameter in self._parameters:
+            if rank.world > 1:
+                dist.broadcast(parameter.data, 0)
+
+    def reduce(self) -> float:
+        """Averages all gradients in place; returns the share of the wall-clock budget that is used, equal on all ranks."""
+        sizes = [p.numel() for p in self._parameters]
+        parts = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in self._parameters]
+        elapsed = torch.tensor([(time.monotonic() - self._start_s) / self._seconds])
+        torch.cat([*parts, elapsed.to(parts[0].device)], out=self._flat)
+        if self._rank.world > 1:
+            dist.all_reduce(self._flat)
+            self._flat /= self._rank.world
+        for parameter, piece in zip(self._parameters, self._flat[:-1].split(sizes), strict=True):
+            parameter.grad = piece.view_as(parameter)
+        return float(self._flat[-1])
+
+
+class Ema:
+    """Exponential moving average of parameters, with a warm-up so that the first steps do not linger."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._model = model
+        self.step = 0
+        self.values: dict[str, Tensor] = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    def update(self) -> None:
+        """Moves the average towards the model."""
+        self.step += 1
+        decay = min(self._decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self._model.state_dict().items():
+                self.values[name].lerp_(value, 1 - decay)
+
+
+def learning_rate(progress: float, warmup: float) -> float:
+    """Factor of the learning rate: linear warm-up, then constant, then linear to zero over the last 40 %."""
+    return max(0.0, min(1.0, progress / warmup if warmup else 1.0, (1 - progress) / 0.4))

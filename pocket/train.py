@@ -1,0 +1,173 @@
+"""Trains the pocket model's transformer by flow matching with HiAR's conditioning: `python -m pocket.train --minutes 85`.
+
+Shapes: B sequence, F latent frame of a block, C channel, H, W latent height and width.
+"""
+
+import argparse
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pocket.conditioning import SIGMAS, Batch, level_sigma, noised, predict_flow
+from pocket.config import POCKET_DIT
+from pocket.data import LatentSet, Scale
+from pocket.optimizer import optimizers
+from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
+from workers.models.wan import WanModel
+
+log = logging.getLogger("pocket.train")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies of blocks."""
+
+    minutes: float = 85.0
+    noisy_blocks: int = 36
+    learning_rate: float = 4e-3
+    warmup: float = 0.01
+    short_share: float = 0.3
+    self_context_from: float = 0.65
+    self_context_share: float = 0.5
+    context_noise: float = 0.05
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    latent_std: float = 2.5
+    seed: int = 3
+    processes: int = 2
+    device: str = "cpu"
+    latents: str = "latents"
+    out: str = "train"
+    start: str = ""
+
+
+# Later steps settle shape and motion, so they are drawn more often and weigh more.
+_STEP_SHARES = (0.15, 0.2, 0.3, 0.35)
+_STEP_WEIGHTS = (0.5, 0.7, 1.0, 1.3)
+
+
+def new_model() -> WanModel:
+    """A transformer with gates and head near zero, so that every layer starts as the identity."""
+    model = WanModel(POCKET_DIT)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                torch.nn.init.xavier_uniform_(parameter)
+            elif name.endswith(".bias"):
+                parameter.zero_()
+            if name.startswith("time_projection.1") or name.startswith("time_embedding.2"):
+                parameter.mul_(0.2)
+        model.head.head.weight.zero_()
+        for name, parameter in model.named_parameters():
+            if name.startswith("blocks.") and name.endswith("modulation"):
+                parameter.mul_(0.2)
+                parameter[:, 2] += 0.5
+                parameter[:, 5] += 0.5
+    return model
+
+
+def load_model(path: str) -> WanModel:
+    """The transformer of a checkpoint."""
+    model = WanModel(POCKET_DIT)
+    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    return model
+
+
+def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Generator, own_context: bool) -> Tensor:
+    """Weighted squared error of the flow of all noisy copies, each sequence at one random step.
+
+    With `own_context` the context copies of a sequence are made from the model's own predictions instead of true latents.
+    """
+    x = batch.latent
+    device = x.device
+    step_B = torch.multinomial(torch.tensor(_STEP_SHARES), len(x), replacement=True, generator=draw).to(device)
+    own, past = (sigma.view(-1, 1, 1, 1, 1, 1) for sigma in level_sigma(step_B))
+
+    def random_like(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=draw).to(device)
+
+    noise = random_like(x)
+    noisy = noised(x, own, noise)
+    clean = x[:, :-1]
+    if own_context:
+        with torch.no_grad():
+            before = noised(clean, past, random_like(clean))
+            clean = (noisy - own * predict_flow(model, batch, step_B, before, noisy))[:, :-1]
+    else:
+        clean = clean + config.context_noise * random_like(clean)
+    flow = predict_flow(model, batch, step_B, noised(clean, past, random_like(clean)), noisy)
+    error_B = (flow - (noise - x)).square().flatten(1).mean(1)
+    weight_B = torch.tensor(_STEP_WEIGHTS, device=device)[step_B]
+    for step in range(len(SIGMAS)):
+        if bool((step_B == step).any()):
+            LAST_ERRORS[step] = 0.95 * LAST_ERRORS[step] + 0.05 * error_B[step_B == step].mean().item()
+    return (error_B * weight_B).mean()
+
+
+LAST_ERRORS = [1.0] * len(SIGMAS)
+
+
+def _blocks(progress: float, config: Training) -> int:
+    """Blocks of the sequences: short ones first (more scenes per second), the full length later."""
+    return 3 if progress < config.short_share else 6
+
+
+def _train(rank: Rank, argument: object) -> None:
+    assert isinstance(argument, Training)
+    config = argument
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng((config.seed, rank.number))
+    draw = torch.Generator().manual_seed(config.seed * 1000 + rank.number)
+    model = (load_model(config.start) if config.start else new_model()).to(rank.device)
+    data = LatentSet.open(Path(config.latents))
+    scale = data.scale(config.latent_std)
+    averager, ema = Averager(rank, model, config.minutes), Ema(model, config.ema)
+    learners = optimizers(model, config.learning_rate, ("text_embedding.0", "time_embedding.0", "patch_embedding", "head"))
+    progress, step = 0.0, 0
+    while progress < 1:
+        blocks = _blocks(progress, config)
+        batch = data.batch(rng, config.noisy_blocks // blocks, blocks, scale).to(rank.device)
+        own_context = progress > config.self_context_from and rng.random() < config.self_context_share
+        loss = dit_loss(model, batch, config, draw, own_context)
+        model.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        progress = averager.reduce()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        for learner in learners:
+            for group in learner.param_groups:
+                group["lr"] = config.learning_rate * learning_rate(progress, config.warmup)
+            learner.step()
+        ema.update()
+        step += 1
+        if rank.number == 0 and (step % 50 == 0 or progress >= 1):
+            errors = " ".join(f"{error:.4f}" for error in LAST_ERRORS)
+            log.info(
+                "step %d progress %.4f blocks %d sequences %d loss %.4f norm %.2f by step %s",
+                step, progress, blocks, len(data.latent_SFCHW), loss.item(), norm.item(), errors,
+            )  # fmt: skip
+            if step % 200 == 0 or progress >= 1:
+                save_file({k: v.contiguous() for k, v in ema.values.items()}, f"{config.out}/dit.safetensors")
+                torch.save([learner.state_dict() for learner in learners], f"{config.out}/optimizers.pt")
+                save_file({k: v.contiguous() for k, v in model.state_dict().items()}, f"{config.out}/raw.safetensors")
+        if step % 100 == 0:
+            data = LatentSet.open(Path(config.latents))
+
+
+def main() -> None:
+    """Command line: every field of Training is an option."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in asdict(Training()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    config = Training(**vars(parser.parse_args()))
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    launch(_train, config, config.processes, config.device)
+
+
+if __name__ == "__main__":
+    main()
