@@ -1,0 +1,1 @@
+"""Connects clients, decisions and workers: engine, front end, link, launchers."""

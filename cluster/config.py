@@ -1,0 +1,116 @@
+"""The server's configuration: a TOML file in, a validated frozen object out; unknown keys are errors."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from longtake.core.admission import Limits
+from longtake.core.errors import Contradiction, InvalidField
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(_Section):
+    """Which model is served, and where it runs."""
+
+    path: str = "pocket"
+    """A model directory, or "pocket" for the one that ships with Longtake."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class ClusterSection(_Section):
+    """How many workers there are and what starts them."""
+
+    launch: Literal["ray", "subprocess", "in-process"] = "ray"
+    ray_address: str = ""
+    """Address of a running Ray; empty: a local one is started."""
+    denoise_workers: Count = 2
+    decode_workers: Count = 1
+    sessions_per_worker: Count = 16
+    """Sessions for which one worker has pages (denoise: all lanes of that many) or decoder slots (decode)."""
+
+
+class ListenSection(_Section):
+    """Where clients connect."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """0 picks a free port."""
+
+
+class LimitsSection(_Section):
+    """What one client, and all of them together, may have."""
+
+    max_sessions: Count = 64
+    default_window: Count = 4
+    """Segments a session may run ahead of its client, unless the client asks for another number …"""
+    max_window: Annotated[int, Field(ge=1, le=1024)] = 32
+    """… up to this one."""
+    max_pending_cues: Count = 64
+
+
+class ServerConfig(_Section):
+    """Everything `longtake serve` can be told."""
+
+    model: ModelSection = ModelSection()
+    cluster: ClusterSection = ClusterSection()
+    listen: ListenSection = ListenSection()
+    limits: LimitsSection = LimitsSection()
+
+    @property
+    def core_limits(self) -> Limits:
+        """The limits as the scheduler takes them."""
+        return Limits(**self.limits.model_dump())
+
+
+def parse_config(document: Mapping[str, object]) -> ServerConfig:
+    """The configuration in `document` (a parsed TOML file); InvalidField names the first key that is wrong."""
+    try:
+        config = ServerConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidField(field, first["input"], _allowed(first["type"], first["msg"], field)) from None
+    if config.limits.default_window > config.limits.max_window:
+        raise Contradiction(
+            f"limits.default_window = {config.limits.default_window}",
+            f"limits.max_window = {config.limits.max_window}",
+            "the default must be allowed",
+        )
+    if config.model.device == "cpu" and config.model.dtype != "float32":
+        raise Contradiction(
+            f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+        )
+    return config
+
+
+def load_config(path: Path) -> ServerConfig:
+    """Read a TOML file; InvalidField names the file, or the key in it, that is wrong."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidField("config", str(path), f"a readable file ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidField("config", str(path), f"a TOML file ({error})") from None
+    return parse_config(document)
+
+
+def _allowed(kind: str, message: str, field: str) -> str:
+    if kind != "extra_forbidden":
+        return message.removeprefix("Input should be ")
+    section: type[BaseModel] = ServerConfig
+    for part in field.split(".")[:-1]:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        section = annotation
+    return "one of the keys " + ", ".join(section.model_fields)

@@ -1,0 +1,330 @@
+"""The engine: the only place where clock, network and decision meet.
+
+Theory of operation. Everything that happens becomes an event in one inbox. For each event the scheduler names the
+effects, the engine performs them without waiting (every peer has a bounded outbox), and what comes of them returns as
+another event. The engine decides nothing: it moves bytes between workers, journal and clients as the effects say. All
+methods are called on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from cluster.journal import Journal
+from cluster.outbox import ClientMessage, Outbox, SegmentOut
+from longtake.core.events import (
+    Close,
+    Closed,
+    CueAccepted,
+    CueApplied,
+    CueSuperseded,
+    Dispatch,
+    Drain,
+    DropJournal,
+    Effect,
+    Emit,
+    EncodeText,
+    Ending,
+    Event,
+    Forget,
+    ForwardWork,
+    FromLatent,
+    LatentRef,
+    Notice,
+    OpDone,
+    Opened,
+    OpFailed,
+    PrepareStream,
+    Refused,
+    RequestRefused,
+    Sequence,
+    SessionId,
+    StreamPrepared,
+    TextEncoded,
+    Tick,
+    Work,
+    WorkerId,
+    WorkerJoined,
+    WorkerLost,
+)
+from longtake.core.events import ConditioningRef as _ConditioningRef
+from longtake.core.schedule import Kind
+from longtake.core.scheduler import Scheduler
+from monitoring.recorder import Recorder, Silent
+from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Prepared, Task, Up
+
+TICK_S = 0.02
+"""How often REALTIME sessions are looked at; far below the time of a block."""
+
+
+class Port(Protocol):
+    """The engine's end of the way to one worker."""
+
+    def send(self, message: Down) -> None:
+        """Pass a message on; never waits."""
+        ...
+
+    def end(self, reason: str) -> None:
+        """The engine has given this worker up; it may dial in again."""
+        ...
+
+
+class _Attached:
+    """A worker that is joined, and the work it has not reported yet, oldest first."""
+
+    def __init__(self, worker: WorkerId, port: Port) -> None:
+        self.worker = worker
+        self.port = port
+        self.in_flight: deque[tuple[Sequence, Work]] = deque()
+
+
+class Engine:
+    """Moves events, effects and bytes between clients, scheduler and workers."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self.journal = Journal()
+        self._recorder = recorder or Silent()
+        self._clock = clock
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._workers: dict[WorkerId, _Attached] = {}
+        self._clients: dict[SessionId, Outbox] = {}
+        self._watchers: dict[SessionId, list[Outbox]] = {}
+        self._opened: dict[SessionId, Opened] = {}
+        self._drained = asyncio.Event()
+        self._draining = False
+
+    def now_s(self) -> float:
+        """Seconds on the engine's monotonic clock, for events."""
+        return self._clock()
+
+    # --- clients ----------------------------------------------------------------------------------------------------
+
+    def submit(self, event: Event) -> None:
+        """Put an event into the inbox; never waits."""
+        self._inbox.put_nowait(event)
+
+    def attach(self, session: SessionId, outbox: Outbox) -> None:
+        """Send what concerns `session` to `outbox`, from before its Open until Refused or Closed."""
+        self._clients[session] = outbox
+
+    def watch(self, session: SessionId, outbox: Outbox) -> None:
+        """Send what the client of `session` is told to an observer as well; first Opened, if it is open already."""
+        self._watchers.setdefault(session, []).append(outbox)
+        if session in self._opened:
+            outbox.offer(self._opened[session])
+
+    def unwatch(self, session: SessionId, outbox: Outbox) -> None:
+        """Stop; harmless if the session has ended."""
+        watchers = self._watchers.get(session, [])
+        if outbox in watchers:
+            watchers.remove(outbox)
+        if not watchers:
+            self._watchers.pop(session, None)
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """A worker has dialled in. An older link of the same name is given up first."""
+        older = self._workers.get(introduction.worker)
+        if older is not None:
+            self.leave(introduction.worker, older.port, "it dialled in again")
+        self._workers[introduction.worker] = _Attached(introduction.worker, port)
+        self.submit(
+            WorkerJoined(
+                now_s=self.now_s(),
+                worker=introduction.worker,
+                role=introduction.role,
+                capacity=introduction.capacity,
+            )
+        )
+
+    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+        """The link `port` has ended or is to be given up; nothing if it was already."""
+        attached = self._workers.get(worker)
+        if attached is None or attached.port is not port:
+            return
+        del self._workers[worker]
+        port.end(reason)
+        self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason))
+
+    def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
+        """A worker said something. One that breaks the order of its reports is given up."""
+        attached = self._workers.get(worker)
+        if attached is None or attached.port is not port:
+            return
+        match message:
+            case Done():
+                self._done(attached, message)
+            case Failed():
+                self._failed(attached, message)
+            case Encoded():
+                self.journal.put_conditioning(message.conditioning, message.tensor)
+                self.submit(
+                    TextEncoded(
+                        now_s=self.now_s(), worker=worker, conditioning=message.conditioning, notice=message.notice
+                    )
+                )
+            case Prepared():
+                self.submit(
+                    StreamPrepared(
+                        now_s=self.now_s(),
+                        worker=worker,
+                        session=message.session,
+                        header=message.header,
+                        media_type=message.media_type,
+                    )
+                )
+            case Heartbeat():
+                pass
+
+    def _done(self, attached: _Attached, message: Done) -> None:
+        work = self._reported(attached, message.sequence)
+        if work is None:
+            return
+        match work:
+            case ForwardWork(kind=Kind.DENOISE):
+                ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
+                self.journal.put_latents(ref, message.latents)
+            case ForwardWork():
+                pass
+            case _:
+                self.journal.put_segment(work.session, work.block, message.segment)
+        self.submit(
+            OpDone(now_s=self.now_s(), worker=attached.worker, sequence=message.sequence, sha256=message.sha256)
+        )
+
+    def _failed(self, attached: _Attached, message: Failed) -> None:
+        if message.sequence is not None and self._reported(attached, message.sequence) is None:
+            return
+        self.submit(
+            OpFailed(
+                now_s=self.now_s(),
+                worker=attached.worker,
+                session=message.session,
+                sequence=message.sequence,
+                reason=message.reason,
+            )
+        )
+
+    def _reported(self, attached: _Attached, sequence: Sequence) -> Work | None:
+        """The oldest work in flight, if it is the one reported; else the worker is given up."""
+        if not attached.in_flight or attached.in_flight[0][0] != sequence:
+            expected = attached.in_flight[0][0] if attached.in_flight else "none"
+            self.leave(attached.worker, attached.port, f"it reported dispatch {sequence}, expected {expected}")
+            return None
+        return attached.in_flight.popleft()[1]
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle events until cancelled. An exception here is a defect of ours and ends the server."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while True:
+                event = await self._inbox.get()
+                self._step(event)
+        finally:
+            ticking.cancel()
+
+    async def drain(self) -> None:
+        """Finish the blocks begun, close every session, refuse new ones; returns when nothing is open any more."""
+        self._draining = True
+        self.submit(Drain(now_s=self.now_s()))
+        await self._drained.wait()
+
+    def _step(self, event: Event) -> None:
+        effects = self.scheduler.handle(event)
+        for effect in effects:
+            self._perform(effect)
+        self._recorder.fold(event, effects)
+        if self._draining and not self.scheduler.sessions():
+            self._drained.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.submit(Tick(now_s=self.now_s()))
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Dispatch():
+                self._dispatch(effect)
+            case Emit():
+                data = self.journal.take_segment(effect.session, effect.block)
+                self._tell(effect.session, SegmentOut(emit=effect, data=data))
+            case PrepareStream():
+                self.journal.begin(effect.session)
+                self._send(effect.worker, effect)
+            case EncodeText():
+                self.journal.begin(effect.conditioning.session)
+                self._send(effect.worker, effect)
+            case Forget():
+                if effect.version is not None:
+                    self.journal.drop_conditioning(
+                        _ConditioningRef(session=effect.session, version=effect.version)
+                    )
+                self._send(effect.worker, effect)
+            case DropJournal():
+                self.journal.drop(effect.session)
+            case Opened():
+                self._opened[effect.session] = effect
+                self._tell(effect.session, effect)
+            case Refused() | Closed():
+                self._tell(effect.session, effect)
+                self._release(effect.session)
+            case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Notice():
+                self._tell(effect.session, effect)
+
+    def _dispatch(self, effect: Dispatch) -> None:
+        attached = self._workers.get(effect.worker)
+        if attached is None:  # its loss is in the inbox behind this event
+            return
+        work = effect.work
+        latents = conditioning = b""
+        match work:
+            case ForwardWork(input=FromLatent(ref)):
+                latents = self.journal.latents(ref)
+            case ForwardWork():
+                pass
+            case _:
+                latents = self.journal.latents(work.latents)
+                self.journal.drop_latents(work.session, work.block, work.latents.step)
+        if isinstance(work, ForwardWork):
+            if work.kind is Kind.DENOISE:  # nothing but this op starts from these latents
+                self.journal.drop_latents(work.session, work.block, work.step)
+            if effect.attach_conditioning:
+                conditioning = self.journal.conditioning(work.conditioning)
+        attached.in_flight.append((effect.sequence, work))
+        attached.port.send(
+            Task(sequence=effect.sequence, work=work, latents=latents, conditioning=conditioning)
+        )
+
+    def _send(self, worker: WorkerId, message: Down) -> None:
+        attached = self._workers.get(worker)
+        if attached is not None:
+            attached.port.send(message)
+
+    def _tell(self, session: SessionId, message: ClientMessage) -> None:
+        for watcher in self._watchers.get(session, ()):
+            watcher.offer(message)
+        outbox = self._clients.get(session)
+        if outbox is not None and not outbox.offer(message):
+            self._clients.pop(session)
+            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.CLIENT))
+
+    def _release(self, session: SessionId) -> None:
+        self._clients.pop(session, None)
+        self._watchers.pop(session, None)
+        self._opened.pop(session, None)

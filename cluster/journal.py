@@ -1,0 +1,94 @@
+"""The bytes behind the core's references: latents, text features and segments, until the op that uses them."""
+
+from __future__ import annotations
+
+from longtake.core.errors import InternalFault
+from longtake.core.events import ConditioningRef, LatentRef, SessionId
+
+
+class Journal:
+    """Bytes of open sessions by reference. What arrives for a session that was dropped is not kept."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[SessionId, _Entry] = {}
+
+    def begin(self, session: SessionId) -> None:
+        """Keep bytes for `session` from now on; harmless if it does already."""
+        self._sessions.setdefault(session, _Entry())
+
+    def drop(self, session: SessionId) -> None:
+        """Free everything of `session`."""
+        self._sessions.pop(session, None)
+
+    def put_latents(self, ref: LatentRef, data: bytes) -> None:
+        """Keep the latents of one block, as they enter `ref.step`."""
+        if ref.session in self._sessions:
+            self._sessions[ref.session].latents[ref.block, ref.step] = data
+
+    def latents(self, ref: LatentRef) -> bytes:
+        """InternalFault if they are not here."""
+        entry = self._entry(ref.session)
+        if (ref.block, ref.step) not in entry.latents:
+            raise InternalFault(f"journal: latents of block {ref.block}, step {ref.step} of {ref.session} are missing")
+        return entry.latents[ref.block, ref.step]
+
+    def drop_latents(self, session: SessionId, block: int, step: int) -> None:
+        """Free the latents of one block as they enter `step`; harmless if they are not here."""
+        if session in self._sessions:
+            self._sessions[session].latents.pop((block, step), None)
+
+    def put_conditioning(self, ref: ConditioningRef, data: bytes) -> None:
+        """Keep the text features of one version."""
+        if ref.session in self._sessions:
+            self._sessions[ref.session].conditioning[ref.version] = data
+
+    def conditioning(self, ref: ConditioningRef) -> bytes:
+        """InternalFault if they are not here."""
+        entry = self._entry(ref.session)
+        if ref.version not in entry.conditioning:
+            raise InternalFault(f"journal: conditioning version {ref.version} of {ref.session} is missing")
+        return entry.conditioning[ref.version]
+
+    def drop_conditioning(self, ref: ConditioningRef) -> None:
+        """Free the text features of one version; harmless if they are not here."""
+        if ref.session in self._sessions:
+            self._sessions[ref.session].conditioning.pop(ref.version, None)
+
+    def put_segment(self, session: SessionId, block: int, data: bytes) -> None:
+        """Keep a segment until it is emitted."""
+        if session in self._sessions:
+            self._sessions[session].segments[block] = data
+
+    def take_segment(self, session: SessionId, block: int) -> bytes:
+        """Hand over a segment and free it; InternalFault if it is not here."""
+        entry = self._entry(session)
+        if block not in entry.segments:
+            raise InternalFault(f"journal: segment {block} of {session} is missing")
+        return entry.segments.pop(block)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held, all sessions together."""
+        return sum(entry.size_bytes for entry in self._sessions.values())
+
+    @property
+    def sessions(self) -> tuple[SessionId, ...]:
+        """Sessions that something is kept for."""
+        return tuple(self._sessions)
+
+    def _entry(self, session: SessionId) -> _Entry:
+        if session not in self._sessions:
+            raise InternalFault(f"journal: session {session} is not open")
+        return self._sessions[session]
+
+
+class _Entry:
+    def __init__(self) -> None:
+        self.latents: dict[tuple[int, int], bytes] = {}
+        self.conditioning: dict[int, bytes] = {}
+        self.segments: dict[int, bytes] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        held = (self.latents.values(), self.conditioning.values(), self.segments.values())
+        return sum(len(data) for values in held for data in values)

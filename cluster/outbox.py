@@ -1,0 +1,115 @@
+"""Bounded queues from the engine to whoever reads slower than it writes; offering never waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from longtake.core.errors import Unavailable
+from longtake.core.events import (
+    Closed,
+    CueAccepted,
+    CueApplied,
+    CueSuperseded,
+    Emit,
+    Notice,
+    Opened,
+    Refused,
+    RequestRefused,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentOut:
+    """A segment on its way to a client."""
+
+    emit: Emit
+    data: bytes
+
+
+ClientMessage = (
+    Opened | Refused | SegmentOut | CueAccepted | CueApplied | CueSuperseded | RequestRefused | Notice | Closed
+)
+
+Message = TypeVar("Message")
+
+
+class Overflow(Unavailable):
+    """The reader fell so far behind that messages were lost; it must be given up."""
+
+
+class Queue(Generic[Message]):
+    """A queue of at most `limit` messages for one reader, both ends on one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[Message] = deque()
+        self._filled = asyncio.Event()
+        self._overflowed = False
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def offer(self, message: Message) -> bool:
+        """Append; False, now and for ever, if there was no room: then the reader gets Overflow."""
+        if not self._overflowed and not self._make_room():
+            self._overflowed = True
+            self._messages.clear()
+        if not self._overflowed:
+            self._messages.append(message)
+        self._filled.set()
+        return not self._overflowed
+
+    async def get(self) -> Message:
+        """The oldest message, as soon as there is one; Overflow after one was lost."""
+        while not self._messages:
+            if self._overflowed:
+                raise Overflow(f"the reader is more than {self._limit} messages behind")
+            self._filled.clear()
+            await self._filled.wait()
+        return self._messages.popleft()
+
+    def _make_room(self) -> bool:
+        return len(self._messages) < self._limit
+
+
+class Outbox(Queue[ClientMessage]):
+    """What a client is still to be told. Its credits bound the segments, the limit bounds the rest."""
+
+    def __init__(self, limit: int = 256) -> None:
+        super().__init__(limit)
+
+
+class WatcherOutbox(Outbox):
+    """The outbox of an observer, who gives no credit: of the segments only the newest `segments` are kept."""
+
+    def __init__(self, segments: int = 4, limit: int = 256) -> None:
+        super().__init__(limit)
+        self._segments = segments
+
+    def offer(self, message: ClientMessage) -> bool:
+        """As Outbox.offer, but a segment pushes the oldest one out."""
+        if isinstance(message, SegmentOut):
+            waiting = [m for m in self._messages if isinstance(m, SegmentOut)]
+            if len(waiting) >= self._segments:
+                self._messages.remove(waiting[0])
+        return super().offer(message)
+
+
+class PeerQueue(Queue[Message]):
+    """A queue to another process; `overflowed` is called, once, when it does not keep up."""
+
+    def __init__(self, limit: int, overflowed: Callable[[], None]) -> None:
+        super().__init__(limit)
+        self._on_overflow = overflowed
+
+    def offer(self, message: Message) -> bool:
+        """As Queue.offer."""
+        before = self._overflowed
+        accepted = super().offer(message)
+        if not accepted and not before:
+            self._on_overflow()
+        return accepted

@@ -1,0 +1,1 @@
+"""Folds what happens into log lines and metrics."""

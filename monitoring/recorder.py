@@ -1,0 +1,84 @@
+"""The one source of log lines: a line for each event in the life of a session or a worker, none per block."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from longtake.core.events import (
+    Closed,
+    CueAccepted,
+    CueSuperseded,
+    Drain,
+    Effect,
+    Event,
+    Opened,
+    OpFailed,
+    Pause,
+    Play,
+    Refused,
+    RequestRefused,
+    WorkerJoined,
+    WorkerLost,
+)
+
+_log = logging.getLogger("longtake")
+
+
+class Recorder(Protocol):
+    """Called once for each event, after its effects were performed."""
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Take note; must neither wait nor raise."""
+        ...
+
+
+class Silent:
+    """Records nothing."""
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Take no note."""
+
+
+class LogLines:
+    """Writes the lives of sessions and workers to the log `longtake`."""
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """One line for each thing that happened to a session or a worker."""
+        match event:
+            case WorkerJoined():
+                _log.info("worker %s joined: %s, capacity %d", event.worker, event.role.value, event.capacity)
+            case WorkerLost():
+                _log.warning("worker %s lost: %s", event.worker, event.reason)
+            case OpFailed():
+                _log.warning("session %s: an op failed on %s: %s", event.session, event.worker, event.reason)
+            case Pause() | Play():
+                _log.info("session %s: %s", event.session, type(event).__name__.lower())
+            case Drain():
+                _log.info("draining")
+            case _:
+                pass
+        for effect in effects:
+            _effect_line(effect)
+
+
+def _effect_line(effect: Effect) -> None:
+    match effect:
+        case Opened():
+            _log.info("session %s: opened, seed %d", effect.session, effect.seed)
+        case Refused():
+            _log.info("session %s: refused: %s", effect.session, effect.error)
+        case RequestRefused():
+            _log.info("session %s: request refused: %s", effect.session, effect.error)
+        case CueAccepted():
+            _log.info("session %s: cue %s accepted at block %d", effect.session, effect.cue, effect.block)
+        case CueSuperseded():
+            _log.info("session %s: cue %s superseded by %s", effect.session, effect.cue, effect.by)
+        case Closed():
+            why = f" ({effect.reason})" if effect.reason else ""
+            _log.info(
+                "session %s: closed, %s%s, %d segments", effect.session, effect.ending.value, why, effect.segments
+            )
+        case _:
+            pass

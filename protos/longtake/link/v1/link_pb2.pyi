@@ -1,0 +1,262 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_DENOISE: _ClassVar[Role]
+    ROLE_DECODE: _ClassVar[Role]
+
+class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KIND_UNSPECIFIED: _ClassVar[Kind]
+    KIND_DENOISE: _ClassVar[Kind]
+    KIND_COMMIT: _ClassVar[Kind]
+ROLE_UNSPECIFIED: Role
+ROLE_DENOISE: Role
+ROLE_DECODE: Role
+KIND_UNSPECIFIED: Kind
+KIND_DENOISE: Kind
+KIND_COMMIT: Kind
+
+class AttachRequest(_message.Message):
+    __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    OP_DONE_FIELD_NUMBER: _ClassVar[int]
+    OP_FAILED_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ENCODED_FIELD_NUMBER: _ClassVar[int]
+    STREAM_PREPARED_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    op_done: OpDone
+    op_failed: OpFailed
+    text_encoded: TextEncoded
+    stream_prepared: StreamPrepared
+    heartbeat: Heartbeat
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+
+class AttachResponse(_message.Message):
+    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    DISPATCH_FIELD_NUMBER: _ClassVar[int]
+    PREPARE_STREAM_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_TEXT_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    SHUTDOWN_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    dispatch: Dispatch
+    prepare_stream: PrepareStream
+    encode_text: EncodeText
+    forget: Forget
+    shutdown: Shutdown
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest")
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    worker: str
+    role: Role
+    capacity: int
+    token: str
+    model_digest: str
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LatentRef(_message.Message):
+    __slots__ = ("session", "block", "step", "sha256")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    block: int
+    step: int
+    sha256: str
+    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., step: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class ConditioningRef(_message.Message):
+    __slots__ = ("session", "version")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    version: int
+    def __init__(self, session: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class FromNoise(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FromLane(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FromLatent(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: LatentRef
+    def __init__(self, ref: _Optional[_Union[LatentRef, _Mapping]] = ...) -> None: ...
+
+class ForwardWork(_message.Message):
+    __slots__ = ("session", "lane", "kind", "step", "block", "timestep", "sigma", "next_sigma", "seed", "positions", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    TIMESTEP_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    FROM_NOISE_FIELD_NUMBER: _ClassVar[int]
+    FROM_LANE_FIELD_NUMBER: _ClassVar[int]
+    FROM_LATENT_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    lane: int
+    kind: Kind
+    step: int
+    block: int
+    timestep: float
+    sigma: float
+    next_sigma: float
+    seed: int
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    reads: _containers.RepeatedScalarFieldContainer[int]
+    writes: _containers.RepeatedScalarFieldContainer[int]
+    conditioning: ConditioningRef
+    from_noise: FromNoise
+    from_lane: FromLane
+    from_latent: FromLatent
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., timestep: _Optional[float] = ..., sigma: _Optional[float] = ..., next_sigma: _Optional[float] = ..., seed: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+
+class SegmentSettings(_message.Message):
+    __slots__ = ("codec", "quality")
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    codec: str
+    quality: int
+    def __init__(self, codec: _Optional[str] = ..., quality: _Optional[int] = ...) -> None: ...
+
+class DecodeWork(_message.Message):
+    __slots__ = ("session", "block", "slot", "latents", "first_picture", "picture_count", "settings")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    block: int
+    slot: int
+    latents: LatentRef
+    first_picture: int
+    picture_count: int
+    settings: SegmentSettings
+    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., slot: _Optional[int] = ..., latents: _Optional[_Union[LatentRef, _Mapping]] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ...) -> None: ...
+
+class Dispatch(_message.Message):
+    __slots__ = ("sequence", "forward", "decode", "latents", "conditioning")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    DECODE_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    forward: ForwardWork
+    decode: DecodeWork
+    latents: bytes
+    conditioning: bytes
+    def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardWork, _Mapping]] = ..., decode: _Optional[_Union[DecodeWork, _Mapping]] = ..., latents: _Optional[bytes] = ..., conditioning: _Optional[bytes] = ...) -> None: ...
+
+class PrepareStream(_message.Message):
+    __slots__ = ("session", "slot", "settings")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    slot: int
+    settings: SegmentSettings
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ...) -> None: ...
+
+class EncodeText(_message.Message):
+    __slots__ = ("conditioning", "prompt")
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    conditioning: ConditioningRef
+    prompt: str
+    def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., prompt: _Optional[str] = ...) -> None: ...
+
+class Forget(_message.Message):
+    __slots__ = ("session", "version")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    version: int
+    def __init__(self, session: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Shutdown(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class OpDone(_message.Message):
+    __slots__ = ("sequence", "sha256", "latents", "segment")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    sha256: str
+    latents: bytes
+    segment: bytes
+    def __init__(self, sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., latents: _Optional[bytes] = ..., segment: _Optional[bytes] = ...) -> None: ...
+
+class OpFailed(_message.Message):
+    __slots__ = ("session", "sequence", "reason")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    sequence: int
+    reason: str
+    def __init__(self, session: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TextEncoded(_message.Message):
+    __slots__ = ("conditioning", "tensor", "notice")
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    conditioning: ConditioningRef
+    tensor: bytes
+    notice: str
+    def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., tensor: _Optional[bytes] = ..., notice: _Optional[str] = ...) -> None: ...
+
+class StreamPrepared(_message.Message):
+    __slots__ = ("session", "header", "media_type")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    header: bytes
+    media_type: str
+    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...

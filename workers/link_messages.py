@@ -1,0 +1,324 @@
+"""Messages of the link to and from protobuf; the only place that knows both forms."""
+
+from __future__ import annotations
+
+from longtake.core.errors import InvalidField
+from longtake.core.events import (
+    ConditioningRef,
+    DecodeWork,
+    EncodeText,
+    Forget,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    Input,
+    LatentRef,
+    PageId,
+    PrepareStream,
+    Role,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    WorkerId,
+)
+from longtake.core.schedule import Kind
+from protos.longtake.link.v1 import link_pb2 as pb
+from workers.messages import (
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Heartbeat,
+    Introduction,
+    Prepared,
+    Shutdown,
+    Task,
+    Up,
+)
+
+MAX_REASON = 2000
+MAX_MESSAGE_BYTES = 64 << 20
+"""Limit of one message on the link, in bytes: a raw segment of a large model fits."""
+
+_ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE}
+_KIND = {Kind.DENOISE: pb.KIND_DENOISE, Kind.COMMIT: pb.KIND_COMMIT}
+
+
+def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
+    """The first message of a worker."""
+    hello = pb.Hello(
+        worker=introduction.worker,
+        role=_ROLE[introduction.role],
+        capacity=introduction.capacity,
+        token=token,
+        model_digest=introduction.model_digest,
+    )
+    return pb.AttachRequest(hello=hello)
+
+
+def hello_from_proto(hello: pb.Hello) -> Introduction:
+    """InvalidField if the worker has no name, no role or no capacity."""
+    roles = {number: role for role, number in _ROLE.items()}
+    if hello.role not in roles:
+        raise InvalidField("hello.role", int(hello.role), "ROLE_DENOISE or ROLE_DECODE")
+    if not hello.worker:
+        raise InvalidField("hello.worker", hello.worker, "the name of the worker")
+    if hello.capacity < 1:
+        raise InvalidField("hello.capacity", hello.capacity, "1 or more pages or decoder slots")
+    return Introduction(
+        worker=WorkerId(hello.worker),
+        role=roles[hello.role],
+        capacity=hello.capacity,
+        model_digest=hello.model_digest,
+    )
+
+
+def up_to_proto(message: Up) -> pb.AttachRequest:
+    """What a worker says, after Hello."""
+    match message:
+        case Done():
+            done = pb.OpDone(
+                sequence=message.sequence,
+                sha256=message.sha256,
+                latents=message.latents,
+                segment=message.segment,
+            )
+            return pb.AttachRequest(op_done=done)
+        case Failed():
+            failed = pb.OpFailed(
+                session=message.session, sequence=message.sequence, reason=message.reason[:MAX_REASON]
+            )
+            return pb.AttachRequest(op_failed=failed)
+        case Encoded():
+            encoded = pb.TextEncoded(
+                conditioning=_conditioning(message.conditioning),
+                tensor=message.tensor,
+                notice=message.notice,
+            )
+            return pb.AttachRequest(text_encoded=encoded)
+        case Prepared():
+            prepared = pb.StreamPrepared(
+                session=message.session, header=message.header, media_type=message.media_type
+            )
+            return pb.AttachRequest(stream_prepared=prepared)
+        case Heartbeat():
+            return pb.AttachRequest(heartbeat=pb.Heartbeat())
+
+
+def up_from_proto(message: pb.AttachRequest) -> Up:
+    """InvalidField for anything that may not follow Hello."""
+    match message.WhichOneof("message"):
+        case "op_done":
+            done = message.op_done
+            return Done(
+                sequence=Sequence(done.sequence),
+                sha256=done.sha256,
+                latents=done.latents,
+                segment=done.segment,
+            )
+        case "op_failed":
+            failed = message.op_failed
+            sequence = Sequence(failed.sequence) if failed.HasField("sequence") else None
+            return Failed(session=SessionId(failed.session), sequence=sequence, reason=failed.reason)
+        case "text_encoded":
+            encoded = message.text_encoded
+            return Encoded(
+                conditioning=_conditioning_from(encoded.conditioning),
+                tensor=encoded.tensor,
+                notice=encoded.notice,
+            )
+        case "stream_prepared":
+            prepared = message.stream_prepared
+            return Prepared(
+                session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type
+            )
+        case "heartbeat":
+            return Heartbeat()
+        case other:
+            raise InvalidField("message", other, "op_done, op_failed, text_encoded, stream_prepared or heartbeat")
+
+
+def down_to_proto(message: Down) -> pb.AttachResponse:
+    """What the engine says, after Welcome."""
+    match message:
+        case Task(work=ForwardWork() as work):
+            dispatch = pb.Dispatch(
+                sequence=message.sequence,
+                forward=_forward(work),
+                latents=message.latents,
+                conditioning=message.conditioning,
+            )
+            return pb.AttachResponse(dispatch=dispatch)
+        case Task(work=DecodeWork() as work):
+            dispatch = pb.Dispatch(sequence=message.sequence, decode=_decode(work), latents=message.latents)
+            return pb.AttachResponse(dispatch=dispatch)
+        case PrepareStream():
+            prepare = pb.PrepareStream(
+                session=message.session, slot=message.slot, settings=_settings(message.settings)
+            )
+            return pb.AttachResponse(prepare_stream=prepare)
+        case EncodeText():
+            encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
+            return pb.AttachResponse(encode_text=encode)
+        case Forget():
+            forget = pb.Forget(session=message.session, version=message.version)
+            return pb.AttachResponse(forget=forget)
+        case Shutdown():
+            return pb.AttachResponse(shutdown=pb.Shutdown())
+        case _:
+            raise InvalidField("message", type(message).__name__, "a message of the link")
+
+
+def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
+    """InvalidField for anything that may not follow Welcome."""
+    match message.WhichOneof("message"):
+        case "dispatch":
+            return _task_from(message.dispatch)
+        case "prepare_stream":
+            prepare = message.prepare_stream
+            return PrepareStream(
+                worker=worker,
+                session=SessionId(prepare.session),
+                slot=SlotId(prepare.slot),
+                settings=_settings_from(prepare.settings),
+            )
+        case "encode_text":
+            encode = message.encode_text
+            return EncodeText(
+                worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt
+            )
+        case "forget":
+            forget = message.forget
+            version = forget.version if forget.HasField("version") else None
+            return Forget(worker=worker, session=SessionId(forget.session), version=version)
+        case "shutdown":
+            return Shutdown()
+        case other:
+            raise InvalidField("message", other, "dispatch, prepare_stream, encode_text, forget or shutdown")
+
+
+def _latent(ref: LatentRef) -> pb.LatentRef:
+    return pb.LatentRef(session=ref.session, block=ref.block, step=ref.step, sha256=ref.sha256)
+
+
+def _latent_from(ref: pb.LatentRef) -> LatentRef:
+    return LatentRef(session=SessionId(ref.session), block=ref.block, step=ref.step, sha256=ref.sha256)
+
+
+def _conditioning(ref: ConditioningRef) -> pb.ConditioningRef:
+    return pb.ConditioningRef(session=ref.session, version=ref.version)
+
+
+def _conditioning_from(ref: pb.ConditioningRef) -> ConditioningRef:
+    return ConditioningRef(session=SessionId(ref.session), version=ref.version)
+
+
+def _settings(settings: SegmentSettings) -> pb.SegmentSettings:
+    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality)
+
+
+def _settings_from(settings: pb.SegmentSettings) -> SegmentSettings:
+    return SegmentSettings(codec=settings.codec, quality=settings.quality)
+
+
+def _forward(work: ForwardWork) -> pb.ForwardWork:
+    forward = pb.ForwardWork(
+        session=work.session,
+        lane=work.lane,
+        kind=_KIND[work.kind],
+        step=work.step,
+        block=work.block,
+        timestep=work.timestep,
+        sigma=work.sigma,
+        next_sigma=work.next_sigma,
+        seed=work.seed,
+        positions=work.positions,
+        reads=work.reads,
+        writes=work.writes,
+        conditioning=_conditioning(work.conditioning),
+    )
+    match work.input:
+        case FromNoise():
+            forward.from_noise.SetInParent()
+        case FromLane():
+            forward.from_lane.SetInParent()
+        case FromLatent(ref):
+            forward.from_latent.ref.CopyFrom(_latent(ref))
+    return forward
+
+
+def _input_from(forward: pb.ForwardWork) -> Input:
+    match forward.WhichOneof("input"):
+        case "from_noise":
+            return FromNoise()
+        case "from_lane":
+            return FromLane()
+        case "from_latent":
+            return FromLatent(_latent_from(forward.from_latent.ref))
+        case other:
+            raise InvalidField("forward.input", other, "from_noise, from_lane or from_latent")
+
+
+def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
+    kinds = {number: kind for kind, number in _KIND.items()}
+    if forward.kind not in kinds:
+        raise InvalidField("forward.kind", int(forward.kind), "KIND_DENOISE or KIND_COMMIT")
+    return ForwardWork(
+        session=SessionId(forward.session),
+        lane=forward.lane,
+        kind=kinds[forward.kind],
+        step=forward.step,
+        block=forward.block,
+        timestep=forward.timestep,
+        sigma=forward.sigma,
+        next_sigma=forward.next_sigma if forward.HasField("next_sigma") else None,
+        seed=forward.seed,
+        positions=tuple(forward.positions),
+        reads=tuple(PageId(page) for page in forward.reads),
+        writes=tuple(PageId(page) for page in forward.writes),
+        conditioning=_conditioning_from(forward.conditioning),
+        input=_input_from(forward),
+    )
+
+
+def _decode(work: DecodeWork) -> pb.DecodeWork:
+    return pb.DecodeWork(
+        session=work.session,
+        block=work.block,
+        slot=work.slot,
+        latents=_latent(work.latents),
+        first_picture=work.first_picture,
+        picture_count=work.picture_count,
+        settings=_settings(work.settings),
+    )
+
+
+def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
+    return DecodeWork(
+        session=SessionId(decode.session),
+        block=decode.block,
+        slot=SlotId(decode.slot),
+        latents=_latent_from(decode.latents),
+        first_picture=decode.first_picture,
+        picture_count=decode.picture_count,
+        settings=_settings_from(decode.settings),
+    )
+
+
+def _task_from(dispatch: pb.Dispatch) -> Task:
+    work: ForwardWork | DecodeWork
+    match dispatch.WhichOneof("work"):
+        case "forward":
+            work = _forward_from(dispatch.forward)
+        case "decode":
+            work = _decode_from(dispatch.decode)
+        case other:
+            raise InvalidField("dispatch.work", other, "forward or decode")
+    return Task(
+        sequence=Sequence(dispatch.sequence),
+        work=work,
+        latents=dispatch.latents,
+        conditioning=dispatch.conditioning,
+    )

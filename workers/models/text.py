@@ -1,0 +1,72 @@
+"""Text encoders: from a prompt to the text features that condition the model.
+
+Shape suffixes: T text row, C text channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from longtake.core.errors import InvalidField
+from pocket import prompt as pocket_prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """A prompt as the model sees it."""
+
+    features_TC: Tensor
+    """float32 on the CPU; the model pads it with zero rows."""
+    notice: str
+    """What the client should know: words without effect. Empty if nothing."""
+
+
+class TextEncoder(Protocol):
+    """Encodes prompts; a pure function of the prompt."""
+
+    def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
+        """Words that are understood, by attribute; empty if any text is."""
+        ...
+
+    def check(self, prompt: str) -> None:
+        """InvalidField if the prompt cannot be encoded at all."""
+        ...
+
+    def encode(self, prompt: str) -> EncodedText:
+        """InvalidField if the prompt cannot be encoded at all."""
+        ...
+
+
+class PocketText:
+    """The vocabulary of the pocket world."""
+
+    def __init__(self, text_dim: int) -> None:
+        self._text_dim = text_dim
+
+    def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
+        """The canonical word of each value of each attribute."""
+        return pocket_prompt.vocabulary()
+
+    def check(self, prompt: str) -> None:
+        """InvalidField for a prompt without a word."""
+        pocket_prompt.parse(prompt)
+
+    def encode(self, prompt: str) -> EncodedText:
+        """InvalidField for a prompt without a word; the notice names ignored words."""
+        parsed = pocket_prompt.parse(prompt)
+        features = torch.from_numpy(pocket_prompt.encode(parsed.scene, self._text_dim))
+        return EncodedText(features_TC=features, notice=parsed.notice() or "")
+
+
+def text_encoder(kind: str, text_dim: int) -> TextEncoder:
+    """The encoder that a model's `text.kind` names."""
+    match kind:
+        case "pocket":
+            return PocketText(text_dim)
+        case _:
+            raise InvalidField("text.kind", kind, "pocket")

@@ -1,0 +1,244 @@
+"""A model directory: model.json says what the model is, two safetensors files hold its weights; nothing is pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Recipe
+from workers.models.wan import WanConfig, WanModel
+from workers.models.wan_vae import WanDecoder, WanVAEConfig
+
+INFO_FILE = "model.json"
+DIT_FILE = "dit.safetensors"
+VAE_FILE = "vae.safetensors"
+_SECTIONS = ("name", "video", "recipe", "dit", "vae", "latents", "text")
+
+T = TypeVar("T")
+Config = TypeVar("Config", Recipe, WanConfig, WanVAEConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Everything about a model but its weights, consistent as a whole."""
+
+    name: str
+    geometry: Geometry
+    recipe: Recipe
+    dit: WanConfig
+    vae: WanVAEConfig
+    latent_mean: tuple[float, ...]
+    """Per latent channel; the decoder takes latents * std + mean."""
+    latent_std: tuple[float, ...]
+    text_kind: str
+
+    def __post_init__(self) -> None:
+        channels = self.vae.z_dim
+        for name, width in (("dit.in_dim", self.dit.in_dim), ("dit.out_dim", self.dit.out_dim)):
+            if width != channels:
+                raise Contradiction(f"{name} = {width}", f"vae.z_dim = {channels}", "both count latent channels")
+        for name, values in (("latents.mean", self.latent_mean), ("latents.std", self.latent_std)):
+            if len(values) != channels:
+                raise InvalidField(name, f"{len(values)} numbers", f"{channels} numbers, one for each latent channel")
+        if not all(value > 0 for value in self.latent_std):
+            raise InvalidField("latents.std", list(self.latent_std), "numbers above 0")
+
+
+def load_info(folder: Path) -> ModelInfo:
+    """Read model.json; InvalidField or Contradiction names the field, its value and what is allowed."""
+    path = folder / INFO_FILE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(folder, INFO_FILE) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidField(str(path), str(error), "a JSON object") from None
+    _keys(table, _SECTIONS, "")
+    for section in _SECTIONS[1:]:
+        _keys(table[section], None, f"{section}.")
+    dit = _config(WanConfig, table["dit"], "dit")
+    vae = _config(WanVAEConfig, table["vae"], "vae")
+    recipe = _config(Recipe, table["recipe"], "recipe")
+    _keys(table["latents"], ("mean", "std"), "latents.")
+    _keys(table["text"], ("kind",), "text.")
+    return ModelInfo(
+        name=_value("name", table["name"], str),
+        geometry=_geometry(table["video"], recipe, dit, vae),
+        recipe=recipe,
+        dit=dit,
+        vae=vae,
+        latent_mean=_value("latents.mean", table["latents"]["mean"], tuple[float, ...]),
+        latent_std=_value("latents.std", table["latents"]["std"], tuple[float, ...]),
+        text_kind=_value("text.kind", table["text"]["kind"], str),
+    )
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 (hex) over the three files: equal digests, equal models."""
+    total = hashlib.sha256()
+    for name in (INFO_FILE, DIT_FILE, VAE_FILE):
+        path = folder / name
+        if not path.is_file():
+            raise _missing(folder, name)
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def load_denoiser(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> WanModel:
+    """The transformer with its weights, ready to serve."""
+    with torch.device("meta"):
+        model = WanModel(info.dit)
+    _load(model, folder / DIT_FILE, device=device, dtype=dtype, ignored=())
+    return model
+
+
+def load_decoder(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> WanDecoder:
+    """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
+    with torch.device("meta"):
+        decoder = WanDecoder(info.vae)
+    _load(decoder, folder / VAE_FILE, device=device, dtype=dtype, ignored=("conv1.", "encoder."))
+    return decoder
+
+
+def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
+    """Write a model directory that `load_info`, `load_denoiser` and `load_decoder` read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = asdict(info.recipe) | {
+        "level": info.recipe.level.value,
+        "positions": info.recipe.positions.value,
+    }
+    table = {
+        "name": info.name,
+        "video": {"width": info.geometry.width, "height": info.geometry.height, "fps": str(info.geometry.fps)},
+        "recipe": recipe,
+        "dit": asdict(info.dit),
+        "vae": asdict(info.vae),
+        "latents": {"mean": info.latent_mean, "std": info.latent_std},
+        "text": {"kind": info.text_kind},
+    }
+    (folder / INFO_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    save_file({name: tensor.contiguous() for name, tensor in dit.items()}, folder / DIT_FILE)
+    save_file({name: tensor.contiguous() for name, tensor in vae.items()}, folder / VAE_FILE)
+
+
+def _missing(folder: Path, name: str) -> InvalidField:
+    allowed = f"a directory that holds {INFO_FILE}, {DIT_FILE} and {VAE_FILE}; {name} is missing"
+    return InvalidField("model.path", str(folder), allowed)
+
+
+def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAEConfig) -> Geometry:
+    _keys(video, ("width", "height", "fps"), "video.")
+    _, rows, columns = dit.patch_size
+    if rows != columns:
+        raise InvalidField("dit.patch_size", dit.patch_size, "equal rows and columns")
+    try:
+        fps = Fraction(video["fps"])
+    except (ValueError, TypeError, ZeroDivisionError):
+        raise InvalidField("video.fps", video["fps"], 'a number, or a fraction as text, such as "30000/1001"') from None
+    return Geometry(
+        width=_value("video.width", video["width"], int),
+        height=_value("video.height", video["height"], int),
+        fps=fps,
+        latent_channels=vae.z_dim,
+        frames_per_block=recipe.frames_per_block,
+        stride_time=vae.temporal_stride,
+        stride_space=vae.spatial_stride,
+        patch_space=rows,
+    )
+
+
+def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str) -> None:
+    """Refuse what is no object; with `allowed`, exactly these keys must be there."""
+    if not isinstance(table, dict):
+        raise InvalidField(prefix.rstrip(".") or INFO_FILE, table, "a JSON object")
+    if allowed is None:
+        return
+    for key in table:
+        if key not in allowed:
+            raise InvalidField(f"{prefix}{key}", table[key], f"one of the fields {', '.join(allowed)}")
+    for key in allowed:
+        if key not in table:
+            raise InvalidField(f"{prefix}{key}", None, "a value; the field is missing")
+
+
+def _config(kind: type[Config], table: dict[str, Any], section: str) -> Config:
+    hints = get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise InvalidField(f"{section}.{key}", table[key], f"one of the fields {', '.join(hints)}")
+    values = {key: _value(f"{section}.{key}", value, hints[key]) for key, value in table.items()}
+    try:
+        return kind(**values)
+    except TypeError:
+        missing = sorted(field.name for field in fields(kind) if field.name not in table)
+        raise InvalidField(section, sorted(table), f"also {', '.join(missing)}, those without a default") from None
+    except ValueError as error:
+        raise InvalidField(section, table, str(error)) from None
+
+
+def _value(name: str, value: object, hint: type[T]) -> T:
+    """`value` from JSON as the type that a field declares."""
+    return cast(T, _read(name, value, hint))
+
+
+def _read(name: str, value: object, hint: object) -> object:
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        if not isinstance(value, list) or (parts[-1] is not Ellipsis and len(value) != len(parts)):
+            length = "" if parts[-1] is Ellipsis else f"{len(parts)} "
+            raise InvalidField(name, value, f"a list of {length}values")
+        return tuple(_read(f"{name}[{i}]", item, parts[0]) for i, item in enumerate(value))
+    options: tuple[type, ...] = get_args(hint) or (cast(type, hint),)
+    for option in options:
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(option, type) and issubclass(option, Enum):
+            if value in {member.value for member in option}:
+                return option(value)
+            raise InvalidField(name, value, ", ".join(str(member.value) for member in option))
+        if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return value
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
+    raise InvalidField(name, value, " or ".join(words[option] for option in options))
+
+
+def _load(
+    module: nn.Module, path: Path, *, device: torch.device, dtype: torch.dtype, ignored: tuple[str, ...]
+) -> None:
+    """Fill a module made on the meta device; every tensor must be there, in shape, finite, and none too many."""
+    try:
+        held = load_file(path, device=str(device))
+    except FileNotFoundError:
+        raise _missing(path.parent, path.name) from None
+    except SafetensorError as error:
+        raise InvalidField(path.name, str(error), "a safetensors file") from None
+    tensors = {name: tensor for name, tensor in held.items() if not name.startswith(ignored)}
+    wanted = module.state_dict()
+    for name in tensors:
+        if name not in wanted:
+            raise InvalidField(f"{path.name}: {name}", list(tensors[name].shape), "no tensor of this name")
+    for name, like in wanted.items():
+        if name not in tensors:
+            raise InvalidField(f"{path.name}: {name}", None, f"a tensor of shape {list(like.shape)}; it is missing")
+        tensor = tensors[name]
+        if tensor.shape != like.shape:
+            raise InvalidField(f"{path.name}: {name}", list(tensor.shape), f"shape {list(like.shape)}")
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise InvalidField(f"{path.name}: {name}", str(tensor.dtype), "finite floating-point numbers")
+    module.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
+    module.requires_grad_(False).eval()

@@ -1,0 +1,84 @@
+"""One worker's compute thread: does what arrives, in the order of arrival, and reports each thing when it is done."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from longtake.core.errors import LongtakeError
+from longtake.core.events import EncodeText, Forget, PrepareStream, Role, SessionId
+from workers.messages import Down, Failed, Shutdown, Task, Up
+
+
+class Worker(Protocol):
+    """What a runner drives: a DenoiseWorker or a DecodeWorker."""
+
+    role: Role
+
+    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+        """Do one thing and yield what to report."""
+        ...
+
+
+class Runner:
+    """A thread around a worker.
+
+    `report` and `ended` are called on that thread. `ended` comes last and once, with the reason: empty after
+    Shutdown, else what broke. An op that fails is reported as Failed and the worker goes on; an error of an unforeseen
+    kind ends the thread, because nobody knows then what state the worker is in.
+    """
+
+    def __init__(self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._report = report
+        self._ended = ended
+        self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
+        self._next_sequence = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, message: Down) -> None:
+        """Queue a message; never waits."""
+        self._inbox.put(message)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread to end; whether it did."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        reason = "its compute thread ended by an unforeseen error"
+        try:
+            reason = self._loop()
+        finally:
+            self._ended(reason)
+
+    def _loop(self) -> str:
+        while True:
+            message = self._inbox.get()
+            if isinstance(message, Shutdown):
+                return ""
+            if isinstance(message, Task):
+                if message.sequence != self._next_sequence:
+                    return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"
+                self._next_sequence += 1
+            try:
+                for report in self._worker.perform(message):
+                    self._report(report)
+            except (LongtakeError, RuntimeError, ValueError, IndexError, OSError) as error:
+                self._report(_failure(message, f"{type(error).__name__}: {error}"))
+
+
+def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:
+    match message:
+        case Task():
+            return Failed(session=message.work.session, sequence=message.sequence, reason=reason)
+        case EncodeText():
+            return Failed(session=message.conditioning.session, sequence=None, reason=reason)
+        case _:
+            return Failed(session=SessionId(message.session), sequence=None, reason=reason)
