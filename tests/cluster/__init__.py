@@ -1,0 +1,1 @@
+"""Tests of the cluster: real gRPC, real processes, on loopback."""

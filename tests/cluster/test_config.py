@@ -1,0 +1,60 @@
+"""A configuration file is right as a whole or refused with the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.config import ServerConfig, load_config, parse_config
+from longtake.core.errors import Contradiction, InvalidField
+
+
+def test_an_empty_document_is_the_default() -> None:
+    assert parse_config({}) == ServerConfig()
+    assert parse_config({}).core_limits.default_window == 4
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "allowed"),
+    [
+        ({"listn": {}}, "listn", "model, cluster, listen, limits"),
+        ({"listen": {"prot": 1}}, "listen.prot", "host, port"),
+        ({"listen": {"port": "80"}}, "listen.port", "integer"),
+        ({"listen": {"port": 70000}}, "listen.port", "65535"),
+        ({"listen": {"port": True}}, "listen.port", "integer"),
+        ({"cluster": {"launch": "docker"}}, "cluster.launch", "'ray', 'subprocess' or 'in-process'"),
+        ({"cluster": {"denoise_workers": 0}}, "cluster.denoise_workers", "greater than or equal to 1"),
+        ({"cluster": 3}, "cluster", "ClusterSection"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
+    document: dict[str, object], field: str, allowed: str
+) -> None:
+    with pytest.raises(InvalidField) as caught:
+        parse_config(document)
+    assert caught.value.field == field
+    assert allowed in caught.value.allowed
+
+
+@pytest.mark.parametrize(
+    "document", [{"model": {"dtype": "bfloat16"}}, {"limits": {"default_window": 40, "max_window": 8}}]
+)
+def test_keys_that_contradict_each_other_are_both_named(document: dict[str, object]) -> None:
+    with pytest.raises(Contradiction, match=r"model.device|limits.max_window"):
+        parse_config(document)
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    files = sorted(Path("deploy/config").glob("*.toml"))
+    assert files
+    for file in files:
+        load_config(file)
+
+
+def test_a_file_that_is_not_toml_or_not_there_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("a = ")
+    for path in (broken, tmp_path / "missing.toml"):
+        with pytest.raises(InvalidField, match=path.name):
+            load_config(path)
