@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -84,7 +85,6 @@ class Geometry:
         """Presentation time of `picture`, in seconds from the start of the stream."""
         return Fraction(picture) / self.fps
 
-    def picture_at(self, time_s: float | Fraction) -> int:
+    def picture_at(self, time_s: Fraction) -> int:
         """The first picture shown at or after `time_s`."""
-        exact = Fraction(time_s).limit_denominator(1_000_000) * self.fps
-        return -((-exact.numerator) // exact.denominator)
+        return math.ceil(time_s * self.fps)

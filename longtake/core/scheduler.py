@@ -1,11 +1,8 @@
 """The scheduler: events in, effects out, for many sessions on many workers.
 
-Theory of operation. Each session has a handful of chains (one per step and kind); in every chain the next op is a
-candidate. After an event only the candidates of the session it touched are looked at again: one whose needs are met
-joins the ready list of the one worker that can run it. A worker is handed the most urgent ready op as long as it has
-fewer than two dispatches (one running, one queued), so that the link's round trip hides behind a forward. Links are
-first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
-have to travel waits until they have arrived.
+Theory of operation. `handle` applies one event to the sessions and workers, then lets the dispatcher look at what the
+touched session can run now and feed the workers that have room. Every decision that needs a session's life cycle, its
+cues or its ending is made here; which ready op runs first is the dispatcher's.
 
 A session leaves in two strides: it is told Closed at once, and its pages and slot become free when the last op that
 names them has reported.
@@ -13,9 +10,8 @@ names them has reported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from longtake.core.admission import Limits, admit
+from longtake.core.dispatching import Dispatcher
 from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
 from longtake.core.events import (
     Ack,
@@ -27,7 +23,6 @@ from longtake.core.events import (
     CueApplied,
     CueId,
     CueSuperseded,
-    Dispatch,
     Drain,
     DropJournal,
     Effect,
@@ -57,24 +52,9 @@ from longtake.core.events import (
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op, chains, input_is_in_lane, lane_of, needs
+from longtake.core.schedule import Kind, Op
 from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import work_for
 from longtake.core.workers import InFlight, Worker, WorkerView
-
-_QUEUE_DEPTH = 2
-"""One running and one queued dispatch per worker (DESIGN section 5)."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Urgency:
-    """What is dispatched first: the smallest."""
-
-    due_s: float
-    virtual_time: float
-    block: int
-    commit_last: bool
-    step: int
 
 
 class Scheduler:
@@ -84,10 +64,9 @@ class Scheduler:
         self._recipe = recipe
         self._geometry = geometry
         self._limits = limits
-        self._chains = tuple(chains(recipe))
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
-        self._virtual_clock = 0.0
+        self._dispatcher = Dispatcher(recipe, geometry, self._sessions, self._workers)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -173,7 +152,7 @@ class Scheduler:
             case OpFailed():
                 self._report(event.worker, event.sequence)
                 self._end(session, Ending.FAILED, event.reason)
-                self._feed_if_joined(event.worker)
+                self._feed(event.worker)
         self._advance(session)
 
     def _open(self, event: Open) -> None:
@@ -240,7 +219,7 @@ class Scheduler:
         if session.state is not State.OPENING or session.header is None or not wanted <= session.encoded:
             return
         session.state = next_state(session.state, Trigger.READY)
-        session.virtual_time = self._virtual_clock
+        session.virtual_time = self._dispatcher.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
@@ -285,7 +264,7 @@ class Scheduler:
             self._leave_if_quiet(session)
         else:
             self._op_counts(session, flying.op)
-        self._feed_if_joined(event.worker)
+        self._feed(event.worker)
 
     def _op_counts(self, session: Session, op: Op) -> None:
         """`op` is done: send its segment, drop prompts that nothing reads any more, see what can run now."""
@@ -303,7 +282,7 @@ class Scheduler:
         flying = self._report(event.worker, event.sequence)
         if flying is not None:
             self._leave_if_quiet(self._sessions[flying.session])
-        self._feed_if_joined(event.worker)
+        self._feed(event.worker)
 
     def _report(self, worker_id: WorkerId, sequence: int | None) -> InFlight | None:
         """Take a reported op off its worker; None if the worker has gone meanwhile or it was no op."""
@@ -354,10 +333,8 @@ class Scheduler:
     def _refuse(self, session: SessionId, cue: CueId | None, error: LongtakeError) -> None:
         self._effects.append(RequestRefused(session=session, cue=cue, error=error))
 
-    # --- ops --------------------------------------------------------------------------------------------------------
-
     def _advance(self, session: Session) -> None:
-        """Look at the session's candidates again and feed the workers that got one."""
+        """See what the session can run now; end it when its last segment has left."""
         if session.state in (State.OPENING, State.CLOSING, State.CLOSED):
             return
         if session.is_delivered:
@@ -365,88 +342,11 @@ class Scheduler:
             reason = "the server is shutting down" if drained else ""
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
             return
-        touched: list[Worker] = []
-        for kind, step in self._chains:
-            worker = self._offer(session, Op(kind, step, session.sent[kind, step]))
-            if worker is not None:
-                touched.append(worker)
-        for worker in touched:
-            self._feed(worker)
+        self._effects += self._dispatcher.advance(session, now_s=self._now_s)
 
-    def _offer(self, session: Session, op: Op) -> Worker | None:
-        """Put `op` on its worker's ready list if it may run; returns the worker then."""
-        worker = self._workers[self._worker_of(session, op)]
-        if worker.is_ready(session.id, op) or not session.wants(op) or not self._may_run(session, op):
-            return None
-        if not session.in_flight:
-            # A session that has been idle gets no credit for it.
-            session.virtual_time = max(session.virtual_time, self._virtual_clock)
-        worker.add_ready(session.id, op)
-        return worker
-
-    def _may_run(self, session: Session, op: Op) -> bool:
-        if op.kind is Kind.DENOISE and op.step == 0:
-            may_begin = session.state is State.RUNNING and session.flow.may_start(
-                op.block, now_s=self._now_s, geometry=self._geometry
-            )
-            if not may_begin:
-                return False
-        return all(self._is_met(session, op, need) for need in needs(op, self._recipe))
-
-    def _is_met(self, session: Session, op: Op, need: Op) -> bool:
-        if session.is_done(need):
-            return True
-        input_travels = need.kind is Kind.DENOISE and need.block == op.block and not input_is_in_lane(op, self._recipe)
-        same_link = self._worker_of(session, op) == self._worker_of(session, need)
-        return same_link and not input_travels and session.is_sent(need)
-
-    def _worker_of(self, session: Session, op: Op) -> WorkerId:
-        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
-
-    def _feed_if_joined(self, worker: WorkerId) -> None:
+    def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:
-            self._feed(self._workers[worker])
-
-    def _feed(self, worker: Worker) -> None:
-        """Dispatch the most urgent ready ops while the worker has room for one."""
-        while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
-            session_id, op = min(worker.ready, key=self._urgency)
-            worker.drop_ready(session_id, op)
-            session = self._sessions[session_id]
-            session.sent[op.kind, op.step] += 1
-            session.in_flight += 1
-            if op.kind is not Kind.DECODE:
-                self._virtual_clock = max(self._virtual_clock, session.virtual_time)
-                session.virtual_time += 1.0
-            version = session.timeline.turn_at(op.block).version
-            lacks_text = op.kind is not Kind.DECODE and (worker.id, version) not in session.conditioned
-            if lacks_text:
-                session.conditioned.add((worker.id, version))
-            self._effects.append(
-                Dispatch(
-                    worker=worker.id,
-                    sequence=worker.dispatched(session_id, op),
-                    work=work_for(op, session, version),
-                    attach_conditioning=lacks_text,
-                )
-            )
-            for kind, step in self._chains:
-                self._offer_behind(worker, session, Op(kind, step, session.sent[kind, step]))
-
-    def _offer_behind(self, worker: Worker, session: Session, op: Op) -> None:
-        """A dispatch may let another op of its session follow it on the same worker."""
-        if self._worker_of(session, op) == worker.id:
-            self._offer(session, op)
-
-    def _urgency(self, ready: tuple[SessionId, Op]) -> _Urgency:
-        session, op = self._sessions[ready[0]], ready[1]
-        return _Urgency(
-            due_s=session.flow.due_s(op.block, geometry=self._geometry),
-            virtual_time=session.virtual_time,
-            block=op.block,
-            commit_last=op.kind is Kind.COMMIT,
-            step=op.step,
-        )
+            self._effects += self._dispatcher.feed(self._workers[worker], now_s=self._now_s)
 
 
 def _cue_id(event: Event) -> CueId | None:

@@ -1,0 +1,136 @@
+"""Dispatching: which ops can run now, and which of them a worker is handed next.
+
+Theory of operation. Each session has a handful of chains (one per step and kind); in every chain the next op is a
+candidate. After an event only the candidates of the session it touched are looked at again: one whose needs are met
+joins the ready list of the one worker that can run it. A worker is handed the most urgent ready op as long as it has
+fewer than two dispatches (one running, one queued), so that the link's round trip hides behind a forward. Links are
+first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
+have to travel waits until they have arrived.
+
+Urgency is the due time of the block (sessions without a playback clock come last), then the service received so far:
+equal sessions get equal shares, and one that was idle gets no credit for it. Within a session older blocks go first,
+and a denoise op goes before a commit of the same block, because the next step waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from longtake.core.events import Dispatch, SessionId, WorkerId
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Recipe
+from longtake.core.schedule import Kind, Op, chains, input_is_in_lane, lane_of, needs
+from longtake.core.session import Session, State
+from longtake.core.work import work_for
+from longtake.core.workers import Worker
+
+_QUEUE_DEPTH = 2
+"""One running and one queued dispatch per worker (DESIGN section 5)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Urgency:
+    """What is dispatched first: the smallest."""
+
+    due_s: float
+    virtual_time: float
+    block: int
+    commit_last: bool
+    step: int
+
+
+class Dispatcher:
+    """Turns progress into dispatches, over the scheduler's sessions and workers."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        geometry: Geometry,
+        sessions: Mapping[SessionId, Session],
+        workers: Mapping[WorkerId, Worker],
+    ) -> None:
+        self._recipe = recipe
+        self._geometry = geometry
+        self._sessions = sessions
+        self._workers = workers
+        self._chains = tuple(chains(recipe))
+        self.virtual_clock = 0.0
+        """The least service that any session now served has received."""
+
+    def advance(self, session: Session, *, now_s: float) -> list[Dispatch]:
+        """Look at the session's candidates again and feed the workers that got one."""
+        touched: dict[WorkerId, Worker] = {}
+        for kind, step in self._chains:
+            op = Op(kind, step, session.sent[kind, step])
+            worker = self._workers[self._worker_of(session, op)]
+            if self._offer(worker, session, op, now_s=now_s):
+                touched[worker.id] = worker
+        return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
+
+    def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
+        """Dispatch the most urgent ready ops while the worker has room for one."""
+        dispatches = []
+        while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
+            session_id, op = min(worker.ready, key=self._urgency)
+            worker.drop_ready(session_id, op)
+            session = self._sessions[session_id]
+            dispatches.append(self._dispatch(worker, session, op))
+            for kind, step in self._chains:  # the dispatch may let another op of its session follow it here
+                behind = Op(kind, step, session.sent[kind, step])
+                if self._worker_of(session, behind) == worker.id:
+                    self._offer(worker, session, behind, now_s=now_s)
+        return dispatches
+
+    def _dispatch(self, worker: Worker, session: Session, op: Op) -> Dispatch:
+        session.sent[op.kind, op.step] += 1
+        session.in_flight += 1
+        version = session.timeline.turn_at(op.block).version
+        lacks_text = op.kind is not Kind.DECODE and (worker.id, version) not in session.conditioned
+        if op.kind is not Kind.DECODE:
+            self.virtual_clock = max(self.virtual_clock, session.virtual_time)
+            session.virtual_time += 1.0
+        if lacks_text:
+            session.conditioned.add((worker.id, version))
+        return Dispatch(
+            worker=worker.id,
+            sequence=worker.dispatched(session.id, op),
+            work=work_for(op, session, version),
+            attach_conditioning=lacks_text,
+        )
+
+    def _offer(self, worker: Worker, session: Session, op: Op, *, now_s: float) -> bool:
+        """Put `op` on its worker's ready list if it may run."""
+        if worker.is_ready(session.id, op) or not session.wants(op) or not self._may_run(session, op, now_s=now_s):
+            return False
+        if not session.in_flight:
+            session.virtual_time = max(session.virtual_time, self.virtual_clock)
+        worker.add_ready(session.id, op)
+        return True
+
+    def _may_run(self, session: Session, op: Op, *, now_s: float) -> bool:
+        if op.kind is Kind.DENOISE and op.step == 0:
+            credit = session.flow.may_start(op.block, now_s=now_s, geometry=self._geometry)
+            if session.state is not State.RUNNING or not credit:
+                return False
+        return all(self._is_met(session, op, need) for need in needs(op, self._recipe))
+
+    def _is_met(self, session: Session, op: Op, need: Op) -> bool:
+        if session.is_done(need):
+            return True
+        input_travels = need.kind is Kind.DENOISE and need.block == op.block and not input_is_in_lane(op, self._recipe)
+        same_link = self._worker_of(session, op) == self._worker_of(session, need)
+        return same_link and not input_travels and session.is_sent(need)
+
+    def _worker_of(self, session: Session, op: Op) -> WorkerId:
+        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
+
+    def _urgency(self, ready: tuple[SessionId, Op]) -> _Urgency:
+        session, op = self._sessions[ready[0]], ready[1]
+        return _Urgency(
+            due_s=session.flow.due_s(op.block, geometry=self._geometry),
+            virtual_time=session.virtual_time,
+            block=op.block,
+            commit_last=op.kind is Kind.COMMIT,
+            step=op.step,
+        )
