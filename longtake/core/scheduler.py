@@ -272,6 +272,8 @@ class Scheduler:
         if op.kind is Kind.DECODE:
             self._emit(session, op.block)
         for version in session.timeline.forget_before(session.oldest_block):
+            session.encoded.discard(version)
+            session.conditioned -= {(worker, version) for worker in session.place.workers}
             self._effects += [
                 Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers
             ]

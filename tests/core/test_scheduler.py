@@ -393,6 +393,20 @@ def test_the_record_of_a_session_does_not_grow_with_its_length() -> None:
     assert run_to(600) <= run_to(150) + 100  # numbers get longer, nothing else does
 
 
+def test_nothing_is_kept_of_a_cue_that_has_passed() -> None:
+    cell = Cell(recipe(), denoisers=2)
+    session = cell.open("s", window=4)
+    for number in range(20):
+        cell.answer()
+        cell.steps(30)
+        cell.send(Cue(now_s=0.0, session=session, request=cue(f"c{number}")))
+    cell.answer()
+    cell.steps(200)
+    record = cell.scheduler._sessions[session]
+    assert len(record.timeline.turns) == len(record.encoded) == 1
+    assert {version for _, version in record.conditioned} == {20}
+
+
 def test_the_same_events_give_the_same_effects() -> None:
     def once() -> list[object]:
         cell = Cell(recipe(), denoisers=3)
