@@ -85,6 +85,10 @@ class TextKV:
             v_BTND={layer: torch.cat([item.v_BTND[layer] for item in items]) for layer in first.v_BTND},
         )
 
+    def __len__(self) -> int:
+        """Number of batch items."""
+        return next(iter(self.k_BTND.values())).shape[0]
+
     def size_bytes(self) -> int:
         """Memory of the keys and values in bytes."""
         return sum(t.numel() * t.element_size() for kv in (self.k_BTND, self.v_BTND) for t in kv.values())

@@ -1,0 +1,272 @@
+"""The reference's goldens and its orders of passes, composed from denoise and commit on any lanes.
+
+Goldens are the pairs hiar_tiny_*.json, .safetensors in $LONGTAKE_GOLDENS, or else in tests/goldens and in
+shared/goldens beside the checkout. Shape suffixes as in oracle.py.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from longtake.core.recipe import Level, Recipe
+from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
+from tests.workers.paged import PagedLanes
+from workers.models.wan import TextKV, WanConfig, WanModel
+
+_ROOT = Path(__file__).parents[2]
+PLACES = (
+    [Path(os.environ["LONGTAKE_GOLDENS"])]
+    if "LONGTAKE_GOLDENS" in os.environ
+    else [_ROOT / "tests" / "goldens", _ROOT.parent / "shared" / "goldens"]
+)
+GOLDENS = {path.stem: path for place in PLACES for path in sorted(place.glob("hiar_tiny_*.json"))}
+Blocks = dict[int, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A recipe's numbers, free to be wrong."""
+
+    level: Level
+    frames_per_block: int
+    window_frames: int | None
+    sink_frames: int
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One sidecar with its tensors and the model they came from."""
+
+    sidecar: dict[str, Any]
+    tensors: dict[str, Tensor]
+    model: WanModel
+    plan: Plan
+
+    @staticmethod
+    @cache
+    def load(name: str) -> "Golden":
+        path = GOLDENS[name]
+        sidecar = json.loads(path.read_text())
+        config = sidecar["config"]
+        assert config["scheduler"]["warp_denoising_step"] and config["scheduler"]["context_noise"] == 0
+        fields = WanConfig.__dataclass_fields__.keys()
+        sizes = {key: value for key, value in config["model"].items() if key in fields}
+        model = WanModel(WanConfig(**sizes | {"patch_size": tuple(sizes["patch_size"])}))
+        tensors = load_file(path.with_suffix(".safetensors"))
+        prefix = "weights.model."
+        model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+        window = config["cache"]["local_attn_size_frames"]
+        recipe = Recipe(
+            steps=tuple(config["scheduler"]["denoising_step_list"]),
+            shift=config["scheduler"]["timestep_shift"],
+            level=Level.OUTPUT,
+            frames_per_block=config["blocks"]["num_frame_per_block"],
+            window_frames=None if window == -1 else window,
+            sink_frames=config["cache"]["sink_size_frames"],
+            block_limit=config["blocks"]["num_blocks"],
+        )
+        plan = Plan(
+            level=recipe.level,
+            frames_per_block=recipe.frames_per_block,
+            window_frames=recipe.window_frames,
+            sink_frames=recipe.sink_frames,
+            sigmas=recipe.sigmas,
+            timesteps=recipe.timesteps,
+        )
+        return Golden(sidecar, tensors, model.eval().requires_grad_(False), plan)
+
+    @property
+    def blocks(self) -> int:
+        blocks: int = self.sidecar["config"]["blocks"]["num_blocks"]
+        return blocks
+
+    @property
+    def batch(self) -> int:
+        return self.tensors["in.noise"].shape[0]
+
+    @property
+    def text(self) -> TextKV:
+        return self.model.encode_text(self.tensors["in.prompt_embeds"])
+
+    def noise(self, block: int, draw: int) -> Tensor:
+        """The reference's noise of a block: its start (draw 0), or what is added after step draw - 1."""
+        source = self.tensors["in.noise"] if draw == 0 else self.tensors["in.sde_noise"][draw - 1]
+        frames = self.plan.frames_per_block
+        return source[:, block * frames : (block + 1) * frames]
+
+    def lanes(self, mode: str, plan: Plan) -> Lanes:
+        """Fresh lanes of one kind."""
+        if mode == "oracle":
+            return ContiguousLanes(self.model, plan.window_frames, plan.sink_frames)
+        latent = self.sidecar["config"]["latent"]
+        window = plan.window_frames or latent["frames"]
+        sinks = plan.sink_frames if plan.window_frames else 0
+        per_frame = self.model.config.tokens_per_frame(latent["height"], latent["width"])
+        pages = 2 * self.batch * window * (len(plan.sigmas) + 1) + 3
+        return PagedLanes(self.model, per_frame, (window, sinks), pages, decoys=True)
+
+
+@dataclass
+class Recorder:
+    """Lanes that note what goes into and comes out of every denoise pass."""
+
+    inner: Lanes
+    seen: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def denoise(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> Tensor:
+        flow = self.inner.denoise(lane, first_frame, x_BFCHW, timestep, text)
+        self.seen[timestep, first_frame] = (x_BFCHW, flow)
+        return flow
+
+    def commit(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> None:
+        self.inner.commit(lane, first_frame, x_BFCHW, timestep, text)
+
+
+@dataclass
+class Orders:
+    """The reference's orders of passes, out of denoise and commit; `offset` is the prefix in blocks."""
+
+    golden: Golden
+    plan: Plan
+    lanes: Lanes
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        self.text = self.golden.text
+        self.steps = range(len(self.plan.sigmas))
+
+    def first(self, block: int) -> int:
+        return (block + self.offset) * self.plan.frames_per_block
+
+    def denoise(self, lane: str, step: int, block: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x0 and flow of D(step, block)."""
+        flow = self.lanes.denoise(lane, self.first(block), x, self.plan.timesteps[step], self.text)
+        return clean(x, flow, self.plan.sigmas[step]), flow
+
+    def commit(self, lane: str, block: int, x: Tensor, timestep: float) -> None:
+        self.lanes.commit(lane, self.first(block), x, timestep, self.text)
+
+    def renoise(self, step: int, block: int, x0: Tensor) -> Tensor:
+        """What block looks like to step + 1; x0 itself after the last step."""
+        if step + 1 == len(self.steps):
+            return x0
+        return noised(x0, self.golden.noise(block, step + 1), self.plan.sigmas[step + 1])
+
+    def after(self, step: int) -> float:
+        """Timestep of a step's output."""
+        return (*self.plan.timesteps, 0.0)[step + 1]
+
+    def starts(self, blocks: Iterable[int]) -> Blocks:
+        return {block: self.golden.noise(block, 0) for block in blocks}
+
+    def block_first(self, x_of: Blocks, steps: range) -> Blocks:
+        """All `steps` of a block, then one commit of what came out, in one lane."""
+        out = {}
+        for block, x in x_of.items():
+            for step in steps:
+                x = self.renoise(step, block, self.denoise("one", step, block, x)[0])
+            self.commit("one", block, x, self.after(steps[-1]))
+            out[block] = x
+        return out
+
+    def step(self, step: int, block: int, x: Tensor, lane: str) -> Tensor:
+        """D then C of HiAR; returns the block's next latent."""
+        x = self.renoise(step, block, self.denoise(lane, step, block, x)[0])
+        self.commit(lane, block, x, self.after(step))
+        return x
+
+    def step_first(self, x_of: Blocks, steps: range, prefix: Blocks | None = None) -> Blocks:
+        """A lane per step, each begun with the clean `prefix`; all blocks of a step before the next step."""
+        for step in steps:
+            for block, x0 in (prefix or {}).items():
+                self.commit(f"step {step}", block, x0, 0.0)
+            x_of = {block: self.step(step, block, x, f"step {step}") for block, x in x_of.items()}
+        return x_of
+
+    def diagonal(self, x_of: Blocks) -> Blocks:
+        """The same by diagonals step + block."""
+        current = dict(x_of)
+        for diagonal in range(len(self.steps) + len(x_of) - 1):
+            for step in self.steps:
+                block = diagonal - step
+                if block in current:
+                    current[block] = self.step(step, block, current[block], f"step {step}")
+        return current
+
+    def ode(self, x_of: Blocks) -> Blocks:
+        """Step-first along the flow, without noise."""
+        sigmas = torch.tensor(self.plan.sigmas)
+        for step in self.steps:
+            moved = {}
+            for block, x in x_of.items():
+                x0, flow = self.denoise(f"step {step}", step, block, x)
+                last = step + 1 == len(self.steps)
+                moved[block] = x0 if last else x + flow * (sigmas[step + 1] - sigmas[step])
+                self.commit(f"step {step}", block, moved[block], self.after(step))
+            x_of = moved
+        return x_of
+
+    def clean_context(self, x_of: Blocks) -> Blocks:
+        """Step-first, but every commit is of x0 at t = 0."""
+        for step in self.steps:
+            moved = {}
+            for block, x in x_of.items():
+                x0, _ = self.denoise(f"step {step}", step, block, x)
+                self.commit(f"step {step}", block, x0, 0.0)
+                moved[block] = self.renoise(step, block, x0)
+            x_of = moved
+        return x_of
+
+
+def joined(blocks: Blocks | Iterable[Tensor]) -> Tensor:
+    return torch.cat(list(blocks.values() if isinstance(blocks, dict) else blocks), 1)
+
+
+def outcome(golden: Golden, name: str, plan: Plan, lanes: Lanes) -> Tensor:
+    """What out.`name` should be; LookupError for an order nobody described."""
+    orders = Orders(golden, plan, lanes)
+    everything = range(golden.blocks)
+    match re.split(r"(?<=hybrid_steps)|(?<=hybrid_block0_n)", name):
+        case ["block_first"]:
+            return generated(golden, replace(plan, level=Level.CLEAN), lanes)
+        case ["timestep_first"]:
+            return generated(golden, plan, lanes)
+        case ["pipeline_diag"]:
+            return joined(orders.diagonal(orders.starts(everything)))
+        case ["timestep_first_ode"]:
+            return joined(orders.ode(orders.starts(everything)))
+        case ["timestep_first_clean_ctx"]:
+            return joined(orders.clean_context(orders.starts(everything)))
+        case ["hybrid_steps", count] if count.isdigit():
+            half = orders.block_first(orders.starts(everything), orders.steps[: int(count)])
+            return joined(orders.step_first(half, orders.steps[int(count) :]))
+        case ["hybrid_block0_n", count] if count.isdigit():
+            begun = orders.block_first(orders.starts(everything[: int(count)]), orders.steps)
+            rest = orders.starts(everything[int(count) :])
+            return joined(begun | orders.step_first(rest, orders.steps, prefix=begun))
+        case ["ext_block_first" | "ext_timestep_first" as order]:
+            orders.offset = 1
+            prefix = {-1: golden.tensors["in.initial_latent"]}
+            starts = orders.starts(everything[:-1])
+            if order == "ext_timestep_first":
+                return joined(prefix | orders.step_first(starts, orders.steps, prefix))
+            orders.commit("one", -1, prefix[-1], 0.0)
+            return joined(prefix | orders.block_first(starts, orders.steps))
+        case _:
+            raise LookupError(f"out.{name} is an order this test does not know")
+
+
+def generated(golden: Golden, plan: Plan, lanes: Lanes) -> Tensor:
+    text = golden.tensors["in.prompt_embeds"]
+    return joined(generate(golden.model, plan, text, golden.noise, golden.blocks, lanes))
