@@ -108,7 +108,7 @@ def _pictures(progress: float, rng: np.random.Generator) -> tuple[int, int, int]
 
     Single pictures at first (many scenes per second), then short clips, at last the middle of a stream with a filled history.
     """
-    if progress < 0.3:
+    if progress < 0.35:
         return 0, 1, 5
     if progress < 0.65:
         return 0, 5, 1
