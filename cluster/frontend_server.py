@@ -1,0 +1,92 @@
+"""The gRPC server around the front end: port, limits, keepalive, health checking, reflection, and the way down."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cluster.engine import Engine
+from cluster.frontend import Frontend
+from cluster.offer import Offer
+from longtake.core.errors import InvalidField
+from longtake.core.events import Role
+from protos.longtake.v1 import longtake_pb2 as pb
+from protos.longtake.v1 import longtake_pb2_grpc as rpc
+
+SERVICE = pb.DESCRIPTOR.services_by_name["LongtakeService"].full_name
+HEALTH_PERIOD_S = 0.1
+SPARE_CALLS = 64
+"""Calls allowed at once beside those of sessions and observers."""
+
+
+class FrontendServer:
+    """A running front end. Healthy while the engine has workers of every role and does not drain."""
+
+    def __init__(self, engine: Engine, offer: Offer) -> None:
+        self._engine = engine
+        self._frontend = Frontend(engine, offer)
+        self._health = health.aio.HealthServicer()
+        self._serving: bool | None = None
+        limits, wire = offer.limits, offer.wire
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=limits.max_sessions * (1 + wire.max_watchers) + SPARE_CALLS,
+            options=(
+                ("grpc.max_receive_message_length", wire.max_message_bytes),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                # Two servers on one port would share its clients without a word.
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        rpc.add_LongtakeServiceServicer_to_server(self._frontend, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._health_task: asyncio.Task[None] | None = None
+        self.port = 0
+
+    @classmethod
+    async def start(cls, engine: Engine, offer: Offer, *, host: str, port: int) -> Self:
+        """Listen on `host`:`port` (0: any free port, see `self.port`); InvalidField if that is not possible."""
+        self = cls(engine, offer)
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError:
+            address = f"{host}:{port}"
+            raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
+        await self._tell_health()
+        await self._server.start()
+        self._health_task = asyncio.create_task(self._keep_health())
+        return self
+
+    async def begin_drain(self) -> None:
+        """Tell health checkers and clients that nothing new is opened; streams go on."""
+        self._frontend.draining = True
+        await self._tell_health()
+
+    async def stop(self, grace_s: float) -> None:
+        """Close the port, wait up to `grace_s` for calls to end, then cut them."""
+        if self._health_task is not None:
+            self._health_task.cancel()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    async def _keep_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_PERIOD_S)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        roles = {worker.role for worker in self._engine.scheduler.workers()}
+        serving = roles == set(Role) and not self._frontend.draining
+        if serving is self._serving:
+            return
+        self._serving = serving
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", SERVICE):
+            await self._health.set(service, status)

@@ -1,0 +1,291 @@
+"""The client: opens, steers and watches streams. Needs grpcio and protobuf, neither torch nor a server.
+
+    async with Client("localhost:50051") as client:
+        async with client.stream("a red ball bounces", StreamOptions(duration_s=20)) as stream:
+            async for event in stream:
+                ...                                # SegmentEvent, CueAppliedEvent, …, last a ClosedEvent
+
+A segment is acknowledged when the next event is asked for: a consumer that stops asking stops the generation of its
+stream, a window of segments later. `longtake.sync_client.SyncClient` is the same for code without asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from google.protobuf import duration_pb2
+
+from longtake.client_errors import ClientError, error_from
+from longtake.client_events import Decoder, Event, OpenedEvent, SegmentEvent
+from protos.longtake.v1 import longtake_pb2 as pb
+from protos.longtake.v1 import longtake_pb2_grpc as rpc
+
+CODECS = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
+PACES = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Without these two a client that does not read still takes some 6 MB, a minute of video, into its buffers.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65536),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_NANOS = 1_000_000_000
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueAt:
+    """A prompt and where it takes effect: at a block, at the first block from a time on, or (neither) at once."""
+
+    prompt: str
+    block: int | None = None
+    time_s: float | Fraction | None = None
+    id: str = ""
+    """1 to 64 bytes; empty: the client numbers its cues `cue-1`, `cue-2`, …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """What a stream may be asked for; None and 0 leave the choice to the server."""
+
+    seed: int | None = None
+    pace: str = "fast"
+    """`realtime` or `fast`."""
+    window: int = 0
+    """Segments that may be sent without being acknowledged."""
+    duration_s: float | Fraction | None = None
+    pictures: int | None = None
+    codec: str = "h264"
+    """`h264`, `mjpeg` or `raw`."""
+    quality: int | None = None
+    cues: tuple[CueAt, ...] = ()
+    auto_ack: bool = True
+    """Acknowledge a segment when the next event is asked for; otherwise call `ack`."""
+
+
+class Stream:
+    """One stream of the caller's own: an asynchronous iterator of events, and the ways to steer it."""
+
+    def __init__(self, stub: rpc.LongtakeServiceAsyncStub, prompt: str, options: StreamOptions) -> None:
+        self._stub = stub
+        self._prompt = prompt
+        self._options = options
+        self._decoder = Decoder()
+        self._early: deque[Event] = deque()
+        self._writing = asyncio.Lock()
+        self._cue_count = 0
+        self._unacknowledged: int | None = None
+        self._call: grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse] | None = None
+        self.opened: OpenedEvent | None = None
+        """Set as soon as the stream is entered."""
+
+    async def __aenter__(self) -> Self:
+        request = self._open_request()
+        self._call = self._stub.Stream()
+        try:
+            await self._write(pb.StreamRequest(open=request))
+            while self.opened is None:
+                event = await self._next()
+                if isinstance(event, OpenedEvent):
+                    self.opened = event
+                self._early.append(event)
+        except (StopAsyncIteration, ClientError) as failure:
+            self._call.cancel()
+            if isinstance(failure, ClientError):
+                raise
+            raise ClientError(grpc.StatusCode.UNKNOWN, "the stream ended before it began") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._call is not None:
+            self._call.cancel()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event; ClientError if the call ended with an error status.
+
+        Do not cancel it: gRPC then cancels the whole stream.
+        """
+        if self._options.auto_ack and self._unacknowledged is not None and not self._decoder.closed:
+            await self._acknowledge(self._unacknowledged)
+        event = self._early.popleft() if self._early else await self._next()
+        self._unacknowledged = event.index if isinstance(event, SegmentEvent) else None
+        return event
+
+    async def cue(self, cue: CueAt | str) -> str:
+        """Ask for another prompt; returns the id under which the answers come as events."""
+        wire = self._cue(CueAt(prompt=cue) if isinstance(cue, str) else cue)
+        await self._write(pb.StreamRequest(cue=wire))
+        return wire.id
+
+    async def ack(self, segment: int) -> None:
+        """Tell that this segment and all before it were consumed."""
+        await self._write(pb.StreamRequest(ack=pb.Ack(segment=segment)))
+
+    async def pause(self) -> None:
+        """Start no further block."""
+        await self._write(pb.StreamRequest(pause=pb.Pause()))
+
+    async def play(self) -> None:
+        """Go on after a pause."""
+        await self._write(pb.StreamRequest(play=pb.Play()))
+
+    async def close(self) -> None:
+        """Ask for the end; the iteration goes on until the ClosedEvent. Does nothing on a stream that has ended."""
+        try:
+            await self._write(pb.StreamRequest(close=pb.Close()))
+        except ClientError:
+            if not self._decoder.closed:
+                raise
+
+    def _open_request(self) -> pb.Open:
+        options = self._options
+        if options.pictures is not None and options.duration_s is not None:
+            raise ValueError("StreamOptions: give pictures or duration_s, not both")
+        return pb.Open(
+            prompt=self._prompt,
+            seed=options.seed,
+            pace=_number_of("pace", options.pace, PACES),
+            window=options.window,
+            pictures=options.pictures,
+            duration=None if options.duration_s is None else _duration(options.duration_s),
+            codec=_number_of("codec", options.codec, CODECS),
+            quality=options.quality,
+            cues=[self._cue(cue) for cue in options.cues],
+        )
+
+    def _cue(self, cue: CueAt) -> pb.Cue:
+        self._cue_count += 1
+        return pb.Cue(
+            id=cue.id or f"cue-{self._cue_count}",
+            prompt=cue.prompt,
+            block=cue.block,
+            time=None if cue.time_s is None else _duration(cue.time_s),
+        )
+
+    async def _acknowledge(self, segment: int) -> None:
+        self._unacknowledged = None
+        try:
+            await self.ack(segment)
+        except ClientError:
+            # The call has ended; what is still to be read says why.
+            return
+
+    async def _next(self) -> Event:
+        call = self._entered()
+        while True:
+            try:
+                frame = await call.read()
+            except grpc.aio.AioRpcError as failure:
+                raise error_from(failure) from None
+            if not isinstance(frame, pb.StreamResponse):  # grpc.aio.EOF
+                raise StopAsyncIteration
+            event = self._decoder.feed(frame)
+            if event is not None:
+                return event
+
+    async def _write(self, frame: pb.StreamRequest) -> None:
+        call = self._entered()
+        try:
+            async with self._writing:
+                await call.write(frame)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        except asyncio.InvalidStateError:
+            raise ClientError(grpc.StatusCode.FAILED_PRECONDITION, "the stream has ended") from None
+
+    def _entered(self) -> grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]:
+        if self._call is None:
+            raise ValueError("enter the stream first: async with client.stream(…) as stream")
+        return self._call
+
+
+class Client:
+    """A connection to a Longtake server. Use it as an asynchronous context manager, on one event loop."""
+
+    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        """`target` is `host:port`. Without credentials the connection is not encrypted."""
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+        self._stub = rpc.LongtakeServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    def stream(self, prompt: str, options: StreamOptions | None = None) -> Stream:
+        """A stream of one's own, generated as long as it is entered."""
+        return Stream(self._stub, prompt, options or StreamOptions())
+
+    async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[Event, None]:
+        """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
+        decoder = Decoder()
+        call = self._stub.Watch(pb.WatchRequest(session_id=session_id, from_segment=from_segment))
+        try:
+            async for frame in call:
+                event = decoder.feed(frame)
+                if event is not None:
+                    yield event
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        finally:
+            call.cancel()
+
+    async def get_model(self) -> pb.GetModelResponse:
+        """What is served and within which limits."""
+        return await _answer(self._stub.GetModel(pb.GetModelRequest()))
+
+    async def get_session(self, session_id: str) -> pb.Session:
+        """One open session."""
+        return (await _answer(self._stub.GetSession(pb.GetSessionRequest(session_id=session_id)))).session
+
+    async def list_sessions(self) -> tuple[pb.Session, ...]:
+        """All open sessions."""
+        return tuple((await _answer(self._stub.ListSessions(pb.ListSessionsRequest()))).sessions)
+
+    async def close_session(self, session_id: str) -> None:
+        """End a session that may be somebody else's."""
+        await _answer(self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id)))
+
+    async def get_status(self) -> pb.GetStatusResponse:
+        """State of the cluster."""
+        return await _answer(self._stub.GetStatus(pb.GetStatusRequest()))
+
+
+async def _answer(call: Awaitable[Answer]) -> Answer:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as failure:
+        raise error_from(failure) from None
+
+
+def _number_of(name: str, value: str, numbers: dict[str, Answer]) -> Answer:
+    if value not in numbers:
+        raise ValueError(f"StreamOptions.{name}: {value!r} is not allowed; allowed: {', '.join(numbers)}")
+    return numbers[value]
+
+
+def _duration(time_s: float | Fraction) -> duration_pb2.Duration:
+    """Rounded down to a nanosecond: the server looks for the first picture at or after it."""
+    if time_s < 0:
+        raise ValueError(f"a time of 0 s or more is needed, not {float(time_s)} s")
+    nanos = int(Fraction(time_s) * _NANOS)
+    return duration_pb2.Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)

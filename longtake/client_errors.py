@@ -1,0 +1,64 @@
+"""What a server answers when it cannot do what was asked, as an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One field of the request that is not right."""
+
+    field: str
+    description: str
+
+
+class ClientError(Exception):
+    """A call ended with an error: its gRPC status, which fields are not right, when it may be tried again."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        violations: tuple[Violation, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.violations = violations
+        self.retry_after_s = retry_after_s
+
+
+def error_from(failure: grpc.aio.AioRpcError) -> ClientError:
+    """The exception for an ended call, with the google.rpc details its trailing metadata carries."""
+    violations: list[Violation] = []
+    retry_after_s: float | None = None
+    for detail in _details(failure.trailing_metadata() or ()):
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            request = error_details_pb2.BadRequest.FromString(detail.value)
+            violations += [Violation(field=v.field, description=v.description) for v in request.field_violations]
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+            retry_after_s = delay.seconds + delay.nanos / 1e9
+    return ClientError(
+        failure.code(), failure.details() or "", violations=tuple(violations), retry_after_s=retry_after_s
+    )
+
+
+def _details(metadata: Iterable[tuple[str, str | bytes]]) -> list[status_pb2.Any]:
+    for key, value in metadata:
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return list(status_pb2.Status.FromString(value).details)
+            except DecodeError:
+                return []
+    return []
