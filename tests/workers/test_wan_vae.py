@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
-from workers.models.causal_conv import CarriedState
+from workers.models.causal_conv import CarriedState, CausalConv3d
 from workers.models.wan_vae import WanDecoder, WanEncoder, WanVAEConfig
 
 torch.set_num_threads(1)
@@ -111,6 +111,14 @@ def test_chunking_and_batching_leave_the_bits_alone(config: WanVAEConfig, batch:
     assert moments.shape == (batch, 2 * config.z_dim, frames, height, width)
     for chunks in ([1] + [step] * (frames - 1), [1 + step, step * (frames - 2)]):
         assert torch.equal(encode(encoder, x, chunks), moments)
+
+
+def test_both_forms_of_the_causal_convolution_agree() -> None:
+    torch.manual_seed(4)
+    conv = CausalConv3d(6, 5)
+    extended = torch.randn(2, 7, 4, 3, 6)
+    with torch.inference_mode():
+        torch.testing.assert_close(conv.frame_by_frame(extended), conv.all_at_once(extended), rtol=0, atol=1e-5)
 
 
 def test_streaming_is_causal() -> None:
