@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LADDER_BASE = 10000.0
+_FEW_ROWS = 16
+"""Products of fewer rows than this are padded: kernels for a handful of rows (CPU: below 4) round differently,
+and an item's bits would depend on how many batch mates it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,8 +305,12 @@ class WanModel(nn.Module):
 
     def condition(self, timestep_BF: Tensor, position_BF: Tensor, grid: tuple[int, int]) -> Conditioning:
         """Time embeddings and rotations of frames at `timestep_BF` (0..1000) and integer `position_BF`."""
-        e_BFE = self.time_embedding(time_features(timestep_BF, self.config.freq_dim).to(self.dtype))
-        e0_BF6E = self.time_projection(e_BFE).view(*e_BFE.shape[:2], 6, -1)
+        batch, frames = timestep_BF.shape
+        rows = batch * frames
+        features = time_features(timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
+        e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
+        e_BFE = e[:rows].view(batch, frames, -1)
+        e0_BF6E = self.time_projection(e)[:rows].view(batch, frames, 6, -1)
         rotation_BL1R = rotations(position_BF, grid, self.config.head_dim)
         return Conditioning(e_BFE=e_BFE, e0_BF6E=e0_BF6E, rotation_BL1R=rotation_BL1R, grid=grid)
 
