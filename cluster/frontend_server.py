@@ -28,6 +28,7 @@ class FrontendServer:
 
     def __init__(self, engine: Engine, offer: Offer) -> None:
         self._engine = engine
+        self.offer = offer
         self._frontend = Frontend(engine, offer)
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None

@@ -23,7 +23,7 @@ import grpc
 from google.protobuf import duration_pb2
 
 from longtake.client_errors import ClientError, error_from
-from longtake.client_events import Decoder, Event, OpenedEvent, SegmentEvent
+from longtake.client_events import ClosedEvent, Decoder, Event, OpenedEvent, SegmentEvent
 from protos.longtake.v1 import longtake_pb2 as pb
 from protos.longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -36,6 +36,13 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+ENDINGS = {
+    "operator": grpc.StatusCode.ABORTED,
+    "drained": grpc.StatusCode.UNAVAILABLE,
+    "lost": grpc.StatusCode.UNAVAILABLE,
+    "failed": grpc.StatusCode.INTERNAL,
+}
+"""Endings that nobody asked for, and the status of a call that ends so."""
 _NANOS = 1_000_000_000
 
 Answer = TypeVar("Answer")
@@ -83,6 +90,8 @@ class Stream:
         self._writing = asyncio.Lock()
         self._cue_count = 0
         self._unacknowledged: int | None = None
+        self._closed: ClosedEvent | None = None
+        self._frames: AsyncIterator[pb.StreamResponse]
         self._call: grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse] | None = None
         self.opened: OpenedEvent | None = None
         """Set as soon as the stream is entered."""
@@ -90,6 +99,7 @@ class Stream:
     async def __aenter__(self) -> Self:
         request = self._open_request()
         self._call = self._stub.Stream()
+        self._frames = aiter(self._call)
         try:
             await self._write(pb.StreamRequest(open=request))
             while self.opened is None:
@@ -118,7 +128,7 @@ class Stream:
 
         Do not cancel it: gRPC then cancels the whole stream.
         """
-        if self._options.auto_ack and self._unacknowledged is not None and not self._decoder.closed:
+        if self._options.auto_ack and self._unacknowledged is not None and self._closed is None:
             await self._acknowledge(self._unacknowledged)
         event = self._early.popleft() if self._early else await self._next()
         self._unacknowledged = event.index if isinstance(event, SegmentEvent) else None
@@ -147,7 +157,7 @@ class Stream:
         try:
             await self._write(pb.StreamRequest(close=pb.Close()))
         except ClientError:
-            if not self._decoder.closed:
+            if self._closed is None:
                 raise
 
     def _open_request(self) -> pb.Open:
@@ -184,15 +194,20 @@ class Stream:
             return
 
     async def _next(self) -> Event:
-        call = self._entered()
+        if self._closed is not None:
+            # A write that crosses the end of a call makes grpc.aio forget the status (grpc issue 36066), but all frames
+            # arrive, and the last one says the same.
+            if self._closed.ending in ENDINGS:
+                raise ClientError(ENDINGS[self._closed.ending], self._closed.reason)
+            raise StopAsyncIteration
         while True:
             try:
-                frame = await call.read()
+                frame = await anext(self._frames)
             except grpc.aio.AioRpcError as failure:
                 raise error_from(failure) from None
-            if not isinstance(frame, pb.StreamResponse):  # grpc.aio.EOF
-                raise StopAsyncIteration
             event = self._decoder.feed(frame)
+            if isinstance(event, ClosedEvent):
+                self._closed = event
             if event is not None:
                 return event
 

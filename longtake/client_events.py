@@ -112,8 +112,6 @@ class Decoder:
     def __init__(self) -> None:
         self._timescale = 1
         self._parts: list[bytes] = []
-        self.closed = False
-        """Whether the last frame was seen."""
 
     def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> Event | None:
         """The event a frame completes; None for a part of a segment and for a frame of a newer server."""
@@ -141,7 +139,6 @@ class Decoder:
             case pb.Skipped():
                 return SkippedEvent(first=message.first, count=message.count)
             case pb.Closed():
-                self.closed = True
                 ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
                 return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
         return None

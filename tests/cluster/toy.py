@@ -1,0 +1,191 @@
+"""A cell with real gRPC, engine and scheduler, whose workers do arithmetic that can be done by hand.
+
+Latents are the names of the steps that made them, conditioning is the prompt itself, and a segment is a line of text:
+`segment(block, seed, prompt)` says which, so every byte that a client receives is known beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from cluster.engine import Engine
+from cluster.frontend_server import FrontendServer
+from cluster.offer import Offer, WireLimits
+from longtake.core.admission import Limits
+from longtake.core.events import (
+    DecodeWork,
+    Effect,
+    EncodeText,
+    Event,
+    Forget,
+    ForwardWork,
+    FromLane,
+    FromNoise,
+    PrepareStream,
+    Role,
+    SessionId,
+    Tick,
+    WorkerId,
+)
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Level, Recipe
+from longtake.core.schedule import Kind
+from longtake.core.scheduler import Scheduler
+from workers.messages import Done, Down, Encoded, Failed, Introduction, Prepared, Shutdown, Task, Up
+
+GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)
+RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
+HEADER = b"header;"
+UNKNOWN_WORD = "zyzzyva"
+BAD_PROMPT = "a prompt that breaks the encoder"
+
+
+def segment(block: int, seed: int, prompt: str, size_bytes: int = 0) -> bytes:
+    """What the toy cell sends for `block`."""
+    line = f"block {block} of seed {seed} through steps 0 1 shows {prompt};".encode()
+    return line.ljust(size_bytes, b".")
+
+
+class ToyWorker:
+    """A port whose worker answers each message `delay_s` later, one after the other."""
+
+    def __init__(self, engine: Engine, name: str, role: Role, *, delay_s: float, segment_bytes: int) -> None:
+        self.id = WorkerId(name)
+        self.dispatched: list[ForwardWork | DecodeWork] = []
+        self._engine = engine
+        self._delay_s = delay_s
+        self._segment_bytes = segment_bytes
+        self._last: dict[tuple[SessionId, int], bytes] = {}
+        self._prompts: dict[tuple[SessionId, int], bytes] = {}
+        self._free_at_s = 0.0
+        capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
+        engine.join(Introduction(worker=self.id, role=role, capacity=capacity, model_digest="toy"), self)
+
+    def send(self, message: Down) -> None:
+        """Work on a message."""
+        answer = self._answer(message)
+        if answer is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._free_at_s = max(self._free_at_s, loop.time()) + self._delay_s
+        loop.call_at(self._free_at_s, self._engine.hear, self.id, self, answer)
+
+    def end(self, reason: str) -> None:
+        """Nothing is held here that would need an end."""
+
+    def die(self) -> None:
+        """As if the process were killed."""
+        self._engine.leave(self.id, self, "killed by the test")
+
+    def _answer(self, message: Down) -> Up | None:
+        match message:
+            case Task(work=ForwardWork() as work):
+                return self._forward(message, work)
+            case Task(work=DecodeWork() as work):
+                self.dispatched.append(work)
+                return Done(sequence=message.sequence, segment=message.latents.ljust(self._segment_bytes, b"."))
+            case EncodeText(conditioning=ref, prompt=prompt):
+                if prompt == BAD_PROMPT:
+                    return Failed(session=ref.session, sequence=None, reason="the encoder broke")
+                notice = f"ignored: {UNKNOWN_WORD}" if UNKNOWN_WORD in prompt else ""
+                return Encoded(conditioning=ref, tensor=prompt.encode(), notice=notice)
+            case PrepareStream(session=session):
+                return Prepared(session=session, header=HEADER, media_type='video/mp4; codecs="avc1.42C00A"')
+            case Forget() | Shutdown():
+                pass
+        return None
+
+    def _forward(self, message: Task, work: ForwardWork) -> Done:
+        self.dispatched.append(work)
+        key = (work.session, work.conditioning.version)
+        if message.conditioning:
+            self._prompts[key] = message.conditioning
+        if work.kind is Kind.COMMIT:
+            return Done(sequence=message.sequence)
+        match work.input:
+            case FromNoise():
+                latents = f"block {work.block} of seed {work.seed} through steps".encode()
+            case FromLane():
+                latents = self._last[work.session, work.lane]
+            case _:
+                latents = message.latents
+        latents += f" {work.step}".encode()
+        if work.next_sigma is None:
+            latents += b" shows " + self._prompts[key] + b";"
+        self._last[work.session, work.lane] = latents
+        return Done(sequence=message.sequence, latents=latents)
+
+
+class EventList:
+    """A recorder that keeps all events but the ticks."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Keep the event."""
+        if not isinstance(event, Tick):
+            self.events.append(event)
+
+
+@dataclass(slots=True)
+class ToyCell:
+    """A running cell."""
+
+    engine: Engine
+    server: FrontendServer
+    events: list[Event]
+    workers: list[ToyWorker] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def blocks_begun(self) -> dict[str, int]:
+        """Of each session."""
+        return {view.session: view.blocks_begun for view in self.engine.scheduler.sessions()}
+
+    async def settled(self) -> None:
+        """Wait until no session is left; fails by the test's own timeout."""
+        while self.engine.scheduler.sessions():
+            await asyncio.sleep(0.005)
+        self.engine.scheduler.check()
+
+
+@asynccontextmanager
+async def toy_cell(
+    *,
+    delay_s: float = 0.0,
+    segment_bytes: int = 0,
+    limits: Limits | None = None,
+    wire: WireLimits | None = None,
+    workers: bool = True,
+) -> AsyncIterator[ToyCell]:
+    """Two denoise workers, one decode worker, the engine and the front end on a free port."""
+    limits = limits or Limits()
+    recorder = EventList()
+    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), recorder)
+    offer = Offer(
+        name="toy",
+        geometry=GEOMETRY,
+        recipe=RECIPE,
+        prompt_help="Anything.",
+        vocabulary=("red", "ball"),
+        limits=limits,
+        wire=wire or WireLimits(),
+    )
+    running = asyncio.create_task(engine.run())
+    cell = ToyCell(engine, await FrontendServer.start(engine, offer, host="127.0.0.1", port=0), recorder.events)
+    if workers:
+        for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
+            cell.workers.append(ToyWorker(engine, name, role, delay_s=delay_s, segment_bytes=segment_bytes))
+    try:
+        yield cell
+    finally:
+        await cell.server.stop(0.0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
