@@ -153,8 +153,8 @@ def test_commit_fused_with_the_next_block_equals_one_after_the_other(scene: Scen
     alone(scene, scene.old)
     expected = alone(scene, after)
     scene.lanes.pool.kv_YUPLND.copy_(before)
-    # The ring is full: the next block would write where its predecessor still reads, and in one forward all writes
-    # come first. One more block of pages makes room.
+    # The ring is full: the next block would write where its predecessor still reads, and in one forward all
+    # writes come first. One more block of pages makes room.
     item, last = scene.lanes.item(after), scene.lanes.item(scene.old)
     spare = tuple(scene.lanes.free[:frames])
     moved = dict(zip(item.writes, spare, strict=True))

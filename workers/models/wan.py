@@ -18,7 +18,7 @@ from torch.nn import functional as F
 _LADDER_BASE = 10000.0
 _FEW_ROWS = 16
 """Products of fewer rows than this are padded: kernels for a handful of rows (CPU: below 4) round differently,
-and an item's bits would depend on how many batch mates it has."""
+so an item's bits would depend on its batch mates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
