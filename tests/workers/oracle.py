@@ -97,7 +97,7 @@ class ContiguousLanes:
             return list(range(end))
         ring = self.window_frames - sinks
         seen = [g for g in range(end) if g >= first or g < sinks or g >= end - ring]
-        return sorted(seen, key=lambda g: g if g < sinks else sinks + g % ring)
+        return sorted(seen, key=lambda g: g if g < sinks else sinks + (g - sinks) % ring)
 
     def _pass(self, lane: str, first: int, x_BFCHW: Tensor, timestep: float) -> tuple[Tensor, Tensor, _Pass]:
         batch, count = x_BFCHW.shape[:2]

@@ -7,24 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from longtake.core.events import PageId
+from longtake.core.pages import PageTable, slot_of
+from longtake.core.recipe import Recipe
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.models.wan import TextKV, WanModel
 
 DECOY = 1000
 """Added to a session's number: the decoy beside it."""
-
-
-def window_frames(first: int, count: int, window: int, sinks: int) -> list[int]:
-    """Latent frames that a block of `count` frames from `first` attends to, its own included, ascending."""
-    end = first + count
-    if end <= window:
-        return list(range(end))
-    return [*range(sinks), *range(max(sinks, end - (window - sinks)), end)]
-
-
-def slot(frame: int, window: int, sinks: int) -> int:
-    """Canonical place of a frame in its lane's page table: sinks first, then a ring."""
-    return frame if frame < sinks else sinks + frame % (window - sinks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +31,14 @@ class Work:
 class PagedLanes:
     """Lanes of any number of sessions over one pool of `pages` pages that starts out as NaN.
 
-    `window` is in latent frames, (all, sinks). With `decoys`, every session has a batch mate in all its
-    passes that does the same with the negated latent.
+    Which frames a block sees, and where they live, are the core's decisions. With `decoys`, every session has
+    a batch mate in all its passes that does the same with the negated latent.
     """
 
     def __init__(
-        self,
-        model: WanModel,
-        tokens_per_frame: int,
-        window: tuple[int, int],
-        pages: int,
-        decoys: bool = False,
+        self, model: WanModel, tokens_per_frame: int, recipe: Recipe, pages: int, decoys: bool = False
     ) -> None:
-        self.model, self.decoys = model, decoys
-        self.window, self.sinks = window
+        self.model, self.recipe, self.decoys = model, recipe, decoys
         shape = PageShape(
             layers=model.layers,
             tokens_per_frame=tokens_per_frame,
@@ -65,23 +49,23 @@ class PagedLanes:
         self.pool.kv_YUPLND.fill_(torch.nan)  # whoever reads a page that nobody wrote will notice
         self.free = list(range(pages))
         random.Random(7).shuffle(self.free)
-        self.tables: dict[tuple[str, int], list[int]] = {}
+        self.tables: dict[tuple[str, int], PageTable] = {}
 
-    def pages(self, lane: str, session: int, frames: Iterable[int]) -> tuple[int, ...]:
-        """Page ids of frames of a lane, whose table is taken from the free pages at first use."""
+    def table(self, lane: str, session: int) -> PageTable:
+        """The page table of a lane, taken from the free pages at first use."""
         key = (lane, session)
         if key not in self.tables:
-            self.tables[key] = [self.free.pop() for _ in range(self.window)]
-        return tuple(self.tables[key][slot(frame, self.window, self.sinks)] for frame in frames)
+            self.tables[key] = PageTable(
+                tuple(PageId(self.free.pop()) for _ in range(self.recipe.page_count))
+            )
+        return self.tables[key]
 
     def item(self, work: Work) -> ItemPages:
         """What one batch item reads, in canonical order, and writes."""
-        first, count = work.first_frame, work.x_FCHW.shape[0]
-        seen = window_frames(first, count, self.window, self.sinks)
-        in_order = sorted(seen, key=lambda frame: slot(frame, self.window, self.sinks))
+        table = self.table(work.lane, work.session)
         return ItemPages(
-            reads=self.pages(work.lane, work.session, in_order),
-            writes=self.pages(work.lane, work.session, range(first, first + count)),
+            reads=table.reads(work.first_frame, self.recipe),
+            writes=table.writes(work.first_frame, self.recipe),
         )
 
     def arguments(self, works: Sequence[Work]) -> tuple[Tensor, Tensor, Tensor, PagedAttention]:
@@ -124,8 +108,11 @@ class PagedLanes:
     def contents(self, lane: str, layer: int, frames: Iterable[int], batch: int) -> Tensor:
         """Keys and values [2, B, S, N, D] of frames of a lane of the first `batch` sessions."""
         kv_UPLND = self.pool.of_layer(layer)
-        wanted = list(frames)
+        slots = [slot_of(frame, self.recipe) for frame in frames]
         return torch.stack(
-            [kv_UPLND[:, list(self.pages(lane, session, wanted))].flatten(1, 2) for session in range(batch)],
+            [
+                kv_UPLND[:, [self.table(lane, session).pages[slot] for slot in slots]].flatten(1, 2)
+                for session in range(batch)
+            ],
             1,
         )

@@ -110,11 +110,18 @@ class Golden:
         if mode == "oracle":
             return ContiguousLanes(self.model, plan.window_frames, plan.sink_frames)
         latent = self.sidecar["config"]["latent"]
-        window = plan.window_frames or latent["frames"]
-        sinks = plan.sink_frames if plan.window_frames else 0
+        recipe = Recipe(
+            steps=(1000,),
+            shift=1.0,
+            level=plan.level,
+            frames_per_block=plan.frames_per_block,
+            window_frames=plan.window_frames,
+            sink_frames=plan.sink_frames,
+            block_limit=self.blocks if plan.window_frames is None else None,
+        )
         per_frame = self.model.config.tokens_per_frame(latent["height"], latent["width"])
-        pages = 2 * self.batch * window * (len(plan.sigmas) + 1) + 3
-        return PagedLanes(self.model, per_frame, (window, sinks), pages, decoys=True)
+        pages = 2 * self.batch * recipe.page_count * (len(plan.sigmas) + 1) + 3
+        return PagedLanes(self.model, per_frame, recipe, pages, decoys=True)
 
 
 @dataclass

@@ -38,14 +38,14 @@ def random_model(config: WanConfig) -> WanModel:
     return WanModel(config).eval().requires_grad_(False)
 
 
-def recipe(level: Level) -> Recipe:
+def recipe(level: Level, frames: int = LATENT[0], window: int = WINDOW, sinks: int = SINKS) -> Recipe:
     return Recipe(
         steps=(1000, 700, 400),
         shift=3.0,
         level=level,
-        frames_per_block=LATENT[0],
-        window_frames=WINDOW,
-        sink_frames=SINKS,
+        frames_per_block=frames,
+        window_frames=window,
+        sink_frames=sinks,
     )
 
 
@@ -65,7 +65,7 @@ def text() -> Tensor:
 
 def paged(model: WanModel, seed: int | None = 7) -> PagedLanes:
     """Lanes whose page ids are shuffled with `seed`, or in one run each (None)."""
-    lanes = PagedLanes(model, 6, (WINDOW, SINKS), pages=80)
+    lanes = PagedLanes(model, 6, recipe(Level.OUTPUT), pages=80)
     lanes.free.sort(reverse=True)  # pages are taken from the end
     if seed is not None:
         random.Random(seed).shuffle(lanes.free)
@@ -115,8 +115,8 @@ def scene(request: pytest.FixtureRequest) -> Scene:
     model = random_model(config)
     frames = latent[0]
     per_frame = config.tokens_per_frame(*latent[2:])
-    window = (3 * frames, 0 if request.param == "pocket" else 1)
-    lanes = PagedLanes(model, per_frame, window, pages=40)
+    plan = recipe(Level.OUTPUT, frames, 3 * frames, sinks=0 if request.param == "pocket" else 1)
+    lanes = PagedLanes(model, per_frame, plan, pages=40)
     text = model.encode_text(torch.randn(1, config.text_len, config.text_dim))
 
     def work(session: int, block: int, timestep: float) -> Work:
@@ -168,11 +168,11 @@ def test_commit_fused_with_the_next_block_equals_one_after_the_other(scene: Scen
 def test_pages_moved_elsewhere_serve_the_same_bits(scene: Scene) -> None:
     lanes = scene.lanes
     expected = alone(scene, scene.old)
-    table = lanes.tables["a", 0]
-    parked = lanes.pool.export(table)
-    lanes.pool.kv_YUPLND[:, :, table] = torch.nan
-    lanes.tables["a", 0] = [lanes.free.pop() for _ in table]
-    lanes.pool.restore(lanes.tables["a", 0], parked)
+    old = lanes.tables.pop(("a", 0))
+    parked = lanes.pool.export(old.pages)
+    lanes.pool.kv_YUPLND[:, :, list(old.pages)] = torch.nan
+    lanes.pool.restore(lanes.table("a", 0).pages, parked)
+    assert not set(lanes.table("a", 0).pages) & set(old.pages)
     assert torch.equal(alone(scene, scene.old), expected)
 
 
