@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from longtake.core.admission import Limits
 from longtake.core.geometry import Geometry
@@ -42,6 +43,10 @@ class WireLimits:
     """How long a call may stay without its first frame."""
 
 
+def _any_prompt(prompt: str) -> None:
+    """Allows every text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """Everything a client can know before it opens a stream."""
@@ -50,7 +55,9 @@ class Offer:
     geometry: Geometry
     recipe: Recipe
     prompt_help: str = ""
-    vocabulary: tuple[str, ...] = ()
-    """Words the model knows; empty: free text."""
+    vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words the model knows, by what they say something about; empty: free text."""
+    check_prompt: Callable[[str], None] = _any_prompt
+    """Raises InvalidField for a text that the model cannot read at all."""
     limits: Limits
     wire: WireLimits

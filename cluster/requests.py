@@ -113,6 +113,10 @@ def _prompt(field: str, prompt: str, offer: Offer) -> str:
         raise InvalidField(field, prompt[:40], f"1 to {limit} bytes of text, not only white space")
     if size_bytes > limit:
         raise InvalidField(field, f"{prompt[:40]}… ({size_bytes} bytes)", f"1 to {limit} bytes of text")
+    try:
+        offer.check_prompt(prompt)
+    except InvalidField as error:
+        raise InvalidField(field, prompt[:40], error.allowed) from None
     return prompt
 
 

@@ -176,7 +176,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
             sink_frames=recipe.sink_frames,
         ),
         prompt_help=offer.prompt_help,
-        vocabulary=offer.vocabulary,
+        vocabulary=[pb.WordGroup(name=name, words=words) for name, words in offer.vocabulary.items()],
         codecs=[
             pb.CodecOption(
                 codec=codec,

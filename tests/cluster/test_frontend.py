@@ -424,7 +424,8 @@ async def test_observers_of_a_session_are_limited_and_leave_room_when_they_go() 
 async def test_what_is_told_of_model_sessions_and_cluster() -> None:
     async with toy_cell() as cell, Client(cell.target) as client:
         model = await client.get_model()
-        assert (model.name, list(model.vocabulary)) == ("toy", ["red", "ball"])
+        words = {group.name: list(group.words) for group in model.vocabulary}
+        assert (model.name, words) == ("toy", {"colour": ["red", "blue"], "shape": ["ball"]})
         assert (model.first_block_pictures, model.block_pictures) == (9, 12)
         assert (list(model.recipe.steps), model.recipe.level) == ([1000, 500], pb.LEVEL_OUTPUT)
         assert [option.codec for option in model.codecs] == [pb.CODEC_H264, pb.CODEC_MJPEG, pb.CODEC_RAW]

@@ -16,6 +16,7 @@ from cluster.engine import Engine
 from cluster.frontend_server import FrontendServer
 from cluster.offer import Offer, WireLimits
 from longtake.core.admission import Limits
+from longtake.core.errors import InvalidField
 from longtake.core.events import (
     DecodeWork,
     Effect,
@@ -48,6 +49,12 @@ def segment(block: int, seed: int, prompt: str, size_bytes: int = 0) -> bytes:
     """What the toy cell sends for `block`."""
     line = f"block {block} of seed {seed} through steps 0 1 shows {prompt};".encode()
     return line.ljust(size_bytes, b".")
+
+
+def refuse_numbers(prompt: str) -> None:
+    """A text without a word is none."""
+    if prompt.strip().isdigit():
+        raise InvalidField("prompt", prompt, "words")
 
 
 class ToyWorker:
@@ -120,6 +127,20 @@ class ToyWorker:
         return Done(sequence=message.sequence, latents=latents)
 
 
+def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer:
+    """What the toy cell offers."""
+    return Offer(
+        name="toy",
+        geometry=GEOMETRY,
+        recipe=RECIPE,
+        prompt_help="Anything.",
+        vocabulary={"colour": ("red", "blue"), "shape": ("ball",)},
+        check_prompt=refuse_numbers,
+        limits=limits or Limits(),
+        wire=wire or WireLimits(),
+    )
+
+
 class EventList:
     """A recorder that keeps all events but the ticks."""
 
@@ -169,17 +190,9 @@ async def toy_cell(
     limits = limits or Limits()
     recorder = EventList()
     engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), recorder)
-    offer = Offer(
-        name="toy",
-        geometry=GEOMETRY,
-        recipe=RECIPE,
-        prompt_help="Anything.",
-        vocabulary=("red", "ball"),
-        limits=limits,
-        wire=wire or WireLimits(),
-    )
     running = asyncio.create_task(engine.run())
-    cell = ToyCell(engine, await FrontendServer.start(engine, offer, host="127.0.0.1", port=0), recorder.events)
+    server = await FrontendServer.start(engine, offer(limits, wire), host="127.0.0.1", port=0)
+    cell = ToyCell(engine, server, recorder.events)
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
             cell.workers.append(ToyWorker(engine, name, role, delay_s=delay_s, segment_bytes=segment_bytes))

@@ -349,10 +349,18 @@ class GetModelResponse(_message.Message):
     block_pictures: int
     recipe: Recipe
     prompt_help: str
-    vocabulary: _containers.RepeatedScalarFieldContainer[str]
+    vocabulary: _containers.RepeatedCompositeFieldContainer[WordGroup]
     codecs: _containers.RepeatedCompositeFieldContainer[CodecOption]
     limits: Limits
-    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[str]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class WordGroup(_message.Message):
+    __slots__ = ("name", "words")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
     __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames")
