@@ -16,9 +16,11 @@ from typing import Protocol
 
 from cluster.journal import Journal
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
+from longtake.core.errors import Unavailable
 from longtake.core.events import (
     Close,
     Closed,
+    ConditioningRef,
     CueAccepted,
     CueApplied,
     CueSuperseded,
@@ -51,7 +53,6 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.events import ConditioningRef as _ConditioningRef
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from monitoring.recorder import Recorder, Silent
@@ -156,6 +157,19 @@ class Engine:
         del self._workers[worker]
         port.end(reason)
         self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason))
+
+    def broadcast(self, message: Down) -> None:
+        """Send a message to every worker."""
+        for attached in self._workers.values():
+            attached.port.send(message)
+
+    async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:
+        """Wait until all of `workers` are attached; Unavailable names those that are not after `timeout_s`."""
+        deadline_s = self.now_s() + timeout_s
+        while missing := workers - self._workers.keys():
+            if self.now_s() > deadline_s:
+                raise Unavailable(f"{', '.join(sorted(missing))} did not attach within {timeout_s:g} s")
+            await asyncio.sleep(TICK_S)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
         """A worker said something. One that breaks the order of its reports is given up."""
@@ -273,7 +287,7 @@ class Engine:
             case Forget():
                 if effect.version is not None:
                     self.journal.drop_conditioning(
-                        _ConditioningRef(session=effect.session, version=effect.version)
+                        ConditioningRef(session=effect.session, version=effect.version)
                     )
                 self._send(effect.worker, effect)
             case DropJournal():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -97,19 +96,3 @@ class WatcherOutbox(Outbox):
             if len(waiting) >= self._segments:
                 self._messages.remove(waiting[0])
         return super().offer(message)
-
-
-class PeerQueue(Queue[Message]):
-    """A queue to another process; `overflowed` is called, once, when it does not keep up."""
-
-    def __init__(self, limit: int, overflowed: Callable[[], None]) -> None:
-        super().__init__(limit)
-        self._on_overflow = overflowed
-
-    def offer(self, message: Message) -> bool:
-        """As Queue.offer."""
-        before = self._overflowed
-        accepted = super().offer(message)
-        if not accepted and not before:
-            self._on_overflow()
-        return accepted

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import torch
+
 from longtake.core.errors import LongtakeError
 from longtake.core.events import EncodeText, Forget, PrepareStream, Role, SessionId
 from workers.messages import Down, Failed, Shutdown, Task, Up
@@ -53,6 +55,8 @@ class Runner:
 
     def _run(self) -> None:
         reason = "its compute thread ended by an unforeseen error"
+        # OpenMP keeps this number per thread, and results depend on it: sums are split by it.
+        torch.set_num_threads(1)
         try:
             reason = self._loop()
         finally:

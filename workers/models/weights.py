@@ -26,7 +26,9 @@ from workers.models.wan_vae import WanDecoder, WanVAEConfig
 INFO_FILE = "model.json"
 DIT_FILE = "dit.safetensors"
 VAE_FILE = "vae.safetensors"
-_SECTIONS = ("name", "video", "recipe", "dit", "vae", "latents", "text")
+FORMAT = "longtake-model/1"
+_FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
+_SECTIONS = ("video", "recipe", "dit", "vae", "text")
 
 T = TypeVar("T")
 Config = TypeVar("Config", Recipe, WanConfig, WanVAEConfig)
@@ -51,11 +53,11 @@ class ModelInfo:
         for name, width in (("dit.in_dim", self.dit.in_dim), ("dit.out_dim", self.dit.out_dim)):
             if width != channels:
                 raise Contradiction(f"{name} = {width}", f"vae.z_dim = {channels}", "both count latent channels")
-        for name, values in (("latents.mean", self.latent_mean), ("latents.std", self.latent_std)):
+        for name, values in (("latent_mean", self.latent_mean), ("latent_std", self.latent_std)):
             if len(values) != channels:
                 raise InvalidField(name, f"{len(values)} numbers", f"{channels} numbers, one for each latent channel")
         if not all(value > 0 for value in self.latent_std):
-            raise InvalidField("latents.std", list(self.latent_std), "numbers above 0")
+            raise InvalidField("latent_std", list(self.latent_std), "numbers above 0")
 
 
 def load_info(folder: Path) -> ModelInfo:
@@ -67,13 +69,14 @@ def load_info(folder: Path) -> ModelInfo:
         raise _missing(folder, INFO_FILE) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidField(str(path), str(error), "a JSON object") from None
-    _keys(table, _SECTIONS, "")
-    for section in _SECTIONS[1:]:
+    _keys(table, _FIELDS, "")
+    if table["format"] != FORMAT:
+        raise InvalidField("format", table["format"], FORMAT)
+    for section in _SECTIONS:
         _keys(table[section], None, f"{section}.")
     dit = _config(WanConfig, table["dit"], "dit")
     vae = _config(WanVAEConfig, table["vae"], "vae")
     recipe = _config(Recipe, table["recipe"], "recipe")
-    _keys(table["latents"], ("mean", "std"), "latents.")
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
         name=_value("name", table["name"], str),
@@ -81,8 +84,8 @@ def load_info(folder: Path) -> ModelInfo:
         recipe=recipe,
         dit=dit,
         vae=vae,
-        latent_mean=_value("latents.mean", table["latents"]["mean"], tuple[float, ...]),
-        latent_std=_value("latents.std", table["latents"]["std"], tuple[float, ...]),
+        latent_mean=_value("latent_mean", table["latent_mean"], tuple[float, ...]),
+        latent_std=_value("latent_std", table["latent_std"], tuple[float, ...]),
         text_kind=_value("text.kind", table["text"]["kind"], str),
     )
 
@@ -123,12 +126,14 @@ def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Ma
         "positions": info.recipe.positions.value,
     }
     table = {
+        "format": FORMAT,
         "name": info.name,
         "video": {"width": info.geometry.width, "height": info.geometry.height, "fps": str(info.geometry.fps)},
         "recipe": recipe,
         "dit": asdict(info.dit),
         "vae": asdict(info.vae),
-        "latents": {"mean": info.latent_mean, "std": info.latent_std},
+        "latent_mean": info.latent_mean,
+        "latent_std": info.latent_std,
         "text": {"kind": info.text_kind},
     }
     (folder / INFO_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

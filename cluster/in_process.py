@@ -1,0 +1,73 @@
+"""Workers as threads of the engine's own process: the same workers, the same messages, no gRPC between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from cluster.engine import Engine
+from longtake.core.events import WorkerId
+from workers.messages import Down, Introduction, Shutdown, Up
+from workers.runner import Runner
+from workers.spec import LoadedWorker, WorkerSpec
+
+STOP_S = 30.0
+"""How long a running op may take when the process ends."""
+
+
+class _ThreadPort:
+    """A runner's thread as the engine sees it."""
+
+    def __init__(self, loaded: LoadedWorker, engine: Engine) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._engine = engine
+        self.introduction: Introduction = loaded.introduction
+        self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended)
+
+    @property
+    def worker(self) -> WorkerId:
+        return self.introduction.worker
+
+    def send(self, message: Down) -> None:
+        """See cluster.engine.Port."""
+        self.runner.put(message)
+
+    def end(self, reason: str) -> None:
+        """See cluster.engine.Port."""
+        self.runner.put(Shutdown())
+
+    def _report(self, message: Up) -> None:
+        self._soon(lambda: self._engine.hear(self.worker, self, message))
+
+    def _ended(self, reason: str) -> None:
+        self._soon(lambda: self._engine.leave(self.worker, self, reason or "it was shut down"))
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+
+class InProcessLauncher:
+    """For tests and `longtake render`. A worker that breaks is lost for good."""
+
+    def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
+        self._specs = tuple(workers)
+        self._engine = engine
+        self._ports: list[_ThreadPort] = []
+
+    async def start(self) -> None:
+        """See cluster.launch.Launcher."""
+        for spec in self._specs:
+            port = _ThreadPort(await asyncio.to_thread(LoadedWorker, spec), self._engine)
+            port.runner.start()
+            self._ports.append(port)
+            self._engine.join(port.introduction, port)
+
+    async def stop(self) -> None:
+        """See cluster.launch.Launcher."""
+        for port in self._ports:
+            self._engine.leave(port.worker, port, "the engine stops")
+            port.send(Shutdown())
+        for port in self._ports:
+            await asyncio.to_thread(port.runner.join, STOP_S)
+        self._ports.clear()

@@ -1,0 +1,86 @@
+"""Starting workers: which ones a configuration asks for, and the ways to start them (in-process, subprocess, Ray)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Protocol
+
+from cluster.config import ServerConfig
+from cluster.engine import Engine
+from cluster.in_process import InProcessLauncher
+from cluster.link_server import LinkServer, LinkService
+from cluster.ray_launcher import RayLauncher
+from cluster.subprocesses import SubprocessLauncher
+from longtake.core.events import Role, WorkerId
+from longtake.core.recipe import Recipe
+from workers.models import weights
+from workers.spec import WorkerSpec
+
+POCKET = "pocket"
+
+
+class Launcher(Protocol):
+    """Starts workers and keeps them up."""
+
+    async def start(self) -> None:
+        """Start all workers; returns when each is attached to the engine, or raises what keeps one from it."""
+        ...
+
+    async def stop(self) -> None:
+        """End all workers and leave no process behind. Call after Engine.drain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """Which workers to start and how."""
+
+    kind: Literal["ray", "subprocess", "in-process"]
+    workers: tuple[WorkerSpec, ...]
+    ray_address: str = ""
+    """Empty: start a local Ray."""
+    link_host: str = "127.0.0.1"
+    """Where the engine listens for workers; on a cluster an address that they can reach."""
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+
+def model_path(path: str) -> Path:
+    """The directory that `model.path` of a configuration names; "pocket" is the model that ships with Longtake."""
+    return Path(str(files("pocket"))) / "weights" if path == POCKET else Path(path).absolute()
+
+
+def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
+    """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …"""
+    cluster = config.cluster
+    pages = cluster.sessions_per_worker * recipe.page_count * recipe.lane_count
+    roles = (
+        (Role.DENOISE, cluster.denoise_workers, pages),
+        (Role.DECODE, cluster.decode_workers, cluster.sessions_per_worker),
+    )
+    workers = tuple(
+        WorkerSpec(
+            worker=WorkerId(f"{role.value}-{number}"),
+            role=role,
+            capacity=capacity,
+            model=model_path(config.model.path),
+            device=config.model.device,
+            dtype=config.model.dtype,
+        )
+        for role, count, capacity in roles
+        for number in range(count)
+    )
+    return LaunchPlan(kind=cluster.launch, workers=workers, ray_address=cluster.ray_address)
+
+
+def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
+    """The launcher that the plan names; nothing is started yet."""
+    if plan.kind == "in-process":
+        return InProcessLauncher(plan.workers, engine)
+    service = LinkService(engine, token=plan.token, model_digest=weights.digest(plan.workers[0].model))
+    server = LinkServer(service, plan.link_host)
+    if plan.kind == "subprocess":
+        return SubprocessLauncher(plan.workers, engine, server, plan.token)
+    return RayLauncher(plan.workers, engine, server, plan.token, plan.ray_address)

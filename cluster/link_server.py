@@ -1,0 +1,162 @@
+"""The engine's end of the link: a gRPC service on which workers attach themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+
+from cluster.engine import Engine
+from cluster.outbox import Overflow, Queue
+from longtake.core.errors import InvalidField
+from longtake.core.events import WorkerId
+from protos.longtake.link.v1 import link_pb2 as pb
+from protos.longtake.link.v1 import link_pb2_grpc
+from workers.link import CHANNEL_OPTIONS
+from workers.link_messages import down_to_proto, hello_from_proto, up_from_proto
+from workers.messages import Down, Introduction
+
+SILENCE_S = 5.0
+"""A worker that says nothing for this long (ten heartbeats) is lost."""
+HELLO_S = 5.0
+"""A connection that has not said Hello by then is closed."""
+QUEUE_LIMIT = 1024
+
+_log = logging.getLogger("longtake.link")
+
+_Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
+
+
+class _LinkPort:
+    """One attached worker as the engine sees it."""
+
+    def __init__(self) -> None:
+        self.last_heard_s = asyncio.get_running_loop().time()
+        self.reason = ""
+        """Why the engine gave it up; empty while it is attached."""
+        self._queue: Queue[Down] = Queue(QUEUE_LIMIT)
+        self._given_up = asyncio.Event()
+
+    def send(self, message: Down) -> None:
+        """See cluster.engine.Port."""
+        self._queue.offer(message)
+
+    def end(self, reason: str) -> None:
+        """See cluster.engine.Port."""
+        self.reason = self.reason or reason
+        self._given_up.set()
+
+    async def messages(self) -> AsyncIterator[Down]:
+        """What is to be sent, until the engine gives the worker up; Overflow if the worker does not read."""
+        given_up = asyncio.create_task(self._given_up.wait())
+        try:
+            while not self.reason:
+                if not len(self._queue):
+                    following = asyncio.create_task(self._queue.get())
+                    await asyncio.wait((following, given_up), return_when=asyncio.FIRST_COMPLETED)
+                    if not following.done():
+                        following.cancel()
+                        return
+                    yield following.result()
+                else:
+                    yield await self._queue.get()
+        finally:
+            given_up.cancel()
+
+
+class LinkService(link_pb2_grpc.LinkServiceServicer):
+    """Lets workers of this launch, with this model, attach to the engine."""
+
+    def __init__(self, engine: Engine, *, token: str, model_digest: str, silence_s: float = SILENCE_S) -> None:
+        self._engine = engine
+        self._token = token
+        self._model_digest = model_digest
+        self._silence_s = silence_s
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """One worker, from its Hello to the end of its link."""
+        introduction = await self._introduction(request_iterator, context)
+        yield pb.AttachResponse(welcome=pb.Welcome())
+        worker, port = introduction.worker, _LinkPort()
+        self._engine.join(introduction, port)
+        tasks = (
+            asyncio.create_task(self._read(request_iterator, worker, port)),
+            asyncio.create_task(self._watch(worker, port)),
+        )
+        try:
+            async for message in port.messages():
+                yield down_to_proto(message)
+        except Overflow as error:
+            self._engine.leave(worker, port, f"it does not read what it is sent: {error}")
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._engine.leave(worker, port, "its link broke")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
+
+    async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
+        """Hello, or the end of the call with the status that says what is wrong."""
+        try:
+            async with asyncio.timeout(HELLO_S):
+                first = await anext(requests, None)
+        except TimeoutError:
+            first = None
+        if first is None or first.WhichOneof("message") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
+        hello = first.hello
+        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
+            _log.warning("a worker that calls itself %r dialled in with a wrong token", hello.worker[:100])
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "hello.token is not this launch's")
+        try:
+            introduction = hello_from_proto(hello)
+        except InvalidField as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if introduction.model_digest != self._model_digest:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"hello.model_digest is {introduction.model_digest}, the engine serves {self._model_digest}",
+            )
+        return introduction
+
+    async def _read(self, requests: AsyncIterator[pb.AttachRequest], worker: WorkerId, port: _LinkPort) -> None:
+        loop = asyncio.get_running_loop()
+        reason = "its link broke"
+        try:
+            async for message in requests:
+                port.last_heard_s = loop.time()
+                self._engine.hear(worker, port, up_from_proto(message))
+            reason = "it closed its link"
+        except InvalidField as error:
+            reason = str(error)
+        finally:
+            self._engine.leave(worker, port, reason)
+
+    async def _watch(self, worker: WorkerId, port: _LinkPort) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() - port.last_heard_s < self._silence_s:
+            await asyncio.sleep(self._silence_s / 10)
+        self._engine.leave(worker, port, f"it was silent for {self._silence_s:g} s")
+
+
+class LinkServer:
+    """The service on a port of its own; port 0 picks a free one."""
+
+    def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
+        self._host = host
+        self.address = f"{host}:{self._server.add_insecure_port(f'{host}:{port}')}"
+
+    async def start(self) -> None:
+        """Listen."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Cut what is still attached and stop listening."""
+        await self._server.stop(0.5)

@@ -1,0 +1,153 @@
+"""Rendering to a file without a server: the real engine, one denoise and one decode worker, all in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.engine import Engine
+from cluster.in_process import InProcessLauncher
+from cluster.outbox import ClientMessage, Outbox, SegmentOut
+from longtake.core.admission import Limits
+from longtake.core.errors import Unavailable
+from longtake.core.events import (
+    Ack,
+    Close,
+    Closed,
+    CueRequest,
+    Ending,
+    Open,
+    Opened,
+    Refused,
+    Role,
+    SegmentSettings,
+    SessionId,
+    WorkerId,
+)
+from longtake.core.flow import Pace
+from longtake.core.recipe import Recipe
+from longtake.core.scheduler import Scheduler
+from monitoring.recorder import Recorder
+from workers.models import weights
+from workers.spec import WorkerSpec
+
+_SESSION = SessionId("render")
+_WINDOW = 4
+DEFAULT_SETTINGS = SegmentSettings(codec="h264", quality=23)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderRequest:
+    """What is to be rendered; the same request to a server gives the same latents and segments."""
+
+    prompt: str
+    seed: int
+    picture_limit: int
+    """Pictures in all."""
+    settings: SegmentSettings = DEFAULT_SETTINGS
+    cues: tuple[CueRequest, ...] = ()
+
+
+def in_process_workers(
+    model: Path, recipe: Recipe, *, denoise: int = 1, sessions: int = 1, device: str = "cpu", dtype: str = "float32"
+) -> tuple[WorkerSpec, ...]:
+    """`denoise` denoise workers and one decode worker, each with room for `sessions` sessions."""
+    pages = sessions * recipe.page_count * recipe.lane_count
+    sizes = [(Role.DENOISE, pages)] * denoise + [(Role.DECODE, sessions)]
+    return tuple(
+        WorkerSpec(
+            worker=WorkerId(f"{role.value}-{number if role is Role.DENOISE else 0}"),
+            role=role,
+            capacity=capacity,
+            model=model,
+            device=device,
+            dtype=dtype,
+        )
+        for number, (role, capacity) in enumerate(sizes)
+    )
+
+
+@contextlib.asynccontextmanager
+async def in_process_engine(
+    model: Path, workers: tuple[WorkerSpec, ...], limits: Limits | None = None, recorder: Recorder | None = None
+) -> AsyncIterator[Engine]:
+    """A running engine with its workers in this process."""
+    info = weights.load_info(model)
+    engine = Engine(Scheduler(info.recipe, info.geometry, limits or Limits()), recorder)
+    launcher = InProcessLauncher(workers, engine)
+    running = asyncio.create_task(engine.run())
+    try:
+        await launcher.start()
+        yield engine
+    finally:
+        await launcher.stop()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def render(
+    model: Path,
+    request: RenderRequest,
+    write: Callable[[bytes], object],
+    *,
+    tell: Callable[[ClientMessage], object] = lambda message: None,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Closed:
+    """Generate the stream that `request` describes and pass header and segments to `write`, in order.
+
+    `tell` hears every message that a client would get. Returns how it ended, COMPLETED as a rule. Raises the error
+    with which the request is refused (InvalidField, …), or Unavailable if an op failed. When cancelled, everything
+    stops; what was written is a playable file.
+    """
+    info = weights.load_info(model)
+    workers = in_process_workers(model, info.recipe, device=device, dtype=dtype)
+    async with in_process_engine(model, workers) as engine:
+        outbox = Outbox()
+        engine.attach(_SESSION, outbox)
+        engine.submit(
+            Open(
+                now_s=engine.now_s(),
+                session=_SESSION,
+                prompt=request.prompt,
+                seed=request.seed,
+                pace=Pace.FAST,
+                window=_WINDOW,
+                picture_limit=request.picture_limit,
+                settings=request.settings,
+                cues=request.cues,
+            )
+        )
+        try:
+            return await _consume(engine, outbox, write, tell)
+        finally:
+            engine.submit(Close(now_s=engine.now_s(), session=_SESSION, ending=Ending.CLIENT))
+
+
+async def _consume(
+    engine: Engine,
+    outbox: Outbox,
+    write: Callable[[bytes], object],
+    tell: Callable[[ClientMessage], object],
+) -> Closed:
+    while True:
+        message = await outbox.get()
+        tell(message)
+        match message:
+            case Opened():
+                write(message.header)
+            case SegmentOut():
+                write(message.data)
+                engine.submit(Ack(now_s=engine.now_s(), session=_SESSION, segment=message.emit.block))
+            case Refused():
+                raise message.error
+            case Closed(ending=Ending.LOST | Ending.FAILED):
+                raise Unavailable(message.reason)
+            case Closed():
+                return message
+            case _:
+                pass

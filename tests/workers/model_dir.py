@@ -1,0 +1,57 @@
+"""A small model with random weights in a directory, for tests that serve one."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Level, Recipe
+from workers.models.wan import WanConfig, WanModel
+from workers.models.wan_vae import WanDecoder, WanVAEConfig
+from workers.models.weights import ModelInfo, save_model
+
+DIT = WanConfig(
+    dim=24,
+    ffn_dim=32,
+    num_heads=2,
+    num_layers=2,
+    in_dim=4,
+    out_dim=4,
+    freq_dim=8,
+    text_dim=32,
+    text_len=6,
+)
+VAE = WanVAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2, 2), num_res_blocks=1)
+
+
+def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
+    """32x32 pictures at 16 a second, two latent frames a block, a window of five frames with one sink."""
+    recipe = Recipe(
+        steps=(1000, 750, 500),
+        shift=5.0,
+        level=level,
+        frames_per_block=2,
+        window_frames=5,
+        sink_frames=1,
+    )
+    return ModelInfo(
+        name="random",
+        geometry=Geometry(width=32, height=32, fps=Fraction(16), latent_channels=4, frames_per_block=2),
+        recipe=recipe,
+        dit=DIT,
+        vae=VAE,
+        latent_mean=(0.1, -0.2, 0.0, 0.3),
+        latent_std=(1.0, 0.9, 1.1, 0.7),
+        text_kind="pocket",
+    )
+
+
+def write_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> ModelInfo:
+    """Write a model directory; equal arguments give equal files."""
+    info = model_info(level)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        dit, vae = WanModel(info.dit), WanDecoder(info.vae)
+    save_model(folder, info, dit.state_dict(), vae.state_dict())
+    return info

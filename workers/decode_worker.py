@@ -1,0 +1,121 @@
+"""The decode worker: encodes prompts, decodes finished latents in numbered slots and encodes pictures as segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+from longtake.core.errors import InvalidField, UnknownPeer
+from longtake.core.events import (
+    DecodeWork,
+    EncodeText,
+    Forget,
+    PrepareStream,
+    Role,
+    SegmentSettings,
+    SessionId,
+    SlotId,
+)
+from longtake.core.geometry import Geometry
+from workers.decode import DecoderPool
+from workers.encode import Codec, Encoder, VideoSettings, encoder_for
+from workers.messages import Done, Encoded, Prepared, Task, Up
+from workers.models.text import TextEncoder
+from workers.models.wan_vae import WanDecoder
+from workers.models.weights import ModelInfo
+from workers.worker import tensor_from_bytes, tensor_to_bytes
+
+_BEST_QUALITY = 100
+_COARSEST_SCALE = 31
+
+
+def video_settings(settings: SegmentSettings, geometry: Geometry) -> VideoSettings:
+    """What the encoder must know, from what the session asks for; InvalidField if it cannot be.
+
+    JPEG quality 1 to 100 is spread over the quantiser scales 31 (coarsest) to 1.
+    """
+    try:
+        codec = Codec(settings.codec)
+    except ValueError:
+        allowed = ", ".join(codec.value for codec in Codec)
+        raise InvalidField("settings.codec", settings.codec, allowed) from None
+    video = VideoSettings(codec=codec, width=geometry.width, height=geometry.height, fps=geometry.fps)
+    match codec:
+        case Codec.H264:
+            return replace(video, crf=settings.quality)
+        case Codec.MJPEG:
+            if not 1 <= settings.quality <= _BEST_QUALITY:
+                raise InvalidField("settings.quality", settings.quality, f"1 to {_BEST_QUALITY} with codec mjpeg")
+            coarseness = Fraction(_BEST_QUALITY - settings.quality, _BEST_QUALITY - 1)
+            scale = 1 + round(coarseness * (_COARSEST_SCALE - 1))
+            return replace(video, jpeg_scale=scale)
+        case Codec.RAW:
+            return video
+
+
+class DecodeWorker:
+    """One decoder with `slots` slots. Not thread-safe: one thread does everything."""
+
+    role = Role.DECODE
+
+    def __init__(self, decoder: WanDecoder, info: ModelInfo, text: TextEncoder, *, slots: int) -> None:
+        weight = decoder.conv2.weight
+        self._geometry = info.geometry
+        self._text = text
+        self._pool = DecoderPool(
+            decoder,
+            mean=info.latent_mean,
+            std=info.latent_std,
+            latent_height=info.geometry.latent_height,
+            latent_width=info.geometry.latent_width,
+            slots=slots,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
+
+    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+        """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
+        match message:
+            case Task(work=DecodeWork() as work):
+                yield self._decode(message, work)
+            case PrepareStream():
+                yield self._prepare(message)
+            case EncodeText():
+                encoded = self._text.encode(message.prompt)
+                yield Encoded(
+                    conditioning=message.conditioning,
+                    tensor=tensor_to_bytes(encoded.features_TC),
+                    notice=encoded.notice,
+                )
+            case Forget(version=None):
+                self._close(message.session)
+            case Forget():
+                pass
+            case _:
+                raise UnknownPeer(f"a decode worker cannot do {type(message).__name__}")
+
+    @property
+    def held_sessions(self) -> set[SessionId]:
+        """Sessions that a slot is open for."""
+        return set(self._streams)
+
+    def _prepare(self, message: PrepareStream) -> Prepared:
+        encoder = encoder_for(video_settings(message.settings, self._geometry))
+        self._pool.open(message.slot)
+        self._streams[message.session] = (message.slot, encoder)
+        return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _decode(self, task: Task, work: DecodeWork) -> Done:
+        if self._streams.get(work.session, (None,))[0] != work.slot:
+            raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
+        _, encoder = self._streams[work.session]
+        latents_FCHW = tensor_from_bytes(task.latents, self._geometry.block_shape)
+        pictures_FHWC = self._pool.decode(work.slot, latents_FCHW)[: work.picture_count]
+        return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
+
+    def _close(self, session: SessionId) -> None:
+        stream = self._streams.pop(session, None)
+        if stream is not None:
+            self._pool.close(stream[0])

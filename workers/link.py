@@ -1,0 +1,165 @@
+"""The worker's end of the link: dials the engine, passes messages between it and the compute thread, dials again.
+
+Run as a process of its own: `python -m workers.link --engine HOST:PORT --worker NAME …`, with the launch's secret in
+the environment variable LONGTAKE_LINK_TOKEN. The process ends when the engine says so or cannot be reached any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import grpc
+import grpc.aio
+import torch
+
+from longtake.core.errors import LongtakeError, Unavailable
+from protos.longtake.link.v1 import link_pb2 as pb
+from protos.longtake.link.v1 import link_pb2_grpc
+from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
+from workers.messages import Heartbeat, Shutdown, Up
+from workers.runner import Runner
+from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
+
+TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
+HEARTBEAT_S = 0.5
+REDIAL_S = 0.3
+PATIENCE_S = 8.0
+"""How long the engine may be out of reach before the process ends."""
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FATAL = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
+
+_log = logging.getLogger("longtake.worker")
+
+Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
+
+
+class WorkerLink:
+    """Keeps one loaded worker attached to its engine."""
+
+    def __init__(self, loaded: LoadedWorker, engine: str, token: str) -> None:
+        self._loaded = loaded
+        self._engine = engine
+        self._token = token
+        self._heard = False
+
+    async def serve(self) -> None:
+        """Work until the engine sends Shutdown; Unavailable if it refuses or is out of reach for too long.
+
+        After a break everything held for sessions is worthless, because the engine has ended them; so the next
+        attachment starts with a fresh worker over the same weights.
+        """
+        loop = asyncio.get_running_loop()
+        last_contact_s = loop.time()
+        while True:
+            self._heard = False
+            try:
+                async with grpc.aio.insecure_channel(self._engine, options=CHANNEL_OPTIONS) as channel:
+                    if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach()):
+                        return
+                why = "the stream ended"
+            except grpc.aio.AioRpcError as error:
+                why = f"{error.code().name}: {error.details()}"
+                if error.code() in _FATAL:
+                    raise Unavailable(f"the engine refuses this worker: {error.details()}") from error
+            if self._heard:
+                last_contact_s = loop.time()
+            if loop.time() - last_contact_s > PATIENCE_S:
+                raise Unavailable(f"no engine at {self._engine}: {why}")
+            _log.info("link to %s broke (%s), dialling again", self._engine, why)
+            await asyncio.sleep(REDIAL_S)
+
+    async def _attached(self, call: Call) -> bool:
+        """One attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
+        await call.write(hello_to_proto(self._loaded.introduction, self._token))
+        welcome = await call.read()
+        if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":
+            await call.code()  # raises nothing; the status is thrown by the next read
+            return False
+        self._heard = True
+        loop = asyncio.get_running_loop()
+        outbox: asyncio.Queue[Up | str] = asyncio.Queue()
+
+        def say(message: Up | str) -> None:
+            loop.call_soon_threadsafe(outbox.put_nowait, message)
+
+        runner = Runner(self._loaded.fresh(), report=say, ended=say)
+        runner.start()
+        reader = asyncio.create_task(self._read(call, runner))
+        writer = asyncio.create_task(self._write(call, outbox))
+        beating = asyncio.create_task(_beat(outbox))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done():
+                reader.result()  # the link broke: raises its status
+                return False
+            reason = writer.result()
+            if reason:
+                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
+            return True
+        finally:
+            for task in (reader, writer, beating):
+                task.cancel()
+            runner.put(Shutdown())
+            await asyncio.to_thread(runner.join, PATIENCE_S)
+
+    async def _read(self, call: Call, runner: Runner) -> None:
+        worker = self._loaded.introduction.worker
+        while True:
+            message = await call.read()
+            if not isinstance(message, pb.AttachResponse):
+                return
+            runner.put(down_from_proto(message, worker))
+
+    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str]) -> str:
+        """Send what the compute thread reports; returns the reason with which it ended."""
+        while True:
+            message = await outbox.get()
+            if isinstance(message, str):
+                await call.done_writing()
+                return message
+            await call.write(up_to_proto(message))
+
+
+async def _beat(outbox: asyncio.Queue[Up | str]) -> None:
+    while True:
+        outbox.put_nowait(Heartbeat())
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+def run_worker(spec: WorkerSpec, engine: str, token: str) -> None:
+    """Load the weights, then serve the engine until it is done with this worker. LongtakeError if that fails."""
+    torch.set_num_threads(1)
+    asyncio.run(WorkerLink(LoadedWorker(spec), engine, token).serve())
+
+
+def main() -> int:
+    """Entry of a worker process; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    # An interrupt at the terminal is for the engine, which then tells its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec, engine = parse_arguments(sys.argv[1:])
+    token = os.environ.pop(TOKEN_VARIABLE, "")
+    try:
+        run_worker(spec, engine, token)
+    except LongtakeError as error:
+        _log.error("worker %s ends: %s", spec.worker, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

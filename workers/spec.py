@@ -1,0 +1,102 @@
+"""What one worker is to be, and its making: from a specification to loaded weights to workers without any history."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from longtake.core.errors import InvalidField
+from longtake.core.events import Role, WorkerId
+from workers.decode_worker import DecodeWorker
+from workers.messages import Introduction
+from workers.models import weights
+from workers.models.text import text_encoder
+from workers.models.wan import WanModel
+from workers.models.wan_vae import WanDecoder
+from workers.models.weights import ModelInfo
+from workers.runner import Worker
+from workers.worker import DenoiseWorker
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """Name, role, size, model and device of one worker; the same however it is started."""
+
+    worker: WorkerId
+    role: Role
+    capacity: int
+    """Pages (denoise) or decoder slots (decode)."""
+    model: Path
+    """A model directory that this worker can read."""
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def arguments(self) -> list[str]:
+        """As command-line arguments that `parse_arguments` reads."""
+        return [
+            f"--worker={self.worker}",
+            f"--role={self.role.value}",
+            f"--capacity={self.capacity}",
+            f"--model={self.model}",
+            f"--device={self.device}",
+            f"--dtype={self.dtype}",
+        ]
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
+    """A specification and the engine's address from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m workers.link", description="One worker of a Longtake cell.")
+    parser.add_argument("--engine", required=True, help="host:port that the engine listens on for workers")
+    parser.add_argument("--worker", required=True, help="name, unique in the cell")
+    parser.add_argument("--role", required=True, choices=[role.value for role in Role])
+    parser.add_argument("--capacity", required=True, type=int, help="pages (denoise) or decoder slots (decode)")
+    parser.add_argument("--model", required=True, type=Path, help="model directory")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(_DTYPES))
+    given = parser.parse_args(arguments)
+    spec = WorkerSpec(
+        worker=WorkerId(given.worker),
+        role=Role(given.role),
+        capacity=given.capacity,
+        model=given.model,
+        device=given.device,
+        dtype=given.dtype,
+    )
+    return spec, given.engine
+
+
+class LoadedWorker:
+    """Weights on their device; `fresh` makes workers over them that have no history, one at a time."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        """Load the weights (seconds). InvalidField or Contradiction if specification or model directory are wrong."""
+        if spec.capacity < 1:
+            raise InvalidField("worker.capacity", spec.capacity, "1 or more pages or decoder slots")
+        if spec.dtype not in _DTYPES:
+            raise InvalidField("model.dtype", spec.dtype, " or ".join(_DTYPES))
+        device, dtype = torch.device(spec.device), _DTYPES[spec.dtype]
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise InvalidField("model.device", spec.device, "cpu; no CUDA device is available to this worker")
+        self._spec = spec
+        self._info: ModelInfo = weights.load_info(spec.model)
+        self._module: WanModel | WanDecoder
+        if spec.role is Role.DENOISE:
+            self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
+        else:
+            self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
+        self.introduction = Introduction(
+            worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest=weights.digest(spec.model)
+        )
+
+    def fresh(self) -> Worker:
+        """A worker with empty pages or slots. The one before must have ended."""
+        if isinstance(self._module, WanModel):
+            return DenoiseWorker(self._module, self._info.geometry, pages=self._spec.capacity)
+        text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
+        return DecodeWorker(self._module, self._info, text, slots=self._spec.capacity)
