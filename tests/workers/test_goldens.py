@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.core.errors import Contradiction
 from longtake.core.recipe import Level
 from tests.workers.oracle import ContiguousLanes, Lanes, clean
 from tests.workers.paged import PagedLanes
@@ -168,7 +169,10 @@ def listed() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("golden_name", "tensor"), listed())
 def test_tensor_equals_the_references(golden_name: str, tensor: str, mode: str) -> None:
-    value, expected = ours(golden_name, mode, tensor).float(), Golden.load(golden_name).tensors[tensor].float()
+    value, expected = (
+        ours(golden_name, mode, tensor).float(),
+        Golden.load(golden_name).tensors[tensor].float(),
+    )
     if tensor.startswith("cache."):
         expected = expected[:, : value.shape[1]]  # a stream shorter than the window leaves the rest unused
     rtol = RTOL_OF_FLOAT32 if tensor.startswith("sched.") else 0
@@ -207,8 +211,15 @@ WRONG: dict[str, Callable[[Plan], Plan]] = {
 @pytest.mark.parametrize("golden_name", GOLDENS)
 def test_the_goldens_tell_a_mistake(golden_name: str, mistake: str, mode: str) -> None:
     golden = Golden.load(golden_name)
+    window, total = golden.plan.window_frames, golden.blocks * golden.plan.frames_per_block
+    if mistake.startswith(("window", "one sink")) and (window is None or total <= window + 1):
+        pytest.skip("this stream never leaves its window")
     plan = WRONG[mistake](golden.plan)
-    wrong = generated(golden, plan, golden.lanes(mode, plan))
+    try:
+        lanes = golden.lanes(mode, plan)
+    except Contradiction:
+        return  # the recipe itself refuses it
+    wrong = generated(golden, plan, lanes)
     assert (wrong - golden.tensors["out.timestep_first"]).abs().max() > 100 * ATOL
 
 
