@@ -1,10 +1,11 @@
 """HiAR's conditioning as it is trained: one sequence [context copies | noisy copies], attended as a server attends it.
 
-A context copy is a block as later blocks see it (noised to the level that lane s keeps, t_{s+1}); a noisy copy is the same block as
-step s denoises it. Both are *units*, folded into the batch, so that each unit has its own text; attention unfolds them again.
+A context copy is a block as later blocks see it (noised to the level that lane s keeps, t_{s+1}); a noisy copy is the
+same block as step s denoises it. Both are *units*, folded into the batch, so that each unit has its own text; attention
+unfolds them again.
 
-Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a query's window;
-        C latent channel, H, W latent height, width.
+Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a
+        query's window; C latent channel, H, W latent height, width, V text.
 """
 
 from dataclasses import dataclass
@@ -74,7 +75,10 @@ class UnitAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Sequences to train on: normalised latents [B, blocks, F, C, H, W], texts [V, T, channels], text of each block [B, blocks]."""
+    """Sequences to train on.
+
+    latent: normalised, [B, blocks, F, C, H, W]; texts: [V, rows, channels]; text_of_block: text index [B, blocks].
+    """
 
     latent: Tensor
     texts: Tensor
@@ -106,10 +110,11 @@ def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return (1 - sigma) * x + sigma * noise
 
 
-def predict_flow(
-    model: WanModel, batch: Batch, step_B: Tensor, context: Tensor, noisy: Tensor
-) -> Tensor:
-    """Flow of the noisy copies [B, blocks, F, C, H, W], given context copies [B, blocks-1, ...] at t_{s+1} and noisy ones at t_s."""
+def predict_flow(model: WanModel, batch: Batch, step_B: Tensor, context: Tensor, noisy: Tensor) -> Tensor:
+    """Flow of the noisy copies [B, blocks, F, C, H, W].
+
+    `context` are the context copies [B, blocks - 1, ...] at t_{s+1}, `noisy` the noisy ones at t_s.
+    """
     sequences, blocks, frames, _, rows, columns = noisy.shape
     layout = Layout(blocks=blocks, past_blocks=WINDOW_FRAMES // FRAMES_PER_BLOCK - 1)
     tokens = frames * model.config.tokens_per_frame(rows, columns)

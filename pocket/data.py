@@ -106,11 +106,11 @@ class LatentSet:
             text_of_block=torch.from_numpy(self.version_SB[chosen, :blocks]) + first_text,
         )
 
-
     def scale(self, std: float) -> "Scale":
         """The scale that gives these latents the standard deviation `std`, over all channels together.
 
-        Channels keep their relative size: the large ones carry what is large in the picture, and stay above the noise longest.
+        Channels keep their relative size: the large ones carry what is large in the picture, and stay above the noise
+        longest.
         """
         some = self.latent_SFCHW[:200].astype(np.float64)
         mean_C = some.mean(axis=(0, 1, 3, 4))

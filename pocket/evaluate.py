@@ -1,174 +1,27 @@
-"""Judges videos of the pocket model by their decoded pixels alone: is the picture what the prompt says?
+"""Evaluates the pocket model by its pictures: `python -m pocket.evaluate --prompts 100 --seconds 20 --json`.
 
-Shapes: T pictures, H rows, W columns, C = 3 colour channels.
+Nothing from inside the model is read. A source makes videos, the judge looks at them.
 """
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from pocket import prompt, world
-from pocket.world import Background, Clip, Colour, Motion, Scene, Shape
+from pocket.export import WEIGHTS
+from pocket.judge import ATTRIBUTES, BORDER, Pictures, classify, object_cover
+from pocket.sources import Request, Source, Timed, sampler_source, world_source
+from pocket.world import Background, Scene
 
-Pictures = NDArray[np.uint8]
-_ATTRIBUTES: Final = ("colour", "shape", "motion", "background")
-_CHROMA: Final = 0.32
-_BORDER: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
-    """A prompt that takes effect at a picture."""
-
-    picture: int
-    prompt: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One video to judge: prompts in order, the first at picture 0."""
-
-    prompts: tuple[Timed, ...]
-    pictures: int
-    seed: int
-
-
-Source = Callable[[Sequence[Request]], Sequence[Pictures]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What a piece of video shows; None where nothing can be told."""
-
-    colour: Colour | None
-    shape: Shape | None
-    motion: Motion | None
-    background: Background | None
-
-    def matches(self, scene: Scene) -> dict[str, bool]:
-        """For each attribute, whether it is the scene's."""
-        return {name: getattr(self, name) == getattr(scene, name) for name in _ATTRIBUTES}
-
-
-def object_cover(pictures_THWC: Pictures) -> NDArray[np.float32]:
-    """How much of each pixel is the object [T, H, W], 0..1: its chroma relative to the picture's most colourful part."""
-    rgb = pictures_THWC.astype(np.float32) / 255
-    chroma_THW = rgb.max(-1) - rgb.min(-1)
-    border = np.concatenate([chroma_THW[:, :_BORDER].reshape(len(rgb), -1), chroma_THW[:, -_BORDER:].reshape(len(rgb), -1)], 1)
-    floor = np.median(border, axis=1)[:, None, None]
-    top = np.maximum(np.quantile(chroma_THW.reshape(len(rgb), -1), 0.98, axis=1), _CHROMA)[:, None, None]
-    return np.asarray(np.clip((chroma_THW - floor) / (top - floor + 1e-6), 0, 1), dtype=np.float32)
-
-
-def classify(pictures_THWC: Pictures) -> Seen:
-    """Colour, shape, motion and background of a piece of video, uint8 [T, 64, 64, 3]; motion wants 1.5 s or more."""
-    cover_THW = object_cover(pictures_THWC)
-    mask_THW = cover_THW > 0.5
-    visible = mask_THW.sum((1, 2)) >= 25
-    background = _background(pictures_THWC, mask_THW)
-    if visible.mean() < 0.5:
-        return Seen(colour=None, shape=None, motion=None, background=background)
-    colour = _colour(pictures_THWC[visible], mask_THW[visible])
-    shapes = [_shape(cover) for cover in cover_THW[visible][:: max(1, visible.sum() // 24)]]
-    counted = [shapes.count(shape) for shape in Shape]
-    return Seen(
-        colour=colour,
-        shape=list(Shape)[int(np.argmax(counted))],
-        motion=_motion(cover_THW[visible] * mask_THW[visible]),
-        background=background,
-    )
-
-
-def _background(pictures_THWC: Pictures, mask_THW: NDArray[np.bool_]) -> Background | None:
-    """Nearest of the world's backgrounds by the mean colours of the top and the bottom border."""
-    rgb = pictures_THWC.astype(np.float32) / 255
-    ends = []
-    for rows in (slice(0, _BORDER), slice(-_BORDER, None)):
-        free = ~mask_THW[:, rows]
-        if not free.any():
-            return None
-        ends.append(rgb[:, rows][free].mean(0))
-    distance = np.abs(world.BACKGROUNDS - np.stack(ends)).mean((1, 2))
-    nearest = int(np.argmin(distance))
-    return list(Background)[nearest] if distance[nearest] < 0.12 else None
-
-
-def _colour(pictures_THWC: Pictures, mask_THW: NDArray[np.bool_]) -> Colour | None:
-    """Nearest of six hues 60 degrees apart, by the mean colour of the object."""
-    red, green, blue = (float(c) for c in pictures_THWC[mask_THW].astype(np.float32).mean(0) / 255)
-    high, low = max(red, green, blue), min(red, green, blue)
-    if high - low < 0.15:
-        return None
-    if high == red:
-        hue = ((green - blue) / (high - low)) % 6
-    elif high == green:
-        hue = (blue - red) / (high - low) + 2
-    else:
-        hue = (red - green) / (high - low) + 4
-    return list(Colour)[round(hue) % 6]
-
-
-def _templates() -> dict[Shape, NDArray[np.float32]]:
-    """Covers of the four shapes, cut to the object's own frame of 24 x 24."""
-    made = {}
-    for shape in Shape:
-        scene = Scene(colour=Colour.RED, shape=shape, motion=Motion.RESTING, background=Background.FOG)
-        picture = world.render(Clip(scene=scene, phase=0.0), 1)
-        made[shape] = _normal_frame(object_cover((picture * 255).astype(np.uint8))[0])
-    return made
-
-
-def _normal_frame(cover_HW: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cover resampled so that the object's bounding box fills 24 x 24."""
-    rows = np.flatnonzero(cover_HW.max(1) > 0.5)
-    columns = np.flatnonzero(cover_HW.max(0) > 0.5)
-    if len(rows) < 2 or len(columns) < 2:
-        return np.zeros((24, 24), np.float32)
-
-    def lines(first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        at = np.linspace(first, last, 24)
-        low = np.minimum(at.astype(np.int64), 62)
-        return low, (at - low).astype(np.float32)
-
-    (row, down), (column, right) = lines(int(rows[0]), int(rows[-1])), lines(int(columns[0]), int(columns[-1]))
-    upper = cover_HW[row][:, column] * (1 - right) + cover_HW[row][:, column + 1] * right
-    lower = cover_HW[row + 1][:, column] * (1 - right) + cover_HW[row + 1][:, column + 1] * right
-    return np.asarray(upper * (1 - down[:, None]) + lower * down[:, None], dtype=np.float32)
-
-
-def _shape(cover_HW: NDArray[np.float32]) -> Shape | None:
-    """The template with the least absolute difference, if any is near."""
-    frame = _normal_frame(cover_HW)
-    difference = {shape: float(np.abs(frame - template).mean()) for shape, template in _TEMPLATES.items()}
-    best = min(difference, key=lambda shape: difference[shape])
-    return best if difference[best] < 0.3 else None
-
-
-def _motion(cover_THW: NDArray[np.float32]) -> Motion:
-    """From the spread of the object's centre (pixels) and of the square root of its area (relative) over time."""
-    rows_H, columns_W = np.arange(cover_THW.shape[1]), np.arange(cover_THW.shape[2])
-    area_T = cover_THW.sum((1, 2))
-    x_T = (cover_THW.sum(1) * columns_W).sum(1) / area_T
-    y_T = (cover_THW.sum(2) * rows_H).sum(1) / area_T
-    spread_x, spread_y = float(x_T.std()), float(y_T.std())
-    size_T = np.sqrt(area_T)
-    if max(spread_x, spread_y) < 2.5:
-        return Motion.PULSING if float(size_T.std() / size_T.mean()) > 0.07 else Motion.RESTING
-    if spread_y < 0.4 * spread_x:
-        return Motion.SWAYING
-    if spread_x < 0.4 * spread_y:
-        return Motion.BOBBING
-    together = float(np.corrcoef(x_T, y_T)[0, 1])
-    return Motion.SLIDING if together > 0.6 else Motion.CIRCLING
-
-
-_TEMPLATES: Final = _templates()
+log = logging.getLogger("pocket.evaluate")
+_PIECE_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +35,7 @@ class Plan:
 
 
 def evaluate(source: Source, plan: Plan) -> dict[str, object]:
-    """Adherence over random prompts, after a cue, cue latency, and adherence per minute of one long stream per background."""
+    """Adherence over random prompts and after a cue, cue latency, and adherence per minute of long streams."""
     rng = np.random.default_rng(plan.seed)
     plain = _plain(source, plan, rng)
     return {
@@ -200,7 +53,7 @@ def _plain(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, ob
     count = round(plan.seconds * world.FPS)
     videos = source([_request([(0, scene)], count, plan.seed + n) for n, scene in enumerate(scenes)])
     right = [classify(video).matches(scene) for video, scene in zip(videos, scenes, strict=True)]
-    return {name: _share(right, name) for name in _ATTRIBUTES}
+    return {name: _share(right, name) for name in ATTRIBUTES}
 
 
 def _after_cues(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
@@ -223,13 +76,13 @@ def _after_cues(source: Source, plan: Plan, rng: np.random.Generator) -> dict[st
     latencies = [visible_after_s(video, cue) for video in videos]
     known = [latency for latency in latencies if latency is not None]
     return {
-        "after_cue": {name: _share(right, name) for name in _ATTRIBUTES},
+        "after_cue": {name: _share(right, name) for name in ATTRIBUTES},
         "cue_latency_s": round(float(np.median(known)), 3) if known else None,
     }
 
 
 def visible_after_s(pictures_THWC: Pictures, cue: int) -> float | None:
-    """Seconds of video from a cue's picture until a picture differs clearly from the second before the cue; None if none does.
+    """Seconds of video from a cue's picture until one differs clearly from the second before it; None if none does.
 
     The measure is the mean colour over the border and over the object, which motion does not change.
     """
@@ -238,7 +91,7 @@ def visible_after_s(pictures_THWC: Pictures, cue: int) -> float | None:
     signal = []
     for picture, cover in zip(rgb, cover_THW, strict=True):
         inside = picture[cover].mean(0) if cover.any() else np.zeros(3, np.float32)
-        signal.append(np.concatenate([picture[:_BORDER].mean((0, 1)), picture[-_BORDER:].mean((0, 1)), inside]))
+        signal.append(np.concatenate([picture[:BORDER].mean((0, 1)), picture[-BORDER:].mean((0, 1)), inside]))
     before = np.stack(signal[max(0, cue - world.FPS) : cue])
     typical, wobble = before.mean(0), 3 * before.std(0) + 6
     for number in range(cue, len(signal)):
@@ -248,14 +101,14 @@ def visible_after_s(pictures_THWC: Pictures, cue: int) -> float | None:
 
 
 def _drift(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
-    """Adherence per minute of long streams, judged in pieces of 5 s; drift is the last minute against the first, in points."""
+    """Adherence per minute of long streams, in pieces of 5 s; drift is the first minute minus the last, in points."""
     if plan.long_seconds <= 0:
         return {"drift_points": None, "by_minute": []}
     streams = len(Background)
     scenes = [world.random_scene(rng) for _ in range(streams)]
     pictures = round(plan.long_seconds * world.FPS)
     videos = source([_request([(0, scene)], pictures, plan.seed + 2000 + n) for n, scene in enumerate(scenes)])
-    piece, minute = 5 * world.FPS, 60 * world.FPS
+    piece, minute = _PIECE_S * world.FPS, 60 * world.FPS
     table = []
     for start in range(0, pictures, minute):
         right = [
@@ -263,7 +116,7 @@ def _drift(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, ob
             for video, scene in zip(videos, scenes, strict=True)
             for at in range(start, min(start + minute, pictures - piece + 1), piece)
         ]
-        table.append({name: _share(right, name) for name in _ATTRIBUTES} if right else {})
+        table.append({name: _share(right, name) for name in ATTRIBUTES} if right else {})
     means = [100 * float(np.mean(list(row.values()))) for row in table if row]
     return {"drift_points": round(means[0] - means[-1], 2), "by_minute": table}
 
@@ -275,3 +128,40 @@ def _request(prompts: list[tuple[int, Scene]], pictures: int, seed: int) -> Requ
 
 def _share(right: list[dict[str, bool]], name: str) -> float:
     return round(float(np.mean([row[name] for row in right])), 4)
+
+
+def contact_sheet(source: Source, path: Path, seed: int) -> None:
+    """Writes one picture: twelve random prompts, a row each, eight moments; a cue changes each prompt in the middle."""
+    rng = np.random.default_rng(seed)
+    block, count = 8, 8
+    cue, pictures = world.cue_picture(block), world.cue_picture(2 * block)
+    pairs = [(world.random_scene(rng), world.random_scene(rng)) for _ in range(12)]
+    videos = source([_request([(0, a), (cue, b)], pictures, seed + n) for n, (a, b) in enumerate(pairs)])
+    moments = np.linspace(6, pictures - 1, count).astype(int)
+    frame = ((0, 0), (1, 1), (1, 1), (0, 0))
+    rows = [np.concatenate(list(np.pad(video[moments], frame)), axis=1) for video in videos]
+    sheet = np.concatenate([np.concatenate(rows[:6]), np.concatenate(rows[6:])], axis=1)
+    Image.fromarray(sheet).resize((sheet.shape[1], sheet.shape[0])).save(path, optimize=True)
+
+
+def main() -> None:
+    """Command line; the report goes to standard output as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--long-seconds", type=float, default=600.0, help="length of the drift streams; 0: none")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", choices=["sampler", "world"], default="sampler")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) here")
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of indented text")
+    options = parser.parse_args()
+    source = world_source if options.source == "world" else sampler_source(options.weights)
+    if options.sheet:
+        contact_sheet(source, options.sheet, options.seed)
+    plan = Plan(prompts=options.prompts, seconds=options.seconds, long_seconds=options.long_seconds, seed=options.seed)
+    sys.stdout.write(json.dumps(evaluate(source, plan), indent=None if options.json else 2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dit", required=True)
     parser.add_argument("--vae", required=True)
-    parser.add_argument("--latents", required=True, help="the encoded training data, whose scale the model was trained with")
+    parser.add_argument("--latents", required=True, help="the encoded training data")
     parser.add_argument("--latent-std", type=float, default=Training().latent_std)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Muon for weight matrices and convolutions, AdamW for everything else.
 
-Muon (Keller Jordan, 2024): the momentum of a matrix is orthogonalised by five Newton-Schulz steps, so that all its directions
-learn at one rate. Here it took about half the steps of AdamW.
+Muon (Keller Jordan, 2024): the momentum of a matrix is orthogonalised by five Newton-Schulz steps, so that all its
+directions learn at one rate.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(model: nn.Module, lr: float, adamw_names: tuple[str, ...]) -> list[torch.optim.Optimizer]:
-    """Muon for weights of two or more dimensions, AdamW for vectors and for parameters whose name starts with `adamw_names`."""
+    """Muon for weights of two or more dimensions, AdamW for vectors and for names that start with `adamw_names`."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1

@@ -55,7 +55,7 @@ class Averager:
                 dist.broadcast(parameter.data, 0)
 
     def reduce(self) -> float:
-        """Averages all gradients in place; returns the share of the wall-clock budget that is used, equal on all ranks."""
+        """Averages all gradients in place; returns the used share of the wall-clock budget, equal on all ranks."""
         sizes = [p.numel() for p in self._parameters]
         parts = [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in self._parameters]
         elapsed = torch.tensor([(time.monotonic() - self._start_s) / self._seconds])

@@ -37,7 +37,9 @@ _SYNONYMS: Final[Mapping[StrEnum, str]] = {
     Background.SNOW: "snow snowy white winter",
     Background.DUSK: "dusk sunset twilight evening",
 }
-_SILENT: Final = frozenset("a an the in on at of with by and is are it its that which through over against very".split())
+_SILENT: Final = frozenset(
+    ("a", "an", "the", "in", "on", "at", "of", "with", "by", "and", "is", "are", "it", "its", "that", "which", "over")
+)
 _KIND_OF: Final[Mapping[str, StrEnum]] = {word: kind for kind, words in _SYNONYMS.items() for word in words.split()}
 DEFAULT_SCENE: Final = Scene(
     colour=Colour.RED, shape=Shape.BALL, motion=Motion.RESTING, background=Background.FOG

@@ -1,4 +1,4 @@
-"""Trains the pocket model's transformer by flow matching with HiAR's conditioning: `python -m pocket.train --minutes 85`.
+"""Trains the pocket transformer by flow matching with HiAR's conditioning: `python -m pocket.train --minutes 85`.
 
 Shapes: B sequence, F latent frame of a block, C channel, H, W latent height and width.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pocket.conditioning import SIGMAS, Batch, level_sigma, noised, predict_flow
 from pocket.config import POCKET_DIT
-from pocket.data import LatentSet, Scale
+from pocket.data import LatentSet
 from pocket.optimizer import optimizers
 from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
 from workers.models.wan import WanModel
@@ -25,7 +25,7 @@ log = logging.getLogger("pocket.train")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies of blocks."""
+    """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies."""
 
     minutes: float = 85.0
     noisy_blocks: int = 36
@@ -49,6 +49,8 @@ class Training:
 # Later steps settle shape and motion, so they are drawn more often and weigh more.
 _STEP_SHARES = (0.15, 0.2, 0.3, 0.35)
 _STEP_WEIGHTS = (0.5, 0.7, 1.0, 1.3)
+# Input and output maps are not hidden matrices; Muon is not for them.
+_ENDS = ("text_embedding.0", "time_embedding.0", "patch_embedding", "head")
 
 
 def new_model() -> WanModel:
@@ -81,7 +83,7 @@ def load_model(path: str) -> WanModel:
 def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Generator, own_context: bool) -> Tensor:
     """Weighted squared error of the flow of all noisy copies, each sequence at one random step.
 
-    With `own_context` the context copies of a sequence are made from the model's own predictions instead of true latents.
+    With `own_context` the context copies are made from the model's own predictions instead of true latents.
     """
     x = batch.latent
     device = x.device
@@ -128,9 +130,11 @@ def _train(rank: Rank, argument: object) -> None:
     data = LatentSet.open(Path(config.latents))
     scale = data.scale(config.latent_std)
     averager, ema = Averager(rank, model, config.minutes), Ema(model, config.ema)
-    learners = optimizers(model, config.learning_rate, ("text_embedding.0", "time_embedding.0", "patch_embedding", "head"))
+    learners = optimizers(model, config.learning_rate, _ENDS)
     progress, step = 0.0, 0
     while progress < 1:
+        if step % 100 == 0:
+            data = LatentSet.open(Path(config.latents))  # encoding may still be adding sequences
         blocks = _blocks(progress, config)
         batch = data.batch(rng, config.noisy_blocks // blocks, blocks, scale).to(rank.device)
         own_context = progress > config.self_context_from and rng.random() < config.self_context_share
@@ -155,8 +159,6 @@ def _train(rank: Rank, argument: object) -> None:
                 save_file({k: v.contiguous() for k, v in ema.values.items()}, f"{config.out}/dit.safetensors")
                 torch.save([learner.state_dict() for learner in learners], f"{config.out}/optimizers.pt")
                 save_file({k: v.contiguous() for k, v in model.state_dict().items()}, f"{config.out}/raw.safetensors")
-        if step % 100 == 0:
-            data = LatentSet.open(Path(config.latents))
 
 
 def main() -> None:

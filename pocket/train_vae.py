@@ -28,9 +28,10 @@ class VaeTraining:
     """Everything that decides the outcome; `batch` is per process."""
 
     minutes: float = 15.0
-    batch: int = 4
-    learning_rate: float = 8e-3
+    batch: int = 2
+    learning_rate: float = 2e-3
     warmup: float = 0.02
+    single_share: float = 0.35
     edge_weight: float = 0.5
     latent_noise: float = 0.1
     latent_penalty: float = 1e-4
@@ -66,25 +67,27 @@ class Autoencoder(torch.nn.Module):
 def start_linear(model: torch.nn.Module) -> None:
     """Starts near a linear autoencoder of local averages: deep stacks without skips hardly learn from a random start.
 
-    Main-path convolutions become an orthogonal map of channels times a blur, an average or a delay-free tap; the second convolution of each
-    residual branch starts small.
+    Main-path convolutions become an orthogonal map of channels times a blur, an average or a single tap; the second
+    convolution of each residual branch starts small. Nothing reaches back in time: what was learned on single pictures
+    holds for video at once.
     """
     blur = torch.tensor([0.25, 0.5, 0.25])
     for name, weight in model.named_parameters():
         if weight.ndim < 2 or not name.endswith("weight"):
             continue
         channels = torch.nn.init.orthogonal_(torch.empty(weight.shape[:2]))
+        if weight.ndim == 5 and weight.shape[2] == 3:
+            weight[:, :, :2] = 0
         if "residual." in name:
             weight.mul_(0.2 if "residual.6" in name else 1.0)
         elif "to_qkv" in name or "proj" in name:
             weight.mul_(0.2 if "proj" in name else 1.0)
         elif "time_conv" in name and weight.shape[0] == weight.shape[1]:
-            weight.mul_(0.2)[:, :, 1:, 0, 0] += 0.5 * channels[:, :, None]
+            weight.zero_()[:, :, 1:, 0, 0] = 0.5 * torch.eye(weight.shape[0])[:, :, None]
         elif "time_conv" in name:
-            one = torch.nn.init.orthogonal_(torch.empty(weight.shape[1], weight.shape[1]))
-            weight.mul_(0.2)[:, :, 2, 0, 0] += torch.cat([one, one])
+            weight.zero_()[:, :, 2, 0, 0] = torch.eye(weight.shape[1]).repeat(2, 1)
         elif weight.ndim == 5 and weight.shape[2] == 3:
-            weight.mul_(0.2)[:, :, 2, 1, 1] += channels
+            weight.mul_(0.2)[:, :, 2, 1, 1] += channels  # its last tap in time
         elif "downsamples" in name and weight.ndim == 4:
             weight.mul_(0.2)[:, :, :2, :2] += 0.25 * channels[:, :, None, None]
         elif "upsamples" in name and weight.ndim == 4:
@@ -103,12 +106,13 @@ def reconstruction_loss(made: Tensor, true: Tensor, edge_weight: float) -> Tenso
     return F.l1_loss(made, true) + F.mse_loss(made, true) + edge_weight * edges
 
 
-def _pictures(progress: float, rng: np.random.Generator) -> tuple[int, int, int]:
+def _pictures(progress: float, single_share: float, rng: np.random.Generator) -> tuple[int, int, int]:
     """Pictures without and with gradient, and how many clips stand for one of the batch.
 
-    Single pictures at first (many scenes per second), then short clips, at last the middle of a stream with a filled history.
+    Single pictures at first (many scenes per second), then short clips, at last the middle of a stream with a filled
+    history.
     """
-    if progress < 0.35:
+    if progress < single_share:
         return 0, 1, 5
     if progress < 0.65:
         return 0, 5, 1
@@ -129,7 +133,7 @@ def _train(rank: Rank, argument: object) -> None:
     learners = optimizers(model, config.learning_rate, ())
     progress, step = 0.0, 0
     while progress < 1:
-        lead, count, times = _pictures(progress, rng)
+        lead, count, times = _pictures(progress, config.single_share, rng)
         clips = torch.stack([random_pictures(rng, lead + count) for _ in range(config.batch * times)])
         clips = clips.to(rank.device)
         encoder_state = model.encoder_half.initial_state(len(clips), *clips.shape[-2:])

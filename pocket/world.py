@@ -1,6 +1,7 @@
 """The procedural world of the pocket model: one softly lit object that moves over a plain background.
 
-Everything a picture shows follows from the prompt's four attributes, the time and one hidden number, the phase at picture 0.
+Everything a picture shows follows from the prompt's four attributes, the time and one hidden number, the phase at
+picture 0.
 Shapes: T pictures, H rows, W columns, C = 3 colour channels (red, green, blue).
 """
 
