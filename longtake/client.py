@@ -88,7 +88,7 @@ class Stream:
         self._decoder = Decoder()
         self._early: deque[Event] = deque()
         self._writing = asyncio.Lock()
-        self._cue_count = 0
+        self._cue_count = len(options.cues)
         self._unacknowledged: int | None = None
         self._closed: ClosedEvent | None = None
         self._frames: AsyncIterator[pb.StreamResponse]
@@ -97,7 +97,7 @@ class Stream:
         """Set as soon as the stream is entered."""
 
     async def __aenter__(self) -> Self:
-        request = self._open_request()
+        request = open_request(self._prompt, self._options)
         self._call = self._stub.Stream()
         self._frames = aiter(self._call)
         try:
@@ -136,7 +136,8 @@ class Stream:
 
     async def cue(self, cue: CueAt | str) -> str:
         """Ask for another prompt; returns the id under which the answers come as events."""
-        wire = self._cue(CueAt(prompt=cue) if isinstance(cue, str) else cue)
+        self._cue_count += 1
+        wire = _cue(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._cue_count)
         await self._write(pb.StreamRequest(cue=wire))
         return wire.id
 
@@ -159,31 +160,6 @@ class Stream:
         except ClientError:
             if self._closed is None:
                 raise
-
-    def _open_request(self) -> pb.Open:
-        options = self._options
-        if options.pictures is not None and options.duration_s is not None:
-            raise ValueError("StreamOptions: give pictures or duration_s, not both")
-        return pb.Open(
-            prompt=self._prompt,
-            seed=options.seed,
-            pace=_number_of("pace", options.pace, PACES),
-            window=options.window,
-            pictures=options.pictures,
-            duration=None if options.duration_s is None else _duration(options.duration_s),
-            codec=_number_of("codec", options.codec, CODECS),
-            quality=options.quality,
-            cues=[self._cue(cue) for cue in options.cues],
-        )
-
-    def _cue(self, cue: CueAt) -> pb.Cue:
-        self._cue_count += 1
-        return pb.Cue(
-            id=cue.id or f"cue-{self._cue_count}",
-            prompt=cue.prompt,
-            block=cue.block,
-            time=None if cue.time_s is None else _duration(cue.time_s),
-        )
 
     async def _acknowledge(self, segment: int) -> None:
         self._unacknowledged = None
@@ -283,6 +259,28 @@ class Client:
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
         return await _answer(self._stub.GetStatus(pb.GetStatusRequest()))
+
+
+def open_request(prompt: str, options: StreamOptions) -> pb.Open:
+    """What a stream is asked for with; ValueError for an option that no server could understand."""
+    if options.pictures is not None and options.duration_s is not None:
+        raise ValueError("StreamOptions: give pictures or duration_s, not both")
+    return pb.Open(
+        prompt=prompt,
+        seed=options.seed,
+        pace=_number_of("pace", options.pace, PACES),
+        window=options.window,
+        pictures=options.pictures,
+        duration=None if options.duration_s is None else _duration(options.duration_s),
+        codec=_number_of("codec", options.codec, CODECS),
+        quality=options.quality,
+        cues=[_cue(cue, number) for number, cue in enumerate(options.cues, start=1)],
+    )
+
+
+def _cue(cue: CueAt, number: int) -> pb.Cue:
+    time = None if cue.time_s is None else _duration(cue.time_s)
+    return pb.Cue(id=cue.id or f"cue-{number}", prompt=cue.prompt, block=cue.block, time=time)
 
 
 async def _answer(call: Awaitable[Answer]) -> Answer:

@@ -104,7 +104,8 @@ async def test_bytes_that_are_no_frame_and_frames_that_are_too_large_are_refused
             (pb.StreamRequest(open=pb.Open(prompt="x" * (1 << 20))).SerializeToString(),
              grpc.StatusCode.RESOURCE_EXHAUSTED),
         ):  # fmt: skip
-            raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/longtake.v1.LongtakeService/Stream")
+            raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
+            raw = channel.stream_stream("/longtake.v1.LongtakeService/Stream")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 async for _ in raw(iter([frame])):
                     pass

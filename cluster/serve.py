@@ -1,0 +1,175 @@
+"""The life of a server: workers up, front end open, and on a signal the way down that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+
+from cluster.config import ServerConfig
+from cluster.engine import Engine
+from cluster.frontend_server import FrontendServer
+from cluster.launch import launcher_for, model_path, plan_for
+from cluster.offer import Offer, WireLimits
+from longtake.core.admission import Limits
+from longtake.core.scheduler import Scheduler
+from monitoring.recorder import LogLines
+from workers.models import weights
+from workers.models.text import text_encoder
+from workers.models.weights import ModelInfo
+
+_log = logging.getLogger("longtake.serve")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+DRAIN_S = 60.0
+"""How long the blocks that have begun may take at the end."""
+GRACE_S = 5.0
+"""How long clients may take to read what they were sent last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A server that takes streams."""
+
+    model: str
+    host: str
+    port: int
+    denoise_workers: int
+    decode_workers: int
+    launch: str
+
+    def __str__(self) -> str:
+        workers = f"{self.denoise_workers} denoise and {self.decode_workers} decode workers"
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch})"
+
+
+class Stop:
+    """The wish to end, from signals or from a test: the first drains, the second does not wait for that.
+
+    From the third on a signal has its default effect: the process dies, and what it started follows.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = asyncio.Event()
+
+    def __call__(self) -> None:
+        if not self.asked.is_set():
+            self.asked.set()
+            return
+        self.at_once.set()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
+def offer_for(info: ModelInfo, limits: Limits) -> Offer:
+    """What a server of this model offers."""
+    text = text_encoder(info.text_kind, info.dit.text_dim)
+    vocabulary = text.vocabulary()
+    return Offer(
+        name=info.name,
+        geometry=info.geometry,
+        recipe=info.recipe,
+        prompt_help=_prompt_help(vocabulary.keys()),
+        vocabulary=vocabulary,
+        check_prompt=text.check,
+        limits=limits,
+        wire=WireLimits(),
+    )
+
+
+async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None:
+    """Serve until SIGINT or SIGTERM; then finish the blocks begun, end every session and every process.
+
+    `say` is called once, when clients can open streams. A second signal does not wait for blocks or clients. Raises
+    InvalidField or Contradiction if configuration or model are wrong, Unavailable if the workers cannot be started.
+    """
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        await serve_until(config, stop, say=say)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
+    """Serve until `stop` is called; see `serve`."""
+    path = model_path(config.model.path)
+    info = await asyncio.to_thread(weights.load_info, path)
+    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), LogLines())
+    launcher = launcher_for(plan_for(config, info.recipe), engine)
+    listen = config.listen
+    async with _running(engine) as failed:
+        # The port first: it is the cheapest thing that can be wrong.
+        offer = offer_for(info, config.core_limits)
+        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port)
+        try:
+            if not await _done_before(launcher.start(), stop.asked, failed):
+                return
+            say(_ready(config, info, server))
+            await _done_before(stop.asked.wait(), failed)
+            await server.begin_drain()
+            await _done_before(_drain(engine, server), stop.at_once, failed)
+        finally:
+            await server.stop(0.0)
+            await launcher.stop()
+            if failed.is_set():
+                _log.error("the engine ended by a defect of its own")
+
+
+@contextlib.asynccontextmanager
+async def _running(engine: Engine) -> AsyncIterator[asyncio.Event]:
+    """The engine's loop in the background; the event is set if it ends by itself, which is a defect."""
+    failed = asyncio.Event()
+    running = asyncio.create_task(engine.run())
+    running.add_done_callback(lambda task: None if task.cancelled() else failed.set())
+    try:
+        yield failed
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Event) -> bool:
+    """Do `work` unless one of the events comes first: then cancel it. Returns whether it was done."""
+    task = asyncio.ensure_future(work)
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait((task, *waits), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        for future in (task, *waits):
+            future.cancel()
+        await asyncio.gather(task, *waits, return_exceptions=True)
+
+
+async def _drain(engine: Engine, server: FrontendServer) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            await engine.drain()
+    await server.stop(GRACE_S)
+
+
+def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Ready:
+    return Ready(
+        model=info.name,
+        host=config.listen.host,
+        port=server.port,
+        denoise_workers=config.cluster.denoise_workers,
+        decode_workers=config.cluster.decode_workers,
+        launch=config.cluster.launch,
+    )
+
+
+def _prompt_help(kinds: Iterable[str]) -> str:
+    words = list(kinds)
+    return f"Say {', '.join(words[:-1])} and {words[-1]}, in any order." if len(words) > 1 else "Free text."
