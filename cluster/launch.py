@@ -76,11 +76,16 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
 
 
 def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
-    """The launcher that the plan names; nothing is started yet."""
+    """The launcher that the plan names; nothing is started yet. InvalidField if the model directory is wrong."""
+    model = plan.workers[0].model
+    weights.check_weights(model, weights.load_info(model))
     if plan.kind == "in-process":
         return InProcessLauncher(plan.workers, engine)
-    service = LinkService(engine, token=plan.token, model_digest=weights.digest(plan.workers[0].model))
-    server = LinkServer(service, plan.link_host)
+    digest = weights.digest(model)
+
+    def listen() -> LinkServer:
+        return LinkServer(LinkService(engine, token=plan.token, model_digest=digest), plan.link_host)
+
     if plan.kind == "subprocess":
-        return SubprocessLauncher(plan.workers, engine, server, plan.token)
-    return RayLauncher(plan.workers, engine, server, plan.token, plan.ray_address)
+        return SubprocessLauncher(plan.workers, engine, listen, plan.token)
+    return RayLauncher(plan.workers, engine, listen, plan.token, plan.ray_address)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.engine import Engine
 from cluster.link_server import LinkServer
 from longtake.core.errors import LongtakeError, Unavailable
 from longtake.core.events import WorkerId
-from workers.link import run_worker
-from workers.messages import Shutdown
-from workers.spec import WorkerSpec
+from workers.link import serve
+from workers.spec import LoadedWorker, WorkerSpec
 
+PLACE_S = 30.0
+"""How long Ray may take to find room for the workers."""
 START_S = 180.0
-"""How long Ray, and workers loading their weights, may take."""
+"""How long workers may take to load their weights."""
 _CPU_SHARE = 0.1
 """Logical CPUs of a worker: enough to be counted, little enough for several to share a small machine."""
 
@@ -25,22 +27,23 @@ _CPU_SHARE = 0.1
 class WorkerActor:
     """A process for one worker; the worker itself knows nothing of Ray.
 
-    When the worker ends, for whatever reason, the process does, and Ray starts it again; when Shutdown was sent first,
-    the launcher has already taken the actor away.
+    A worker that cannot load its weights makes the constructor fail, which Ray reports and does not repeat. One that
+    ends later ends its process, and Ray starts it again.
     """
 
     def __init__(self, spec: WorkerSpec, engine: str, token: str) -> None:
-        threading.Thread(target=self._run, args=(spec, engine, token), daemon=True).start()
+        loaded = LoadedWorker(spec)
+        threading.Thread(target=self._serve, args=(loaded, engine, token), daemon=True).start()
 
     def pid(self) -> int:
-        """Process id, also the proof that the process is up."""
+        """Process id; an answer proves that the weights are loaded."""
         return os.getpid()
 
     @staticmethod
-    def _run(spec: WorkerSpec, engine: str, token: str) -> None:
+    def _serve(loaded: LoadedWorker, engine: str, token: str) -> None:
         status = 1
         try:
-            run_worker(spec, engine, token)
+            serve(loaded, engine, token)
             status = 0
         finally:
             os._exit(status)
@@ -50,11 +53,17 @@ class RayLauncher:
     """One actor for each worker, in a placement group."""
 
     def __init__(
-        self, workers: Sequence[WorkerSpec], engine: Engine, server: LinkServer, token: str, address: str
+        self,
+        workers: Sequence[WorkerSpec],
+        engine: Engine,
+        listen: Callable[[], LinkServer],
+        token: str,
+        address: str,
     ) -> None:
         self._specs = tuple(workers)
         self._engine = engine
-        self._server = server
+        self._listen = listen
+        self._server: LinkServer | None = None
         self._token = token
         self._address = address
         self._ray: Any = None
@@ -63,15 +72,13 @@ class RayLauncher:
 
     async def start(self) -> None:
         """See cluster.launch.Launcher. Unavailable if Ray cannot place the workers or they do not attach in time."""
-        await self._server.start()
         try:
-            async with asyncio.timeout(START_S):
-                await asyncio.to_thread(self._place)
-                names = frozenset(spec.worker for spec in self._specs)
-                await self._engine.attached(names, timeout_s=START_S)
-        except TimeoutError:
-            await self.stop()
-            raise Unavailable(f"the workers were not up after {START_S:g} s") from None
+            # Ray first: it starts processes, which a running gRPC server makes harder.
+            await asyncio.to_thread(self._reserve)
+            self._server = self._listen()
+            await self._server.start()
+            await asyncio.to_thread(self._create, self._server.address)
+            await self._engine.attached(frozenset(spec.worker for spec in self._specs), timeout_s=START_S)
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
@@ -80,8 +87,8 @@ class RayLauncher:
         """See cluster.launch.Launcher."""
         if self._ray is not None:
             await asyncio.to_thread(self._remove)
-        self._engine.broadcast(Shutdown())
-        await self._server.stop()
+        if self._server is not None:
+            await self._server.stop()
 
     async def pids(self) -> dict[WorkerId, int]:
         """Process ids of the workers."""
@@ -90,39 +97,50 @@ class RayLauncher:
             for worker, actor in self._actors.items()
         }
 
-    def _place(self) -> None:
+    def _reserve(self) -> None:
+        """Join or start Ray, and reserve room for every worker."""
         # Read by Ray when it is imported.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
         from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self._ray = ray
         if self._address:
-            ray.init(address=self._address, log_to_driver=True)
+            ray.init(address=self._address, logging_level=logging.ERROR)
         else:
-            ray.init(address="local", include_dashboard=False, log_to_driver=True)
+            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
         bundles = [_resources(spec) for spec in self._specs]
         self._group = placement_group(bundles, strategy="PACK")
         try:
-            ray.get(self._group.ready(), timeout=START_S)
+            ray.get(self._group.ready(), timeout=PLACE_S)
         except ray.exceptions.GetTimeoutError:
             raise Unavailable(f"Ray has no room for {len(bundles)} workers that need {bundles}") from None
+
+    def _create(self, engine: str) -> None:
+        """Start the actors and wait until each has its weights loaded."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        actor_class = self._ray.remote(WorkerActor)
         for index, spec in enumerate(self._specs):
-            resources = bundles[index]
-            actor = ray.remote(WorkerActor).options(
-                name=None,
-                num_cpus=resources["CPU"],
-                num_gpus=resources.get("GPU", 0),
-                max_restarts=-1,
-                max_concurrency=2,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(
+            resources = _resources(spec)
+            options = {
+                "num_cpus": resources["CPU"],
+                "num_gpus": resources.get("GPU", 0),
+                "max_restarts": -1,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
                     placement_group=self._group, placement_group_bundle_index=index
                 ),
-            )
-            self._actors[spec.worker] = actor.remote(spec, self._server.address, self._token)
+            }
+            self._actors[spec.worker] = actor_class.options(**options).remote(spec, engine, self._token)
+        try:
+            self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=START_S)
+        except self._ray.exceptions.GetTimeoutError:
+            raise Unavailable(f"the workers had not loaded their weights after {START_S:g} s") from None
+        except self._ray.exceptions.RayError as error:
+            raise Unavailable(f"a worker could not start: {error}") from None
 
     def _remove(self) -> None:
         from ray.util.placement_group import remove_placement_group

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cluster.engine import Engine
 from cluster.link_server import LinkServer
@@ -29,10 +29,12 @@ _log = logging.getLogger("longtake.launch")
 class SubprocessLauncher:
     """One child process for each worker."""
 
-    def __init__(self, workers: Sequence[WorkerSpec], engine: Engine, server: LinkServer, token: str) -> None:
+    def __init__(
+        self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[], LinkServer], token: str
+    ) -> None:
         self._specs = tuple(workers)
         self._engine = engine
-        self._server = server
+        self._server = listen()
         self._token = token
         self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []

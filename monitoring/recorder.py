@@ -44,18 +44,23 @@ class Silent:
 class LogLines:
     """Writes the lives of sessions and workers to the log `longtake`."""
 
+    def __init__(self) -> None:
+        self._draining = False
+
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """One line for each thing that happened to a session or a worker."""
         match event:
             case WorkerJoined():
                 _log.info("worker %s joined: %s, capacity %d", event.worker, event.role.value, event.capacity)
             case WorkerLost():
-                _log.warning("worker %s lost: %s", event.worker, event.reason)
+                level = logging.INFO if self._draining else logging.WARNING
+                _log.log(level, "worker %s lost: %s", event.worker, event.reason)
             case OpFailed():
                 _log.warning("session %s: an op failed on %s: %s", event.session, event.worker, event.reason)
             case Pause() | Play():
                 _log.info("session %s: %s", event.session, type(event).__name__.lower())
             case Drain():
+                self._draining = True
                 _log.info("draining")
             case _:
                 pass

@@ -14,7 +14,6 @@ import sys
 
 import grpc
 import grpc.aio
-import torch
 
 from longtake.core.errors import LongtakeError, Unavailable
 from protos.longtake.link.v1 import link_pb2 as pb
@@ -22,7 +21,7 @@ from protos.longtake.link.v1 import link_pb2_grpc
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
 from workers.messages import Heartbeat, Shutdown, Up
 from workers.runner import Runner
-from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
+from workers.spec import LoadedWorker, parse_arguments
 
 TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
 HEARTBEAT_S = 0.5
@@ -140,10 +139,9 @@ async def _beat(outbox: asyncio.Queue[Up | str]) -> None:
         await asyncio.sleep(HEARTBEAT_S)
 
 
-def run_worker(spec: WorkerSpec, engine: str, token: str) -> None:
-    """Load the weights, then serve the engine until it is done with this worker. LongtakeError if that fails."""
-    torch.set_num_threads(1)
-    asyncio.run(WorkerLink(LoadedWorker(spec), engine, token).serve())
+def serve(loaded: LoadedWorker, engine: str, token: str) -> None:
+    """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
+    asyncio.run(WorkerLink(loaded, engine, token).serve())
 
 
 def main() -> int:
@@ -154,7 +152,7 @@ def main() -> int:
     spec, engine = parse_arguments(sys.argv[1:])
     token = os.environ.pop(TOKEN_VARIABLE, "")
     try:
-        run_worker(spec, engine, token)
+        serve(LoadedWorker(spec), engine, token)
     except LongtakeError as error:
         _log.error("worker %s ends: %s", spec.worker, error)
         return 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from fractions import Fraction
@@ -13,8 +14,8 @@ from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.core.errors import Contradiction, InvalidField
@@ -26,6 +27,7 @@ from workers.models.wan_vae import WanDecoder, WanVAEConfig
 INFO_FILE = "model.json"
 DIT_FILE = "dit.safetensors"
 VAE_FILE = "vae.safetensors"
+_ENCODER = ("conv1.", "encoder.")
 FORMAT = "longtake-model/1"
 _FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
 _SECTIONS = ("video", "recipe", "dit", "vae", "text")
@@ -106,7 +108,7 @@ def load_denoiser(folder: Path, info: ModelInfo, *, device: torch.device, dtype:
     """The transformer with its weights, ready to serve."""
     with torch.device("meta"):
         model = WanModel(info.dit)
-    _load(model, folder / DIT_FILE, device=device, dtype=dtype, ignored=())
+    _load(model, folder / DIT_FILE, device=device, dtype=dtype)
     return model
 
 
@@ -114,7 +116,7 @@ def load_decoder(folder: Path, info: ModelInfo, *, device: torch.device, dtype: 
     """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
     with torch.device("meta"):
         decoder = WanDecoder(info.vae)
-    _load(decoder, folder / VAE_FILE, device=device, dtype=dtype, ignored=("conv1.", "encoder."))
+    _load(decoder, folder / VAE_FILE, device=device, dtype=dtype)
     return decoder
 
 
@@ -222,28 +224,51 @@ def _read(name: str, value: object, hint: object) -> object:
     raise InvalidField(name, value, " or ".join(words[option] for option in options))
 
 
-def _load(
-    module: nn.Module, path: Path, *, device: torch.device, dtype: torch.dtype, ignored: tuple[str, ...]
-) -> None:
-    """Fill a module made on the meta device; every tensor must be there, in shape, finite, and none too many."""
+def check_weights(folder: Path, info: ModelInfo) -> None:
+    """Compare names and shapes in both files with the architecture; reads no weights. InvalidField names the tensor."""
+    with torch.device("meta"):
+        modules: tuple[tuple[nn.Module, str], ...] = ((WanModel(info.dit), DIT_FILE), (WanDecoder(info.vae), VAE_FILE))
+    for module, name in modules:
+        with _opened(folder / name) as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())}
+        _compare(module, name, shapes)
+
+
+@contextmanager
+def _opened(path: Path, device: str = "cpu") -> Iterator[Any]:
     try:
-        held = load_file(path, device=str(device))
+        with safe_open(path, framework="pt", device=device) as file:
+            yield file
     except FileNotFoundError:
         raise _missing(path.parent, path.name) from None
     except SafetensorError as error:
         raise InvalidField(path.name, str(error), "a safetensors file") from None
-    tensors = {name: tensor for name, tensor in held.items() if not name.startswith(ignored)}
-    wanted = module.state_dict()
-    for name in tensors:
-        if name not in wanted:
-            raise InvalidField(f"{path.name}: {name}", list(tensors[name].shape), "no tensor of this name")
-    for name, like in wanted.items():
-        if name not in tensors:
-            raise InvalidField(f"{path.name}: {name}", None, f"a tensor of shape {list(like.shape)}; it is missing")
-        tensor = tensors[name]
-        if tensor.shape != like.shape:
-            raise InvalidField(f"{path.name}: {name}", list(tensor.shape), f"shape {list(like.shape)}")
+
+
+def _compare(module: nn.Module, file: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name, shape in shapes.items():
+        if name not in wanted and _is_served(module, name):
+            raise InvalidField(f"{file}: {name}", list(shape), "no tensor of this name")
+    for name, shape in wanted.items():
+        if name not in shapes:
+            raise InvalidField(f"{file}: {name}", None, f"a tensor of shape {list(shape)}; it is missing")
+        if shapes[name] != shape:
+            raise InvalidField(f"{file}: {name}", list(shapes[name]), f"shape {list(shape)}")
+
+
+def _load(module: nn.Module, path: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+    """Fill a module made on the meta device; every tensor must be there, in shape, finite, and none too many."""
+    with _opened(path, str(device)) as file:
+        held = {name: file.get_tensor(name) for name in list(file.keys()) if _is_served(module, name)}
+    _compare(module, path.name, {name: tuple(tensor.shape) for name, tensor in held.items()})
+    for name, tensor in held.items():
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise InvalidField(f"{path.name}: {name}", str(tensor.dtype), "finite floating-point numbers")
-    module.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, assign=True)
+    module.load_state_dict({name: tensor.to(dtype) for name, tensor in held.items()}, assign=True)
     module.requires_grad_(False).eval()
+
+
+def _is_served(module: nn.Module, name: str) -> bool:
+    """Whether a tensor of the file is for this module; a VAE's file may hold the encoder beside the decoder."""
+    return not (isinstance(module, WanDecoder) and name.startswith(_ENCODER))

@@ -1,0 +1,247 @@
+"""Workers and their compute thread: orders executed as they stand, reports in order, failures told, nothing kept."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtake.core.errors import InternalFault, UnknownPeer
+from longtake.core.events import (
+    ConditioningRef,
+    DecodeWork,
+    EncodeText,
+    Forget,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    LatentRef,
+    PageId,
+    PrepareStream,
+    Role,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    WorkerId,
+)
+from longtake.core.schedule import Kind
+from tests.workers.model_dir import write_model
+from workers.decode_worker import DecodeWorker
+from workers.messages import Done, Encoded, Failed, Prepared, Shutdown, Task, Up
+from workers.runner import Runner
+from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
+from workers.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
+
+SESSION = SessionId("s")
+RAW = SegmentSettings(codec="raw", quality=0)
+SPEC = WorkerSpec(worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=15, model=Path("unset"))
+TEXT = ConditioningRef(session=SESSION, version=0)
+PROMPT = "a red ball resting in the fog"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder)
+    torch.set_num_threads(1)
+    return folder
+
+
+@pytest.fixture
+def denoiser(model: Path) -> DenoiseWorker:
+    worker = LoadedWorker(replace(SPEC, model=model)).fresh()
+    assert isinstance(worker, DenoiseWorker)
+    return worker
+
+
+@pytest.fixture
+def decoder(model: Path) -> DecodeWorker:
+    worker = LoadedWorker(replace(SPEC, model=model, role=Role.DECODE, capacity=2)).fresh()
+    assert isinstance(worker, DecodeWorker)
+    return worker
+
+
+@pytest.fixture
+def text(decoder: DecodeWorker) -> bytes:
+    message = EncodeText(worker=WorkerId("decode-0"), conditioning=TEXT, prompt=PROMPT)
+    (encoded,) = decoder.perform(message)
+    assert isinstance(encoded, Encoded)
+    return encoded.tensor
+
+
+def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
+    base = ForwardWork(
+        session=SESSION,
+        lane=0,
+        kind=kind,
+        step=0,
+        block=0,
+        timestep=1000.0,
+        sigma=1.0,
+        next_sigma=0.9375,
+        seed=5,
+        positions=(0, 1),
+        reads=(PageId(0), PageId(1)),
+        writes=(PageId(0), PageId(1)),
+        conditioning=TEXT,
+        input=FromNoise(),
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def task(order: ForwardWork | DecodeWork, *, number: int = 0, latents: bytes = b"", text: bytes = b"") -> Task:
+    return Task(sequence=Sequence(number), work=order, latents=latents, conditioning=text)
+
+
+def done(reports: Iterator[Up]) -> Done:
+    (report,) = reports
+    assert isinstance(report, Done)
+    return report
+
+
+def test_a_denoise_op_returns_latents_and_their_hash(denoiser: DenoiseWorker, text: bytes) -> None:
+    report = done(denoiser.perform(task(work(), text=text)))
+    assert len(report.latents) == 2 * 4 * 4 * 4 * 4  # F, C, H, W, bytes of float32
+    assert report.sha256 == hashlib.sha256(report.latents).hexdigest()
+    assert done(denoiser.perform(task(work()))) == report
+    assert done(denoiser.perform(task(work(seed=6)))).latents != report.latents
+
+
+def test_latents_that_travel_equal_latents_that_stayed(denoiser: DenoiseWorker, text: bytes) -> None:
+    first = done(denoiser.perform(task(work(), text=text)))
+    second = work(step=1, timestep=937.5, sigma=0.9375, next_sigma=None)
+    stayed = done(denoiser.perform(task(replace(second, input=FromLane()))))
+    ref = LatentRef(session=SESSION, block=0, step=1)
+    travelled = done(denoiser.perform(task(replace(second, input=FromLatent(ref)), latents=first.latents)))
+    assert travelled.latents == stayed.latents
+
+
+def test_a_commit_leaves_no_output_but_changes_what_the_next_block_sees(denoiser: DenoiseWorker, text: bytes) -> None:
+    pages = tuple(PageId(page) for page in range(4))
+    following = work(block=1, positions=(2, 3), reads=pages, writes=pages[2:])
+    denoiser.perform(task(work(), text=text)).__next__()
+    uncommitted = done(denoiser.perform(task(replace(following, lane=1))))
+    report = done(denoiser.perform(task(work(Kind.COMMIT, timestep=937.5, input=FromLane()))))
+    assert (report.latents, report.sha256) == (b"", "")
+    committed = done(denoiser.perform(task(replace(following, lane=1))))
+    assert committed.latents != uncommitted.latents
+
+
+def test_what_was_forgotten_is_gone(denoiser: DenoiseWorker, text: bytes) -> None:
+    done(denoiser.perform(task(work(), text=text)))
+    assert denoiser.held_sessions == {SESSION}
+    list(denoiser.perform(Forget(worker=SPEC.worker, session=SESSION, version=0)))
+    with pytest.raises(UnknownPeer, match="version 0 of session s was never sent"):
+        done(denoiser.perform(task(work())))
+    list(denoiser.perform(Forget(worker=SPEC.worker, session=SESSION, version=None)))
+    assert denoiser.held_sessions == set()
+    with pytest.raises(UnknownPeer, match="lane 0 of session s has no output"):
+        done(denoiser.perform(task(work(Kind.COMMIT, input=FromLane()))))
+
+
+def test_latents_of_another_size_are_refused(denoiser: DenoiseWorker, text: bytes) -> None:
+    order = work(step=1, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    with pytest.raises(InternalFault, match=r"12 bytes do not hold a float32 tensor of shape \[2, 4, 4, 4\]"):
+        done(denoiser.perform(task(order, latents=b"x" * 12, text=text)))
+
+
+def test_bytes_and_tensors_are_each_others_inverse() -> None:
+    tensor = torch.randn(3, 5).t()
+    assert torch.equal(tensor_from_bytes(tensor_to_bytes(tensor), (5, 3)), tensor)
+
+
+def decode_work(block: int, first: int, count: int) -> DecodeWork:
+    return DecodeWork(
+        session=SESSION,
+        block=block,
+        slot=SlotId(1),
+        latents=LatentRef(session=SESSION, block=block, step=3),
+        first_picture=first,
+        picture_count=count,
+        settings=RAW,
+    )
+
+
+def test_a_decode_op_carries_the_stream_on_and_cuts_the_last_block(decoder: DecodeWorker) -> None:
+    latents = [np.random.default_rng(n).normal(size=128).astype("<f4").tobytes() for n in range(2)]
+
+    def run(counts: tuple[int, int]) -> list[bytes]:
+        prepare = PrepareStream(worker=WorkerId("decode-0"), session=SESSION, slot=SlotId(1), settings=RAW)
+        (prepared,) = decoder.perform(prepare)
+        assert prepared == Prepared(session=SESSION, header=b"", media_type="application/octet-stream")
+        orders = [decode_work(0, 0, counts[0]), decode_work(1, 5, counts[1])]
+        made = [done(decoder.perform(task(order, latents=latents[order.block]))).segment for order in orders]
+        list(decoder.perform(Forget(worker=WorkerId("decode-0"), session=SESSION, version=None)))
+        return made
+
+    whole, cut = run((5, 8)), run((5, 3))
+    picture_bytes = 32 * 32 * 3
+    assert [len(segment) for segment in whole] == [5 * picture_bytes, 8 * picture_bytes]
+    assert cut == [whole[0], whole[1][: 3 * picture_bytes]]
+    assert decoder.held_sessions == set()
+
+
+def test_decoding_without_a_slot_is_refused(decoder: DecodeWorker) -> None:
+    with pytest.raises(UnknownPeer, match="decoder slot 1 was not prepared for session s"):
+        done(decoder.perform(task(decode_work(0, 0, 5), latents=bytes(512))))
+
+
+class Scripted:
+    """A worker whose sessions' names say what happens: ok, bad (an op fails), worse (a defect)."""
+
+    role = Role.DENOISE
+
+    def perform(self, message: object) -> Iterator[Up]:
+        assert isinstance(message, Task)
+        match message.work.session:
+            case "bad":
+                raise RuntimeError("no memory")
+            case "worse":
+                raise KeyError("a defect")
+            case _:
+                yield Done(sequence=message.sequence)
+
+
+def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
+    told: queue.Queue[Up | str] = queue.Queue()
+    runner = Runner(Scripted(), report=told.put, ended=told.put)
+    for number, session in zip(numbers or range(len(sessions)), sessions, strict=True):
+        runner.put(task(work(session=SessionId(session)), number=number))
+    runner.put(Shutdown())
+    runner.start()
+    assert runner.join(10)
+    return [told.get_nowait() for _ in range(told.qsize())]
+
+
+def test_reports_come_in_the_order_of_dispatch_and_failures_do_not_stop_a_worker() -> None:
+    assert run("ok", "bad", "ok") == [
+        Done(sequence=Sequence(0)),
+        Failed(session=SessionId("bad"), sequence=Sequence(1), reason="RuntimeError: no memory"),
+        Done(sequence=Sequence(2)),
+        "",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_ends_the_worker() -> None:
+    assert run("ok", "worse", "ok") == [
+        Done(sequence=Sequence(0)),
+        "its compute thread ended by an unforeseen error",
+    ]
+
+
+def test_a_gap_in_the_sequence_ends_the_worker() -> None:
+    assert run("ok", "ok", numbers=(0, 2)) == [Done(sequence=Sequence(0)), "dispatch 2 arrived, expected 1"]
+
+
+def test_a_specification_survives_the_command_line() -> None:
+    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16")
+    assert parse_arguments([*spec.arguments(), "--engine=127.0.0.1:7"]) == (spec, "127.0.0.1:7")
