@@ -7,8 +7,10 @@ Latents are the names of the steps that made them, conditioning is the prompt it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -202,3 +204,23 @@ async def toy_cell(
         await cell.server.stop(0.0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+@contextmanager
+def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) -> Iterator[ToyCell]:
+    """A cell on an event loop of its own, for callers that wait."""
+    begun: queue.SimpleQueue[ToyCell] = queue.SimpleQueue()
+    over = threading.Event()
+
+    async def live() -> None:
+        async with toy_cell(delay_s=delay_s, limits=limits) as cell:
+            begun.put(cell)
+            await asyncio.to_thread(over.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(live(),))
+    thread.start()
+    try:
+        yield begun.get(timeout=10.0)
+    finally:
+        over.set()
+        thread.join()
