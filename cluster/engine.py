@@ -160,7 +160,7 @@ class Engine:
 
     def broadcast(self, message: Down) -> None:
         """Send a message to every worker."""
-        for attached in self._workers.values():
+        for attached in list(self._workers.values()):
             attached.port.send(message)
 
     async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import grpc.aio
 
 from cluster.engine import Engine
-from cluster.outbox import Overflow, Queue
 from longtake.core.errors import InvalidField
 from longtake.core.events import WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
@@ -34,38 +34,35 @@ _Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
 class _LinkPort:
     """One attached worker as the engine sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost = lost
         self.last_heard_s = asyncio.get_running_loop().time()
         self.reason = ""
         """Why the engine gave it up; empty while it is attached."""
-        self._queue: Queue[Down] = Queue(QUEUE_LIMIT)
-        self._given_up = asyncio.Event()
+        self._waiting: deque[Down] = deque()
+        self._changed = asyncio.Event()
 
     def send(self, message: Down) -> None:
         """See cluster.engine.Port."""
-        self._queue.offer(message)
+        if len(self._waiting) >= QUEUE_LIMIT:
+            self._lost("it does not read what it is sent")
+            return
+        self._waiting.append(message)
+        self._changed.set()
 
     def end(self, reason: str) -> None:
         """See cluster.engine.Port."""
         self.reason = self.reason or reason
-        self._given_up.set()
+        self._changed.set()
 
     async def messages(self) -> AsyncIterator[Down]:
-        """What is to be sent, until the engine gives the worker up; Overflow if the worker does not read."""
-        given_up = asyncio.create_task(self._given_up.wait())
-        try:
-            while not self.reason:
-                if not len(self._queue):
-                    following = asyncio.create_task(self._queue.get())
-                    await asyncio.wait((following, given_up), return_when=asyncio.FIRST_COMPLETED)
-                    if not following.done():
-                        following.cancel()
-                        return
-                    yield following.result()
-                else:
-                    yield await self._queue.get()
-        finally:
-            given_up.cancel()
+        """What is to be sent, until the engine gives the worker up."""
+        while not self.reason:
+            if self._waiting:
+                yield self._waiting.popleft()
+            else:
+                self._changed.clear()
+                await self._changed.wait()
 
 
 class LinkService(link_pb2_grpc.LinkServiceServicer):
@@ -83,7 +80,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         """One worker, from its Hello to the end of its link."""
         introduction = await self._introduction(request_iterator, context)
         yield pb.AttachResponse(welcome=pb.Welcome())
-        worker, port = introduction.worker, _LinkPort()
+        worker = introduction.worker
+        port = _LinkPort(lambda reason: self._engine.leave(worker, port, reason))
         self._engine.join(introduction, port)
         tasks = (
             asyncio.create_task(self._read(request_iterator, worker, port)),
@@ -92,8 +90,6 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         try:
             async for message in port.messages():
                 yield down_to_proto(message)
-        except Overflow as error:
-            self._engine.leave(worker, port, f"it does not read what it is sent: {error}")
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,11 +1,10 @@
-"""Bounded queues from the engine to whoever reads slower than it writes; offering never waits."""
+"""Bounded queues from the engine to clients, who may read slower than it writes; offering never waits."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from longtake.core.errors import Unavailable
 from longtake.core.events import (
@@ -33,28 +32,28 @@ ClientMessage = (
     Opened | Refused | SegmentOut | CueAccepted | CueApplied | CueSuperseded | RequestRefused | Notice | Closed
 )
 
-Message = TypeVar("Message")
-
-
 class Overflow(Unavailable):
     """The reader fell so far behind that messages were lost; it must be given up."""
 
 
-class Queue(Generic[Message]):
-    """A queue of at most `limit` messages for one reader, both ends on one event loop."""
+class Outbox:
+    """What a client is still to be told; both ends on one event loop.
 
-    def __init__(self, limit: int) -> None:
+    The client's credits bound the segments in it, `limit` bounds all messages together.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
         self._limit = limit
-        self._messages: deque[Message] = deque()
+        self._messages: deque[ClientMessage] = deque()
         self._filled = asyncio.Event()
         self._overflowed = False
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def offer(self, message: Message) -> bool:
+    def offer(self, message: ClientMessage) -> bool:
         """Append; False, now and for ever, if there was no room: then the reader gets Overflow."""
-        if not self._overflowed and not self._make_room():
+        if not self._overflowed and len(self._messages) >= self._limit:
             self._overflowed = True
             self._messages.clear()
         if not self._overflowed:
@@ -62,7 +61,7 @@ class Queue(Generic[Message]):
         self._filled.set()
         return not self._overflowed
 
-    async def get(self) -> Message:
+    async def get(self) -> ClientMessage:
         """The oldest message, as soon as there is one; Overflow after one was lost."""
         while not self._messages:
             if self._overflowed:
@@ -70,16 +69,6 @@ class Queue(Generic[Message]):
             self._filled.clear()
             await self._filled.wait()
         return self._messages.popleft()
-
-    def _make_room(self) -> bool:
-        return len(self._messages) < self._limit
-
-
-class Outbox(Queue[ClientMessage]):
-    """What a client is still to be told. Its credits bound the segments, the limit bounds the rest."""
-
-    def __init__(self, limit: int = 256) -> None:
-        super().__init__(limit)
 
 
 class WatcherOutbox(Outbox):
@@ -90,7 +79,7 @@ class WatcherOutbox(Outbox):
         self._segments = segments
 
     def offer(self, message: ClientMessage) -> bool:
-        """As Outbox.offer, but a segment pushes the oldest one out."""
+        """As the client's, but a segment pushes the oldest one out."""
         if isinstance(message, SegmentOut):
             waiting = [m for m in self._messages if isinstance(m, SegmentOut)]
             if len(waiting) >= self._segments:

@@ -1,0 +1,318 @@
+"""The link: every message survives it, strangers are turned away, and a worker that misbehaves is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+
+from cluster.engine import Engine
+from cluster.link_server import LinkServer, LinkService
+from longtake.core.admission import Limits
+from longtake.core.errors import InvalidField
+from longtake.core.events import (
+    ConditioningRef,
+    DecodeWork,
+    Effect,
+    EncodeText,
+    Event,
+    Forget,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    LatentRef,
+    OpFailed,
+    PageId,
+    PrepareStream,
+    Role,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    WorkerId,
+    WorkerJoined,
+    WorkerLost,
+)
+from longtake.core.schedule import Kind
+from longtake.core.scheduler import Scheduler
+from protos.longtake.link.v1 import link_pb2 as pb
+from protos.longtake.link.v1 import link_pb2_grpc
+from tests.workers.model_dir import model_info
+from workers.link_messages import (
+    MAX_REASON,
+    down_from_proto,
+    down_to_proto,
+    hello_from_proto,
+    hello_to_proto,
+    up_from_proto,
+    up_to_proto,
+)
+from workers.messages import (
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Heartbeat,
+    Introduction,
+    Prepared,
+    Shutdown,
+    Task,
+    Up,
+)
+
+WORKER = WorkerId("denoise-0")
+SESSION = SessionId("s")
+TEXT = ConditioningRef(session=SESSION, version=3)
+LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
+SETTINGS = SegmentSettings(codec="h264", quality=23)
+INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, model_digest="model")
+
+
+def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
+    return ForwardWork(
+        session=SESSION,
+        lane=2,
+        kind=kind,
+        step=2,
+        block=2**33,
+        timestep=833.3333129882812,
+        sigma=0.8333333134651184,
+        next_sigma=next_sigma,
+        seed=2**64 - 1,
+        positions=(0, 2**40),
+        reads=(PageId(0), PageId(7)),
+        writes=(PageId(7),),
+        conditioning=TEXT,
+        input=source,
+    )
+
+
+DECODE = DecodeWork(
+    session=SESSION,
+    block=4,
+    slot=SlotId(0),
+    latents=LATENT,
+    first_picture=45,
+    picture_count=12,
+    settings=SETTINGS,
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Task(sequence=Sequence(0), work=forward(Kind.DENOISE, FromNoise(), 0.0), conditioning=b"text"),
+        Task(sequence=Sequence(1), work=forward(Kind.COMMIT, FromLane(), None)),
+        Task(sequence=Sequence(2), work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
+        Task(sequence=Sequence(2**40), work=DECODE, latents=b"latents"),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
+        EncodeText(worker=WORKER, conditioning=TEXT, prompt="ein roter Ball, 赤い玉"),
+        Forget(worker=WORKER, session=SESSION, version=0),
+        Forget(worker=WORKER, session=SESSION, version=None),
+        Shutdown(),
+    ],
+)
+def test_what_the_engine_says_survives_the_link(message: Down) -> None:
+    sent = pb.AttachResponse.FromString(down_to_proto(message).SerializeToString())
+    assert down_from_proto(sent, WORKER) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Done(sequence=Sequence(0), sha256="ab", latents=b"latents"),
+        Done(sequence=Sequence(1), segment=b"segment"),
+        Failed(session=SESSION, sequence=Sequence(0), reason="no memory"),
+        Failed(session=SESSION, sequence=None, reason="no such codec"),
+        Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
+        Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
+        Heartbeat(),
+    ],
+)
+def test_what_a_worker_says_survives_the_link(message: Up) -> None:
+    sent = pb.AttachRequest.FromString(up_to_proto(message).SerializeToString())
+    assert up_from_proto(sent) == message
+
+
+def test_a_long_reason_is_cut() -> None:
+    failed = up_from_proto(up_to_proto(Failed(session=SESSION, sequence=None, reason="x" * 99_999)))
+    assert isinstance(failed, Failed)
+    assert len(failed.reason) == MAX_REASON
+
+
+def test_messages_that_say_nothing_are_refused() -> None:
+    for convert in (
+        lambda: up_from_proto(pb.AttachRequest()),
+        lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
+        lambda: down_from_proto(pb.AttachResponse(), WORKER),
+        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),
+        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardWork())), WORKER),
+        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE)),
+        lambda: hello_from_proto(pb.Hello(worker="w", capacity=1)),
+        lambda: hello_from_proto(pb.Hello(role=pb.ROLE_DECODE, capacity=1)),
+    ):
+        with pytest.raises(InvalidField):
+            convert()
+
+
+class Log:
+    """A recorder that keeps all events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def fold(self, event: Event, effects: Iterable[Effect]) -> None:
+        self.events.append(event)
+
+    async def lost(self) -> WorkerLost:
+        """The first loss of a worker, as soon as there is one."""
+        async with asyncio.timeout(10):
+            while True:
+                for event in self.events:
+                    if isinstance(event, WorkerLost):
+                        return event
+                await asyncio.sleep(0.01)
+
+
+Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
+
+
+class Bench:
+    """An engine with a link server and a hand-driven worker's channel."""
+
+    def __init__(self, engine: Engine, log: Log, channel: grpc.aio.Channel) -> None:
+        self.engine = engine
+        self.log = log
+        self._stub = link_pb2_grpc.LinkServiceStub(channel)
+
+    def dial(self) -> Call:
+        call: Call = self._stub.Attach()
+        return call
+
+    async def attach(self) -> Call:
+        """A call that is past its Welcome."""
+        call = self.dial()
+        await call.write(hello_to_proto(INTRODUCTION, "secret"))
+        welcome = await call.read()
+        assert isinstance(welcome, pb.AttachResponse)
+        assert welcome.WhichOneof("message") == "welcome"
+        await self.engine.attached(frozenset({WORKER}), timeout_s=5)
+        return call
+
+
+@asynccontextmanager
+async def bench(silence_s: float = 5.0) -> AsyncIterator[Bench]:
+    info, log = model_info(), Log()
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), log)
+    running = asyncio.create_task(engine.run())
+    server = LinkServer(LinkService(engine, token="secret", model_digest="model", silence_s=silence_s))
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield Bench(engine, log, channel)
+    finally:
+        await server.stop()
+        running.cancel()
+
+
+async def status(call: Call) -> tuple[grpc.StatusCode, str]:
+    """How the engine ends a call."""
+    async with asyncio.timeout(10):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while True:
+                if await call.read() is grpc.aio.EOF:
+                    break
+            raise AssertionError("the engine ended the call without an error")
+    return caught.value.code(), str(caught.value.details())
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "detail"),
+    [
+        (hello_to_proto(INTRODUCTION, "guess"), grpc.StatusCode.UNAUTHENTICATED, "hello.token"),
+        (hello_to_proto(INTRODUCTION, ""), grpc.StatusCode.UNAUTHENTICATED, "hello.token"),
+        (pb.AttachRequest(heartbeat=pb.Heartbeat()), grpc.StatusCode.INVALID_ARGUMENT, "must be hello"),
+        (
+            pb.AttachRequest(hello=pb.Hello(worker="w", token="secret", role=pb.ROLE_DECODE)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "hello.capacity: 0 is not allowed",
+        ),
+        (
+            hello_to_proto(
+                Introduction(worker=WORKER, role=Role.DENOISE, capacity=1, model_digest="other"), "secret"
+            ),
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "hello.model_digest is other, the engine serves model",
+        ),
+    ],
+)
+async def test_strangers_are_turned_away(first: pb.AttachRequest, code: grpc.StatusCode, detail: str) -> None:
+    async with bench() as made:
+        call = made.dial()
+        await call.write(first)
+        assert (await status(call))[0] is code
+        assert detail in str(await call.details())
+        assert made.engine.scheduler.workers() == ()
+
+
+async def test_a_report_out_of_order_ends_the_link() -> None:
+    async with bench() as made:
+        call = await made.attach()
+        await call.write(up_to_proto(Done(sequence=Sequence(1))))
+        assert await status(call) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "the engine gave this link up: it reported dispatch 1, expected none",
+        )
+        assert (await made.log.lost()).reason == "it reported dispatch 1, expected none"
+
+
+async def test_a_message_without_content_ends_the_link() -> None:
+    async with bench() as made:
+        call = await made.attach()
+        await call.write(pb.AttachRequest())
+        assert "message: None is not allowed" in (await status(call))[1]
+
+
+async def test_a_silent_worker_is_lost_and_a_beating_one_is_not() -> None:
+    async with bench(silence_s=0.6) as made:
+        call = await made.attach()
+        for _ in range(8):
+            await asyncio.sleep(0.15)
+            await call.write(up_to_proto(Heartbeat()))
+        assert [view.worker for view in made.engine.scheduler.workers()] == [WORKER]
+        assert (await made.log.lost()).reason == "it was silent for 0.6 s"
+        assert made.engine.scheduler.workers() == ()
+
+
+async def test_a_worker_that_hangs_up_is_lost_at_once() -> None:
+    async with bench() as made:
+        call = await made.attach()
+        call.cancel()
+        assert (await made.log.lost()).worker == WORKER
+
+
+async def test_dialling_in_again_ends_the_older_link_first() -> None:
+    async with bench() as made:
+        older = await made.attach()
+        newer = await made.attach()
+        assert "it dialled in again" in (await status(older))[1]
+        await newer.write(up_to_proto(Failed(session=SESSION, sequence=None, reason="heard")))
+        async with asyncio.timeout(5):
+            while not any(isinstance(event, OpFailed) for event in made.log.events):
+                await asyncio.sleep(0.01)
+        kinds = [type(event) for event in made.log.events if isinstance(event, WorkerJoined | WorkerLost)]
+        assert kinds == [WorkerJoined, WorkerLost, WorkerJoined]
+
+
+async def test_a_worker_that_does_not_read_is_given_up() -> None:
+    async with bench() as made:
+        await made.attach()
+        big = EncodeText(worker=WORKER, conditioning=TEXT, prompt="x" * 500_000)
+        for _ in range(1200):
+            made.engine.broadcast(big)
+        assert "does not read" in (await made.log.lost()).reason
