@@ -1,0 +1,146 @@
+"""`longtake serve` as a process, with real workers on a small random model: ready, streaming, and the way down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cluster.serve import GRACE_S
+from longtake.cli import run
+from longtake.client import StreamOptions
+from longtake.client_errors import ClientError
+from longtake.client_events import ClosedEvent, Event, SegmentEvent
+from longtake.sync_client import SyncClient
+from tests.workers.model_dir import write_model
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROMPT = "a red ball swaying at night"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder)
+    return folder
+
+
+class Server:
+    """A server process in a process group of its own, as a shell would start it."""
+
+    def __init__(self, folder: Path, model: Path, launch: str) -> None:
+        config = folder / "server.toml"
+        config.write_text(f'[model]\npath = "{model}"\n[cluster]\nlaunch = "{launch}"\n[listen]\nport = 0\n')
+        self.log = (folder / "server.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "longtake", "serve", str(config)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        assert ready.startswith("ready: random on 127.0.0.1:"), self.text()
+        self.address = ready.split(" on ")[1].split()[0]
+
+    def text(self) -> str:
+        """What it logged."""
+        self.log.seek(0)
+        return self.log.read()
+
+    def group(self) -> list[int]:
+        """Processes of its group, itself included."""
+        listed = subprocess.run(["ps", "-eo", "pid,pgid"], capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in listed.splitlines()[1:]]
+        return [int(pid) for pid, group in rows if int(group) == self.process.pid]
+
+    def end(self) -> None:
+        """Whatever happened, leave nothing behind."""
+        if self.group():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.log.close()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path, model, getattr(request, "param", "in-process"))
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def test_a_served_stream_equals_the_rendered_one_byte_for_byte(server: Server, model: Path, tmp_path: Path) -> None:
+    arguments = [PROMPT, "--seed", "3", "--duration", "4s", "--cue", "2s=a blue box in the fog"]
+    served, rendered = tmp_path / "served.mp4", tmp_path / "rendered.mp4"
+    assert run(["stream", *arguments, "-o", str(served), "--server", server.address]) == 0
+    assert run(["render", *arguments, "-o", str(rendered), "--model", str(model)]) == 0
+    assert served.read_bytes() == rendered.read_bytes()
+    other = tmp_path / "other.mp4"
+    arguments[2] = "4"
+    assert run(["stream", *arguments, "-o", str(other), "--server", server.address]) == 0
+    assert other.read_bytes() != served.read_bytes()
+
+
+@pytest.mark.parametrize(("server", "number"), [("in-process", signal.SIGTERM), ("subprocess", signal.SIGINT)],
+                         indirect=["server"])  # fmt: skip
+def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_process(
+    server: Server, number: signal.Signals
+) -> None:
+    events: list[Event] = []
+    with SyncClient(server.address) as client, client.stream(PROMPT, StreamOptions(window=4)) as stream:
+        for event in stream:
+            events.append(event)
+            if isinstance(event, SegmentEvent) and event.index == 2:
+                break
+        os.killpg(server.process.pid, number)  # as a terminal does: to every process of the group
+        with pytest.raises(ClientError) as caught:
+            events.extend(stream)
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    closed = events[-1]
+    assert isinstance(closed, ClosedEvent) and closed.ending == "drained"
+    assert [event.index for event in events if isinstance(event, SegmentEvent)] == list(range(closed.segments))
+    assert closed.segments >= 3
+    assert server.process.wait(timeout=30) == 0, server.text()
+    assert server.group() == []
+
+
+def test_a_second_signal_does_not_wait_for_a_client_that_does_not_read(server: Server) -> None:
+    options = StreamOptions(codec="raw", window=32)  # more than gRPC takes into its buffers
+    with SyncClient(server.address) as client, client.stream(PROMPT, options) as stream:
+        assert stream.opened is not None
+        while client.get_session(stream.opened.session_id).segments_sent < 32:
+            time.sleep(0.05)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(timeout=GRACE_S / 3)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=GRACE_S / 2) == 0, server.text()
+
+
+def test_a_port_that_is_taken_is_one_line(server: Server, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = server.address.split(":")[1]
+    config = model.parent / "taken.toml"
+    config.write_text(f'[model]\npath = "{model}"\n[cluster]\nlaunch = "in-process"\n[listen]\nport = {port}\n')
+    assert run(["serve", str(config)]) == 2
+    assert f"listen: '127.0.0.1:{port}' is not allowed" in capsys.readouterr().err
+
+
+def test_an_unknown_key_in_the_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "bad.toml"
+    config.write_text("[cluster]\nworkers = 3\n")
+    assert run(["serve", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "cluster.workers" in said and "denoise_workers" in said and said.count("\n") == 1
