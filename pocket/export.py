@@ -49,7 +49,9 @@ def export(dit: dict[str, Tensor], vae: dict[str, Tensor], scale: Scale, folder:
     (folder / "model.json").write_text(json.dumps(description(scale), indent=2) + "\n")
     for name, values in (("dit", dit), ("vae", vae)):
         halves = {key: value.to(torch.float16).contiguous() for key, value in values.items()}
-        save_file(halves, folder / f"{name}.safetensors")
+        path = folder / f"{name}.safetensors"
+        save_file(halves, path)
+        path.chmod(0o644)
 
 
 def load(folder: Path = WEIGHTS) -> tuple[WanModel, WanDecoder, Scale]:

@@ -63,6 +63,13 @@ class Autoencoder(torch.nn.Module):
             half.load_state_dict({name: values[name].float() for name in half.state_dict()})
 
 
+def load_autoencoder(path: Path) -> Autoencoder:
+    """Encoder and decoder of a weights file, in float32."""
+    model = Autoencoder()
+    model.load_wan(load_file(path))
+    return model.eval()
+
+
 @torch.no_grad()
 def start_linear(model: torch.nn.Module) -> None:
     """Starts near a linear autoencoder of local averages: deep stacks without skips hardly learn from a random start.
