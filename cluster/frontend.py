@@ -112,12 +112,14 @@ class Frontend(rpc.LongtakeServiceServicer):
                 try:
                     event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
                 except LongtakeError as error:
-                    outbox.offer(RequestRefused(session=session, cue=requests.cue_id(frame), error=error))
+                    refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
+                    if not outbox.offer(refused):
+                        return
                 else:
                     self._engine.submit(event)
         except DecodeError as error:
-            refused = InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest")
-            outbox.offer(RequestRefused(session=session, cue=None, error=refused))
+            garbage = InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest")
+            outbox.offer(RequestRefused(session=session, cue=None, error=garbage))
         finally:
             self._engine.submit(Close(now_s=self._engine.now_s(), session=session, ending=Ending.CLIENT))
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cluster.frontend_server import SERVICE, FrontendServer
 from cluster.offer import WireLimits
@@ -461,6 +462,48 @@ async def test_a_flood_of_frames_waits_in_the_clients_connection() -> None:
         await asyncio.gather(flooding, return_exceptions=True)
         assert 20 <= sum(isinstance(event, Pause) for event in cell.events) <= 60
         await cell.settled()
+
+
+async def test_a_client_that_asks_for_what_cannot_be_and_never_reads_loses_its_session() -> None:
+    async with toy_cell(wire=WireLimits(max_frames_per_s=1e6)) as cell:
+        options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536))
+        async with grpc.aio.insecure_channel(cell.target, options=options) as channel:
+            call = rpc.LongtakeServiceStub(channel).Stream()
+            await call.write(pb.StreamRequest(open=pb.Open(prompt="red", window=1)))
+
+            async def flood() -> None:
+                while True:
+                    await call.write(pb.StreamRequest(cue=pb.Cue(id="c", prompt="")))
+
+            while not cell.engine.scheduler.sessions():
+                await asyncio.sleep(0.005)
+            flooding = asyncio.create_task(flood())
+            await cell.settled()
+            flooding.cancel()
+            await asyncio.gather(flooding, return_exceptions=True)
+
+
+async def test_a_call_without_its_first_frame_is_ended() -> None:
+    async with toy_cell(wire=WireLimits(open_timeout_s=0.1)) as cell, grpc.aio.insecure_channel(cell.target) as channel:
+        call = rpc.LongtakeServiceStub(channel).Stream()
+        with pytest.raises(grpc.aio.AioRpcError, match="no open arrived") as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_reflection_lists_the_service_and_health_follows_the_workers() -> None:
+    async with toy_cell() as cell, grpc.aio.insecure_channel(cell.target) as channel:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        async for answer in stub.ServerReflectionInfo(iter([request])):
+            assert SERVICE in [service.name for service in answer.list_services_response.service]
+        health = health_pb2_grpc.HealthStub(channel)
+        states = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        while (await states.read()).status != health_pb2.HealthCheckResponse.SERVING:
+            pass
+        cell.workers[2].die()
+        assert (await states.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        states.cancel()
 
 
 async def test_a_port_in_use_is_refused() -> None:
