@@ -26,7 +26,7 @@ from workers.spec import LoadedWorker, parse_arguments
 TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
 HEARTBEAT_S = 0.5
 REDIAL_S = 0.3
-PATIENCE_S = 8.0
+PATIENCE_S = 6.0
 """How long the engine may be out of reach before the process ends."""
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

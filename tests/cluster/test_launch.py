@@ -149,19 +149,14 @@ async def lose_a_denoiser(made: Cell) -> None:
     assert made.hashes.of("after") == expected_hashes(made.model, {0: PROMPT}, 7, BLOCKS)
 
 
-@pytest.mark.parametrize("denoise", [1, 2])
-async def test_subprocesses_give_the_oracles_latents_and_end(model: Path, denoise: int) -> None:
-    async with cell(LaunchPlan(kind="subprocess", workers=specs(model, denoise=denoise))) as made:
-        pids = await made.pids()
-        assert len(pids) == denoise + 1
-        await serve_alone_and_in_company(made)
-    assert not any(is_alive(pid) for pid in pids.values())
-
-
-async def test_killed_subprocesses_end_their_sessions_alone_and_come_back(model: Path) -> None:
+async def test_subprocesses_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
     async with cell(LaunchPlan(kind="subprocess", workers=specs(model, denoise=2, decode=2))) as made:
+        await serve_alone_and_in_company(made)
         await lose_a_decoder(made)
         await lose_a_denoiser(made)
+        pids = await made.pids()
+        assert len(set(pids.values())) == 4
+    assert not any(is_alive(pid) for pid in pids.values())
 
 
 async def test_a_worker_whose_engine_vanishes_ends_by_itself(model: Path) -> None:

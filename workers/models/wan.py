@@ -170,6 +170,11 @@ def _mlp(width_in: int, width: int, width_out: int, activation: nn.Module) -> nn
     return nn.Sequential(nn.Linear(width_in, width), activation, nn.Linear(width, width_out))
 
 
+def _modulation(rows: int, width: int) -> nn.Parameter:
+    # Not torch.randn, which on the meta device imports the whole compiler.
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, rows, width), std=width**-0.5))
+
+
 class WanAttention(nn.Module):
     """Projections of one attention; q, k are RMS-normed over the whole width, before the heads split."""
 
@@ -210,7 +215,7 @@ class WanLayer(nn.Module):
         self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
         self.cross_attn = WanAttention(config)
         self.ffn = _mlp(config.dim, config.ffn_dim, config.dim, nn.GELU(approximate="tanh"))
-        self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
+        self.modulation = _modulation(6, config.dim)
 
     def _self_keys_values(self, a_BLE: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
         k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
@@ -254,7 +259,7 @@ class WanHead(nn.Module):
         self.eps = config.eps
         _, rows, columns = config.patch_size
         self.head = nn.Linear(config.dim, rows * columns * config.out_dim)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = _modulation(2, config.dim)
 
     def forward(self, h_BLE: Tensor, e_BFE: Tensor) -> Tensor:
         """Patches [B, L, rows * columns * out_dim], channels fastest."""
