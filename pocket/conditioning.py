@@ -57,14 +57,16 @@ class UnitAttention:
         self._bias_U11S = bias_UK.repeat_interleave(tokens, dim=1)[:, None, None]
 
     def _window(self, x_BULND: Tensor) -> Tensor:
-        return x_BULND.index_select(1, self._index).unflatten(1, (self._units, -1)).flatten(2, 3).flatten(0, 1)
+        seen = x_BULND.index_select(1, self._index)
+        return seen.reshape(len(x_BULND) * self._units, -1, *x_BULND.shape[3:])
 
     def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
         """Attention output [B U, L, N, D] of folded queries, keys and values; `layer` does not matter here."""
         del layer
-        k = self._window(k_BLND.unflatten(0, (-1, self._units))).transpose(1, 2)
-        v = self._window(v_BLND.unflatten(0, (-1, self._units))).transpose(1, 2)
-        sequences = q_BLND.shape[0] // self._units
+        sequences = len(q_BLND) // self._units
+        unfolded = (sequences, self._units, *k_BLND.shape[1:])
+        k = self._window(k_BLND.reshape(unfolded)).transpose(1, 2)
+        v = self._window(v_BLND.reshape(unfolded)).transpose(1, 2)
         bias = self._bias_U11S.expand(-1, -1, q_BLND.shape[1], -1).repeat(sequences, 1, 1, 1)
         return F.scaled_dot_product_attention(q_BLND.transpose(1, 2), k, v, attn_mask=bias).transpose(1, 2)
 
@@ -124,11 +126,11 @@ def predict_flow(model: WanModel, batch: Batch, step_B: Tensor, context: Tensor,
     block_U = torch.tensor(layout.unit_blocks(), device=noisy.device)
     position_UF = block_U[:, None] * frames + torch.arange(frames, device=noisy.device)
     text_kv = take_texts(model.encode_text(batch.texts), batch.text_of_block[:, block_U].flatten())
-    flow = model(
+    flow: Tensor = model(
         torch.cat([context, noisy], 1).flatten(0, 1),
         timestep,
         position_UF.repeat(sequences, 1),
         text_kv,
         UnitAttention(layout, tokens, noisy.device),
     )
-    return flow.unflatten(0, (sequences, layout.units))[:, blocks - 1 :]
+    return flow.reshape(sequences, layout.units, *flow.shape[1:])[:, blocks - 1 :]

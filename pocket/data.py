@@ -5,6 +5,7 @@ Shapes: S sequence, F latent frame of a sequence, C latent channel, H, W latent 
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from pocket import prompt, world
 from pocket.conditioning import Batch
+from pocket.config import POCKET_DIT
 from pocket.world import Change, Clip, Scene
 
 VERSIONS: Final = 3
@@ -101,7 +103,7 @@ class LatentSet:
         texts = [texts_of(attributes) for attributes in self.attributes_SV4[chosen]]
         first_text = torch.arange(sequences)[:, None] * VERSIONS
         return Batch(
-            latent=scale.normalise(raw).unflatten(1, (blocks, frames)),
+            latent=scale.normalise(raw).reshape(sequences, blocks, frames, *raw.shape[2:]),
             texts=torch.from_numpy(np.concatenate(texts)),
             text_of_block=torch.from_numpy(self.version_SB[chosen, :blocks]) + first_text,
         )
@@ -137,14 +139,11 @@ class Scale:
         return torch.tensor(self.mean, dtype=like.dtype, device=like.device)[:, None, None]
 
 
-TEXT_DIM: Final = 64
-
-
 def attributes_of(clip: Clip) -> NDArray[np.int64]:
     """Indices of the attributes of a clip's scenes [V, 4]; the last scene fills what is left."""
     scenes = [clip.scene, *(change.scene for change in clip.changes)]
     scenes += [scenes[-1]] * (VERSIONS - len(scenes))
-    kinds = [list(world.Colour), list(world.Shape), list(world.Motion), list(world.Background)]
+    kinds: list[list[StrEnum]] = [list(world.Colour), list(world.Shape), list(world.Motion), list(world.Background)]
     return np.array(
         [[k.index(a) for k, a in zip(kinds, (s.colour, s.shape, s.motion, s.background), strict=True)] for s in scenes]
     )
@@ -160,7 +159,7 @@ def texts_of(attributes_V4: NDArray[np.int64]) -> NDArray[np.float32]:
                 motion=list(world.Motion)[m],
                 background=list(world.Background)[b],
             ),
-            TEXT_DIM,
+            POCKET_DIT.text_dim,
         )
         for c, s, m, b in attributes_V4
     ])  # fmt: skip

@@ -15,7 +15,7 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalised(matrix_OI: Tensor) -> Tensor:
     """The matrix with all singular values near 1, by the quintic Newton-Schulz iteration."""
     a, b, c = _QUINTIC
-    x = matrix_OI / (matrix_OI.norm() + 1e-7)
+    x: Tensor = matrix_OI / (matrix_OI.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(5):
@@ -51,7 +51,8 @@ class Muon(torch.optim.Optimizer):
 
 def optimizers(model: nn.Module, lr: float, adamw_names: tuple[str, ...]) -> list[torch.optim.Optimizer]:
     """Muon for weights of two or more dimensions, AdamW for vectors and for names that start with `adamw_names`."""
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim >= 2 and min(parameter.flatten(1).shape) > 1
         (matrices if is_matrix and not name.startswith(adamw_names) else others).append(parameter)

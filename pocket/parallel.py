@@ -5,11 +5,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 
@@ -26,7 +26,17 @@ def launch(run: Callable[[Rank, object], None], argument: object, processes: int
     """Calls run(rank, argument) in `processes` processes and waits for all of them."""
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
-        mp.spawn(_main, (run, argument, processes, device, store), nprocs=processes)  # type: ignore[no-untyped-call]
+        context = get_context("spawn")
+        ranks = [
+            context.Process(target=_main, args=(number, run, argument, processes, device, store))
+            for number in range(processes)
+        ]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+    if any(process.exitcode for process in ranks):
+        raise ChildProcessError(f"training processes ended with {[process.exitcode for process in ranks]}")
 
 
 def _main(
@@ -63,7 +73,7 @@ class Averager:
         if self._rank.world > 1:
             dist.all_reduce(self._flat)
             self._flat /= self._rank.world
-        for parameter, piece in zip(self._parameters, self._flat[:-1].split(sizes), strict=True):
+        for parameter, piece in zip(self._parameters, torch.split(self._flat[:-1], sizes), strict=True):
             parameter.grad = piece.view_as(parameter)
         return float(self._flat[-1])
 

@@ -25,7 +25,11 @@ log = logging.getLogger("pocket.train")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies."""
+    """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies.
+
+    `out` receives the averaged weights (dit.safetensors) and what training goes on from (raw.safetensors, optimizers.pt);
+    `start` is such a folder of an earlier run.
+    """
 
     minutes: float = 85.0
     noisy_blocks: int = 36
@@ -126,11 +130,15 @@ def _train(rank: Rank, argument: object) -> None:
     torch.manual_seed(config.seed)
     rng = np.random.default_rng((config.seed, rank.number))
     draw = torch.Generator().manual_seed(config.seed * 1000 + rank.number)
-    model = (load_model(config.start) if config.start else new_model()).to(rank.device)
+    model = (load_model(f"{config.start}/raw.safetensors") if config.start else new_model()).to(rank.device)
     data = LatentSet.open(Path(config.latents))
     scale = data.scale(config.latent_std)
     averager, ema = Averager(rank, model, config.minutes), Ema(model, config.ema)
     learners = optimizers(model, config.learning_rate, _ENDS)
+    if config.start:
+        saved = torch.load(f"{config.start}/optimizers.pt", weights_only=True)
+        for learner, state in zip(learners, saved, strict=True):
+            learner.load_state_dict(state)
     progress, step = 0.0, 0
     while progress < 1:
         if step % 100 == 0:
@@ -140,7 +148,7 @@ def _train(rank: Rank, argument: object) -> None:
         own_context = progress > config.self_context_from and rng.random() < config.self_context_share
         loss = dit_loss(model, batch, config, draw, own_context)
         model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         progress = averager.reduce()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         for learner in learners:

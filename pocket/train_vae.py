@@ -157,7 +157,7 @@ def _train(rank: Rank, argument: object) -> None:
         target = 2 * float(np.log(config.latent_noise))
         loss = reconstruction + config.latent_penalty * (mean.square().mean() + (logvar - target).square().mean())
         model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         progress = averager.reduce()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         for learner in learners:

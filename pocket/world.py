@@ -194,7 +194,7 @@ def _weights(kinds: list[Colour] | list[Shape] | list[Motion] | list[Background]
     one_hot = np.eye(len(names), dtype=np.float32)
     weights_TK = np.repeat(one_hot[names.index(values[0].value)][None], len(time_T), axis=0)
     for change, value in zip(clip.changes, values[1:], strict=True):
-        eased_T1 = _ease((time_T - change.picture + 1) / TRANSITION_PICTURES)[:, None]
+        eased_T1 = _ease((time_T - np.float32(change.picture - 1)) / np.float32(TRANSITION_PICTURES))[:, None]
         weights_TK = weights_TK * (1 - eased_T1) + one_hot[names.index(value.value)] * eased_T1
     return np.asarray(weights_TK, dtype=np.float32)
 
