@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
+from typing import Any, cast
 
 import grpc
 import pytest
 
-from longtake.client import Client, CueAt, StreamOptions, open_request
+from cluster.statuses import ENDINGS as STATUS_OF_ENDING
+from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client_errors import ClientError
 from longtake.client_events import ClosedEvent, CueAppliedEvent, Decoder, Event, OpenedEvent, SegmentEvent
 from longtake.core.admission import Limits
@@ -139,3 +143,76 @@ def test_frames_of_a_newer_server_are_ignored_and_parts_of_a_segment_joined() ->
     assert nothing == [None, None]
     assert isinstance(event, SegmentEvent)
     assert (event.data, event.start_s) == (b"\x00\x01\x02", Fraction(33, 16))
+
+
+async def test_a_write_that_crosses_the_end_of_the_call_loses_nothing() -> None:
+    for _ in range(5):
+        options = StreamOptions(seed=1, window=8, pictures=GEOMETRY.first_picture(4), auto_ack=False)
+        async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
+            await toy.settled()
+            with contextlib.suppress(ClientError):
+                await asyncio.gather(*(stream.ack(0) for _ in range(8)))
+            events = [event async for event in stream]
+        assert segments(events) == [segment(n, 1, "red") for n in range(4)]
+        assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
+
+
+def test_client_and_server_agree_on_what_an_ending_means() -> None:
+    told = {ending.value: status for ending, status in STATUS_OF_ENDING.items() if status is not grpc.StatusCode.OK}
+    assert told == ENDINGS
+
+
+class ForgetfulCall:
+    """A call whose status was overwritten by a failed write (grpc issue 36066): all frames, then INTERNAL."""
+
+    def __init__(self, ending: pb.Ending) -> None:
+        opened = pb.Opened(timescale=16, video=pb.Video(fps_numerator=16, fps_denominator=1))
+        self._frames = [
+            pb.StreamResponse(opened=opened),
+            pb.StreamResponse(segment=pb.Segment(part_count=1)),
+            pb.StreamResponse(closed=pb.Closed(ending=ending, reason="because")),
+        ]
+
+    def Stream(self) -> ForgetfulCall:
+        return self
+
+    def cancel(self) -> None:
+        pass
+
+    async def write(self, frame: pb.StreamRequest) -> None:
+        if not self._frames:
+            raise self._status()
+
+    async def __aiter__(self) -> AsyncIterator[pb.StreamResponse]:
+        while self._frames:
+            yield self._frames.pop(0)
+        raise self._status()
+
+    def _status(self) -> grpc.aio.AioRpcError:
+        empty = grpc.aio.Metadata()
+        return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, "Internal error from Core")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        (pb.ENDING_COMPLETED, None),
+        (pb.ENDING_CLIENT, None),
+        (pb.ENDING_OPERATOR, grpc.StatusCode.ABORTED),
+        (pb.ENDING_DRAINED, grpc.StatusCode.UNAVAILABLE),
+        (pb.ENDING_LOST, grpc.StatusCode.UNAVAILABLE),
+        (pb.ENDING_FAILED, grpc.StatusCode.INTERNAL),
+    ],
+)
+async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
+    ending: pb.Ending, code: grpc.StatusCode | None
+) -> None:
+    events: list[Event] = []
+    expected = pytest.raises(ClientError, match="because") if code else contextlib.nullcontext()
+    async with Stream(cast(Any, ForgetfulCall(ending)), "red", StreamOptions()) as stream:
+        with expected as caught:
+            async for event in stream:
+                events.append(event)
+        await stream.close()
+    assert [type(event) for event in events] == [OpenedEvent, SegmentEvent, ClosedEvent]
+    assert code is None or (caught is not None and caught.value.code is code)
