@@ -163,6 +163,10 @@ class Engine:
         for attached in list(self._workers.values()):
             attached.port.send(message)
 
+    def is_attached(self, worker: WorkerId) -> bool:
+        """Whether the worker has a link now."""
+        return worker in self._workers
+
     async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:
         """Wait until all of `workers` are attached; Unavailable names those that are not after `timeout_s`."""
         deadline_s = self.now_s() + timeout_s

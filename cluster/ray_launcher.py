@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cluster.engine import Engine
@@ -69,15 +70,16 @@ class RayLauncher:
         self._ray: Any = None
         self._group: Any = None
         self._actors: dict[WorkerId, Any] = {}
+        self._threads: list[asyncio.Future[None]] = []
 
     async def start(self) -> None:
         """See cluster.launch.Launcher. Unavailable if Ray cannot place the workers or they do not attach in time."""
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
-            await asyncio.to_thread(self._reserve)
+            await self._in_thread(self._reserve)
             self._server = self._listen()
             await self._server.start()
-            await asyncio.to_thread(self._create, self._server.address)
+            await self._in_thread(partial(self._create, self._server.address))
             await self._engine.attached(frozenset(spec.worker for spec in self._specs), timeout_s=START_S)
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
@@ -86,9 +88,17 @@ class RayLauncher:
     async def stop(self) -> None:
         """See cluster.launch.Launcher."""
         if self._ray is not None:
-            await asyncio.to_thread(self._remove)
+            await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
+            await asyncio.gather(*self._threads, return_exceptions=True)
+            await asyncio.to_thread(self._leave)
         if self._server is not None:
             await self._server.stop()
+
+    async def _in_thread(self, call: Callable[[], None]) -> None:
+        """Ray's calls block. A thread cannot be cancelled: `stop` waits for it."""
+        thread = asyncio.ensure_future(asyncio.to_thread(call))
+        self._threads.append(thread)
+        await asyncio.shield(thread)
 
     async def pids(self) -> dict[WorkerId, int]:
         """Process ids of the workers."""
@@ -142,16 +152,20 @@ class RayLauncher:
         except self._ray.exceptions.RayError as error:
             raise Unavailable(f"a worker could not start: {error}") from None
 
-    def _remove(self) -> None:
+    def _kill(self) -> None:
+        for actor in list(self._actors.values()):
+            self._ray.kill(actor, no_restart=True)
+
+    def _leave(self) -> None:
+        """Give the room back and disconnect, which ends a local Ray."""
         from ray.util.placement_group import remove_placement_group
 
-        for actor in self._actors.values():
-            self._ray.kill(actor, no_restart=True)
+        self._kill()
         self._actors.clear()
         if self._group is not None:
             remove_placement_group(self._group)
-            self._group = None
         self._ray.shutdown()
+        self._ray = self._group = None
 
 
 def _resources(spec: WorkerSpec) -> dict[str, float]:

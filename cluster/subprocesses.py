@@ -73,6 +73,9 @@ class SubprocessLauncher:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         self._engine.broadcast(Shutdown())
+        for worker, process in self._processes.items():
+            if process.returncode is None and not self._engine.is_attached(worker):
+                process.terminate()  # it is still loading its weights, or dialling
         await asyncio.gather(*(self._end(process) for process in self._processes.values()))
         await self._server.stop()
 

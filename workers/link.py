@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -19,8 +20,8 @@ from longtake.core.errors import LongtakeError, Unavailable
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
-from workers.messages import Heartbeat, Shutdown, Up
-from workers.runner import Runner
+from workers.messages import Heartbeat, Introduction, Shutdown, Up
+from workers.runner import Runner, Worker
 from workers.spec import LoadedWorker, parse_arguments
 
 TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
@@ -46,10 +47,20 @@ _log = logging.getLogger("longtake.worker")
 Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 
+class Loaded(Protocol):
+    """Weights on their device; see workers.spec.LoadedWorker."""
+
+    introduction: Introduction
+
+    def fresh(self) -> Worker:
+        """A worker over the weights, without any history."""
+        ...
+
+
 class WorkerLink:
     """Keeps one loaded worker attached to its engine."""
 
-    def __init__(self, loaded: LoadedWorker, engine: str, token: str) -> None:
+    def __init__(self, loaded: Loaded, engine: str, token: str) -> None:
         self._loaded = loaded
         self._engine = engine
         self._token = token
@@ -139,7 +150,7 @@ async def _beat(outbox: asyncio.Queue[Up | str]) -> None:
         await asyncio.sleep(HEARTBEAT_S)
 
 
-def serve(loaded: LoadedWorker, engine: str, token: str) -> None:
+def serve(loaded: Loaded, engine: str, token: str) -> None:
     """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
     asyncio.run(WorkerLink(loaded, engine, token).serve())
 

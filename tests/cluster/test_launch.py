@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -104,6 +106,24 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def descendants() -> set[int]:
+    """Process ids of all living processes below this one."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = [os.getpid()]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found.update(below)
+        waiting += below
+    return found
+
+
 async def serve_alone_and_in_company(made: Cell) -> None:
     """Two streams at once, then the first alone again: always the oracle's latents."""
     await asyncio.gather(stream(made.engine, "a", PROMPT), stream(made.engine, "b", OTHER, seed=8))
@@ -164,6 +184,7 @@ async def test_a_worker_whose_engine_vanishes_ends_by_itself(model: Path) -> Non
     script = f"""
 import asyncio
 from pathlib import Path
+from typing import Literal
 from cluster.launch import LaunchPlan
 from tests.cluster.test_launch import Cell, specs
 
@@ -223,6 +244,22 @@ def test_the_plan_of_a_configuration_names_every_worker(model: Path) -> None:
     assert {spec.model for spec in plan.workers} == {model}
     assert plan.token not in repr(plan)
     assert plan_for(config, INFO.recipe).token != plan.token
+
+
+@pytest.mark.parametrize("kind", ["subprocess", pytest.param("ray", marks=pytest.mark.ray)])
+async def test_a_start_that_is_cancelled_leaves_no_process(model: Path, kind: Literal["subprocess", "ray"]) -> None:
+    before = descendants()
+    made = Cell(LaunchPlan(kind=kind, workers=specs(model, denoise=1)))
+    starting = asyncio.create_task(made.launcher.start())
+    async with asyncio.timeout(30):
+        while len(descendants() - before) < 2:
+            await asyncio.sleep(0.05)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await made.launcher.stop()
+    assert not [pid for pid in descendants() - before if is_alive(pid)]
+    logging.getLogger("ray").setLevel(logging.NOTSET)
 
 
 @pytest.mark.ray

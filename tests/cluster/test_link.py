@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -13,7 +14,7 @@ import pytest
 from cluster.engine import Engine
 from cluster.link_server import LinkServer, LinkService
 from longtake.core.admission import Limits
-from longtake.core.errors import InvalidField
+from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import (
     ConditioningRef,
     DecodeWork,
@@ -34,6 +35,7 @@ from longtake.core.events import (
     Sequence,
     SessionId,
     SlotId,
+    Tick,
     WorkerId,
     WorkerJoined,
     WorkerLost,
@@ -43,6 +45,7 @@ from longtake.core.scheduler import Scheduler
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from tests.workers.model_dir import model_info
+from workers.link import WorkerLink
 from workers.link_messages import (
     MAX_REASON,
     down_from_proto,
@@ -185,8 +188,9 @@ Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 class Bench:
     """An engine with a link server and a hand-driven worker's channel."""
 
-    def __init__(self, engine: Engine, log: Log, channel: grpc.aio.Channel) -> None:
+    def __init__(self, engine: Engine, log: Log, channel: grpc.aio.Channel, address: str) -> None:
         self.engine = engine
+        self.address = address
         self.log = log
         self._stub = link_pb2_grpc.LinkServiceStub(channel)
 
@@ -214,7 +218,7 @@ async def bench(silence_s: float = 5.0) -> AsyncIterator[Bench]:
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Bench(engine, log, channel)
+            yield Bench(engine, log, channel, server.address)
     finally:
         await server.stop()
         running.cancel()
@@ -316,3 +320,69 @@ async def test_a_worker_that_does_not_read_is_given_up() -> None:
         for _ in range(1200):
             made.engine.broadcast(big)
         assert "does not read" in (await made.log.lost()).reason
+
+
+class Slow:
+    """A worker whose every op takes longer than the engine bears silence."""
+
+    role = Role.DENOISE
+
+    def perform(self, message: object) -> Iterator[Up]:
+        time.sleep(1.5)
+        yield Failed(session=SESSION, sequence=None, reason="slow but sound")
+
+
+class Deaf:
+    """The engine's way to a worker that is not there."""
+
+    def send(self, message: Down) -> None:
+        pass
+
+    def end(self, reason: str) -> None:
+        pass
+
+
+class Loaded:
+    """Stands for loaded weights; counts how many workers were made over them."""
+
+    introduction = INTRODUCTION
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def fresh(self) -> Slow:
+        self.made += 1
+        return Slow()
+
+
+async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -> None:
+    async with bench(silence_s=0.9) as made:
+        serving = asyncio.create_task(WorkerLink(Loaded(), made.address, "secret").serve())
+        await made.engine.attached(frozenset({WORKER}), timeout_s=5)
+        made.engine.broadcast(Forget(worker=WORKER, session=SESSION, version=None))
+        made.engine.broadcast(Shutdown())
+        async with asyncio.timeout(10):
+            await serving
+        kinds = [type(event) for event in made.log.events if not isinstance(event, Tick)]
+        assert kinds == [WorkerJoined, OpFailed, WorkerLost]
+        assert (await made.log.lost()).reason == "it closed its link"
+
+
+async def test_a_worker_dials_again_without_its_history() -> None:
+    async with bench() as made:
+        loaded = Loaded()
+        serving = asyncio.create_task(WorkerLink(loaded, made.address, "secret").serve())
+        await made.engine.attached(frozenset({WORKER}), timeout_s=5)
+        made.engine.join(INTRODUCTION, Deaf())  # which ends the worker's link
+        async with asyncio.timeout(10):
+            while [type(event) for event in made.log.events].count(WorkerJoined) < 3:
+                await asyncio.sleep(0.01)
+        assert loaded.made == 2
+        made.engine.broadcast(Shutdown())
+        await serving
+
+
+async def test_a_worker_that_is_refused_says_why() -> None:
+    async with bench() as made:
+        with pytest.raises(Unavailable, match=r"refuses this worker: hello.token is not this launch's"):
+            await WorkerLink(Loaded(), made.address, "guess").serve()
