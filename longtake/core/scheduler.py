@@ -119,7 +119,7 @@ class Scheduler:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
         session = self._sessions.get(session_id)
         if session is None or session.state is State.CLOSING:
-            if isinstance(event, Cue | Ack | Pause | Play):
+            if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
                 self._refuse(session_id, _cue_id(event), UnknownSession(session_id))
             elif isinstance(event, OpFailed):
                 self._quieten(event)

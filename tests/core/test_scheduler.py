@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from longtake.core import dispatching, schedule
 from longtake.core.admission import Limits
-from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, WrongState
+from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, UnknownSession, WrongState
 from longtake.core.events import (
     Ack,
     Close,
@@ -167,6 +167,16 @@ def test_an_acknowledgement_of_the_future_is_refused_and_grants_nothing(segment:
     cell.send(Ack(now_s=0.0, session=session, segment=segment))
     assert isinstance(effects_of(cell, RequestRefused)[-1].error, InvalidField)
     assert not cell.busy
+
+
+def test_after_its_end_a_session_answers_requests_but_not_late_acknowledgements() -> None:
+    cell = Cell(recipe())
+    session = cell.open("s", pictures=BLOCKS_4)
+    cell.run()
+    assert cell.send(Ack(now_s=0.0, session=session, segment=3)) == []
+    (refused,) = cell.send(Pause(now_s=0.0, session=session))
+    assert isinstance(refused, RequestRefused)
+    assert isinstance(refused.error, UnknownSession)
 
 
 def test_equal_sessions_share_the_workers_equally() -> None:
