@@ -88,10 +88,20 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
     """
     loop = asyncio.get_running_loop()
     stop = Stop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
+
+    def listen() -> None:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop)
+
+    def ready(what: Ready) -> None:
+        # Once more, because Ray has meanwhile installed a handler that prints a stack trace at SIGTERM.
+        if not stop.at_once.is_set():
+            listen()
+        say(what)
+
+    listen()
     try:
-        await serve_until(config, stop, say=say)
+        await serve_until(config, stop, say=ready)
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -30,6 +31,9 @@ FAILED = 1
 WRONG_INPUT = 2
 _CALLERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 
+_QUIET = {"GRPC_VERBOSITY": "ERROR", "GRPC_ENABLE_FORK_SUPPORT": "false"}
+"""gRPC otherwise writes a line when a connection closes, and several whenever a process is started."""
+
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -41,6 +45,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; returns its exit status."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
     except click.ClickException as error:

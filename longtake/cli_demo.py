@@ -52,7 +52,7 @@ def _address(server: subprocess.Popen[str]) -> str:
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    server.send_signal(signal.SIGTERM)
+    server.send_signal(signal.SIGINT)
     try:
         server.wait(STOP_S)
     except subprocess.TimeoutExpired:
