@@ -1,0 +1,50 @@
+"""The same workers on a CUDA device in bfloat16: close to the CPU in float32, and the same bits on every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cluster.render import RenderRequest, render
+from longtake.core.events import Opened, SegmentSettings
+from tests.workers.model_dir import write_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; none is here"),
+]
+
+PICTURES = 41
+
+
+async def pictures(model: Path, **where: str) -> NDArray[np.int16]:
+    """All pictures of a short stream, as one flat array."""
+    parts: list[bytes] = []
+    request = RenderRequest(
+        prompt="a red ball", seed=5, picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0)
+    )
+    heard: list[object] = []
+    await render(model, request, parts.append, tell=heard.append, **where)
+    assert isinstance(heard[0], Opened)
+    return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
+
+
+async def test_cuda_float32_shows_the_pictures_of_the_cpu(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    on_cpu, on_gpu = await pictures(tmp_path), await pictures(tmp_path, device="cuda")
+    assert on_cpu.shape == on_gpu.shape
+    assert np.abs(on_cpu - on_gpu).mean() < 1.0
+
+
+async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    first = await pictures(tmp_path, device="cuda", dtype="bfloat16")
+    second = await pictures(tmp_path, device="cuda", dtype="bfloat16")
+    assert np.array_equal(first, second)
+    assert np.abs(first - await pictures(tmp_path)).mean() < 25
