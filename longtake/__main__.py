@@ -1,8 +1,22 @@
-"""`python -m longtake` is the console script `longtake`."""
+"""`python -m longtake`, the console script `longtake`: the command line with a quiet gRPC."""
 
 from __future__ import annotations
 
-from longtake.cli import main
+import os
+import sys
+
+_QUIET = {"GRPC_VERBOSITY": "ERROR", "GRPC_ENABLE_FORK_SUPPORT": "false"}
+"""gRPC otherwise writes a line when a connection closes, and several whenever a process is started."""
+
+
+def main() -> None:
+    """Entry; gRPC reads its settings when it is imported, so they come first."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from longtake.cli import run
+
+    sys.exit(run(sys.argv[1:]))
+
 
 if __name__ == "__main__":
     main()

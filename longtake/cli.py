@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -31,22 +30,12 @@ FAILED = 1
 WRONG_INPUT = 2
 _CALLERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 
-_QUIET = {"GRPC_VERBOSITY": "ERROR", "GRPC_ENABLE_FORK_SUPPORT": "false"}
-"""gRPC otherwise writes a line when a connection closes, and several whenever a process is started."""
-
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def main() -> None:
-    """Entry of the console script: one line for what goes wrong, 2 for wrong input, 130 after Ctrl-C, else 1."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
-    """Run a command line; returns its exit status."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    """Run a command line; one line for what goes wrong. Returns 2 for wrong input, 130 after Ctrl-C, else 0 or 1."""
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
     except click.ClickException as error:
@@ -64,6 +53,11 @@ def run(arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def main() -> None:
+    """Entry; `longtake.__main__` is the quieter one."""
+    sys.exit(run(sys.argv[1:]))
+
+
 def _fail(text: str, status: int) -> int:
     click.echo(f"longtake: {' '.join(text.split())}", err=True)
     return status
@@ -73,6 +67,7 @@ def _text_of(error: ClientError) -> str:
     text = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
     retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
     return (text or f"{error.message} [{error.code.name}]") + retry
+
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
