@@ -34,6 +34,7 @@ from longtake.core.events import (
     Event,
     Forget,
     ForwardWork,
+    FromLane,
     FromLatent,
     LatentRef,
     Notice,
@@ -211,8 +212,9 @@ class Engine:
             return
         match work:
             case ForwardWork(kind=Kind.DENOISE):
-                ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
-                self.journal.put_latents(ref, message.latents)
+                if not any(_follows_in_lane(later, work) for _, later in attached.in_flight):
+                    ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
+                    self.journal.put_latents(ref, message.latents)
             case ForwardWork():
                 pass
             case _:
@@ -346,3 +348,13 @@ class Engine:
         self._clients.pop(session, None)
         self._watchers.pop(session, None)
         self._opened.pop(session, None)
+
+
+def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
+    """Whether `later` is the denoise op that starts from the output of `work` where it lies."""
+    return (
+        isinstance(later, ForwardWork)
+        and later.kind is Kind.DENOISE
+        and isinstance(later.input, FromLane)
+        and (later.session, later.block, later.step) == (work.session, work.block, work.step + 1)
+    )

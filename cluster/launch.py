@@ -42,8 +42,6 @@ class LaunchPlan:
     workers: tuple[WorkerSpec, ...]
     ray_address: str = ""
     """Empty: start a local Ray."""
-    link_host: str = "127.0.0.1"
-    """Where the engine listens for workers; on a cluster an address that they can reach."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
 
@@ -83,8 +81,8 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
         return InProcessLauncher(plan.workers, engine)
     digest = weights.digest(model)
 
-    def listen() -> LinkServer:
-        return LinkServer(LinkService(engine, token=plan.token, model_digest=digest), plan.link_host)
+    def listen(host: str) -> LinkServer:
+        return LinkServer(LinkService(engine, token=plan.token, model_digest=digest), host)
 
     if plan.kind == "subprocess":
         return SubprocessLauncher(plan.workers, engine, listen, plan.token)

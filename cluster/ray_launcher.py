@@ -57,7 +57,7 @@ class RayLauncher:
         self,
         workers: Sequence[WorkerSpec],
         engine: Engine,
-        listen: Callable[[], LinkServer],
+        listen: Callable[[str], LinkServer],
         token: str,
         address: str,
     ) -> None:
@@ -67,6 +67,8 @@ class RayLauncher:
         self._server: LinkServer | None = None
         self._token = token
         self._address = address
+        self._host = "127.0.0.1"
+        """Where workers can reach this process."""
         self._ray: Any = None
         self._group: Any = None
         self._actors: dict[WorkerId, Any] = {}
@@ -77,7 +79,7 @@ class RayLauncher:
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
             await self._in_thread(self._reserve)
-            self._server = self._listen()
+            self._server = self._listen(self._host)
             await self._server.start()
             await self._in_thread(partial(self._create, self._server.address))
             await self._engine.attached(frozenset(spec.worker for spec in self._specs), timeout_s=START_S)
@@ -109,10 +111,11 @@ class RayLauncher:
 
     def _reserve(self) -> None:
         """Join or start Ray, and reserve room for every worker."""
-        # Read by Ray when it is imported.
+        # Read by Ray when it is imported; how a Ray that runs already authenticates is for its owner to say.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if not self._address:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
         from ray.util.placement_group import placement_group
@@ -120,6 +123,7 @@ class RayLauncher:
         self._ray = ray
         if self._address:
             ray.init(address=self._address, logging_level=logging.ERROR)
+            self._host = str(self._ray.util.get_node_ip_address())
         else:
             ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
         bundles = [_resources(spec) for spec in self._specs]

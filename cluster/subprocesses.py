@@ -17,6 +17,7 @@ from workers.link import TOKEN_VARIABLE
 from workers.messages import Shutdown
 from workers.spec import WorkerSpec
 
+LOOPBACK = "127.0.0.1"
 START_S = 120.0
 """How long workers may take to load their weights and attach."""
 STOP_S = 10.0
@@ -30,11 +31,11 @@ class SubprocessLauncher:
     """One child process for each worker."""
 
     def __init__(
-        self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[], LinkServer], token: str
+        self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[str], LinkServer], token: str
     ) -> None:
         self._specs = tuple(workers)
         self._engine = engine
-        self._server = listen()
+        self._server = listen(LOOPBACK)
         self._token = token
         self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []

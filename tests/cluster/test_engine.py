@@ -26,6 +26,7 @@ from longtake.core.events import (
     SessionId,
 )
 from longtake.core.recipe import Level
+from pocket.prompt import TEXT_ROWS
 from tests.cluster.world import Hashes, expected_hashes, open_event, segments, stream
 from tests.workers.model_dir import model_info, write_model
 
@@ -67,6 +68,19 @@ async def test_the_other_levels_are_the_oracles_too(tmp_path: Path, level: Level
         await stream(engine, "a", PROMPT)
         assert engine.journal.size_bytes == 0
     assert hashes.of("a") == expected_hashes(tmp_path, {0: PROMPT}, 7, BLOCKS)
+
+
+@pytest.mark.parametrize("level", list(Level))
+async def test_an_idle_session_costs_the_journal_its_prompt_alone(tmp_path: Path, level: Level) -> None:
+    info = write_model(tmp_path, level)
+    async with in_process_engine(tmp_path, in_process_workers(tmp_path, info.recipe, denoise=2)) as engine:
+        outbox = Outbox()
+        engine.attach(SessionId("a"), outbox)
+        engine.submit(open_event(engine, "a", PROMPT, picture_limit=None, window=3))
+        async with asyncio.timeout(20):
+            while len(outbox) < 4 or any(worker.in_flight for worker in engine.scheduler.workers()):
+                await asyncio.sleep(0.01)
+        assert engine.journal.size_bytes == TEXT_ROWS * info.dit.text_dim * 4
 
 
 async def test_a_cue_applies_at_its_block_and_not_before(model: Path) -> None:
