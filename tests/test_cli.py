@@ -147,6 +147,18 @@ def test_an_interrupt_ends_the_stream_cleanly_and_leaves_whole_segments(
         time.sleep(0.01)
 
 
+def test_an_interrupt_before_the_stream_begins_leaves_nothing(tmp_path: Path) -> None:
+    with toy_cell_in_thread(delay_s=3.0) as slow:
+        client = start("stream", "red", "-o", "a.mp4", "--server", slow.target, cwd=tmp_path)
+        while not slow.engine.scheduler.sessions():
+            assert client.poll() is None
+            time.sleep(0.02)
+        client.send_signal(signal.SIGINT)
+        assert client.communicate(timeout=30) == ("", "")
+        assert client.returncode == 130
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_look_at_a_server(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--server", cell.target]) == 0
     assert "0 of 64 sessions" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import grpc
 import pytest
 
@@ -92,6 +94,33 @@ def test_a_served_stream_equals_the_rendered_one_byte_for_byte(server: Server, m
     arguments[2] = "4"
     assert run(["stream", *arguments, "-o", str(other), "--server", server.address]) == 0
     assert other.read_bytes() != served.read_bytes()
+
+
+def test_every_codec_gives_a_file_with_every_picture(server: Server, tmp_path: Path) -> None:
+    arguments = ["stream", PROMPT, "--seed", "3", "--duration", "2s", "--server", server.address]
+    for codec, name in (("h264", "a.mp4"), ("mjpeg", "a.mjpeg"), ("raw", "a.rgb")):
+        assert run([*arguments, "--codec", codec, "-o", str(tmp_path / name)]) == 0
+    with av.open(tmp_path / "a.mp4") as video:
+        times_s = [picture.time for picture in video.decode(video=0)]
+    assert times_s == [number / 16 for number in range(32)]
+    with av.open(tmp_path / "a.mjpeg", format="mjpeg") as video:
+        assert sum(1 for _ in video.decode(video=0)) == 32
+    assert (tmp_path / "a.rgb").stat().st_size == 32 * 32 * 32 * 3
+
+
+def test_an_interrupted_stream_leaves_a_file_that_plays(server: Server, tmp_path: Path) -> None:
+    output = tmp_path / "a.mp4"
+    command = [sys.executable, "-m", "longtake", "stream", PROMPT, "--server", server.address, "--json"]
+    command += ["-o", str(output)]
+    client = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    while not output.exists() or output.stat().st_size < 10_000:
+        assert client.poll() is None
+        time.sleep(0.02)
+    client.send_signal(signal.SIGINT)
+    said, _ = client.communicate(timeout=30)
+    assert client.returncode == 130
+    with av.open(output) as video:
+        assert sum(1 for _ in video.decode(video=0)) == json.loads(said)["pictures"] > 0
 
 
 @pytest.mark.parametrize(("server", "number"), [("in-process", signal.SIGTERM), ("subprocess", signal.SIGINT)],
