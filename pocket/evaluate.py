@@ -7,6 +7,8 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,9 +16,11 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from longtake.local_server import local_server
 from pocket import prompt, world
 from pocket.export import WEIGHTS
 from pocket.judge import ATTRIBUTES, BORDER, Pictures, classify, object_cover
+from pocket.served import served_source
 from pocket.sources import Request, Source, Timed, sampler_source, world_source
 from pocket.world import Background, Scene
 
@@ -151,16 +155,36 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--long-seconds", type=float, default=600.0, help="length of the drift streams; 0: none")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--source", choices=["sampler", "world"], default="sampler")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument(
+        "--source", choices=["served", "sampler", "world"], default="served",
+        help="served: through a server and H.264; sampler: the model alone; world: what a perfect model would show",
+    )  # fmt: skip
+    parser.add_argument("--server", help="HOST:PORT of a running server; default: one is started")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="for --source sampler")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) here")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of indented text")
     options = parser.parse_args()
-    source = world_source if options.source == "world" else sampler_source(options.weights)
-    if options.sheet:
-        contact_sheet(source, options.sheet, options.seed)
-    plan = Plan(prompts=options.prompts, seconds=options.seconds, long_seconds=options.long_seconds, seed=options.seed)
-    sys.stdout.write(json.dumps(evaluate(source, plan), indent=None if options.json else 2) + "\n")
+    with _source(options) as source:
+        if options.sheet:
+            contact_sheet(source, options.sheet, options.seed)
+        plan = Plan(
+            prompts=options.prompts, seconds=options.seconds, long_seconds=options.long_seconds, seed=options.seed
+        )
+        sys.stdout.write(json.dumps(evaluate(source, plan), indent=None if options.json else 2) + "\n")
+
+
+@contextmanager
+def _source(options: argparse.Namespace) -> Iterator[Source]:
+    match options.source:
+        case "world":
+            yield world_source
+        case "sampler":
+            yield sampler_source(options.weights)
+        case _ if options.server:
+            yield served_source(options.server)
+        case _:
+            with local_server(log.info) as server:
+                yield served_source(server)
 
 
 if __name__ == "__main__":

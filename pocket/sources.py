@@ -1,4 +1,4 @@
-"""Where the evaluation takes its videos from: the local sampler, or files of served video.
+"""Where a quick look takes its videos from: the local sampler, or the world itself.
 
 Shapes: T pictures, H rows, W columns, C = 3 colour channels.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import av
 import numpy as np
 
 from pocket import prompt, world
@@ -38,27 +37,6 @@ class Request:
 
 
 Source = Callable[[Sequence[Request]], list[Pictures]]
-
-
-def read_video(path: Path) -> Pictures:
-    """All pictures of a video file, uint8 [T, H, W, 3]."""
-    with av.open(str(path)) as box:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in box.decode(video=0)])
-
-
-def served_source(record: Callable[[Request, Path], None], folder: Path) -> Source:
-    """A source that has `record` write each request's served stream to a file (H.264), and reads it back."""
-
-    def source(requests: Sequence[Request]) -> list[Pictures]:
-        videos = []
-        for number, request in enumerate(requests):
-            path = folder / f"{request.seed}-{number}.mp4"
-            record(request, path)
-            videos.append(read_video(path)[: request.pictures])
-            path.unlink()
-        return videos
-
-    return source
 
 
 def sampler_source(weights: Path) -> Source:

@@ -10,6 +10,7 @@ import pytest
 
 from pocket import evaluate, judge, sources, world
 from pocket.judge import Pictures
+from pocket.served import decoded
 from pocket.world import Background, Change, Clip, Colour, Motion, Scene, Shape
 
 PERIOD = world.PERIOD_PICTURES
@@ -27,7 +28,7 @@ def _through_h264(pictures: Pictures, path: Path) -> Pictures:
         for picture in pictures:
             box.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         box.mux(stream.encode())
-    return sources.read_video(path)
+    return decoded(path.read_bytes())
 
 
 @pytest.mark.parametrize("start", range(6))
