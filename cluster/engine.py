@@ -16,46 +16,50 @@ from typing import Protocol
 
 from cluster.journal import Journal
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
-from longtake.core.errors import Unavailable
-from longtake.core.events import (
-    Close,
+from longtake.core.effects import (
     Closed,
-    ConditioningRef,
     CueAccepted,
     CueApplied,
     CueSuperseded,
     Dispatch,
-    Drain,
     DropJournal,
     Effect,
     Emit,
     EncodeText,
-    Ending,
-    Event,
     Forget,
-    ForwardWork,
-    FromLane,
-    FromLatent,
-    LatentRef,
     Notice,
-    OpDone,
     Opened,
-    OpFailed,
     PrepareStream,
     Refused,
     RequestRefused,
-    Sequence,
-    SessionId,
+)
+from longtake.core.errors import Unavailable
+from longtake.core.events import (
+    Close,
+    Drain,
+    Ending,
+    Event,
+    OpDone,
+    OpFailed,
     StreamPrepared,
     TextEncoded,
     Tick,
-    Work,
-    WorkerId,
     WorkerJoined,
     WorkerLost,
 )
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
+from longtake.core.work import (
+    ConditioningRef,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    LatentRef,
+    Sequence,
+    SessionId,
+    Work,
+    WorkerId,
+)
 from monitoring.recorder import Recorder, Silent
 from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Prepared, Task, Up
 
@@ -292,9 +296,7 @@ class Engine:
                 self._send(effect.worker, effect)
             case Forget():
                 if effect.version is not None:
-                    self.journal.drop_conditioning(
-                        ConditioningRef(session=effect.session, version=effect.version)
-                    )
+                    self.journal.drop_conditioning(ConditioningRef(session=effect.session, version=effect.version))
                 self._send(effect.worker, effect)
             case DropJournal():
                 self.journal.drop(effect.session)
@@ -327,9 +329,7 @@ class Engine:
             if effect.attach_conditioning:
                 conditioning = self.journal.conditioning(work.conditioning)
         attached.in_flight.append((effect.sequence, work))
-        attached.port.send(
-            Task(sequence=effect.sequence, work=work, latents=latents, conditioning=conditioning)
-        )
+        attached.port.send(Task(sequence=effect.sequence, work=work, latents=latents, conditioning=conditioning))
 
     def _send(self, worker: WorkerId, message: Down) -> None:
         attached = self._workers.get(worker)

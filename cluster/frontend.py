@@ -16,10 +16,12 @@ from cluster.offer import Offer
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
 from cluster.responses import Speaker, Terms, model_response, session_message, worker_message
 from cluster.statuses import ENDINGS, Call, abort
+from longtake.core.effects import Closed, RequestRefused
 from longtake.core.errors import InternalFault, InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
-from longtake.core.events import Close, Closed, Ending, Open, RequestRefused, SessionId
+from longtake.core.events import Close, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.session import SessionView, State
+from longtake.core.work import SessionId
 from protos.longtake.v1 import longtake_pb2 as pb
 from protos.longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -75,9 +77,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._engine.submit(event)
         reader = asyncio.create_task(self._read(request_iterator, session, outbox))
         _when_over(reader.cancel)
-        speaker = Speaker(
-            self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit)
-        )
+        speaker = Speaker(self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit))
         try:
             closed: Closed | None = None
             while closed is None:

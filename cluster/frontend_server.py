@@ -13,7 +13,7 @@ from cluster.engine import Engine
 from cluster.frontend import Frontend
 from cluster.offer import Offer
 from longtake.core.errors import InvalidField
-from longtake.core.events import Role
+from longtake.core.work import Role
 from protos.longtake.v1 import longtake_pb2 as pb
 from protos.longtake.v1 import longtake_pb2_grpc as rpc
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from cluster.engine import Engine
-from longtake.core.events import WorkerId
+from longtake.core.work import WorkerId
 from workers.messages import Down, Introduction, Shutdown, Up
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.errors import InternalFault
-from longtake.core.events import ConditioningRef, LatentRef, SessionId
+from longtake.core.work import ConditioningRef, LatentRef, SessionId
 
 
 class Journal:

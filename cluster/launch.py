@@ -14,8 +14,8 @@ from cluster.in_process import InProcessLauncher
 from cluster.link_server import LinkServer, LinkService
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
-from longtake.core.events import Role, WorkerId
 from longtake.core.recipe import Recipe
+from longtake.core.work import Role, WorkerId
 from workers.models import weights
 from workers.spec import WorkerSpec
 

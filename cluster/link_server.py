@@ -13,7 +13,7 @@ import grpc.aio
 
 from cluster.engine import Engine
 from longtake.core.errors import InvalidField
-from longtake.core.events import WorkerId
+from longtake.core.work import WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.link import CHANNEL_OPTIONS

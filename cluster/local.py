@@ -13,7 +13,7 @@ from cluster.serve import offer_for
 from longtake.client_events import Decoder, Event
 from longtake.core.admission import Limits
 from longtake.core.errors import InvalidField
-from longtake.core.events import SessionId
+from longtake.core.work import SessionId
 from protos.longtake.v1 import longtake_pb2 as pb
 from workers.models import weights
 
@@ -34,9 +34,7 @@ async def render_events(
     """
     path = model_path(model)
     offer = offer_for(weights.load_info(path), LIMITS)
-    asked = requests.open_event(
-        pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0
-    )
+    asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
     speaker = Speaker(offer, Terms(window=asked.window, pace=asked.pace, picture_limit=asked.picture_limit))

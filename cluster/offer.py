@@ -22,7 +22,7 @@ class CodecRange:
 
 
 CODECS: dict[pb.Codec, CodecRange] = {
-    pb.CODEC_H264: CodecRange(name="h264", min_quality=0, max_quality=51, default_quality=23),
+    pb.CODEC_H264: CodecRange(name="h264", min_quality=1, max_quality=51, default_quality=23),
     pb.CODEC_MJPEG: CodecRange(name="mjpeg", min_quality=1, max_quality=100, default_quality=85),
     pb.CODEC_RAW: CodecRange(name="raw", min_quality=0, max_quality=0, default_quality=0),
 }

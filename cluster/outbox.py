@@ -6,8 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from longtake.core.errors import Unavailable
-from longtake.core.events import (
+from longtake.core.effects import (
     Closed,
     CueAccepted,
     CueApplied,
@@ -18,6 +17,7 @@ from longtake.core.events import (
     Refused,
     RequestRefused,
 )
+from longtake.core.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class SegmentOut:
 ClientMessage = (
     Opened | Refused | SegmentOut | CueAccepted | CueApplied | CueSuperseded | RequestRefused | Notice | Closed
 )
+
 
 class Overflow(Unavailable):
     """The reader fell so far behind that messages were lost; it must be given up."""

@@ -13,7 +13,7 @@ from typing import Any
 from cluster.engine import Engine
 from cluster.link_server import LinkServer
 from longtake.core.errors import LongtakeError, Unavailable
-from longtake.core.events import WorkerId
+from longtake.core.work import WorkerId
 from workers.link import serve
 from workers.spec import LoadedWorker, WorkerSpec
 
@@ -105,8 +105,7 @@ class RayLauncher:
     async def pids(self) -> dict[WorkerId, int]:
         """Process ids of the workers."""
         return {
-            worker: await asyncio.to_thread(self._ray.get, actor.pid.remote())
-            for worker, actor in self._actors.items()
+            worker: await asyncio.to_thread(self._ray.get, actor.pid.remote()) for worker, actor in self._actors.items()
         }
 
     def _reserve(self) -> None:

@@ -12,24 +12,13 @@ from cluster.engine import Engine
 from cluster.in_process import InProcessLauncher
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
 from longtake.core.admission import Limits
+from longtake.core.effects import Closed, Opened, Refused
 from longtake.core.errors import Unavailable
-from longtake.core.events import (
-    Ack,
-    Close,
-    Closed,
-    CueRequest,
-    Ending,
-    Open,
-    Opened,
-    Refused,
-    Role,
-    SegmentSettings,
-    SessionId,
-    WorkerId,
-)
+from longtake.core.events import Ack, Close, CueRequest, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe import Recipe
 from longtake.core.scheduler import Scheduler
+from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from monitoring.recorder import Recorder
 from workers.models import weights
 from workers.spec import WorkerSpec

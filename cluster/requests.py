@@ -9,21 +9,9 @@ from google.protobuf import duration_pb2
 
 from cluster.offer import CODECS, Offer
 from longtake.core.errors import InvalidField, WrongState
-from longtake.core.events import (
-    Ack,
-    Close,
-    Cue,
-    CueId,
-    CueRequest,
-    Ending,
-    Event,
-    Open,
-    Pause,
-    Play,
-    SegmentSettings,
-    SessionId,
-)
+from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
+from longtake.core.work import CueId, SegmentSettings, SessionId
 from protos.longtake.v1 import longtake_pb2 as pb
 
 MAX_PICTURE = 1 << 40

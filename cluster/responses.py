@@ -9,22 +9,22 @@ from cluster.offer import CODECS, Offer
 from cluster.outbox import ClientMessage, SegmentOut
 from cluster.requests import PACES
 from cluster.statuses import number_of, status_of
-from longtake.core.errors import InternalFault, InvalidField, TooLate
-from longtake.core.events import (
+from longtake.core.effects import (
     Closed,
     CueAccepted,
     CueApplied,
     CueSuperseded,
-    Ending,
     Notice,
     Opened,
     Refused,
     RequestRefused,
-    Role,
 )
+from longtake.core.errors import InternalFault, InvalidField, TooLate
+from longtake.core.events import Ending
 from longtake.core.flow import Pace
 from longtake.core.recipe import Level
 from longtake.core.session import SessionView, State
+from longtake.core.work import Role
 from longtake.core.workers import WorkerView
 from protos.longtake.v1 import longtake_pb2 as pb
 

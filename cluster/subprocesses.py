@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from cluster.engine import Engine
 from cluster.link_server import LinkServer
 from longtake.core.errors import Unavailable
-from longtake.core.events import WorkerId
+from longtake.core.work import WorkerId
 from workers.link import TOKEN_VARIABLE
 from workers.messages import Shutdown
 from workers.spec import WorkerSpec

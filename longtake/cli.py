@@ -69,7 +69,6 @@ def _text_of(error: ClientError) -> str:
     return (text or f"{error.message} [{error.code.name}]") + retry
 
 
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="longtake")
 def cli() -> None:
@@ -91,7 +90,7 @@ def _stream_options(command: Command) -> Command:
         click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
-        click.option("--quality", type=click.IntRange(0, 100), help="h264: 0 (best) to 51; mjpeg: 1 to 100 (best)."),
+        click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         _json,
     )):  # fmt: skip
         command = option(command)

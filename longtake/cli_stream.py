@@ -146,8 +146,9 @@ async def _consume(stream: Stream, show: Show) -> None:
         show.take(event)
 
 
-async def render_to_file(render: Callable[[Callable[[Event], object]], Awaitable[None]], options: StreamOptions,
-                         output: Output) -> int:
+async def render_to_file(
+    render: Callable[[Callable[[Event], object]], Awaitable[None]], options: StreamOptions, output: Output
+) -> int:
     """Record what `render` generates; returns the exit status."""
     output.check()
     show = Show(output, options)

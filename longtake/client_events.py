@@ -101,8 +101,15 @@ class ClosedEvent:
 
 
 Event = (
-    OpenedEvent | SegmentEvent | CueAcceptedEvent | CueAppliedEvent | CueSupersededEvent | RequestRefusedEvent
-    | NoticeEvent | SkippedEvent | ClosedEvent
+    OpenedEvent
+    | SegmentEvent
+    | CueAcceptedEvent
+    | CueAppliedEvent
+    | CueSupersededEvent
+    | RequestRefusedEvent
+    | NoticeEvent
+    | SkippedEvent
+    | ClosedEvent
 )
 
 

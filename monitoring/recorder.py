@@ -6,22 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from longtake.core.events import (
-    Closed,
-    CueAccepted,
-    CueSuperseded,
-    Drain,
-    Effect,
-    Event,
-    Opened,
-    OpFailed,
-    Pause,
-    Play,
-    Refused,
-    RequestRefused,
-    WorkerJoined,
-    WorkerLost,
-)
+from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Opened, Refused, RequestRefused
+from longtake.core.events import Drain, Event, OpFailed, Pause, Play, WorkerJoined, WorkerLost
 
 _log = logging.getLogger("longtake")
 

@@ -52,12 +52,12 @@ def evaluate(source: Source, plan: Plan) -> dict[str, object]:
     }
 
 
-def _plain(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
+def _plain(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, float]:
     scenes = [world.random_scene(rng) for _ in range(plan.prompts)]
     count = round(plan.seconds * world.FPS)
     videos = source([_request([(0, scene)], count, plan.seed + n) for n, scene in enumerate(scenes)])
     right = [classify(video).matches(scene) for video, scene in zip(videos, scenes, strict=True)]
-    return {name: _share(right, name) for name in ATTRIBUTES}
+    return _shares(right)
 
 
 def _after_cues(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
@@ -80,7 +80,7 @@ def _after_cues(source: Source, plan: Plan, rng: np.random.Generator) -> dict[st
     latencies = [visible_after_s(video, cue) for video in videos]
     known = [latency for latency in latencies if latency is not None]
     return {
-        "after_cue": {name: _share(right, name) for name in ATTRIBUTES},
+        "after_cue": _shares(right),
         "cue_latency_s": round(float(np.median(known)), 3) if known else None,
     }
 
@@ -120,7 +120,7 @@ def _drift(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, ob
             for video, scene in zip(videos, scenes, strict=True)
             for at in range(start, min(start + minute, pictures - piece + 1), piece)
         ]
-        table.append({name: _share(right, name) for name in ATTRIBUTES} if right else {})
+        table.append(_shares(right) if right else {})
     means = [100 * float(np.mean(list(row.values()))) for row in table if row]
     return {"drift_points": round(means[0] - means[-1], 2), "by_minute": table}
 
@@ -130,8 +130,10 @@ def _request(prompts: list[tuple[int, Scene]], pictures: int, seed: int) -> Requ
     return Request(prompts=timed, pictures=pictures, seed=seed)
 
 
-def _share(right: list[dict[str, bool]], name: str) -> float:
-    return round(float(np.mean([row[name] for row in right])), 4)
+def _shares(right: list[dict[str, bool]]) -> dict[str, float]:
+    """The share of right verdicts for each attribute."""
+    names = {"colour": "color"}
+    return {names.get(name, name): round(float(np.mean([row[name] for row in right])), 4) for name in ATTRIBUTES}
 
 
 def contact_sheet(source: Source, path: Path, seed: int) -> None:

@@ -1,18 +1,20 @@
-"""A local sampler of the pocket model: HiAR depth first with contiguous keys and values, many sequences at once.
+"""A local sampler of the pocket model: depth first with contiguous keys and values, many sequences at once.
 
 It is how training looks at itself; what is served runs through the engine and its pages instead.
 Shapes: B sequence, F latent frame, C channel, H, W height and width, L token, N head, D head channel.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from longtake.core.recipe import Level
 from pocket import prompt
-from pocket.conditioning import SIGMAS
+from pocket.conditioning import SIGMAS, noised
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from pocket.data import Scale
 from pocket.world import Scene
@@ -46,11 +48,13 @@ class LaneCache:
 class Sampler:
     """Streams of several prompts in step: `next_block` yields the next block's latents of all of them."""
 
-    def __init__(self, model: WanModel, scenes: Sequence[Scene], seed: int) -> None:
+    def __init__(self, model: WanModel, scenes: Sequence[Scene], seed: int, level: Level = Level.OUTPUT) -> None:
         self._model = model
+        self._level = level
         self._random = torch.Generator().manual_seed(seed)
         past = WINDOW_FRAMES // FRAMES_PER_BLOCK - 1
-        self._lanes = [LaneCache(model.config.num_layers, past) for _ in SIGMAS]
+        lanes = 1 if level is Level.CLEAN else len(SIGMAS)
+        self._lanes = [LaneCache(model.config.num_layers, past) for _ in range(lanes)]
         self._block = 0
         self.cue(scenes)
 
@@ -67,16 +71,15 @@ class Sampler:
         shape = (self._streams, FRAMES_PER_BLOCK, self._model.config.in_dim, 8, 8)
         position = (self._block * FRAMES_PER_BLOCK + torch.arange(FRAMES_PER_BLOCK)).expand(shape[:2])
         x = torch.randn(shape, generator=self._random)
-        levels = [*SIGMAS, 0.0]
-        for step, lane in enumerate(self._lanes):
-            lane.keep = False
-            flow = self._model(x, torch.full(shape[:2], 1000 * levels[step]), position, self._text, lane)
-            x = x - levels[step] * flow
-            if levels[step + 1] > 0:
-                noise = torch.randn(shape, generator=self._random)
-                x = (1 - levels[step + 1]) * x + levels[step + 1] * noise
-            lane.keep = True
-            self._model.commit(x, torch.full(shape[:2], 1000 * levels[step + 1]), position, self._text, lane)
+        for step, (sigma, after) in enumerate(pairwise([*SIGMAS, 0.0])):
+            lane = self._lanes[step % len(self._lanes)]
+            lane.keep = self._level is Level.INPUT
+            x = x - sigma * self._model(x, torch.full(shape[:2], 1000 * sigma), position, self._text, lane)
+            if after > 0:
+                x = noised(x, torch.tensor(after), torch.randn(shape, generator=self._random))
+            if self._level is Level.OUTPUT or (self._level is Level.CLEAN and after == 0):
+                lane.keep = True
+                self._model.commit(x, torch.full(shape[:2], 1000 * after), position, self._text, lane)
         self._block += 1
         return x
 

@@ -6,18 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField, UnknownPeer
-from longtake.core.events import (
-    DecodeWork,
-    EncodeText,
-    Forget,
-    PrepareStream,
-    Role,
-    SegmentSettings,
-    SessionId,
-    SlotId,
-)
 from longtake.core.geometry import Geometry
+from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, SlotId
 from workers.decode import DecoderPool
 from workers.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.messages import Done, Encoded, Prepared, Task, Up

@@ -28,9 +28,7 @@ def renoise(x0_BFCHW: Tensor, noise_BFCHW: Tensor, sigmas: Sequence[float]) -> T
     return (1 - sigma) * x0_BFCHW.float() + sigma * noise_BFCHW.float()
 
 
-def ode_step(
-    x_BFCHW: Tensor, flow_BFCHW: Tensor, sigmas: Sequence[float], next_sigmas: Sequence[float]
-) -> Tensor:
+def ode_step(x_BFCHW: Tensor, flow_BFCHW: Tensor, sigmas: Sequence[float], next_sigmas: Sequence[float]) -> Tensor:
     """The latent moved along the flow, x + flow (next_sigma - sigma), in float32; needs no noise."""
     change = _per_item(next_sigmas, x_BFCHW, torch.float32) - _per_item(sigmas, x_BFCHW, torch.float32)
     return x_BFCHW.float() + flow_BFCHW.float() * change

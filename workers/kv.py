@@ -163,6 +163,4 @@ class _Group:
 
     def attend(self, q_BLND: Tensor, kv_UPLND: Tensor) -> Tensor:
         shape = (self.size, -1, *kv_UPLND.shape[3:])
-        return sdpa(
-            q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape)
-        )
+        return sdpa(q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField
-from longtake.core.events import (
+from longtake.core.schedule import Kind
+from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
-    EncodeText,
-    Forget,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -15,7 +15,6 @@ from longtake.core.events import (
     Input,
     LatentRef,
     PageId,
-    PrepareStream,
     Role,
     SegmentSettings,
     Sequence,
@@ -23,7 +22,6 @@ from longtake.core.events import (
     SlotId,
     WorkerId,
 )
-from longtake.core.schedule import Kind
 from protos.longtake.link.v1 import link_pb2 as pb
 from workers.messages import (
     Done,
@@ -87,9 +85,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
             )
             return pb.AttachRequest(op_done=done)
         case Failed():
-            failed = pb.OpFailed(
-                session=message.session, sequence=message.sequence, reason=message.reason[:MAX_REASON]
-            )
+            failed = pb.OpFailed(session=message.session, sequence=message.sequence, reason=message.reason[:MAX_REASON])
             return pb.AttachRequest(op_failed=failed)
         case Encoded():
             encoded = pb.TextEncoded(
@@ -99,9 +95,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
             )
             return pb.AttachRequest(text_encoded=encoded)
         case Prepared():
-            prepared = pb.StreamPrepared(
-                session=message.session, header=message.header, media_type=message.media_type
-            )
+            prepared = pb.StreamPrepared(session=message.session, header=message.header, media_type=message.media_type)
             return pb.AttachRequest(stream_prepared=prepared)
         case Heartbeat():
             return pb.AttachRequest(heartbeat=pb.Heartbeat())
@@ -131,9 +125,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
             )
         case "stream_prepared":
             prepared = message.stream_prepared
-            return Prepared(
-                session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type
-            )
+            return Prepared(session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type)
         case "heartbeat":
             return Heartbeat()
         case other:
@@ -155,9 +147,7 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             dispatch = pb.Dispatch(sequence=message.sequence, decode=_decode(work), latents=message.latents)
             return pb.AttachResponse(dispatch=dispatch)
         case PrepareStream():
-            prepare = pb.PrepareStream(
-                session=message.session, slot=message.slot, settings=_settings(message.settings)
-            )
+            prepare = pb.PrepareStream(session=message.session, slot=message.slot, settings=_settings(message.settings))
             return pb.AttachResponse(prepare_stream=prepare)
         case EncodeText():
             encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
@@ -186,9 +176,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             )
         case "encode_text":
             encode = message.encode_text
-            return EncodeText(
-                worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt
-            )
+            return EncodeText(worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt)
         case "forget":
             forget = message.forget
             version = forget.version if forget.HasField("version") else None

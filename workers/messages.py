@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.events import (
-    ConditioningRef,
-    EncodeText,
-    Forget,
-    PrepareStream,
-    Role,
-    Sequence,
-    SessionId,
-    Work,
-    WorkerId,
-)
+from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.work import ConditioningRef, Role, Sequence, SessionId, Work, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

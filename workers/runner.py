@@ -9,8 +9,9 @@ from typing import Protocol
 
 import torch
 
+from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import LongtakeError
-from longtake.core.events import EncodeText, Forget, PrepareStream, Role, SessionId
+from longtake.core.work import Role, SessionId
 from workers.messages import Down, Failed, Shutdown, Task, Up
 
 

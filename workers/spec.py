@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from longtake.core.errors import InvalidField
-from longtake.core.events import Role, WorkerId
+from longtake.core.work import Role, WorkerId
 from workers.decode_worker import DecodeWorker
 from workers.messages import Introduction
 from workers.models import weights

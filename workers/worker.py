@@ -13,21 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.events import (
-    ConditioningRef,
-    EncodeText,
-    Forget,
-    ForwardWork,
-    FromLane,
-    FromLatent,
-    FromNoise,
-    PrepareStream,
-    Role,
-    SessionId,
-)
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
+from longtake.core.work import ConditioningRef, ForwardWork, FromLane, FromLatent, FromNoise, Role, SessionId
 from workers.denoise import predict_x0, renoise
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.messages import Done, Task, Up

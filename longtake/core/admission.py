@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
-from longtake.core.events import Open, Role, WorkerId
+from longtake.core.events import Open
 from longtake.core.flow import Flow
 from longtake.core.geometry import Geometry
 from longtake.core.placement import Room, place_lanes, place_slot
 from longtake.core.recipe import Recipe
 from longtake.core.session import Place
+from longtake.core.work import Role, WorkerId
 from longtake.core.workers import Worker
 
 

@@ -19,8 +19,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from longtake.core.errors import InternalFault, NoCapacity
-from longtake.core.events import PageId
 from longtake.core.recipe import Recipe
+from longtake.core.work import PageId
 
 
 def window_frames(first_frame: int, recipe: Recipe) -> tuple[int, ...]:

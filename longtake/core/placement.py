@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longtake.core.errors import NoCapacity
-from longtake.core.events import WorkerId
+from longtake.core.work import WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,40 +12,38 @@ from __future__ import annotations
 
 from longtake.core.admission import Limits, admit
 from longtake.core.dispatching import Dispatcher
-from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
-from longtake.core.events import (
-    Ack,
-    Close,
+from longtake.core.effects import (
     Closed,
-    ConditioningRef,
-    Cue,
     CueAccepted,
     CueApplied,
-    CueId,
     CueSuperseded,
-    Drain,
     DropJournal,
     Effect,
     Emit,
     EncodeText,
-    Ending,
-    Event,
     Forget,
     Notice,
-    OpDone,
-    Open,
     Opened,
-    OpFailed,
-    Pause,
-    Play,
     PrepareStream,
     Refused,
     RequestRefused,
-    SessionId,
+)
+from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
+from longtake.core.events import (
+    Ack,
+    Close,
+    Cue,
+    Drain,
+    Ending,
+    Event,
+    OpDone,
+    Open,
+    OpFailed,
+    Pause,
+    Play,
     StreamPrepared,
     TextEncoded,
     Tick,
-    WorkerId,
     WorkerJoined,
     WorkerLost,
 )
@@ -54,6 +52,7 @@ from longtake.core.geometry import Geometry
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
 from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
+from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId
 from longtake.core.workers import InFlight, Worker, WorkerView
 
 

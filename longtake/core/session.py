@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from longtake.core.errors import InvalidField, TooLate, WrongState
-from longtake.core.events import CueId, CueRequest, Open, SessionId, SlotId, WorkerId
+from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow
 from longtake.core.geometry import Geometry
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op, chains
+from longtake.core.work import CueId, SessionId, SlotId, WorkerId
 
 
 class State(Enum):

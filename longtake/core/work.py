@@ -1,61 +1,117 @@
-"""From an op to the self-contained work order that a worker executes."""
+"""What a worker is asked to do: self-contained orders that refer to latents and conditioning, never hold them."""
 
 from __future__ import annotations
 
-from longtake.core.events import (
-    ConditioningRef,
-    DecodeWork,
-    ForwardWork,
-    FromLane,
-    FromLatent,
-    FromNoise,
-    Input,
-    LatentRef,
-    Work,
-)
-from longtake.core.schedule import Kind, Op, input_is_in_lane, lane_of
-from longtake.core.session import Session
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+
+from longtake.core.schedule import Kind
+
+SessionId = NewType("SessionId", str)
+WorkerId = NewType("WorkerId", str)
+CueId = NewType("CueId", str)
+PageId = NewType("PageId", int)
+SlotId = NewType("SlotId", int)
+Sequence = NewType("Sequence", int)
+"""Number of a dispatch on its worker's link: 0, 1, 2, … since the worker joined."""
 
 
-def work_for(op: Op, session: Session, version: int) -> Work:
-    """Everything a worker needs to execute `op`, conditioned on prompt `version`."""
-    if op.kind is Kind.DECODE:
-        return DecodeWork(
-            session=session.id,
-            block=op.block,
-            slot=session.place.slot,
-            latents=LatentRef(session=session.id, block=op.block, step=session.recipe.step_count),
-            first_picture=session.geometry.first_picture(op.block),
-            picture_count=session.picture_count(op.block),
-            settings=session.request.settings,
-        )
-    recipe = session.recipe
-    lane = lane_of(op, recipe)
-    table = session.place.tables[lane]
-    first = session.geometry.first_frame(op.block)
-    denoises = op.kind is Kind.DENOISE
-    last = op.step + 1 == recipe.step_count
-    return ForwardWork(
-        session=session.id,
-        lane=lane,
-        kind=op.kind,
-        step=op.step,
-        block=op.block,
-        timestep=recipe.timesteps[op.step] if denoises else recipe.commit_timestep(op.step),
-        sigma=recipe.sigmas[op.step],
-        next_sigma=None if last else recipe.sigmas[op.step + 1],
-        seed=session.request.seed,
-        positions=tuple(range(first, first + recipe.frames_per_block)),
-        reads=table.reads(first, recipe),
-        writes=table.writes(first, recipe),
-        conditioning=ConditioningRef(session=session.id, version=version),
-        input=_input(op, session),
-    )
+class Role(Enum):
+    """What a worker's capacity is made of."""
+
+    DENOISE = "denoise"
+    """Runs forwards; its capacity is pages."""
+    DECODE = "decode"
+    """Encodes prompts, decodes latents and encodes segments; its capacity is decoder slots."""
 
 
-def _input(op: Op, session: Session) -> Input:
-    if input_is_in_lane(op, session.recipe):
-        return FromLane()
-    if op.step == 0:
-        return FromNoise()
-    return FromLatent(LatentRef(session=session.id, block=op.block, step=op.step))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentRef:
+    """The latents of one block as they enter `step`; step S (the number of steps) is the finished x0."""
+
+    session: SessionId
+    block: int
+    step: int
+    sha256: str = ""
+    """Hex digest of the bytes, once known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditioningRef:
+    """The encoded prompt of one session; each cue makes a new version."""
+
+    session: SessionId
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromNoise:
+    """Start from the session's keyed noise of the block, draw 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromLane:
+    """Start from the output of the last denoise op in the same lane, which the worker keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromLatent:
+    """Start from latents that travel with the dispatch."""
+
+    ref: LatentRef
+
+
+Input = FromNoise | FromLane | FromLatent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSettings:
+    """How a session's segments are encoded."""
+
+    codec: str
+    """h264, mjpeg or raw."""
+    quality: int
+    """x264's constant rate factor (h264, 1 best to 51), JPEG quality (mjpeg, 1 to 100 best), unused (raw)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardWork:
+    """One forward of the model: a denoise op or a commit op."""
+
+    session: SessionId
+    lane: int
+    kind: Kind
+    step: int
+    block: int
+    timestep: float
+    sigma: float
+    """Noise level of the input."""
+    next_sigma: float | None
+    """A denoise op re-noises its x0 to this level (draw step + 1); None: its output is x0. Unused by a commit."""
+    seed: int
+    positions: tuple[int, ...]
+    """Numbers of the block's latent frames, from the start of the stream."""
+    reads: tuple[PageId, ...]
+    """All pages attended to, in canonical order, the own ones among them."""
+    writes: tuple[PageId, ...]
+    """The own pages, in frame order."""
+    conditioning: ConditioningRef
+    input: Input
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeWork:
+    """Decode the finished latents of one block and encode them as one segment."""
+
+    session: SessionId
+    block: int
+    slot: SlotId
+    latents: LatentRef
+    first_picture: int
+    picture_count: int
+    """How many pictures of the block belong to the stream (its length limit may end inside a block)."""
+    settings: SegmentSettings
+
+
+Work = ForwardWork | DecodeWork

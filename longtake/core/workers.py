@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.events import Role, Sequence, SessionId, SlotId, WorkerId, WorkerJoined
+from longtake.core.events import WorkerJoined
 from longtake.core.pages import PagePool
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Op
 from longtake.core.session import Session
+from longtake.core.work import Role, Sequence, SessionId, SlotId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,11 @@ import pytest
 
 from cluster.outbox import Outbox, Overflow, SegmentOut, WatcherOutbox
 from cluster.render import RenderRequest, in_process_engine, in_process_workers, render
+from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened
 from longtake.core.errors import InvalidField
-from longtake.core.events import (
-    Ack,
-    Close,
-    Closed,
-    CueAccepted,
-    CueApplied,
-    CueId,
-    CueRequest,
-    Ending,
-    Notice,
-    Opened,
-    SegmentSettings,
-    SessionId,
-)
+from longtake.core.events import Ack, Close, CueRequest, Ending
 from longtake.core.recipe import Level
+from longtake.core.work import CueId, SegmentSettings, SessionId
 from pocket.prompt import TEXT_ROWS
 from tests.cluster.world import Hashes, expected_hashes, open_event, segments, stream
 from tests.workers.model_dir import model_info, write_model

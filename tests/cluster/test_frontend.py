@@ -377,8 +377,12 @@ async def test_an_observer_sees_the_stream_and_its_end() -> None:
         assert isinstance(events[-1], ClosedEvent) and events[-1].ending == "completed"
         seen = segments(events)
         assert seen[-1].data == segment(4, 5, "red")
-        skipped = [n for event in events if isinstance(event, SkippedEvent)
-                   for n in range(event.first, event.first + event.count)]
+        skipped = [
+            n
+            for event in events
+            if isinstance(event, SkippedEvent)
+            for n in range(event.first, event.first + event.count)
+        ]
         assert sorted([s.index for s in seen] + skipped) == list(range(5))
 
 

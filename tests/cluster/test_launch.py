@@ -23,9 +23,11 @@ from cluster.outbox import ClientMessage
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
 from longtake.core.admission import Limits
+from longtake.core.effects import Closed
 from longtake.core.errors import InvalidField, Unavailable
-from longtake.core.events import Closed, Ending, Role, WorkerId
+from longtake.core.events import Ending
 from longtake.core.scheduler import Scheduler
+from longtake.core.work import Role, WorkerId
 from tests.cluster.world import Hashes, expected_hashes, segments, stream
 from tests.workers.model_dir import model_info, write_model
 from workers.models import weights

@@ -14,34 +14,27 @@ import pytest
 from cluster.engine import Engine
 from cluster.link_server import LinkServer, LinkService
 from longtake.core.admission import Limits
+from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField, Unavailable
-from longtake.core.events import (
+from longtake.core.events import Event, OpFailed, Tick, WorkerJoined, WorkerLost
+from longtake.core.schedule import Kind
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
-    Effect,
-    EncodeText,
-    Event,
-    Forget,
     ForwardWork,
     FromLane,
     FromLatent,
     FromNoise,
     LatentRef,
-    OpFailed,
     PageId,
-    PrepareStream,
     Role,
     SegmentSettings,
     Sequence,
     SessionId,
     SlotId,
-    Tick,
     WorkerId,
-    WorkerJoined,
-    WorkerLost,
 )
-from longtake.core.schedule import Kind
-from longtake.core.scheduler import Scheduler
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from tests.workers.model_dir import model_info
@@ -247,9 +240,7 @@ async def status(call: Call) -> tuple[grpc.StatusCode, str]:
             "hello.capacity: 0 is not allowed",
         ),
         (
-            hello_to_proto(
-                Introduction(worker=WORKER, role=Role.DENOISE, capacity=1, model_digest="other"), "secret"
-            ),
+            hello_to_proto(Introduction(worker=WORKER, role=Role.DENOISE, capacity=1, model_digest="other"), "secret"),
             grpc.StatusCode.FAILED_PRECONDITION,
             "hello.model_digest is other, the engine serves model",
         ),

@@ -11,8 +11,10 @@ import pytest
 
 from cluster.outbox import Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.events import Ack, Close, Ending, Open, Opened, SegmentSettings, SessionId
+from longtake.core.effects import Opened
+from longtake.core.events import Ack, Close, Ending, Open
 from longtake.core.flow import Pace
+from longtake.core.work import SegmentSettings, SessionId
 from tests.workers.model_dir import write_model
 
 LAST = 1010

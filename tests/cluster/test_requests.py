@@ -9,8 +9,9 @@ from google.protobuf import duration_pb2
 from cluster.requests import open_event
 from longtake.client_errors import ClientError, error_from
 from longtake.core.errors import InvalidField
-from longtake.core.events import CueId, CueRequest, SegmentSettings, SessionId
+from longtake.core.events import CueRequest
 from longtake.core.flow import Pace
+from longtake.core.work import CueId, SegmentSettings, SessionId
 from protos.longtake.v1 import longtake_pb2 as pb
 from protos.longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.toy import offer, toy_cell
@@ -27,7 +28,8 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
     "window": (pb.Open(prompt="x", window=33), "open.window", "1 to 32 segments"),
     "pace": (pb.Open.FromString(b"\x0a\x01x\x18\x4d"), "open.pace", "PACE_REALTIME"),
     "codec": (pb.Open.FromString(b"\x0a\x01x\x38\x4d"), "open.codec", "CODEC_H264"),
-    "quality h264": (pb.Open(prompt="x", quality=52), "open.quality", "0 to 51"),
+    "quality h264": (pb.Open(prompt="x", quality=52), "open.quality", "1 to 51"),
+    "quality h264, lossless": (pb.Open(prompt="x", quality=0), "open.quality", "1 to 51"),
     "quality mjpeg": (pb.Open(prompt="x", codec=pb.CODEC_MJPEG, quality=0), "open.quality", "1 to 100"),
     "quality raw": (pb.Open(prompt="x", codec=pb.CODEC_RAW, quality=1), "open.quality", "unset"),
     "no pictures": (pb.Open(prompt="x", pictures=0), "open.pictures", "1 to 2^40"),
@@ -35,29 +37,43 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
     "negative duration": (pb.Open(prompt="x", duration=NEGATIVE), "open.duration", "0 or more"),
     "no duration": (pb.Open(prompt="x", duration=duration_pb2.Duration()), "open.duration", "above 0"),
     "endless duration": (
-        pb.Open(prompt="x", duration=duration_pb2.Duration(seconds=1 << 40)), "open.duration", "2^40 pictures",
+        pb.Open(prompt="x", duration=duration_pb2.Duration(seconds=1 << 40)),
+        "open.duration",
+        "2^40 pictures",
     ),
     "nanoseconds": (
-        pb.Open(prompt="x", duration=duration_pb2.Duration(seconds=1, nanos=-5)), "open.duration", "0 or more",
+        pb.Open(prompt="x", duration=duration_pb2.Duration(seconds=1, nanos=-5)),
+        "open.duration",
+        "0 or more",
     ),
     "resume token": (pb.Open(prompt="x", resume_token=b"abc"), "open.resume_token", "reserved"),
     "cursor": (pb.Open(prompt="x", cursor=0), "open.cursor", "reserved"),
     "cue without place": (
-        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y")]), "open.cues[0].at", "a block or a time",
+        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y")]),
+        "open.cues[0].at",
+        "a block or a time",
     ),
     "cue ids alike": (pb.Open(prompt="x", cues=[CUE, CUE]), "open.cues[1].id", "differ"),
     "cue id missing": (pb.Open(prompt="x", cues=[pb.Cue(prompt="y", block=1)]), "open.cues[0].id", "1 to 64 bytes"),
     "cue id long": (
-        pb.Open(prompt="x", cues=[pb.Cue(id="i" * 65, prompt="y", block=1)]), "open.cues[0].id", "1 to 64 bytes",
+        pb.Open(prompt="x", cues=[pb.Cue(id="i" * 65, prompt="y", block=1)]),
+        "open.cues[0].id",
+        "1 to 64 bytes",
     ),
     "cue prompt": (
-        pb.Open(prompt="x", cues=[CUE, pb.Cue(id="d", block=1)]), "open.cues[1].prompt", "1 to 4096 bytes",
+        pb.Open(prompt="x", cues=[CUE, pb.Cue(id="d", block=1)]),
+        "open.cues[1].prompt",
+        "1 to 4096 bytes",
     ),
     "cue time": (
-        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", time=NEGATIVE)]), "open.cues[0].time", "0 or more",
+        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", time=NEGATIVE)]),
+        "open.cues[0].time",
+        "0 or more",
     ),
     "cue block": (
-        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1 << 50)]), "open.cues[0].block", "2^40",
+        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y", block=1 << 50)]),
+        "open.cues[0].block",
+        "2^40",
     ),
     "many cues": (
         pb.Open(prompt="x", cues=[pb.Cue(id=str(n), prompt="y", block=n) for n in range(65)]),

@@ -18,26 +18,14 @@ from cluster.engine import Engine
 from cluster.frontend_server import FrontendServer
 from cluster.offer import Offer, WireLimits
 from longtake.core.admission import Limits
+from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField
-from longtake.core.events import (
-    DecodeWork,
-    Effect,
-    EncodeText,
-    Event,
-    Forget,
-    ForwardWork,
-    FromLane,
-    FromNoise,
-    PrepareStream,
-    Role,
-    SessionId,
-    Tick,
-    WorkerId,
-)
+from longtake.core.events import Event, Tick
 from longtake.core.geometry import Geometry
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, Role, SessionId, WorkerId
 from workers.messages import Done, Down, Encoded, Failed, Introduction, Prepared, Shutdown, Task, Up
 
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)

@@ -12,27 +12,12 @@ import torch
 
 from cluster.engine import Engine
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
-from longtake.core.events import (
-    Ack,
-    Closed,
-    CueRequest,
-    Dispatch,
-    Effect,
-    Event,
-    ForwardWork,
-    OpDone,
-    Open,
-    Refused,
-    SegmentSettings,
-    SessionId,
-    WorkerId,
-    WorkerJoined,
-)
-from longtake.core.events import (
-    Sequence as Number,
-)
+from longtake.core.effects import Closed, Dispatch, Effect, Refused
+from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.schedule import Kind
+from longtake.core.work import ForwardWork, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Sequence as Number
 from tests.workers.oracle import ContiguousLanes, generate
 from workers.models import weights
 from workers.models.text import text_encoder

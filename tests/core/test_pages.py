@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.errors import InternalFault, NoCapacity
-from longtake.core.events import PageId
 from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
 from longtake.core.recipe import Level, Recipe
+from longtake.core.work import PageId
 
 RECIPES = st.builds(
     lambda frames, past, sinks: Recipe(

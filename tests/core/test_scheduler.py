@@ -10,38 +10,23 @@ from hypothesis import strategies as st
 
 from longtake.core import dispatching, schedule
 from longtake.core.admission import Limits
-from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, UnknownSession, WrongState
-from longtake.core.events import (
-    Ack,
-    Close,
-    Cue,
+from longtake.core.effects import (
     CueAccepted,
     CueApplied,
-    CueId,
-    CueRequest,
     CueSuperseded,
-    DecodeWork,
     Dispatch,
-    Drain,
     DropJournal,
-    Ending,
     Forget,
-    ForwardWork,
     Opened,
-    OpFailed,
-    Pause,
-    Play,
     Refused,
     RequestRefused,
-    Role,
-    SessionId,
-    Tick,
-    WorkerId,
-    WorkerLost,
 )
+from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, UnknownSession, WrongState
+from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
 from longtake.core.flow import Pace
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind, Op
+from longtake.core.work import CueId, DecodeWork, ForwardWork, Role, SessionId, WorkerId
 from tests.core.world import Cell, effects_of, geometry, recipe
 
 LEVELS = st.sampled_from(list(Level))

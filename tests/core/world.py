@@ -8,34 +8,15 @@ from fractions import Fraction
 from typing import TypeVar
 
 from longtake.core.admission import Limits
-from longtake.core.events import (
-    Ack,
-    Closed,
-    CueRequest,
-    DecodeWork,
-    Dispatch,
-    Effect,
-    Emit,
-    EncodeText,
-    Event,
-    ForwardWork,
-    OpDone,
-    Open,
-    PrepareStream,
-    Role,
-    SegmentSettings,
-    SessionId,
-    StreamPrepared,
-    TextEncoded,
-    WorkerId,
-    WorkerJoined,
-)
+from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream
+from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, StreamPrepared, TextEncoded, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
 from longtake.core.pages import window_frames
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind, Op, needs
 from longtake.core.scheduler import Scheduler
+from longtake.core.work import DecodeWork, ForwardWork, Role, SegmentSettings, SessionId, WorkerId
 
 T = TypeVar("T")
 SETTINGS = SegmentSettings(codec="raw", quality=0)

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from cluster.render import RenderRequest, render
-from longtake.core.events import Opened, SegmentSettings
+from longtake.core.effects import Opened
+from longtake.core.work import SegmentSettings
 from tests.workers.model_dir import write_model
 
 pytestmark = [

@@ -66,18 +66,14 @@ class _Pass:
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
         frames = self.lane.setdefault(layer, {})
         count = len(self.own)
-        frames.update(
-            zip(self.own, zip(k_BLND.chunk(count, 1), v_BLND.chunk(count, 1), strict=True), strict=True)
-        )
+        frames.update(zip(self.own, zip(k_BLND.chunk(count, 1), v_BLND.chunk(count, 1), strict=True), strict=True))
         for gone in frames.keys() - set(self.visible):
             del frames[gone]
 
     def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
         self.store(layer, k_BLND, v_BLND)
         pairs = [self.lane[layer][frame] for frame in self.visible]
-        return self.attention(
-            q_BLND, torch.cat([k for k, _ in pairs], 1), torch.cat([v for _, v in pairs], 1)
-        )
+        return self.attention(q_BLND, torch.cat([k for k, _ in pairs], 1), torch.cat([v for _, v in pairs], 1))
 
 
 @dataclass

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longtake.core.events import PageId
 from longtake.core.pages import PageTable, slot_of
 from longtake.core.recipe import Recipe
+from longtake.core.work import PageId
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.models.wan import TextKV, WanModel
 
@@ -55,9 +55,7 @@ class PagedLanes:
         """The page table of a lane, taken from the free pages at first use."""
         key = (lane, session)
         if key not in self.tables:
-            self.tables[key] = PageTable(
-                tuple(PageId(self.free.pop()) for _ in range(self.recipe.page_count))
-            )
+            self.tables[key] = PageTable(tuple(PageId(self.free.pop()) for _ in range(self.recipe.page_count)))
         return self.tables[key]
 
     def item(self, work: Work) -> ItemPages:

@@ -34,9 +34,7 @@ if not GOLDENS:
     pytest.skip(f"no hiar_tiny_*.json in {', '.join(map(str, PLACES))}", allow_module_level=True)
 
 ATOL = 2e-5
-RTOL_OF_FLOAT32 = (
-    3e-7  # for schedules only: they reach 1000, where neighbouring float32 numbers are 6e-5 apart
-)
+RTOL_OF_FLOAT32 = 3e-7  # for schedules only: they reach 1000, where neighbouring float32 numbers are 6e-5 apart
 INPUTS = ("in.", "weights.")
 MODES = ("oracle", "paged")
 
@@ -179,9 +177,7 @@ def test_tensor_equals_the_references(golden_name: str, tensor: str, mode: str) 
     torch.testing.assert_close(value, expected, rtol=rtol, atol=ATOL)
 
 
-@pytest.mark.parametrize(
-    "tensor", ["out.sideways_first", "trace.block_first.y", "cache.x.layer0.k", "unit.z"]
-)
+@pytest.mark.parametrize("tensor", ["out.sideways_first", "trace.block_first.y", "cache.x.layer0.k", "unit.z"])
 def test_an_unknown_tensor_is_an_error(tensor: str) -> None:
     with pytest.raises(LookupError):
         ours(next(iter(GOLDENS)), "oracle", tensor)

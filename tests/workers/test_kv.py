@@ -78,9 +78,7 @@ def test_paged_equals_contiguous(level: Level, model: WanModel, text: Tensor) ->
     served = torch.cat(generate(model, plan, text, noise, BLOCKS, paged(model)), 1)
     same_kernel = ContiguousLanes(model, WINDOW, SINKS, attention=sdpa)
     assert torch.equal(served, torch.cat(generate(model, plan, text, noise, BLOCKS, same_kernel), 1))
-    torch.testing.assert_close(
-        served, torch.cat(generate(model, plan, text, noise, BLOCKS), 1), rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(served, torch.cat(generate(model, plan, text, noise, BLOCKS), 1), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(("window", "sinks"), [(4, 1), (6, 1), (5, 0), (5, 2)])
@@ -223,9 +221,7 @@ def test_writes_go_to_frames_in_order() -> None:
 
 def test_an_item_must_read_its_own_pages() -> None:
     with pytest.raises(ValueError, match="item 1 writes"):
-        PagedAttention(
-            small_pool(), [ItemPages(reads=(0, 1), writes=(1,)), ItemPages(reads=(2,), writes=(3,))]
-        )
+        PagedAttention(small_pool(), [ItemPages(reads=(0, 1), writes=(1,)), ItemPages(reads=(2,), writes=(3,))])
 
 
 @pytest.mark.parametrize("page", [-1, 8])

@@ -70,9 +70,7 @@ def test_normals_are_normal() -> None:
 def test_words_neighbours_and_keys_are_uncorrelated() -> None:
     x = normal(1, 0, 0, (1 << 16,)).double()
     others = [x.roll(1), x.roll(2), x.roll(4)]
-    others += [
-        normal(*key, (1 << 16,)).double() for key in ((2, 0, 0), (1 << 32, 0, 0), (1, 1, 0), (1, 0, 1))
-    ]
+    others += [normal(*key, (1 << 16,)).double() for key in ((2, 0, 0), (1 << 32, 0, 0), (1, 1, 0), (1, 0, 1))]
     for other in others:
         assert abs((x * other).mean()) < 4.5 / math.sqrt(len(x))
 

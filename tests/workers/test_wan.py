@@ -47,9 +47,7 @@ class Own:
         self.attended.append(layer)
         self.store(layer, k_BLND, v_BLND)
         if layer in self.past:
-            k_BLND, v_BLND = (
-                torch.cat(pair, 1) for pair in zip(self.past[layer], (k_BLND, v_BLND), strict=True)
-            )
+            k_BLND, v_BLND = (torch.cat(pair, 1) for pair in zip(self.past[layer], (k_BLND, v_BLND), strict=True))
         return sdpa(q_BLND, k_BLND, v_BLND)
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:

@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import torch
 
+from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.events import (
+from longtake.core.schedule import Kind
+from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
-    EncodeText,
-    Forget,
     ForwardWork,
     FromLane,
     FromLatent,
     FromNoise,
     LatentRef,
     PageId,
-    PrepareStream,
     Role,
     SegmentSettings,
     Sequence,
@@ -32,7 +31,6 @@ from longtake.core.events import (
     SlotId,
     WorkerId,
 )
-from longtake.core.schedule import Kind
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
 from workers.messages import Done, Encoded, Failed, Prepared, Shutdown, Task, Up

@@ -1,0 +1,158 @@
+"""What shall be done: the plain data that comes out of the scheduler, for workers, journal and clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.errors import LongtakeError
+from longtake.core.events import Ending
+from longtake.core.work import ConditioningRef, CueId, SegmentSettings, Sequence, SessionId, SlotId, Work, WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """Send work to a worker, with the bytes it lacks: the latents of `work`, the conditioning if `attach_conditioning`.
+
+    The journal may drop latents once they were sent.
+    """
+
+    worker: WorkerId
+    sequence: Sequence
+    work: Work
+    attach_conditioning: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareStream:
+    """Ask a decode worker to clear `slot` for the session; answered by StreamPrepared."""
+
+    worker: WorkerId
+    session: SessionId
+    slot: SlotId
+    settings: SegmentSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeText:
+    """Ask a decode worker to encode a prompt; answered by TextEncoded."""
+
+    worker: WorkerId
+    conditioning: ConditioningRef
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forget:
+    """Tell a worker to drop one version of a session's conditioning; None: everything it holds of the session."""
+
+    worker: WorkerId
+    session: SessionId
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropJournal:
+    """The journal may drop everything of a session."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """Tell the client that its stream begins."""
+
+    session: SessionId
+    seed: int
+    header: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Answer an Open that starts nothing."""
+
+    session: SessionId
+    error: LongtakeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emit:
+    """Send the segment of `block`, which lies with the engine since its decode op was done, to the client."""
+
+    session: SessionId
+    block: int
+    first_picture: int
+    picture_count: int
+    prompt_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueAccepted:
+    session: SessionId
+    cue: CueId
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueApplied:
+    """The next segment, of `block`, is the first that shows the cue."""
+
+    session: SessionId
+    cue: CueId
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueSuperseded:
+    """A later cue took the same block; this one will never be shown."""
+
+    session: SessionId
+    cue: CueId
+    by: CueId
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused:
+    """A request on an open stream (a cue, an acknowledgement …) cannot be met; the stream goes on."""
+
+    session: SessionId
+    cue: CueId | None
+    error: LongtakeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something the client should know; the stream goes on."""
+
+    session: SessionId
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """The session has ended; nothing more will be sent for it."""
+
+    session: SessionId
+    ending: Ending
+    reason: str
+    segments: int
+    """How many segments were sent."""
+
+
+Effect = (
+    Dispatch
+    | PrepareStream
+    | EncodeText
+    | Forget
+    | DropJournal
+    | Opened
+    | Refused
+    | Emit
+    | CueAccepted
+    | CueApplied
+    | CueSuperseded
+    | RequestRefused
+    | Notice
+    | Closed
+)
