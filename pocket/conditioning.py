@@ -1,13 +1,14 @@
 """HiAR's conditioning as it is trained: one sequence [context copies | noisy copies], attended as a server attends it.
 
-A context copy is a block as later blocks see it (noised to the level that lane s keeps, t_{s+1}); a noisy copy is the
-same block as step s denoises it. Both are *units*, folded into the batch, so that each unit has its own text; attention
-unfolds them again.
+A context copy is a block as later blocks see it (noised to what lane s keeps: t_{s+1}; at the levels CLEAN and INPUT 0
+and t_s); a noisy copy is the same block as step s denoises it. Both are *units*, folded into the batch, so that each
+has its own text; attention unfolds them again.
 
 Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a
         query's window; C latent channel, H, W latent height, width, V text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from longtake.core.recipe import Level
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from workers.models.wan import TextKV, WanModel
 
@@ -101,10 +103,20 @@ def take_texts(text_kv: TextKV, index: Tensor) -> TextKV:
     )
 
 
-def level_sigma(step_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Sigma of the noisy copy and of the context copies at a step: t_s and t_{s+1}, where t_S = 0."""
-    sigma = torch.tensor([*SIGMAS, 0.0], device=step_B.device)
-    return sigma[step_B], sigma[step_B + 1]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sigmas:
+    """Noise levels of each sequence: of its noisy copies, and of the context copies they read, [B] each."""
+
+    own_B: Tensor
+    past_B: Tensor
+
+    @staticmethod
+    def at(step_B: Tensor, levels: Sequence[Level]) -> "Sigmas":
+        """t_s, and what a level keeps of a block for step s: t_{s+1} (t_S = 0), 0 or t_s."""
+        sigma = torch.tensor([*SIGMAS, 0.0], device=step_B.device)
+        shift_B = torch.tensor([0 if level is Level.INPUT else 1 for level in levels], device=step_B.device)
+        clean_B = torch.tensor([level is Level.CLEAN for level in levels], device=step_B.device)
+        return Sigmas(own_B=sigma[step_B], past_B=sigma[step_B + shift_B].masked_fill(clean_B, 0.0))
 
 
 def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -112,16 +124,16 @@ def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return (1 - sigma) * x + sigma * noise
 
 
-def predict_flow(model: WanModel, batch: Batch, step_B: Tensor, context: Tensor, noisy: Tensor) -> Tensor:
+def predict_flow(model: WanModel, batch: Batch, sigmas: Sigmas, context: Tensor, noisy: Tensor) -> Tensor:
     """Flow of the noisy copies [B, blocks, F, C, H, W].
 
-    `context` are the context copies [B, blocks - 1, ...] at t_{s+1}, `noisy` the noisy ones at t_s.
+    `context` are the context copies [B, blocks - 1, ...] at `sigmas.past_B`, `noisy` the noisy ones at `sigmas.own_B`.
     """
     sequences, blocks, frames, _, rows, columns = noisy.shape
     layout = Layout(blocks=blocks, past_blocks=WINDOW_FRAMES // FRAMES_PER_BLOCK - 1)
     tokens = frames * model.config.tokens_per_frame(rows, columns)
-    own, past = level_sigma(step_B)
-    sigma_BU = torch.cat([past[:, None].expand(-1, blocks - 1), own[:, None].expand(-1, blocks)], 1)
+    past_BU = sigmas.past_B[:, None].expand(-1, blocks - 1)
+    sigma_BU = torch.cat([past_BU, sigmas.own_B[:, None].expand(-1, blocks)], 1)
     timestep = (1000 * sigma_BU)[:, :, None].expand(-1, -1, frames).flatten(0, 1)
     block_U = torch.tensor(layout.unit_blocks(), device=noisy.device)
     position_UF = block_U[:, None] * frames + torch.arange(frames, device=noisy.device)

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pocket.conditioning import SIGMAS, Batch, level_sigma, noised, predict_flow
+from longtake.core.recipe import Level
+from pocket.conditioning import SIGMAS, Batch, Sigmas, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.data import LatentSet
 from pocket.optimizer import optimizers
@@ -27,8 +28,9 @@ log = logging.getLogger("pocket.train")
 class Training:
     """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies.
 
-    `out` receives the averaged weights (dit.safetensors) and what training goes on from (raw.safetensors, optimizers.pt);
-    `start` is such a folder of an earlier run.
+    `out` receives the averaged weights (dit.safetensors) and what a later run, whose `start` names this folder, goes on
+    from (raw.safetensors, optimizers.pt).
+
     """
 
     minutes: float = 85.0
@@ -39,6 +41,8 @@ class Training:
     self_context_from: float = 0.65
     self_context_share: float = 0.5
     context_noise: float = 0.05
+    clean_share: float = 0.2
+    input_share: float = 0.2
     clip_norm: float = 1.0
     ema: float = 0.998
     latent_std: float = 2.5
@@ -53,6 +57,7 @@ class Training:
 # Later steps settle shape and motion, so they are drawn more often and weigh more.
 _STEP_SHARES = (0.15, 0.2, 0.3, 0.35)
 _STEP_WEIGHTS = (0.5, 0.7, 1.0, 1.3)
+_LEVELS = (Level.OUTPUT, Level.CLEAN, Level.INPUT)
 # Input and output maps are not hidden matrices; Muon is not for them.
 _ENDS = ("text_embedding.0", "time_embedding.0", "patch_embedding", "head")
 
@@ -84,43 +89,54 @@ def load_model(path: str) -> WanModel:
     return model
 
 
-def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Generator, own_context: bool) -> Tensor:
-    """Weighted squared error of the flow of all noisy copies, each sequence at one random step.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """The weighted loss of a batch, and the plain squared error and the step of each sequence."""
 
-    With `own_context` the context copies are made from the model's own predictions instead of true latents.
+    weighted: Tensor
+    error_B: Tensor
+    step_B: Tensor
+
+
+def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Generator, own_context: bool) -> Loss:
+    """Squared error of the flow of all noisy copies, each sequence at one random step and level.
+
+    With `own_context` the context copies at OUTPUT are made from the model's own predictions instead of true latents.
+    At INPUT they are the noisy copies themselves.
     """
     x = batch.latent
     device = x.device
-    step_B = torch.multinomial(torch.tensor(_STEP_SHARES), len(x), replacement=True, generator=draw).to(device)
-    own, past = (sigma.view(-1, 1, 1, 1, 1, 1) for sigma in level_sigma(step_B))
+    step_B = torch.multinomial(torch.tensor(_STEP_SHARES), len(x), replacement=True, generator=draw)
+    shares = torch.tensor([1 - config.clean_share - config.input_share, config.clean_share, config.input_share])
+    level_B = torch.multinomial(shares, len(x), replacement=True, generator=draw)
+    sigmas = Sigmas.at(step_B.to(device), [_LEVELS[number] for number in level_B.tolist()])
+    is_level = [(level_B == number).to(device).view(-1, 1, 1, 1, 1, 1) for number in range(len(_LEVELS))]
+    own, past = (sigma.view(-1, 1, 1, 1, 1, 1) for sigma in (sigmas.own_B, sigmas.past_B))
 
     def random_like(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=draw).to(device)
 
     noise = random_like(x)
     noisy = noised(x, own, noise)
-    clean = x[:, :-1]
+    clean = x[:, :-1] + config.context_noise * random_like(x[:, :-1])
+    context = torch.where(is_level[2], noisy[:, :-1], noised(clean, past, random_like(clean)))
     if own_context:
         with torch.no_grad():
-            before = noised(clean, past, random_like(clean))
-            clean = (noisy - own * predict_flow(model, batch, step_B, before, noisy))[:, :-1]
-    else:
-        clean = clean + config.context_noise * random_like(clean)
-    flow = predict_flow(model, batch, step_B, noised(clean, past, random_like(clean)), noisy)
+            made = (noisy - own * predict_flow(model, batch, sigmas, context, noisy))[:, :-1]
+        context = torch.where(is_level[0], noised(made, past, random_like(made)), context)
+    flow = predict_flow(model, batch, sigmas, context, noisy)
     error_B = (flow - (noise - x)).square().flatten(1).mean(1)
-    weight_B = torch.tensor(_STEP_WEIGHTS, device=device)[step_B]
-    for step in range(len(SIGMAS)):
-        if bool((step_B == step).any()):
-            LAST_ERRORS[step] = 0.95 * LAST_ERRORS[step] + 0.05 * error_B[step_B == step].mean().item()
-    return (error_B * weight_B).mean()
-
-
-LAST_ERRORS = [1.0] * len(SIGMAS)
+    weight_B = torch.tensor(_STEP_WEIGHTS)[step_B].to(device)
+    return Loss(weighted=(error_B * weight_B).mean(), error_B=error_B.detach(), step_B=step_B)
 
 
 def _blocks(progress: float, config: Training) -> int:
     """Blocks of the sequences: short ones first (more scenes per second), the full length later."""
     return 3 if progress < config.short_share else 6
+
+
+def _save(values: dict[str, Tensor], path: str) -> None:
+    save_file({name: value.contiguous() for name, value in values.items()}, path)
 
 
 def _train(rank: Rank, argument: object) -> None:
@@ -139,7 +155,7 @@ def _train(rank: Rank, argument: object) -> None:
         saved = torch.load(f"{config.start}/optimizers.pt", weights_only=True)
         for learner, state in zip(learners, saved, strict=True):
             learner.load_state_dict(state)
-    progress, step = 0.0, 0
+    progress, step, errors = 0.0, 0, [1.0] * len(SIGMAS)
     while progress < 1:
         if step % 100 == 0:
             data = LatentSet.open(Path(config.latents))  # encoding may still be adding sequences
@@ -148,7 +164,7 @@ def _train(rank: Rank, argument: object) -> None:
         own_context = progress > config.self_context_from and rng.random() < config.self_context_share
         loss = dit_loss(model, batch, config, draw, own_context)
         model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss.weighted)
         progress = averager.reduce()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         for learner in learners:
@@ -156,17 +172,20 @@ def _train(rank: Rank, argument: object) -> None:
                 group["lr"] = config.learning_rate * learning_rate(progress, config.warmup)
             learner.step()
         ema.update()
+        for number in range(len(SIGMAS)):
+            if bool((loss.step_B == number).any()):
+                errors[number] += 0.05 * (loss.error_B[loss.step_B == number].mean().item() - errors[number])
         step += 1
         if rank.number == 0 and (step % 50 == 0 or progress >= 1):
-            errors = " ".join(f"{error:.4f}" for error in LAST_ERRORS)
+            by_step = " ".join(f"{error:.4f}" for error in errors)
             log.info(
                 "step %d progress %.4f blocks %d sequences %d loss %.4f norm %.2f by step %s",
-                step, progress, blocks, len(data.latent_SFCHW), loss.item(), norm.item(), errors,
+                step, progress, blocks, len(data.latent_SFCHW), loss.weighted.item(), norm.item(), by_step,
             )  # fmt: skip
             if step % 200 == 0 or progress >= 1:
-                save_file({k: v.contiguous() for k, v in ema.values.items()}, f"{config.out}/dit.safetensors")
+                _save(ema.values, f"{config.out}/dit.safetensors")
                 torch.save([learner.state_dict() for learner in learners], f"{config.out}/optimizers.pt")
-                save_file({k: v.contiguous() for k, v in model.state_dict().items()}, f"{config.out}/raw.safetensors")
+                _save(model.state_dict(), f"{config.out}/raw.safetensors")
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pocket.conditioning import SIGMAS, Batch, Layout, noised, predict_flow
+from longtake.core.recipe import Level
+from pocket.conditioning import SIGMAS, Batch, Layout, Sigmas, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.sampler import LaneCache
 from pocket.train import Training, dit_loss
@@ -57,11 +58,35 @@ def test_training_forward_equals_serving(step: int) -> None:
     model, batch = _model(), _batch(2)
     context, noisy = torch.randn_like(batch.latent[:, 1:]), torch.randn_like(batch.latent)
     with torch.no_grad():
-        trained = predict_flow(model, batch, torch.full((2,), step), context, noisy)
+        sigmas = Sigmas.at(torch.full((2,), step), [Level.OUTPUT] * 2)
+        trained = predict_flow(model, batch, sigmas, context, noisy)
     torch.testing.assert_close(trained, _served(model, batch, step, context, noisy, 2), atol=2e-5, rtol=1e-4)
     # The comparison notices a window that is one block short, and a context at another level.
     assert not torch.allclose(trained, _served(model, batch, step, context, noisy, 1), atol=1e-3)
     assert not torch.allclose(trained, _served(model, batch, (step + 1) % 4, context, noisy, 2), atol=1e-3)
+
+
+def test_each_level_reads_its_own_noise() -> None:
+    steps = torch.tensor([0, 0, 0, 3, 3, 3])
+    sigmas = Sigmas.at(steps, [Level.OUTPUT, Level.CLEAN, Level.INPUT] * 2)
+    torch.testing.assert_close(sigmas.own_B, torch.tensor([1, 1, 1, 0.625, 0.625, 0.625]))
+    torch.testing.assert_close(sigmas.past_B, torch.tensor([0.9375, 0, 1, 0, 0, 0.625]))
+
+
+def test_at_input_level_a_denoise_pass_leaves_what_training_reads() -> None:
+    model, batch = _model(), _batch(1)
+    noisy = torch.randn_like(batch.latent)
+    with torch.no_grad():
+        sigmas = Sigmas.at(torch.tensor([2]), [Level.INPUT])
+        trained = predict_flow(model, batch, sigmas, noisy[:, :-1], noisy)
+        lane = LaneCache(TINY.num_layers, 2)
+        lane.keep = True
+        flows = []
+        for block in range(BLOCKS):
+            text = model.encode_text(batch.texts[batch.text_of_block[0, block]][None])
+            position = (block * FRAMES + torch.arange(FRAMES))[None]
+            flows.append(model(noisy[:, block], torch.full((1, FRAMES), 1000 * SIGMAS[2]), position, text, lane))
+    torch.testing.assert_close(trained[0], torch.cat(flows), atol=2e-5, rtol=1e-4)
 
 
 def test_windows_hold_two_past_blocks_and_the_own_unit() -> None:
@@ -83,7 +108,8 @@ def test_a_few_steps_reduce_the_loss() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
-        loss = dit_loss(model, batch, Training(context_noise=0.0), torch.Generator().manual_seed(1), own_context=False)
+        config, draw = Training(context_noise=0.0), torch.Generator().manual_seed(1)
+        loss = dit_loss(model, batch, config, draw, own_context=False).weighted
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
