@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,8 @@ from workers.spec import LoadedWorker, WorkerSpec
 
 PLACE_S = 30.0
 """How long Ray may take to find room for the workers."""
+REACH_S = 5.0
+"""How long a running Ray may take to accept a connection."""
 START_S = 180.0
 """How long workers may take to load their weights."""
 _CPU_SHARE = 0.1
@@ -113,6 +116,7 @@ class RayLauncher:
         # Read by Ray when it is imported; how a Ray that runs already authenticates is for its owner to say.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, is for jobs that nobody waits for
         if not self._address:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -120,11 +124,18 @@ class RayLauncher:
         from ray.util.placement_group import placement_group
 
         self._ray = ray
-        if self._address:
-            ray.init(address=self._address, logging_level=logging.ERROR)
-            self._host = str(self._ray.util.get_node_ip_address())
-        else:
-            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        try:
+            if self._address:
+                _reach(self._address)
+                ray.init(address=self._address, logging_level=logging.ERROR)
+                self._host = str(self._ray.util.get_node_ip_address())
+            else:
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        except LongtakeError:
+            raise
+        except Exception as error:  # Ray raises the bare class when a node is slow to start
+            where = f"Ray at {self._address}" if self._address else "a local Ray"
+            raise Unavailable(f"{where} did not come up: {error}") from error
         bundles = [_resources(spec) for spec in self._specs]
         self._group = placement_group(bundles, strategy="PACK")
         try:
@@ -169,6 +180,17 @@ class RayLauncher:
             remove_placement_group(self._group)
         self._ray.shutdown()
         self._ray = self._group = None
+
+
+def _reach(address: str) -> None:
+    """Unavailable if nothing listens there: Ray itself would try for minutes, and not hear a signal meanwhile."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" and other names that only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise Unavailable(f"cluster.ray_address: no Ray answers at {address} ({error})") from None
 
 
 def _resources(spec: WorkerSpec) -> dict[str, float]:

@@ -277,3 +277,10 @@ async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end
         while any(is_alive(pid) for pid in pids.values()):
             await asyncio.sleep(0.1)
     logging.getLogger("ray").setLevel(logging.NOTSET)
+
+
+async def test_a_ray_that_is_not_there_is_named_at_once(model: Path) -> None:
+    engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
+    plan = LaunchPlan(kind="ray", workers=specs(model, denoise=1), ray_address="127.0.0.1:1")
+    with pytest.raises(Unavailable, match=r"no Ray answers at 127\.0\.0\.1:1"):
+        await launcher_for(plan, engine).start()
