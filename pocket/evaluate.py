@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from longtake.core.recipe import Level
 from longtake.local_server import local_server
 from pocket import prompt, world
 from pocket.export import WEIGHTS
@@ -163,6 +164,10 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--server", help="HOST:PORT of a running server; default: one is started")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="for --source sampler")
+    parser.add_argument(
+        "--level", type=Level, default=Level.OUTPUT, metavar="{clean,output,input}",
+        help="for --source sampler: at which level the past is read",
+    )  # fmt: skip
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) here")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of indented text")
     options = parser.parse_args()
@@ -181,7 +186,7 @@ def _source(options: argparse.Namespace) -> Iterator[Source]:
         case "world":
             yield world_source
         case "sampler":
-            yield sampler_source(options.weights)
+            yield sampler_source(options.weights, options.level)
         case _ if options.server:
             yield served_source(options.server)
         case _:

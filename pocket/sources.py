@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from longtake.core.recipe import Level
 from pocket import prompt, world
 from pocket.export import load
 from pocket.judge import Pictures
@@ -39,12 +40,13 @@ class Request:
 Source = Callable[[Sequence[Request]], list[Pictures]]
 
 
-def sampler_source(weights: Path) -> Source:
+def sampler_source(weights: Path, level: Level = Level.OUTPUT) -> Source:
     """A source that samples in this process, without server and codec: quick, and good enough to watch a training."""
     model, decoder, scale = load(weights)
 
     def sample(requests: Sequence[Request]) -> list[Pictures]:
-        sampler = Sampler(model, [prompt.parse(r.prompts[0].prompt).scene for r in requests], requests[0].seed)
+        scenes = [prompt.parse(request.prompts[0].prompt).scene for request in requests]
+        sampler = Sampler(model, scenes, requests[0].seed, level)
         decoding = Decoding(decoder, scale, len(requests))
         longest = max(request.pictures for request in requests)
         parts: list[Pictures] = []
