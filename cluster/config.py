@@ -38,6 +38,9 @@ class ClusterSection(_Section):
     decode_workers: Count = 1
     sessions_per_worker: Count = 16
     """Sessions for which one worker has pages (denoise: all lanes of that many) or decoder slots (decode)."""
+    max_batch: Count = 8
+    """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
+    pay, each worker measures when it starts."""
 
 
 class ListenSection(_Section):

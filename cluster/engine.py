@@ -50,7 +50,9 @@ from longtake.core.events import (
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
+    Batch,
     ConditioningRef,
+    DecodeWork,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -61,7 +63,20 @@ from longtake.core.work import (
     WorkerId,
 )
 from monitoring.recorder import Recorder, Silent
-from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Prepared, Task, Up
+from workers.messages import (
+    Decode,
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Forward,
+    Heartbeat,
+    Introduction,
+    Output,
+    Prepared,
+    Task,
+    Up,
+)
 
 TICK_S = 0.02
 """How often REALTIME sessions are looked at; far below the time of a block."""
@@ -151,6 +166,7 @@ class Engine:
                 worker=introduction.worker,
                 role=introduction.role,
                 capacity=introduction.capacity,
+                batch_limit=introduction.batch_limit,
             )
         )
 
@@ -214,29 +230,34 @@ class Engine:
         work = self._reported(attached, message.sequence)
         if work is None:
             return
-        match work:
-            case ForwardWork(kind=Kind.DENOISE):
-                if not any(_follows_in_lane(later, work) for _, later in attached.in_flight):
-                    ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
-                    self.journal.put_latents(ref, message.latents)
-            case ForwardWork():
-                pass
-            case _:
-                self.journal.put_segment(work.session, work.block, message.segment)
+        if isinstance(work, DecodeWork):
+            self.journal.put_segment(work.session, work.block, message.segment)
+        elif not self._keep(attached, work, message.outputs):
+            return
         self.submit(
-            OpDone(now_s=self.now_s(), worker=attached.worker, sequence=message.sequence, sha256=message.sha256)
+            OpDone(
+                now_s=self.now_s(),
+                worker=attached.worker,
+                sequence=message.sequence,
+                sha256=tuple(output.sha256 for output in message.outputs),
+            )
         )
 
     def _failed(self, attached: _Attached, message: Failed) -> None:
-        if message.sequence is not None and self._reported(attached, message.sequence) is None:
-            return
+        if message.sequence is not None:
+            work = self._reported(attached, message.sequence)
+            if work is None:
+                return
+            if message.outputs and not isinstance(work, DecodeWork) and not self._keep(attached, work, message.outputs):
+                return
         self.submit(
             OpFailed(
                 now_s=self.now_s(),
                 worker=attached.worker,
-                session=message.session,
+                sessions=message.sessions,
                 sequence=message.sequence,
                 reason=message.reason,
+                sha256=tuple(output.sha256 for output in message.outputs),
             )
         )
 
@@ -247,6 +268,19 @@ class Engine:
             self.leave(attached.worker, attached.port, f"it reported dispatch {sequence}, expected {expected}")
             return None
         return attached.in_flight.popleft()[1]
+
+    def _keep(self, attached: _Attached, batch: Batch, outputs: tuple[Output, ...]) -> bool:
+        """Journal what denoise ops produced; if there is not one output for each, the worker is given up."""
+        denoised = [work for work in batch if work.kind is Kind.DENOISE]
+        if len(outputs) != len(denoised):
+            reason = f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops"
+            self.leave(attached.worker, attached.port, reason)
+            return False
+        for work, output in zip(denoised, outputs, strict=True):
+            if output.latents and not any(_follows_in_lane(later, work) for _, later in attached.in_flight):
+                ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
+                self.journal.put_latents(ref, output.latents)
+        return True
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -314,22 +348,23 @@ class Engine:
         if attached is None:  # its loss is in the inbox behind this event
             return
         work = effect.work
-        latents = conditioning = b""
-        match work:
-            case ForwardWork(input=FromLatent(ref)):
-                latents = self.journal.latents(ref)
-            case ForwardWork():
-                pass
-            case _:
-                latents = self.journal.latents(work.latents)
-                self.journal.drop_latents(work.session, work.block, work.latents.step)
-        if isinstance(work, ForwardWork):
-            if work.kind is Kind.DENOISE:  # nothing but this op starts from these latents
-                self.journal.drop_latents(work.session, work.block, work.step)
-            if effect.attach_conditioning:
-                conditioning = self.journal.conditioning(work.conditioning)
+        order: tuple[Forward, ...] | Decode
+        if isinstance(work, DecodeWork):
+            order = Decode(work=work, latents=self.journal.latents(work.latents))
+            self.journal.drop_latents(work.session, work.block, work.latents.step)
+        else:
+            attach = effect.attach_conditioning
+            order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
         attached.in_flight.append((effect.sequence, work))
-        attached.port.send(Task(sequence=effect.sequence, work=work, latents=latents, conditioning=conditioning))
+        attached.port.send(Task(sequence=effect.sequence, order=order))
+
+    def _forward(self, work: ForwardWork, *, attach: bool) -> Forward:
+        """One item of a batch with the bytes that its worker lacks."""
+        latents = self.journal.latents(work.input.ref) if isinstance(work.input, FromLatent) else b""
+        if work.kind is Kind.DENOISE:  # nothing but this op starts from these latents
+            self.journal.drop_latents(work.session, work.block, work.step)
+        conditioning = self.journal.conditioning(work.conditioning) if attach else b""
+        return Forward(work=work, latents=latents, conditioning=conditioning)
 
     def _send(self, worker: WorkerId, message: Down) -> None:
         attached = self._workers.get(worker)
@@ -351,10 +386,12 @@ class Engine:
 
 
 def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
-    """Whether `later` is the denoise op that starts from the output of `work` where it lies."""
-    return (
-        isinstance(later, ForwardWork)
-        and later.kind is Kind.DENOISE
-        and isinstance(later.input, FromLane)
-        and (later.session, later.block, later.step) == (work.session, work.block, work.step + 1)
+    """Whether `later` holds the denoise op that starts from the output of `work` where it lies."""
+    if isinstance(later, DecodeWork):
+        return False
+    return any(
+        item.kind is Kind.DENOISE
+        and isinstance(item.input, FromLane)
+        and (item.session, item.block, item.step) == (work.session, work.block, work.step + 1)
+        for item in later
     )

@@ -66,6 +66,7 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
             model=model_path(config.model.path),
             device=config.model.device,
             dtype=config.model.dtype,
+            max_batch=cluster.max_batch,
         )
         for role, count, capacity in roles
         for number in range(count)

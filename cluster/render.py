@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.config import ClusterSection
 from cluster.engine import Engine
 from cluster.in_process import InProcessLauncher
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
@@ -41,7 +42,14 @@ class RenderRequest:
 
 
 def in_process_workers(
-    model: Path, recipe: Recipe, *, denoise: int = 1, sessions: int = 1, device: str = "cpu", dtype: str = "float32"
+    model: Path,
+    recipe: Recipe,
+    *,
+    denoise: int = 1,
+    sessions: int = 1,
+    device: str = "cpu",
+    dtype: str = "float32",
+    max_batch: int = ClusterSection().max_batch,
 ) -> tuple[WorkerSpec, ...]:
     """`denoise` denoise workers and one decode worker, each with room for `sessions` sessions."""
     pages = sessions * recipe.page_count * recipe.lane_count
@@ -54,6 +62,7 @@ def in_process_workers(
             model=model,
             device=device,
             dtype=dtype,
+            max_batch=max_batch,
         )
         for number, (role, capacity) in enumerate(sizes)
     )

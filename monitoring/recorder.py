@@ -37,12 +37,19 @@ class LogLines:
         """One line for each thing that happened to a session or a worker."""
         match event:
             case WorkerJoined():
-                _log.info("worker %s joined: %s, capacity %d", event.worker, event.role.value, event.capacity)
+                _log.info(
+                    "worker %s joined: %s, capacity %d, batch limit %d",
+                    event.worker,
+                    event.role.value,
+                    event.capacity,
+                    event.batch_limit,
+                )
             case WorkerLost():
                 level = logging.INFO if self._draining else logging.WARNING
                 _log.log(level, "worker %s lost: %s", event.worker, event.reason)
             case OpFailed():
-                _log.warning("session %s: an op failed on %s: %s", event.session, event.worker, event.reason)
+                for session in event.sessions:
+                    _log.warning("session %s: an op failed on %s: %s", session, event.worker, event.reason)
             case Pause() | Play():
                 _log.info("session %s: %s", event.session, type(event).__name__.lower())
             case Drain():

@@ -9,10 +9,10 @@ from fractions import Fraction
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.geometry import Geometry
-from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, SlotId
+from longtake.core.work import Role, SegmentSettings, SessionId, SlotId
 from workers.decode import DecoderPool
 from workers.encode import Codec, Encoder, VideoSettings, encoder_for
-from workers.messages import Done, Encoded, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
 from workers.models.text import TextEncoder
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
@@ -70,8 +70,8 @@ class DecodeWorker:
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
-            case Task(work=DecodeWork() as work):
-                yield self._decode(message, work)
+            case Task(order=Decode() as order):
+                yield self._decode(message, order)
             case PrepareStream():
                 yield self._prepare(message)
             case EncodeText():
@@ -99,11 +99,12 @@ class DecodeWorker:
         self._streams[message.session] = (message.slot, encoder)
         return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
 
-    def _decode(self, task: Task, work: DecodeWork) -> Done:
+    def _decode(self, task: Task, order: Decode) -> Done:
+        work = order.work
         if self._streams.get(work.session, (None,))[0] != work.slot:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
         _, encoder = self._streams[work.session]
-        latents_FCHW = tensor_from_bytes(task.latents, self._geometry.block_shape)
+        latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
         pictures_FHWC = self._pool.decode(work.slot, latents_FCHW)[: work.picture_count]
         return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
 

@@ -24,12 +24,15 @@ from longtake.core.work import (
 )
 from protos.longtake.link.v1 import link_pb2 as pb
 from workers.messages import (
+    Decode,
     Done,
     Down,
     Encoded,
     Failed,
+    Forward,
     Heartbeat,
     Introduction,
+    Output,
     Prepared,
     Shutdown,
     Task,
@@ -50,6 +53,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         worker=introduction.worker,
         role=_ROLE[introduction.role],
         capacity=introduction.capacity,
+        batch_limit=introduction.batch_limit,
         token=token,
         model_digest=introduction.model_digest,
     )
@@ -57,7 +61,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
 
 
 def hello_from_proto(hello: pb.Hello) -> Introduction:
-    """InvalidField if the worker has no name, no role or no capacity."""
+    """InvalidField if the worker has no name, no role, no capacity or no batch limit."""
     roles = {number: role for role, number in _ROLE.items()}
     if hello.role not in roles:
         raise InvalidField("hello.role", int(hello.role), "ROLE_DENOISE or ROLE_DECODE")
@@ -65,10 +69,13 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         raise InvalidField("hello.worker", hello.worker, "the name of the worker")
     if hello.capacity < 1:
         raise InvalidField("hello.capacity", hello.capacity, "1 or more pages or decoder slots")
+    if hello.batch_limit < 1:
+        raise InvalidField("hello.batch_limit", hello.batch_limit, "1 or more ops")
     return Introduction(
         worker=WorkerId(hello.worker),
         role=roles[hello.role],
         capacity=hello.capacity,
+        batch_limit=hello.batch_limit,
         model_digest=hello.model_digest,
     )
 
@@ -79,13 +86,17 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
         case Done():
             done = pb.OpDone(
                 sequence=message.sequence,
-                sha256=message.sha256,
-                latents=message.latents,
+                outputs=[_output(output) for output in message.outputs],
                 segment=message.segment,
             )
             return pb.AttachRequest(op_done=done)
         case Failed():
-            failed = pb.OpFailed(session=message.session, sequence=message.sequence, reason=message.reason[:MAX_REASON])
+            failed = pb.OpFailed(
+                sessions=message.sessions,
+                sequence=message.sequence,
+                reason=message.reason[:MAX_REASON],
+                outputs=[_output(output) for output in message.outputs],
+            )
             return pb.AttachRequest(op_failed=failed)
         case Encoded():
             encoded = pb.TextEncoded(
@@ -108,14 +119,18 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
             done = message.op_done
             return Done(
                 sequence=Sequence(done.sequence),
-                sha256=done.sha256,
-                latents=done.latents,
+                outputs=tuple(_output_from(output) for output in done.outputs),
                 segment=done.segment,
             )
         case "op_failed":
             failed = message.op_failed
             sequence = Sequence(failed.sequence) if failed.HasField("sequence") else None
-            return Failed(session=SessionId(failed.session), sequence=sequence, reason=failed.reason)
+            return Failed(
+                sessions=tuple(SessionId(session) for session in failed.sessions),
+                sequence=sequence,
+                reason=failed.reason,
+                outputs=tuple(_output_from(output) for output in failed.outputs),
+            )
         case "text_encoded":
             encoded = message.text_encoded
             return Encoded(
@@ -135,17 +150,12 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
 def down_to_proto(message: Down) -> pb.AttachResponse:
     """What the engine says, after Welcome."""
     match message:
-        case Task(work=ForwardWork() as work):
-            dispatch = pb.Dispatch(
-                sequence=message.sequence,
-                forward=_forward(work),
-                latents=message.latents,
-                conditioning=message.conditioning,
-            )
-            return pb.AttachResponse(dispatch=dispatch)
-        case Task(work=DecodeWork() as work):
-            dispatch = pb.Dispatch(sequence=message.sequence, decode=_decode(work), latents=message.latents)
-            return pb.AttachResponse(dispatch=dispatch)
+        case Task(order=Decode() as order):
+            decode = pb.DecodeItem(work=_decode(order.work), latents=order.latents)
+            return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, decode=decode))
+        case Task(order=tuple() as order):
+            batch = pb.ForwardBatch(items=[_item(forward) for forward in order])
+            return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
             prepare = pb.PrepareStream(session=message.session, slot=message.slot, settings=_settings(message.settings))
             return pb.AttachResponse(prepare_stream=prepare)
@@ -185,6 +195,14 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             return Shutdown()
         case other:
             raise InvalidField("message", other, "dispatch, prepare_stream, encode_text, forget or shutdown")
+
+
+def _output(output: Output) -> pb.Output:
+    return pb.Output(sha256=output.sha256, latents=output.latents)
+
+
+def _output_from(output: pb.Output) -> Output:
+    return Output(sha256=output.sha256, latents=output.latents)
 
 
 def _latent(ref: LatentRef) -> pb.LatentRef:
@@ -271,6 +289,10 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
     )
 
 
+def _item(forward: Forward) -> pb.ForwardItem:
+    return pb.ForwardItem(work=_forward(forward.work), latents=forward.latents, conditioning=forward.conditioning)
+
+
 def _decode(work: DecodeWork) -> pb.DecodeWork:
     return pb.DecodeWork(
         session=work.session,
@@ -296,17 +318,17 @@ def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
 
 
 def _task_from(dispatch: pb.Dispatch) -> Task:
-    work: ForwardWork | DecodeWork
+    order: tuple[Forward, ...] | Decode
     match dispatch.WhichOneof("work"):
         case "forward":
-            work = _forward_from(dispatch.forward)
+            order = tuple(
+                Forward(work=_forward_from(item.work), latents=item.latents, conditioning=item.conditioning)
+                for item in dispatch.forward.items
+            )
+            if not order:
+                raise InvalidField("dispatch.forward.items", 0, "1 or more items")
         case "decode":
-            work = _decode_from(dispatch.decode)
+            order = Decode(work=_decode_from(dispatch.decode.work), latents=dispatch.decode.latents)
         case other:
             raise InvalidField("dispatch.work", other, "forward or decode")
-    return Task(
-        sequence=Sequence(dispatch.sequence),
-        work=work,
-        latents=dispatch.latents,
-        conditioning=dispatch.conditioning,
-    )
+    return Task(sequence=Sequence(dispatch.sequence), order=order)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream
-from longtake.core.work import ConditioningRef, Role, Sequence, SessionId, Work, WorkerId
+from longtake.core.errors import LongtakeError
+from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, Role, Sequence, SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,8 @@ class Introduction:
     role: Role
     capacity: int
     """Pages (denoise) or decoder slots (decode)."""
+    batch_limit: int = 1
+    """Ops that one dispatch may hold."""
     model_digest: str
 
 
@@ -23,15 +26,37 @@ class Introduction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """Work and the bytes that the worker lacks for it; float32 little-endian, contiguous; empty where not needed."""
+class Forward:
+    """One op of a forward and the bytes that the worker lacks for it: float32 little-endian, contiguous, or empty."""
 
-    sequence: Sequence
-    work: Work
+    work: ForwardWork
     latents: bytes = b""
     """Shape (F, C, H, W)."""
     conditioning: bytes = b""
     """Shape (rows, text width)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """A decode op and the latents to decode, as in Forward."""
+
+    work: DecodeWork
+    latents: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One dispatch."""
+
+    sequence: Sequence
+    order: tuple[Forward, ...] | Decode
+    """The ops of one forward (longtake.core.work.Batch), or a decode op."""
+
+    @property
+    def sessions(self) -> tuple[SessionId, ...]:
+        """Whom it is for, each once, in order."""
+        orders = (self.order,) if isinstance(self.order, Decode) else self.order
+        return tuple(dict.fromkeys(order.work.session for order in orders))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +71,35 @@ Down = Task | PrepareStream | EncodeText | Forget | Shutdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The latents that a denoise op produced, as in Forward."""
+
+    sha256: str
+    """Hex digest of `latents`."""
+    latents: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A task is done; `latents` of a denoise op, `segment` of a decode op."""
+    """A task is done; `outputs` of denoise ops, in the order of the task, or the `segment` of a decode op."""
 
     sequence: Sequence
-    sha256: str = ""
-    """Hex digest of `latents`."""
-    latents: bytes = b""
+    outputs: tuple[Output, ...] = ()
     segment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """A task (`sequence`) or a preparation (None) could not be done; the worker goes on."""
+    """A task (`sequence`) or a preparation (None) could not be done for `sessions`; the worker goes on.
 
-    session: SessionId
+    The task's ops for other sessions are done.
+    """
+
+    sessions: tuple[SessionId, ...]
     sequence: Sequence | None
     reason: str
+    outputs: tuple[Output, ...] = ()
+    """As in Done; of ops that failed they are empty. None at all: nothing of the task was done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +124,15 @@ class Prepared:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The process is alive."""
+
+
+OP_ERRORS = (LongtakeError, RuntimeError, ValueError, IndexError, OSError)
+"""What may go wrong with an op; anything else is a defect of the worker."""
+
+
+def reason_of(error: Exception) -> str:
+    """The text of Failed.reason."""
+    return f"{type(error).__name__}: {error}"
 
 
 Up = Done | Failed | Encoded | Prepared | Heartbeat

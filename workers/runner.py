@@ -10,9 +10,8 @@ from typing import Protocol
 import torch
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream
-from longtake.core.errors import LongtakeError
 from longtake.core.work import Role, SessionId
-from workers.messages import Down, Failed, Shutdown, Task, Up
+from workers.messages import OP_ERRORS, Down, Failed, Shutdown, Task, Up, reason_of
 
 
 class Worker(Protocol):
@@ -75,15 +74,15 @@ class Runner:
             try:
                 for report in self._worker.perform(message):
                     self._report(report)
-            except (LongtakeError, RuntimeError, ValueError, IndexError, OSError) as error:
-                self._report(_failure(message, f"{type(error).__name__}: {error}"))
+            except OP_ERRORS as error:
+                self._report(_failure(message, reason_of(error)))
 
 
 def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:
     match message:
         case Task():
-            return Failed(session=message.work.session, sequence=message.sequence, reason=reason)
+            return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
         case EncodeText():
-            return Failed(session=message.conditioning.session, sequence=None, reason=reason)
+            return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
         case _:
-            return Failed(session=SessionId(message.session), sequence=None, reason=reason)
+            return Failed(sessions=(SessionId(message.session),), sequence=None, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from workers.models.text import text_encoder
 from workers.models.wan import WanModel
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
+from workers.probe import BatchProfile, probe
 from workers.runner import Worker
 from workers.worker import DenoiseWorker
+
+_log = logging.getLogger("longtake.worker")
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -36,6 +40,8 @@ class WorkerSpec:
     """A model directory that this worker can read."""
     device: str = "cpu"
     dtype: str = "float32"
+    max_batch: int = 1
+    """Ops that one forward of a denoise worker may serve at most; what pays and is exact, it measures."""
 
     def arguments(self) -> list[str]:
         """As command-line arguments that `parse_arguments` reads."""
@@ -46,6 +52,7 @@ class WorkerSpec:
             f"--model={self.model}",
             f"--device={self.device}",
             f"--dtype={self.dtype}",
+            f"--max-batch={self.max_batch}",
         ]
 
 
@@ -59,6 +66,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--model", required=True, type=Path, help="model directory")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(_DTYPES))
+    parser.add_argument("--max-batch", default=1, type=int, help="ops that one forward may serve at most")
     given = parser.parse_args(arguments)
     spec = WorkerSpec(
         worker=WorkerId(given.worker),
@@ -67,6 +75,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         model=given.model,
         device=given.device,
         dtype=given.dtype,
+        max_batch=given.max_batch,
     )
     return spec, given.engine
 
@@ -75,9 +84,16 @@ class LoadedWorker:
     """Weights on their device; `fresh` makes workers over them that have no history, one at a time."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Load the weights (seconds). InvalidField or Contradiction if specification or model directory are wrong."""
-        if spec.capacity < 1:
-            raise InvalidField("worker.capacity", spec.capacity, "1 or more pages or decoder slots")
+        """Load the weights and measure what batches are good for (seconds).
+
+        InvalidField or Contradiction if specification or model directory are wrong.
+        """
+        for field, count, allowed in (
+            ("worker.capacity", spec.capacity, "1 or more pages or decoder slots"),
+            ("worker.max_batch", spec.max_batch, "1 or more ops"),
+        ):
+            if count < 1:
+                raise InvalidField(field, count, allowed)
         if spec.dtype not in _DTYPES:
             raise InvalidField("model.dtype", spec.dtype, " or ".join(_DTYPES))
         device, dtype = torch.device(spec.device), _DTYPES[spec.dtype]
@@ -85,13 +101,25 @@ class LoadedWorker:
             raise InvalidField("model.device", spec.device, "cpu; no CUDA device is available to this worker")
         self._spec = spec
         self._info: ModelInfo = weights.load_info(spec.model)
+        self.profile: BatchProfile | None = None
+        """What a denoise worker measured."""
         self._module: WanModel | WanDecoder
+        batch_limit = 1
         if spec.role is Role.DENOISE:
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
+            self.profile = probe(
+                self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
+            )
+            batch_limit = self.profile.limit
+            _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
         self.introduction = Introduction(
-            worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest=weights.digest(spec.model)
+            worker=spec.worker,
+            role=spec.role,
+            capacity=spec.capacity,
+            batch_limit=batch_limit,
+            model_digest=weights.digest(spec.model),
         )
 
     def fresh(self) -> Worker:

@@ -1,7 +1,7 @@
 """The denoise worker: executes forwards as they are ordered, on one device, over one pool of pages.
 
-It branches on nothing but what an order says: kind, input, timestep, page lists. Shape suffixes: B batch item,
-F latent frame, C channel, H row, W column, T text row.
+It branches on nothing but what an order says: kind, input, timestep, page lists. A forward serves a batch of ops; one
+op is a batch of one. Shape suffixes: B batch item, F latent frame, C channel, H row, W column, T text row.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
-from longtake.core.work import ConditioningRef, ForwardWork, FromLane, FromLatent, FromNoise, Role, SessionId
+from longtake.core.work import ConditioningRef, ForwardWork, FromLane, FromLatent, FromNoise, Role, Sequence, SessionId
 from workers.denoise import predict_x0, renoise
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
-from workers.messages import Done, Task, Up
+from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
 from workers.models.wan import TextKV, WanModel
 from workers.noise import normal
+
+NOTHING = Output(sha256="", latents=b"")
+"""In place of the output of an op that failed."""
 
 
 def tensor_to_bytes(tensor: Tensor) -> bytes:
@@ -64,8 +67,8 @@ class DenoiseWorker:
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
-            case Task(work=ForwardWork() as work):
-                yield self._forward(message, work)
+            case Task(order=tuple() as batch):
+                yield self._report(message.sequence, batch)
             case Forget():
                 self._forget(message)
             case _:
@@ -76,45 +79,78 @@ class DenoiseWorker:
         """Sessions that something is kept for."""
         return {session for session, _ in self._outputs} | {ref.session for ref in self._texts}
 
-    def _forward(self, task: Task, work: ForwardWork) -> Done:
+    def _report(self, sequence: Sequence, batch: tuple[Forward, ...]) -> Done | Failed:
+        """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
+        try:
+            return Done(sequence=sequence, outputs=self._forward(batch))
+        except OP_ERRORS:
+            if len(batch) == 1:
+                raise
+        outputs: list[Output] = []
+        reasons: dict[SessionId, str] = {}
+        for forward in batch:
+            try:
+                outputs += self._forward((forward,))
+            except OP_ERRORS as error:
+                reasons[forward.work.session] = reason_of(error)
+                outputs += [NOTHING] * (forward.work.kind is Kind.DENOISE)
+        if not reasons:
+            return Done(sequence=sequence, outputs=tuple(outputs))
+        reason = next(iter(reasons.values()))
+        return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=tuple(outputs))
+
+    def _forward(self, batch: tuple[Forward, ...]) -> tuple[Output, ...]:
+        """One forward over the batch; what its denoise ops produced."""
+        works = [forward.work for forward in batch]
+        kinds = {work.kind for work in works}
+        if len(kinds) != 1:
+            raise InternalFault("a batch holds ops of more than one kind")
         with torch.inference_mode():
-            x_BFCHW = self._input(task, work).to(self._device).unsqueeze(0)
-            text = self._text(task, work.conditioning)
-            attention = PagedAttention(self._pool, [ItemPages(reads=work.reads, writes=work.writes)])
-            timestep_BF = torch.full((1, len(work.positions)), work.timestep, device=self._device)
-            position_BF = torch.tensor([work.positions], dtype=torch.int64, device=self._device)
-            if work.kind is Kind.COMMIT:
+            x_BFCHW = torch.stack([self._input(forward) for forward in batch])
+            text = TextKV.batch([self._text(forward) for forward in batch])
+            pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
+            attention = PagedAttention(self._pool, pages)
+            frames = len(works[0].positions)
+            timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
+            position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
+            if kinds == {Kind.COMMIT}:
                 self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
-                return Done(sequence=task.sequence)
+                return ()
             flow_BFCHW = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
-            out_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma])
-            if work.next_sigma is not None:
-                noise = normal(work.seed, work.block, work.step + 1, self._geometry.block_shape)
-                out_BFCHW = renoise(out_BFCHW, noise.to(self._device).unsqueeze(0), [work.next_sigma])
-        output_FCHW = out_BFCHW[0]
+            x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
+            return tuple(self._output(work, x0_FCHW) for work, x0_FCHW in zip(works, x0_BFCHW, strict=True))
+
+    def _output(self, work: ForwardWork, x0_FCHW: Tensor) -> Output:
+        """What leaves a denoise op: its x0, re-noised unless this was the last step. The lane keeps it too."""
+        output_FCHW = x0_FCHW.clone()  # a view would keep the latents of all batch mates alive
+        if work.next_sigma is not None:
+            noise_FCHW = normal(work.seed, work.block, work.step + 1, self._geometry.block_shape).to(self._device)
+            output_FCHW = renoise(x0_FCHW.unsqueeze(0), noise_FCHW.unsqueeze(0), [work.next_sigma])[0]
         self._outputs[work.session, work.lane] = output_FCHW
         latents = tensor_to_bytes(output_FCHW)
-        return Done(sequence=task.sequence, sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
+        return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
-    def _input(self, task: Task, work: ForwardWork) -> Tensor:
-        """Latents (F, C, H, W) that the forward starts from."""
+    def _input(self, forward: Forward) -> Tensor:
+        """Latents (F, C, H, W) on the device that an op starts from."""
+        work = forward.work
         match work.input:
             case FromNoise():
-                return normal(work.seed, work.block, 0, self._geometry.block_shape)
+                return normal(work.seed, work.block, 0, self._geometry.block_shape).to(self._device)
             case FromLatent():
-                return tensor_from_bytes(task.latents, self._geometry.block_shape)
+                return tensor_from_bytes(forward.latents, self._geometry.block_shape).to(self._device)
             case FromLane():
                 key = (work.session, work.lane)
                 if key not in self._outputs:
                     raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output to start from")
                 return self._outputs[key]
 
-    def _text(self, task: Task, ref: ConditioningRef) -> TextKV:
+    def _text(self, forward: Forward) -> TextKV:
         """Cross-attention K/V of a prompt version, computed once."""
+        ref = forward.work.conditioning
         if ref not in self._texts:
-            if not task.conditioning:
+            if not forward.conditioning:
                 raise UnknownPeer(f"version {ref.version} of session {ref.session} was never sent")
-            features_TC = tensor_from_bytes(task.conditioning, (-1, self._model.config.text_dim))
+            features_TC = tensor_from_bytes(forward.conditioning, (-1, self._model.config.text_dim))
             self._texts[ref] = self._model.encode_text(features_TC.to(self._device).unsqueeze(0))
         return self._texts[ref]
 

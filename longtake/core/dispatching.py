@@ -7,6 +7,11 @@ fewer than two dispatches (one running, one queued), so that the link's round tr
 first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
 have to travel waits until they have arrived.
 
+One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes along, in the order of
+their urgency, others that are ready now, of the same kind and with as many pages to read. None of them can depend on
+another or share its lane, because an op becomes ready only when all it needs is done or dispatched. A batch waits for
+nobody; and as it takes longer than a single op, it takes along no op that is due later than one it leaves behind.
+
 Urgency is the due time of the block (sessions without a playback clock come last), then the service received so far:
 equal sessions get equal shares, and one that was idle gets no credit for it. Within a session older blocks go first,
 and a denoise op goes before a commit of the same block, because the next step waits for it.
@@ -14,11 +19,13 @@ and a denoise op goes before a commit of the same block, because the next step w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
+from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op, chains, input_is_in_lane, lane_of, needs
 from longtake.core.session import Session, State
@@ -70,46 +77,72 @@ class Dispatcher:
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
 
-    def advance(self, session: Session, *, now_s: float) -> list[Dispatch]:
-        """Look at the session's candidates again and feed the workers that got one."""
+    def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch]:
+        """Look at the sessions' candidates again, then feed the workers that got one."""
         touched: dict[WorkerId, Worker] = {}
-        for kind, step in self._chains:
-            op = Op(kind, step, session.sent[kind, step])
-            worker = self._workers[self._worker_of(session, op)]
-            if self._offer(worker, session, op, now_s=now_s):
-                touched[worker.id] = worker
+        for session in sessions:
+            for kind, step in self._chains:
+                op = Op(kind, step, session.sent[kind, step])
+                worker = self._workers[self._worker_of(session, op)]
+                if self._offer(worker, session, op, now_s=now_s):
+                    touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
 
     def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches = []
         while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
-            session_id, op = min(worker.ready, key=self._urgency)
-            worker.drop_ready(session_id, op)
-            session = self._sessions[session_id]
-            dispatches.append(self._dispatch(worker, session, op))
-            for kind, step in self._chains:  # the dispatch may let another op of its session follow it here
-                behind = Op(kind, step, session.sent[kind, step])
-                if self._worker_of(session, behind) == worker.id:
-                    self._offer(worker, session, behind, now_s=now_s)
+            ops = self._batch(worker)
+            for session_id, op in ops:
+                worker.drop_ready(session_id, op)
+            dispatches.append(self._dispatch(worker, ops))
+            for session_id in dict.fromkeys(session_id for session_id, _ in ops):
+                session = self._sessions[session_id]
+                for kind, step in self._chains:  # the dispatch may let another op of its session follow it here
+                    behind = Op(kind, step, session.sent[kind, step])
+                    if self._worker_of(session, behind) == worker.id:
+                        self._offer(worker, session, behind, now_s=now_s)
         return dispatches
 
-    def _dispatch(self, worker: Worker, session: Session, op: Op) -> Dispatch:
+    def _batch(self, worker: Worker) -> tuple[tuple[SessionId, Op], ...]:
+        """The most urgent ready op and the mates it takes along."""
+        urgency = {ready: self._urgency(ready) for ready in worker.ready}
+        first = min(urgency, key=urgency.__getitem__)
+        if worker.batch_limit == 1 or first[1].kind is Kind.DECODE:
+            return (first,)
+        shape = self._shape(first[1])
+        mates = [ready for ready in urgency if self._shape(ready[1]) == shape]
+        others = urgency.keys() - mates
+        left_due_s = min((urgency[ready].due_s for ready in others), default=float("inf"))
+        allowed = [ready for ready in mates if urgency[ready].due_s <= left_due_s]
+        return tuple(heapq.nsmallest(worker.batch_limit, allowed, key=urgency.__getitem__))
+
+    def _shape(self, op: Op) -> tuple[Kind, int]:
+        """What ops of one forward must have in common: their kind, and how many pages they read."""
+        return op.kind, window_size(self._geometry.first_frame(op.block), self._recipe)
+
+    def _dispatch(self, worker: Worker, ops: tuple[tuple[SessionId, Op], ...]) -> Dispatch:
+        owned = [(self._sessions[session_id], op) for session_id, op in ops]
+        attach = tuple(self._sent(worker, session, op) for session, op in owned)
+        work: Work
+        if owned[0][1].kind is Kind.DECODE:
+            work = decode_work(owned[0][1], owned[0][0])
+        else:
+            work = tuple(forward_work(op, session) for session, op in owned)
+        return Dispatch(worker=worker.id, sequence=worker.dispatched(ops), work=work, attach_conditioning=attach)
+
+    def _sent(self, worker: Worker, session: Session, op: Op) -> bool:
+        """Count `op` as sent; whether its conditioning must go along."""
         session.sent[op.kind, op.step] += 1
         session.in_flight += 1
+        if op.kind is Kind.DECODE:
+            return False
+        self.virtual_clock = max(self.virtual_clock, session.virtual_time)
+        session.virtual_time += 1.0
         version = session.timeline.turn_at(op.block).version
-        lacks_text = op.kind is not Kind.DECODE and (worker.id, version) not in session.conditioned
-        if op.kind is not Kind.DECODE:
-            self.virtual_clock = max(self.virtual_clock, session.virtual_time)
-            session.virtual_time += 1.0
-        if lacks_text:
-            session.conditioned.add((worker.id, version))
-        return Dispatch(
-            worker=worker.id,
-            sequence=worker.dispatched(session.id, op),
-            work=work_for(op, session, version),
-            attach_conditioning=lacks_text,
-        )
+        lacks_text = (worker.id, version) not in session.conditioned
+        session.conditioned.add((worker.id, version))
+        return lacks_text
 
     def _offer(self, worker: Worker, session: Session, op: Op, *, now_s: float) -> bool:
         """Put `op` on its worker's ready list if it may run."""
@@ -148,18 +181,21 @@ class Dispatcher:
         )
 
 
-def work_for(op: Op, session: Session, version: int) -> Work:
-    """Everything a worker needs to execute `op`, conditioned on prompt `version`."""
-    if op.kind is Kind.DECODE:
-        return DecodeWork(
-            session=session.id,
-            block=op.block,
-            slot=session.place.slot,
-            latents=LatentRef(session=session.id, block=op.block, step=session.recipe.step_count),
-            first_picture=session.geometry.first_picture(op.block),
-            picture_count=session.picture_count(op.block),
-            settings=session.request.settings,
-        )
+def decode_work(op: Op, session: Session) -> DecodeWork:
+    """Everything a worker needs to execute a decode op."""
+    return DecodeWork(
+        session=session.id,
+        block=op.block,
+        slot=session.place.slot,
+        latents=LatentRef(session=session.id, block=op.block, step=session.recipe.step_count),
+        first_picture=session.geometry.first_picture(op.block),
+        picture_count=session.picture_count(op.block),
+        settings=session.request.settings,
+    )
+
+
+def forward_work(op: Op, session: Session) -> ForwardWork:
+    """Everything a worker needs to execute a denoise op or a commit op."""
     recipe = session.recipe
     lane = lane_of(op, recipe)
     table = session.place.tables[lane]
@@ -179,7 +215,7 @@ def work_for(op: Op, session: Session, version: int) -> Work:
         positions=tuple(range(first, first + recipe.frames_per_block)),
         reads=table.reads(first, recipe),
         writes=table.writes(first, recipe),
-        conditioning=ConditioningRef(session=session.id, version=version),
+        conditioning=ConditioningRef(session=session.id, version=session.timeline.turn_at(op.block).version),
         input=_input(op, session),
     )
 

@@ -11,7 +11,7 @@ from longtake.core.work import ConditioningRef, CueId, SegmentSettings, Sequence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """Send work to a worker, with the bytes it lacks: the latents of `work`, the conditioning if `attach_conditioning`.
+    """Send work to a worker, with the bytes it lacks: latents, and the conditioning that it was never sent.
 
     The journal may drop latents once they were sent.
     """
@@ -19,7 +19,8 @@ class Dispatch:
     worker: WorkerId
     sequence: Sequence
     work: Work
-    attach_conditioning: bool
+    attach_conditioning: tuple[bool, ...] = ()
+    """Of each item of a batch, whether its conditioning must go along."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ class WorkerJoined:
     role: Role
     capacity: int
     """Pages (denoise) or decoder slots (decode)."""
+    batch_limit: int = 1
+    """Ops that one forward may serve: as many as are exact and pay, as the worker has measured; 1: no batching."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,23 +148,29 @@ class Drain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpDone:
-    """A worker has finished a dispatch. `sha256` names the latents a denoise op produced, now in the journal."""
+    """A worker has finished a dispatch."""
 
     now_s: float
     worker: WorkerId
     sequence: Sequence
-    sha256: str = ""
+    sha256: tuple[str, ...] = ()
+    """Names the latents that each denoise op of it produced, in its order, now in the journal; commit ops: empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpFailed:
-    """A worker could not do a dispatch (`sequence`) or a preparation (`sequence` None) for the session."""
+    """A worker could not do a dispatch (`sequence`) or a preparation (`sequence` None) for `sessions`.
+
+    The dispatch's ops for other sessions are done.
+    """
 
     now_s: float
     worker: WorkerId
-    session: SessionId
+    sessions: tuple[SessionId, ...]
     sequence: Sequence | None
     reason: str
+    sha256: tuple[str, ...] = ()
+    """As in OpDone; empty strings for the ops that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

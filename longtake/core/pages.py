@@ -36,6 +36,11 @@ def window_frames(first_frame: int, recipe: Recipe) -> tuple[int, ...]:
     return (*range(min(sinks, end)), *range(oldest, end))
 
 
+def window_size(first_frame: int, recipe: Recipe) -> int:
+    """How many pages the block starting at `first_frame` reads: the length of `window_frames`."""
+    return min(first_frame + recipe.frames_per_block, recipe.page_count)
+
+
 def slot_of(frame: int, recipe: Recipe) -> int:
     """The slot of a lane in which `frame` lives."""
     if frame < recipe.sink_frames or recipe.window_frames is None:

@@ -53,7 +53,7 @@ from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
 from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
 from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId
-from longtake.core.workers import InFlight, Worker, WorkerView
+from longtake.core.workers import Worker, WorkerView
 
 
 class Scheduler:
@@ -85,7 +85,12 @@ class Scheduler:
         for worker in self._workers.values():
             worker.check(list(self._sessions.values()))
         for session in self._sessions.values():
-            flying = sum(1 for worker in self._workers.values() for op in worker.in_flight if op.session == session.id)
+            flying = sum(
+                owner == session.id
+                for worker in self._workers.values()
+                for dispatch in worker.in_flight
+                for owner, _ in dispatch.ops
+            )
             if flying != session.in_flight:
                 raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
 
@@ -98,6 +103,8 @@ class Scheduler:
         match event:
             case OpDone():
                 self._op_done(event)
+            case OpFailed():
+                self._op_failed(event)
             case Open():
                 self._open(event)
             case WorkerJoined():
@@ -107,30 +114,24 @@ class Scheduler:
             case Drain():
                 self._drain()
             case Tick():
-                for session in list(self._sessions.values()):
-                    if session.flow.pace is Pace.REALTIME:
-                        self._advance(session)
+                self._advance(*(s for s in self._sessions.values() if s.flow.pace is Pace.REALTIME))
             case _:
                 self._session_event(event)
         return self._effects
 
-    def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close | OpFailed) -> None:
+    def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
         session = self._sessions.get(session_id)
         if session is None or session.state is State.CLOSING:
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
                 self._refuse(session_id, _cue_id(event), UnknownSession(session_id))
-            elif isinstance(event, OpFailed):
-                self._quieten(event)
             return
         try:
             self._apply(session, event)
         except CallerFault as error:
             self._refuse(session_id, _cue_id(event), error)
 
-    def _apply(
-        self, session: Session, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close | OpFailed
-    ) -> None:
+    def _apply(self, session: Session, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         match event:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
@@ -148,10 +149,6 @@ class Scheduler:
                 session.state = next_state(session.state, Trigger.PLAY)
             case Close():
                 self._end(session, event.ending, "")
-            case OpFailed():
-                self._report(event.worker, event.sequence)
-                self._end(session, Ending.FAILED, event.reason)
-                self._feed(event.worker)
         self._advance(session)
 
     def _open(self, event: Open) -> None:
@@ -235,7 +232,8 @@ class Scheduler:
         if worker is None:
             return
         for flying in worker.in_flight:
-            self._sessions[flying.session].in_flight -= 1
+            for session_id, _ in flying.ops:
+                self._sessions[session_id].in_flight -= 1
         for session_id in sorted(worker.sessions):
             session = self._sessions[session_id]
             if session.state is State.CLOSING:
@@ -255,18 +253,34 @@ class Scheduler:
                 self._advance(session)
 
     def _op_done(self, event: OpDone) -> None:
-        flying = self._report(event.worker, event.sequence)
-        if flying is None:
-            return
-        session = self._sessions[flying.session]
-        if session.state is State.CLOSING:
-            self._leave_if_quiet(session)
-        else:
-            self._op_counts(session, flying.op)
+        self._count(self._report(event.worker, event.sequence))
         self._feed(event.worker)
 
+    def _op_failed(self, event: OpFailed) -> None:
+        """End the sessions that it names; what else the dispatch did is done. Those ended before go when quiet."""
+        flying = self._report(event.worker, event.sequence)
+        for session_id in event.sessions:
+            session = self._sessions.get(session_id)
+            if session is not None and session.state is not State.CLOSING:
+                self._end(session, Ending.FAILED, event.reason)
+        self._count(flying)
+        self._feed(event.worker)
+
+    def _count(self, flying: tuple[tuple[SessionId, Op], ...]) -> None:
+        """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
+        for session_id, op in flying:
+            session = self._sessions.get(session_id)
+            if session is None:  # gone with an earlier op of the same batch, or with the failed one
+                continue
+            if session.state is State.CLOSING:
+                self._leave_if_quiet(session)
+            else:
+                self._op_counts(session, op)
+        ids = dict.fromkeys(session_id for session_id, _ in flying)
+        self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
+
     def _op_counts(self, session: Session, op: Op) -> None:
-        """`op` is done: send its segment, drop prompts that nothing reads any more, see what can run now."""
+        """`op` is done: send its segment, drop prompts that nothing reads any more."""
         session.done[op.kind, op.step] += 1
         if op.kind is Kind.DECODE:
             self._emit(session, op.block)
@@ -276,24 +290,16 @@ class Scheduler:
             self._effects += [
                 Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers
             ]
-        self._advance(session)
 
-    def _quieten(self, event: OpFailed) -> None:
-        """An op of a session that has ended already has failed, which is as good as done."""
-        flying = self._report(event.worker, event.sequence)
-        if flying is not None:
-            self._leave_if_quiet(self._sessions[flying.session])
-        self._feed(event.worker)
-
-    def _report(self, worker_id: WorkerId, sequence: int | None) -> InFlight | None:
-        """Take a reported op off its worker; None if the worker has gone meanwhile or it was no op."""
+    def _report(self, worker_id: WorkerId, sequence: int | None) -> tuple[tuple[SessionId, Op], ...]:
+        """Take a reported dispatch off its worker; no ops if the worker has gone meanwhile or it was no dispatch."""
         worker = self._workers.get(worker_id)
         if worker is None or sequence is None:
-            return None
+            return ()
         flying = worker.report(sequence)
-        session = self._sessions[flying.session]
-        session.in_flight -= 1
-        return flying
+        for session_id, _ in flying.ops:
+            self._sessions[session_id].in_flight -= 1
+        return flying.ops
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
@@ -334,16 +340,19 @@ class Scheduler:
     def _refuse(self, session: SessionId, cue: CueId | None, error: LongtakeError) -> None:
         self._effects.append(RequestRefused(session=session, cue=cue, error=error))
 
-    def _advance(self, session: Session) -> None:
-        """See what the session can run now; end it when its last segment has left."""
-        if session.state in (State.OPENING, State.CLOSING, State.CLOSED):
-            return
-        if session.is_delivered:
+    def _advance(self, *sessions: Session) -> None:
+        """See what the sessions can run now, together; end those whose last segment has left."""
+        running = []
+        for session in sessions:
+            if session.state in (State.OPENING, State.CLOSING, State.CLOSED):
+                continue
+            if not session.is_delivered:
+                running.append(session)
+                continue
             drained = session.state is State.FINISHING
             reason = "the server is shutting down" if drained else ""
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
-            return
-        self._effects += self._dispatcher.advance(session, now_s=self._now_s)
+        self._effects += self._dispatcher.advance(running, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:

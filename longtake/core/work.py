@@ -77,7 +77,7 @@ class SegmentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardWork:
-    """One forward of the model: a denoise op or a commit op."""
+    """A denoise op or a commit op: one item of a forward of the model."""
 
     session: SessionId
     lane: int
@@ -114,4 +114,7 @@ class DecodeWork:
     settings: SegmentSettings
 
 
-Work = ForwardWork | DecodeWork
+Batch = tuple[ForwardWork, ...]
+"""Ops that run as one forward: one or more, all of one kind and of equal shape, none in the lane of another."""
+
+Work = Batch | DecodeWork

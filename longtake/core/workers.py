@@ -20,8 +20,8 @@ class InFlight:
     """A dispatch that has not reported yet."""
 
     sequence: Sequence
-    session: SessionId
-    op: Op
+    ops: tuple[tuple[SessionId, Op], ...]
+    """More than one: a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class WorkerView:
     in_flight: int
     ready: int
     dispatched: int
+    batch_limit: int
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class Worker:
     pages_per_lane: int
     pool: PagePool
     free_slots: list[SlotId]
+    batch_limit: int = 1
     in_flight: deque[InFlight] = field(default_factory=deque)
     ready: dict[tuple[SessionId, Op], None] = field(default_factory=dict)
     sessions: set[SessionId] = field(default_factory=set)
@@ -65,6 +67,7 @@ class Worker:
             pages_per_lane=recipe.page_count,
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
+            batch_limit=event.batch_limit if denoises else 1,
         )
 
     @property
@@ -72,11 +75,11 @@ class Worker:
         """Lanes that the free pages can still hold."""
         return self.pool.free_count // self.pages_per_lane
 
-    def dispatched(self, session: SessionId, op: Op) -> Sequence:
+    def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
         sequence = Sequence(self.next_sequence)
         self.next_sequence += 1
-        self.in_flight.append(InFlight(sequence, session, op))
+        self.in_flight.append(InFlight(sequence, ops))
         return sequence
 
     def report(self, sequence: int) -> InFlight:
@@ -138,4 +141,5 @@ class Worker:
             in_flight=len(self.in_flight),
             ready=len(self.ready),
             dispatched=self.next_sequence,
+            batch_limit=self.batch_limit,
         )

@@ -49,12 +49,15 @@ from workers.link_messages import (
     up_to_proto,
 )
 from workers.messages import (
+    Decode,
     Done,
     Down,
     Encoded,
     Failed,
+    Forward,
     Heartbeat,
     Introduction,
+    Output,
     Prepared,
     Shutdown,
     Task,
@@ -65,8 +68,9 @@ WORKER = WorkerId("denoise-0")
 SESSION = SessionId("s")
 TEXT = ConditioningRef(session=SESSION, version=3)
 LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
+OUTPUT = Output(sha256="ab", latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
-INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, model_digest="model")
+INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, model_digest="model")
 
 
 def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
@@ -102,10 +106,15 @@ DECODE = DecodeWork(
 @pytest.mark.parametrize(
     "message",
     [
-        Task(sequence=Sequence(0), work=forward(Kind.DENOISE, FromNoise(), 0.0), conditioning=b"text"),
-        Task(sequence=Sequence(1), work=forward(Kind.COMMIT, FromLane(), None)),
-        Task(sequence=Sequence(2), work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
-        Task(sequence=Sequence(2**40), work=DECODE, latents=b"latents"),
+        Task(sequence=Sequence(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(
+            sequence=Sequence(2),
+            order=(
+                Forward(work=forward(Kind.DENOISE, FromNoise(), 0.0), conditioning=b"text"),
+                Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
+            ),
+        ),
+        Task(sequence=Sequence(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         EncodeText(worker=WORKER, conditioning=TEXT, prompt="ein roter Ball, 赤い玉"),
         Forget(worker=WORKER, session=SESSION, version=0),
@@ -121,10 +130,14 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Done(sequence=Sequence(0), sha256="ab", latents=b"latents"),
+        Done(sequence=Sequence(0)),
+        Done(sequence=Sequence(2), outputs=(OUTPUT, Output(sha256="cd", latents=b"others"))),
         Done(sequence=Sequence(1), segment=b"segment"),
-        Failed(session=SESSION, sequence=Sequence(0), reason="no memory"),
-        Failed(session=SESSION, sequence=None, reason="no such codec"),
+        Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
+        Failed(
+            sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, Output(sha256="", latents=b""))
+        ),
+        Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
         Heartbeat(),
@@ -135,8 +148,12 @@ def test_what_a_worker_says_survives_the_link(message: Up) -> None:
     assert up_from_proto(sent) == message
 
 
+def test_an_introduction_survives_the_link() -> None:
+    assert hello_from_proto(hello_to_proto(INTRODUCTION, "token").hello) == INTRODUCTION
+
+
 def test_a_long_reason_is_cut() -> None:
-    failed = up_from_proto(up_to_proto(Failed(session=SESSION, sequence=None, reason="x" * 99_999)))
+    failed = up_from_proto(up_to_proto(Failed(sessions=(SESSION,), sequence=None, reason="x" * 99_999)))
     assert isinstance(failed, Failed)
     assert len(failed.reason) == MAX_REASON
 
@@ -147,10 +164,14 @@ def test_messages_that_say_nothing_are_refused() -> None:
         lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
         lambda: down_from_proto(pb.AttachResponse(), WORKER),
         lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),
-        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardWork())), WORKER),
-        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE)),
-        lambda: hello_from_proto(pb.Hello(worker="w", capacity=1)),
-        lambda: hello_from_proto(pb.Hello(role=pb.ROLE_DECODE, capacity=1)),
+        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardBatch())), WORKER),
+        lambda: down_from_proto(
+            pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardBatch(items=[pb.ForwardItem()]))), WORKER
+        ),
+        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE, capacity=1)),
+        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE, batch_limit=1)),
+        lambda: hello_from_proto(pb.Hello(worker="w", capacity=1, batch_limit=1)),
+        lambda: hello_from_proto(pb.Hello(role=pb.ROLE_DECODE, capacity=1, batch_limit=1)),
     ):
         with pytest.raises(InvalidField):
             convert()
@@ -296,7 +317,7 @@ async def test_dialling_in_again_ends_the_older_link_first() -> None:
         older = await made.attach()
         newer = await made.attach()
         assert "it dialled in again" in (await status(older))[1]
-        await newer.write(up_to_proto(Failed(session=SESSION, sequence=None, reason="heard")))
+        await newer.write(up_to_proto(Failed(sessions=(SESSION,), sequence=None, reason="heard")))
         async with asyncio.timeout(5):
             while not any(isinstance(event, OpFailed) for event in made.log.events):
                 await asyncio.sleep(0.01)
@@ -320,7 +341,7 @@ class Slow:
 
     def perform(self, message: object) -> Iterator[Up]:
         time.sleep(1.5)
-        yield Failed(session=SESSION, sequence=None, reason="slow but sound")
+        yield Failed(sessions=(SESSION,), sequence=None, reason="slow but sound")
 
 
 class Deaf:

@@ -26,7 +26,20 @@ from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, Role, SessionId, WorkerId
-from workers.messages import Done, Down, Encoded, Failed, Introduction, Prepared, Shutdown, Task, Up
+from workers.messages import (
+    Decode,
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Forward,
+    Introduction,
+    Output,
+    Prepared,
+    Shutdown,
+    Task,
+    Up,
+)
 
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)
 RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
@@ -50,7 +63,9 @@ def refuse_numbers(prompt: str) -> None:
 class ToyWorker:
     """A port whose worker answers each message `delay_s` later, one after the other."""
 
-    def __init__(self, engine: Engine, name: str, role: Role, *, delay_s: float, segment_bytes: int) -> None:
+    def __init__(
+        self, engine: Engine, name: str, role: Role, *, delay_s: float, segment_bytes: int, batch_limit: int = 4
+    ) -> None:
         self.id = WorkerId(name)
         self.dispatched: list[ForwardWork | DecodeWork] = []
         self._engine = engine
@@ -60,7 +75,10 @@ class ToyWorker:
         self._prompts: dict[tuple[SessionId, int], bytes] = {}
         self._free_at_s = 0.0
         capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
-        engine.join(Introduction(worker=self.id, role=role, capacity=capacity, model_digest="toy"), self)
+        engine.join(
+            Introduction(worker=self.id, role=role, capacity=capacity, batch_limit=batch_limit, model_digest="toy"),
+            self,
+        )
 
     def send(self, message: Down) -> None:
         """Work on a message."""
@@ -80,14 +98,18 @@ class ToyWorker:
 
     def _answer(self, message: Down) -> Up | None:
         match message:
-            case Task(work=ForwardWork() as work):
-                return self._forward(message, work)
-            case Task(work=DecodeWork() as work):
-                self.dispatched.append(work)
-                return Done(sequence=message.sequence, segment=message.latents.ljust(self._segment_bytes, b"."))
+            case Task(order=Decode() as order):
+                self.dispatched.append(order.work)
+                return Done(sequence=message.sequence, segment=order.latents.ljust(self._segment_bytes, b"."))
+            case Task(order=tuple() as batch):
+                outputs = [self._forward(forward) for forward in batch]
+                return Done(
+                    sequence=message.sequence,
+                    outputs=tuple(Output(sha256="", latents=latents) for latents in outputs if latents is not None),
+                )
             case EncodeText(conditioning=ref, prompt=prompt):
                 if prompt == BAD_PROMPT:
-                    return Failed(session=ref.session, sequence=None, reason="the encoder broke")
+                    return Failed(sessions=(ref.session,), sequence=None, reason="the encoder broke")
                 notice = f"ignored: {UNKNOWN_WORD}" if UNKNOWN_WORD in prompt else ""
                 return Encoded(conditioning=ref, tensor=prompt.encode(), notice=notice)
             case PrepareStream(session=session):
@@ -96,25 +118,27 @@ class ToyWorker:
                 pass
         return None
 
-    def _forward(self, message: Task, work: ForwardWork) -> Done:
+    def _forward(self, forward: Forward) -> bytes | None:
+        """The latents that a denoise op produces."""
+        work = forward.work
         self.dispatched.append(work)
         key = (work.session, work.conditioning.version)
-        if message.conditioning:
-            self._prompts[key] = message.conditioning
+        if forward.conditioning:
+            self._prompts[key] = forward.conditioning
         if work.kind is Kind.COMMIT:
-            return Done(sequence=message.sequence)
+            return None
         match work.input:
             case FromNoise():
                 latents = f"block {work.block} of seed {work.seed} through steps".encode()
             case FromLane():
                 latents = self._last[work.session, work.lane]
             case _:
-                latents = message.latents
+                latents = forward.latents
         latents += f" {work.step}".encode()
         if work.next_sigma is None:
             latents += b" shows " + self._prompts[key] + b";"
         self._last[work.session, work.lane] = latents
-        return Done(sequence=message.sequence, latents=latents)
+        return latents
 
 
 def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer:

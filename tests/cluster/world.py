@@ -16,7 +16,7 @@ from longtake.core.effects import Closed, Dispatch, Effect, Refused
 from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.schedule import Kind
-from longtake.core.work import ForwardWork, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Batch, DecodeWork, SegmentSettings, SessionId, WorkerId
 from longtake.core.work import Sequence as Number
 from tests.workers.oracle import ContiguousLanes, generate
 from workers.models import weights
@@ -35,20 +35,25 @@ class Hashes:
     steps: int
     finished: dict[tuple[str, int], str] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
-    _sent: dict[tuple[WorkerId, Number], ForwardWork] = field(default_factory=dict)
+    batches: list[int] = field(default_factory=list)
+    """Sizes of all forwards."""
+    _sent: dict[tuple[WorkerId, Number], Batch] = field(default_factory=dict)
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         match event:
             case OpDone() if (event.worker, event.sequence) in self._sent:
-                work = self._sent.pop((event.worker, event.sequence))
-                if work.kind is Kind.DENOISE and work.step + 1 == self.steps:
-                    self.finished[work.session, work.block] = event.sha256
+                batch = self._sent.pop((event.worker, event.sequence))
+                self.batches.append(len(batch))
+                if batch[0].kind is Kind.DENOISE:
+                    for work, sha256 in zip(batch, event.sha256, strict=True):
+                        if work.step + 1 == self.steps:
+                            self.finished[work.session, work.block] = sha256
             case WorkerJoined():
                 for key in [key for key in self._sent if key[0] == event.worker]:
                     del self._sent[key]
         for effect in effects:
             self.effects.append(effect)
-            if isinstance(effect, Dispatch) and isinstance(effect.work, ForwardWork):
+            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
                 self._sent[effect.worker, effect.sequence] = effect.work
 
     def of(self, session: str) -> list[str]:

@@ -26,8 +26,8 @@ from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpF
 from longtake.core.flow import Pace
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind, Op
-from longtake.core.work import CueId, DecodeWork, ForwardWork, Role, SessionId, WorkerId
-from tests.core.world import Cell, effects_of, geometry, recipe
+from longtake.core.work import CueId, DecodeWork, Role, SessionId, WorkerId
+from tests.core.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
 
 LEVELS = st.sampled_from(list(Level))
 BLOCKS_4 = geometry().first_picture(4)
@@ -38,11 +38,14 @@ def cue(name: str, *, block: int | None = None, picture: int | None = None, prom
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), level=LEVELS, denoisers=st.integers(1, 5), steps=st.integers(1, 4), sinks=st.integers(0, 3))
+@given(
+    data=st.data(), level=LEVELS, denoisers=st.integers(1, 5), steps=st.integers(1, 4), sinks=st.integers(0, 3),
+    batch_limit=st.integers(1, 8),
+)  # fmt: skip
 def test_any_mix_of_sessions_runs_in_order_and_leaks_nothing(
-    data: st.DataObject, level: Level, denoisers: int, steps: int, sinks: int
+    data: st.DataObject, level: Level, denoisers: int, steps: int, sinks: int, batch_limit: int
 ) -> None:
-    cell = Cell(recipe(level, sinks=sinks, steps=steps), denoisers=denoisers)
+    cell = Cell(recipe(level, sinks=sinks, steps=steps), denoisers=denoisers, batch_limit=batch_limit)
     names = [SessionId(f"s{number}") for number in range(data.draw(st.integers(1, 4)))]
     lengths = {}
     for name in names:
@@ -100,11 +103,7 @@ def test_latents_travel_only_where_the_lane_does_not_hold_them(level: Level, den
     cell = Cell(recipe(level), denoisers=denoisers)
     cell.open("s", pictures=BLOCKS_4)
     cell.run()
-    kinds = {
-        (d.work.kind, d.work.step): type(d.work.input).__name__
-        for d in effects_of(cell, Dispatch)
-        if isinstance(d.work, ForwardWork)
-    }
+    kinds = {(work.kind, work.step): type(work.input).__name__ for work in forwards_of(cell)}
     denoise = [kinds[Kind.DENOISE, step] for step in range(4)]
     later = "FromLane" if level is Level.CLEAN else "FromLatent"
     assert denoise == ["FromNoise", later, later, later]
@@ -117,11 +116,7 @@ def test_a_worker_that_denoises_sends_before_it_commits() -> None:
     cell = Cell(recipe(), denoisers=1)
     cell.open("s", pictures=BLOCKS_4)
     cell.run()
-    order = [
-        (d.work.kind, d.work.step)
-        for d in effects_of(cell, Dispatch)
-        if isinstance(d.work, ForwardWork) and d.work.block == 0
-    ]
+    order = [(work.kind, work.step) for work in forwards_of(cell) if work.block == 0]
     assert order.index((Kind.DENOISE, 0)) < order.index((Kind.COMMIT, 0))
 
 
@@ -225,9 +220,11 @@ def test_a_prompt_that_nothing_reads_any_more_is_forgotten_everywhere_once() -> 
         workers = [e.worker for e in effects_of(cell, Forget) if e.version == version]
         assert sorted(workers) == ["decode-0", "denoise-0", "denoise-1"]
     attached = [
-        (d.worker, d.work.conditioning.version)
+        (d.worker, work.conditioning.version)
         for d in effects_of(cell, Dispatch)
-        if isinstance(d.work, ForwardWork) and d.attach_conditioning
+        if not isinstance(d.work, DecodeWork)
+        for work, attach in zip(d.work, d.attach_conditioning, strict=True)
+        if attach
     ]
     assert len(attached) == len(set(attached)) == 6
     assert session in cell.closed
@@ -285,7 +282,7 @@ def test_a_stream_with_deadlines_goes_before_one_without() -> None:
         cell.finish(cell.busy[0])
     live = cell.open("live", window=2, pace=Pace.REALTIME)
     cell.answer()
-    order = [cell.finish(WorkerId("denoise-0")).work.session for _ in range(10)]
+    order = [works_of(cell.finish(WorkerId("denoise-0")))[0].session for _ in range(10)]
     assert order[2:] == [live] * 8, "after the running and the queued dispatch"
 
 
@@ -325,8 +322,8 @@ def test_a_failed_op_ends_its_session_with_the_reason_and_frees_its_place() -> N
     cell.answer()
     worker = WorkerId("denoise-0")
     dispatch = cell.queues[worker].popleft()
-    assert dispatch.work.session == bad
-    cell.send(OpFailed(now_s=0.0, worker=worker, session=bad, sequence=dispatch.sequence, reason="nan"))
+    assert works_of(dispatch)[0].session == bad
+    cell.send(OpFailed(now_s=0.0, worker=worker, sessions=(bad,), sequence=dispatch.sequence, reason="nan"))
     cell.run()
     assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
     assert cell.closed[good].ending is Ending.COMPLETED

@@ -43,6 +43,7 @@ class Cell:
     decoders: int = 1
     pages: int = 400
     slots: int = 16
+    batch_limit: int = 1
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -65,7 +66,9 @@ class Cell:
 
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
-        self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity))
+        self.send(
+            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit)
+        )
 
     def open(
         self,
@@ -114,14 +117,31 @@ class Cell:
                 pass
 
     def _check_dispatch(self, dispatch: Dispatch) -> None:
-        work, queue = dispatch.work, self.queues[dispatch.worker]
+        works, queue = works_of(dispatch), self.queues[dispatch.worker]
         assert len(queue) < 2, "more than one running and one queued dispatch"
-        ahead = {op_of(other.work) for other in queue if other.work.session == work.session}
-        op = op_of(work)
-        assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
-        self.sent.add((work.session, op))
-        for need in needs(op, self.recipe):
-            assert (work.session, need) in self.done or need in ahead, f"{op} was dispatched before {need}"
+        ahead = {(work.session, op_of(work)) for other in queue for work in works_of(other)}
+        for work in works:
+            op = op_of(work)
+            assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
+            self.sent.add((work.session, op))
+            for need in needs(op, self.recipe):
+                before = {(work.session, need)} & (self.done | ahead)
+                assert before, f"{op} was dispatched before {need}"
+        self._check_batch(dispatch)
+
+    def _check_batch(self, dispatch: Dispatch) -> None:
+        if isinstance(dispatch.work, DecodeWork):
+            return
+        items = dispatch.work
+        assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
+        assert len(dispatch.attach_conditioning) == len(items)
+        assert len({(item.kind, len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+        assert len({(item.session, item.lane) for item in items}) == len(items), "two ops of one lane in a batch"
+        pages = [page for item in items for page in item.writes]
+        for number, item in enumerate(items):
+            others = {page for other in (*items[:number], *items[number + 1 :]) for page in other.writes}
+            assert not others & set(item.reads), "an item reads what its mate writes"
+        assert len(set(pages)) == len(pages)
 
     def answer(self) -> None:
         """Deliver what decode workers owe to openings and cues."""
@@ -131,11 +151,11 @@ class Cell:
     def finish(self, worker: WorkerId) -> Dispatch:
         """The worker finishes its oldest dispatch."""
         dispatch = self.queues[worker].popleft()
-        work = dispatch.work
-        if isinstance(work, ForwardWork):
-            self._run_forward(dispatch.worker, work)
-        self.done.add((work.session, op_of(work)))
-        self.send(OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256="x"))
+        for work in works_of(dispatch):
+            if isinstance(work, ForwardWork):
+                self._run_forward(dispatch.worker, work)
+            self.done.add((work.session, op_of(work)))
+        self.send(OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256=("x",)))
         return dispatch
 
     def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
@@ -173,6 +193,16 @@ class Cell:
                     self.finish_and_acknowledge(worker) if acknowledge else self.finish(worker)
                 self.answer()
         raise AssertionError("the cell does not come to rest")
+
+
+def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:
+    """The ops of a dispatch."""
+    return (dispatch.work,) if isinstance(dispatch.work, DecodeWork) else dispatch.work
+
+
+def forwards_of(cell: Cell) -> list[ForwardWork]:
+    """Every denoise and commit op that was dispatched, in order."""
+    return [work for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork) for work in d.work]
 
 
 def op_of(work: ForwardWork | DecodeWork) -> Op:

@@ -33,7 +33,7 @@ from longtake.core.work import (
 )
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
-from workers.messages import Done, Encoded, Failed, Prepared, Shutdown, Task, Up
+from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, Task, Up
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
 from workers.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
@@ -96,7 +96,13 @@ def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
 
 
 def task(order: ForwardWork | DecodeWork, *, number: int = 0, latents: bytes = b"", text: bytes = b"") -> Task:
-    return Task(sequence=Sequence(number), work=order, latents=latents, conditioning=text)
+    if isinstance(order, DecodeWork):
+        return Task(sequence=Sequence(number), order=Decode(work=order, latents=latents))
+    return batch(Forward(work=order, latents=latents, conditioning=text), number=number)
+
+
+def batch(*items: Forward, number: int = 0) -> Task:
+    return Task(sequence=Sequence(number), order=items)
 
 
 def done(reports: Iterator[Up]) -> Done:
@@ -105,20 +111,25 @@ def done(reports: Iterator[Up]) -> Done:
     return report
 
 
+def output(reports: Iterator[Up]) -> Output:
+    (made,) = done(reports).outputs
+    return made
+
+
 def test_a_denoise_op_returns_latents_and_their_hash(denoiser: DenoiseWorker, text: bytes) -> None:
-    report = done(denoiser.perform(task(work(), text=text)))
+    report = output(denoiser.perform(task(work(), text=text)))
     assert len(report.latents) == 2 * 4 * 4 * 4 * 4  # F, C, H, W, bytes of float32
     assert report.sha256 == hashlib.sha256(report.latents).hexdigest()
-    assert done(denoiser.perform(task(work()))) == report
-    assert done(denoiser.perform(task(work(seed=6)))).latents != report.latents
+    assert output(denoiser.perform(task(work()))) == report
+    assert output(denoiser.perform(task(work(seed=6)))).latents != report.latents
 
 
 def test_latents_that_travel_equal_latents_that_stayed(denoiser: DenoiseWorker, text: bytes) -> None:
-    first = done(denoiser.perform(task(work(), text=text)))
+    first = output(denoiser.perform(task(work(), text=text)))
     second = work(step=1, timestep=937.5, sigma=0.9375, next_sigma=None)
-    stayed = done(denoiser.perform(task(replace(second, input=FromLane()))))
+    stayed = output(denoiser.perform(task(replace(second, input=FromLane()))))
     ref = LatentRef(session=SESSION, block=0, step=1)
-    travelled = done(denoiser.perform(task(replace(second, input=FromLatent(ref)), latents=first.latents)))
+    travelled = output(denoiser.perform(task(replace(second, input=FromLatent(ref)), latents=first.latents)))
     assert travelled.latents == stayed.latents
 
 
@@ -126,10 +137,10 @@ def test_a_commit_leaves_no_output_but_changes_what_the_next_block_sees(denoiser
     pages = tuple(PageId(page) for page in range(4))
     following = work(block=1, positions=(2, 3), reads=pages, writes=pages[2:])
     denoiser.perform(task(work(), text=text)).__next__()
-    uncommitted = done(denoiser.perform(task(replace(following, lane=1))))
+    uncommitted = output(denoiser.perform(task(replace(following, lane=1))))
     report = done(denoiser.perform(task(work(Kind.COMMIT, timestep=937.5, input=FromLane()))))
-    assert (report.latents, report.sha256) == (b"", "")
-    committed = done(denoiser.perform(task(replace(following, lane=1))))
+    assert report.outputs == ()
+    committed = output(denoiser.perform(task(replace(following, lane=1))))
     assert committed.latents != uncommitted.latents
 
 
@@ -199,7 +210,8 @@ class Scripted:
 
     def perform(self, message: object) -> Iterator[Up]:
         assert isinstance(message, Task)
-        match message.work.session:
+        (session,) = message.sessions
+        match session:
             case "bad":
                 raise RuntimeError("no memory")
             case "worse":
@@ -222,7 +234,7 @@ def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
 def test_reports_come_in_the_order_of_dispatch_and_failures_do_not_stop_a_worker() -> None:
     assert run("ok", "bad", "ok") == [
         Done(sequence=Sequence(0)),
-        Failed(session=SessionId("bad"), sequence=Sequence(1), reason="RuntimeError: no memory"),
+        Failed(sessions=(SessionId("bad"),), sequence=Sequence(1), reason="RuntimeError: no memory"),
         Done(sequence=Sequence(2)),
         "",
     ]
@@ -241,5 +253,5 @@ def test_a_gap_in_the_sequence_ends_the_worker() -> None:
 
 
 def test_a_specification_survives_the_command_line() -> None:
-    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16")
+    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16", max_batch=4)
     assert parse_arguments([*spec.arguments(), "--engine=127.0.0.1:7"]) == (spec, "127.0.0.1:7")

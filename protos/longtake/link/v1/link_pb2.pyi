@@ -58,18 +58,20 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BATCH_LIMIT_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
     token: str
     model_digest: str
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ...) -> None: ...
+    batch_limit: int
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ()
@@ -175,19 +177,39 @@ class DecodeWork(_message.Message):
     settings: SegmentSettings
     def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., slot: _Optional[int] = ..., latents: _Optional[_Union[LatentRef, _Mapping]] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ...) -> None: ...
 
+class ForwardItem(_message.Message):
+    __slots__ = ("work", "latents", "conditioning")
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
+    work: ForwardWork
+    latents: bytes
+    conditioning: bytes
+    def __init__(self, work: _Optional[_Union[ForwardWork, _Mapping]] = ..., latents: _Optional[bytes] = ..., conditioning: _Optional[bytes] = ...) -> None: ...
+
+class ForwardBatch(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[ForwardItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[ForwardItem, _Mapping]]] = ...) -> None: ...
+
+class DecodeItem(_message.Message):
+    __slots__ = ("work", "latents")
+    WORK_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    work: DecodeWork
+    latents: bytes
+    def __init__(self, work: _Optional[_Union[DecodeWork, _Mapping]] = ..., latents: _Optional[bytes] = ...) -> None: ...
+
 class Dispatch(_message.Message):
-    __slots__ = ("sequence", "forward", "decode", "latents", "conditioning")
+    __slots__ = ("sequence", "forward", "decode")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
-    LATENTS_FIELD_NUMBER: _ClassVar[int]
-    CONDITIONING_FIELD_NUMBER: _ClassVar[int]
     sequence: int
-    forward: ForwardWork
-    decode: DecodeWork
-    latents: bytes
-    conditioning: bytes
-    def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardWork, _Mapping]] = ..., decode: _Optional[_Union[DecodeWork, _Mapping]] = ..., latents: _Optional[bytes] = ..., conditioning: _Optional[bytes] = ...) -> None: ...
+    forward: ForwardBatch
+    decode: DecodeItem
+    def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
     __slots__ = ("session", "slot", "settings")
@@ -219,27 +241,35 @@ class Shutdown(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class OpDone(_message.Message):
-    __slots__ = ("sequence", "sha256", "latents", "segment")
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+class Output(_message.Message):
+    __slots__ = ("sha256", "latents")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
-    SEGMENT_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
     sha256: str
     latents: bytes
+    def __init__(self, sha256: _Optional[str] = ..., latents: _Optional[bytes] = ...) -> None: ...
+
+class OpDone(_message.Message):
+    __slots__ = ("sequence", "outputs", "segment")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    outputs: _containers.RepeatedCompositeFieldContainer[Output]
     segment: bytes
-    def __init__(self, sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., latents: _Optional[bytes] = ..., segment: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, sequence: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., segment: _Optional[bytes] = ...) -> None: ...
 
 class OpFailed(_message.Message):
-    __slots__ = ("session", "sequence", "reason")
-    SESSION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("sessions", "sequence", "reason", "outputs")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
-    session: str
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedScalarFieldContainer[str]
     sequence: int
     reason: str
-    def __init__(self, session: _Optional[str] = ..., sequence: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[Output]
+    def __init__(self, sessions: _Optional[_Iterable[str]] = ..., sequence: _Optional[int] = ..., reason: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ...) -> None: ...
 
 class TextEncoded(_message.Message):
     __slots__ = ("conditioning", "tensor", "notice")

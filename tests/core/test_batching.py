@@ -1,0 +1,216 @@
+"""Batches: who comes along, in what order, who must not be overtaken, and what a failure takes down."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtake.core import pages
+from longtake.core.dispatching import Dispatcher
+from longtake.core.effects import Dispatch
+from longtake.core.events import Close, Ending, OpFailed
+from longtake.core.flow import Pace
+from longtake.core.recipe import Level
+from longtake.core.schedule import Kind, Op
+from longtake.core.work import DecodeWork, SessionId, WorkerId
+from tests.core.world import Cell, effects_of, geometry, recipe, works_of
+
+WORKER = WorkerId("denoise-0")
+BLOCKS_4 = geometry().first_picture(4)
+BLOCKS_20 = geometry().first_picture(20)
+
+
+def cell_of(sessions: int, *, level: Level = Level.OUTPUT, limit: int = 8, pictures: int = BLOCKS_4) -> Cell:
+    """One denoise worker and this many sessions, opened but not begun."""
+    cell = Cell(recipe(level), denoisers=1, batch_limit=limit)
+    for number in range(sessions):
+        cell.open(f"s{number}", pictures=pictures)
+    return cell
+
+
+def sizes(cell: Cell) -> list[int]:
+    """Sizes of all forwards, in order."""
+    return [len(d.work) for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork)]
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_sessions_that_start_one_by_one_soon_share_their_forwards(level: Level) -> None:
+    cell = cell_of(8, level=level, pictures=BLOCKS_20)
+    cell.run()
+    assert len(cell.closed) == 8
+    assert max(sizes(cell)) == 8
+    assert sum(sizes(cell)) / len(sizes(cell)) >= 4
+
+
+def test_one_session_shares_forwards_among_its_own_steps() -> None:
+    cell = cell_of(1, pictures=BLOCKS_20)
+    cell.run()
+    mixed = [
+        {(item.block, item.step) for item in d.work}
+        for d in effects_of(cell, Dispatch)
+        if not isinstance(d.work, DecodeWork) and len(d.work) > 1
+    ]
+    assert mixed
+    assert all(len({step for _, step in items}) == len(items) for items in mixed)
+
+
+def test_without_a_batch_limit_every_op_is_alone_and_decodes_always_are() -> None:
+    cell = cell_of(4, limit=1)
+    cell.run()
+    assert set(sizes(cell)) == {1}
+    batched = cell_of(4)
+    batched.run()
+    assert sum(sizes(batched)) == sum(sizes(cell))
+    assert [view.batch_limit for view in batched.scheduler.workers()] == [1, 8], "a decode worker has none"
+
+
+def test_nobody_waits_for_a_mate() -> None:
+    cell = cell_of(3)
+    cell.answer()
+    first, queued = cell.queues[WORKER]
+    assert [work.session for work in works_of(first)] == ["s0"]
+    assert len(works_of(queued)) == 1
+
+
+def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:
+    cell = cell_of(6, limit=3)
+    cell.answer()
+    assert [len(works_of(dispatch)) for dispatch in cell.queues[WORKER]] == [1, 1]
+    for number, session in enumerate(cell.scheduler._sessions.values()):
+        session.virtual_time = float(-number)  # the last has been served least
+    cell.finish(WORKER)
+    batch = works_of(cell.queues[WORKER][-1])
+    assert [work.session for work in batch] == ["s5", "s4", "s3"]
+
+
+def test_a_batch_does_not_overtake_an_op_with_a_nearer_deadline() -> None:
+    """Ready: a live D, a live C due next, and bulk Ds, which may join the first only if nothing live stays behind."""
+
+    def batches(live: int) -> list[list[tuple[str, Kind]]]:
+        cell = Cell(recipe(), denoisers=1, batch_limit=8)
+        for number in range(3):
+            cell.open(f"bulk{number}", window=30)
+        for number in range(live):
+            cell.open(f"live{number}", window=4, pace=Pace.REALTIME)
+        cell.answer()
+        for _ in range(400):
+            _check_no_overtaking(cell)
+            cell.finish_and_acknowledge(cell.busy[0])
+        return [
+            [(item.session, item.kind) for item in d.work]
+            for d in effects_of(cell, Dispatch)
+            if not isinstance(d.work, DecodeWork)
+        ]
+
+    mixed = [batch for batch in batches(2) if len({name[:4] for name, _ in batch}) == 2]
+    assert mixed, "bulk ops ride along where they overtake nobody"
+
+
+def _check_no_overtaking(cell: Cell) -> None:
+    """What the dispatcher would send now leaves nothing behind that is due before a member of the batch."""
+    worker = cell.scheduler._workers[WORKER]
+    if not worker.ready:
+        return
+    dispatcher = cell.scheduler._dispatcher
+    batch = dispatcher._batch(worker)
+    due = {ready: dispatcher._urgency(ready).due_s for ready in worker.ready}
+    latest_s = max(due[ready] for ready in batch)
+    left = {ready: due_s for ready, due_s in due.items() if ready not in batch and due_s < latest_s}
+    assert not left, f"{batch} leaves {left} behind"
+
+
+def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> None:
+    cell = Cell(recipe(), denoisers=1, batch_limit=8)
+    bulk = [cell.open(f"bulk{number}", window=30) for number in range(2)]
+    live = [cell.open(f"live{number}", window=4, pace=Pace.REALTIME) for number in range(2)]
+    cell.answer()
+    worker = cell.scheduler._workers[WORKER]
+    worker.ready.clear()
+    for session, op in (
+        (live[0], Op(Kind.DENOISE, 1, 5)),
+        (live[1], Op(Kind.DENOISE, 2, 6)),
+        (bulk[0], Op(Kind.DENOISE, 1, 4)),
+        (bulk[1], Op(Kind.DENOISE, 3, 9)),
+    ):
+        worker.add_ready(session, op)
+    for session in (*live, *bulk):
+        record = cell.scheduler._sessions[session]
+        record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
+    batch = cell.scheduler._dispatcher._batch(worker)
+    assert {session for session, _ in batch} == {"live0", "live1", "bulk0", "bulk1"}
+    worker.add_ready(live[1], Op(Kind.COMMIT, 0, 7))  # due after both live ops, before the bulk ones
+    batch = cell.scheduler._dispatcher._batch(worker)
+    assert [session for session, _ in batch] == ["live0", "live1"]
+
+
+def test_blocks_with_unequally_filled_windows_do_not_share_a_forward() -> None:
+    cell = cell_of(4, pictures=BLOCKS_20)
+    cell.run()
+    reads = [{len(item.reads) for item in d.work} for d in effects_of(cell, Dispatch) if isinstance(d.work, tuple)]
+    assert all(len(lengths) == 1 for lengths in reads)
+    assert {length for lengths in reads for length in lengths} == {3, 6, 9}
+
+
+def test_the_cell_fails_when_any_op_may_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dispatcher, "_shape", lambda self, op: None)
+    cell = cell_of(4)
+    with pytest.raises(AssertionError, match=r"unequal shapes|mate writes|two ops of one lane|was dispatched before"):
+        cell.run()
+
+
+@pytest.mark.parametrize("window", [None, 9, 10])
+@pytest.mark.parametrize("sinks", [0, 1, 3])
+def test_a_window_has_the_size_it_says(window: int | None, sinks: int) -> None:
+    made = recipe(window=window, sinks=sinks)
+    for block in range(8):
+        first = block * made.frames_per_block
+        assert pages.window_size(first, made) == len(pages.window_frames(first, made))
+
+
+def batch_in_flight(cell: Cell, size: int) -> Dispatch:
+    """Run until a batch of this size is the oldest dispatch of the worker."""
+    cell.answer()
+    while len(works_of(cell.queues[WORKER][0])) != size:
+        cell.finish_and_acknowledge(cell.busy[0])
+    return cell.queues[WORKER][0]
+
+
+def test_an_op_that_fails_in_a_batch_ends_its_session_and_no_mates() -> None:
+    cell = cell_of(4)
+    dispatch = batch_in_flight(cell, 3)
+    bad, *good = (work.session for work in works_of(dispatch))
+    cell.queues[WORKER].popleft()
+    for work in works_of(dispatch):
+        if work.session != bad:
+            assert not isinstance(work, DecodeWork)
+            cell._run_forward(WORKER, work)
+            cell.done.add((work.session, Op(work.kind, work.step, work.block)))
+    event = OpFailed(now_s=0.0, worker=WORKER, sessions=(bad,), sequence=dispatch.sequence, reason="nan")
+    cell.send(event)
+    cell.run()
+    assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
+    assert all(cell.closed[session].ending is Ending.COMPLETED for session in good)
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+
+
+def test_a_batch_that_fails_as_a_whole_ends_all_its_sessions() -> None:
+    cell = cell_of(4)
+    dispatch = batch_in_flight(cell, 3)
+    failed = tuple(work.session for work in works_of(dispatch))
+    cell.queues[WORKER].popleft()
+    cell.send(OpFailed(now_s=0.0, worker=WORKER, sessions=failed, sequence=dispatch.sequence, reason="no memory"))
+    cell.run()
+    endings = {session: closed.ending for session, closed in cell.closed.items()}
+    assert {session for session, ending in endings.items() if ending is Ending.FAILED} == set(failed)
+    assert cell.scheduler.sessions() == ()
+
+
+def test_a_session_that_closes_amid_a_batch_frees_its_pages_when_all_its_ops_have_reported() -> None:
+    cell = cell_of(1, pictures=BLOCKS_20)
+    dispatch = batch_in_flight(cell, 2)
+    assert {work.session for work in works_of(dispatch)} == {"s0"}
+    cell.send(Close(now_s=0.0, session=SessionId("s0"), ending=Ending.CLIENT))
+    assert cell.scheduler.sessions() != ()
+    while cell.busy:
+        cell.finish(cell.busy[0])
+    assert cell.scheduler.sessions() == ()
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())

@@ -1,0 +1,158 @@
+"""The start-up probe: how many ops one forward may serve, because it gives the same bits and is worth it.
+
+Whether a batched kernel rounds as the single one does depends on library, device and shape, so it is measured on the
+very weights, device and shapes that will be served. First the times of forwards over the full window, t(1), t(2), t(4),
+…: the limit grows as long as the time per op, t(b) / b, falls by MIN_GAIN. Then every batch size up to that limit, with
+every number of pages that a block can read, must give bit for bit what its items give alone, output and K/V alike; the
+first size that does not ends the range. A commit is a denoise op that stops earlier, with the same products of the same
+shapes, so it needs no trial of its own.
+
+Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.kv's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.core.geometry import Geometry
+from longtake.core.pages import window_size
+from longtake.core.recipe import Recipe
+from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.models.wan import TextKV, WanModel
+
+MIN_GAIN = 0.05
+"""By what part the time per op must fall for a larger batch to be used."""
+_ROUNDS = 3
+"""Each time is the least of so many: whatever disturbs a measurement makes it longer."""
+_SPREAD = 7
+"""Blocks between the items, so that their positions differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchProfile:
+    """What the probe found."""
+
+    forward_s: dict[int, float]
+    """Seconds of one full-window forward by batch size, as far as it was worth measuring; empty: nothing to decide."""
+    limit: int
+    """Ops that one forward may serve; 1: no batching."""
+    inexact: int | None = None
+    """The batch size that paid but gave other bits than its items alone; None: there was none."""
+
+    def __str__(self) -> str:
+        times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
+        exact = "equal bits" if self.inexact is None else f"a batch of {self.inexact} gives other bits"
+        return f"batch limit {self.limit}: {times}; {exact}" if times else f"batch limit {self.limit}, not measured"
+
+
+class Trial:
+    """Made-up ops of a model, `size` of them, to be run together or alone over a pool of their own."""
+
+    def __init__(self, model: WanModel, geometry: Geometry, recipe: Recipe, *, size: int) -> None:
+        weight, config = model.patch_embedding.weight, model.config
+        self._model = model
+        self._recipe = recipe
+        self._device = weight.device
+        shape = PageShape(
+            layers=model.layers,
+            tokens_per_frame=geometry.tokens_per_frame,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+        )
+        random = torch.Generator(weight.device).manual_seed(0)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=random, device=weight.device)
+
+        self._pool = PagePool(shape, size * recipe.page_count, device=weight.device, dtype=weight.dtype)
+        self._pool.kv_YUPLND.normal_(generator=random)  # what earlier blocks would have left
+        self._texts = [model.encode_text(normal(1, config.text_len, config.text_dim)) for _ in range(size)]
+        self._x_BFCHW = normal(size, *geometry.block_shape)
+
+    def run(self, items: range, pages: int) -> Tensor:
+        """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
+        frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
+        first = [_SPREAD * frames * item for item in items]
+        position_BF = torch.tensor([range(start, start + frames) for start in first], device=self._device)
+        timestep_BF = torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device)
+        attention = PagedAttention(self._pool, [self._pages(item, pages) for item in items])
+        text = TextKV.batch([self._texts[item] for item in items])
+        flow: Tensor = self._model(self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention)
+        return flow
+
+    def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
+        """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
+        own = [page for item in items for page in self._pages(item, pages).writes]
+        self._pool.restore(own, torch.full_like(self._pool.export(own), torch.nan))
+        return self.run(items, pages), self._pool.export(own)
+
+    def forward_s(self, size: int) -> float:
+        """Seconds of one forward over the first `size` items with a full window.
+
+        On a CPU, those of this thread: while several workers start on one machine, they disturb each other.
+        """
+        on_cpu = self._device.type == "cpu"
+        clock = time.thread_time if on_cpu else time.perf_counter
+        began_s = clock()
+        self.run(range(size), self._recipe.page_count)
+        if not on_cpu:
+            torch.cuda.synchronize(self._device)
+        return clock() - began_s
+
+    def inexact_size(self, limit: int) -> int | None:
+        """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
+        recipe = self._recipe
+        first_frames = range(0, recipe.page_count, recipe.frames_per_block)
+        found: set[int] = set()
+        for pages in {window_size(first, recipe) for first in first_frames}:
+            alone = [self.result(range(item, item + 1), pages) for item in range(limit)]
+            for size in range(2, limit + 1):
+                flow_BFCHW, kv_YUPLND = self.result(range(size), pages)
+                expected = torch.cat([flow for flow, _ in alone[:size]])
+                written = torch.cat([kv for _, kv in alone[:size]], dim=2)
+                if not (torch.equal(flow_BFCHW, expected) and torch.equal(kv_YUPLND, written)):
+                    found.add(size)
+                    break
+        return min(found, default=None)
+
+    def _pages(self, item: int, pages: int) -> ItemPages:
+        first = item * self._recipe.page_count
+        reads = tuple(range(first, first + pages))
+        return ItemPages(reads=reads, writes=reads[-self._recipe.frames_per_block :])
+
+
+def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, max_batch: int) -> BatchProfile:
+    """How many ops one forward of `model` may serve: at most `max_batch`, in at most `pages` pages.
+
+    Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
+    """
+    torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
+    max_batch = min(max_batch, pages // recipe.page_count)
+    with torch.inference_mode():
+        forward_s, limit = _worthwhile(model, geometry, recipe, max_batch)
+        inexact = Trial(model, geometry, recipe, size=limit).inexact_size(limit) if limit > 1 else None
+    return BatchProfile(forward_s=forward_s, limit=limit if inexact is None else inexact - 1, inexact=inexact)
+
+
+def _worthwhile(model: WanModel, geometry: Geometry, recipe: Recipe, max_batch: int) -> tuple[dict[int, float], int]:
+    """Times by batch size, doubled until it does not pay any more, and the last size that did."""
+    forward_s: dict[int, float] = {}
+    limit = 1
+    while limit < max_batch:
+        larger = min(2 * limit, max_batch)
+        try:
+            trial = Trial(model, geometry, recipe, size=larger)
+            rounds = [(trial.forward_s(limit), trial.forward_s(larger)) for _ in range(1 + _ROUNDS)][1:]
+        except torch.OutOfMemoryError:
+            break
+        per_op_s = min(before for before, _ in rounds) / limit
+        forward_s.setdefault(limit, per_op_s * limit)
+        forward_s[larger] = min(after for _, after in rounds)
+        if forward_s[larger] / larger > (1 - MIN_GAIN) * per_op_s:
+            break
+        limit = larger
+    return forward_s, limit
