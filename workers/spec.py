@@ -19,6 +19,8 @@ from workers.models.wan import WanModel
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
 from workers.runner import Worker
+from workers.simulated import SimulatedModel, simulated_digest
+from workers.simulated_device import is_simulated, parse_device
 from workers.worker import DenoiseWorker
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -35,6 +37,7 @@ class WorkerSpec:
     model: Path
     """A model directory that this worker can read."""
     device: str = "cpu"
+    """A torch device, or one that only takes its time (workers.simulated_device)."""
     dtype: str = "float32"
 
     def arguments(self) -> list[str]:
@@ -100,3 +103,21 @@ class LoadedWorker:
             return DenoiseWorker(self._module, self._info.geometry, pages=self._spec.capacity)
         text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
         return DecodeWorker(self._module, self._info, text, slots=self._spec.capacity)
+
+
+def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
+    """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
+    if not is_simulated(spec.device):
+        return LoadedWorker(spec)
+    return SimulatedModel(
+        worker=spec.worker,
+        role=spec.role,
+        capacity=spec.capacity,
+        model=spec.model,
+        device=parse_device(spec.device),
+    )
+
+
+def model_digest(spec: WorkerSpec) -> str:
+    """The digest with which this worker introduces itself: a simulated worker cannot pass for one that computes."""
+    return simulated_digest(spec.model) if is_simulated(spec.device) else weights.digest(spec.model)
