@@ -7,12 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from longtake.core.admission import Limits
 from longtake.core.errors import Contradiction, InvalidField
+from workers.simulated_device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_DEVICES = ("cpu", "cuda")
+
+
+def _device(name: str) -> str:
+    """A device that workers can be started on."""
+    if is_simulated(name):
+        try:
+            parse_device(name)
+        except InvalidField as error:
+            raise PydanticCustomError("device", "{allowed}", {"allowed": error.allowed}) from None
+    elif name not in _DEVICES:
+        raise PydanticCustomError("device", "'cpu', 'cuda' or a simulated device such as 'simulated:60ms'")
+    return name
 
 
 class _Section(BaseModel):
@@ -24,7 +39,8 @@ class ModelSection(_Section):
 
     path: str = "pocket"
     """A model directory, or "pocket" for the one that ships with Longtake."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Annotated[str, AfterValidator(_device)] = "cpu"
+    """cpu, cuda, or a device that only takes its time: simulated:60ms (workers.simulated_device)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 

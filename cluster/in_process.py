@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
+from workers.link import Loaded
 from workers.messages import Down, Introduction, Shutdown, Up
 from workers.runner import Runner
-from workers.spec import LoadedWorker, WorkerSpec
+from workers.spec import WorkerSpec, load_worker
 
 STOP_S = 30.0
 """How long a running op may take when the process ends."""
@@ -18,7 +19,7 @@ STOP_S = 30.0
 class _ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: LoadedWorker, engine: Engine) -> None:
+    def __init__(self, loaded: Loaded, engine: Engine) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
@@ -58,7 +59,7 @@ class InProcessLauncher:
     async def start(self) -> None:
         """See cluster.launch.Launcher."""
         for spec in self._specs:
-            port = _ThreadPort(await asyncio.to_thread(LoadedWorker, spec), self._engine)
+            port = _ThreadPort(await asyncio.to_thread(load_worker, spec), self._engine)
             port.runner.start()
             self._ports.append(port)
             self._engine.join(port.introduction, port)

@@ -14,10 +14,12 @@ from cluster.in_process import InProcessLauncher
 from cluster.link_server import LinkServer, LinkService
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
+from longtake.core.errors import Contradiction
 from longtake.core.recipe import Recipe
 from longtake.core.work import Role, WorkerId
 from workers.models import weights
-from workers.spec import WorkerSpec
+from workers.simulated_device import is_simulated
+from workers.spec import WorkerSpec, model_digest
 
 POCKET = "pocket"
 
@@ -51,16 +53,20 @@ def model_path(path: str) -> Path:
 
 
 def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
-    """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …"""
+    """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …
+
+    Workers of a simulated device say so in their names, and with them every status, metric and log line.
+    """
     cluster = config.cluster
     pages = cluster.sessions_per_worker * recipe.page_count * recipe.lane_count
     roles = (
         (Role.DENOISE, cluster.denoise_workers, pages),
         (Role.DECODE, cluster.decode_workers, cluster.sessions_per_worker),
     )
+    label = "simulated-" if is_simulated(config.model.device) else ""
     workers = tuple(
         WorkerSpec(
-            worker=WorkerId(f"{role.value}-{number}"),
+            worker=WorkerId(f"{label}{role.value}-{number}"),
             role=role,
             capacity=capacity,
             model=model_path(config.model.path),
@@ -75,12 +81,24 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
 
 
 def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
-    """The launcher that the plan names; nothing is started yet. InvalidField if the model directory is wrong."""
+    """The launcher that the plan names; nothing is started yet.
+
+    InvalidField if the model directory is wrong; Contradiction if some workers compute and others are simulated.
+    """
     model = plan.workers[0].model
-    weights.check_weights(model, weights.load_info(model))
+    info = weights.load_info(model)
+    simulated = [spec for spec in plan.workers if is_simulated(spec.device)]
+    if not simulated:
+        weights.check_weights(model, info)
+    elif len(simulated) < len(plan.workers):
+        raise Contradiction(
+            f"{simulated[0].worker} on {simulated[0].device}",
+            "another worker on a device that computes",
+            "their latents mean different things",
+        )
     if plan.kind == "in-process":
         return InProcessLauncher(plan.workers, engine)
-    digest = weights.digest(model)
+    digest = model_digest(plan.workers[0])
 
     def listen(host: str) -> LinkServer:
         return LinkServer(LinkService(engine, token=plan.token, model_digest=digest), host)

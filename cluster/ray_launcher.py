@@ -15,8 +15,8 @@ from cluster.engine import Engine
 from cluster.link_server import LinkServer
 from longtake.core.errors import LongtakeError, Unavailable
 from longtake.core.work import WorkerId
-from workers.link import serve
-from workers.spec import LoadedWorker, WorkerSpec
+from workers.link import Loaded, serve
+from workers.spec import WorkerSpec, load_worker
 
 PLACE_S = 30.0
 """How long Ray may take to find room for the workers."""
@@ -36,7 +36,7 @@ class WorkerActor:
     """
 
     def __init__(self, spec: WorkerSpec, engine: str, token: str) -> None:
-        loaded = LoadedWorker(spec)
+        loaded = load_worker(spec)
         threading.Thread(target=self._serve, args=(loaded, engine, token), daemon=True).start()
 
     def pid(self) -> int:
@@ -44,7 +44,7 @@ class WorkerActor:
         return os.getpid()
 
     @staticmethod
-    def _serve(loaded: LoadedWorker, engine: str, token: str) -> None:
+    def _serve(loaded: Loaded, engine: str, token: str) -> None:
         status = 1
         try:
             serve(loaded, engine, token)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.config import ServerConfig
 from cluster.engine import Engine
@@ -20,6 +20,7 @@ from monitoring.recorder import LogLines
 from workers.models import weights
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
+from workers.simulated_device import is_simulated
 
 _log = logging.getLogger("longtake.serve")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -111,6 +112,8 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     """Serve until `stop` is called; see `serve`."""
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
+    if is_simulated(config.model.device):
+        info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
     engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), LogLines())
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen

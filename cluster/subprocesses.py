@@ -1,4 +1,7 @@
-"""Workers as child processes that dial the engine; one that ends is started again."""
+"""Workers as child processes that dial the engine; one that ends is started again.
+
+A worker that computes has a process of its own; simulated workers, which only sleep, share one.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
 from workers.link import TOKEN_VARIABLE
 from workers.messages import Shutdown
+from workers.simulated_device import is_simulated
+from workers.simulated_link import arguments_for
 from workers.spec import WorkerSpec
+
+Group = tuple[WorkerSpec, ...]
+"""Workers that share a process."""
 
 LOOPBACK = "127.0.0.1"
 START_S = 120.0
@@ -28,36 +36,42 @@ _log = logging.getLogger("longtake.launch")
 
 
 class SubprocessLauncher:
-    """One child process for each worker."""
+    """One child process for each worker that computes, one for all simulated ones."""
 
     def __init__(
         self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[str], LinkServer], token: str
     ) -> None:
-        self._specs = tuple(workers)
+        simulated = tuple(spec for spec in workers if is_simulated(spec.device))
+        alone = tuple((spec,) for spec in workers if not is_simulated(spec.device))
+        self._groups: tuple[Group, ...] = (*alone, simulated) if simulated else alone
         self._engine = engine
         self._server = listen(LOOPBACK)
         self._token = token
-        self._processes: dict[WorkerId, asyncio.subprocess.Process] = {}
+        self._processes: dict[Group, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
     def pids(self) -> dict[WorkerId, int]:
         """Process ids of the workers that run."""
-        return {worker: process.pid for worker, process in self._processes.items() if process.returncode is None}
+        return {
+            spec.worker: process.pid
+            for group, process in self._processes.items()
+            if process.returncode is None
+            for spec in group
+        }
 
     async def start(self) -> None:
         """See cluster.launch.Launcher. Unavailable if a worker ends before it attached, or takes too long."""
         await self._server.start()
-        for spec in self._specs:
-            self._processes[spec.worker] = await self._spawn(spec)
-        attached = asyncio.create_task(
-            self._engine.attached(frozenset(spec.worker for spec in self._specs), timeout_s=START_S)
-        )
+        for group in self._groups:
+            self._processes[group] = await self._spawn(group)
+        workers = [spec.worker for group in self._groups for spec in group]
+        attached = asyncio.create_task(self._engine.attached(frozenset(workers), timeout_s=START_S))
         exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         try:
             await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)
             if not attached.done():
-                ended = [worker for worker in self._processes if worker not in self.pids]
+                ended = [worker for worker in workers if worker not in self.pids]
                 raise Unavailable(f"{', '.join(ended)} ended while starting; its log says why")
             attached.result()
         except (Unavailable, asyncio.CancelledError):
@@ -66,7 +80,7 @@ class SubprocessLauncher:
         finally:
             for task in (attached, *exits):
                 task.cancel()
-        self._keepers = [asyncio.create_task(self._keep(spec)) for spec in self._specs]
+        self._keepers = [asyncio.create_task(self._keep(group)) for group in self._groups]
 
     async def stop(self) -> None:
         """See cluster.launch.Launcher."""
@@ -74,24 +88,28 @@ class SubprocessLauncher:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         self._engine.broadcast(Shutdown())
-        for worker, process in self._processes.items():
-            if process.returncode is None and not self._engine.is_attached(worker):
+        for group, process in self._processes.items():
+            if process.returncode is None and not all(self._engine.is_attached(spec.worker) for spec in group):
                 process.terminate()  # it is still loading its weights, or dialling
         await asyncio.gather(*(self._end(process) for process in self._processes.values()))
         await self._server.stop()
 
-    async def _spawn(self, spec: WorkerSpec) -> asyncio.subprocess.Process:
+    async def _spawn(self, group: Group) -> asyncio.subprocess.Process:
         environment = os.environ | {TOKEN_VARIABLE: self._token, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "workers.link", f"--engine={self._server.address}", *spec.arguments()]
+        shared = is_simulated(group[0].device)
+        arguments = arguments_for(group) if shared else group[0].arguments()
+        module = "workers.simulated_link" if shared else "workers.link"
+        command = [sys.executable, "-m", module, f"--engine={self._server.address}", *arguments]
         return await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.DEVNULL)
 
-    async def _keep(self, spec: WorkerSpec) -> None:
-        """Start a worker again whenever its process ends."""
+    async def _keep(self, group: Group) -> None:
+        """Start workers again whenever their process ends."""
         while True:
-            status = await self._processes[spec.worker].wait()
-            _log.warning("worker %s ended with status %d, starting it again", spec.worker, status)
+            status = await self._processes[group].wait()
+            names = ", ".join(spec.worker for spec in group)
+            _log.warning("%s ended with status %d, started again", names, status)
             await asyncio.sleep(RESTART_S)
-            self._processes[spec.worker] = await self._spawn(spec)
+            self._processes[group] = await self._spawn(group)
 
     @staticmethod
     async def _end(process: asyncio.subprocess.Process) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
 from longtake.core.errors import Unavailable
 
@@ -15,14 +17,18 @@ STOP_S = 90.0
 
 
 @contextmanager
-def local_server(say: Callable[[str], object]) -> Iterator[str]:
-    """HOST:PORT of a server of the pocket model, ended on leaving; `say` gets the lines that it prints.
+def local_server(
+    say: Callable[[str], object], config: Path | None = None, log: TextIO | None = None
+) -> Iterator[str]:
+    """HOST:PORT of a server, ended on leaving; `say` gets the lines that it prints.
+
+    Without a configuration it serves the pocket model. Its log goes to `log`, by default to standard error.
 
     Raises Unavailable if it ends before it is ready; why stands in its log on standard error.
     """
-    command = [sys.executable, "-m", "longtake", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "longtake", "serve", *([str(config)] if config else []), "--port", "0"]
     # A session of its own, so that Ctrl-C ends the streams first and the server after them.
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True) as server:
         try:
             yield _address(server, say)
         finally:

@@ -22,7 +22,7 @@ from protos.longtake.link.v1 import link_pb2_grpc
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
 from workers.messages import Heartbeat, Introduction, Shutdown, Up
 from workers.runner import Runner, Worker
-from workers.spec import LoadedWorker, parse_arguments
+from workers.spec import load_worker, parse_arguments
 
 TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
 HEARTBEAT_S = 0.5
@@ -48,7 +48,7 @@ Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 
 class Loaded(Protocol):
-    """Weights on their device; see workers.spec.LoadedWorker."""
+    """Weights on their device; see workers.spec.load_worker."""
 
     introduction: Introduction
 
@@ -163,7 +163,7 @@ def main() -> int:
     spec, engine = parse_arguments(sys.argv[1:])
     token = os.environ.pop(TOKEN_VARIABLE, "")
     try:
-        serve(LoadedWorker(spec), engine, token)
+        serve(load_worker(spec), engine, token)
     except LongtakeError as error:
         _log.error("worker %s ends: %s", spec.worker, error)
         return 1

@@ -21,6 +21,8 @@ from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
 from workers.probe import BatchProfile, probe
 from workers.runner import Worker
+from workers.simulated import SimulatedModel, simulated_digest
+from workers.simulated_device import is_simulated, parse_device
 from workers.worker import DenoiseWorker
 
 _log = logging.getLogger("longtake.worker")
@@ -39,6 +41,7 @@ class WorkerSpec:
     model: Path
     """A model directory that this worker can read."""
     device: str = "cpu"
+    """A torch device, or one that only takes its time (workers.simulated_device)."""
     dtype: str = "float32"
     max_batch: int = 1
     """Ops that one forward of a denoise worker may serve at most; what pays and is exact, it measures."""
@@ -128,3 +131,21 @@ class LoadedWorker:
             return DenoiseWorker(self._module, self._info.geometry, pages=self._spec.capacity)
         text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
         return DecodeWorker(self._module, self._info, text, slots=self._spec.capacity)
+
+
+def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
+    """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
+    if not is_simulated(spec.device):
+        return LoadedWorker(spec)
+    return SimulatedModel(
+        worker=spec.worker,
+        role=spec.role,
+        capacity=spec.capacity,
+        model=spec.model,
+        device=parse_device(spec.device),
+    )
+
+
+def model_digest(spec: WorkerSpec) -> str:
+    """The digest with which this worker introduces itself: a simulated worker cannot pass for one that computes."""
+    return simulated_digest(spec.model) if is_simulated(spec.device) else weights.digest(spec.model)

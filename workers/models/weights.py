@@ -120,8 +120,8 @@ def load_decoder(folder: Path, info: ModelInfo, *, device: torch.device, dtype: 
     return decoder
 
 
-def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
-    """Write a model directory that `load_info`, `load_denoiser` and `load_decoder` read."""
+def save_info(folder: Path, info: ModelInfo) -> None:
+    """Write model.json, all that a simulated device needs of a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = asdict(info.recipe) | {
         "level": info.recipe.level.value,
@@ -139,6 +139,11 @@ def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Ma
         "text": {"kind": info.text_kind},
     }
     (folder / INFO_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
+    """Write a model directory that `load_info`, `load_denoiser` and `load_decoder` read."""
+    save_info(folder, info)
     save_file({name: tensor.contiguous() for name, tensor in dit.items()}, folder / DIT_FILE)
     save_file({name: tensor.contiguous() for name, tensor in vae.items()}, folder / VAE_FILE)
 

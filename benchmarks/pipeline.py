@@ -1,0 +1,267 @@
+"""How near streams over several workers come to the limit, through the real engine, link and scheduler.
+
+python -m benchmarks.pipeline --workers 1 --workers 2 --blocks 20                     # the pocket model
+python -m benchmarks.pipeline --simulated 60ms --workers 4 --workers 8 --streams 16   # workers that sleep
+
+Theory of operation. A block costs `forwards` forwards (4 denoise and 4 commit ops at level OUTPUT with four steps), so
+G workers finish at most G / (forwards t) blocks a second, however the ops are laid out. One stream alone can use only
+as many workers as it has lanes, and its D(s,n) -> C(s,n) -> D(s,n+1) is a cycle: with k layer groups in a replica it
+is at most forwards / (1 + 1/k) times as fast as on one worker, which is 4 for a worker that holds all layers (k = 1).
+Rates are those between the fill of the pipeline and the first stream's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Never
+
+import click
+from tqdm import tqdm
+
+from benchmarks.simulated_streams import small_pictures
+from cluster.engine import Engine
+from cluster.launch import POCKET, LaunchPlan, launcher_for, model_path
+from cluster.outbox import Outbox, SegmentOut
+from longtake.core.admission import Limits
+from longtake.core.effects import Closed, Refused
+from longtake.core.errors import Unavailable
+from longtake.core.events import Ack, Open
+from longtake.core.flow import Pace
+from longtake.core.recipe import Recipe
+from longtake.core.schedule import Kind, chains
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from workers.models import weights
+from workers.models.weights import ModelInfo
+from workers.simulated_device import is_simulated, parse_device
+from workers.spec import WorkerSpec
+
+PROMPT = "a red ball circling in the fog"
+WINDOW = 8
+FILL_BLOCKS = 2 * WINDOW
+"""Blocks of each stream that are not counted, while the pipeline fills."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What is measured: so many workers, and streams that all begin together."""
+
+    workers: int
+    streams: int
+    blocks: int
+    """Of each stream."""
+    device: str
+    launch: Literal["subprocess", "in-process"]
+    model: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Figures of one setup."""
+
+    workers: int
+    streams: int
+    simulated: bool
+    """The workers slept instead of computing."""
+    blocks_per_s: float
+    speedup: float
+    """Against one worker with one stream; simulated: against 1 / (forwards t)."""
+    bound: float
+    """The most that speedup can be."""
+    efficiency: float
+    """speedup / workers: the share of G / (forwards t)."""
+    engine_cpu: float
+    """CPU seconds of this process (engine, link, scheduler) a second."""
+
+
+def forwards_per_block(recipe: Recipe) -> int:
+    """Denoise and commit ops of one block."""
+    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
+
+
+def speedup_bound(recipe: Recipe, *, workers: int, streams: int, layer_groups: int = 1) -> float:
+    """The most that `streams` streams on `workers` replicas can be faster than one on one.
+
+    forwards / (1 + 1/k) for one stream whose lanes are on replicas of k = `layer_groups` layer groups each
+    (`scheduling_reliability` A1, recurrence bound); never more than there are devices.
+    """
+    alone = forwards_per_block(recipe) / (1 + 1 / layer_groups)
+    return min(float(workers * layer_groups), streams * alone)
+
+
+def specs_for(setup: Setup, recipe: Recipe) -> tuple[WorkerSpec, ...]:
+    """`setup.workers` denoise workers and a decode worker, with room for all streams wherever their lanes go."""
+    label = "simulated-" if is_simulated(setup.device) else ""
+    pages = setup.streams * recipe.lane_count * recipe.page_count
+    sizes = [(Role.DENOISE, number, pages) for number in range(setup.workers)] + [(Role.DECODE, 0, setup.streams)]
+    return tuple(
+        WorkerSpec(
+            worker=WorkerId(f"{label}{role.value}-{number:02d}"),
+            role=role,
+            capacity=capacity,
+            model=setup.model,
+            device=setup.device,
+        )
+        for role, number, capacity in sizes
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_engine(plan: LaunchPlan, info: ModelInfo, limits: Limits) -> AsyncIterator[Engine]:
+    """An engine with its workers started as the plan says."""
+    engine = Engine(Scheduler(info.recipe, info.geometry, limits))
+    launcher = launcher_for(plan, engine)
+    running = asyncio.create_task(engine.run())
+    try:
+        await launcher.start()
+        try:
+            yield engine
+        finally:
+            await launcher.stop()
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def stream(engine: Engine, number: int, pictures: int, bar: tqdm[Never]) -> list[float]:
+    """One stream, consumed at once; when each of its segments came (monotonic seconds)."""
+    session, outbox, came_s = SessionId(f"stream-{number}"), Outbox(), list[float]()
+    engine.attach(session, outbox)
+    engine.submit(
+        Open(
+            now_s=engine.now_s(),
+            session=session,
+            prompt=PROMPT,
+            seed=number,
+            pace=Pace.FAST,
+            window=WINDOW,
+            picture_limit=pictures,
+            settings=SegmentSettings(codec="raw", quality=0),
+            cues=(),
+        )
+    )
+    while True:
+        match await outbox.get():
+            case SegmentOut(emit=emit):
+                came_s.append(time.monotonic())
+                bar.update()
+                engine.submit(Ack(now_s=engine.now_s(), session=session, segment=emit.block))
+            case Refused(error=error):
+                raise error
+            case Closed(reason=reason):
+                if len(came_s) == 0 or reason:
+                    raise Unavailable(reason or "the stream ended before it began")
+                return came_s
+            case _:
+                pass
+
+
+def steady_rate(came_s: list[list[float]], fill_blocks: int) -> float:
+    """Blocks a second of all streams, between the time all have shown `fill_blocks` and the first one's end."""
+    from_s = max(times[fill_blocks - 1] for times in came_s)
+    until_s = min(times[-1] for times in came_s)
+    blocks = sum(1 for times in came_s for time_s in times if from_s < time_s <= until_s)
+    return blocks / (until_s - from_s)
+
+
+async def blocks_per_s(setup: Setup, info: ModelInfo) -> tuple[float, float]:
+    """Blocks a second of all streams together, and the CPU seconds that this process used for it a second."""
+    plan = LaunchPlan(kind=setup.launch, workers=specs_for(setup, info.recipe))
+    limits = Limits(max_sessions=setup.streams, max_window=WINDOW)
+    pictures = info.geometry.first_picture(setup.blocks)
+    name = f"{setup.workers} workers, {setup.streams} streams"
+    async with running_engine(plan, info, limits) as engine:
+        with tqdm(total=setup.streams * setup.blocks, desc=name, unit="block", leave=False) as bar:
+            began_s, began_cpu_s = time.monotonic(), _cpu_s()
+            came_s = await asyncio.gather(*(stream(engine, n, pictures, bar) for n in range(setup.streams)))
+            cpu = (_cpu_s() - began_cpu_s) / (time.monotonic() - began_s)
+        engine.scheduler.check()
+    return steady_rate(came_s, min(FILL_BLOCKS, setup.blocks // 2)), cpu
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
+    """Figures of every setup. On real workers the first must be one stream on one worker, which others are against."""
+    device = setups[0].device
+    simulated = is_simulated(device)
+    alone = 1 / (forwards_per_block(info.recipe) * parse_device(device).forward_s) if simulated else 0.0
+    rows = []
+    for setup in setups:
+        rate, cpu = await blocks_per_s(setup, info)
+        alone = alone or rate
+        rows.append(
+            Row(
+                workers=setup.workers,
+                streams=setup.streams,
+                simulated=simulated,
+                blocks_per_s=round(rate, 3),
+                speedup=round(rate / alone, 3),
+                bound=speedup_bound(info.recipe, workers=setup.workers, streams=setup.streams),
+                efficiency=round(rate / alone / setup.workers, 4),
+                engine_cpu=round(cpu, 3),
+            )
+        )
+    return rows
+
+
+@click.command()
+@click.option("--workers", "counts", multiple=True, type=click.IntRange(1), default=(1, 2), show_default=True)
+@click.option("--streams", "stream_counts", multiple=True, type=click.IntRange(1), default=(1,), show_default=True)
+@click.option("--blocks", default=60, show_default=True, type=click.IntRange(4), help="Length of each stream.")
+@click.option("--simulated", help="Workers that sleep this long for a forward, such as 60ms.")
+@click.option("--launch", type=click.Choice(["subprocess", "in-process"]), default="subprocess", show_default=True)
+@click.option("--model", default=POCKET, show_default=True, help="Model directory.")
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    counts: tuple[int, ...],
+    stream_counts: tuple[int, ...],
+    blocks: int,
+    simulated: str | None,
+    launch: Literal["subprocess", "in-process"],
+    model: str,
+    as_json: bool,
+) -> None:
+    """Measure each number of workers with each number of streams against the limit G / (forwards t)."""
+    path = model_path(model)
+    with tempfile.TemporaryDirectory() as folder:
+        device = "cpu"
+        if simulated:
+            device = str(parse_device(f"simulated:{simulated}"))
+            weights.save_info(Path(folder), small_pictures(weights.load_info(path)))
+            path = Path(folder)
+        info = weights.load_info(path)
+        pairs = [(count, streams) for count in counts for streams in stream_counts]
+        if not simulated and pairs[0] != (1, 1):
+            pairs.insert(0, (1, 1))
+        setups = [
+            Setup(workers=count, streams=streams, blocks=blocks, device=device, launch=launch, model=path)
+            for count, streams in pairs
+        ]
+        rows = asyncio.run(measure(setups, info))
+    if as_json:
+        click.echo(json.dumps(asdict(rows[-1]) | {"device": device, "rows": [asdict(row) for row in rows]}))
+        return
+    click.echo(f"device: {device}, {launch} workers, {blocks} blocks a stream")
+    click.echo("workers  streams  blocks/s  speedup  bound  efficiency  engine CPU")
+    for row in rows:
+        click.echo(
+            f"{row.workers:7d}  {row.streams:7d}  {row.blocks_per_s:8.2f}  {row.speedup:7.2f}  {row.bound:5.2f}"
+            f"  {row.efficiency:10.1%}  {row.engine_cpu:10.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

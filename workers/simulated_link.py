@@ -1,0 +1,74 @@
+"""Several simulated workers in one process, each with a thread and a link of its own: 16 need no 16 interpreters.
+
+`python -m workers.simulated_link --engine=HOST:PORT -- WORKER -- WORKER …`, each WORKER with the arguments of
+`workers.link`. Workers that compute get a process each; these only sleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from longtake.core.errors import InvalidField, LongtakeError
+from workers.link import TOKEN_VARIABLE, WorkerLink
+from workers.simulated import SimulatedModel
+from workers.spec import WorkerSpec, load_worker, parse_arguments
+
+_log = logging.getLogger("longtake.worker")
+
+
+def arguments_for(specs: Sequence[WorkerSpec]) -> list[str]:
+    """The workers as command-line arguments that `main` reads."""
+    return [argument for spec in specs for argument in ("--", *spec.arguments())]
+
+
+def load(arguments: Sequence[str]) -> Iterator[tuple[SimulatedModel, str]]:
+    """The workers and their engine's address from the command line; InvalidField for one that would compute."""
+    common: list[str] = []
+    groups: list[list[str]] = [common]
+    for argument in arguments:
+        if argument == "--":
+            groups.append([])
+        else:
+            groups[-1].append(argument)
+    for group in groups[1:]:
+        spec, engine = parse_arguments([*common, *group])
+        loaded = load_worker(spec)
+        if not isinstance(loaded, SimulatedModel):
+            raise InvalidField("model.device", spec.device, "a simulated device")
+        yield loaded, engine
+
+
+async def serve(workers: Sequence[tuple[SimulatedModel, str]], token: str) -> None:
+    """Work for the engine until it is done with every one of `workers`; the first that breaks ends them all."""
+    async with asyncio.TaskGroup() as group:
+        for loaded, engine in workers:
+            group.create_task(WorkerLink(loaded, engine, token).serve())
+
+
+def main() -> int:
+    """Entry of the process; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    # An interrupt at the terminal is for the engine, which then tells its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    token = os.environ.pop(TOKEN_VARIABLE, "")
+    try:
+        workers = list(load(sys.argv[1:]))
+        asyncio.run(serve(workers, token))
+    except* LongtakeError as errors:
+        for error in errors.exceptions:
+            _log.error("simulated workers end: %s", error)
+        return_status = 1
+    else:
+        return_status = 0
+        for loaded, _ in workers:
+            _log.info("simulated worker %s: %s", loaded.introduction.worker, loaded.pace)
+    return return_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
