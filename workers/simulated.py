@@ -25,8 +25,6 @@ from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
 from longtake.core.work import (
     ConditioningRef,
-    DecodeWork,
-    ForwardWork,
     FromLane,
     FromLatent,
     FromNoise,
@@ -38,7 +36,7 @@ from longtake.core.work import (
 )
 from workers.decode_worker import video_settings
 from workers.encode import Encoder, encoder_for
-from workers.messages import Done, Encoded, Introduction, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Forward, Introduction, Output, Prepared, Task, Up
 from workers.models import weights
 from workers.models.text import TextEncoder, text_encoder
 from workers.simulated_device import Pace, SimulatedDevice
@@ -131,49 +129,56 @@ class SimulatedDenoiseWorker:
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
-            case Task(work=ForwardWork() as work):
-                yield self._forward(message, work)
+            case Task(order=tuple() as batch):
+                yield Done(
+                    sequence=message.sequence,
+                    outputs=tuple(output for forward in batch for output in self._forward(forward)),
+                )
             case Forget():
                 self._forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
 
-    def _forward(self, task: Task, work: ForwardWork) -> Done:
+    def _forward(self, order: Forward) -> tuple[Output, ...]:
+        """One op, in its own time: this device saves nothing by batching, and introduces itself so."""
         began_s = time.monotonic()
-        text = self._text(task, work.conditioning)
+        work = order.work
+        text = self._text(order)
         own = dict(zip(work.writes, work.positions, strict=True))
         context = [b"" if page in own else self._read(page) for page in work.reads]
-        name = forward(self._input(task, work), text, work.timestep, work.positions, context)
+        name = forward(self._input(order), text, work.timestep, work.positions, context)
         for page, position in own.items():
             self._write(page, page_of(name, position))
         if work.kind is Kind.COMMIT:
             self._clock.forward_ends(began_s)
-            return Done(sequence=task.sequence)
+            return ()
         added = b"" if work.next_sigma is None else noise(work.seed, work.block, work.step + 1)
         latents = denoised(name, added, self._geometry)
         self._outputs[work.session, work.lane] = latents
         self._clock.forward_ends(began_s)
-        return Done(sequence=task.sequence, sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
+        return (Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents),)
 
-    def _input(self, task: Task, work: ForwardWork) -> bytes:
+    def _input(self, order: Forward) -> bytes:
+        work = order.work
         match work.input:
             case FromNoise():
                 return latents_of(noise(work.seed, work.block, 0), self._geometry)
             case FromLatent():
-                if len(task.latents) != _FLOAT_BYTES * np.prod(self._geometry.block_shape):
-                    raise InternalFault(f"{len(task.latents)} bytes are not the latents of a block")
-                return task.latents
+                if len(order.latents) != _FLOAT_BYTES * np.prod(self._geometry.block_shape):
+                    raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")
+                return order.latents
             case FromLane():
                 key = (work.session, work.lane)
                 if key not in self._outputs:
                     raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output to start from")
                 return self._outputs[key]
 
-    def _text(self, task: Task, ref: ConditioningRef) -> bytes:
+    def _text(self, order: Forward) -> bytes:
+        ref = order.work.conditioning
         if ref not in self._texts:
-            if not task.conditioning:
+            if not order.conditioning:
                 raise UnknownPeer(f"version {ref.version} of session {ref.session} was never sent")
-            self._texts[ref] = mix(b"text", task.conditioning)
+            self._texts[ref] = mix(b"text", order.conditioning)
         return self._texts[ref]
 
     def _read(self, page: PageId) -> bytes:
@@ -212,8 +217,8 @@ class SimulatedDecodeWorker:
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
-            case Task(work=DecodeWork() as work):
-                yield self._decode(message, work)
+            case Task(order=Decode() as order):
+                yield Done(sequence=message.sequence, segment=self._decode(order))
             case PrepareStream():
                 yield self._prepare(message)
             case EncodeText():
@@ -239,17 +244,18 @@ class SimulatedDecodeWorker:
         self._states[message.slot] = b""
         return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
 
-    def _decode(self, task: Task, work: DecodeWork) -> Done:
+    def _decode(self, order: Decode) -> bytes:
         began_s = time.monotonic()
+        work = order.work
         slot, encoder = self._streams.get(work.session, (None, None))
         if slot != work.slot or encoder is None:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
-        name = decoded(task.latents, self._states[work.slot])
+        name = decoded(order.latents, self._states[work.slot])
         self._states[work.slot] = name
         pictures_FHWC = pictures(name, work.first_picture, work.picture_count, self._geometry)
         segment = encoder.encode(pictures_FHWC, work.first_picture)
         self._clock.decode_ends(began_s)
-        return Done(sequence=task.sequence, segment=segment)
+        return segment
 
 
 class SimulatedModel:
