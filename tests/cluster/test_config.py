@@ -25,6 +25,7 @@ def test_an_empty_document_is_the_default() -> None:
         ({"listen": {"port": True}}, "listen.port", "integer"),
         ({"cluster": {"launch": "docker"}}, "cluster.launch", "'ray', 'subprocess' or 'in-process'"),
         ({"cluster": {"denoise_workers": 0}}, "cluster.denoise_workers", "greater than or equal to 1"),
+        ({"cluster": {"max_batch": 0}}, "cluster.max_batch", "greater than or equal to 1"),
         ({"cluster": 3}, "cluster", "ClusterSection"),
     ],
 )

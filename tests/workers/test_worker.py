@@ -144,6 +144,75 @@ def test_a_commit_leaves_no_output_but_changes_what_the_next_block_sees(denoiser
     assert committed.latents != uncommitted.latents
 
 
+def test_ops_of_a_batch_are_what_they_are_alone(denoiser: DenoiseWorker, text: bytes) -> None:
+    other = ConditioningRef(session=SessionId("t"), version=2)
+    items = [
+        work(),
+        work(
+            session=SessionId("t"),
+            lane=2,
+            step=2,
+            block=7,
+            timestep=833.25,
+            sigma=0.83325,
+            next_sigma=None,
+            seed=9,
+            positions=(14, 15),
+            reads=(PageId(9), PageId(4)),
+            writes=(PageId(9), PageId(4)),
+            conditioning=other,
+        ),
+    ]
+    alone = [output(denoiser.perform(task(item, text=text))) for item in items]
+    together = done(denoiser.perform(batch(*(Forward(work=item) for item in items)))).outputs
+    assert list(together) == alone
+    assert alone[0].latents != alone[1].latents
+
+
+def test_a_batch_of_commits_has_no_outputs_and_writes_what_each_writes_alone(
+    denoiser: DenoiseWorker, text: bytes
+) -> None:
+    pages = [tuple(PageId(page) for page in range(start, start + 4)) for start in (0, 4)]
+    lanes = [work(lane=lane, seed=lane, reads=pages[lane][:2], writes=pages[lane][:2]) for lane in (0, 1)]
+    commits = [replace(item, kind=Kind.COMMIT, timestep=937.5, input=FromLane()) for item in lanes]
+    following = [
+        replace(item, block=1, positions=(2, 3), reads=pages[lane], writes=pages[lane][2:])
+        for lane, item in enumerate(lanes)
+    ]
+
+    def seen(*orders: Task) -> list[Output]:
+        for item in lanes:
+            output(denoiser.perform(task(item, text=text)))
+        assert all(done(denoiser.perform(order)).outputs == () for order in orders)
+        return [output(denoiser.perform(task(item))) for item in following]
+
+    together = seen(batch(*(Forward(work=commit) for commit in commits)))
+    assert together == seen(*(task(commit) for commit in commits))
+    assert together != seen()
+
+
+def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseWorker, text: bytes) -> None:
+    good = output(denoiser.perform(task(work(), text=text)))
+    never = ConditioningRef(session=SessionId("lost"), version=5)
+    lost = work(
+        session=SessionId("lost"), conditioning=never, reads=(PageId(7), PageId(8)), writes=(PageId(7), PageId(8))
+    )
+    (report,) = denoiser.perform(batch(Forward(work=lost), Forward(work=work()), number=3))
+    assert report == Failed(
+        sessions=(SessionId("lost"),),
+        sequence=Sequence(3),
+        reason="UnknownPeer: version 5 of session lost was never sent",
+        outputs=(Output(sha256="", latents=b""), good),
+    )
+
+
+def test_a_batch_of_two_kinds_is_refused(denoiser: DenoiseWorker, text: bytes) -> None:
+    output(denoiser.perform(task(work(), text=text)))
+    commit = work(Kind.COMMIT, input=FromLane())
+    with pytest.raises(InternalFault, match="more than one kind"):
+        denoiser._forward((Forward(work=commit), Forward(work=work(lane=1))))
+
+
 def test_what_was_forgotten_is_gone(denoiser: DenoiseWorker, text: bytes) -> None:
     done(denoiser.perform(task(work(), text=text)))
     assert denoiser.held_sessions == {SESSION}

@@ -1,0 +1,52 @@
+"""A tiny model with random weights: 4 layers of width 64, 48 tokens a block. Not to be watched, but measured."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from longtake.core.geometry import Geometry
+from longtake.core.recipe import Level, Recipe
+from workers.models.wan import WanConfig, WanModel
+from workers.models.wan_vae import WanDecoder, WanVAEConfig
+from workers.models.weights import ModelInfo, save_model
+
+_DIT = WanConfig(
+    dim=64,
+    ffn_dim=256,
+    num_heads=2,
+    num_layers=4,
+    in_dim=4,
+    out_dim=4,
+    freq_dim=32,
+    text_dim=64,
+    text_len=8,
+)
+_VAE = WanVAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2, 2), num_res_blocks=1)
+
+
+def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> ModelInfo:
+    """Write a model directory; equal arguments give equal files. Recipe and picture size are the pocket model's."""
+    info = ModelInfo(
+        name="tiny",
+        geometry=Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, frames_per_block=3),
+        recipe=Recipe(
+            steps=(1000, 750, 500, 250),
+            shift=5.0,
+            level=level,
+            frames_per_block=3,
+            window_frames=9,
+        ),
+        dit=_DIT,
+        vae=_VAE,
+        latent_mean=(0.0, 0.0, 0.0, 0.0),
+        latent_std=(1.0, 1.0, 1.0, 1.0),
+        text_kind="pocket",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        dit, vae = WanModel(info.dit), WanDecoder(info.vae)
+    save_model(folder, info, dit.state_dict(), vae.state_dict())
+    return info
