@@ -19,7 +19,7 @@ import resource
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Never
 
@@ -61,6 +61,8 @@ class Setup:
     device: str
     launch: Literal["subprocess", "in-process"]
     model: Path
+    straggler: float = 1.0
+    """The last denoise worker takes this many times as long as the others (simulated devices only)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,9 @@ class Row:
     bound: float
     """The most that speedup can be."""
     efficiency: float
-    """speedup / workers: the share of G / (forwards t)."""
+    """speedup / workers: the share of G / (forwards t), where a straggler counts as a whole worker."""
+    straggler: float
+    """How many times as long as the others' the last worker's forwards took."""
     engine_cpu: float
     """CPU seconds of this process (engine, link, scheduler) a second."""
 
@@ -108,10 +112,16 @@ def specs_for(setup: Setup, recipe: Recipe) -> tuple[WorkerSpec, ...]:
             role=role,
             capacity=capacity,
             model=setup.model,
-            device=setup.device,
+            device=_device_of(setup, last=role is Role.DENOISE and number + 1 == setup.workers),
         )
         for role, number, capacity in sizes
     )
+
+
+def _device_of(setup: Setup, *, last: bool) -> str:
+    if setup.straggler == 1.0 or not last:
+        return setup.device
+    return str(replace(parse_device(setup.device), factor=setup.straggler))
 
 
 @contextlib.asynccontextmanager
@@ -209,6 +219,7 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
                 simulated=simulated,
                 blocks_per_s=round(rate, 3),
                 speedup=round(rate / alone, 3),
+                straggler=setup.straggler,
                 bound=speedup_bound(info.recipe, workers=setup.workers, streams=setup.streams),
                 efficiency=round(rate / alone / setup.workers, 4),
                 engine_cpu=round(cpu, 3),
@@ -222,6 +233,7 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
 @click.option("--streams", "stream_counts", multiple=True, type=click.IntRange(1), default=(1,), show_default=True)
 @click.option("--blocks", default=60, show_default=True, type=click.IntRange(4), help="Length of each stream.")
 @click.option("--simulated", help="Workers that sleep this long for a forward, such as 60ms.")
+@click.option("--straggler", default=1.0, show_default=True, help="The last simulated worker is so many times slower.")
 @click.option("--launch", type=click.Choice(["subprocess", "in-process"]), default="subprocess", show_default=True)
 @click.option("--model", default=POCKET, show_default=True, help="Model directory.")
 @click.option("--json", "as_json", is_flag=True)
@@ -230,11 +242,14 @@ def main(
     stream_counts: tuple[int, ...],
     blocks: int,
     simulated: str | None,
+    straggler: float,
     launch: Literal["subprocess", "in-process"],
     model: str,
     as_json: bool,
 ) -> None:
     """Measure each number of workers with each number of streams against the limit G / (forwards t)."""
+    if straggler != 1.0 and not simulated:
+        raise click.UsageError("--straggler needs --simulated")
     path = model_path(model)
     with tempfile.TemporaryDirectory() as folder:
         device = "cpu"
@@ -247,9 +262,12 @@ def main(
         if not simulated and pairs[0] != (1, 1):
             pairs.insert(0, (1, 1))
         setups = [
-            Setup(workers=count, streams=streams, blocks=blocks, device=device, launch=launch, model=path)
+            Setup(
+                workers=count, streams=streams, blocks=blocks, device=device, launch=launch, model=path,
+                straggler=straggler,
+            )
             for count, streams in pairs
-        ]
+        ]  # fmt: skip
         rows = asyncio.run(measure(setups, info))
     if as_json:
         click.echo(json.dumps(asdict(rows[-1]) | {"device": device, "rows": [asdict(row) for row in rows]}))
