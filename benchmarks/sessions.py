@@ -1,0 +1,307 @@
+"""Pictures a second of several sessions together, against programs that serve each alone: same weights, same cores.
+
+python -m benchmarks.sessions --sessions 8 --model tiny --json
+
+Longtake here is the real engine with its workers as processes of their own: one denoise worker for each core, and a
+decode worker. The alternatives (benchmarks.alone) make the same bytes, which is checked, with the same kernels on one
+thread a process: (a) a process for each session, (b) one process for each core, whose resident model its sessions share
+by turns, a block at a time. All are held to the same cores, have their weights loaded before the clock starts, and take
+turns; each figure is the median of its repetitions.
+
+`engine_cpu_share` is the part of Longtake's CPU time that is spent elsewhere than in the compute threads of its
+workers: engine, scheduler, journal and both ends of every link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.alone import Processes, Request
+from benchmarks.tiny_model import write_tiny_model
+from cluster.config import ClusterSection
+from cluster.engine import Engine
+from cluster.launch import LaunchPlan, launcher_for, model_path
+from cluster.outbox import Outbox, SegmentOut
+from cluster.render import in_process_workers
+from cluster.subprocesses import SubprocessLauncher
+from longtake.core.admission import Limits
+from longtake.core.effects import Closed, Dispatch, Effect, Refused
+from longtake.core.errors import InternalFault
+from longtake.core.events import Ack, Ending, Event, Open
+from longtake.core.flow import Pace
+from longtake.core.geometry import Geometry
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId
+from workers.models import weights
+
+PROMPTS = (
+    "a red ball circling in the fog",
+    "a blue box swaying at night",
+    "a green ring bobbing at dusk",
+    "a yellow triangle pulsing in the snow",
+)
+_WINDOW = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Medians over the repetitions for one number of sessions."""
+
+    model: str
+    cores: int
+    batch_limits: list[int]
+    """Of each denoise worker, by its own start-up probe."""
+    sessions: int
+    frames_per_s: float
+    """Pictures a second, all sessions together."""
+    alternatives: dict[str, float]
+    """The same of the alternatives."""
+    ratio: float
+    """Longtake to the best of them."""
+    engine_cpu_share: float
+    mean_batch: float
+    """Ops in a forward."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One repetition of Longtake."""
+
+    wall_s: float
+    engine_cpu_share: float
+    mean_batch: float
+
+
+class _BatchSizes:
+    """A recorder that counts forwards and their ops."""
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.ops = 0
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """See monitoring.recorder.Recorder."""
+        for effect in effects:
+            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
+                self.forwards += 1
+                self.ops += len(effect.work)
+
+
+class Cell:
+    """A running Longtake: the engine here, its workers in processes of their own."""
+
+    def __init__(self, engine: Engine, geometry: Geometry, launcher: SubprocessLauncher, sizes: _BatchSizes) -> None:
+        self._engine = engine
+        self._geometry = geometry
+        self._launcher = launcher
+        self._sizes = sizes
+
+    @property
+    def batch_limits(self) -> list[int]:
+        """Of each denoise worker."""
+        return [view.batch_limit for view in self._engine.scheduler.workers() if view.role is Role.DENOISE]
+
+    async def make(self, requests: Sequence[Request], settings: SegmentSettings) -> tuple[_Run, list[str]]:
+        """Make all streams at once; the SHA-256 of each one's segments."""
+        ops, forwards = self._sizes.ops, self._sizes.forwards
+        before, began_s = self._cpu_s(), time.perf_counter()
+        digests = await asyncio.gather(*(self._stream(n, request, settings) for n, request in enumerate(requests)))
+        wall_s, after = time.perf_counter() - began_s, self._cpu_s()
+        engine_s = after[0][0] - before[0][0]
+        for old, new in zip(before[1:], after[1:], strict=True):
+            spent_s = [cpu_s - old.get(thread, 0.0) for thread, cpu_s in new.items()]
+            engine_s += sum(spent_s) - max(spent_s)  # the busiest thread is the one that computes
+        total_s = sum(sum(threads.values()) for threads in after) - sum(sum(threads.values()) for threads in before)
+        mean_batch = (self._sizes.ops - ops) / (self._sizes.forwards - forwards)
+        return _Run(wall_s=wall_s, engine_cpu_share=engine_s / total_s, mean_batch=mean_batch), list(digests)
+
+    def _cpu_s(self) -> list[dict[int, float]]:
+        """CPU seconds so far: of this process as one (0), then of each worker by thread."""
+        return [{0: time.process_time()}, *(_thread_cpu_s(pid) for _, pid in sorted(self._launcher.pids.items()))]
+
+    async def _stream(self, number: int, request: Request, settings: SegmentSettings) -> str:
+        engine, session, outbox = self._engine, SessionId(f"s{number}"), Outbox()
+        engine.attach(session, outbox)
+        engine.submit(
+            Open(
+                now_s=engine.now_s(),
+                session=session,
+                prompt=request.prompt,
+                seed=request.seed,
+                pace=Pace.FAST,
+                window=_WINDOW,
+                picture_limit=self._geometry.first_picture(request.blocks),
+                settings=settings,
+            )
+        )
+        digest = hashlib.sha256()
+        while True:
+            match await outbox.get():
+                case SegmentOut(emit=emit, data=data):
+                    digest.update(data)
+                    engine.submit(Ack(now_s=engine.now_s(), session=session, segment=emit.block))
+                case Closed(ending=Ending.COMPLETED):
+                    return digest.hexdigest()
+                case Closed(reason=reason):
+                    raise InternalFault(f"session {session} did not complete: {reason}")
+                case Refused(error=error):
+                    raise error
+                case _:
+                    pass
+
+
+def _thread_cpu_s(pid: int) -> dict[int, float]:
+    """CPU seconds of each thread of a process."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
+
+
+@asynccontextmanager
+async def running_cell(model: Path, *, cores: int, sessions: int, max_batch: int) -> AsyncIterator[Cell]:
+    """Longtake with a denoise worker for each core and room for so many sessions."""
+    info, sizes = weights.load_info(model), _BatchSizes()
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(max_sessions=sessions)), sizes)
+    workers = in_process_workers(model, info.recipe, denoise=cores, sessions=sessions, max_batch=max_batch)
+    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
+    assert isinstance(launcher, SubprocessLauncher)
+    running = asyncio.create_task(engine.run())
+    await launcher.start()
+    try:
+        yield Cell(engine, info.geometry, launcher, sizes)
+    finally:
+        await launcher.stop()
+        running.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured."""
+
+    name: str
+    model: Path
+    counts: tuple[int, ...]
+    """Numbers of sessions."""
+    blocks: int
+    repeat: int
+    cores: int
+    max_batch: int
+    settings: SegmentSettings
+
+    def requests(self, count: int) -> list[Request]:
+        """The streams of `count` sessions."""
+        return [Request(prompt=PROMPTS[n % len(PROMPTS)], seed=n, blocks=self.blocks) for n in range(count)]
+
+
+async def measure(plan: Plan) -> list[Row]:
+    """All figures; InternalFault if an alternative makes other bytes than Longtake."""
+    most = max(plan.counts)
+    with closing(Processes(plan.model, plan.settings, count=max(most, plan.cores), streams=most)) as processes:
+        async with running_cell(plan.model, cores=plan.cores, sessions=most, max_batch=plan.max_batch) as cell:
+            await _once(plan, cell, processes, 1)  # what is made on first use
+            rounds = []
+            for number in range(plan.repeat):
+                rounds.append([await _once(plan, cell, processes, count) for count in plan.counts])
+                click.echo(f"round {number + 1} of {plan.repeat} done", err=True)
+            limits = cell.batch_limits
+    return [
+        _row(plan, limits, count, list(runs))
+        for count, runs in zip(plan.counts, zip(*rounds, strict=True), strict=True)
+    ]
+
+
+async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tuple[_Run, dict[str, float]]:
+    """Longtake and the alternatives, one after the other."""
+    requests = plan.requests(count)
+    run, digests = await cell.make(requests, plan.settings)
+    dealt = min(plan.cores, count)
+    shares = {
+        "process_per_session": [[request] for request in requests],
+        "time_slicing": [requests[first::dealt] for first in range(dealt)],
+    }
+    wall_s = {}
+    for name, share in shares.items():
+        began_s = time.perf_counter()
+        made = await asyncio.to_thread(processes.make, share)
+        wall_s[name] = time.perf_counter() - began_s
+        if sorted(digest for part in made for digest in part) != sorted(digests):
+            raise InternalFault(f"{name} made other bytes than Longtake")
+    return run, wall_s
+
+
+def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[str, float]]]) -> Row:
+    pictures = count * weights.load_info(plan.model).geometry.first_picture(plan.blocks)
+    ours = pictures / statistics.median(run.wall_s for run, _ in runs)
+    theirs = {name: pictures / statistics.median(walls[name] for _, walls in runs) for name in runs[0][1]}
+    return Row(
+        model=plan.name,
+        cores=plan.cores,
+        batch_limits=limits,
+        sessions=count,
+        frames_per_s=round(ours, 1),
+        alternatives={name: round(value, 1) for name, value in theirs.items()},
+        ratio=round(ours / max(theirs.values()), 3),
+        engine_cpu_share=round(statistics.median(run.engine_cpu_share for run, _ in runs), 4),
+        mean_batch=round(statistics.median(run.mean_batch for run, _ in runs), 2),
+    )
+
+
+def _show(rows: list[Row], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(asdict(row)))
+        return
+    click.echo(f"model {rows[0].model}, {rows[0].cores} cores, batch limits {rows[0].batch_limits}")
+    click.echo("sessions  pictures/s  process each  time slicing  ratio  mean batch  engine CPU")
+    for row in rows:
+        each, slicing = row.alternatives["process_per_session"], row.alternatives["time_slicing"]
+        click.echo(
+            f"{row.sessions:8d}  {row.frames_per_s:10.1f}  {each:12.1f}  {slicing:12.1f}  {row.ratio:5.2f}"
+            f"  {row.mean_batch:10.2f}  {row.engine_cpu_share:10.1%}"
+        )
+
+
+@click.command()
+@click.option("--sessions", "counts", multiple=True, type=int, default=(1, 2, 4, 8), show_default=True)
+@click.option("--model", "name", default="pocket", show_default=True, help="pocket, tiny (random) or a directory.")
+@click.option("--blocks", default=20, show_default=True, help="Length of each stream.")
+@click.option("--repeat", default=5, show_default=True)
+@click.option("--cores", default=2, show_default=True, help="Cores that everything is held to.")
+@click.option("--max-batch", default=ClusterSection().max_batch, show_default=True)
+@click.option("--codec", default="raw", show_default=True, type=click.Choice(["raw", "mjpeg", "h264"]))
+@click.option("--json", "as_json", is_flag=True, help="One object for each number of sessions.")
+def main(
+    counts: tuple[int, ...], name: str, blocks: int, repeat: int, cores: int, max_batch: int, codec: str, as_json: bool
+) -> None:
+    """Measure sessions together. Longtake and the alternatives take turns, so that a noisy machine treats all alike."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    quality = {"raw": 0, "mjpeg": 90, "h264": 23}[codec]
+    with tempfile.TemporaryDirectory() as scratch:
+        if name == "tiny":
+            write_tiny_model(Path(scratch))
+        plan = Plan(
+            name=name,
+            model=Path(scratch) if name == "tiny" else model_path(name),
+            counts=counts,
+            blocks=blocks,
+            repeat=repeat,
+            cores=cores,
+            max_batch=max_batch,
+            settings=SegmentSettings(codec=codec, quality=quality),
+        )
+        _show(asyncio.run(measure(plan)), as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()
