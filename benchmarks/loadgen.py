@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Never
+from typing import Never, TypedDict, Unpack
 
 import click
 import grpc
@@ -169,6 +169,21 @@ def measured(config: Path, load: Load, info: ModelInfo, *, judged: bool, limit_s
     }
 
 
+class Asked(TypedDict):
+    """The command line."""
+
+    streams: int
+    blocks: int
+    rate: float
+    pace: str
+    window: int
+    simulated: str
+    workers: int
+    launch: str
+    limit_s: float
+    as_json: bool
+
+
 @click.command()
 @click.option("--streams", default=64, show_default=True, type=click.IntRange(1))
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(2), help="Length of each stream.")
@@ -180,43 +195,37 @@ def measured(config: Path, load: Load, info: ModelInfo, *, judged: bool, limit_s
 @click.option("--launch", type=click.Choice(["subprocess", "in-process", "ray"]), default="subprocess")
 @click.option("--limit-s", default=600.0, show_default=True, help="Give up after this time.")
 @click.option("--json", "as_json", is_flag=True)
-def main(**asked: object) -> None:
+def main(**asked: Unpack[Asked]) -> None:
     """Measure streams that arrive at random, through gRPC, on a server of their own."""
     load = Load(
-        streams=_whole(asked["streams"]), blocks=_whole(asked["blocks"]), rate_per_s=float(str(asked["rate"])),
-        pace=str(asked["pace"]), window=_whole(asked["window"]), seed=1,
-    )  # fmt: skip
+        streams=asked["streams"],
+        blocks=asked["blocks"],
+        rate_per_s=asked["rate"],
+        pace=asked["pace"],
+        window=asked["window"],
+        seed=1,
+    )
+    simulated, workers = bool(asked["simulated"]), asked["workers"]
     path, device = model_path(POCKET), "cpu"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if asked["simulated"]:
+        if simulated:
             device = str(parse_device(f"simulated:{asked['simulated']}"))
             weights.save_info(folder, small_pictures(weights.load_info(path)))
             path = folder
-        config = server_config(
-            folder, path, device,
-            workers=_whole(asked["workers"]), streams=load.streams, launch=str(asked["launch"]),
-        )  # fmt: skip
-        info = weights.load_info(path)
-        judged = bool(asked["simulated"])
-        limit_s = float(str(asked["limit_s"]))
-        result = asdict(load) | {"workers": asked["workers"], "device": device}
+        config = server_config(folder, path, device, workers=workers, streams=load.streams, launch=asked["launch"])
         try:
-            result |= measured(config, load, info, judged=judged, limit_s=limit_s)
+            found = measured(config, load, weights.load_info(path), judged=simulated, limit_s=asked["limit_s"])
         except (Unavailable, ClientError, ExceptionGroup):
             click.echo(config.with_suffix(".log").read_text()[-4000:], err=True)
             raise
+    result = asdict(load) | {"workers": workers, "device": device} | found
     if asked["as_json"]:
         click.echo(json.dumps(result))
     else:
         for key, value in result.items():
             click.echo(f"{key:26s} {value}")
     sys.exit(1 if result["mixed_up"] else 0)
-
-
-def _whole(value: object) -> int:
-    assert isinstance(value, int)
-    return value
 
 
 if __name__ == "__main__":

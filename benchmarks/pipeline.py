@@ -1,13 +1,13 @@
 """How near streams over several workers come to the limit, through the real engine, link and scheduler.
 
-python -m benchmarks.pipeline --workers 1 --workers 2 --blocks 20                     # the pocket model
+python -m benchmarks.pipeline --workers 1 --workers 2                                  # the pocket model
 python -m benchmarks.pipeline --simulated 60ms --workers 4 --workers 8 --streams 16   # workers that sleep
 
 Theory of operation. A block costs `forwards` forwards (4 denoise and 4 commit ops at level OUTPUT with four steps), so
 G workers finish at most G / (forwards t) blocks a second, however the ops are laid out. One stream alone can use only
 as many workers as it has lanes, and its D(s,n) -> C(s,n) -> D(s,n+1) is a cycle: with k layer groups in a replica it
 is at most forwards / (1 + 1/k) times as fast as on one worker, which is 4 for a worker that holds all layers (k = 1).
-Rates are those between the fill of the pipeline and the first stream's end.
+Rates are those between the filling of the pipeline and its emptying.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ from workers.spec import WorkerSpec
 PROMPT = "a red ball circling in the fog"
 WINDOW = 8
 FILL_BLOCKS = 2 * WINDOW
-"""Blocks of each stream that are not counted, while the pipeline fills."""
+"""Blocks of each stream that are not counted, while the pipeline fills; nor are the last WINDOW, while it empties."""
+LEAST_BLOCKS = FILL_BLOCKS + 2 * WINDOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +176,13 @@ async def stream(engine: Engine, number: int, pictures: int, bar: tqdm[Never]) -
                 pass
 
 
-def steady_rate(came_s: list[list[float]], fill_blocks: int) -> float:
-    """Blocks a second of all streams, between the time all have shown `fill_blocks` and the first one's end."""
+def steady_rate(came_s: list[list[float]], fill_blocks: int, drain_blocks: int) -> float:
+    """Blocks a second of all streams, from when all have shown `fill_blocks` until one has only `drain_blocks` left.
+
+    At both ends streams run ahead by as much, so that no work done before counts, and none that is still to be done.
+    """
     from_s = max(times[fill_blocks - 1] for times in came_s)
-    until_s = min(times[-1] for times in came_s)
+    until_s = min(times[-1 - drain_blocks] for times in came_s)
     blocks = sum(1 for times in came_s for time_s in times if from_s < time_s <= until_s)
     return blocks / (until_s - from_s)
 
@@ -195,7 +199,7 @@ async def blocks_per_s(setup: Setup, info: ModelInfo) -> tuple[float, float]:
             came_s = await asyncio.gather(*(stream(engine, n, pictures, bar) for n in range(setup.streams)))
             cpu = (_cpu_s() - began_cpu_s) / (time.monotonic() - began_s)
         engine.scheduler.check()
-    return steady_rate(came_s, min(FILL_BLOCKS, setup.blocks // 2)), cpu
+    return steady_rate(came_s, FILL_BLOCKS, WINDOW), cpu
 
 
 def _cpu_s() -> float:
@@ -231,7 +235,7 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
 @click.command()
 @click.option("--workers", "counts", multiple=True, type=click.IntRange(1), default=(1, 2), show_default=True)
 @click.option("--streams", "stream_counts", multiple=True, type=click.IntRange(1), default=(1,), show_default=True)
-@click.option("--blocks", default=60, show_default=True, type=click.IntRange(4), help="Length of each stream.")
+@click.option("--blocks", default=60, show_default=True, type=click.IntRange(LEAST_BLOCKS), help="Of each stream.")
 @click.option("--simulated", help="Workers that sleep this long for a forward, such as 60ms.")
 @click.option("--straggler", default=1.0, show_default=True, help="The last simulated worker is so many times slower.")
 @click.option("--launch", type=click.Choice(["subprocess", "in-process"]), default="subprocess", show_default=True)
