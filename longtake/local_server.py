@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from longtake.core.errors import Unavailable
 
@@ -18,14 +20,20 @@ STOP_S = 90.0
 def local_server(say: Callable[[str], object]) -> Iterator[str]:
     """HOST:PORT of a server of the pocket model, ended on leaving; `say` gets the lines that it prints.
 
-    Raises Unavailable if it ends before it is ready; why stands in its log on standard error.
+    Raises Unavailable if it ends before it is ready; why stands in its log on standard error. To be used on the main
+    thread: a SIGTERM meanwhile ends the server first.
     """
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
     command = [sys.executable, "-m", "longtake", "serve", "--port", "0"]
     # A session of its own, so that Ctrl-C ends the streams first and the server after them.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+        before = signal.signal(signal.SIGTERM, leave)  # by default it would end this process and leave the server
         try:
             yield _address(server, say)
         finally:
+            signal.signal(signal.SIGTERM, before)
             server.send_signal(signal.SIGTERM)
             try:
                 server.wait(STOP_S)
