@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from types import FrameType
+from typing import NoReturn, TextIO
 
 from longtake.core.errors import Unavailable
 
@@ -17,21 +18,26 @@ STOP_S = 90.0
 
 
 @contextmanager
-def local_server(
-    say: Callable[[str], object], config: Path | None = None, log: TextIO | None = None
-) -> Iterator[str]:
+def local_server(say: Callable[[str], object], config: Path | None = None, log: TextIO | None = None) -> Iterator[str]:
     """HOST:PORT of a server, ended on leaving; `say` gets the lines that it prints.
 
     Without a configuration it serves the pocket model. Its log goes to `log`, by default to standard error.
 
-    Raises Unavailable if it ends before it is ready; why stands in its log on standard error.
+    Raises Unavailable if it ends before it is ready; why stands in its log on standard error. To be used on the main
+    thread: a SIGTERM meanwhile ends the server first.
     """
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
     command = [sys.executable, "-m", "longtake", "serve", *([str(config)] if config else []), "--port", "0"]
     # A session of its own, so that Ctrl-C ends the streams first and the server after them.
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True) as server:
+        before = signal.signal(signal.SIGTERM, leave)  # by default it would end this process and leave the server
         try:
             yield _address(server, say)
         finally:
+            signal.signal(signal.SIGTERM, before)
             server.send_signal(signal.SIGTERM)
             try:
                 server.wait(STOP_S)

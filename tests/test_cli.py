@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -206,3 +207,18 @@ def test_lag_and_latency_are_computed_from_the_stream_and_the_clock() -> None:
     assert (summary.segments, summary.pictures, summary.bytes) == (3, 48, 7)
     assert summary.first_segment_s == pytest.approx(1.0)
     assert summary.realtime_factor == pytest.approx(3 / 4)
+
+
+@pytest.mark.ray
+def test_a_local_server_ends_with_the_process_that_wanted_it() -> None:
+    code = "from longtake.local_server import local_server\nwith local_server(print) as address:\n    input()\n"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        address = next(line for line in owner.stdout if line.startswith("ready: ")).split(" on ")[1].split(" ")[0]
+        owner.terminate()
+        assert owner.wait(90) == 128 + signal.SIGTERM
+    host, port = address.split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)
