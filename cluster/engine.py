@@ -151,6 +151,7 @@ class Engine:
                 worker=introduction.worker,
                 role=introduction.role,
                 capacity=introduction.capacity,
+                forward_s=introduction.forward_s,
             )
         )
 
@@ -224,7 +225,13 @@ class Engine:
             case _:
                 self.journal.put_segment(work.session, work.block, message.segment)
         self.submit(
-            OpDone(now_s=self.now_s(), worker=attached.worker, sequence=message.sequence, sha256=message.sha256)
+            OpDone(
+                now_s=self.now_s(),
+                worker=attached.worker,
+                sequence=message.sequence,
+                sha256=message.sha256,
+                seconds=message.seconds,
+            )
         )
 
     def _failed(self, attached: _Attached, message: Failed) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField
 from longtake.core.schedule import Kind
@@ -52,6 +54,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         capacity=introduction.capacity,
         token=token,
         model_digest=introduction.model_digest,
+        forward_s=introduction.forward_s,
     )
     return pb.AttachRequest(hello=hello)
 
@@ -70,6 +73,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         role=roles[hello.role],
         capacity=hello.capacity,
         model_digest=hello.model_digest,
+        forward_s=_duration(hello.forward_s, "hello.forward_s"),
     )
 
 
@@ -82,6 +86,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
                 sha256=message.sha256,
                 latents=message.latents,
                 segment=message.segment,
+                seconds=message.seconds,
             )
             return pb.AttachRequest(op_done=done)
         case Failed():
@@ -111,6 +116,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 sha256=done.sha256,
                 latents=done.latents,
                 segment=done.segment,
+                seconds=_duration(done.seconds, "op_done.seconds"),
             )
         case "op_failed":
             failed = message.op_failed
@@ -185,6 +191,13 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             return Shutdown()
         case other:
             raise InvalidField("message", other, "dispatch, prepare_stream, encode_text, forget or shutdown")
+
+
+def _duration(value_s: float, field: str) -> float:
+    """InvalidField for what no clock measures: it would spoil every deadline that is reckoned with it."""
+    if not 0 <= value_s < math.inf:
+        raise InvalidField(field, value_s, "0 or more seconds, finite")
+    return value_s
 
 
 def _latent(ref: LatentRef) -> pb.LatentRef:

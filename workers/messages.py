@@ -17,6 +17,8 @@ class Introduction:
     capacity: int
     """Pages (denoise) or decoder slots (decode)."""
     model_digest: str
+    forward_s: float = 0.0
+    """Calibrated time of one op; 0: unknown."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------
@@ -54,6 +56,8 @@ class Done:
     """Hex digest of `latents`."""
     latents: bytes = b""
     segment: bytes = b""
+    seconds: float = 0.0
+    """How long it took, measured by the worker; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import LongtakeError
 from longtake.core.work import Role, SessionId
-from workers.messages import Down, Failed, Shutdown, Task, Up
+from workers.messages import Done, Down, Failed, Shutdown, Task, Up
 
 
 class Worker(Protocol):
@@ -72,11 +74,21 @@ class Runner:
                 if message.sequence != self._next_sequence:
                     return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"
                 self._next_sequence += 1
+            began_s = time.monotonic()
             try:
                 for report in self._worker.perform(message):
-                    self._report(report)
+                    self._report(_timed(report, time.monotonic() - began_s))
             except (LongtakeError, RuntimeError, ValueError, IndexError, OSError) as error:
                 self._report(_failure(message, f"{type(error).__name__}: {error}"))
+
+
+def _timed(report: Up, seconds: float) -> Up:
+    """The report with its duration, unless the worker knows it better.
+
+    A device that works asynchronously ends a commit op before its kernels have run and makes the next denoise op wait
+    for them, so only the mean over many ops is the time of a forward.
+    """
+    return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
 def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:

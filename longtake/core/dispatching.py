@@ -7,15 +7,17 @@ fewer than two dispatches (one running, one queued), so that the link's round tr
 first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
 have to travel waits until they have arrived.
 
-Urgency is the due time of the block (sessions without a playback clock come last), then the service received so far:
-equal sessions get equal shares, and one that was idle gets no credit for it. Within a session older blocks go first,
-and a denoise op goes before a commit of the same block, because the next step waits for it.
+Urgency is the latest time at which the op may end without making its block late (slack; sessions without a playback
+clock have none and come last), then the service received so far: equal sessions get equal shares, and one that was idle
+gets no credit for it. Within a session older blocks go first, and a denoise op goes before a commit of the same block,
+because the next step waits for it. Due times alone would not do: of two blocks due at the same time, the one that has
+four forwards to go is in greater haste than the one that has only its last.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
@@ -35,21 +37,10 @@ from longtake.core.work import (
     Work,
     WorkerId,
 )
-from longtake.core.workers import Worker
+from longtake.core.workers import Urgency, Worker
 
 _QUEUE_DEPTH = 2
 """One running and one queued dispatch per worker (DESIGN section 5)."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Urgency:
-    """What is dispatched first: the smallest."""
-
-    due_s: float
-    virtual_time: float
-    block: int
-    commit_last: bool
-    step: int
 
 
 class Dispatcher:
@@ -69,6 +60,9 @@ class Dispatcher:
         self._chains = tuple(chains(recipe))
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
+        self._wakes: list[tuple[float, SessionId]] = []
+        """Heap of when the playback clock lets a session's next block start; stale entries do no harm."""
+        self._wake_s: dict[SessionId, float] = {}
 
     def advance(self, session: Session, *, now_s: float) -> list[Dispatch]:
         """Look at the session's candidates again and feed the workers that got one."""
@@ -80,11 +74,21 @@ class Dispatcher:
                 touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
 
+    def wake(self, *, now_s: float) -> list[SessionId]:
+        """The sessions whose next block has waited for the playback clock until now."""
+        woken = []
+        while self._wakes and self._wakes[0][0] <= now_s:
+            at_s, session_id = heapq.heappop(self._wakes)
+            if self._wake_s.get(session_id) == at_s:
+                del self._wake_s[session_id]
+                woken.append(session_id)
+        return woken
+
     def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches = []
         while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
-            session_id, op = min(worker.ready, key=self._urgency)
+            session_id, op = worker.most_urgent(self.urgency)
             worker.drop_ready(session_id, op)
             session = self._sessions[session_id]
             dispatches.append(self._dispatch(worker, session, op))
@@ -113,17 +117,23 @@ class Dispatcher:
 
     def _offer(self, worker: Worker, session: Session, op: Op, *, now_s: float) -> bool:
         """Put `op` on its worker's ready list if it may run."""
-        if worker.is_ready(session.id, op) or not session.wants(op) or not self._may_run(session, op, now_s=now_s):
+        if worker.is_ready(session.id, op):
+            worker.add_ready(session.id, op, self.urgency((session.id, op)))
+            return False
+        if not session.wants(op) or not self._may_run(session, op, now_s=now_s):
             return False
         if not session.in_flight:
             session.virtual_time = max(session.virtual_time, self.virtual_clock)
-        worker.add_ready(session.id, op)
+        worker.add_ready(session.id, op, self.urgency((session.id, op)))
         return True
 
     def _may_run(self, session: Session, op: Op, *, now_s: float) -> bool:
         if op.kind is Kind.DENOISE and op.step == 0:
-            credit = session.flow.may_start(op.block, now_s=now_s, geometry=self._geometry)
-            if session.state is not State.RUNNING or not credit:
+            if session.state is not State.RUNNING or not session.flow.has_credit(op.block):
+                return False
+            start_s = session.flow.earliest_start_s(op.block, geometry=self._geometry)
+            if start_s > now_s:
+                self._wake_at(session.id, start_s)
                 return False
         return all(self._is_met(session, op, need) for need in needs(op, self._recipe))
 
@@ -137,15 +147,31 @@ class Dispatcher:
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
         return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
 
-    def _urgency(self, ready: tuple[SessionId, Op]) -> _Urgency:
+    def _wake_at(self, session: SessionId, at_s: float) -> None:
+        if self._wake_s.get(session) != at_s:
+            self._wake_s[session] = at_s
+            heapq.heappush(self._wakes, (at_s, session))
+
+    def urgency(self, ready: tuple[SessionId, Op]) -> Urgency:
+        """How urgent a ready op is: slack first, then fairness, then the op order."""
         session, op = self._sessions[ready[0]], ready[1]
-        return _Urgency(
-            due_s=session.flow.due_s(op.block, geometry=self._geometry),
-            virtual_time=session.virtual_time,
-            block=op.block,
-            commit_last=op.kind is Kind.COMMIT,
-            step=op.step,
-        )
+        commits = op.kind is Kind.COMMIT
+        # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+        due_s = session.flow.due_s(op.block + commits, geometry=self._geometry)
+        return Urgency(due_s - self._rest_s(session, op), session.virtual_time, op.block, commits, op.step)
+
+    def _rest_s(self, session: Session, op: Op) -> float:
+        """Time from the end of `op` to the segment that waits for it, if nothing comes between: the critical path."""
+        if op.kind is Kind.DECODE or not session.is_live:
+            return 0.0
+        workers, lanes = self._workers, session.place.lanes
+        rest_s = workers[session.place.decoder].op_s
+        if len(lanes) == 1:  # level CLEAN: all steps run in the one lane
+            steps_left = self._recipe.step_count - op.step - (op.kind is not Kind.COMMIT)
+            return rest_s + steps_left * workers[lanes[0]].op_s
+        for lane in lanes[op.step + (op.kind is not Kind.COMMIT) :]:
+            rest_s += workers[lane].op_s
+        return rest_s
 
 
 def work_for(op: Op, session: Session, version: int) -> Work:

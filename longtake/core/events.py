@@ -22,6 +22,8 @@ class WorkerJoined:
     role: Role
     capacity: int
     """Pages (denoise) or decoder slots (decode)."""
+    forward_s: float = 0.0
+    """Calibrated time of one op of this worker (a forward, or the decode of a block); 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,8 @@ class OpDone:
     worker: WorkerId
     sequence: Sequence
     sha256: str = ""
+    seconds: float = 0.0
+    """How long the worker took for it, by its own clock; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

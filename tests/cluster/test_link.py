@@ -66,7 +66,7 @@ SESSION = SessionId("s")
 TEXT = ConditioningRef(session=SESSION, version=3)
 LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
-INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, model_digest="model")
+INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, model_digest="model", forward_s=0.091)
 
 
 def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
@@ -121,7 +121,7 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Done(sequence=Sequence(0), sha256="ab", latents=b"latents"),
+        Done(sequence=Sequence(0), sha256="ab", latents=b"latents", seconds=0.25),
         Done(sequence=Sequence(1), segment=b"segment"),
         Failed(session=SESSION, sequence=Sequence(0), reason="no memory"),
         Failed(session=SESSION, sequence=None, reason="no such codec"),
@@ -144,6 +144,8 @@ def test_a_long_reason_is_cut() -> None:
 def test_messages_that_say_nothing_are_refused() -> None:
     for convert in (
         lambda: up_from_proto(pb.AttachRequest()),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=float("nan")))),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=-1.0))),
         lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
         lambda: down_from_proto(pb.AttachResponse(), WORKER),
         lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),

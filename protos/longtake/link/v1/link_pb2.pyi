@@ -58,18 +58,20 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "forward_s")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_S_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
     token: str
     model_digest: str
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ...) -> None: ...
+    forward_s: float
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., forward_s: _Optional[float] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ()
@@ -220,16 +222,18 @@ class Shutdown(_message.Message):
     def __init__(self) -> None: ...
 
 class OpDone(_message.Message):
-    __slots__ = ("sequence", "sha256", "latents", "segment")
+    __slots__ = ("sequence", "sha256", "latents", "segment", "seconds")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     sha256: str
     latents: bytes
     segment: bytes
-    def __init__(self, sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., latents: _Optional[bytes] = ..., segment: _Optional[bytes] = ...) -> None: ...
+    seconds: float
+    def __init__(self, sequence: _Optional[int] = ..., sha256: _Optional[str] = ..., latents: _Optional[bytes] = ..., segment: _Optional[bytes] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class OpFailed(_message.Message):
     __slots__ = ("session", "sequence", "reason")
