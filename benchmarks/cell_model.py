@@ -2,7 +2,7 @@
 
 Nothing here sleeps or computes: every forward takes a drawn time on a fake clock, so an hour of a thousand devices is a
 matter of minutes, and the same settings give the same figures to the last digit (`decision_us` apart, which is the
-real time that the scheduler takes). Used by `benchmarks.simulate` and by tests of scheduling and admission.
+CPU time that the scheduler takes). Used by `benchmarks.simulate` and by tests of scheduling and admission.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from longtake.core.admission import Limits, forwards_per_block
 from longtake.core.dispatching import Dispatcher
@@ -34,15 +33,12 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
-from longtake.core.recipe import Level, Recipe
+from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import ForwardWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.presets import HIAR_RECIPE, SIZE_480P
 
-WAN_RECIPE = Recipe(
-    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21
-)  # fmt: skip
-WAN_GEOMETRY = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, frames_per_block=3)
 _SETTINGS = SegmentSettings(codec="raw", quality=0)
 _TICK_S = 0.02
 
@@ -88,7 +84,7 @@ class Client:
     patience: int = 0
     """How often the client asks again, after the delay it is told, when it is refused."""
     reopens: bool = False
-    """Whether the client opens another stream when this one is lost with a worker."""
+    """Whether the client opens another stream when this one has ended or was lost with a worker."""
 
 
 @dataclass(slots=True)
@@ -128,8 +124,8 @@ class Simulation:
         self,
         hardware: Hardware,
         *,
-        recipe: Recipe = WAN_RECIPE,
-        geometry: Geometry = WAN_GEOMETRY,
+        recipe: Recipe = HIAR_RECIPE,
+        geometry: Geometry = SIZE_480P,
         limits: Limits | None = None,
         dispatcher: type[Dispatcher] = Dispatcher,
         seed: int = 1,
@@ -148,7 +144,7 @@ class Simulation:
         self.blocks = 0
         """Emitted after the warm-up."""
         self.decision_s: list[float] = []
-        """Real time that the scheduler took for each report of a worker."""
+        """CPU time that the scheduler took for each report of a worker."""
         self._random = random.Random(seed)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -226,7 +222,7 @@ class Simulation:
 
     @property
     def decision_us(self) -> float:
-        """Median real time of one decision of the scheduler."""
+        """Median CPU time of one decision of the scheduler."""
         return 1e6 * statistics.median(self.decision_s) if self.decision_s else 0.0
 
     # --- machinery ----------------------------------------------------------------------------------------------------
@@ -237,9 +233,9 @@ class Simulation:
 
     def _send(self, event: Event) -> None:
         if isinstance(event, OpDone):
-            began_s = time.perf_counter()
+            began_s = time.thread_time()
             effects = self.scheduler.handle(event)
-            self.decision_s.append(time.perf_counter() - began_s)
+            self.decision_s.append(time.thread_time() - began_s)
         else:
             effects = self.scheduler.handle(event)
         for effect in effects:
@@ -374,7 +370,7 @@ class Simulation:
     def _closed(self, effect: Closed) -> None:
         stream = self.streams[effect.session]
         stream.ending, stream.closed_s = effect.ending, self.now_s
-        if effect.ending is Ending.LOST and stream.client.reopens:
+        if effect.ending in (Ending.LOST, Ending.COMPLETED) and stream.client.reopens:
             self._at(self.now_s + 1.0, lambda: self._reopen(stream.client))
 
     def _reopen(self, client: Client) -> None:

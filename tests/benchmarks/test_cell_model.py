@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.cell_model import WAN_GEOMETRY, WAN_RECIPE, Client, Hardware, Simulation
+from benchmarks.cell_model import Client, Hardware, Simulation
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
 from longtake.core.admission import Limits
 from longtake.core.dispatching import Dispatcher
 from longtake.core.events import Ending
 from longtake.core.flow import Pace
 from longtake.core.work import SessionId
+from longtake.presets import HIAR_RECIPE, SIZE_480P
 
 H100_S = 0.091
 LIVE = Client(pace=Pace.REALTIME, window=2)
@@ -161,7 +162,7 @@ def test_the_model_fails_when_the_scheduler_forgets_deadlines(monkeypatch: pytes
 
 
 def test_constants_of_the_model_are_those_of_the_note() -> None:
-    assert WAN_GEOMETRY.block_s == 0.75
-    assert WAN_GEOMETRY.tokens_per_frame == 1560
-    assert WAN_RECIPE.history_blocks == 6
+    assert SIZE_480P.block_s == 0.75
+    assert SIZE_480P.tokens_per_frame == 1560
+    assert HIAR_RECIPE.history_blocks == 6
     assert SessionId("s000000") in live_streams(1, Hardware(devices=1, forward_s=0.1)).streams
