@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import click
@@ -114,8 +114,8 @@ def speed_up(devices: int, blocks: int) -> float:
 
 def backlog_share(devices: int, streams: int, *, forward_s: float, jitter: bool) -> float:
     """Share of the limit that endless bulk streams get."""
-    noise = {"jitter": 0.08, "hiccups": 0.01} if jitter else {"jitter": 0.0, "hiccups": 0.0}
-    made = Simulation(Hardware(devices=devices, forward_s=forward_s, **noise), warmup_s=60 * forward_s)
+    hardware = Hardware(devices=devices, forward_s=forward_s, jitter=0.08 * jitter, hiccups=0.01 * jitter)
+    made = Simulation(hardware, warmup_s=60 * forward_s)
     for _ in range(streams):
         made.add(Client(pace=Pace.FAST))
     made.run(1200 * forward_s)
@@ -148,7 +148,7 @@ def tables() -> Iterator[Comparison]:
     for blocks, expected in ((27, 3.79), (400, 3.99)):
         case = f"one stream of {blocks} blocks, 4 devices: speed-up"
         yield Comparison(table="A2.1", case=case, expected=expected, found=speed_up(4, blocks))
-    shares = (
+    shares: tuple[tuple[int, bool, Mapping[int, float]], ...] = (
         (4, False, {1: 0.99, 2: 1.0, 4: 1.0, 8: 1.0, 12: 1.0}),
         (8, False, {1: 0.49, 2: 0.99, 4: 1.0, 8: 1.0, 12: 1.0}),
         (4, True, {1: 0.96, 2: 0.97, 4: 0.99, 8: 1.0}),
@@ -158,19 +158,21 @@ def tables() -> Iterator[Comparison]:
             case = f"{streams} backlogged streams, {devices} devices{', jitter' if jitter else ''}: share of the limit"
             found = backlog_share(devices, streams, forward_s=0.091, jitter=jitter)
             yield Comparison(table="A2.2", case=case, expected=expected, found=found)
-    for table, forward_s, row in (
+    for table, forward_s, capacities in (
         ("A2.3", 0.091, {4: 4, 8: 8}),
         ("A2.4", 0.060, {3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 12}),
     ):
-        for devices, expected in row.items():
+        for devices, most in capacities.items():
             case = f"{devices} devices, t = {1000 * forward_s:.0f} ms: live streams in time"
-            yield Comparison(table=table, case=case, expected=expected, found=capacity(devices, forward_s))
+            yield Comparison(table=table, case=case, expected=most, found=capacity(devices, forward_s))
     hardware = Hardware(devices=4, forward_s=0.02, jitter=0.1)
     policies: tuple[tuple[str, type[Dispatcher]], ...] = (
-        ("FIFO", FirstInFirstOut), ("EDF", EarliestDueFirst), ("slack-EDF", Dispatcher),
-    )  # fmt: skip
-    for streams, row in ((8, (0.0, 0.0, 0.0)), (14, (0.94, 0.0, 0.0))):
-        for (name, dispatcher), expected in zip(policies, row, strict=True):
+        ("FIFO", FirstInFirstOut),
+        ("EDF", EarliestDueFirst),
+        ("slack-EDF", Dispatcher),
+    )
+    for streams, lates in ((8, (0.0, 0.0, 0.0)), (14, (0.94, 0.0, 0.0))):
+        for (name, dispatcher), expected in zip(policies, lates, strict=True):
             case = f"{streams} live and {streams} bulk streams, {name}: late blocks"
             found = late_share(streams, hardware, bulk=streams, dispatcher=dispatcher)
             yield Comparison(table="A4", case=case, expected=expected, found=found)

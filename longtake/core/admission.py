@@ -93,10 +93,12 @@ def _rooms(
     for worker in workers.values():
         share = ops_per_block * (worker.op_s or usual_s) / geometry.block_s
         denoises = worker.role is Role.DENOISE
+        live_here = worker.live_lanes if denoises else worker.live_slots
         rooms[worker.id] = Room(
             lanes=worker.lane_room if denoises else len(worker.free_slots),
             load=worker.lanes if denoises else worker.capacity - len(worker.free_slots),
-            share=share * (worker.live_lanes if denoises else worker.live_slots),
+            share=share * live_here,
+            reserving=live_here if share else 0,
             lane_share=share if live else 0.0,
         )
     return rooms

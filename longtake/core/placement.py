@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longtake.core.errors import NoCapacity
 from longtake.core.work import WorkerId
+
+_LEAST_LEFT = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,18 +21,28 @@ class Room:
     """Lanes or slots it holds already."""
     share: float = 0.0
     """Share of its time that REALTIME sessions have reserved."""
+    reserving: int = 0
+    """Lanes or slots among `load` whose time is in `share`."""
     lane_share: float = 0.0
     """Share that the lane or slot to be placed would reserve; 0 if it reserves nothing or nothing was measured yet."""
 
     @property
     def order(self) -> tuple[float, float]:
-        """The smaller, the better a place."""
-        return (self.share, self.load) if self.lane_share else (self.load, self.share)
+        """The smaller, the better a place: by the time reserved, or by how many share what time is left over.
+
+        A bulk stream is as fast as the slowest of its lanes, so unequal remainders would leave devices idle.
+        """
+        left = max(1 - self.share, _LEAST_LEFT)
+        return (self.share, self.load) if self.lane_share else ((self.load - self.reserving + 1) / left, self.load)
 
     def with_lane(self) -> Room:
         """The room after one more lane."""
-        return Room(
-            lanes=self.lanes - 1, load=self.load + 1, share=self.share + self.lane_share, lane_share=self.lane_share
+        return replace(
+            self,
+            lanes=self.lanes - 1,
+            load=self.load + 1,
+            share=self.share + self.lane_share,
+            reserving=self.reserving + bool(self.lane_share),
         )
 
 
@@ -39,7 +51,7 @@ def place_lanes(
 ) -> tuple[WorkerId, ...]:
     """The worker of each lane (or slot: `what`) 0, 1, …: always the least loaded that has room, ties by id.
 
-    The load is the time reserved for a lane that reserves some, else the number of lanes.
+    The load is the time reserved for a lane that reserves some, else the number of lanes for the time left over.
 
     On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
     puts them all there; with more workers than steps the next session takes the others (data parallel): placements,

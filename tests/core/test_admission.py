@@ -115,12 +115,15 @@ def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
     assert admitted(cell_of(0.08, 0.0), 3) == 2
 
 
-def test_lanes_that_reserve_nothing_are_spread_by_number() -> None:
+def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
+    """a has 0.8 left for one bulk lane, b 0.4 for none, its two lanes being live ones."""
     rooms = {
-        WorkerId("a"): Room(lanes=9, load=2, share=0.1, lane_share=0.0),
-        WorkerId("b"): Room(lanes=9, load=0, share=0.9, lane_share=0.0),
+        WorkerId("a"): Room(lanes=9, load=1, share=0.2, reserving=0, lane_share=0.0),
+        WorkerId("b"): Room(lanes=9, load=2, share=0.6, reserving=2, lane_share=0.0),
     }
-    assert place_lanes(4, rooms, limit=0.95) == ("b", "b", "a", "b")
+    assert place_lanes(4, rooms, limit=0.95) == ("a", "b", "a", "a")
+    unmeasured = {WorkerId("a"): Room(lanes=9, load=2), WorkerId("b"): Room(lanes=9, load=0)}
+    assert place_lanes(4, unmeasured) == ("b", "b", "a", "b")
 
 
 def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
