@@ -159,9 +159,7 @@ class Forwards:
         text = TextKV.batch([self._text] * batch)
         attention = PagedAttention(self.pool, items)
         denoise_s = self._bench.seconds(lambda: self._model(x_BFCHW, timestep_BF, position_BF, text, attention))
-        commit_s = self._bench.seconds(
-            lambda: self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
-        )
+        commit_s = self._bench.seconds(lambda: self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention))
         return denoise_s, commit_s
 
 

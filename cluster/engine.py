@@ -167,6 +167,7 @@ class Engine:
                 role=introduction.role,
                 capacity=introduction.capacity,
                 batch_limit=introduction.batch_limit,
+                forward_s=introduction.forward_s,
             )
         )
 
@@ -240,6 +241,7 @@ class Engine:
                 worker=attached.worker,
                 sequence=message.sequence,
                 sha256=tuple(output.sha256 for output in message.outputs),
+                seconds=message.seconds,
             )
         )
 

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from longtake import cli_values
 from longtake.cli_demo import run_demo
+from longtake.cli_plan import plan_command
 from longtake.cli_stream import SUFFIXES, Output, render_to_file, stream_to_file
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client_errors import ClientError
@@ -193,6 +194,9 @@ def serve(config: Path | None, port: int | None) -> None:
 def demo(output: str) -> int:
     """Serve the pocket model on a local Ray, stream 20 s with a new prompt in the middle, and end the server."""
     return run_demo(output)
+
+
+cli.add_command(plan_command)
 
 
 # --- looking at a server ----------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField
 from longtake.core.schedule import Kind
@@ -56,6 +58,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         batch_limit=introduction.batch_limit,
         token=token,
         model_digest=introduction.model_digest,
+        forward_s=introduction.forward_s,
     )
     return pb.AttachRequest(hello=hello)
 
@@ -77,6 +80,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         capacity=hello.capacity,
         batch_limit=hello.batch_limit,
         model_digest=hello.model_digest,
+        forward_s=_duration(hello.forward_s, "hello.forward_s"),
     )
 
 
@@ -88,6 +92,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
                 sequence=message.sequence,
                 outputs=[_output(output) for output in message.outputs],
                 segment=message.segment,
+                seconds=message.seconds,
             )
             return pb.AttachRequest(op_done=done)
         case Failed():
@@ -121,6 +126,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 sequence=Sequence(done.sequence),
                 outputs=tuple(_output_from(output) for output in done.outputs),
                 segment=done.segment,
+                seconds=_duration(done.seconds, "op_done.seconds"),
             )
         case "op_failed":
             failed = message.op_failed
@@ -203,6 +209,13 @@ def _output(output: Output) -> pb.Output:
 
 def _output_from(output: pb.Output) -> Output:
     return Output(sha256=output.sha256, latents=output.latents)
+
+
+def _duration(value_s: float, field: str) -> float:
+    """InvalidField for what no clock measures: it would spoil every deadline that is reckoned with it."""
+    if not 0 <= value_s < math.inf:
+        raise InvalidField(field, value_s, "0 or more seconds, finite")
+    return value_s
 
 
 def _latent(ref: LatentRef) -> pb.LatentRef:

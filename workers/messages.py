@@ -20,6 +20,8 @@ class Introduction:
     batch_limit: int = 1
     """Ops that one dispatch may hold."""
     model_digest: str
+    forward_s: float = 0.0
+    """Calibrated time of one op; 0: unknown."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------
@@ -86,6 +88,8 @@ class Done:
     sequence: Sequence
     outputs: tuple[Output, ...] = ()
     segment: bytes = b""
+    seconds: float = 0.0
+    """How long it took, measured by the worker; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.work import Role, SessionId
-from workers.messages import OP_ERRORS, Down, Failed, Shutdown, Task, Up, reason_of
+from workers.messages import OP_ERRORS, Done, Down, Failed, Shutdown, Task, Up, reason_of
 
 
 class Worker(Protocol):
@@ -71,11 +73,21 @@ class Runner:
                 if message.sequence != self._next_sequence:
                     return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"
                 self._next_sequence += 1
+            began_s = time.monotonic()
             try:
                 for report in self._worker.perform(message):
-                    self._report(report)
+                    self._report(_timed(report, time.monotonic() - began_s))
             except OP_ERRORS as error:
                 self._report(_failure(message, reason_of(error)))
+
+
+def _timed(report: Up, seconds: float) -> Up:
+    """The report with its duration, unless the worker knows it better.
+
+    A device that works asynchronously ends a commit op before its kernels have run and makes the next denoise op wait
+    for them, so only the mean over many ops is the time of a forward.
+    """
+    return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
 def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:

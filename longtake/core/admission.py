@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
-from longtake.core.flow import Flow
+from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
-from longtake.core.placement import Room, place_lanes, place_slot
+from longtake.core.placement import Room, place_lanes
 from longtake.core.recipe import Recipe
-from longtake.core.session import Place
-from longtake.core.work import Role, WorkerId
+from longtake.core.schedule import Kind, chains
+from longtake.core.session import Place, Session
+from longtake.core.work import Role, SessionId, WorkerId
 from longtake.core.workers import Worker
+
+_RETRY_S = 5.0
+"""Retry delay when nobody can say which stream ends first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Limits:
     default_window: int = 4
     max_window: int = 32
     max_pending_cues: int = 64
+    load_limit: float = 0.95
+    """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
 
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""
@@ -36,25 +42,76 @@ def admit(
     geometry: Geometry,
     limits: Limits,
     workers: Mapping[WorkerId, Worker],
-    open_count: int,
+    sessions: Mapping[SessionId, Session],
 ) -> Place:
-    """Take pages and a decoder slot for the session; InvalidField, NoCapacity or Unavailable if it cannot be."""
+    """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
     _check(request, recipe, geometry, limits)
-    if open_count >= limits.max_sessions:
-        raise NoCapacity(f"{open_count} sessions are open and the limit is {limits.max_sessions}", 1.0)
+    if len(sessions) >= limits.max_sessions:
+        raise NoCapacity(
+            f"{len(sessions)} sessions are open and the limit is {limits.max_sessions}", _retry_s(sessions, geometry)
+        )
     denoisers = {worker.id: worker for worker in workers.values() if worker.role is Role.DENOISE}
     decoders = {worker.id: worker for worker in workers.values() if worker.role is Role.DECODE}
     if not denoisers or not decoders:
         missing = "denoise" if not denoisers else "decode"
         raise Unavailable(f"no {missing} worker is up yet")
-    rooms = {worker.id: Room(lanes=worker.lane_room, load=worker.lanes) for worker in denoisers.values()}
-    lanes = place_lanes(recipe.lane_count, rooms)
-    decoder = place_slot({worker.id: worker.free_slots for worker in decoders.values()})
+    live = request.pace is Pace.REALTIME
+    forwards = forwards_per_block(recipe) // recipe.lane_count
+    try:
+        lanes = place_lanes(
+            recipe.lane_count, _rooms(denoisers, forwards, geometry, live=live), limit=limits.load_limit
+        )
+        decoder_rooms = _rooms(decoders, 1, geometry, live=live)
+        (decoder,) = place_lanes(1, decoder_rooms, limit=limits.load_limit, what="decoder slots")
+    except NoCapacity as refusal:
+        raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
     tables = []
     for worker in lanes:
         tables.append(denoisers[worker].pool.allocate(recipe.page_count))
         denoisers[worker].lanes += 1
+        denoisers[worker].live_lanes += live
+    decoders[decoder].live_slots += live
     return Place(lanes=lanes, tables=tuple(tables), decoder=decoder, slot=decoders[decoder].free_slots.pop())
+
+
+def forwards_per_block(recipe: Recipe) -> int:
+    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
+    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
+
+
+def _rooms(
+    workers: Mapping[WorkerId, Worker], ops_per_block: int, geometry: Geometry, *, live: bool
+) -> dict[WorkerId, Room]:
+    """What each worker has left, for lanes (or slots) that cost `ops_per_block` of its ops.
+
+    A worker of which nothing is known yet is taken to be like the others; if nothing is known of any, time counts for
+    nothing and pages alone decide.
+    """
+    known = [worker.op_s for worker in workers.values() if worker.op_s]
+    usual_s = sum(known) / len(known) if known else 0.0
+    rooms = {}
+    for worker in workers.values():
+        share = ops_per_block * (worker.op_s or usual_s) / geometry.block_s
+        denoises = worker.role is Role.DENOISE
+        live_here = worker.live_lanes if denoises else worker.live_slots
+        rooms[worker.id] = Room(
+            lanes=worker.lane_room if denoises else len(worker.free_slots),
+            load=worker.lanes if denoises else worker.capacity - len(worker.free_slots),
+            share=share * live_here,
+            reserving=live_here if share else 0,
+            lane_share=share if live else 0.0,
+        )
+    return rooms
+
+
+def _retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:
+    """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
+    rests = [
+        (session.last_block + 1 - session.emitted) * geometry.block_s
+        for session in sessions.values()
+        if session.last_block is not None and session.is_live
+    ]
+    return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)
 
 
 def _check(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:

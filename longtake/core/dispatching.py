@@ -12,16 +12,17 @@ their urgency, others that are ready now, of the same kind and with as many page
 another or share its lane, because an op becomes ready only when all it needs is done or dispatched. A batch waits for
 nobody; and as it takes longer than a single op, it takes along no op that is due later than one it leaves behind.
 
-Urgency is the due time of the block (sessions without a playback clock come last), then the service received so far:
-equal sessions get equal shares, and one that was idle gets no credit for it. Within a session older blocks go first,
-and a denoise op goes before a commit of the same block, because the next step waits for it.
+Urgency is the latest time at which the op may end without making its block late (slack; sessions without a playback
+clock have none and come last), then the service received so far: equal sessions get equal shares, and one that was idle
+gets no credit for it. Within a session older blocks go first, and a denoise op goes before a commit of the same block,
+because the next step waits for it. Due times alone would not do: of two blocks due at the same time, the one that has
+four forwards to go is in greater haste than the one that has only its last.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
@@ -42,21 +43,10 @@ from longtake.core.work import (
     Work,
     WorkerId,
 )
-from longtake.core.workers import Worker
+from longtake.core.workers import Urgency, Worker
 
 _QUEUE_DEPTH = 2
 """One running and one queued dispatch per worker (DESIGN section 5)."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Urgency:
-    """What is dispatched first: the smallest."""
-
-    due_s: float
-    virtual_time: float
-    block: int
-    commit_last: bool
-    step: int
 
 
 class Dispatcher:
@@ -76,6 +66,9 @@ class Dispatcher:
         self._chains = tuple(chains(recipe))
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
+        self._wakes: list[tuple[float, SessionId]] = []
+        """Heap of when the playback clock lets a session's next block start; stale entries do no harm."""
+        self._wake_s: dict[SessionId, float] = {}
 
     def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch]:
         """Look at the sessions' candidates again, then feed the workers that got one."""
@@ -87,6 +80,16 @@ class Dispatcher:
                 if self._offer(worker, session, op, now_s=now_s):
                     touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
+
+    def wake(self, *, now_s: float) -> list[SessionId]:
+        """The sessions whose next block has waited for the playback clock until now."""
+        woken = []
+        while self._wakes and self._wakes[0][0] <= now_s:
+            at_s, session_id = heapq.heappop(self._wakes)
+            if self._wake_s.get(session_id) == at_s:
+                del self._wake_s[session_id]
+                woken.append(session_id)
+        return woken
 
     def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
@@ -106,16 +109,18 @@ class Dispatcher:
 
     def _batch(self, worker: Worker) -> tuple[tuple[SessionId, Op], ...]:
         """The most urgent ready op and the mates it takes along."""
-        urgency = {ready: self._urgency(ready) for ready in worker.ready}
-        first = min(urgency, key=urgency.__getitem__)
+        first = worker.most_urgent(self.urgency)
         if worker.batch_limit == 1 or first[1].kind is Kind.DECODE:
             return (first,)
         shape = self._shape(first[1])
-        mates = [ready for ready in urgency if self._shape(ready[1]) == shape]
-        others = urgency.keys() - mates
-        left_due_s = min((urgency[ready].due_s for ready in others), default=float("inf"))
-        allowed = [ready for ready in mates if urgency[ready].due_s <= left_due_s]
-        return tuple(heapq.nsmallest(worker.batch_limit, allowed, key=urgency.__getitem__))
+        mates, left_s = [], float("inf")
+        for ready, urgency in worker.ready.items():
+            if self._shape(ready[1]) != shape:
+                left_s = min(left_s, urgency.deadline_s)
+            elif ready != first:
+                mates.append(ready)
+        allowed = [ready for ready in mates if worker.ready[ready].deadline_s <= left_s]
+        return (first, *heapq.nsmallest(worker.batch_limit - 1, allowed, key=worker.ready.__getitem__))
 
     def _shape(self, op: Op) -> tuple[Kind, int]:
         """What ops of one forward must have in common: their kind, and how many pages they read."""
@@ -146,17 +151,23 @@ class Dispatcher:
 
     def _offer(self, worker: Worker, session: Session, op: Op, *, now_s: float) -> bool:
         """Put `op` on its worker's ready list if it may run."""
-        if worker.is_ready(session.id, op) or not session.wants(op) or not self._may_run(session, op, now_s=now_s):
+        if worker.is_ready(session.id, op):
+            worker.add_ready(session.id, op, self.urgency((session.id, op)))
+            return False
+        if not session.wants(op) or not self._may_run(session, op, now_s=now_s):
             return False
         if not session.in_flight:
             session.virtual_time = max(session.virtual_time, self.virtual_clock)
-        worker.add_ready(session.id, op)
+        worker.add_ready(session.id, op, self.urgency((session.id, op)))
         return True
 
     def _may_run(self, session: Session, op: Op, *, now_s: float) -> bool:
         if op.kind is Kind.DENOISE and op.step == 0:
-            credit = session.flow.may_start(op.block, now_s=now_s, geometry=self._geometry)
-            if session.state is not State.RUNNING or not credit:
+            if session.state is not State.RUNNING or not session.flow.has_credit(op.block):
+                return False
+            start_s = session.flow.earliest_start_s(op.block, geometry=self._geometry)
+            if start_s > now_s:
+                self._wake_at(session.id, start_s)
                 return False
         return all(self._is_met(session, op, need) for need in needs(op, self._recipe))
 
@@ -170,15 +181,31 @@ class Dispatcher:
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
         return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
 
-    def _urgency(self, ready: tuple[SessionId, Op]) -> _Urgency:
+    def _wake_at(self, session: SessionId, at_s: float) -> None:
+        if self._wake_s.get(session) != at_s:
+            self._wake_s[session] = at_s
+            heapq.heappush(self._wakes, (at_s, session))
+
+    def urgency(self, ready: tuple[SessionId, Op]) -> Urgency:
+        """How urgent a ready op is: slack first, then fairness, then the op order."""
         session, op = self._sessions[ready[0]], ready[1]
-        return _Urgency(
-            due_s=session.flow.due_s(op.block, geometry=self._geometry),
-            virtual_time=session.virtual_time,
-            block=op.block,
-            commit_last=op.kind is Kind.COMMIT,
-            step=op.step,
-        )
+        commits = op.kind is Kind.COMMIT
+        # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+        due_s = session.flow.due_s(op.block + commits, geometry=self._geometry)
+        return Urgency(due_s - self._rest_s(session, op), session.virtual_time, op.block, commits, op.step)
+
+    def _rest_s(self, session: Session, op: Op) -> float:
+        """Time from the end of `op` to the segment that waits for it, if nothing comes between: the critical path."""
+        if op.kind is Kind.DECODE or not session.is_live:
+            return 0.0
+        workers, lanes = self._workers, session.place.lanes
+        rest_s = workers[session.place.decoder].op_s
+        if len(lanes) == 1:  # level CLEAN: all steps run in the one lane
+            steps_left = self._recipe.step_count - op.step - (op.kind is not Kind.COMMIT)
+            return rest_s + steps_left * workers[lanes[0]].op_s
+        for lane in lanes[op.step + (op.kind is not Kind.COMMIT) :]:
+            rest_s += workers[lane].op_s
+        return rest_s
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:

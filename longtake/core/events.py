@@ -24,6 +24,8 @@ class WorkerJoined:
     """Pages (denoise) or decoder slots (decode)."""
     batch_limit: int = 1
     """Ops that one forward may serve: as many as are exact and pay, as the worker has measured; 1: no batching."""
+    forward_s: float = 0.0
+    """Calibrated time of one op of this worker (a forward, or the decode of a block); 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,8 @@ class OpDone:
     sequence: Sequence
     sha256: tuple[str, ...] = ()
     """Names the latents that each denoise op of it produced, in its order, now in the journal; commit ops: empty."""
+    seconds: float = 0.0
+    """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ class Flow:
     acknowledged: int = -1
     playing_since_s: float | None = None
     """When picture 0 was due, on the engine's clock; None before the first segment left and while paused."""
+    expected_since_s: float = float("-inf")
+    """What stands in for it until then, see `started`."""
 
     def acknowledge(self, segment: int, *, emitted: int) -> Flow:
         """A cumulative acknowledgement; `emitted` is how many segments have left. An older one changes nothing."""
@@ -38,26 +40,34 @@ class Flow:
             )
         return self if segment <= self.acknowledged else replace(self, acknowledged=segment)
 
-    def may_start(self, block: int, *, now_s: float, geometry: Geometry) -> bool:
-        """Whether D(0, block) may be dispatched at `now_s`."""
-        if block > self.acknowledged + self.window:
-            return False
-        return now_s >= self.earliest_start_s(block, geometry=geometry)
+    def has_credit(self, block: int) -> bool:
+        """Whether the client has acknowledged enough for `block` to start (in REALTIME, once its time has come)."""
+        return block <= self.acknowledged + self.window
 
     def earliest_start_s(self, block: int, *, geometry: Geometry) -> float:
         """When the playback clock lets `block` start: one window before it is due (FAST: at once)."""
         if self.pace is Pace.FAST or self.playing_since_s is None:
             return float("-inf")
         ahead = geometry.first_picture(max(block - self.window, 0))
-        return self.playing_since_s + float(geometry.time_s(ahead))
+        return self.playing_since_s + ahead / geometry.pictures_per_s
 
     def due_s(self, block: int, *, geometry: Geometry) -> float:
         """When the first picture of `block` is due on the client's screen; infinity without a playback clock."""
         if self.pace is Pace.FAST:
             return float("inf")
-        if self.playing_since_s is None:
-            return float("-inf")
-        return self.playing_since_s + float(geometry.time_s(geometry.first_picture(block)))
+        since_s = self.expected_since_s if self.playing_since_s is None else self.playing_since_s
+        return since_s + geometry.first_picture(block) / geometry.pictures_per_s
+
+    def started(self, block: int, *, now_s: float, geometry: Geometry) -> Flow:
+        """The session begins or resumes at `now_s`, with `block` the next to leave.
+
+        Until that segment starts the playback clock it is expected one block's time from now: urgent enough to be
+        begun before anything that has no deadline, not so urgent that it makes an admitted stream late.
+        """
+        if self.pace is Pace.FAST:
+            return self
+        ahead_s = (2 * geometry.first_picture(block) - geometry.first_picture(block + 1)) / geometry.pictures_per_s
+        return replace(self, expected_since_s=now_s - ahead_s)
 
     def played(self, block: int, *, now_s: float, geometry: Geometry) -> Flow:
         """The segment of `block` leaves at `now_s`: start the playback clock, or shift it if the segment is late.

@@ -45,6 +45,16 @@ class Geometry:
         return self.width // self.stride_space
 
     @property
+    def pictures_per_s(self) -> float:
+        """The picture rate where a float will do: deadlines, not presentation times."""
+        return float(self.fps)
+
+    @property
+    def block_s(self) -> float:
+        """Playing time of one block (of any but the first, which may be shorter)."""
+        return self.pictures(1) / self.pictures_per_s
+
+    @property
     def tokens_per_frame(self) -> int:
         return (self.latent_height // self.patch_space) * (self.latent_width // self.patch_space)
 

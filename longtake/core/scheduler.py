@@ -47,7 +47,6 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
@@ -59,13 +58,15 @@ from longtake.core.workers import Worker, WorkerView
 class Scheduler:
     """All decisions of one cell. Not thread-safe; `handle` is deterministic in the sequence of events."""
 
-    def __init__(self, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
+    def __init__(
+        self, recipe: Recipe, geometry: Geometry, limits: Limits, dispatcher: type[Dispatcher] = Dispatcher
+    ) -> None:
         self._recipe = recipe
         self._geometry = geometry
         self._limits = limits
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
-        self._dispatcher = Dispatcher(recipe, geometry, self._sessions, self._workers)
+        self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -114,7 +115,8 @@ class Scheduler:
             case Drain():
                 self._drain()
             case Tick():
-                self._advance(*(s for s in self._sessions.values() if s.flow.pace is Pace.REALTIME))
+                woken = self._dispatcher.wake(now_s=self._now_s)
+                self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
             case _:
                 self._session_event(event)
         return self._effects
@@ -147,6 +149,7 @@ class Scheduler:
                 session.flow = session.flow.stopped()
             case Play():
                 session.state = next_state(session.state, Trigger.PLAY)
+                self._start_clock(session)
             case Close():
                 self._end(session, event.ending, "")
         self._advance(session)
@@ -157,7 +160,7 @@ class Scheduler:
                 raise InvalidField("session", event.session, "an id that is not in use")
             if self._draining:
                 raise Unavailable("the server is shutting down")
-            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, len(self._sessions))
+            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, self._sessions)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
@@ -215,12 +218,16 @@ class Scheduler:
         if session.state is not State.OPENING or session.header is None or not wanted <= session.encoded:
             return
         session.state = next_state(session.state, Trigger.READY)
+        self._start_clock(session)
         session.virtual_time = self._dispatcher.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
         for version in sorted(session.timeline.waiting):
             self._accept_cue(session, version)
+
+    def _start_clock(self, session: Session) -> None:
+        session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=self._geometry)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self._workers:
@@ -253,7 +260,10 @@ class Scheduler:
                 self._advance(session)
 
     def _op_done(self, event: OpDone) -> None:
-        self._count(self._report(event.worker, event.sequence))
+        flying = self._report(event.worker, event.sequence)
+        if flying:
+            self._workers[event.worker].measured(event.seconds / len(flying))
+        self._count(flying)
         self._feed(event.worker)
 
     def _op_failed(self, event: OpFailed) -> None:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from longtake.core.errors import InvalidField, TooLate, WrongState
 from longtake.core.events import CueRequest, Open
-from longtake.core.flow import Flow
+from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Recipe
@@ -183,6 +183,11 @@ class Session:
     @property
     def id(self) -> SessionId:
         return self.request.session
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its blocks have due times, for which a rate is reserved."""
+        return self.request.pace is Pace.REALTIME
 
     @property
     def next_block(self) -> int:

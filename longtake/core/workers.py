@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
@@ -13,6 +15,24 @@ from longtake.core.recipe import Recipe
 from longtake.core.schedule import Op
 from longtake.core.session import Session
 from longtake.core.work import Role, Sequence, SessionId, SlotId, WorkerId
+
+_MEMORY = 64
+"""Ops over which a worker's time is averaged: so many that a hiccup moves no lane elsewhere."""
+_CALIBRATION_WEIGHT = 8
+"""Ops that a calibrated time counts for."""
+
+_SLACK_ENTRIES = 64
+"""Dead heap entries that are tolerated before the heap is made anew."""
+
+
+class Urgency(NamedTuple):
+    """What is dispatched first: the smallest."""
+
+    deadline_s: float
+    virtual_time: float
+    block: int
+    commit_last: bool
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,8 @@ class WorkerView:
     ready: int
     dispatched: int
     batch_limit: int
+    op_s: float = 0.0
+    """Average time of one op; 0 while unknown."""
 
 
 @dataclass(slots=True)
@@ -51,10 +73,21 @@ class Worker:
     free_slots: list[SlotId]
     batch_limit: int = 1
     in_flight: deque[InFlight] = field(default_factory=deque)
-    ready: dict[tuple[SessionId, Op], None] = field(default_factory=dict)
+    ready: dict[tuple[SessionId, Op], Urgency] = field(default_factory=dict)
+    """Ops that may run now, with the urgency they were last given."""
     sessions: set[SessionId] = field(default_factory=set)
     lanes: int = 0
+    live_lanes: int = 0
+    """Lanes of REALTIME sessions among them …"""
+    live_slots: int = 0
+    """… and decoder slots: what admission by rate counts."""
+    op_s: float = 0.0
+    """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown."""
     next_sequence: int = 0
+    _measured: int = 0
+    _queue: list[tuple[Urgency, int, SessionId, Op]] = field(default_factory=list)
+    """Heap over `ready`. Entries are not removed when their op is: one that `ready` does not confirm is skipped."""
+    _queued: int = 0
 
     @classmethod
     def joined(cls, event: WorkerJoined, recipe: Recipe) -> Worker:
@@ -68,6 +101,8 @@ class Worker:
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
+            op_s=event.forward_s,
+            _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
 
     @property
@@ -89,19 +124,52 @@ class Worker:
             raise UnknownPeer(f"worker {self.id} reports dispatch {sequence}, expected {expected}")
         return self.in_flight.popleft()
 
+    def measured(self, seconds: float) -> None:
+        """Fold the reported time of one op into the average; 0 says nothing."""
+        if seconds > 0:
+            self._measured = min(self._measured + 1, _MEMORY)
+            self.op_s += (seconds - self.op_s) / self._measured
+
     def is_ready(self, session: SessionId, op: Op) -> bool:
         return (session, op) in self.ready
 
-    def add_ready(self, session: SessionId, op: Op) -> None:
-        self.ready[session, op] = None
+    def add_ready(self, session: SessionId, op: Op, urgency: Urgency) -> None:
+        """Put an op on the ready list, or give one that is there its present urgency."""
+        if self.ready.get((session, op)) == urgency:
+            return
+        self.ready[session, op] = urgency
+        self._queued += 1  # of two equally urgent ops the one that became ready first goes first
+        if len(self._queue) > 2 * len(self.ready) + _SLACK_ENTRIES:
+            self._queue = [entry for entry in self._queue if self.ready.get((entry[2], entry[3])) == entry[0]]
+            heapq.heapify(self._queue)
+        heapq.heappush(self._queue, (urgency, self._queued, session, op))
+
+    def most_urgent(self, urgency: Callable[[tuple[SessionId, Op]], Urgency]) -> tuple[SessionId, Op]:
+        """The ready op that goes first, by its urgency now; the list must not be empty. It stays on the list.
+
+        An op that has become less urgent since it was queued goes back into the heap, so the cost does not grow with
+        the length of the list. One that has become more urgent is offered again by its session's next event.
+        """
+        while True:
+            queued, _, session, op = self._queue[0]
+            if self.ready.get((session, op)) != queued:
+                heapq.heappop(self._queue)
+                continue
+            now = urgency((session, op))
+            if now <= queued:
+                return session, op
+            heapq.heappop(self._queue)
+            self.add_ready(session, op, now)
 
     def drop_ready(self, session: SessionId, op: Op | None = None) -> None:
         """Take one op, or all ops of a session, off the ready list."""
         if op is not None:
             del self.ready[session, op]
-            return
-        for key in [key for key in self.ready if key[0] == session]:
-            del self.ready[key]
+        else:
+            for key in [key for key in self.ready if key[0] == session]:
+                del self.ready[key]
+        if not self.ready:
+            self._queue.clear()
 
     def release(self, session: Session) -> None:
         """Free everything the session holds here."""
@@ -110,8 +178,10 @@ class Worker:
             if worker == self.id:
                 self.pool.release(table)
                 self.lanes -= 1
+                self.live_lanes -= session.is_live
         if session.place.decoder == self.id:
             self.free_slots.append(session.place.slot)
+            self.live_slots -= session.is_live
 
     def check(self, sessions: Iterable[Session]) -> None:
         """State the invariants of pages and slots against all sessions that exist."""
@@ -125,6 +195,10 @@ class Worker:
         self.pool.check(lanes)
         if len(lanes) != self.lanes or {session.id for session in here} != self.sessions:
             raise InternalFault(f"worker {self.id} counts {self.lanes} lanes and {len(self.sessions)} sessions")
+        live = sum(session.is_live * session.place.lanes.count(self.id) for session in here)
+        live_slots = sum(session.is_live for session in here if session.place.decoder == self.id)
+        if (live, live_slots) != (self.live_lanes, self.live_slots):
+            raise InternalFault(f"worker {self.id} counts {self.live_lanes} live lanes, {self.live_slots} live slots")
         taken = [session.place.slot for session in here if session.place.decoder == self.id]
         slots = self.capacity if self.role is Role.DECODE else 0
         if sorted((*taken, *self.free_slots)) != list(range(slots)):
@@ -142,4 +216,5 @@ class Worker:
             ready=len(self.ready),
             dispatched=self.next_sequence,
             batch_limit=self.batch_limit,
+            op_s=self.op_s,
         )

@@ -95,6 +95,7 @@ async def test_segments_come_in_order_and_hold_the_pictures_asked_for(model: Pat
     workers = in_process_workers(model, model_info().recipe)
     async with in_process_engine(model, workers) as engine:
         told = await stream(engine, "a", "a red zorb", picture_limit=20)
+        assert all(worker.op_s > 0 for worker in engine.scheduler.workers()), "workers say how long their ops take"
     assert [type(message) for message in told[:2]] in ([Notice, Opened], [Opened, Notice])
     emitted = [message.emit for message in told if isinstance(message, SegmentOut)]
     assert [emit.block for emit in emitted] == [0, 1, 2]

@@ -70,7 +70,9 @@ TEXT = ConditioningRef(session=SESSION, version=3)
 LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
 OUTPUT = Output(sha256="ab", latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
-INTRODUCTION = Introduction(worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, model_digest="model")
+INTRODUCTION = Introduction(
+    worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, model_digest="model", forward_s=0.091
+)
 
 
 def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
@@ -130,7 +132,7 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Done(sequence=Sequence(0)),
+        Done(sequence=Sequence(0), seconds=0.25),
         Done(sequence=Sequence(2), outputs=(OUTPUT, Output(sha256="cd", latents=b"others"))),
         Done(sequence=Sequence(1), segment=b"segment"),
         Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
@@ -161,6 +163,8 @@ def test_a_long_reason_is_cut() -> None:
 def test_messages_that_say_nothing_are_refused() -> None:
     for convert in (
         lambda: up_from_proto(pb.AttachRequest()),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=float("nan")))),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=-1.0))),
         lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
         lambda: down_from_proto(pb.AttachResponse(), WORKER),
         lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),

@@ -77,6 +77,7 @@ def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:
     assert [len(works_of(dispatch)) for dispatch in cell.queues[WORKER]] == [1, 1]
     for number, session in enumerate(cell.scheduler._sessions.values()):
         session.virtual_time = float(-number)  # the last has been served least
+    cell.scheduler._dispatcher.advance(list(cell.scheduler._sessions.values()), now_s=0.0)
     cell.finish(WORKER)
     batch = works_of(cell.queues[WORKER][-1])
     assert [work.session for work in batch] == ["s5", "s4", "s3"]
@@ -112,7 +113,7 @@ def _check_no_overtaking(cell: Cell) -> None:
         return
     dispatcher = cell.scheduler._dispatcher
     batch = dispatcher._batch(worker)
-    due = {ready: dispatcher._urgency(ready).due_s for ready in worker.ready}
+    due = {ready: dispatcher.urgency(ready).deadline_s for ready in worker.ready}
     latest_s = max(due[ready] for ready in batch)
     left = {ready: due_s for ready, due_s in due.items() if ready not in batch and due_s < latest_s}
     assert not left, f"{batch} leaves {left} behind"
@@ -124,20 +125,22 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
     live = [cell.open(f"live{number}", window=4, pace=Pace.REALTIME) for number in range(2)]
     cell.answer()
     worker = cell.scheduler._workers[WORKER]
-    worker.ready.clear()
+    for session in (*live, *bulk):
+        worker.drop_ready(session)
+        record = cell.scheduler._sessions[session]
+        record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
+    urgency = cell.scheduler._dispatcher.urgency
     for session, op in (
         (live[0], Op(Kind.DENOISE, 1, 5)),
         (live[1], Op(Kind.DENOISE, 2, 6)),
         (bulk[0], Op(Kind.DENOISE, 1, 4)),
         (bulk[1], Op(Kind.DENOISE, 3, 9)),
     ):
-        worker.add_ready(session, op)
-    for session in (*live, *bulk):
-        record = cell.scheduler._sessions[session]
-        record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
+        worker.add_ready(session, op, urgency((session, op)))
     batch = cell.scheduler._dispatcher._batch(worker)
     assert {session for session, _ in batch} == {"live0", "live1", "bulk0", "bulk1"}
-    worker.add_ready(live[1], Op(Kind.COMMIT, 0, 7))  # due after both live ops, before the bulk ones
+    commit = (live[1], Op(Kind.COMMIT, 0, 7))
+    worker.add_ready(*commit, urgency(commit))  # due after both live ops, before the bulk ones
     batch = cell.scheduler._dispatcher._batch(worker)
     assert [session for session, _ in batch] == ["live0", "live1"]
 

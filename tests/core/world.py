@@ -148,14 +148,15 @@ class Cell:
         while self.answers:
             self.send(self.answers.popleft())
 
-    def finish(self, worker: WorkerId) -> Dispatch:
-        """The worker finishes its oldest dispatch."""
+    def finish(self, worker: WorkerId, *, seconds: float = 0.0) -> Dispatch:
+        """The worker finishes its oldest dispatch, and says that it took `seconds`."""
         dispatch = self.queues[worker].popleft()
         for work in works_of(dispatch):
             if isinstance(work, ForwardWork):
                 self._run_forward(dispatch.worker, work)
             self.done.add((work.session, op_of(work)))
-        self.send(OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256=("x",)))
+        done = OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256=("x",), seconds=seconds)
+        self.send(done)
         return dispatch
 
     def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:

@@ -58,20 +58,22 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BATCH_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_S_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
     token: str
     model_digest: str
     batch_limit: int
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ...) -> None: ...
+    forward_s: float
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ()
@@ -250,14 +252,16 @@ class Output(_message.Message):
     def __init__(self, sha256: _Optional[str] = ..., latents: _Optional[bytes] = ...) -> None: ...
 
 class OpDone(_message.Message):
-    __slots__ = ("sequence", "outputs", "segment")
+    __slots__ = ("sequence", "outputs", "segment", "seconds")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     outputs: _containers.RepeatedCompositeFieldContainer[Output]
     segment: bytes
-    def __init__(self, sequence: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., segment: _Optional[bytes] = ...) -> None: ...
+    seconds: float
+    def __init__(self, sequence: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., segment: _Optional[bytes] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class OpFailed(_message.Message):
     __slots__ = ("sessions", "sequence", "reason", "outputs")

@@ -1,0 +1,168 @@
+"""The scheduler in simulated time: tables of the cost model, deadlines, admission, losses; small and deterministic."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.cell_model import Client, Hardware, Simulation
+from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
+from longtake.core.admission import Limits
+from longtake.core.dispatching import Dispatcher
+from longtake.core.events import Ending
+from longtake.core.flow import Pace
+from longtake.core.work import SessionId
+from longtake.presets import HIAR_RECIPE, SIZE_480P
+
+H100_S = 0.091
+LIVE = Client(pace=Pace.REALTIME, window=2)
+BULK = Client(pace=Pace.FAST)
+OPEN_TO_ALL = Limits(max_sessions=10_000, load_limit=1.03)
+"""So many live streams that the devices are busy all the time: what admission normally prevents."""
+
+
+def live_streams(
+    count: int, hardware: Hardware, *, bulk: int = 0, dispatcher: type[Dispatcher] = Dispatcher
+) -> Simulation:
+    made = Simulation(hardware, limits=OPEN_TO_ALL, dispatcher=dispatcher, warmup_s=10)
+    for number in range(count):
+        made.add(Client(pace=Pace.REALTIME, window=2, begins_s=0.37 * number))
+    for _ in range(bulk):
+        made.add(BULK)
+    return made
+
+
+@pytest.mark.parametrize(("blocks", "forwards"), [(7, 16), (27, 56)])
+def test_one_stream_on_four_devices_takes_the_time_that_can_be_computed(blocks: int, forwards: int) -> None:
+    """(2 N + 2) t through the pipeline, (8 N - 4) t on one device: the last block needs no commits."""
+    spans = {}
+    for devices in (1, 4):
+        made = Simulation(Hardware(devices=devices, forward_s=H100_S))
+        session = made.add(Client(pace=Pace.FAST, blocks=blocks))
+        made.run(H100_S * 8 * blocks)
+        assert made.streams[session].ending is Ending.COMPLETED
+        spans[devices] = made.streams[session].closed_s / H100_S
+    assert spans == {1: pytest.approx(8 * blocks - 4), 4: pytest.approx(forwards)}
+
+
+@pytest.mark.parametrize(
+    ("devices", "streams", "jitter", "share"),
+    [(4, 1, 0.0, 0.99), (4, 4, 0.0, 1.0), (8, 1, 0.0, 0.49), (8, 2, 0.0, 0.99), (4, 1, 0.08, 0.96), (4, 4, 0.08, 0.99)],
+)
+def test_backlogged_streams_get_the_share_of_the_limit_that_the_cost_model_says(
+    devices: int, streams: int, jitter: float, share: float
+) -> None:
+    made = Simulation(
+        Hardware(devices=devices, forward_s=H100_S, jitter=jitter, hiccups=jitter / 8), warmup_s=5
+    )  # fmt: skip
+    for _ in range(streams):
+        made.add(BULK)
+    made.run(60)
+    assert made.share_of_limit == pytest.approx(share, abs=0.03)
+    made.scheduler.check()
+
+
+def test_a_run_is_the_same_to_the_last_digit() -> None:
+    figures = []
+    for _ in range(2):
+        made = live_streams(4, Hardware(devices=3, forward_s=0.06, jitter=0.08, hiccups=0.01), bulk=1)
+        made.run(20)
+        figures.append((made.blocks, made.utilisation, made.latency_s(50), made.late_share()))
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(("devices", "forward_s", "streams"), [(4, 0.091, 4), (4, 0.06, 6), (3, 0.06, 4)])
+def test_the_devices_hold_as_many_live_streams_as_the_cost_model_says(
+    devices: int, forward_s: float, streams: int
+) -> None:
+    made = live_streams(streams, Hardware(devices=devices, forward_s=forward_s, jitter=0.08))
+    made.run(40)
+    assert made.late_share() <= 0.001
+    assert min(stream.counted for stream in made.streams.values()) > 35
+
+
+def test_a_flood_of_bulk_streams_makes_live_ones_late_first_in_first_out_and_by_deadline_does_not() -> None:
+    hardware = Hardware(devices=4, forward_s=0.02, jitter=0.1)
+    late = {}
+    for dispatcher in (FirstInFirstOut, Dispatcher):
+        made = live_streams(14, hardware, bulk=14, dispatcher=dispatcher)
+        made.run(20)
+        late[dispatcher] = made.late_share()
+        assert made.utilisation > 0.97
+    assert late[FirstInFirstOut] > 0.9
+    assert late[Dispatcher] == 0
+
+
+def test_only_slack_keeps_the_stream_with_the_longest_way_to_the_screen_in_time() -> None:
+    """One stream's decoder takes 0.3 s; pairs of short streams with quick decoders come and go beside it."""
+    late = dict.fromkeys((FirstInFirstOut, EarliestDueFirst, Dispatcher), 0)
+    slow = Hardware(devices=1, decoders=2, forward_s=0.026, decode_s=0.01, stragglers={"decode-0": 30.0})
+    for dispatcher in late:
+        for offset in range(0, 15, 3):
+            made = Simulation(slow, limits=OPEN_TO_ALL, dispatcher=dispatcher)
+            made.add(Client(pace=Pace.REALTIME, window=1, buffer=0))
+            for wave in range(8):
+                begins_s = 5 * wave + 3 + 0.05 * offset
+                made.add(Client(pace=Pace.REALTIME, window=1, buffer=0, begins_s=begins_s, blocks=5))
+                made.add(Client(pace=Pace.REALTIME, window=1, buffer=0, begins_s=begins_s + 0.05, blocks=5))
+            made.run(45)
+            late[dispatcher] += sum(stream.late for stream in made.streams.values())
+    assert late[FirstInFirstOut] > late[EarliestDueFirst] > 0
+    assert late[Dispatcher] == 0
+
+
+def test_at_twice_the_load_the_admitted_are_in_time_and_the_others_are_told_why() -> None:
+    made = Simulation(Hardware(devices=4, forward_s=H100_S, jitter=0.08, hiccups=0.01), warmup_s=5)
+    for number in range(8):
+        made.add(Client(pace=Pace.REALTIME, window=2, begins_s=0.2 * number, blocks=30, patience=10))
+    made.run(60)
+    assert made.late_share() <= 0.001
+    assert sum(stream.ending is Ending.COMPLETED for stream in made.streams.values()) > 3
+    refusals = [text for stream in made.streams.values() for text in stream.refusals]
+    assert refusals
+    assert refusals[0].startswith("a live stream takes 0.98 workers' time in 4 parts of 0.25; of 3.80 (95% of 4) 0.8")
+
+
+def test_bulk_streams_are_admitted_by_pages_alone_and_use_what_is_left() -> None:
+    made = Simulation(Hardware(devices=4, forward_s=H100_S), warmup_s=5)
+    for _ in range(3):
+        made.add(LIVE)
+    for _ in range(9):
+        made.add(BULK)
+    made.run(40)
+    assert not any(stream.refusals for stream in made.streams.values())
+    assert made.late_share() == 0
+    assert made.utilisation > 0.99
+
+
+def test_before_anything_is_measured_pages_alone_decide_and_then_the_rate() -> None:
+    made = Simulation(Hardware(devices=1, forward_s=H100_S, calibrated=False))
+    early, late = made.add(LIVE), made.add(Client(pace=Pace.REALTIME, begins_s=2.0))
+    made.run(3)
+    assert not made.streams[early].refusals
+    assert "workers' time" in made.streams[late].refusals[0]
+
+
+def test_a_lost_worker_takes_its_streams_and_those_that_come_back_are_served() -> None:
+    made = Simulation(Hardware(devices=4, forward_s=H100_S), warmup_s=30)
+    for _ in range(8):
+        made.add(Client(pace=Pace.FAST, reopens=True))
+    made.lose(2, at_s=10, back_after_s=5)
+    made.run(60)
+    assert sum(stream.ending is Ending.LOST for stream in made.streams.values()) == 8
+    assert made.share_of_limit > 0.7
+    made.scheduler.check()
+
+
+def test_the_model_fails_when_the_scheduler_forgets_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = live_streams(14, Hardware(devices=4, forward_s=0.02), bulk=14)
+    urgency = Dispatcher.urgency
+    monkeypatch.setattr(Dispatcher, "urgency", lambda self, ready: urgency(self, ready)._replace(deadline_s=0.0))
+    made.run(20)
+    assert made.late_share() > 0.5
+
+
+def test_constants_of_the_model_are_those_of_the_note() -> None:
+    assert SIZE_480P.block_s == 0.75
+    assert SIZE_480P.tokens_per_frame == 1560
+    assert HIAR_RECIPE.history_blocks == 6
+    assert SessionId("s000000") in live_streams(1, Hardware(devices=1, forward_s=0.1)).streams
