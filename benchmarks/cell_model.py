@@ -92,7 +92,6 @@ class Stream:
     """What one client has seen."""
 
     client: Client
-    opened_s: float = 0.0
     emitted: int = 0
     counted: int = 0
     """Blocks that came after the warm-up, and …"""
@@ -255,7 +254,6 @@ class Simulation:
 
     def _open(self, session: SessionId) -> None:
         stream = self.streams[session]
-        stream.opened_s = self.now_s
         blocks = stream.client.blocks
         self._send(
             Open(

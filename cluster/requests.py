@@ -173,8 +173,7 @@ def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> in
     time_s = Fraction(duration.seconds) + Fraction(duration.nanos, 1_000_000_000)
     if time_s < 0 or not 0 <= duration.nanos < 1_000_000_000:
         raise InvalidField(field, f"{duration.seconds} s + {duration.nanos} ns", "a time of 0 or more")
-    exact = time_s * offer.geometry.fps
-    picture = -(-exact.numerator // exact.denominator)
+    picture = offer.geometry.picture_at(time_s)
     if picture > MAX_PICTURE:
         raise InvalidField(field, f"{duration.seconds} s", "a time within 2^40 pictures")
     return picture

@@ -24,7 +24,6 @@ from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
 from longtake.core.work import (
-    ConditioningRef,
     FromLane,
     FromLatent,
     FromNoise,
@@ -36,6 +35,7 @@ from longtake.core.work import (
 )
 from workers.decode_worker import video_settings
 from workers.encode import Encoder, encoder_for
+from workers.lane_memory import LaneMemory
 from workers.messages import Decode, Done, Encoded, Forward, Introduction, Output, Prepared, Task, Up
 from workers.models import weights
 from workers.models.text import TextEncoder, text_encoder
@@ -70,9 +70,7 @@ def noise(seed: int, block: int, draw: int) -> bytes:
     return mix(b"noise", struct.pack("<QQQ", seed, block, draw))
 
 
-def forward(
-    latents: bytes, text: bytes, timestep: float, positions: Sequence[int], context: Sequence[bytes]
-) -> bytes:
+def forward(latents: bytes, text: bytes, timestep: float, positions: Sequence[int], context: Sequence[bytes]) -> bytes:
     """What stands for one forward over the pages in `context`, in order; empty stands for a page of its own."""
     return mix(b"forward", latents, text, numbers(timestep, *positions), *context)
 
@@ -123,8 +121,7 @@ class SimulatedDenoiseWorker:
         self._clock = clock
         self._pages = pages
         self._contents: dict[PageId, bytes] = {}
-        self._outputs: dict[tuple[SessionId, int], bytes] = {}
-        self._texts: dict[ConditioningRef, bytes] = {}
+        self._memory: LaneMemory[bytes, bytes] = LaneMemory()
 
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
@@ -135,7 +132,7 @@ class SimulatedDenoiseWorker:
                     outputs=tuple(output for forward in batch for output in self._forward(forward)),
                 )
             case Forget():
-                self._forget(message)
+                self._memory.forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
 
@@ -143,7 +140,7 @@ class SimulatedDenoiseWorker:
         """One op, in its own time: this device saves nothing by batching, and introduces itself so."""
         began_s = time.monotonic()
         work = order.work
-        text = self._text(order)
+        text = self._memory.text(order, lambda features: mix(b"text", features))
         own = dict(zip(work.writes, work.positions, strict=True))
         context = [b"" if page in own else self._read(page) for page in work.reads]
         name = forward(self._input(order), text, work.timestep, work.positions, context)
@@ -154,7 +151,7 @@ class SimulatedDenoiseWorker:
             return ()
         added = b"" if work.next_sigma is None else noise(work.seed, work.block, work.step + 1)
         latents = denoised(name, added, self._geometry)
-        self._outputs[work.session, work.lane] = latents
+        self._memory.keep(work, latents)
         self._clock.forward_ends(began_s)
         return (Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents),)
 
@@ -168,18 +165,7 @@ class SimulatedDenoiseWorker:
                     raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")
                 return order.latents
             case FromLane():
-                key = (work.session, work.lane)
-                if key not in self._outputs:
-                    raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output to start from")
-                return self._outputs[key]
-
-    def _text(self, order: Forward) -> bytes:
-        ref = order.work.conditioning
-        if ref not in self._texts:
-            if not order.conditioning:
-                raise UnknownPeer(f"version {ref.version} of session {ref.session} was never sent")
-            self._texts[ref] = mix(b"text", order.conditioning)
-        return self._texts[ref]
+                return self._memory.output(work)
 
     def _read(self, page: PageId) -> bytes:
         if page not in self._contents:
@@ -190,15 +176,6 @@ class SimulatedDenoiseWorker:
         if not 0 <= page < self._pages:
             raise IndexError(f"page {page} is not in a pool of {self._pages}")
         self._contents[page] = content
-
-    def _forget(self, message: Forget) -> None:
-        if message.version is not None:
-            self._texts.pop(ConditioningRef(session=message.session, version=message.version), None)
-            return
-        for key in [key for key in self._outputs if key[0] == message.session]:
-            del self._outputs[key]
-        for ref in [ref for ref in self._texts if ref.session == message.session]:
-            del self._texts[ref]
 
 
 class SimulatedDecodeWorker:
@@ -261,9 +238,7 @@ class SimulatedDecodeWorker:
 class SimulatedModel:
     """What `workers.spec.LoadedWorker` is for a real device: no weights, and `fresh` workers without any history."""
 
-    def __init__(
-        self, *, worker: WorkerId, role: Role, capacity: int, model: Path, device: SimulatedDevice
-    ) -> None:
+    def __init__(self, *, worker: WorkerId, role: Role, capacity: int, model: Path, device: SimulatedDevice) -> None:
         """Read model.json; InvalidField or Contradiction if it, or the capacity, is wrong."""
         if capacity < 1:
             raise InvalidField("worker.capacity", capacity, "1 or more pages or decoder slots")

@@ -17,9 +17,10 @@ from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
-from longtake.core.work import ConditioningRef, ForwardWork, FromLane, FromLatent, FromNoise, Role, Sequence, SessionId
+from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, Role, Sequence, SessionId
 from workers.denoise import predict_x0, renoise
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.lane_memory import LaneMemory
 from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
 from workers.models.wan import TextKV, WanModel
 from workers.noise import normal
@@ -60,9 +61,7 @@ class DenoiseWorker:
             head_dim=model.config.head_dim,
         )
         self._pool = PagePool(shape, pages, device=weight.device, dtype=weight.dtype)
-        self._outputs: dict[tuple[SessionId, int], Tensor] = {}
-        """Output of the last denoise op of each (session, lane)."""
-        self._texts: dict[ConditioningRef, TextKV] = {}
+        self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
     def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
@@ -70,14 +69,14 @@ class DenoiseWorker:
             case Task(order=tuple() as batch):
                 yield self._report(message.sequence, batch)
             case Forget():
-                self._forget(message)
+                self._memory.forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
 
     @property
     def held_sessions(self) -> set[SessionId]:
         """Sessions that something is kept for."""
-        return {session for session, _ in self._outputs} | {ref.session for ref in self._texts}
+        return self._memory.sessions
 
     def _report(self, sequence: Sequence, batch: tuple[Forward, ...]) -> Done | Failed:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
@@ -107,7 +106,7 @@ class DenoiseWorker:
             raise InternalFault("a batch holds ops of more than one kind")
         with torch.inference_mode():
             x_BFCHW = torch.stack([self._input(forward) for forward in batch])
-            text = TextKV.batch([self._text(forward) for forward in batch])
+            text = TextKV.batch([self._memory.text(forward, self._encode) for forward in batch])
             pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
             attention = PagedAttention(self._pool, pages)
             frames = len(works[0].positions)
@@ -126,7 +125,7 @@ class DenoiseWorker:
         if work.next_sigma is not None:
             noise_FCHW = normal(work.seed, work.block, work.step + 1, self._geometry.block_shape).to(self._device)
             output_FCHW = renoise(x0_FCHW.unsqueeze(0), noise_FCHW.unsqueeze(0), [work.next_sigma])[0]
-        self._outputs[work.session, work.lane] = output_FCHW
+        self._memory.keep(work, output_FCHW)
         latents = tensor_to_bytes(output_FCHW)
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
@@ -139,26 +138,9 @@ class DenoiseWorker:
             case FromLatent():
                 return tensor_from_bytes(forward.latents, self._geometry.block_shape).to(self._device)
             case FromLane():
-                key = (work.session, work.lane)
-                if key not in self._outputs:
-                    raise UnknownPeer(f"lane {work.lane} of session {work.session} has no output to start from")
-                return self._outputs[key]
+                return self._memory.output(work)
 
-    def _text(self, forward: Forward) -> TextKV:
-        """Cross-attention K/V of a prompt version, computed once."""
-        ref = forward.work.conditioning
-        if ref not in self._texts:
-            if not forward.conditioning:
-                raise UnknownPeer(f"version {ref.version} of session {ref.session} was never sent")
-            features_TC = tensor_from_bytes(forward.conditioning, (-1, self._model.config.text_dim))
-            self._texts[ref] = self._model.encode_text(features_TC.to(self._device).unsqueeze(0))
-        return self._texts[ref]
-
-    def _forget(self, message: Forget) -> None:
-        if message.version is not None:
-            self._texts.pop(ConditioningRef(session=message.session, version=message.version), None)
-            return
-        for key in [key for key in self._outputs if key[0] == message.session]:
-            del self._outputs[key]
-        for ref in [ref for ref in self._texts if ref.session == message.session]:
-            del self._texts[ref]
+    def _encode(self, features: bytes) -> TextKV:
+        """Cross-attention K/V of a prompt's features."""
+        features_TC = tensor_from_bytes(features, (-1, self._model.config.text_dim))
+        return self._model.encode_text(features_TC.to(self._device).unsqueeze(0))

@@ -51,9 +51,6 @@ class WanVAEConfig:
         return 1 << sum(self.temporal_downsample)
 
 
-DecoderState = CarriedState
-
-
 class _Residual(nn.Module):
     """Norm, SiLU, causal convolution, twice, beside a shortcut."""
 
