@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
 from workers.link import Loaded
 from workers.messages import Down, Introduction, Shutdown, Up
+from workers.peers import MeetingPoint
 from workers.runner import Runner
 from workers.spec import WorkerSpec, load_worker
 
@@ -55,11 +57,14 @@ class InProcessLauncher:
         self._specs = tuple(workers)
         self._engine = engine
         self._ports: list[_ThreadPort] = []
+        self._meeting_point: MeetingPoint | None = None
 
     async def start(self) -> None:
         """See cluster.launch.Launcher."""
+        self._meeting_point = MeetingPoint()
         for spec in self._specs:
-            port = _ThreadPort(await asyncio.to_thread(load_worker, spec), self._engine)
+            here = replace(spec, meeting_point=self._meeting_point.address)
+            port = _ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
             port.runner.start()
             self._ports.append(port)
             self._engine.join(port.introduction, port)
@@ -72,3 +77,4 @@ class InProcessLauncher:
         for port in self._ports:
             await asyncio.to_thread(port.runner.join, STOP_S)
         self._ports.clear()
+        self._meeting_point = None

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from cluster.link_server import LinkServer
 from longtake.core.errors import LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link import Loaded, serve
+from workers.peers import MeetingPoint
 from workers.spec import WorkerSpec, load_worker
 
 PLACE_S = 30.0
@@ -75,6 +77,7 @@ class RayLauncher:
         self._ray: Any = None
         self._group: Any = None
         self._actors: dict[WorkerId, Any] = {}
+        self._meeting_point: MeetingPoint | None = None
         self._threads: list[asyncio.Future[None]] = []
 
     async def start(self) -> None:
@@ -147,8 +150,10 @@ class RayLauncher:
         """Start the actors and wait until each has its weights loaded."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+        self._meeting_point = MeetingPoint(self._host)
         actor_class = self._ray.remote(WorkerActor)
-        for index, spec in enumerate(self._specs):
+        for index, worker in enumerate(self._specs):
+            spec = replace(worker, meeting_point=self._meeting_point.address)
             resources = _resources(spec)
             options = {
                 "num_cpus": resources["CPU"],
@@ -179,7 +184,7 @@ class RayLauncher:
         if self._group is not None:
             remove_placement_group(self._group)
         self._ray.shutdown()
-        self._ray = self._group = None
+        self._ray = self._group = self._meeting_point = None
 
 
 def _reach(address: str) -> None:

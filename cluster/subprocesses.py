@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cluster.engine import Engine
 from cluster.link_server import LinkServer
@@ -18,6 +19,7 @@ from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
 from workers.link import TOKEN_VARIABLE
 from workers.messages import Shutdown
+from workers.peers import MeetingPoint
 from workers.simulated_device import is_simulated
 from workers.simulated_link import arguments_for
 from workers.spec import WorkerSpec
@@ -41,8 +43,10 @@ class SubprocessLauncher:
     def __init__(
         self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[str], LinkServer], token: str
     ) -> None:
-        simulated = tuple(spec for spec in workers if is_simulated(spec.device))
-        alone = tuple((spec,) for spec in workers if not is_simulated(spec.device))
+        self._meeting_point = MeetingPoint(LOOPBACK)
+        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in workers]
+        simulated = tuple(spec for spec in specs if is_simulated(spec.device))
+        alone = tuple((spec,) for spec in specs if not is_simulated(spec.device))
         self._groups: tuple[Group, ...] = (*alone, simulated) if simulated else alone
         self._engine = engine
         self._server = listen(LOOPBACK)

@@ -46,6 +46,9 @@ class WorkerSpec:
     max_batch: int = 1
     """Ops that one forward of a denoise worker may serve at most; what pays and is exact, it measures."""
 
+    meeting_point: str = ""
+    """Where workers find each other (workers.peers), host:port; empty: this one is alone."""
+
     def arguments(self) -> list[str]:
         """As command-line arguments that `parse_arguments` reads."""
         return [
@@ -56,6 +59,7 @@ class WorkerSpec:
             f"--device={self.device}",
             f"--dtype={self.dtype}",
             f"--max-batch={self.max_batch}",
+            f"--meeting-point={self.meeting_point}",
         ]
 
 
@@ -70,6 +74,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(_DTYPES))
     parser.add_argument("--max-batch", default=1, type=int, help="ops that one forward may serve at most")
+    parser.add_argument("--meeting-point", default="", help="host:port where workers find each other")
     given = parser.parse_args(arguments)
     spec = WorkerSpec(
         worker=WorkerId(given.worker),
@@ -79,6 +84,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         device=given.device,
         dtype=given.dtype,
         max_batch=given.max_batch,
+        meeting_point=given.meeting_point,
     )
     return spec, given.engine
 

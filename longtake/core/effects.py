@@ -6,7 +6,18 @@ from dataclasses import dataclass
 
 from longtake.core.errors import LongtakeError
 from longtake.core.events import Ending
-from longtake.core.work import ConditioningRef, CueId, SegmentSettings, Sequence, SessionId, SlotId, Work, WorkerId
+from longtake.core.work import (
+    ConditioningRef,
+    CueId,
+    ImageId,
+    PageId,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    Work,
+    WorkerId,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +36,75 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareStream:
-    """Ask a decode worker to clear `slot` for the session; answered by StreamPrepared."""
+    """Ask a decode worker to clear `slot` for the session, or to fill it; answered by StreamPrepared."""
 
     worker: WorkerId
     session: SessionId
     slot: SlotId
     settings: SegmentSettings
+    image: ImageId | None = None
+    """The state to fill the slot with, which the worker has stowed or taken; it is used up."""
+
+
+# --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
+#
+# Nothing of this holds up an op of another session. A worker does these orders one after the other, beside its ops: so
+# an order may build on the one before it without waiting for an answer. The scheduler sees to it that no op names the
+# pages or the slot meanwhile.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stow:
+    """Copy a lane's pages, in this order, or a decoder slot to host memory; answered by Stowed.
+
+    Pages may be used again once it is answered, a slot is free for another session then.
+    """
+
+    worker: WorkerId
+    session: SessionId
+    image: ImageId
+    source: tuple[PageId, ...] | SlotId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Fill pages from an image that this worker has stowed or taken, in the order of its stowing; answered by Loaded.
+
+    The image is used up.
+    """
+
+    worker: WorkerId
+    session: SessionId
+    image: ImageId
+    target: tuple[PageId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Give:
+    """Send an image to another worker, which is told to take it; it is gone here afterwards. Not answered."""
+
+    worker: WorkerId
+    session: SessionId
+    image: ImageId
+    to: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """Receive an image that another worker is told to give. Not answered: what uses the image is."""
+
+    worker: WorkerId
+    session: SessionId
+    image: ImageId
+    origin: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Drop an image if it is here. Not answered."""
+
+    worker: WorkerId
+    image: ImageId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +218,11 @@ class Closed:
 Effect = (
     Dispatch
     | PrepareStream
+    | Stow
+    | Load
+    | Give
+    | Take
+    | Discard
     | EncodeText
     | Forget
     | DropJournal

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.flow import Pace
-from longtake.core.work import ConditioningRef, CueId, Role, SegmentSettings, Sequence, SessionId, WorkerId
+from longtake.core.work import ConditioningRef, CueId, ImageId, Role, SegmentSettings, Sequence, SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,34 @@ class StreamPrepared:
     session: SessionId
     header: bytes
     media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stowed:
+    """A worker holds the image of a lane or of a decoder slot in host memory."""
+
+    now_s: float
+    worker: WorkerId
+    image: ImageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A worker has filled a lane's pages from an image."""
+
+    now_s: float
+    worker: WorkerId
+    image: ImageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFailed:
+    """A worker could not stow, load or take an image; it does not have it any more."""
+
+    now_s: float
+    worker: WorkerId
+    image: ImageId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +219,9 @@ Event = (
     | Cue
     | TextEncoded
     | StreamPrepared
+    | Stowed
+    | Loaded
+    | ImageFailed
     | Ack
     | Pause
     | Play

@@ -36,11 +36,14 @@ from longtake.core.events import (
     Drain,
     Ending,
     Event,
+    ImageFailed,
+    Loaded,
     OpDone,
     Open,
     OpFailed,
     Pause,
     Play,
+    Stowed,
     StreamPrepared,
     TextEncoded,
     Tick,
@@ -112,6 +115,8 @@ class Scheduler:
                 self._worker_joined(event)
             case WorkerLost():
                 self._worker_lost(event)
+            case Stowed() | Loaded() | ImageFailed():
+                raise InternalFault(f"nobody asked for image {event.image}")
             case Drain():
                 self._drain()
             case Tick():

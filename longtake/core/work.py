@@ -13,6 +13,8 @@ WorkerId = NewType("WorkerId", str)
 CueId = NewType("CueId", str)
 PageId = NewType("PageId", int)
 SlotId = NewType("SlotId", int)
+ImageId = NewType("ImageId", int)
+"""Number, never used twice in a cell, of a copy of a lane's pages or of a decoder slot in some worker's host memory."""
 Sequence = NewType("Sequence", int)
 """Number of a dispatch on its worker's link: 0, 1, 2, … since the worker joined."""
 
