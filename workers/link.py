@@ -50,7 +50,10 @@ Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 class Loaded(Protocol):
     """Weights on their device; see workers.spec.load_worker."""
 
-    introduction: Introduction
+    @property
+    def introduction(self) -> Introduction:
+        """How it says Hello."""
+        ...
 
     def fresh(self) -> Worker:
         """A worker over the weights, without any history."""

@@ -1,0 +1,288 @@
+"""The identity matrix: every way to lay out and run a session must leave the very latents of the sequential oracle.
+
+python -m tests.identity --seeds 20 --blocks 60        # all layouts, the pocket model and the simulated one; minutes
+python -m tests.identity --break                       # one page is swapped for another: every row must fail
+
+The denoise workers are real ones under the real engine, link messages and scheduler, as threads of this process; the
+decode worker encodes prompts and makes no pictures, because the x0 of every block is compared by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.simulated_streams import expected_latents, small_pictures
+from cluster.engine import Engine
+from cluster.in_process import ThreadPort
+from cluster.launch import POCKET, model_path
+from cluster.outbox import Outbox, SegmentOut
+from cluster.render import in_process_workers
+from longtake.core.admission import Limits
+from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream, Refused
+from longtake.core.events import Ack, Ending
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import PageId, Role, SessionId
+from tests.cluster.world import Hashes, expected_hashes, open_event
+from workers.link import Loaded
+from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Shutdown, Task, Up
+from workers.models import weights
+from workers.models.text import TextEncoder, text_encoder
+from workers.runner import Worker
+from workers.simulated import SimulatedDenoiseWorker
+from workers.spec import WorkerSpec, load_worker
+from workers.worker import DenoiseWorker, tensor_to_bytes
+
+PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
+SIMULATED = "simulated:0ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How sessions are spread and run."""
+
+    name: str
+    workers: int = 1
+    batch_limit: int = 1
+    together: int = 1
+    """Sessions open at once."""
+    broken: bool = False
+    """Two pages change places once, in every worker: what is compared must not be equal."""
+
+
+LAYOUTS = (
+    Layout(name="sequential"),
+    Layout(name="step pipeline", workers=4),
+    Layout(name="data parallel", workers=2, together=4),
+    *(Layout(name=f"batched {size}", batch_limit=size, together=8) for size in range(2, 9)),
+    Layout(name="step pipeline, batched 4", workers=4, batch_limit=4, together=8),
+)
+
+
+class WithoutPictures:
+    """A decode worker that encodes prompts and answers every block with nothing."""
+
+    role = Role.DECODE
+
+    def __init__(self, text: TextEncoder) -> None:
+        self._text = text
+
+    def perform(self, message: object) -> Iterator[Up]:
+        """See workers.runner.Worker."""
+        match message:
+            case Task(order=Decode()):
+                yield Done(sequence=message.sequence)
+            case PrepareStream():
+                yield Prepared(session=message.session, header=b"", media_type="")
+            case EncodeText():
+                encoded = self._text.encode(message.prompt)
+                tensor = tensor_to_bytes(encoded.features_TC)
+                yield Encoded(conditioning=message.conditioning, tensor=tensor, notice="")
+            case Forget():
+                pass
+            case _:
+                raise AssertionError(message)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker that is made by `make` and introduces itself so."""
+
+    introduction: Introduction
+    make: Callable[[], Worker]
+
+    def fresh(self) -> Worker:
+        """See workers.link.Loaded."""
+        return self.make()
+
+
+class OnePageSwapped:
+    """A denoise worker in whose pool two sealed pages of one lane change places, once, before one of its ops."""
+
+    role = Role.DENOISE
+    AFTER = 20
+    """Ops before that."""
+
+    def __init__(self, worker: DenoiseWorker | SimulatedDenoiseWorker) -> None:
+        self._worker = worker
+        self._left = self.AFTER
+
+    def perform(self, message: object) -> Iterator[Up]:
+        """See workers.runner.Worker."""
+        if isinstance(message, Task) and isinstance(message.order, tuple):
+            self._left -= 1
+            work = message.order[0].work
+            sealed = [page for page in work.reads if page not in work.writes]
+            if self._left <= 0 and len(sealed) > 1:
+                self._swap(sealed[0], sealed[1])
+                self._left = sys.maxsize
+        yield from self._worker.perform(message)  # type: ignore[arg-type]
+
+    def _swap(self, one: PageId, other: PageId) -> None:
+        if isinstance(self._worker, DenoiseWorker):
+            pool = self._worker._pool
+            pool.restore([other, one], pool.export([one, other]))
+        else:
+            contents = self._worker._contents
+            contents[one], contents[other] = contents[other], contents[one]
+
+
+def loaded_workers(layout: Layout, model: Path, device: str) -> list[Loaded]:
+    """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
+    info = weights.load_info(model)
+    specs = in_process_workers(
+        model, info.recipe, denoise=layout.workers, sessions=layout.together, device=device, max_batch=1
+    )
+    made: list[Loaded] = []
+    for spec in specs:
+        made.append(_denoiser(spec, layout) if spec.role is Role.DENOISE else _texts(spec))
+    return made
+
+
+def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
+    loaded = load_worker(spec)
+    introduction = replace(loaded.introduction, batch_limit=layout.batch_limit, forward_s=0.0)
+    if not layout.broken:
+        return Ready(introduction, loaded.fresh)
+
+    def broken() -> Worker:
+        worker = loaded.fresh()
+        assert isinstance(worker, DenoiseWorker | SimulatedDenoiseWorker)
+        return OnePageSwapped(worker)
+
+    return Ready(introduction, broken)
+
+
+def _texts(spec: WorkerSpec) -> Ready:
+    info = weights.load_info(spec.model)
+    text = text_encoder(info.text_kind, info.dit.text_dim)
+    introduction = Introduction(worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest="")
+    return Ready(introduction, partial(WithoutPictures, text))
+
+
+@contextlib.asynccontextmanager
+async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> AsyncIterator[Engine]:
+    """An engine with the layout's workers as threads."""
+    info = weights.load_info(model)
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
+    loop = asyncio.create_task(engine.run())
+    ports = []
+    for loaded in await asyncio.to_thread(loaded_workers, layout, model, device):
+        port = ThreadPort(loaded, engine)
+        port.runner.start()
+        engine.join(port.introduction, port)
+        ports.append(port)
+    try:
+        yield engine
+        engine.scheduler.check()
+    finally:
+        for port in ports:
+            port.send(Shutdown())
+            await asyncio.to_thread(port.runner.join, 10.0)
+        loop.cancel()
+
+
+async def one_session(engine: Engine, seed: int, blocks: int, pictures: int) -> None:
+    """A session from its beginning to its end."""
+    session, outbox = SessionId(f"s{seed}"), Outbox()
+    engine.attach(session, outbox)
+    prompt = PROMPTS[seed % len(PROMPTS)]
+    engine.submit(open_event(engine, session, prompt, seed=seed, picture_limit=pictures))
+    while True:
+        match await outbox.get():
+            case SegmentOut(emit=emit):
+                engine.submit(Ack(now_s=engine.now_s(), session=session, segment=emit.block))
+            case Closed(ending=ending, reason=reason):
+                assert ending is Ending.COMPLETED, reason
+                return
+            case Refused(error=error):
+                raise error
+            case _:
+                pass
+
+
+async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> dict[int, list[str]]:
+    """Hashes of all x0 by seed, as this layout leaves them."""
+    info = weights.load_info(model)
+    hashes = Hashes(info.recipe.step_count)
+    async with running(layout, model, device, hashes) as engine:
+        gate = asyncio.Semaphore(layout.together)
+
+        async def admitted(seed: int) -> None:
+            async with gate:
+                await one_session(engine, seed, blocks, info.geometry.first_picture(blocks))
+
+        async with asyncio.TaskGroup() as group:
+            for seed in seeds:
+                group.create_task(admitted(seed))
+    return {seed: hashes.of(f"s{seed}") for seed in seeds}
+
+
+def by_hand(model: Path, seed: int, blocks: int) -> list[str]:
+    """Hashes of the simulated model's x0."""
+    latents = expected_latents(weights.load_info(model), PROMPTS[seed % len(PROMPTS)], seed)
+    return [sha256(block).hexdigest() for block in islice(latents, blocks)]
+
+
+def expected(model: Path, device: str, seeds: Sequence[int], blocks: int) -> dict[int, list[str]]:
+    """What every layout must leave: by the sequential oracle, or by hand."""
+    if device == SIMULATED:
+        return {seed: by_hand(model, seed, blocks) for seed in seeds}
+    prompts: Callable[[int], dict[int, str]] = lambda seed: {0: PROMPTS[seed % len(PROMPTS)]}  # noqa: E731
+    return {seed: expected_hashes(model, prompts(seed), seed, blocks) for seed in seeds}
+
+
+def wrong_blocks(found: Mapping[int, Sequence[str]], right: Mapping[int, Sequence[str]]) -> int:
+    """Blocks that are missing, too many or other ones."""
+    return sum(
+        sum(one != other for one, other in zip(found[seed], right[seed], strict=False))
+        + abs(len(found[seed]) - len(right[seed]))
+        for seed in right
+    )
+
+
+def matrix(layouts: Sequence[Layout], model: Path, device: str, seeds: Sequence[int], blocks: int) -> Iterator[str]:
+    """A line for each layout as it is done; the last word of one that differs is not "equal"."""
+    right = expected(model, device, seeds, blocks)
+    for layout in layouts:
+        began_s = time.perf_counter()
+        wrong = wrong_blocks(asyncio.run(served(layout, model, device, seeds, blocks)), right)
+        took_s = time.perf_counter() - began_s
+        verdict = f"{wrong} of {len(seeds) * blocks} blocks differ" if wrong else "equal"
+        yield f"{layout.name:28s} {took_s:7.1f} s  {verdict}"
+
+
+@click.command()
+@click.option("--seeds", default=20, show_default=True)
+@click.option("--blocks", default=60, show_default=True)
+@click.option("--break", "broken", is_flag=True, help="Swap two pages once: then every layout must differ.")
+def main(*, seeds: int, blocks: int, broken: bool) -> None:
+    """Compare all layouts with the sequential oracle; exit 1 unless all are equal (with --break: all differ)."""
+    torch.set_num_threads(1)
+    layouts = [replace(layout, broken=broken) for layout in LAYOUTS]
+    wrong = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder, pocket = Path(name), model_path(POCKET)
+        weights.save_info(folder, small_pictures(weights.load_info(pocket)))
+        for model, device in ((folder, SIMULATED), (pocket, "cpu")):
+            click.echo(f"{'by hand' if device == SIMULATED else 'pocket'}: {seeds} seeds, {blocks} blocks")
+            for line in matrix(layouts, model, device, range(seeds), blocks):
+                click.echo(line)
+                wrong += line.endswith("equal") is broken
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
