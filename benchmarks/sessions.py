@@ -2,11 +2,11 @@
 
 python -m benchmarks.sessions --sessions 8 --model tiny --json
 
-Longtake here is the real engine with its workers as processes of their own: one denoise worker for each core, and a
-decode worker. The alternatives (benchmarks.alone) make the same bytes, which is checked, with the same kernels on one
-thread a process: (a) a process for each session, (b) one process for each core, whose resident model its sessions share
-by turns, a block at a time. All are held to the same cores, have their weights loaded before the clock starts, and take
-turns; each figure is the median of its repetitions.
+Longtake here is the real engine with its workers as processes of their own, as many of each role as is asked for. The
+alternatives (benchmarks.alone) make the same bytes, which is checked, with the same kernels on one thread a process:
+(a) a process for each session, (b) one process for each core, whose resident model its sessions share by turns, a block
+at a time. All are held to the same cores, have their weights loaded before the clock starts, and take turns; each
+figure is the median of its repetitions.
 
 `engine_cpu_share` is the part of Longtake's CPU time that is spent elsewhere than in the compute threads of its
 workers: engine, scheduler, journal and both ends of every link.
@@ -61,6 +61,8 @@ class Row:
 
     model: str
     cores: int
+    denoise_workers: int
+    decode_workers: int
     batch_limits: list[int]
     """Of each denoise worker, by its own start-up probe."""
     sessions: int
@@ -168,23 +170,6 @@ def _thread_cpu_s(pid: int) -> dict[int, float]:
     return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
 
 
-@asynccontextmanager
-async def running_cell(model: Path, *, cores: int, sessions: int, max_batch: int) -> AsyncIterator[Cell]:
-    """Longtake with a denoise worker for each core and room for so many sessions."""
-    info, sizes = weights.load_info(model), _BatchSizes()
-    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(max_sessions=sessions)), sizes)
-    workers = in_process_workers(model, info.recipe, denoise=cores, sessions=sessions, max_batch=max_batch)
-    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
-    assert isinstance(launcher, SubprocessLauncher)
-    running = asyncio.create_task(engine.run())
-    await launcher.start()
-    try:
-        yield Cell(engine, info.geometry, launcher, sizes)
-    finally:
-        await launcher.stop()
-        running.cancel()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is measured."""
@@ -196,6 +181,8 @@ class Plan:
     blocks: int
     repeat: int
     cores: int
+    denoise_workers: int
+    decode_workers: int
     max_batch: int
     settings: SegmentSettings
 
@@ -204,11 +191,36 @@ class Plan:
         return [Request(prompt=PROMPTS[n % len(PROMPTS)], seed=n, blocks=self.blocks) for n in range(count)]
 
 
+@asynccontextmanager
+async def running_cell(plan: Plan) -> AsyncIterator[Cell]:
+    """Longtake with room for the most sessions that are planned."""
+    model, sessions = plan.model, max(plan.counts)
+    info, sizes = weights.load_info(model), _BatchSizes()
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(max_sessions=sessions)), sizes)
+    workers = in_process_workers(
+        model,
+        info.recipe,
+        denoise=plan.denoise_workers,
+        decode=plan.decode_workers,
+        sessions=sessions,
+        max_batch=plan.max_batch,
+    )
+    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
+    assert isinstance(launcher, SubprocessLauncher)
+    running = asyncio.create_task(engine.run())
+    await launcher.start()
+    try:
+        yield Cell(engine, info.geometry, launcher, sizes)
+    finally:
+        await launcher.stop()
+        running.cancel()
+
+
 async def measure(plan: Plan) -> list[Row]:
     """All figures; InternalFault if an alternative makes other bytes than Longtake."""
     most = max(plan.counts)
     with closing(Processes(plan.model, plan.settings, count=max(most, plan.cores), streams=most)) as processes:
-        async with running_cell(plan.model, cores=plan.cores, sessions=most, max_batch=plan.max_batch) as cell:
+        async with running_cell(plan) as cell:
             await _once(plan, cell, processes, 1)  # what is made on first use
             rounds = []
             for number in range(plan.repeat):
@@ -247,6 +259,8 @@ def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[
     return Row(
         model=plan.name,
         cores=plan.cores,
+        denoise_workers=plan.denoise_workers,
+        decode_workers=plan.decode_workers,
         batch_limits=limits,
         sessions=count,
         frames_per_s=round(ours, 1),
@@ -262,7 +276,9 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
         for row in rows:
             click.echo(json.dumps(asdict(row)))
         return
-    click.echo(f"model {rows[0].model}, {rows[0].cores} cores, batch limits {rows[0].batch_limits}")
+    first = rows[0]
+    workers = f"{first.denoise_workers} denoise and {first.decode_workers} decode workers"
+    click.echo(f"model {first.model}, {first.cores} cores, {workers}, batch limits {first.batch_limits}")
     click.echo("sessions  pictures/s  process each  time slicing  ratio  mean batch  engine CPU")
     for row in rows:
         each, slicing = row.alternatives["process_per_session"], row.alternatives["time_slicing"]
@@ -278,12 +294,12 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
 @click.option("--blocks", default=20, show_default=True, help="Length of each stream.")
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--cores", default=2, show_default=True, help="Cores that everything is held to.")
+@click.option("--denoise-workers", default=1, show_default=True)
+@click.option("--decode-workers", default=2, show_default=True)
 @click.option("--max-batch", default=ClusterSection().max_batch, show_default=True)
 @click.option("--codec", default="raw", show_default=True, type=click.Choice(["raw", "mjpeg", "h264"]))
 @click.option("--json", "as_json", is_flag=True, help="One object for each number of sessions.")
-def main(
-    counts: tuple[int, ...], name: str, blocks: int, repeat: int, cores: int, max_batch: int, codec: str, as_json: bool
-) -> None:
+def main(counts: tuple[int, ...], name: str, cores: int, codec: str, as_json: bool, **sizes: int) -> None:
     """Measure sessions together. Longtake and the alternatives take turns, so that a noisy machine treats all alike."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     quality = {"raw": 0, "mjpeg": 90, "h264": 23}[codec]
@@ -294,11 +310,9 @@ def main(
             name=name,
             model=Path(scratch) if name == "tiny" else model_path(name),
             counts=counts,
-            blocks=blocks,
-            repeat=repeat,
             cores=cores,
-            max_batch=max_batch,
             settings=SegmentSettings(codec=codec, quality=quality),
+            **sizes,
         )
         _show(asyncio.run(measure(plan)), as_json=as_json)
 

@@ -167,6 +167,7 @@ class Engine:
                 role=introduction.role,
                 capacity=introduction.capacity,
                 batch_limit=introduction.batch_limit,
+                mixes_kinds=introduction.mixes_kinds,
                 forward_s=introduction.forward_s,
             )
         )

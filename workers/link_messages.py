@@ -56,6 +56,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         role=_ROLE[introduction.role],
         capacity=introduction.capacity,
         batch_limit=introduction.batch_limit,
+        mixes_kinds=introduction.mixes_kinds,
         token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.forward_s,
@@ -79,6 +80,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         role=roles[hello.role],
         capacity=hello.capacity,
         batch_limit=hello.batch_limit,
+        mixes_kinds=hello.mixes_kinds,
         model_digest=hello.model_digest,
         forward_s=_duration(hello.forward_s, "hello.forward_s"),
     )

@@ -19,6 +19,8 @@ class Introduction:
     """Pages (denoise) or decoder slots (decode)."""
     batch_limit: int = 1
     """Ops that one dispatch may hold."""
+    mixes_kinds: bool = False
+    """Whether they may be denoise ops and commits together."""
     model_digest: str
     forward_s: float = 0.0
     """Calibrated time of one op; 0: unknown."""

@@ -113,13 +113,14 @@ class LoadedWorker:
         self.profile: BatchProfile | None = None
         """What a denoise worker measured."""
         self._module: WanModel | WanDecoder
-        batch_limit, forward_s = 1, 0.0
+        batch_limit, mixes_kinds, forward_s = 1, False, 0.0
         if spec.role is Role.DENOISE:
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
             self.profile = probe(
                 self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
             )
-            batch_limit, forward_s = self.profile.limit, self.profile.forward_s.get(1, 0.0)
+            batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
+            forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
@@ -128,6 +129,7 @@ class LoadedWorker:
             role=spec.role,
             capacity=spec.capacity,
             batch_limit=batch_limit,
+            mixes_kinds=mixes_kinds,
             forward_s=forward_s,
             model_digest=weights.digest(spec.model),
         )

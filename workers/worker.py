@@ -101,9 +101,7 @@ class DenoiseWorker:
     def _forward(self, batch: tuple[Forward, ...]) -> tuple[Output, ...]:
         """One forward over the batch; what its denoise ops produced."""
         works = [forward.work for forward in batch]
-        kinds = {work.kind for work in works}
-        if len(kinds) != 1:
-            raise InternalFault("a batch holds ops of more than one kind")
+        denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
         with torch.inference_mode():
             x_BFCHW = torch.stack([self._input(forward) for forward in batch])
             text = TextKV.batch([self._memory.text(forward, self._encode) for forward in batch])
@@ -112,12 +110,12 @@ class DenoiseWorker:
             frames = len(works[0].positions)
             timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
             position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
-            if kinds == {Kind.COMMIT}:
+            if not denoised:
                 self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
                 return ()
             flow_BFCHW = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
             x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
-            return tuple(self._output(work, x0_FCHW) for work, x0_FCHW in zip(works, x0_BFCHW, strict=True))
+            return tuple(self._output(works[item], x0_BFCHW[item]) for item in denoised)
 
     def _output(self, work: ForwardWork, x0_FCHW: Tensor) -> Output:
         """What leaves a denoise op: its x0, re-noised unless this was the last step. The lane keeps it too."""

@@ -2,15 +2,21 @@
 
 Theory of operation. Each session has a handful of chains (one per step and kind); in every chain the next op is a
 candidate. After an event only the candidates of the session it touched are looked at again: one whose needs are met
-joins the ready list of the one worker that can run it. A worker is handed the most urgent ready op as long as it has
-fewer than two dispatches (one running, one queued), so that the link's round trip hides behind a forward. Links are
-first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
-have to travel waits until they have arrived.
+joins the ready list of the one worker that can run it. A worker has at most two dispatches (one running, one queued),
+so that the link's round trip can hide behind a forward. Links are first in, first out, so an op may follow right behind
+one it needs on the same worker; only an op whose input latents have to travel waits until they have arrived.
 
 One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes along, in the order of
-their urgency, others that are ready now, of the same kind and with as many pages to read. None of them can depend on
-another or share its lane, because an op becomes ready only when all it needs is done or dispatched. A batch waits for
-nobody; and as it takes longer than a single op, it takes along no op that is due later than one it leaves behind.
+their urgency, others that are ready now and have as many pages to read. None of them can depend on another or share its
+lane, because an op becomes ready only when all it needs is done or dispatched. Mates of one kind are preferred where
+they fill the batch, because a forward of nothing but commits ends early; else denoise ops and commits go together, if
+the worker has proved that this changes no bit.
+
+An idle worker waits for nobody. Behind a running dispatch, though, a batch is queued only when nobody could join it any
+more: when it is full, or holds an op of every lane here. Else it is made up when the running one reports, of all that
+is ready by then; that costs a round trip and saves forwards. The most urgent op loses nothing else by it, since it
+could not have begun before. As a batch takes longer than a single op, it takes along no op that is due later than one
+it leaves behind, and to an op that has a deadline no more ops without one than it still has time for.
 
 Urgency is the latest time at which the op may end without making its block late (slack; sessions without a playback
 clock have none and come last), then the service received so far: equal sessions get equal shares, and one that was idle
@@ -22,6 +28,7 @@ four forwards to go is in greater haste than the one that has only its last.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 from longtake.core.effects import Dispatch
@@ -47,6 +54,8 @@ from longtake.core.workers import Urgency, Worker
 
 _QUEUE_DEPTH = 2
 """One running and one queued dispatch per worker (DESIGN section 5)."""
+
+_FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
 
 
 class Dispatcher:
@@ -95,7 +104,9 @@ class Dispatcher:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches = []
         while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
-            ops = self._batch(worker)
+            ops = self._batch(worker, now_s=now_s)
+            if worker.in_flight and len(ops) < min(worker.batch_limit, worker.lanes):
+                break
             for session_id, op in ops:
                 worker.drop_ready(session_id, op)
             dispatches.append(self._dispatch(worker, ops))
@@ -107,24 +118,38 @@ class Dispatcher:
                         self._offer(worker, session, behind, now_s=now_s)
         return dispatches
 
-    def _batch(self, worker: Worker) -> tuple[tuple[SessionId, Op], ...]:
+    def _batch(self, worker: Worker, *, now_s: float) -> tuple[tuple[SessionId, Op], ...]:
         """The most urgent ready op and the mates it takes along."""
         first = worker.most_urgent(self.urgency)
         if worker.batch_limit == 1 or first[1].kind is Kind.DECODE:
             return (first,)
-        shape = self._shape(first[1])
-        mates, left_s = [], float("inf")
+        batch = self._together(worker, first, _kinds_of(first), now_s=now_s)
+        if worker.mixes_kinds and len(batch) < worker.batch_limit:
+            mixed = self._together(worker, first, _FORWARDS, now_s=now_s)
+            batch = max(batch, mixed, key=len)
+        return batch
+
+    def _together(
+        self, worker: Worker, first: tuple[SessionId, Op], kinds: frozenset[Kind], *, now_s: float
+    ) -> tuple[tuple[SessionId, Op], ...]:
+        """`first` and the most urgent of those that may go with it, of `kinds` only."""
+        pages = self._page_count(first[1])
+        mates, left_s = [], math.inf
         for ready, urgency in worker.ready.items():
-            if self._shape(ready[1]) != shape:
+            if ready[1].kind not in kinds or self._page_count(ready[1]) != pages:
                 left_s = min(left_s, urgency.deadline_s)
             elif ready != first:
                 mates.append(ready)
         allowed = [ready for ready in mates if worker.ready[ready].deadline_s <= left_s]
-        return (first, *heapq.nsmallest(worker.batch_limit - 1, allowed, key=worker.ready.__getitem__))
+        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=worker.ready.__getitem__)
+        spare_s = worker.ready[first].deadline_s - now_s
+        while chosen and (1 + len(chosen)) * worker.op_s > spare_s and worker.ready[chosen[-1]].deadline_s == math.inf:
+            chosen.pop()
+        return (first, *chosen)
 
-    def _shape(self, op: Op) -> tuple[Kind, int]:
-        """What ops of one forward must have in common: their kind, and how many pages they read."""
-        return op.kind, window_size(self._geometry.first_frame(op.block), self._recipe)
+    def _page_count(self, op: Op) -> int:
+        """Pages that `op` reads, which ops of one forward must have in common."""
+        return window_size(self._geometry.first_frame(op.block), self._recipe)
 
     def _dispatch(self, worker: Worker, ops: tuple[tuple[SessionId, Op], ...]) -> Dispatch:
         owned = [(self._sessions[session_id], op) for session_id, op in ops]
@@ -199,13 +224,17 @@ class Dispatcher:
         if op.kind is Kind.DECODE or not session.is_live:
             return 0.0
         workers, lanes = self._workers, session.place.lanes
-        rest_s = workers[session.place.decoder].op_s
+        rest_s = workers[session.place.decoder].pass_s
         if len(lanes) == 1:  # level CLEAN: all steps run in the one lane
             steps_left = self._recipe.step_count - op.step - (op.kind is not Kind.COMMIT)
-            return rest_s + steps_left * workers[lanes[0]].op_s
+            return rest_s + steps_left * workers[lanes[0]].pass_s
         for lane in lanes[op.step + (op.kind is not Kind.COMMIT) :]:
-            rest_s += workers[lane].op_s
+            rest_s += workers[lane].pass_s
         return rest_s
+
+
+def _kinds_of(ready: tuple[SessionId, Op]) -> frozenset[Kind]:
+    return frozenset({ready[1].kind})
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:

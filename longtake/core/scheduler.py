@@ -267,7 +267,7 @@ class Scheduler:
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
         if flying:
-            self._workers[event.worker].measured(event.seconds / len(flying))
+            self._workers[event.worker].measured(event.seconds, len(flying))
         self._count(flying)
         self._feed(event.worker)
 

@@ -81,8 +81,13 @@ class Worker:
     """Lanes of REALTIME sessions among them …"""
     live_slots: int = 0
     """… and decoder slots: what admission by rate counts."""
+    mixes_kinds: bool = False
+    """Whether denoise ops and commits may share a forward."""
     op_s: float = 0.0
-    """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown."""
+    """Moving average of what the worker says one op costs it (its share of a forward, or the decode of a block); 0:
+    unknown."""
+    pass_s: float = 0.0
+    """The same of what one op waits for: the whole forward that it shares."""
     next_sequence: int = 0
     _measured: int = 0
     _queue: list[tuple[Urgency, int, SessionId, Op]] = field(default_factory=list)
@@ -101,7 +106,9 @@ class Worker:
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
+            mixes_kinds=event.mixes_kinds,
             op_s=event.forward_s,
+            pass_s=event.forward_s,
             _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
 
@@ -124,11 +131,12 @@ class Worker:
             raise UnknownPeer(f"worker {self.id} reports dispatch {sequence}, expected {expected}")
         return self.in_flight.popleft()
 
-    def measured(self, seconds: float) -> None:
-        """Fold the reported time of one op into the average; 0 says nothing."""
+    def measured(self, seconds: float, ops: int = 1) -> None:
+        """Fold the reported time of a dispatch of so many ops into the averages; 0 seconds say nothing."""
         if seconds > 0:
             self._measured = min(self._measured + 1, _MEMORY)
-            self.op_s += (seconds - self.op_s) / self._measured
+            self.op_s += (seconds / ops - self.op_s) / self._measured
+            self.pass_s += (seconds - self.pass_s) / self._measured
 
     def is_ready(self, session: SessionId, op: Op) -> bool:
         return (session, op) in self.ready

@@ -44,6 +44,7 @@ class Cell:
     pages: int = 400
     slots: int = 16
     batch_limit: int = 1
+    mixes_kinds: bool = True
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -67,8 +68,9 @@ class Cell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         self.send(
-            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit)
-        )
+            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit,
+                         mixes_kinds=self.mixes_kinds)
+        )  # fmt: skip
 
     def open(
         self,
@@ -135,7 +137,8 @@ class Cell:
         items = dispatch.work
         assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
         assert len(dispatch.attach_conditioning) == len(items)
-        assert len({(item.kind, len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+        assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+        assert self.mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
         assert len({(item.session, item.lane) for item in items}) == len(items), "two ops of one lane in a batch"
         pages = [page for item in items for page in item.writes]
         for number, item in enumerate(items):
