@@ -158,6 +158,9 @@ class Dispatcher:
         if owned[0][1].kind is Kind.DECODE:
             work = decode_work(owned[0][1], owned[0][0])
         else:
+            for session, op in owned:
+                table = session.place.tables[lane_of(op, self._recipe)]
+                worker.pool.claim(table, self._geometry.first_frame(op.block), self._recipe)
             work = tuple(forward_work(op, session) for session, op in owned)
         return Dispatch(worker=worker.id, sequence=worker.dispatched(ops), work=work, attach_conditioning=attach)
 
