@@ -6,7 +6,7 @@ very weights, device and shapes that will be served. First the times of forwards
 every number of pages that a block can read, must give bit for bit what its items give alone, output and K/V alike; the
 first size that does not ends the range. A forward that holds a commit beside a denoise op is such a batch too, in which
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
-same K/V as a forward does.
+same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.kv's.
 """
@@ -44,12 +44,12 @@ class BatchProfile:
     inexact: int | None = None
     """The batch size that paid but gave other bits than its items alone; None: there was none."""
     mixes_kinds: bool = False
-    """Whether a commit writes the same bits in a forward that goes on to the end for the denoise ops beside it."""
+    """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 
     def __str__(self) -> str:
         times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
         exact = "equal bits" if self.inexact is None else f"a batch of {self.inexact} gives other bits"
-        mixed = "commits beside denoise ops" if self.mixes_kinds else "commits alone"
+        mixed = "commits beside denoise ops and fused with them" if self.mixes_kinds else "commits alone"
         return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
 
 
@@ -83,11 +83,14 @@ class Trial:
         return flow
 
     def _arguments(self, items: range, pages: int) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+        return self._over(items, [self._pages(item, pages) for item in items])
+
+    def _over(self, items: range, pages: list[ItemPages]) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
         frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
         position_BF = torch.tensor([range(start, start + frames) for start in first], device=self._device)
         timestep_BF = torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device)
-        attention = PagedAttention(self._pool, [self._pages(item, pages) for item in items])
+        attention = PagedAttention(self._pool, pages)
         text = TextKV.batch([self._texts[item] for item in items])
         return self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention
 
@@ -132,6 +135,21 @@ class Trial:
             for one in (range(item, item + 1) for item in range(items))
         )
 
+    def fused_like_apart(self) -> bool:
+        """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
+        commit = self._pages(0, self._recipe.page_count)
+        own = self._pages(1, self._recipe.page_count).writes
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
+        written = [*commit.writes, *own]
+        blank_YUPLND = torch.full_like(self._pool.export(written), torch.nan)
+        self._pool.restore(written, blank_YUPLND)
+        self._model.commit(*self._over(range(1), [commit]))
+        apart: Tensor = self._model(*self._over(range(1, 2), [denoise]))
+        left_YUPLND = self._pool.export(written)
+        self._pool.restore(written, blank_YUPLND)
+        fused: Tensor = self._model(*self._over(range(2), [commit, denoise]))
+        return torch.equal(fused[1:], apart) and torch.equal(self._pool.export(written), left_YUPLND)
+
     def inexact_size(self, limit: int) -> int | None:
         """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
         found: set[int] = set()
@@ -165,7 +183,7 @@ def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, ma
         trial = Trial(model, geometry, recipe, size=limit)
         inexact = trial.inexact_size(limit) if limit > 1 else None
         exact = limit if inexact is None else inexact - 1
-        mixes = exact > 1 and trial.commits_like_a_forward(exact)
+        mixes = exact > 1 and trial.commits_like_a_forward(exact) and trial.fused_like_apart()
     return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
 
 

@@ -31,6 +31,13 @@ class Limits:
     load_limit: float = 0.95
     """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
 
+    fused_passes: bool = False
+    """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
+
+    def spare_pages(self, recipe: Recipe) -> int:
+        """Pages that a lane has beside its window."""
+        return recipe.frames_per_block if self.fused_passes else 0
+
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""
         return Flow(window=request.window, pace=request.pace)
@@ -67,7 +74,7 @@ def admit(
         raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
     tables = []
     for worker in lanes:
-        tables.append(denoisers[worker].pool.allocate(recipe.page_count))
+        tables.append(denoisers[worker].new_table())
         denoisers[worker].lanes += 1
         denoisers[worker].live_lanes += live
     decoders[decoder].live_slots += live

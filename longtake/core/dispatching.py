@@ -7,10 +7,14 @@ so that the link's round trip can hide behind a forward. Links are first in, fir
 one it needs on the same worker; only an op whose input latents have to travel waits until they have arrived.
 
 One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes along, in the order of
-their urgency, others that are ready now and have as many pages to read. None of them can depend on another or share its
+their urgency, others that are ready now and have as many pages to read. None of those depends on another or shares its
 lane, because an op becomes ready only when all it needs is done or dispatched. Mates of one kind are preferred where
 they fill the batch, because a forward of nothing but commits ends early; else denoise ops and commits go together, if
 the worker has proved that this changes no bit.
+
+Fused passes. In a lane that has a spare block of pages a commit may even take along the denoise op that waits for it,
+D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are written before any are read, so D(s,n) reads
+what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
 
 An idle worker waits for nobody. Behind a running dispatch, though, a batch is queued only when nobody could join it any
 more: when it is full, or holds an op of every lane here. Else it is made up when the running one reports, of all that
@@ -29,7 +33,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
@@ -108,7 +113,8 @@ class Dispatcher:
             if worker.in_flight and len(ops) < min(worker.batch_limit, worker.lanes):
                 break
             for session_id, op in ops:
-                worker.drop_ready(session_id, op)
+                if worker.is_ready(session_id, op):  # a follower never was
+                    worker.drop_ready(session_id, op)
             dispatches.append(self._dispatch(worker, ops))
             for session_id in dict.fromkeys(session_id for session_id, _ in ops):
                 session = self._sessions[session_id]
@@ -127,7 +133,29 @@ class Dispatcher:
         if worker.mixes_kinds and len(batch) < worker.batch_limit:
             mixed = self._together(worker, first, _FORWARDS, now_s=now_s)
             batch = max(batch, mixed, key=len)
+        if worker.mixes_kinds:
+            room = worker.batch_limit - len(batch)
+            batch = (*batch, *islice(self._followers(worker, batch, now_s=now_s), room))
         return batch
+
+    def _followers(
+        self, worker: Worker, batch: tuple[tuple[SessionId, Op], ...], *, now_s: float
+    ) -> Iterator[tuple[SessionId, Op]]:
+        """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
+        pages, deadline_s = self._page_count(batch[0][1]), worker.ready[batch[0]].deadline_s
+        for size, (session_id, op) in enumerate(batch, start=len(batch) + 1):
+            session = self._sessions[session_id]
+            follower = Op(Kind.DENOISE, op.step, op.block + 1)
+            if (
+                op.kind is Kind.COMMIT
+                and session.place.tables[lane_of(op, self._recipe)].spare
+                and self._page_count(follower) == pages
+                and now_s + size * worker.op_s <= deadline_s
+                and not session.is_sent(follower)
+                and session.wants(follower)
+                and self._may_run(session, follower, now_s=now_s, beside=op)
+            ):
+                yield session_id, follower
 
     def _together(
         self, worker: Worker, first: tuple[SessionId, Op], kinds: frozenset[Kind], *, now_s: float
@@ -189,7 +217,8 @@ class Dispatcher:
         worker.add_ready(session.id, op, self.urgency((session.id, op)))
         return True
 
-    def _may_run(self, session: Session, op: Op, *, now_s: float) -> bool:
+    def _may_run(self, session: Session, op: Op, *, now_s: float, beside: Op | None = None) -> bool:
+        """Whether all that `op` needs is done, or done before it on its way, or is the op `beside` it."""
         if op.kind is Kind.DENOISE and op.step == 0:
             if session.state is not State.RUNNING or not session.flow.has_credit(op.block):
                 return False
@@ -197,7 +226,7 @@ class Dispatcher:
             if start_s > now_s:
                 self._wake_at(session.id, start_s)
                 return False
-        return all(self._is_met(session, op, need) for need in needs(op, self._recipe))
+        return all(need == beside or self._is_met(session, op, need) for need in needs(op, self._recipe))
 
     def _is_met(self, session: Session, op: Op, need: Op) -> bool:
         if session.is_done(need):

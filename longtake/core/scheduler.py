@@ -237,7 +237,8 @@ class Scheduler:
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self._workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
-        self._workers[event.worker] = Worker.joined(event, self._recipe)
+        spare_pages = self._limits.spare_pages(self._recipe)
+        self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
-from longtake.core.pages import PagePool
+from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Op
 from longtake.core.session import Session
@@ -69,6 +69,8 @@ class Worker:
     role: Role
     capacity: int
     pages_per_lane: int
+    spare_pages: int
+    """Of them, the spare block with which a lane can run fused passes."""
     pool: PagePool
     free_slots: list[SlotId]
     batch_limit: int = 1
@@ -95,14 +97,15 @@ class Worker:
     _queued: int = 0
 
     @classmethod
-    def joined(cls, event: WorkerJoined, recipe: Recipe) -> Worker:
-        """A fresh worker: everything it has is free."""
+    def joined(cls, event: WorkerJoined, recipe: Recipe, *, spare_pages: int = 0) -> Worker:
+        """A fresh worker: everything it has is free. `spare_pages` are those of a lane's spare block."""
         denoises = event.role is Role.DENOISE
         return cls(
             id=event.worker,
             role=event.role,
             capacity=event.capacity,
-            pages_per_lane=recipe.page_count,
+            pages_per_lane=recipe.page_count + spare_pages,
+            spare_pages=spare_pages,
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
@@ -116,6 +119,10 @@ class Worker:
     def lane_room(self) -> int:
         """Lanes that the free pages can still hold."""
         return self.pool.free_count // self.pages_per_lane
+
+    def new_table(self) -> PageTable:
+        """The pages of one more lane; NoCapacity if there are not so many."""
+        return self.pool.allocate(self.pages_per_lane - self.spare_pages, spare=self.spare_pages)
 
     def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
