@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 import click
@@ -31,11 +31,12 @@ from cluster.launch import POCKET, model_path
 from cluster.outbox import Outbox, SegmentOut
 from cluster.render import in_process_workers
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream, Refused
+from longtake.core.effects import Closed, Dispatch, EncodeText, Forget, PrepareStream, Refused
 from longtake.core.events import Ack, Ending
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import PageId, Role, SessionId
+from longtake.core.work import DecodeWork, PageId, Role, SessionId
 from tests.cluster.world import Hashes, expected_hashes, open_event
+from tests.core.world import is_fused
 from workers.link import Loaded
 from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Shutdown, Task, Up
 from workers.models import weights
@@ -58,6 +59,8 @@ class Layout:
     batch_limit: int = 1
     together: int = 1
     """Sessions open at once."""
+    fused: bool = False
+    """A commit and the next block's denoise op of its lane may be one forward."""
     broken: bool = False
     """Two pages change places once, in every worker: what is compared must not be equal."""
 
@@ -66,9 +69,42 @@ LAYOUTS = (
     Layout(name="sequential"),
     Layout(name="step pipeline", workers=4),
     Layout(name="data parallel", workers=2, together=4),
+    Layout(name="paired", batch_limit=2),
+    Layout(name="fused, step pipeline", workers=4, batch_limit=2, together=4, fused=True),
+    Layout(name="fused, batched 8", batch_limit=8, together=8, fused=True),
     *(Layout(name=f"batched {size}", batch_limit=size, together=8) for size in range(2, 9)),
     Layout(name="step pipeline, batched 4", workers=4, batch_limit=4, together=8),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a layout really did, so that a row cannot be equal for want of what it is about."""
+
+    hashes: Mapping[int, Sequence[str]]
+    """Of the x0 of every block, by seed."""
+    largest_batch: int
+    mixed: int
+    """Forwards of commits and denoise ops together."""
+    fused: int
+    """Pairs of a commit and the next denoise op of its lane in one forward."""
+
+    def __str__(self) -> str:
+        return f"batches up to {self.largest_batch}, {self.mixed} mixed, {self.fused} fused"
+
+
+def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
+    batches = [
+        effect.work
+        for effect in hashes.effects
+        if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork)
+    ]
+    return Seen(
+        hashes={seed: hashes.of(f"s{seed}") for seed in seeds},
+        largest_batch=max(len(items) for items in batches),
+        mixed=sum(len({item.kind for item in items}) > 1 for items in batches),
+        fused=sum(is_fused(*pair) for items in batches for pair in combinations(items, 2)),
+    )
 
 
 class WithoutPictures:
@@ -142,8 +178,9 @@ class OnePageSwapped:
 def loaded_workers(layout: Layout, model: Path, device: str) -> list[Loaded]:
     """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
     info = weights.load_info(model)
+    sessions = layout.together * (2 if layout.fused else 1)  # room for spare blocks
     specs = in_process_workers(
-        model, info.recipe, denoise=layout.workers, sessions=layout.together, device=device, max_batch=1
+        model, info.recipe, denoise=layout.workers, sessions=sessions, device=device, max_batch=1
     )
     made: list[Loaded] = []
     for spec in specs:
@@ -153,7 +190,9 @@ def loaded_workers(layout: Layout, model: Path, device: str) -> list[Loaded]:
 
 def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
     loaded = load_worker(spec)
-    introduction = replace(loaded.introduction, batch_limit=layout.batch_limit, forward_s=0.0)
+    introduction = replace(
+        loaded.introduction, batch_limit=layout.batch_limit, mixes_kinds=layout.batch_limit > 1, forward_s=0.0
+    )
     if not layout.broken:
         return Ready(introduction, loaded.fresh)
 
@@ -176,7 +215,7 @@ def _texts(spec: WorkerSpec) -> Ready:
 async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> AsyncIterator[Engine]:
     """An engine with the layout's workers as threads."""
     info = weights.load_info(model)
-    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(fused_passes=layout.fused)), hashes)
     loop = asyncio.create_task(engine.run())
     ports = []
     for loaded in await asyncio.to_thread(loaded_workers, layout, model, device):
@@ -213,8 +252,8 @@ async def one_session(engine: Engine, seed: int, blocks: int, pictures: int) -> 
                 pass
 
 
-async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> dict[int, list[str]]:
-    """Hashes of all x0 by seed, as this layout leaves them."""
+async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> Seen:
+    """All sessions, one for each seed, as this layout runs them."""
     info = weights.load_info(model)
     hashes = Hashes(info.recipe.step_count)
     async with running(layout, model, device, hashes) as engine:
@@ -227,7 +266,7 @@ async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int],
         async with asyncio.TaskGroup() as group:
             for seed in seeds:
                 group.create_task(admitted(seed))
-    return {seed: hashes.of(f"s{seed}") for seed in seeds}
+    return _seen(hashes, seeds)
 
 
 def by_hand(model: Path, seed: int, blocks: int) -> list[str]:
@@ -253,15 +292,34 @@ def wrong_blocks(found: Mapping[int, Sequence[str]], right: Mapping[int, Sequenc
     )
 
 
-def matrix(layouts: Sequence[Layout], model: Path, device: str, seeds: Sequence[int], blocks: int) -> Iterator[str]:
-    """A line for each layout as it is done; the last word of one that differs is not "equal"."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One layout against what is right."""
+
+    layout: Layout
+    seen: Seen
+    blocks: int
+    wrong: int
+    took_s: float
+
+    def __str__(self) -> str:
+        verdict = f"{self.wrong} of {self.blocks} blocks differ" if self.wrong else f"{self.blocks} blocks equal"
+        return f"{self.layout.name:28s} {self.took_s:7.1f} s  {verdict}; {self.seen}"
+
+
+def matrix(layouts: Sequence[Layout], model: Path, device: str, seeds: Sequence[int], blocks: int) -> Iterator[Row]:
+    """A row for each layout as it is done."""
     right = expected(model, device, seeds, blocks)
     for layout in layouts:
         began_s = time.perf_counter()
-        wrong = wrong_blocks(asyncio.run(served(layout, model, device, seeds, blocks)), right)
-        took_s = time.perf_counter() - began_s
-        verdict = f"{wrong} of {len(seeds) * blocks} blocks differ" if wrong else "equal"
-        yield f"{layout.name:28s} {took_s:7.1f} s  {verdict}"
+        seen = asyncio.run(served(layout, model, device, seeds, blocks))
+        yield Row(
+            layout=layout,
+            seen=seen,
+            blocks=len(seeds) * blocks,
+            wrong=wrong_blocks(seen.hashes, right),
+            took_s=time.perf_counter() - began_s,
+        )
 
 
 @click.command()
@@ -278,9 +336,9 @@ def main(*, seeds: int, blocks: int, broken: bool) -> None:
         weights.save_info(folder, small_pictures(weights.load_info(pocket)))
         for model, device in ((folder, SIMULATED), (pocket, "cpu")):
             click.echo(f"{'by hand' if device == SIMULATED else 'pocket'}: {seeds} seeds, {blocks} blocks")
-            for line in matrix(layouts, model, device, range(seeds), blocks):
-                click.echo(line)
-                wrong += line.endswith("equal") is broken
+            for row in matrix(layouts, model, device, range(seeds), blocks):
+                click.echo(row)
+                wrong += bool(row.wrong) is not broken
     sys.exit(1 if wrong else 0)
 
 
