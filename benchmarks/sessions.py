@@ -29,6 +29,7 @@ from pathlib import Path
 import click
 
 from benchmarks.alone import Processes, Request
+from benchmarks.process_use import thread_cpu_s
 from benchmarks.tiny_model import write_tiny_model
 from cluster.config import ClusterSection
 from cluster.engine import Engine
@@ -72,16 +73,26 @@ class Row:
     """The same of the alternatives."""
     ratio: float
     """Longtake to the best of them."""
+    cpu_ratio: float
+    """The same of pictures for a CPU second; the cores need not be free of other work for it."""
     engine_cpu_share: float
     mean_batch: float
     """Ops in a forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """Time of all streams together."""
+
+    wall_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One repetition of Longtake."""
 
-    wall_s: float
+    took: _Took
     engine_cpu_share: float
     mean_batch: float
 
@@ -127,11 +138,12 @@ class Cell:
             engine_s += sum(spent_s) - max(spent_s)  # the busiest thread is the one that computes
         total_s = sum(sum(threads.values()) for threads in after) - sum(sum(threads.values()) for threads in before)
         mean_batch = (self._sizes.ops - ops) / (self._sizes.forwards - forwards)
-        return _Run(wall_s=wall_s, engine_cpu_share=engine_s / total_s, mean_batch=mean_batch), list(digests)
+        run = _Run(took=_Took(wall_s, total_s), engine_cpu_share=engine_s / total_s, mean_batch=mean_batch)
+        return run, list(digests)
 
     def _cpu_s(self) -> list[dict[int, float]]:
         """CPU seconds so far: of this process as one (0), then of each worker by thread."""
-        return [{0: time.process_time()}, *(_thread_cpu_s(pid) for _, pid in sorted(self._launcher.pids.items()))]
+        return [{0: time.process_time()}, *(thread_cpu_s(pid) for _, pid in sorted(self._launcher.pids.items()))]
 
     async def _stream(self, number: int, request: Request, settings: SegmentSettings) -> str:
         engine, session, outbox = self._engine, SessionId(f"s{number}"), Outbox()
@@ -162,12 +174,6 @@ class Cell:
                     raise error
                 case _:
                     pass
-
-
-def _thread_cpu_s(pid: int) -> dict[int, float]:
-    """CPU seconds of each thread of a process."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +239,7 @@ async def measure(plan: Plan) -> list[Row]:
     ]
 
 
-async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tuple[_Run, dict[str, float]]:
+async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tuple[_Run, dict[str, _Took]]:
     """Longtake and the alternatives, one after the other."""
     requests = plan.requests(count)
     run, digests = await cell.make(requests, plan.settings)
@@ -242,20 +248,22 @@ async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tup
         "process_per_session": [[request] for request in requests],
         "time_slicing": [requests[first::dealt] for first in range(dealt)],
     }
-    wall_s = {}
+    took = {}
     for name, share in shares.items():
-        began_s = time.perf_counter()
+        began_s, cpu_s = time.perf_counter(), processes.cpu_s()
         made = await asyncio.to_thread(processes.make, share)
-        wall_s[name] = time.perf_counter() - began_s
+        took[name] = _Took(time.perf_counter() - began_s, processes.cpu_s() - cpu_s)
         if sorted(digest for part in made for digest in part) != sorted(digests):
             raise InternalFault(f"{name} made other bytes than Longtake")
-    return run, wall_s
+    return run, took
 
 
-def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[str, float]]]) -> Row:
+def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[str, _Took]]]) -> Row:
     pictures = count * weights.load_info(plan.model).geometry.first_picture(plan.blocks)
-    ours = pictures / statistics.median(run.wall_s for run, _ in runs)
-    theirs = {name: pictures / statistics.median(walls[name] for _, walls in runs) for name in runs[0][1]}
+    ours = pictures / statistics.median(run.took.wall_s for run, _ in runs)
+    theirs = {name: pictures / statistics.median(took[name].wall_s for _, took in runs) for name in runs[0][1]}
+    cpu_s = statistics.median(run.took.cpu_s for run, _ in runs)
+    least_cpu_s = min(statistics.median(took[name].cpu_s for _, took in runs) for name in theirs)
     return Row(
         model=plan.name,
         cores=plan.cores,
@@ -266,6 +274,7 @@ def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[
         frames_per_s=round(ours, 1),
         alternatives={name: round(value, 1) for name, value in theirs.items()},
         ratio=round(ours / max(theirs.values()), 3),
+        cpu_ratio=round(least_cpu_s / cpu_s, 3),
         engine_cpu_share=round(statistics.median(run.engine_cpu_share for run, _ in runs), 4),
         mean_batch=round(statistics.median(run.mean_batch for run, _ in runs), 2),
     )
@@ -279,12 +288,12 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
     first = rows[0]
     workers = f"{first.denoise_workers} denoise and {first.decode_workers} decode workers"
     click.echo(f"model {first.model}, {first.cores} cores, {workers}, batch limits {first.batch_limits}")
-    click.echo("sessions  pictures/s  process each  time slicing  ratio  mean batch  engine CPU")
+    click.echo("sessions  pictures/s  process each  time slicing  ratio  of CPU  mean batch  engine CPU")
     for row in rows:
         each, slicing = row.alternatives["process_per_session"], row.alternatives["time_slicing"]
         click.echo(
             f"{row.sessions:8d}  {row.frames_per_s:10.1f}  {each:12.1f}  {slicing:12.1f}  {row.ratio:5.2f}"
-            f"  {row.mean_batch:10.2f}  {row.engine_cpu_share:10.1%}"
+            f"  {row.cpu_ratio:6.2f}  {row.mean_batch:10.2f}  {row.engine_cpu_share:10.1%}"
         )
 
 

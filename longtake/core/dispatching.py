@@ -16,11 +16,13 @@ Fused passes. In a lane that has a spare block of pages a commit may even take a
 D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are written before any are read, so D(s,n) reads
 what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
 
-An idle worker waits for nobody. Behind a running dispatch, though, a batch is queued only when nobody could join it any
-more: when it is full, or holds an op of every lane here. Else it is made up when the running one reports, of all that
-is ready by then; that costs a round trip and saves forwards. The most urgent op loses nothing else by it, since it
-could not have begun before. As a batch takes longer than a single op, it takes along no op that is due later than one
-it leaves behind, and to an op that has a deadline no more ops without one than it still has time for.
+An idle worker waits for nobody, but for one case: as long as decoders have a backlog that will last longer than all ops
+of a batch and their successors take, and no op of it has a deadline, it gathers mates until the batch is full. Behind a
+running dispatch, though, a batch is queued only when nobody could join it any more: when it is full, or holds an op of
+every lane here. Else it is made up when the running one reports, of all that is ready by then; that costs a round trip
+and saves forwards. The most urgent op loses nothing else by it, since it could not have begun before. As a batch takes
+longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op that has a
+deadline no more ops without one than it still has time for.
 
 Urgency is the latest time at which the op may end without making its block late (slack; sessions without a playback
 clock have none and come last), then the service received so far: equal sessions get equal shares, and one that was idle
@@ -83,10 +85,12 @@ class Dispatcher:
         self._wakes: list[tuple[float, SessionId]] = []
         """Heap of when the playback clock lets a session's next block start; stale entries do no harm."""
         self._wake_s: dict[SessionId, float] = {}
+        self._gathering: dict[WorkerId, None] = {}
+        """Idle workers that wait for mates; every report of a decoder lets them be looked at again."""
 
     def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch]:
         """Look at the sessions' candidates again, then feed the workers that got one."""
-        touched: dict[WorkerId, Worker] = {}
+        touched = {worker_id: self._workers[worker_id] for worker_id in self._gathering if worker_id in self._workers}
         for session in sessions:
             for kind, step in self._chains:
                 op = Op(kind, step, session.sent[kind, step])
@@ -110,8 +114,13 @@ class Dispatcher:
         dispatches = []
         while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
             ops = self._batch(worker, now_s=now_s)
-            if worker.in_flight and len(ops) < min(worker.batch_limit, worker.lanes):
-                break
+            if len(ops) < min(worker.batch_limit, worker.lanes):
+                if worker.in_flight:
+                    break
+                if all(self._can_wait(ready) for ready in ops):
+                    self._gathering[worker.id] = None
+                    break
+            self._gathering.pop(worker.id, None)
             for session_id, op in ops:
                 if worker.is_ready(session_id, op):  # a follower never was
                     worker.drop_ready(session_id, op)
@@ -123,6 +132,15 @@ class Dispatcher:
                     if self._worker_of(session, behind) == worker.id:
                         self._offer(worker, session, behind, now_s=now_s)
         return dispatches
+
+    def _can_wait(self, ready: tuple[SessionId, Op]) -> bool:
+        """Whether the segment that waits for this op can come no sooner if it runs now."""
+        session, op = self._sessions[ready[0]], ready[1]
+        decoder = self._workers[session.place.decoder]
+        if session.is_live:
+            return False
+        backlog_s = len(decoder.ready) * decoder.op_s
+        return backlog_s > (1 + self._recipe.step_count - op.step) * self._workers[self._worker_of(session, op)].pass_s
 
     def _batch(self, worker: Worker, *, now_s: float) -> tuple[tuple[SessionId, Op], ...]:
         """The most urgent ready op and the mates it takes along."""

@@ -171,7 +171,7 @@ class CausalConv3d(Kernel):
         return _conv2d(taps, self.weight.transpose(1, 2).flatten(1, 2), self.bias, 1, 1)
 
     def taps_as_outputs(self, extended_BFHWC: Tensor) -> Tensor:
-        """What each frame adds to itself and the two after it, from one convolution: fills vectors of few outputs."""
+        """What a frame adds to itself and to the two after it, from one convolution: fills vectors."""
         last = extended_BFHWC.shape[1] - 2
         weight = self.weight.permute(2, 0, 1, 3, 4).flatten(0, 1)
         bias = torch.cat([self.bias.new_zeros(2 * len(self.bias)), self.bias])
