@@ -24,6 +24,9 @@ from longtake.core.errors import InternalFault, Unavailable
 c10d: Any = torch.distributed
 """Its type stubs lack what is used here."""
 
+Empty = Callable[..., Tensor]
+"""Makes memory for a tensor, as torch.empty does of size, dtype and device."""
+
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64)
 _MAX_DIMS = 8
 _TAG = 0
@@ -80,6 +83,7 @@ class Pair:
                 gloo._timeout = timeout
                 self._group = c10d.ProcessGroupGloo(shared, rank, 2, gloo)
         except (RuntimeError, OSError) as error:
+            self.close()  # what this end has put down: no later meeting has its name
             raise Unavailable(f"nobody came to {name!r}: {error}") from error
 
     def send(self, tensor: Tensor) -> None:
@@ -98,8 +102,8 @@ class Pair:
             self.send(torch.tensor([_TYPES.index(tensor.dtype), tensor.dim(), *shape], device=self._device))
             self.send(tensor.contiguous())
 
-    def receive_all(self) -> list[Tensor]:
-        """What the other sent with `send_all`, on this end's device."""
+    def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
+        """What the other sent with `send_all`, on this end's device, in memory made by `empty`."""
         count = torch.zeros(1, dtype=torch.int64, device=self._device)
         self.receive(count)
         tensors = []
@@ -109,7 +113,7 @@ class Pair:
             kind, dims, *shape = header.tolist()
             if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS):
                 raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} dimensions was announced")
-            tensor = torch.empty(shape[:dims], dtype=_TYPES[kind], device=self._device)
+            tensor = empty(shape[:dims], dtype=_TYPES[kind], device=self._device)
             self.receive(tensor)
             tensors.append(tensor)
         return tensors

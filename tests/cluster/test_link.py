@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 import pytest
+import torch
 
 from cluster.engine import Engine
 from cluster.link_server import LinkServer, LinkService
@@ -39,8 +40,8 @@ from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from tests.workers.model_dir import model_info
 from workers.link import WorkerLink
+from workers.link_images import MAX_REASON
 from workers.link_messages import (
-    MAX_REASON,
     down_from_proto,
     down_to_proto,
     hello_from_proto,
@@ -342,6 +343,10 @@ class Slow:
     """A worker whose every op takes longer than the engine bears silence."""
 
     role = Role.DENOISE
+    device = torch.device("cpu")
+
+    def page(self, page: PageId) -> torch.Tensor:
+        raise IndexError("no pages")
 
     def perform(self, message: object) -> Iterator[Up]:
         time.sleep(1.5)
@@ -362,6 +367,7 @@ class Loaded:
     """Stands for loaded weights; counts how many workers were made over them."""
 
     introduction = INTRODUCTION
+    meeting_point = ""
 
     def __init__(self) -> None:
         self.made = 0
