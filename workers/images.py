@@ -2,7 +2,8 @@
 
 Theory of operation. The thread does what arrives in the order of arrival, beside the compute thread. All it ever waits
 for is a copy between device and host memory. An image that is not here yet (it is being received, or the compute thread
-has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and all others go on. Giving
+has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and orders that name other
+images go on. Giving
 and receiving run on a short-lived thread each, with a process group of their own. So nothing waits for a thread that
 could wait for it, whatever workers give each other at the same time: there is no deadlock to be had. A peer that does
 not come, or dies, costs its own image after `timeout_s` and nothing else.
@@ -202,7 +203,7 @@ class ImageThread:
             raise InternalFault(f"image {order.image} is here already")
         if isinstance(order, Take):
             self._transfers.take(
-                order.image,
+                order,
                 arrived=partial(_arrived, self._inbox, order.image),
                 failed=partial(_failed, self._inbox, order.image),
             )
@@ -226,7 +227,7 @@ class ImageThread:
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Give():
-                self._transfers.give(order.image, image.tensors, ended=partial(_given, self._inbox, order.image))
+                self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
                 self._leaving[order.image] = image
             case Wanted():
                 self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from longtake.core.effects import Give, Take
 from longtake.core.errors import Unavailable
-from longtake.core.work import ImageId
+from longtake.core.work import ImageId, WorkerId
 from workers.messages import OP_ERRORS, reason_of
 from workers.peers import Empty, Pair
 
@@ -35,9 +36,9 @@ class Transfers:
         self._empty = empty
         self._timeout_s = timeout_s
 
-    def give(self, image: ImageId, tensors: tuple[Tensor, ...], ended: Callable[[], None]) -> None:
+    def give(self, order: Give, tensors: tuple[Tensor, ...], ended: Callable[[], None]) -> None:
         """Send an image to the worker that takes it; `ended` is called whether or not it has it."""
-        meet = self._meeting(image, _GIVER)
+        image, meet = order.image, self._meeting(order.image, order.worker, order.to, _GIVER)
 
         def run() -> None:
             try:
@@ -51,11 +52,10 @@ class Transfers:
 
         self._start(run, f"give image {image}")
 
-    def take(
-        self, image: ImageId, arrived: Callable[[tuple[Tensor, ...]], None], failed: Callable[[str], None]
-    ) -> None:
+    def take(self, order: Take, arrived: Callable[[tuple[Tensor, ...]], None], failed: Callable[[str], None]) -> None:
         """Receive an image from the worker that gives it."""
-        meet, empty = self._meeting(image, _TAKER), self._empty
+        image, meet = order.image, self._meeting(order.image, order.origin, order.worker, _TAKER)
+        empty = self._empty
 
         def run() -> None:
             reason = "its transfer ended by an unforeseen error"
@@ -75,11 +75,11 @@ class Transfers:
 
         self._start(run, f"take image {image}")
 
-    def _meeting(self, image: ImageId, rank: int) -> Callable[[], Pair]:
+    def _meeting(self, image: ImageId, giver: WorkerId, taker: WorkerId, rank: int) -> Callable[[], Pair]:
         if not self._meeting_point:
             raise Unavailable("this worker has no meeting point, so it cannot reach another")
         where, timeout_s = self._meeting_point, self._timeout_s
-        return lambda: Pair(where, f"image/{image}", rank, timeout_s=timeout_s)
+        return lambda: Pair(where, f"image/{image}/{giver}/{taker}", rank, timeout_s=timeout_s)
 
     def _start(self, run: Callable[[], None], name: str) -> None:
         threading.Thread(target=_single_threaded, args=(run,), name=name, daemon=True).start()
