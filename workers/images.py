@@ -217,20 +217,28 @@ class ImageThread:
 
     def _use(self, order: _Use) -> None:
         """An image that is here is used up."""
-        image = self._images.pop(order.image, None)
-        if isinstance(order, Discard):
-            return
+        image = self._images.get(order.image)
         if image is None:
+            if isinstance(order, Discard):
+                return
             raise UnknownPeer(f"image {order.image} is not here")
+        if isinstance(order, Give):
+            self._give(order, image)
+        del self._images[order.image]
         match order:
             case Load():
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
-            case Give():
-                self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
-                self._leaving[order.image] = image
             case Wanted():
                 self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+
+    def _give(self, order: Give, image: _Image) -> None:
+        self._leaving[order.image] = image
+        try:
+            self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
+        except OP_ERRORS:
+            del self._leaving[order.image]
+            raise
 
     def _load(self, order: Load, image: _Image) -> None:
         targets = [self._holder.page(page) for page in order.target]

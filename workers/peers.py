@@ -72,6 +72,9 @@ class Pair:
         host, _, port = meeting_point.rpartition(":")
         try:
             self._store = c10d.TCPStore(host, int(port), is_master=False, timeout=timeout)
+        except (RuntimeError, OSError) as error:
+            raise Unavailable(f"nobody is at the meeting point {meeting_point}: {error}") from error
+        try:
             shared = c10d.PrefixStore(name, self._store)
             if self._device.type == "cuda":
                 options = c10d.ProcessGroupNCCL.Options()

@@ -322,6 +322,11 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def threads() -> set[str]:
+    """Names of all that run."""
+    return {thread.name for thread in threading.enumerate()}
+
+
 def test_an_image_goes_on_to_a_third_worker(model: Path, meeting_point: MeetingPoint) -> None:
     workers = [denoiser(model) for _ in range(3)]
     with boxes(*workers, meeting_point=meeting_point.address) as (first, second, third):
@@ -420,7 +425,7 @@ def test_what_is_received_for_a_session_that_was_forgotten_is_dropped(meeting_po
         giver.put(stow(1, pages(0)))
         giver.put(give(1))
         assert said.get(timeout=WAIT_S) == ImageStowed(image=ImageId(1))
-        until(lambda: giver.host_bytes == 0)  # given: the other has it all
+        until(lambda: giver.host_bytes == 0 and "take image 1" not in threads())  # the other has it all
         taker.put(stow(2, pages(1)))
         assert told.get(timeout=WAIT_S) == ImageStowed(image=ImageId(2))
         assert taker.held == {ImageId(2): A}
@@ -521,7 +526,7 @@ def test_a_slot_whose_session_is_forgotten_before_its_image_came_is_free(
         there.hear(Prepared)
         here.put(stow(1, SlotId(0)), give(1))
         here.hear(ImageStowed)
-        until(lambda: here.runner.images.host_bytes == 0)
+        until(lambda: here.runner.images.host_bytes == 0 and "take image 1" not in threads())
         for block in range(BLOCKS):
             there.dispatch(decode(block, 0, B))
         assert [there.hear(Done).segment for _ in range(BLOCKS)] == mate
@@ -541,7 +546,7 @@ def test_a_worker_that_ends_leaves_no_thread_and_frees_its_pages_though_it_waits
     box = Box(worker, meeting_point.address)
     box.put(stow(1, pages(0, 1)), take(2), load(2, 3))
     box.hear(ImageStowed)
-    until(lambda: any(thread.name == "take image 2" for thread in threading.enumerate()))
+    until(lambda: "take image 2" in threads())
     box.close()
     assert box.ended.get_nowait() == ""
     left = {thread.name for thread in set(threading.enumerate()) - before}
