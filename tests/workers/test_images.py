@@ -51,7 +51,7 @@ from workers.messages import (
     Task,
     Up,
 )
-from workers.orders import Filled
+from workers.orders import Detached, Filled, Order
 from workers.peers import MeetingPoint
 from workers.runner import Runner, Worker
 from workers.spec import WorkerSpec, load_worker
@@ -531,6 +531,23 @@ def test_a_slot_whose_session_is_forgotten_before_its_image_came_is_free(
             there.dispatch(decode(block, 0, B))
         assert [there.hear(Done).segment for _ in range(BLOCKS)] == mate
         assert there.runner.images.held == {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "simulated:0ms"])
+def test_a_state_that_comes_behind_the_forgetting_of_its_session_opens_no_slot(model: Path, device: str) -> None:
+    worker = decoder(model, device)
+
+    def perform(order: Order) -> list[Up | Detached]:
+        return list(worker.perform(order))
+
+    perform(prepare(0))
+    (detached,) = perform(stow(1, SlotId(0)))
+    assert isinstance(detached, Detached)
+    filled = Filled(order=prepare(0, image=1), tensors=detached.tensors)
+    assert perform(prepare(0, image=1)) == []
+    assert perform(Forget(worker=W, session=A, version=None)) == []
+    assert perform(filled) == []
+    assert [type(report) for report in perform(prepare(0, B))] == [Prepared]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
