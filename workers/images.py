@@ -35,6 +35,8 @@ from workers.messages import OP_ERRORS, Failed, ImageGone, ImageLoaded, ImageSto
 from workers.orders import Detached, Filled
 from workers.transfers import TIMEOUT_S, Transfers
 
+LINGER_S = 0.5
+
 
 class Holder(Protocol):
     """The worker that images are made of."""
@@ -135,9 +137,10 @@ class ImageThread:
         self._inbox.put(message)
 
     def stop(self, timeout_s: float) -> bool:
-        """Do what is queued, then end; whether it did in time. Transfers are not waited for."""
+        """Do what is queued, then end; whether it did in time. A transfer whose peer says nothing is left behind."""
         self._inbox.put(Shutdown())
         self._thread.join(timeout_s)
+        self._transfers.join(LINGER_S)
         return not self._thread.is_alive()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import torch
@@ -35,6 +36,7 @@ class Transfers:
         self._meeting_point = meeting_point
         self._empty = empty
         self._timeout_s = timeout_s
+        self._threads: list[threading.Thread] = []
 
     def give(self, order: Give, tensors: tuple[Tensor, ...], ended: Callable[[], None]) -> None:
         """Send an image to the worker that takes it; `ended` is called whether or not it has it."""
@@ -42,11 +44,9 @@ class Transfers:
 
         def run() -> None:
             try:
-                pair = meet()
-                pair.send_all(tensors)
-                pair.receive(torch.empty(1))  # the last byte is there: the connection may be closed
+                _send(meet(), tensors)
             except OP_ERRORS as error:
-                _log.warning("image %d was not given: %s", image, reason_of(error))
+                _log.warning("image %d was not given to %s: %s", image, order.to, reason_of(error))
             finally:
                 ended()
 
@@ -59,21 +59,25 @@ class Transfers:
 
         def run() -> None:
             reason = "its transfer ended by an unforeseen error"
-            tensors: list[Tensor] | None = None
+            tensors: tuple[Tensor, ...] | None = None
             try:
-                pair = meet()
-                tensors = pair.receive_all(empty)
-                pair.send(torch.zeros(1))
-                pair.close()
+                pair = meet()  # kept to the end of this function: its own end takes 20 ms, which nobody waits for
+                tensors = _receive(pair, empty)
             except OP_ERRORS as error:
                 reason = reason_of(error)
             finally:
                 if tensors is None:
                     failed(reason)
                 else:
-                    arrived(tuple(tensors))
+                    arrived(tensors)
 
         self._start(run, f"take image {image}")
+
+    def join(self, timeout_s: float) -> None:
+        """Let transfers that are about to end do so; what waits for a peer goes on waiting."""
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _meeting(self, image: ImageId, giver: WorkerId, taker: WorkerId, rank: int) -> Callable[[], Pair]:
         if not self._meeting_point:
@@ -82,7 +86,21 @@ class Transfers:
         return lambda: Pair(where, f"image/{image}/{giver}/{taker}", rank, timeout_s=timeout_s)
 
     def _start(self, run: Callable[[], None], name: str) -> None:
-        threading.Thread(target=_single_threaded, args=(run,), name=name, daemon=True).start()
+        thread = threading.Thread(target=_single_threaded, args=(run,), name=name, daemon=True)
+        thread.start()
+        self._threads = [*(older for older in self._threads if older.is_alive()), thread]
+
+
+def _send(pair: Pair, tensors: tuple[Tensor, ...]) -> None:
+    pair.send_all(tensors)
+    pair.receive(torch.empty(1))  # the last byte is there: the connection may be closed
+
+
+def _receive(pair: Pair, empty: Empty) -> tuple[Tensor, ...]:
+    tensors = pair.receive_all(empty)
+    pair.send(torch.zeros(1))
+    pair.close()
+    return tuple(tensors)
 
 
 def _single_threaded(run: Callable[[], None]) -> None:
