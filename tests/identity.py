@@ -23,6 +23,7 @@ from pathlib import Path
 
 import click
 import torch
+from torch import Tensor
 
 from benchmarks.simulated_streams import expected_latents, small_pictures
 from cluster.engine import Engine
@@ -31,7 +32,8 @@ from cluster.launch import POCKET, model_path
 from cluster.outbox import Outbox, SegmentOut
 from cluster.render import in_process_workers
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed, Dispatch, EncodeText, Forget, PrepareStream, Refused
+from longtake.core.effects import Closed, Dispatch, EncodeText, Forget, PrepareStream, Refused, Stow
+from longtake.core.errors import UnknownPeer
 from longtake.core.events import Ack, Ending
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, PageId, Role, SessionId
@@ -41,10 +43,11 @@ from workers.link import Loaded
 from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Shutdown, Task, Up
 from workers.models import weights
 from workers.models.text import TextEncoder, text_encoder
+from workers.orders import Detached, Filled, Order
+from workers.peers import MeetingPoint
 from workers.runner import Worker
-from workers.simulated import SimulatedDenoiseWorker
 from workers.spec import WorkerSpec, load_worker
-from workers.worker import DenoiseWorker, tensor_to_bytes
+from workers.worker import tensor_to_bytes
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 SIMULATED = "simulated:0ms"
@@ -111,13 +114,22 @@ class WithoutPictures:
     """A decode worker that encodes prompts and answers every block with nothing."""
 
     role = Role.DECODE
+    device = torch.device("cpu")
 
     def __init__(self, text: TextEncoder) -> None:
         self._text = text
 
-    def perform(self, message: object) -> Iterator[Up]:
+    def page(self, page: PageId) -> Tensor:
+        """See workers.images.Holder."""
+        raise UnknownPeer(f"a decode worker has no page {page}")
+
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
         """See workers.runner.Worker."""
         match message:
+            case Stow():
+                yield Detached(image=message.image, tensors=())
+            case Filled(order=PrepareStream(session=session)):
+                yield Prepared(session=session, header=b"", media_type="")
             case Task(order=Decode()):
                 yield Done(sequence=message.sequence)
             case PrepareStream():
@@ -138,6 +150,7 @@ class Ready:
 
     introduction: Introduction
     make: Callable[[], Worker]
+    meeting_point: str
 
     def fresh(self) -> Worker:
         """See workers.link.Loaded."""
@@ -151,11 +164,11 @@ class OnePageSwapped:
     AFTER = 20
     """Ops before that."""
 
-    def __init__(self, worker: DenoiseWorker | SimulatedDenoiseWorker) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._left = self.AFTER
 
-    def perform(self, message: object) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
         """See workers.runner.Worker."""
         if isinstance(message, Task) and isinstance(message.order, tuple):
             self._left -= 1
@@ -164,18 +177,24 @@ class OnePageSwapped:
             if self._left <= 0 and len(sealed) > 1:
                 self._swap(sealed[0], sealed[1])
                 self._left = sys.maxsize
-        yield from self._worker.perform(message)  # type: ignore[arg-type]
+        yield from self._worker.perform(message)
+
+    @property
+    def device(self) -> torch.device:
+        """See workers.images.Holder."""
+        return self._worker.device
+
+    def page(self, page: PageId) -> Tensor:
+        """See workers.images.Holder."""
+        return self._worker.page(page)
 
     def _swap(self, one: PageId, other: PageId) -> None:
-        if isinstance(self._worker, DenoiseWorker):
-            pool = self._worker._pool
-            pool.restore([other, one], pool.export([one, other]))
-        else:
-            contents = self._worker._contents
-            contents[one], contents[other] = contents[other], contents[one]
+        kept = self.page(one).clone()
+        self.page(one).copy_(self.page(other))
+        self.page(other).copy_(kept)
 
 
-def loaded_workers(layout: Layout, model: Path, device: str) -> list[Loaded]:
+def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str) -> list[Loaded]:
     """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
     info = weights.load_info(model)
     sessions = layout.together * (2 if layout.fused else 1)  # room for spare blocks
@@ -183,7 +202,7 @@ def loaded_workers(layout: Layout, model: Path, device: str) -> list[Loaded]:
         model, info.recipe, denoise=layout.workers, sessions=sessions, device=device, max_batch=1
     )
     made: list[Loaded] = []
-    for spec in specs:
+    for spec in (replace(spec, meeting_point=meeting_point) for spec in specs):
         made.append(_denoiser(spec, layout) if spec.role is Role.DENOISE else _texts(spec))
     return made
 
@@ -194,21 +213,16 @@ def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
         loaded.introduction, batch_limit=layout.batch_limit, mixes_kinds=layout.batch_limit > 1, forward_s=0.0
     )
     if not layout.broken:
-        return Ready(introduction, loaded.fresh)
+        return Ready(introduction, loaded.fresh, spec.meeting_point)
 
-    def broken() -> Worker:
-        worker = loaded.fresh()
-        assert isinstance(worker, DenoiseWorker | SimulatedDenoiseWorker)
-        return OnePageSwapped(worker)
-
-    return Ready(introduction, broken)
+    return Ready(introduction, lambda: OnePageSwapped(loaded.fresh()), spec.meeting_point)
 
 
 def _texts(spec: WorkerSpec) -> Ready:
     info = weights.load_info(spec.model)
     text = text_encoder(info.text_kind, info.dit.text_dim)
     introduction = Introduction(worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest="")
-    return Ready(introduction, partial(WithoutPictures, text))
+    return Ready(introduction, partial(WithoutPictures, text), spec.meeting_point)
 
 
 @contextlib.asynccontextmanager
@@ -217,8 +231,8 @@ async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> A
     info = weights.load_info(model)
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits(fused_passes=layout.fused)), hashes)
     loop = asyncio.create_task(engine.run())
-    ports = []
-    for loaded in await asyncio.to_thread(loaded_workers, layout, model, device):
+    meeting_point, ports = MeetingPoint(), []
+    for loaded in await asyncio.to_thread(loaded_workers, layout, model, device, meeting_point.address):
         port = ThreadPort(loaded, engine)
         port.runner.start()
         engine.join(port.introduction, port)

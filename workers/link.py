@@ -55,6 +55,11 @@ class Loaded(Protocol):
         """How it says Hello."""
         ...
 
+    @property
+    def meeting_point(self) -> str:
+        """Where other workers are met; see workers.spec.WorkerSpec."""
+        ...
+
     def fresh(self) -> Worker:
         """A worker over the weights, without any history."""
         ...
@@ -109,7 +114,7 @@ class WorkerLink:
         def say(message: Up | str) -> None:
             loop.call_soon_threadsafe(outbox.put_nowait, message)
 
-        runner = Runner(self._loaded.fresh(), report=say, ended=say)
+        runner = Runner(self._loaded.fresh(), report=say, ended=say, meeting_point=self._loaded.meeting_point)
         runner.start()
         reader = asyncio.create_task(self._read(call, runner))
         writer = asyncio.create_task(self._write(call, outbox))
