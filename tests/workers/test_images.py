@@ -422,6 +422,7 @@ def test_what_is_received_for_a_session_that_was_forgotten_is_dropped(meeting_po
         taker.put(take(1))
         taker.put(load(1, 0))
         taker.put(Forget(worker=W, session=A, version=None))
+        assert told.get(timeout=WAIT_S) == ImageGone(image=ImageId(1), reason="session a was forgotten")
         giver.put(stow(1, pages(0)))
         giver.put(give(1))
         assert said.get(timeout=WAIT_S) == ImageStowed(image=ImageId(1))
@@ -523,7 +524,7 @@ def test_a_slot_whose_session_is_forgotten_before_its_image_came_is_free(
         here.put(prepare(0))
         here.hear(Prepared)
         there.put(take(1), prepare(0, image=1), Forget(worker=W, session=A, version=None), prepare(0, B))
-        there.hear(Prepared)
+        assert {type(report) for report in there.hear_all(2)} == {ImageGone, Prepared}
         here.put(stow(1, SlotId(0)), give(1))
         here.hear(ImageStowed)
         until(lambda: here.runner.images.host_bytes == 0 and "take image 1" not in threads())
