@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from longtake.core.admission import Limits, forwards_per_block
+from longtake.core.admission import Limits
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
 from longtake.core.events import (
@@ -34,7 +34,7 @@ from longtake.core.events import (
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind
+from longtake.core.schedule import Kind, forwards_per_block
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
 from longtake.presets import HIAR_RECIPE, SIZE_480P

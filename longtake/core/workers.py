@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
-from longtake.core.pages import PagePool
+from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Op
-from longtake.core.session import Session
-from longtake.core.work import Role, Sequence, SessionId, SlotId, WorkerId
+from longtake.core.session import Session, State
+from longtake.core.work import ImageId, Role, Sequence, SessionId, SlotId, WorkerId
 
 _MEMORY = 64
 """Ops over which a worker's time is averaged: so many that a hiccup moves no lane elsewhere."""
 _CALIBRATION_WEIGHT = 8
 """Ops that a calibrated time counts for."""
+_TRUSTED = 20
+"""Ops after which an average says whether the worker is slow."""
 
 _SLACK_ENTRIES = 64
 """Dead heap entries that are tolerated before the heap is made anew."""
@@ -83,6 +85,12 @@ class Worker:
     """… and decoder slots: what admission by rate counts."""
     op_s: float = 0.0
     """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown."""
+    is_calibrated: bool = False
+    """Whether the worker said on joining how long its ops take."""
+    arriving: dict[ImageId, PageTable] = field(default_factory=dict)
+    """Pages reserved for lanes that move here. They stay so until the order to load them is answered."""
+    moves: int = 0
+    """Moves of lanes from or to here that are under way."""
     next_sequence: int = 0
     _measured: int = 0
     _queue: list[tuple[Urgency, int, SessionId, Op]] = field(default_factory=list)
@@ -102,6 +110,7 @@ class Worker:
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
             op_s=event.forward_s,
+            is_calibrated=event.forward_s > 0,
             _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
 
@@ -109,6 +118,16 @@ class Worker:
     def lane_room(self) -> int:
         """Lanes that the free pages can still hold."""
         return self.pool.free_count // self.pages_per_lane
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether enough is known of its time to call the worker slow."""
+        return self.is_calibrated or self._measured >= _TRUSTED
+
+    def count_lane(self, session: Session, number: int = 1) -> None:
+        """A lane of the session is to be here; -1: no more."""
+        self.lanes += number
+        self.live_lanes += number * session.is_live
 
     def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
@@ -172,30 +191,46 @@ class Worker:
             self._queue.clear()
 
     def release(self, session: Session) -> None:
-        """Free everything the session holds here."""
+        """Free everything the session holds here; nothing if it was here only before the worker joined again."""
+        if session.id not in self.sessions:
+            return
         self.sessions.discard(session.id)
         for worker, table in zip(session.place.lanes, session.place.tables, strict=True):
             if worker == self.id:
                 self.pool.release(table)
-                self.lanes -= 1
-                self.live_lanes -= session.is_live
+                self.count_lane(session, -1)
         if session.place.decoder == self.id:
             self.free_slots.append(session.place.slot)
             self.live_slots -= session.is_live
 
-    def check(self, sessions: Iterable[Session]) -> None:
-        """State the invariants of pages and slots against all sessions that exist."""
-        here = [session for session in sessions if self.id in session.place.workers]
+    def check(self, sessions: list[Session], homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
+        """State the invariants of pages and slots against all sessions that exist.
+
+        `homes` says of lanes that move where they are to be: there they count, though they still have pages elsewhere.
+        """
+        here = [
+            session
+            for session in sessions
+            if self.id in session.place.workers
+            and (session.id in self.sessions or session.state is not State.CLOSING)  # else: before it joined again
+        ]
+        ids = {session.id for session in here}
+        counted = [
+            session
+            for session in sessions
+            for lane, worker in enumerate(session.place.lanes)
+            if homes.get((session.id, lane), worker if session.id in ids else None) == self.id
+        ]
         lanes = [
             table
             for session in here
             for worker, table in zip(session.place.lanes, session.place.tables, strict=True)
             if worker == self.id
         ]
-        self.pool.check(lanes)
-        if len(lanes) != self.lanes or {session.id for session in here} != self.sessions:
+        self.pool.check([*lanes, *self.arriving.values()])
+        if len(counted) != self.lanes or ids != self.sessions:
             raise InternalFault(f"worker {self.id} counts {self.lanes} lanes and {len(self.sessions)} sessions")
-        live = sum(session.is_live * session.place.lanes.count(self.id) for session in here)
+        live = sum(session.is_live for session in counted)
         live_slots = sum(session.is_live for session in here if session.place.decoder == self.id)
         if (live, live_slots) != (self.live_lanes, self.live_slots):
             raise InternalFault(f"worker {self.id} counts {self.live_lanes} live lanes, {self.live_slots} live slots")

@@ -8,15 +8,38 @@ from fractions import Fraction
 from typing import TypeVar
 
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream
-from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, StreamPrepared, TextEncoded, WorkerJoined
+from longtake.core.effects import (
+    Closed,
+    Discard,
+    Dispatch,
+    Effect,
+    Emit,
+    EncodeText,
+    Give,
+    Load,
+    PrepareStream,
+    Stow,
+    Take,
+)
+from longtake.core.events import (
+    Ack,
+    CueRequest,
+    Event,
+    OpDone,
+    Open,
+    StreamPrepared,
+    TextEncoded,
+    WorkerJoined,
+    WorkerLost,
+)
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
-from longtake.core.pages import window_frames
+from longtake.core.pages import slot_of, window_frames
 from longtake.core.recipe import Level, Recipe
-from longtake.core.schedule import Kind, Op, needs
+from longtake.core.schedule import Kind, Op, needs, sealing_op
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, ForwardWork, Role, SegmentSettings, SessionId, WorkerId
+from tests.core.image_model import Content, Images
 
 T = TypeVar("T")
 SETTINGS = SegmentSettings(codec="raw", quality=0)
@@ -51,13 +74,14 @@ class Cell:
     answers: deque[Event] = field(default_factory=deque)
     done: set[tuple[SessionId, Op]] = field(default_factory=set)
     sent: set[tuple[SessionId, Op]] = field(default_factory=set)
-    holds: dict[tuple[WorkerId, int], tuple[SessionId, int, int]] = field(default_factory=dict)
-    """(worker, page) -> (session, lane, frame) written last."""
+    holds: dict[tuple[WorkerId, int], Content | None] = field(default_factory=dict)
+    """(worker, page) -> what was written last."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.images = Images(self.holds)
         self.scheduler = Scheduler(self.recipe, geometry(self.recipe.frames_per_block), self.limits)
         for number in range(self.denoisers):
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
@@ -66,9 +90,21 @@ class Cell:
 
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
+        self.images.lose(worker)
         self.send(
             WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit)
         )
+
+    def lose(self, worker: WorkerId) -> None:
+        """The worker is gone, with what it holds and was told to do."""
+        self.queues[worker].clear()
+        self.images.lose(worker)
+        self.answers = deque(
+            answer
+            for answer in self.answers
+            if not isinstance(answer, StreamPrepared | TextEncoded) or answer.worker != worker
+        )
+        self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test"))
 
     def open(
         self,
@@ -109,6 +145,8 @@ class Cell:
                 self.answers.append(
                     TextEncoded(now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice="")
                 )
+            case Stow() | Load() | Give() | Take() | Discard():
+                self.images.order(effect)
             case Emit():
                 self.segments.setdefault(effect.session, []).append(effect.block)
             case Closed():
@@ -163,9 +201,14 @@ class Cell:
         """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
         for page, frame in zip(work.writes, work.positions, strict=True):
-            self.holds[worker, page] = (work.session, work.lane, frame)
-        found = {self.holds.get((worker, page)) for page in work.reads}
-        expected = {(work.session, work.lane, frame) for frame in window_frames(work.positions[0], self.recipe)}
+            self.holds[worker, page] = Content(work.session, work.lane, frame, work.kind)
+        frames = sorted(window_frames(work.positions[0], self.recipe), key=lambda frame: slot_of(frame, self.recipe))
+        sealed = sealing_op(work.step, work.block, self.recipe).kind
+        expected = [
+            Content(work.session, work.lane, frame, work.kind if frame in work.positions else sealed)
+            for frame in frames
+        ]
+        found = [self.holds.get((worker, page)) for page in work.reads]
         assert found == expected, f"{op_of(work)} reads {found}, should read {expected}"
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
@@ -178,6 +221,14 @@ class Cell:
         for turn in range(count):
             self.finish_and_acknowledge(self.busy[turn % len(self.busy)])
 
+    def copy(self, *, fail: bool = False) -> None:
+        """Every worker that can do an order about an image does one."""
+        for worker in self.images.ready:
+            if worker in self.images.ready:
+                answer = self.images.step(worker, now_s=self.now_s, fail=fail)
+                if answer is not None:
+                    self.send(answer)
+
     @property
     def busy(self) -> list[WorkerId]:
         return [worker for worker, queue in self.queues.items() if queue]
@@ -186,8 +237,9 @@ class Cell:
         """Let everything finish in round-robin order, acknowledging each segment, until nothing is left to do."""
         for _ in range(limit):
             self.answer()
+            self.copy()
             workers = self.busy
-            if not workers:
+            if not workers and not self.images.ready:
                 return
             for worker in workers:
                 if self.queues[worker]:

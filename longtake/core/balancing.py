@@ -1,0 +1,124 @@
+"""Balancing: which lane moves to which worker, so that no device waits while another has too much.
+
+Theory of operation. Loads drift apart as streams come and go, as workers join with nothing to do, and as one becomes
+slow: a worker's load is in units of time (`placement.Room`), so a straggler's grows with its time and it sheds lanes by
+the very rule that fills an empty one. At each tick the most loaded worker that may take part is compared with the best
+place for a further lane:
+
+    unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
+    reserved lanes     move if the origin holds more than may be reserved, or clearly more than the target will
+
+A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages times
+bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests long
+after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
+number of workers is looked at per tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from longtake.core.effects import Effect
+from longtake.core.fleet import Fleet
+from longtake.core.moving import Mover
+from longtake.core.placement import first
+from longtake.core.session import Session, State
+from longtake.core.work import Role, SessionId, WorkerId
+from longtake.core.workers import Worker
+
+_WORTH = 0.05
+"""A move must make the pressure so much smaller, relatively …"""
+_WORTH_RESERVED = 0.25
+"""… or the reserved share, absolutely: live streams are moved for a good reason only."""
+_OVER = 1.02
+"""Times the load limit: so much is more than may be reserved."""
+_LOOKED_AT = 32
+"""Workers that are looked at from either end, at most."""
+_BLOCKS_LEFT = 6
+"""A lane with fewer blocks to go does not move."""
+_REST_S = 1.0
+_REST_AFTER_FAILURE_S = 30.0
+
+
+class Balance:
+    """Begins moves that even out the load of the denoise workers."""
+
+    def __init__(
+        self,
+        load_limit: float,
+        sessions: Mapping[SessionId, Session],
+        workers: Mapping[WorkerId, Worker],
+        fleet: Fleet,
+        mover: Mover,
+    ) -> None:
+        self._load_limit = load_limit
+        self._sessions = sessions
+        self._workers = workers
+        self._ranking = fleet.ranking(Role.DENOISE)
+        self._mover = mover
+        self._rests_until_s: dict[WorkerId, float] = {}
+
+    def failed(self, worker: WorkerId, *, now_s: float) -> None:
+        """An image failed at this worker."""
+        self._rests_until_s[worker] = now_s + _REST_AFTER_FAILURE_S
+
+    def moves(self, *, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+        """Begin what moves are worth while now, one after the other: of which session, and what follows."""
+        yield from self._even_reserved(now_s)
+        yield from self._even_pressure(now_s)
+
+    def _even_reserved(self, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+        for origin in self._able(self._ranking.most_reserved(), now_s):
+            target = next((w for w in self._able(self._ranking.best(live=True), now_s) if w is not origin), None)
+            if target is None:
+                break
+            room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
+            after = (there.live + 1) * max(there.even_share, there.lane_share)
+            over = room.reserved > _OVER * self._load_limit
+            if after > min(self._load_limit, room.reserved - (0.0 if over else _WORTH_RESERVED)):
+                break
+            yield from self._move(origin, target, live=True, now_s=now_s)
+
+    def _even_pressure(self, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+        for origin in self._able(self._ranking.most_pressed(), now_s):
+            target = next((w for w in self._able(self._ranking.best(live=False), now_s) if w is not origin), None)
+            if target is None:
+                break
+            room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
+            if there.pressure_of(there.bulk + 1) > (1 - _WORTH) * room.pressure:
+                break
+            yield from self._move(origin, target, live=False, now_s=now_s)
+
+    def _able(self, workers: Iterable[WorkerId], now_s: float) -> list[Worker]:
+        """Those of the first workers that may take part in a move now."""
+        return [
+            self._workers[worker]
+            for worker in first(workers, _LOOKED_AT)
+            if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s
+        ]
+
+    def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+        session = self._pick(origin, target, live=live)
+        if session is None:
+            return
+        for worker in (origin.id, target.id):
+            self._rests_until_s[worker] = now_s + _REST_S
+        yield session, self._mover.begin(session, session.place.lanes.index(origin.id), target)
+
+    def _pick(self, origin: Worker, target: Worker, *, live: bool) -> Session | None:
+        """The stream whose lane moves: its lanes spread most by it, and it is held up least."""
+        able = [
+            session
+            for session in (self._sessions[session_id] for session_id in origin.sessions)
+            if session.is_live == live
+            and session.state in (State.OPENING, State.RUNNING)
+            and origin.id in session.place.lanes
+            and not self._mover.is_moving(session.id)
+            and (session.last_block is None or session.last_block - session.next_block >= _BLOCKS_LEFT)
+        ]
+
+        def cost(session: Session) -> tuple[int, int, SessionId]:
+            lanes = session.place.lanes
+            return lanes.count(target.id) - lanes.count(origin.id), -session.flow.window, session.id
+
+        return min(able, key=cost, default=None)
