@@ -6,7 +6,7 @@ the very rule that fills an empty one. At each tick the most loaded worker that 
 place for a further lane:
 
     unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
-    reserved lanes     move if the origin holds more than may be reserved, or clearly more than the target will
+    reserved lanes     move if the origin holds more than may be reserved: else a live stream is left in peace
 
 A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages times
 bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests long
@@ -26,17 +26,17 @@ from longtake.core.session import Session, State
 from longtake.core.work import Role, SessionId, WorkerId
 from longtake.core.workers import Worker
 
-_WORTH = 0.05
-"""A move must make the pressure so much smaller, relatively …"""
-_WORTH_RESERVED = 0.25
-"""… or the reserved share, absolutely: live streams are moved for a good reason only."""
+_WORTH = 0.08
+"""A move must make the larger pressure so much smaller …"""
+_WORTH_OF_SLOW = 0.01
+"""… or, away from a slow worker, so much: it holds up every stream that passes through it, and the gain stays."""
 _OVER = 1.02
 """Times the load limit: so much is more than may be reserved."""
 _LOOKED_AT = 32
 """Workers that are looked at from either end, at most."""
 _BLOCKS_LEFT = 6
 """A lane with fewer blocks to go does not move."""
-_REST_S = 1.0
+_REST_S = 3.0
 _REST_AFTER_FAILURE_S = 30.0
 
 
@@ -69,13 +69,13 @@ class Balance:
 
     def _even_reserved(self, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
         for origin in self._able(self._ranking.most_reserved(), now_s):
+            if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
+                break
             target = next((w for w in self._able(self._ranking.best(live=True), now_s) if w is not origin), None)
             if target is None:
                 break
-            room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
-            after = (there.live + 1) * max(there.even_share, there.lane_share)
-            over = room.reserved > _OVER * self._load_limit
-            if after > min(self._load_limit, room.reserved - (0.0 if over else _WORTH_RESERVED)):
+            there = self._ranking.room(target.id)
+            if (there.live + 1) * max(there.even_share, there.lane_share) > self._load_limit:
                 break
             yield from self._move(origin, target, live=True, now_s=now_s)
 
@@ -85,7 +85,8 @@ class Balance:
             if target is None:
                 break
             room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
-            if there.pressure_of(there.bulk + 1) > (1 - _WORTH) * room.pressure:
+            worth = _WORTH_OF_SLOW if room.weight > 1 else _WORTH
+            if there.pressure_of(there.bulk + 1) > (1 - worth) * room.pressure:
                 break
             yield from self._move(origin, target, live=False, now_s=now_s)
 

@@ -39,6 +39,8 @@ class Peers:
         """The time under which a worker is in `_times`; 0: not there."""
         self._odd: set[WorkerId] = set()
         self._unknown: dict[WorkerId, Worker] = {}
+        self._new: set[WorkerId] = set()
+        """Workers that too little is known of to call them slow."""
         self._assumed_s = 0.0
         """What workers of unknown time were last taken to need."""
 
@@ -58,15 +60,16 @@ class Peers:
                 self._rank(unknown)
 
     def is_noticed(self, worker: Worker) -> bool:
-        """Whether its time has changed so much that it must be entered anew."""
+        """Whether so much more is known of its time that it must be entered anew."""
         filed_s = self._filed_s.get(worker.id, 0.0)
-        return abs(worker.op_s - filed_s) > _NOTICED * filed_s
+        return (worker.is_measured and worker.id in self._new) or abs(worker.op_s - filed_s) > _NOTICED * filed_s
 
     def drop(self, worker: Worker) -> None:
         """The worker has gone."""
         self.ranking.drop(worker.id)
         self._unfile(worker.id)
         self._odd.discard(worker.id)
+        self._new.discard(worker.id)
         self._unknown.pop(worker.id, None)
 
     def _file(self, worker: Worker) -> None:
@@ -102,9 +105,10 @@ class Peers:
         )
 
     def _is_odd(self, worker: Worker, usual_s: float) -> bool:
-        if not worker.is_measured or not usual_s:
-            self._odd.discard(worker.id)
+        if not worker.is_measured:
+            self._new.add(worker.id)
             return False
+        self._new.discard(worker.id)
         off = abs(worker.op_s / usual_s - 1)
         if off > _ODD:
             self._odd.add(worker.id)
