@@ -8,9 +8,9 @@ place for a further lane:
     unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
     reserved lanes     move if the origin holds more than may be reserved: else a live stream is left in peace
 
-A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages times
-bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests long
-after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
+A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
+times bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests
+long after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
 number of workers is looked at per tick.
 """
 
@@ -40,6 +40,10 @@ _REST_S = 3.0
 _REST_AFTER_FAILURE_S = 30.0
 
 
+Begun = tuple[Session, list[Effect]]
+"""A session of which a lane has begun to move, and what follows."""
+
+
 class Balance:
     """Begins moves that even out the load of the denoise workers."""
 
@@ -62,12 +66,12 @@ class Balance:
         """An image failed at this worker."""
         self._rests_until_s[worker] = now_s + _REST_AFTER_FAILURE_S
 
-    def moves(self, *, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
-        """Begin what moves are worth while now, one after the other: of which session, and what follows."""
+    def moves(self, *, now_s: float) -> Iterator[Begun]:
+        """Begin what moves are worth while now, one after the other."""
         yield from self._even_reserved(now_s)
         yield from self._even_pressure(now_s)
 
-    def _even_reserved(self, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+    def _even_reserved(self, now_s: float) -> Iterator[Begun]:
         for origin in self._able(self._ranking.most_reserved(), now_s):
             if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
                 break
@@ -79,7 +83,7 @@ class Balance:
                 break
             yield from self._move(origin, target, live=True, now_s=now_s)
 
-    def _even_pressure(self, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+    def _even_pressure(self, now_s: float) -> Iterator[Begun]:
         for origin in self._able(self._ranking.most_pressed(), now_s):
             target = next((w for w in self._able(self._ranking.best(live=False), now_s) if w is not origin), None)
             if target is None:
@@ -98,7 +102,7 @@ class Balance:
             if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s
         ]
 
-    def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[tuple[Session, list[Effect]]]:
+    def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
         session = self._pick(origin, target, live=live)
         if session is None:
             return

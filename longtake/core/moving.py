@@ -10,8 +10,8 @@ the next one starts from noise or from latents that travel anyway. So a move is
 and the other lanes of the stream go on meanwhile, as far as latents between steps allow. Only pages that the next block
 reads are copied; if there are none (a stream that has not begun) the lane moves at once.
 
-A move that fails costs nothing but its time: stowing only copies, so the lane goes on where it is. What must wait is the
-target: its pages may still be written until it answers the order to load them, so they stay reserved until then (or
+A move that fails costs nothing but its time: stowing only copies, so the lane goes on where it is. What must wait is
+the target: its pages may still be written until it answers the order to load them, so they stay reserved until then (or
 until it is lost), even when the session has ended meanwhile. A lane counts in the load of its target from the begin.
 
 An ended session, a lost worker and a failed image all end a move in the same way (`_abandon`). Workers are held as
@@ -81,9 +81,8 @@ class Mover:
 
     def homes(self) -> dict[tuple[SessionId, int], WorkerId]:
         """Where the lanes on their way are to be."""
-        return {
-            (session, lane): move.target.id for session, moves in self._of_session.items() for lane, move in moves.items()
-        }
+        moves = (move for by_lane in self._of_session.values() for move in by_lane.values())
+        return {(move.session.id, move.lane): move.target.id for move in moves}
 
     # --- one move -----------------------------------------------------------------------------------------------------
 

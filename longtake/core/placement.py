@@ -36,7 +36,7 @@ class Room:
     lane_share: float = 0.0
     """Share of its time that a lane or slot reserves; 0 if nothing was measured yet."""
     even_share: float = 0.0
-    """The same by its evened time: that of the fleet's median unless it clearly differs, so that noise moves nothing."""
+    """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
     weight: float = 1.0
     """Its evened time over the median."""
 
@@ -144,9 +144,7 @@ class Ranking:
         """Workers that have room, the best place for a further lane first."""
         return (self._free_live if live else self._free_bulk).ascending()
 
-    def place(
-        self, count: int, *, live: bool = False, limit: float = 1.0, what: str = "lanes"
-    ) -> tuple[WorkerId, ...]:
+    def place(self, count: int, *, live: bool = False, limit: float = 1.0, what: str = "lanes") -> tuple[WorkerId, ...]:
         """The worker of each lane (or slot: `what`) 0, 1, …: always the one whose load is the least after it.
 
         On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
