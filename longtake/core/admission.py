@@ -61,6 +61,8 @@ def admit(
     except NoCapacity as refusal:
         raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
     tables = tuple(workers[worker].pool.allocate(recipe.page_count) for worker in lanes)
+    for worker in lanes:
+        workers[worker].count_lane(live=live)
     workers[decoder].live_slots += live
     return Place(lanes=lanes, tables=tables, decoder=decoder, slot=workers[decoder].free_slots.pop())
 

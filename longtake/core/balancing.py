@@ -72,10 +72,10 @@ class Balance:
         yield from self._even_pressure(now_s)
 
     def _even_reserved(self, now_s: float) -> Iterator[Begun]:
-        for origin in self._able(self._ranking.most_reserved(), now_s):
+        for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
             if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
                 break
-            target = next((w for w in self._able(self._ranking.best(live=True), now_s) if w is not origin), None)
+            target = self._target(origin, live=True, now_s=now_s)
             if target is None:
                 break
             there = self._ranking.room(target.id)
@@ -84,8 +84,8 @@ class Balance:
             yield from self._move(origin, target, live=True, now_s=now_s)
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
-        for origin in self._able(self._ranking.most_pressed(), now_s):
-            target = next((w for w in self._able(self._ranking.best(live=False), now_s) if w is not origin), None)
+        for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
+            target = self._target(origin, live=False, now_s=now_s)
             if target is None:
                 break
             room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
@@ -94,13 +94,16 @@ class Balance:
                 break
             yield from self._move(origin, target, live=False, now_s=now_s)
 
-    def _able(self, workers: Iterable[WorkerId], now_s: float) -> list[Worker]:
+    def _target(self, origin: Worker, *, live: bool, now_s: float) -> Worker | None:
+        """The best place for a lane that leaves `origin`."""
+        able = self._able(self._ranking.best(live=live), now_s)
+        return next((worker for worker in able if worker is not origin), None)
+
+    def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
-        return [
-            self._workers[worker]
-            for worker in first(workers, _LOOKED_AT)
-            if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s
-        ]
+        for worker in first(workers, _LOOKED_AT):
+            if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
+                yield self._workers[worker]
 
     def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
         session = self._pick(origin, target, live=live)

@@ -218,7 +218,7 @@ class Mover:
 
     def _recount(self, move: Move, leaves: Worker, comes: Worker) -> None:
         for worker, number in ((leaves, -1), (comes, 1)):
-            worker.count_lane(move.session, number)
+            worker.count_lane(number, live=move.session.is_live)
             if self._is_up(worker):
                 self._fleet.changed(worker)
 

@@ -10,8 +10,6 @@ names them has reported.
 
 from __future__ import annotations
 
-import itertools
-
 from longtake.core.admission import Limits, admit
 from longtake.core.balancing import Balance
 from longtake.core.dispatching import Dispatcher
@@ -31,7 +29,7 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
-from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
+from longtake.core.errors import CallerFault, InvalidField, LongtakeError, Unavailable, UnknownSession
 from longtake.core.events import (
     Ack,
     Close,
@@ -55,11 +53,12 @@ from longtake.core.events import (
 )
 from longtake.core.fleet import Fleet
 from longtake.core.geometry import Geometry
+from longtake.core.invariants import check
 from longtake.core.moving import Mover
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
 from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import ConditioningRef, CueId, ImageId, SessionId, WorkerId
+from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId, image_ids
 from longtake.core.workers import Worker, WorkerView
 
 
@@ -76,7 +75,7 @@ class Scheduler:
         self._workers: dict[WorkerId, Worker] = {}
         self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
         self._fleet = Fleet(recipe, geometry)
-        self._mover = Mover(self._workers, self._fleet, map(ImageId, itertools.count(1)))
+        self._mover = Mover(self._workers, self._fleet, image_ids())
         self._balance = Balance(limits.load_limit, self._sessions, self._workers, self._fleet, self._mover)
         self._now_s = 0.0
         self._draining = False
@@ -94,18 +93,7 @@ class Scheduler:
 
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
-        sessions, homes = list(self._sessions.values()), self._mover.homes()
-        for worker in self._workers.values():
-            worker.check(sessions, homes)
-        for session in self._sessions.values():
-            flying = sum(
-                owner == session.id
-                for worker in self._workers.values()
-                for dispatch in worker.in_flight
-                for owner, _ in dispatch.ops
-            )
-            if flying != session.in_flight:
-                raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
+        check(self._sessions, self._workers, self._mover.homes())
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -187,8 +175,6 @@ class Scheduler:
         self._sessions[session.id] = session
         for worker in place.workers:
             self._workers[worker].sessions.add(session.id)
-        for worker in place.lanes:
-            self._workers[worker].count_lane(session)
         self._fleet.changed(*(self._workers[worker] for worker in place.workers))
         self._effects.append(
             PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=event.settings)

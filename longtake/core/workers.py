@@ -124,10 +124,10 @@ class Worker:
         """Whether enough is known of its time to call the worker slow."""
         return self.is_calibrated or self._measured >= _TRUSTED
 
-    def count_lane(self, session: Session, number: int = 1) -> None:
-        """A lane of the session is to be here; -1: no more."""
+    def count_lane(self, number: int = 1, *, live: bool) -> None:
+        """A lane is to be here; -1: no more."""
         self.lanes += number
-        self.live_lanes += number * session.is_live
+        self.live_lanes += number * live
 
     def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
@@ -198,7 +198,7 @@ class Worker:
         for worker, table in zip(session.place.lanes, session.place.tables, strict=True):
             if worker == self.id:
                 self.pool.release(table)
-                self.count_lane(session, -1)
+                self.count_lane(-1, live=session.is_live)
         if session.place.decoder == self.id:
             self.free_slots.append(session.place.slot)
             self.live_slots -= session.is_live

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.core import moving
-from longtake.core.effects import Discard, Effect, Forget, Give, Load, Stow, Take
+from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, Load, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.pages import PageTable
@@ -104,8 +104,8 @@ def test_the_text_goes_along_when_a_worker_is_new_and_is_forgotten_where_nothing
     move(cell, session, 1, target)
     cell.run()
     assert Forget(worker=origin, session=session, version=None) in cell.effects
-    attached = [d for d in cell.effects if getattr(d, "attach_conditioning", (False,))[:1] == (True,)]
-    assert [d.worker for d in attached if d.worker == target] == [target, target]  # version 0 and the cue's
+    attached = [d.worker for d in effects_of(cell, Dispatch) if any(d.attach_conditioning)]
+    assert attached.count(target) == 2  # version 0 and the cue's
     assert cell.versions[session, 19] == {0} and cell.versions[session, 20] == {1}
 
 
@@ -216,7 +216,7 @@ def test_the_cell_notices_a_lane_that_does_not_wait_at_the_boundary(monkeypatch:
         cell.run()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data(), level=LEVELS, batch_limit=st.integers(1, 4), sinks=st.integers(0, 3))
 def test_streams_are_whole_and_nothing_leaks_whatever_moves_fails_and_ends(
     data: st.DataObject, level: Level, batch_limit: int, sinks: int
@@ -228,7 +228,7 @@ def test_streams_are_whole_and_nothing_leaks_whatever_moves_fails_and_ends(
         cell.open(name, pictures=geometry().first_picture(count), pace=list(Pace)[number % 2], window=3)
     denoisers = [w for w in cell.queues if w.startswith("denoise")]
     ended: set[SessionId] = set()
-    for _ in range(data.draw(st.integers(20, 150))):
+    for _ in range(data.draw(st.integers(20, 100))):
         cell.now_s += 0.1
         random_step(data, cell, denoisers, ended)
     for session in list(cell.scheduler._sessions.values()):

@@ -128,8 +128,12 @@ class Cell:
         self.effects += effects
         for effect in effects:
             self._perform(effect)
-        self.scheduler.check()
+        self.check()
         return effects
+
+    def check(self) -> None:
+        """After every event."""
+        self.scheduler.check()
 
     def _perform(self, effect: Effect) -> None:
         match effect:
