@@ -57,6 +57,9 @@ class ClusterSection(_Section):
     max_batch: Count = 8
     """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
     pay, each worker measures when it starts."""
+    fused_passes: bool = False
+    """Spend pages (one block more for each lane) so that a commit and the denoise op after it can be one forward: more
+    throughput where forwards gain by batching, and a little more latency."""
 
 
 class ListenSection(_Section):
@@ -89,7 +92,7 @@ class ServerConfig(_Section):
     @property
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
-        return Limits(**self.limits.model_dump())
+        return Limits(**self.limits.model_dump(), fused_passes=self.cluster.fused_passes)
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:

@@ -18,14 +18,14 @@ STOP_S = 30.0
 """How long a running op may take when the process ends."""
 
 
-class _ThreadPort:
+class ThreadPort:
     """A runner's thread as the engine sees it."""
 
     def __init__(self, loaded: Loaded, engine: Engine) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
-        self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended)
+        self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended, meeting_point=loaded.meeting_point)
 
     @property
     def worker(self) -> WorkerId:
@@ -56,7 +56,7 @@ class InProcessLauncher:
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)
         self._engine = engine
-        self._ports: list[_ThreadPort] = []
+        self._ports: list[ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
 
     async def start(self) -> None:
@@ -64,7 +64,7 @@ class InProcessLauncher:
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
-            port = _ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
+            port = ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
             port.runner.start()
             self._ports.append(port)
             self._engine.join(port.introduction, port)

@@ -58,7 +58,8 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
     cluster = config.cluster
-    pages = cluster.sessions_per_worker * recipe.page_count * recipe.lane_count
+    pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe)
+    pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
     roles = (
         (Role.DENOISE, cluster.denoise_workers, pages),
         (Role.DECODE, cluster.decode_workers, cluster.sessions_per_worker),

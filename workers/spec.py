@@ -109,17 +109,19 @@ class LoadedWorker:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InvalidField("model.device", spec.device, "cpu; no CUDA device is available to this worker")
         self._spec = spec
+        self.meeting_point = spec.meeting_point
         self._info: ModelInfo = weights.load_info(spec.model)
         self.profile: BatchProfile | None = None
         """What a denoise worker measured."""
         self._module: WanModel | WanDecoder
-        batch_limit, forward_s = 1, 0.0
+        batch_limit, mixes_kinds, forward_s = 1, False, 0.0
         if spec.role is Role.DENOISE:
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
             self.profile = probe(
                 self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
             )
-            batch_limit, forward_s = self.profile.limit, self.profile.forward_s.get(1, 0.0)
+            batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
+            forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
@@ -128,6 +130,7 @@ class LoadedWorker:
             role=spec.role,
             capacity=spec.capacity,
             batch_limit=batch_limit,
+            mixes_kinds=mixes_kinds,
             forward_s=forward_s,
             model_digest=weights.digest(spec.model),
         )
@@ -150,6 +153,7 @@ def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
         capacity=spec.capacity,
         model=spec.model,
         device=parse_device(spec.device),
+        meeting_point=spec.meeting_point,
     )
 
 

@@ -30,6 +30,13 @@ class Limits:
     load_limit: float = 0.95
     """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
 
+    fused_passes: bool = False
+    """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
+
+    def spare_pages(self, recipe: Recipe) -> int:
+        """Pages that a lane has beside its window."""
+        return recipe.frames_per_block if self.fused_passes else 0
+
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""
         return Flow(window=request.window, pace=request.pace)
@@ -60,7 +67,7 @@ def admit(
         (decoder,) = decoders.place(1, live=live, limit=limits.load_limit, what="decoder slots")
     except NoCapacity as refusal:
         raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
-    tables = tuple(workers[worker].pool.allocate(recipe.page_count) for worker in lanes)
+    tables = tuple(workers[worker].new_table() for worker in lanes)
     for worker in lanes:
         workers[worker].count_lane(live=live)
     workers[decoder].live_slots += live

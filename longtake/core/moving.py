@@ -28,10 +28,9 @@ from longtake.core.effects import Discard, Effect, Forget, Give, Load, Stow, Tak
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.fleet import Fleet
-from longtake.core.pages import PageTable
 from longtake.core.schedule import Op, begins_block, chains, lane_of
 from longtake.core.session import Hold, Session
-from longtake.core.work import ImageId, PageId, SessionId, WorkerId
+from longtake.core.work import ImageId, SessionId, WorkerId
 from longtake.core.workers import Worker
 
 
@@ -92,7 +91,7 @@ class Mover:
         if origin is target or lane in self._of_session.get(session.id, {}):
             raise InternalFault(f"lane {lane} of {session.id} cannot move from {origin.id} to {target.id}")
         move = Move(next(self._images), session, lane, origin, target)
-        target.arriving[move.image] = target.pool.allocate(len(session.place.tables[lane].pages))
+        target.arriving[move.image] = target.new_table()
         self._moves[move.image] = move
         self._of_session.setdefault(session.id, {})[lane] = move
         origin.moves += 1
@@ -153,10 +152,11 @@ class Mover:
         block = session.boundary(move.lane) if move.stage is Stage.WAITING else None
         if block is None:
             return []
-        source = _sealed(session, session.place.tables[move.lane], block)
+        first = session.geometry.first_frame(block)
+        source = session.place.tables[move.lane].kept(first, session.recipe)
         if not source:
             return self._arrive(move)
-        target = _sealed(session, move.target.arriving[move.image], block)
+        target = move.target.arriving[move.image].kept(first, session.recipe)
         move.stage = Stage.COPYING
         origin_id, target_id, image = move.origin.id, move.target.id, move.image
         return [
@@ -232,10 +232,3 @@ class Mover:
 
     def _is_up(self, worker: Worker) -> bool:
         return self._workers.get(worker.id) is worker
-
-
-def _sealed(session: Session, table: PageTable, block: int) -> tuple[PageId, ...]:
-    """The pages that `block` reads and earlier ones have written, in canonical order."""
-    first = session.geometry.first_frame(block)
-    own = set(table.writes(first, session.recipe))
-    return tuple(page for page in table.reads(first, session.recipe) if page not in own)

@@ -7,10 +7,24 @@ of memory later. Inside a lane, frame f lives in slot f (a sink) or sinks + (f -
 window - sinks. A
 new frame therefore takes the slot of the one frame that has just left the window, nothing is ever moved, and the slots
 in ascending order are the canonical order in which keys are presented to attention: mathematically the order is free,
-bit for bit it is not (floating-point sums are not associative).
+bit for bit it is not (floating-point sums are not associative). Which page lies in a slot is free, and may change from
+block to block: a lane claims the pages of a block before its first op writes them.
+
+Forks. A fork at a block boundary shares the sealed pages of its parent's window. A shared page is never written: the
+table that is about to write its slot takes a spare page into the slot instead and leaves the shared one to the others,
+nothing is copied. So that the spare is there when it is needed, every further sharer of a page brings one when it
+comes: a page with k sharers has k - 1 spares, whoever of them writes first takes one, and the last needs none, it owns
+the page. A sharer that goes takes a spare with it. Pages that are never written again (sinks, and all of a stream
+without a window) need no spare. So a fork costs the pages of its ring, shared or not, and can no more run out of memory
+than any other lane.
+
+Spare block. A table may have F pages beside its slots (F = frames of a block). Then a claim puts these into the
+block's slots, and what lay there becomes the spare block of the next claim: so a block may be written while the one
+before it is still read, or in the same forward.
 
 A page is reused only after every dispatched op that names it has reported. The scheduler keeps that rule by closing a
-session's lanes only when none of its ops is in flight.
+session's lanes only when none of its ops is in flight, and a table by holding a shared page that it has left until its
+second claim after that: by then the ops before the first have reported, because a worker has one queued op at most.
 """
 
 from __future__ import annotations
@@ -48,30 +62,74 @@ def slot_of(frame: int, recipe: Recipe) -> int:
     return recipe.sink_frames + (frame - recipe.sink_frames) % (recipe.window_frames - recipe.sink_frames)
 
 
+def kept_slots(first_frame: int, recipe: Recipe) -> tuple[int, ...]:
+    """The slots of what the block starting at `first_frame` reads and does not write, ascending.
+
+    They are the whole state of a lane at the boundary before that block.
+    """
+    return tuple(sorted(slot_of(frame, recipe) for frame in window_frames(first_frame, recipe) if frame < first_frame))
+
+
+def is_lasting(slot: int, recipe: Recipe) -> bool:
+    """Whether what was sealed in `slot` stays there to the end of the stream."""
+    return recipe.window_frames is None or slot < recipe.sink_frames
+
+
 @dataclass(slots=True)
 class PageTable:
     """The pages of one lane, by slot."""
 
     pages: tuple[PageId, ...]
+    spare: tuple[PageId, ...] = ()
+    """Pages of the spare block, or none."""
+    claimed: int = 0
+    """Frames before this one have had their pages claimed."""
+    before: tuple[PageId, ...] = ()
+    """What lay in the slots of the last block claimed, in the order of its frames."""
+    left: tuple[tuple[PageId, ...], tuple[PageId, ...]] = ((), ())
+    """Pages that this table shared and that belong to others now, of the last claim but one and of the last."""
 
     def reads(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
-        """All pages that the block at `first_frame` attends to, in canonical order, its own among them."""
+        """All pages that the block at `first_frame` attends to, in canonical order, its own among them.
+
+        The block is the last one claimed, or the one before it.
+        """
+        pages = self.pages
+        if first_frame + recipe.frames_per_block < self.claimed:
+            pages = self._with(self.before, self.claimed - recipe.frames_per_block, recipe)
         slots = sorted(slot_of(frame, recipe) for frame in window_frames(first_frame, recipe))
-        return tuple(self.pages[slot] for slot in slots)
+        return tuple(pages[slot] for slot in slots)
 
     def writes(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
-        """The pages of the block's own frames, in frame order."""
+        """The pages of the block's own frames, in frame order; to be claimed first."""
         frames = range(first_frame, first_frame + recipe.frames_per_block)
         return tuple(self.pages[slot_of(frame, recipe)] for frame in frames)
+
+    def kept(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
+        """The pages of `kept_slots`: what a copy of this lane at the boundary before the block must hold, in order."""
+        return tuple(self.pages[slot] for slot in kept_slots(first_frame, recipe))
+
+    def put(self, pages: tuple[PageId, ...], first_frame: int, recipe: Recipe) -> None:
+        """Have `pages` in the slots of the block's own frames."""
+        self.pages = self._with(pages, first_frame, recipe)
+
+    def _with(self, pages: tuple[PageId, ...], first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
+        changed = list(self.pages)
+        for frame, page in enumerate(pages, start=first_frame):
+            changed[slot_of(frame, recipe)] = page
+        return tuple(changed)
 
 
 @dataclass(slots=True)
 class PagePool:
-    """The pages of one worker: free, or mapped as often as their count says."""
+    """The pages of one worker: free, spare to a shared page, or mapped as often as their count says."""
 
     size: int
     _free: list[PageId] = field(init=False)
     _mapped: Counter[PageId] = field(init=False, default_factory=Counter)
+    """How many tables have the page: in a slot, in their spare block, or as one that they have left."""
+    _spares: dict[PageId, list[PageId]] = field(init=False, default_factory=dict)
+    """Of each page that several tables have in a slot and that will be written again: one page less than tables."""
 
     def __post_init__(self) -> None:
         # Taken from the end, so that a fresh pool hands out 0, 1, 2, … and a lane's pages lie in one run.
@@ -81,39 +139,104 @@ class PagePool:
     def free_count(self) -> int:
         return len(self._free)
 
-    def allocate(self, count: int) -> PageTable:
-        """A table of `count` fresh pages; NoCapacity if there are not so many."""
-        if count > len(self._free):
-            raise NoCapacity(f"{count} pages are needed and {len(self._free)} of {self.size} are free", 1.0)
-        pages = tuple(self._free.pop() for _ in range(count))
+    def allocate(self, count: int, *, spare: int = 0) -> PageTable:
+        """A table of `count` fresh pages, `spare` more for a spare block; NoCapacity if there are not so many."""
+        pages = self._take(count + spare)
         self._mapped.update(pages)
-        return PageTable(pages)
+        return PageTable(pages[:count], spare=pages[count:])
 
-    def share(self, table: PageTable) -> PageTable:
-        """Another table over the same pages, for one that will only read them."""
-        for page in table.pages:
-            if self._mapped[page] < 1:
-                raise InternalFault(f"page {page} is shared although it is free")
-        self._mapped.update(table.pages)
-        return PageTable(table.pages)
+    def claim(self, table: PageTable, first_frame: int, recipe: Recipe) -> None:
+        """Make sure that only this table has the pages of the block's own frames; does nothing the second time.
+
+        `first_frame` is that of the block after the last one claimed, or of that one again.
+        """
+        if first_frame < table.claimed:
+            return
+        self._unmap_all(table.left[0])
+        before = table.writes(first_frame, recipe)
+        own, spare, left = list(before), list(table.spare), []
+        for index, page in enumerate(before):
+            if self._spares.get(page):
+                own[index] = self._leave(page)
+                left.append(page)
+            elif spare:
+                own[index], spare[index] = spare[index], page
+        table.claimed = first_frame + recipe.frames_per_block
+        table.before, table.left = before, (table.left[1], tuple(left))
+        if left or spare:
+            table.put(tuple(own), first_frame, recipe)
+            table.spare = tuple(spare)
+
+    def fork(self, table: PageTable, first_frame: int, recipe: Recipe) -> PageTable:
+        """Another table with the same contents, for a lane that goes on at the block of `first_frame`, the next one.
+
+        It takes the pages of its ring, whether it shares them (spares) or not; NoCapacity if there are not so many.
+        """
+        if table.claimed > first_frame:
+            raise InternalFault(f"a lane is forked at frame {first_frame}, but frames up to {table.claimed} are begun")
+        shared = kept_slots(first_frame, recipe)
+        fresh = [slot for slot in range(len(table.pages)) if slot not in set(shared)]
+        ring = [slot for slot in shared if not is_lasting(slot, recipe)]
+        taken = self._take(len(fresh) + len(ring) + len(table.spare))
+        own = taken[len(ring) :]
+        self._mapped.update(own)
+        for slot, spare in zip(ring, taken, strict=False):
+            self._spares.setdefault(table.pages[slot], []).append(spare)
+        pages = list(table.pages)
+        for slot, page in zip(fresh, own, strict=False):
+            pages[slot] = page
+        self._mapped.update(table.pages[slot] for slot in shared)
+        return PageTable(tuple(pages), spare=own[len(fresh) :], claimed=first_frame)
 
     def release(self, table: PageTable) -> None:
         """Give a table back; a page becomes free when its last table goes."""
-        for page in reversed(table.pages):
-            if self._mapped[page] < 1:
-                raise InternalFault(f"page {page} is released although it is free")
-            self._mapped[page] -= 1
-            if not self._mapped[page]:
-                del self._mapped[page]
-                self._free.append(page)
+        self._unmap_all((*table.left[0], *table.left[1]))
+        for page in (*reversed(table.spare), *reversed(table.pages)):
+            spares = self._spares.get(page)
+            if spares:
+                self._free.append(spares.pop())
+                if not spares:
+                    del self._spares[page]
+            self._unmap(page)
 
     def check(self, tables: list[PageTable]) -> None:
         """State the invariants against all tables that exist: InternalFault names the first one broken."""
-        counted = Counter(page for table in tables for page in table.pages)
+        in_slots = Counter(page for table in tables for page in table.pages)
+        beside = [(*table.spare, *table.left[0], *table.left[1]) for table in tables]
+        counted = in_slots + Counter(page for pages in beside for page in pages)
         if counted != self._mapped:
             raise InternalFault(f"pages are mapped {dict(self._mapped)} but tables hold {dict(counted)}")
-        free = set(self._free)
-        if len(free) != len(self._free) or free & counted.keys():
-            raise InternalFault("a page is free twice, or free and mapped at once")
-        if free | counted.keys() != set(range(self.size)):
-            raise InternalFault("a page is neither free nor mapped")
+        for page, spares in self._spares.items():
+            if len(spares) != in_slots[page] - 1 or not spares:
+                raise InternalFault(f"page {page} has {in_slots[page]} sharers and {len(spares)} spares")
+        unmapped = [*self._free, *(page for spares in self._spares.values() for page in spares)]
+        if len(set(unmapped)) != len(unmapped) or counted.keys() & set(unmapped):
+            raise InternalFault("a page is free or spare twice, or mapped as well")
+        if counted.keys() | set(unmapped) != set(range(self.size)):
+            raise InternalFault("a page is neither free nor spare nor mapped")
+
+    def _take(self, count: int) -> tuple[PageId, ...]:
+        if count > len(self._free):
+            raise NoCapacity(f"{count} pages are needed and {len(self._free)} of {self.size} are free", 1.0)
+        return tuple(self._free.pop() for _ in range(count))
+
+    def _leave(self, page: PageId) -> PageId:
+        """A spare in place of a shared page, which stays mapped until the table stops to hold it."""
+        spares = self._spares[page]
+        spare = spares.pop()
+        if not spares:
+            del self._spares[page]
+        self._mapped[spare] = 1
+        return spare
+
+    def _unmap_all(self, pages: tuple[PageId, ...]) -> None:
+        for page in pages:
+            self._unmap(page)
+
+    def _unmap(self, page: PageId) -> None:
+        if self._mapped[page] < 1:
+            raise InternalFault(f"page {page} is released although it is free")
+        self._mapped[page] -= 1
+        if not self._mapped[page]:
+            del self._mapped[page]
+            self._free.append(page)

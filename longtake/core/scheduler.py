@@ -238,8 +238,9 @@ class Scheduler:
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self._workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
-        self._workers[event.worker] = Worker.joined(event, self._recipe)
-        self._fleet.changed(self._workers[event.worker])
+        spare_pages = self._limits.spare_pages(self._recipe)
+        self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
+        self._fleet.joined(self._workers[event.worker])
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)
@@ -284,8 +285,7 @@ class Scheduler:
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
         if flying:
-            self._workers[event.worker].measured(event.seconds / len(flying))
-            self._fleet.measured(self._workers[event.worker])
+            self._fleet.measured(self._workers[event.worker], event.seconds, len(flying))
         self._count(flying)
         self._feed(event.worker)
 

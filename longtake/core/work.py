@@ -124,6 +124,6 @@ class DecodeWork:
 
 
 Batch = tuple[ForwardWork, ...]
-"""Ops that run as one forward: one or more, all of one kind and of equal shape, none in the lane of another."""
+"""Ops that run as one forward: denoise ops and commits with equally many pages, none in the lane of another."""
 
 Work = Batch | DecodeWork

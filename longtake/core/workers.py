@@ -71,6 +71,8 @@ class Worker:
     role: Role
     capacity: int
     pages_per_lane: int
+    spare_pages: int
+    """Of them, the spare block with which a lane can run fused passes."""
     pool: PagePool
     free_slots: list[SlotId]
     batch_limit: int = 1
@@ -83,8 +85,15 @@ class Worker:
     """Lanes of REALTIME sessions among them …"""
     live_slots: int = 0
     """… and decoder slots: what admission by rate counts."""
+    mixes_kinds: bool = False
+    """Whether denoise ops and commits may share a forward."""
     op_s: float = 0.0
-    """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown."""
+    """Moving average of what the worker says one op costs it (its share of a forward, or the decode of a block); 0:
+    unknown."""
+    pass_s: float = 0.0
+    """The same of what one op waits for: the whole forward that it shares."""
+    slowness: float = 1.0
+    """The same of its dispatches' times over what the fleet takes for as many ops: a batch makes no worker fast."""
     is_calibrated: bool = False
     """Whether the worker said on joining how long its ops take."""
     arriving: dict[ImageId, PageTable] = field(default_factory=dict)
@@ -98,19 +107,22 @@ class Worker:
     _queued: int = 0
 
     @classmethod
-    def joined(cls, event: WorkerJoined, recipe: Recipe) -> Worker:
-        """A fresh worker: everything it has is free."""
+    def joined(cls, event: WorkerJoined, recipe: Recipe, *, spare_pages: int = 0) -> Worker:
+        """A fresh worker: everything it has is free. `spare_pages` are those of a lane's spare block."""
         denoises = event.role is Role.DENOISE
         return cls(
             id=event.worker,
             role=event.role,
             capacity=event.capacity,
-            pages_per_lane=recipe.page_count,
+            pages_per_lane=recipe.page_count + spare_pages,
+            spare_pages=spare_pages,
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
+            mixes_kinds=event.mixes_kinds,
             op_s=event.forward_s,
             is_calibrated=event.forward_s > 0,
+            pass_s=event.forward_s,
             _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
 
@@ -129,6 +141,10 @@ class Worker:
         self.lanes += number
         self.live_lanes += number * live
 
+    def new_table(self) -> PageTable:
+        """The pages of one more lane; NoCapacity if there are not so many."""
+        return self.pool.allocate(self.pages_per_lane - self.spare_pages, spare=self.spare_pages)
+
     def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
         sequence = Sequence(self.next_sequence)
@@ -143,11 +159,16 @@ class Worker:
             raise UnknownPeer(f"worker {self.id} reports dispatch {sequence}, expected {expected}")
         return self.in_flight.popleft()
 
-    def measured(self, seconds: float) -> None:
-        """Fold the reported time of one op into the average; 0 says nothing."""
+    def measured(self, seconds: float, ops: int = 1, *, usual_s: float = 0.0) -> None:
+        """Fold the reported time of a dispatch of so many ops into the averages; 0 seconds say nothing.
+
+        `usual_s` is what the fleet takes for as many; 0: not known.
+        """
         if seconds > 0:
             self._measured = min(self._measured + 1, _MEMORY)
-            self.op_s += (seconds - self.op_s) / self._measured
+            self.slowness += ((seconds / usual_s if usual_s else 1.0) - self.slowness) / self._measured
+            self.op_s += (seconds / ops - self.op_s) / self._measured
+            self.pass_s += (seconds - self.pass_s) / self._measured
 
     def is_ready(self, session: SessionId, op: Op) -> bool:
         return (session, op) in self.ready

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core import moving
 from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, Load, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.pages import PageTable
-from longtake.core.recipe import Level
+from longtake.core.recipe import Level, Recipe
 from longtake.core.session import Session, State
 from longtake.core.work import PageId, Role, SessionId, WorkerId
 from tests.core.test_scheduler import cue
@@ -183,22 +182,22 @@ def test_a_worker_that_joins_again_at_once_has_nothing_of_the_sessions_it_lost()
     assert {w.free for w in cell.scheduler.workers() if w.role is Role.DENOISE} == {cell.pages}
 
 
-def wrong_order(session: Session, table: PageTable, block: int) -> tuple[PageId, ...]:
-    return tuple(sorted(right(session, table, block), reverse=table.pages[0] > 0))
+def wrong_order(table: PageTable, first_frame: int, made: Recipe) -> tuple[PageId, ...]:
+    return tuple(sorted(right(table, first_frame, made), reverse=table.pages[0] > 0))
 
 
-def one_lost(session: Session, table: PageTable, block: int) -> tuple[PageId, ...]:
-    return right(session, table, block)[1:]
+def one_lost(table: PageTable, first_frame: int, made: Recipe) -> tuple[PageId, ...]:
+    return right(table, first_frame, made)[1:]
 
 
-right = moving._sealed
+right = PageTable.kept
 
 
 @pytest.mark.parametrize("fault", [wrong_order, one_lost])
 def test_the_cell_notices_pages_in_the_wrong_order_and_pages_left_behind(
     monkeypatch: pytest.MonkeyPatch, fault: object
 ) -> None:
-    monkeypatch.setattr(moving, "_sealed", fault)
+    monkeypatch.setattr(PageTable, "kept", fault)
     cell, session = under_way()
     cell.open("t")  # so that the lane's pages at the target do not begin with page 0
     move(cell, session, 0, elsewhere(cell, session, 0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from longtake.core.errors import InternalFault, NoCapacity
 from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
 from longtake.core.recipe import Level, Recipe
 from longtake.core.work import PageId
+from tests.core.page_use import FINITE, SINKS, SMALL, PageUse, use
 
 RECIPES = st.builds(
     lambda frames, past, sinks: Recipe(
@@ -55,28 +54,131 @@ def test_hiar_reads_eighteen_past_frames_in_ring_order() -> None:
     assert table.writes(300, recipe) == (106, 107, 108)
 
 
-@given(seed=st.integers(0, 2**32))
-def test_random_use_of_a_pool_keeps_its_invariants(seed: int) -> None:
-    draw = random.Random(seed)
-    pool, tables = PagePool(24), []
-    for _ in range(60):
-        match draw.choice(["allocate", "share", "release"]):
-            case "allocate":
-                count = draw.randrange(0, 9)
-                if count > pool.free_count:
-                    with pytest.raises(NoCapacity, match=f"{count} pages"):
-                        pool.allocate(count)
-                else:
-                    tables.append(pool.allocate(count))
-            case "share" if tables:
-                tables.append(pool.share(draw.choice(tables)))
-            case "release" if tables:
-                pool.release(tables.pop(draw.randrange(len(tables))))
-        pool.check(tables)
-    for table in tables:
-        pool.release(table)
-    pool.check([])
-    assert pool.free_count == 24
+@given(recipe=RECIPES, block=st.integers(0, 40))
+def test_what_a_lane_keeps_between_two_blocks_is_its_window_without_the_next_block(recipe: Recipe, block: int) -> None:
+    first = block * recipe.frames_per_block
+    table = PageTable(tuple(PageId(page) for page in range(recipe.page_count)))
+    own = table.writes(first, recipe)
+    assert table.kept(first, recipe) == tuple(page for page in table.reads(first, recipe) if page not in own)
+
+
+@pytest.mark.parametrize("spare", [0, SMALL.frames_per_block])
+@pytest.mark.parametrize("recipe", [SMALL, SINKS, FINITE], ids=["ring", "sinks", "finite"])
+def test_random_use_of_a_pool_keeps_every_lane_its_own_contents(recipe: Recipe, spare: int) -> None:
+    use(PageUse(recipe, spare=spare, seed=spare), 3_000, check_each=7)
+
+
+def test_a_hundred_thousand_operations_leave_no_page_behind() -> None:
+    use(PageUse(SINKS, spare=SINKS.frames_per_block, seed=3), 100_000, check_each=2_000)
+
+
+def test_a_page_that_is_handed_out_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = PagePool._take
+
+    def takes_one_too_few(pool: PagePool, count: int) -> tuple[PageId, ...]:
+        pages = take(pool, count)
+        if pages and len(pool._free) % 5 == 0:
+            pool._free.append(pages[0])
+        return pages
+
+    monkeypatch.setattr(PagePool, "_take", takes_one_too_few)
+    with pytest.raises(AssertionError, match="holds"):
+        use(PageUse(SMALL, spare=0, seed=1), 3_000, check_each=10**9)
+    with pytest.raises((InternalFault, AssertionError)):
+        use(PageUse(SMALL, spare=0, seed=1), 3_000, check_each=1)
+
+
+def test_writing_a_shared_page_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PagePool, "claim", lambda pool, table, first, recipe: None)
+    with pytest.raises(AssertionError, match="holds"):
+        use(PageUse(SMALL, spare=0, seed=1), 3_000, check_each=10**9)
+
+
+def test_a_fork_costs_its_ring_and_never_the_sinks_that_are_written() -> None:
+    pool = PagePool(40)
+    parent = pool.allocate(SINKS.page_count)
+    ring = SINKS.page_count - SINKS.sink_frames
+    costs = []
+    for block in range(6):
+        pool.claim(parent, block * SINKS.frames_per_block, SINKS)
+        free = pool.free_count
+        child = pool.fork(parent, (block + 1) * SINKS.frames_per_block, SINKS)
+        costs.append(free - pool.free_count)
+        pool.check([parent, child])
+        pool.release(child)
+        pool.check([parent])
+        assert pool.free_count == free
+    # Block 0 has written two of the three sinks.
+    assert costs == [ring + 1, ring, ring, ring, ring, ring]
+
+
+def test_whoever_writes_first_takes_the_spare_and_the_last_sharer_needs_none() -> None:
+    pool = PagePool(18)
+    parent = pool.allocate(SMALL.page_count)
+    for block in range(3):
+        pool.claim(parent, 2 * block, SMALL)
+    tables = [parent, pool.fork(parent, 6, SMALL), pool.fork(parent, 6, SMALL)]
+    assert pool.free_count == 0
+    shared = parent.kept(6, SMALL)
+    assert all(table.kept(6, SMALL) == shared for table in tables)
+    for block in range(3, 6):
+        for table in tables:
+            pool.claim(table, 2 * block, SMALL)
+            pool.check(tables)
+    assert pool.free_count == 0
+    assert len({page for table in tables for page in table.pages}) == 18
+    assert tables[2].kept(12, SMALL)[0] in shared or tables[2].kept(12, SMALL)[-1] in shared
+
+
+def test_a_page_that_was_left_is_free_only_when_no_op_can_name_it_any_more() -> None:
+    pool = PagePool(12)
+    parent = pool.allocate(SMALL.page_count)
+    for block in range(3):
+        pool.claim(parent, 2 * block, SMALL)
+    child = pool.fork(parent, 6, SMALL)
+    for block in (3, 4):
+        pool.claim(parent, 2 * block, SMALL)
+    left = set(parent.left[1])
+    assert left <= set(child.pages)
+    pool.release(child)
+    assert not left & set(pool._free)
+    pool.check([parent])
+    for block in (5, 6):
+        pool.claim(parent, 2 * block, SMALL)
+    assert left <= set(pool._free)
+    pool.check([parent])
+
+
+def test_with_a_spare_block_the_block_before_can_still_be_read() -> None:
+    pool = PagePool(8)
+    table = pool.allocate(SMALL.page_count, spare=2)
+    for block in range(9):
+        before = table.reads(2 * block - 2, SMALL) if block else ()
+        pool.claim(table, 2 * block, SMALL)
+        assert not set(before) & set(table.writes(2 * block, SMALL)), "the claim takes what the block before reads"
+        assert not block or table.reads(2 * block - 2, SMALL) == before
+        pool.check([table])
+
+
+def test_a_lane_that_has_begun_the_block_cannot_be_forked_before_it() -> None:
+    pool = PagePool(20)
+    table = pool.allocate(SMALL.page_count)
+    pool.claim(table, 0, SMALL)
+    with pytest.raises(InternalFault, match="forked at frame 0, but frames up to 2 are begun"):
+        pool.fork(table, 0, SMALL)
+
+
+def test_no_capacity_takes_nothing() -> None:
+    pool = PagePool(9)
+    table = pool.allocate(SMALL.page_count)
+    pool.claim(table, 0, SMALL)
+    with pytest.raises(NoCapacity, match="4 pages are needed and 3 of 9 are free"):
+        pool.allocate(4)
+    with pytest.raises(NoCapacity, match="4 pages are needed and 3 of 9 are free"):
+        pool.allocate(2, spare=2)
+    with pytest.raises(NoCapacity, match="6 pages are needed and 3 of 9 are free"):
+        pool.fork(table, 2, SMALL)
+    pool.check([table])
 
 
 def test_a_leak_an_alias_and_a_double_release_are_each_found() -> None:
@@ -89,5 +191,3 @@ def test_a_leak_an_alias_and_a_double_release_are_each_found() -> None:
     pool.release(table)
     with pytest.raises(InternalFault, match="is released although it is free"):
         pool.release(table)
-    with pytest.raises(InternalFault, match="is shared although it is free"):
-        pool.share(table)

@@ -67,6 +67,7 @@ class Cell:
     pages: int = 400
     slots: int = 16
     batch_limit: int = 1
+    mixes_kinds: bool = True
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -92,8 +93,9 @@ class Cell:
         self.queues[worker] = deque()
         self.images.lose(worker)
         self.send(
-            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit)
-        )
+            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit,
+                         mixes_kinds=self.mixes_kinds)
+        )  # fmt: skip
 
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone, with what it holds and was told to do."""
@@ -162,12 +164,14 @@ class Cell:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
         assert len(queue) < 2, "more than one running and one queued dispatch"
         ahead = {(work.session, op_of(work)) for other in queue for work in works_of(other)}
+        mates = [(work.session, op_of(work)) for work in works]
         for work in works:
             op = op_of(work)
             assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             for need in needs(op, self.recipe):
-                before = {(work.session, need)} & (self.done | ahead)
+                beside = set(mates[: mates.index((work.session, op))]) if self.limits.fused_passes else set()
+                before = {(work.session, need)} & (self.done | ahead | beside)
                 assert before, f"{op} was dispatched before {need}"
         self._check_batch(dispatch)
 
@@ -177,11 +181,18 @@ class Cell:
         items = dispatch.work
         assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
         assert len(dispatch.attach_conditioning) == len(items)
-        assert len({(item.kind, len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
-        assert len({(item.session, item.lane) for item in items}) == len(items), "two ops of one lane in a batch"
+        assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+        assert self.mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
+        lanes = {(item.session, item.lane) for item in items}
+        assert self.limits.fused_passes or len(lanes) == len(items), "two ops of one lane in a batch"
         pages = [page for item in items for page in item.writes]
         for number, item in enumerate(items):
-            others = {page for other in (*items[:number], *items[number + 1 :]) for page in other.writes}
+            others = {
+                page
+                for other in (*items[:number], *items[number + 1 :])
+                if not is_fused(other, item)
+                for page in other.writes
+            }
             assert not others & set(item.reads), "an item reads what its mate writes"
         assert len(set(pages)) == len(pages)
 
@@ -250,6 +261,13 @@ class Cell:
                     self.finish_and_acknowledge(worker) if acknowledge else self.finish(worker)
                 self.answer()
         raise AssertionError("the cell does not come to rest")
+
+
+def is_fused(commit: ForwardWork, denoise: ForwardWork) -> bool:
+    """Whether they are the two halves of a fused pass: a commit, and what denoises the lane's next block."""
+    same_lane = (commit.session, commit.lane) == (denoise.session, denoise.lane)
+    kinds = (commit.kind, denoise.kind) == (Kind.COMMIT, Kind.DENOISE)
+    return same_lane and kinds and commit.block + 1 == denoise.block
 
 
 def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:

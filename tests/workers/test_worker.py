@@ -34,6 +34,7 @@ from longtake.core.work import (
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
 from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, Task, Up
+from workers.orders import Detached
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
 from workers.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
@@ -105,13 +106,13 @@ def batch(*items: Forward, number: int = 0) -> Task:
     return Task(sequence=Sequence(number), order=items)
 
 
-def done(reports: Iterator[Up]) -> Done:
+def done(reports: Iterator[Up | Detached]) -> Done:
     (report,) = reports
     assert isinstance(report, Done)
     return report
 
 
-def output(reports: Iterator[Up]) -> Output:
+def output(reports: Iterator[Up | Detached]) -> Output:
     (made,) = done(reports).outputs
     return made
 
@@ -206,11 +207,25 @@ def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseW
     )
 
 
-def test_a_batch_of_two_kinds_is_refused(denoiser: DenoiseWorker, text: bytes) -> None:
-    output(denoiser.perform(task(work(), text=text)))
-    commit = work(Kind.COMMIT, input=FromLane())
-    with pytest.raises(InternalFault, match="more than one kind"):
-        denoiser._forward((Forward(work=commit), Forward(work=work(lane=1))))
+def test_a_commit_and_the_next_denoise_op_share_a_forward_and_change_nothing(
+    denoiser: DenoiseWorker, text: bytes
+) -> None:
+    """C(0,0) and D(1,0), which start from the same latents and read different lanes; then D(0,1) sees the commit."""
+    pages = tuple(PageId(page) for page in range(8))
+    commit = work(Kind.COMMIT, timestep=937.5, input=FromLane())
+    second = work(lane=1, step=1, timestep=937.5, sigma=0.9375, next_sigma=0.8, reads=pages[4:6], writes=pages[4:6])
+    second = replace(second, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    following = work(block=1, positions=(2, 3), reads=pages[:4], writes=pages[2:4])
+
+    def seen(*, paired: bool) -> list[Output]:
+        first = output(denoiser.perform(task(work(), text=text)))
+        items = [Forward(work=commit), Forward(work=second, latents=first.latents)]
+        orders = [batch(*items)] if paired else [batch(item) for item in items]
+        made = [made for order in orders for made in done(denoiser.perform(order)).outputs]
+        return [first, *made, output(denoiser.perform(task(following)))]
+
+    assert seen(paired=True) == seen(paired=False)
+    assert len(seen(paired=True)) == 3
 
 
 def test_what_was_forgotten_is_gone(denoiser: DenoiseWorker, text: bytes) -> None:
@@ -276,6 +291,10 @@ class Scripted:
     """A worker whose sessions' names say what happens: ok, bad (an op fails), worse (a defect)."""
 
     role = Role.DENOISE
+    device = torch.device("cpu")
+
+    def page(self, page: PageId) -> torch.Tensor:
+        raise IndexError("no pages")
 
     def perform(self, message: object) -> Iterator[Up]:
         assert isinstance(message, Task)
