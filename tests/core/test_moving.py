@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.core.admission import Limits
 from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, Load, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
@@ -106,6 +107,21 @@ def test_the_text_goes_along_when_a_worker_is_new_and_is_forgotten_where_nothing
     attached = [d.worker for d in effects_of(cell, Dispatch) if any(d.attach_conditioning)]
     assert attached.count(target) == 2  # version 0 and the cue's
     assert cell.versions[session, 19] == {0} and cell.versions[session, 20] == {1}
+
+
+def test_a_lane_that_comes_back_brings_its_text_again() -> None:
+    """The cell fails if a dispatch lacks the text, or sends one that is there."""
+    cell, session = under_way(denoisers=5)
+    origin = place_of(cell, session)[1]
+    (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
+    for worker in (target, origin):
+        move(cell, session, 1, worker)
+        while place_of(cell, session)[1] != worker:
+            cell.copy()
+            cell.finish_and_acknowledge(cell.busy[0])
+    cell.run()
+    assert cell.images.moved == 2
+    assert cell.segments[session] == list(range(30))
 
 
 @pytest.mark.parametrize("broken", ["origin", "target"])
@@ -216,12 +232,13 @@ def test_the_cell_notices_a_lane_that_does_not_wait_at_the_boundary(monkeypatch:
 
 
 @settings(max_examples=20, deadline=None)
-@given(data=st.data(), level=LEVELS, batch_limit=st.integers(1, 4), sinks=st.integers(0, 3))
+@given(data=st.data(), level=LEVELS, batch_limit=st.integers(1, 4), sinks=st.integers(0, 3), fused=st.booleans())
 def test_streams_are_whole_and_nothing_leaks_whatever_moves_fails_and_ends(
-    data: st.DataObject, level: Level, batch_limit: int, sinks: int
+    data: st.DataObject, level: Level, batch_limit: int, sinks: int, fused: bool
 ) -> None:
     made = recipe(level, sinks=sinks)
-    cell = Cell(made, denoisers=4, batch_limit=batch_limit, pages=made.page_count * 20)
+    limits = Limits(fused_passes=fused)
+    cell = Cell(made, denoisers=4, batch_limit=batch_limit, pages=made.page_count * 30, limits=limits)
     blocks = {SessionId(f"s{number}"): data.draw(st.integers(1, 12)) for number in range(3)}
     for number, (name, count) in enumerate(blocks.items()):
         cell.open(name, pictures=geometry().first_picture(count), pace=list(Pace)[number % 2], window=3)

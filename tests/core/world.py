@@ -15,6 +15,7 @@ from longtake.core.effects import (
     Effect,
     Emit,
     EncodeText,
+    Forget,
     Give,
     Load,
     PrepareStream,
@@ -77,6 +78,8 @@ class Cell:
     sent: set[tuple[SessionId, Op]] = field(default_factory=set)
     holds: dict[tuple[WorkerId, int], Content | None] = field(default_factory=dict)
     """(worker, page) -> what was written last."""
+    texts: set[tuple[WorkerId, SessionId, int]] = field(default_factory=set)
+    """Which worker holds which version of whose prompt."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
@@ -99,6 +102,7 @@ class Cell:
 
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone, with what it holds and was told to do."""
+        self.texts = {text for text in self.texts if text[0] != worker}
         self.queues[worker].clear()
         self.images.lose(worker)
         self.answers = deque(
@@ -151,6 +155,12 @@ class Cell:
                 self.answers.append(
                     TextEncoded(now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice="")
                 )
+            case Forget():
+                self.texts = {
+                    text
+                    for text in self.texts
+                    if text[:2] != (effect.worker, effect.session) or effect.version not in (None, text[2])
+                }
             case Stow() | Load() | Give() | Take() | Discard():
                 self.images.order(effect)
             case Emit():
@@ -181,6 +191,10 @@ class Cell:
         items = dispatch.work
         assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
         assert len(dispatch.attach_conditioning) == len(items)
+        for item, attached in zip(items, dispatch.attach_conditioning, strict=True):
+            text = (dispatch.worker, item.session, item.conditioning.version)
+            assert attached == (text not in self.texts), f"{text} is there already, or is not sent"
+            self.texts.add(text)
         assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
         assert self.mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
         lanes = {(item.session, item.lane) for item in items}
