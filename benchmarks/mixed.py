@@ -35,9 +35,9 @@ from cluster.serve import offer_for
 from longtake.client import Client, StreamOptions
 from longtake.client_errors import ClientError
 from longtake.client_events import SegmentEvent
-from longtake.core.admission import forwards_per_block
 from longtake.core.dispatching import Dispatcher
 from longtake.core.geometry import Geometry
+from longtake.core.schedule import forwards_per_block
 from longtake.core.scheduler import Scheduler
 from workers.models import weights
 from workers.models.weights import ModelInfo

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
+from longtake.core.fleet import Fleet
 from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
-from longtake.core.placement import Room, place_lanes
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, chains
 from longtake.core.session import Place, Session
 from longtake.core.work import Role, SessionId, WorkerId
 from longtake.core.workers import Worker
@@ -50,6 +49,7 @@ def admit(
     limits: Limits,
     workers: Mapping[WorkerId, Worker],
     sessions: Mapping[SessionId, Session],
+    fleet: Fleet,
 ) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
     _check(request, recipe, geometry, limits)
@@ -57,58 +57,21 @@ def admit(
         raise NoCapacity(
             f"{len(sessions)} sessions are open and the limit is {limits.max_sessions}", _retry_s(sessions, geometry)
         )
-    denoisers = {worker.id: worker for worker in workers.values() if worker.role is Role.DENOISE}
-    decoders = {worker.id: worker for worker in workers.values() if worker.role is Role.DECODE}
-    if not denoisers or not decoders:
-        missing = "denoise" if not denoisers else "decode"
+    denoisers, decoders = fleet.ranking(Role.DENOISE), fleet.ranking(Role.DECODE)
+    if not len(denoisers) or not len(decoders):
+        missing = "decode" if len(denoisers) else "denoise"
         raise Unavailable(f"no {missing} worker is up yet")
     live = request.pace is Pace.REALTIME
-    forwards = forwards_per_block(recipe) // recipe.lane_count
     try:
-        lanes = place_lanes(
-            recipe.lane_count, _rooms(denoisers, forwards, geometry, live=live), limit=limits.load_limit
-        )
-        decoder_rooms = _rooms(decoders, 1, geometry, live=live)
-        (decoder,) = place_lanes(1, decoder_rooms, limit=limits.load_limit, what="decoder slots")
+        lanes = denoisers.place(recipe.lane_count, live=live, limit=limits.load_limit)
+        (decoder,) = decoders.place(1, live=live, limit=limits.load_limit, what="decoder slots")
     except NoCapacity as refusal:
         raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
-    tables = []
+    tables = tuple(workers[worker].new_table() for worker in lanes)
     for worker in lanes:
-        tables.append(denoisers[worker].new_table())
-        denoisers[worker].lanes += 1
-        denoisers[worker].live_lanes += live
-    decoders[decoder].live_slots += live
-    return Place(lanes=lanes, tables=tuple(tables), decoder=decoder, slot=decoders[decoder].free_slots.pop())
-
-
-def forwards_per_block(recipe: Recipe) -> int:
-    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
-    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
-
-
-def _rooms(
-    workers: Mapping[WorkerId, Worker], ops_per_block: int, geometry: Geometry, *, live: bool
-) -> dict[WorkerId, Room]:
-    """What each worker has left, for lanes (or slots) that cost `ops_per_block` of its ops.
-
-    A worker of which nothing is known yet is taken to be like the others; if nothing is known of any, time counts for
-    nothing and pages alone decide.
-    """
-    known = [worker.op_s for worker in workers.values() if worker.op_s]
-    usual_s = sum(known) / len(known) if known else 0.0
-    rooms = {}
-    for worker in workers.values():
-        share = ops_per_block * (worker.op_s or usual_s) / geometry.block_s
-        denoises = worker.role is Role.DENOISE
-        live_here = worker.live_lanes if denoises else worker.live_slots
-        rooms[worker.id] = Room(
-            lanes=worker.lane_room if denoises else len(worker.free_slots),
-            load=worker.lanes if denoises else worker.capacity - len(worker.free_slots),
-            share=share * live_here,
-            reserving=live_here if share else 0,
-            lane_share=share if live else 0.0,
-        )
-    return rooms
+        workers[worker].count_lane(live=live)
+    workers[decoder].live_slots += live
+    return Place(lanes=lanes, tables=tables, decoder=decoder, slot=workers[decoder].free_slots.pop())
 
 
 def _retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:

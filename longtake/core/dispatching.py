@@ -42,7 +42,7 @@ from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
 from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op, chains, input_is_in_lane, lane_of, needs
+from longtake.core.schedule import Kind, Op, begins_block, chains, input_is_in_lane, lane_of, needs
 from longtake.core.session import Session, State
 from longtake.core.work import (
     ConditioningRef,
@@ -237,6 +237,8 @@ class Dispatcher:
 
     def _may_run(self, session: Session, op: Op, *, now_s: float, beside: Op | None = None) -> bool:
         """Whether all that `op` needs is done, or done before it on its way, or is the op `beside` it."""
+        if session.holds and begins_block(op, self._recipe) and session.is_held(lane_of(op, self._recipe)):
+            return False
         if op.kind is Kind.DENOISE and op.step == 0:
             if session.state is not State.RUNNING or not session.flow.has_credit(op.block):
                 return False

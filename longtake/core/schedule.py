@@ -76,9 +76,19 @@ def chains(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
     yield (Kind.DECODE, 0)
 
 
+def forwards_per_block(recipe: Recipe) -> int:
+    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
+    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
+
+
 def lane_of(op: Op, recipe: Recipe) -> int:
     """The lane whose pages `op` reads and writes."""
     return 0 if recipe.level is Level.CLEAN else op.step
+
+
+def begins_block(op: Op, recipe: Recipe) -> bool:
+    """Whether `op` is the first of its block in its lane: before it, and only there, the lane is at a boundary."""
+    return op.kind is Kind.DENOISE and not input_is_in_lane(op, recipe)
 
 
 def input_is_in_lane(op: Op, recipe: Recipe) -> bool:

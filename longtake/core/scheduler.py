@@ -11,6 +11,7 @@ names them has reported.
 from __future__ import annotations
 
 from longtake.core.admission import Limits, admit
+from longtake.core.balancing import Balance
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import (
     Closed,
@@ -28,7 +29,7 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
-from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
+from longtake.core.errors import CallerFault, InvalidField, LongtakeError, Unavailable, UnknownSession
 from longtake.core.events import (
     Ack,
     Close,
@@ -50,11 +51,14 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.fleet import Fleet
 from longtake.core.geometry import Geometry
+from longtake.core.invariants import check
+from longtake.core.moving import Mover
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
 from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId
+from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId, image_ids
 from longtake.core.workers import Worker, WorkerView
 
 
@@ -70,6 +74,9 @@ class Scheduler:
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
         self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
+        self._fleet = Fleet(recipe, geometry)
+        self._mover = Mover(self._workers, self._fleet, image_ids())
+        self._balance = Balance(limits.load_limit, self._sessions, self._workers, self._fleet, self._mover)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -86,17 +93,7 @@ class Scheduler:
 
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
-        for worker in self._workers.values():
-            worker.check(list(self._sessions.values()))
-        for session in self._sessions.values():
-            flying = sum(
-                owner == session.id
-                for worker in self._workers.values()
-                for dispatch in worker.in_flight
-                for owner, _ in dispatch.ops
-            )
-            if flying != session.in_flight:
-                raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
+        check(self._sessions, self._workers, self._mover.homes())
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -116,12 +113,15 @@ class Scheduler:
             case WorkerLost():
                 self._worker_lost(event)
             case Stowed() | Loaded() | ImageFailed():
-                raise InternalFault(f"nobody asked for image {event.image}")
+                self._image_event(event)
             case Drain():
                 self._drain()
             case Tick():
                 woken = self._dispatcher.wake(now_s=self._now_s)
                 self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+                for session, effects in self._balance.moves(now_s=self._now_s):
+                    self._effects += effects
+                    self._advance(session)
             case _:
                 self._session_event(event)
         return self._effects
@@ -165,7 +165,7 @@ class Scheduler:
                 raise InvalidField("session", event.session, "an id that is not in use")
             if self._draining:
                 raise Unavailable("the server is shutting down")
-            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, self._sessions)
+            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, self._sessions, self._fleet)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
@@ -175,6 +175,7 @@ class Scheduler:
         self._sessions[session.id] = session
         for worker in place.workers:
             self._workers[worker].sessions.add(session.id)
+        self._fleet.changed(*(self._workers[worker] for worker in place.workers))
         self._effects.append(
             PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=event.settings)
         )
@@ -239,11 +240,13 @@ class Scheduler:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
         spare_pages = self._limits.spare_pages(self._recipe)
         self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
+        self._fleet.joined(self._workers[event.worker])
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)
         if worker is None:
             return
+        self._fleet.lost(worker)
         for flying in worker.in_flight:
             for session_id, _ in flying.ops:
                 self._sessions[session_id].in_flight -= 1
@@ -253,6 +256,20 @@ class Scheduler:
                 self._leave_if_quiet(session)
             else:
                 self._end(session, Ending.LOST, f"worker {event.worker} was lost: {event.reason}")
+        effects, stayed = self._mover.lost(worker)
+        self._effects += effects
+        self._advance(*stayed)
+
+    def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
+        """Whoever ordered the image is told; nobody, if what it was for has ended meanwhile."""
+        session_id = self._mover.owner(event.image)
+        if session_id is None:
+            return
+        if isinstance(event, ImageFailed):
+            self._balance.failed(event.worker, now_s=self._now_s)
+        self._effects += self._mover.heard(event)
+        if session_id in self._sessions:
+            self._advance(self._sessions[session_id])
 
     def _drain(self) -> None:
         self._draining = True
@@ -268,7 +285,7 @@ class Scheduler:
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
         if flying:
-            self._workers[event.worker].measured(event.seconds, len(flying))
+            self._fleet.measured(self._workers[event.worker], event.seconds, len(flying))
         self._count(flying)
         self._feed(event.worker)
 
@@ -292,6 +309,7 @@ class Scheduler:
                 self._leave_if_quiet(session)
             else:
                 self._op_counts(session, op)
+                self._effects += self._mover.advance(session)
         ids = dict.fromkeys(session_id for session_id, _ in flying)
         self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
 
@@ -340,6 +358,7 @@ class Scheduler:
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].drop_ready(session.id)
+        self._effects += self._mover.ended(session)
         self._leave_if_quiet(session)
 
     def _leave_if_quiet(self, session: Session) -> None:
@@ -350,6 +369,7 @@ class Scheduler:
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].release(session)
+                self._fleet.changed(self._workers[worker])
                 self._effects.append(Forget(worker=worker, session=session.id, version=None))
         self._effects.append(DropJournal(session=session.id))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from longtake.core.errors import InvalidField, TooLate, WrongState
@@ -11,7 +11,7 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op, chains
+from longtake.core.schedule import Kind, Op, chains, lane_of
 from longtake.core.work import CueId, SessionId, SlotId, WorkerId
 
 
@@ -70,6 +70,13 @@ def next_state(state: State, trigger: Trigger) -> State:
         allowed = ", ".join(sorted(edge.value for edge in TRANSITIONS[state])) or "nothing"
         message = f"{trigger.value} is not possible while the session is {state.value}; allowed: {allowed}"
         raise WrongState(message) from None
+
+
+class Hold(Enum):
+    """Why a lane begins no further block, whatever its session may do."""
+
+    MOVING = "moving"
+    """Its pages go to another worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +144,12 @@ class Place:
     decoder: WorkerId
     slot: SlotId
 
+    def with_lane(self, lane: int, worker: WorkerId, table: PageTable) -> Place:
+        """The place after a lane has moved."""
+        lanes, tables = list(self.lanes), list(self.tables)
+        lanes[lane], tables[lane] = worker, table
+        return replace(self, lanes=tuple(lanes), tables=tuple(tables))
+
     @property
     def workers(self) -> tuple[WorkerId, ...]:
         """Every worker that holds something of the session, each once, in order."""
@@ -165,6 +178,8 @@ class Session:
     """Which worker holds which conditioning version."""
     encoded: set[int] = field(default_factory=set)
     """Conditioning versions whose text is encoded."""
+    holds: set[tuple[int, Hold]] = field(default_factory=set)
+    """Lanes that are held, and why."""
     header: bytes | None = None
     media_type: str = ""
     last_block: int | None = None
@@ -209,6 +224,18 @@ class Session:
 
     def is_sent(self, op: Op) -> bool:
         return op.block < self.sent[op.kind, op.step]
+
+    def is_held(self, lane: int) -> bool:
+        """Whether the lane may begin no further block now."""
+        return any(held == lane for held, _ in self.holds)
+
+    def boundary(self, lane: int) -> int | None:
+        """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
+        counts = set()
+        for kind, step in chains(self.recipe):
+            if kind is not Kind.DECODE and lane_of(Op(kind, step, 0), self.recipe) == lane:
+                counts |= {self.sent[kind, step], self.done[kind, step]}
+        return counts.pop() if len(counts) == 1 else None
 
     def wants(self, op: Op) -> bool:
         """Whether the stream needs `op` at all: not past its last block, and no commit that nobody will read."""

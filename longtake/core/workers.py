@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,13 +13,15 @@ from longtake.core.events import WorkerJoined
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Op
-from longtake.core.session import Session
-from longtake.core.work import Role, Sequence, SessionId, SlotId, WorkerId
+from longtake.core.session import Session, State
+from longtake.core.work import ImageId, Role, Sequence, SessionId, SlotId, WorkerId
 
 _MEMORY = 64
 """Ops over which a worker's time is averaged: so many that a hiccup moves no lane elsewhere."""
 _CALIBRATION_WEIGHT = 8
 """Ops that a calibrated time counts for."""
+_TRUSTED = 20
+"""Ops after which an average says whether the worker is slow."""
 
 _SLACK_ENTRIES = 64
 """Dead heap entries that are tolerated before the heap is made anew."""
@@ -90,6 +92,14 @@ class Worker:
     unknown."""
     pass_s: float = 0.0
     """The same of what one op waits for: the whole forward that it shares."""
+    slowness: float = 1.0
+    """The same of its dispatches' times over what the fleet takes for as many ops: a batch makes no worker fast."""
+    is_calibrated: bool = False
+    """Whether the worker said on joining how long its ops take."""
+    arriving: dict[ImageId, PageTable] = field(default_factory=dict)
+    """Pages reserved for lanes that move here. They stay so until the order to load them is answered."""
+    moves: int = 0
+    """Moves of lanes from or to here that are under way."""
     next_sequence: int = 0
     _measured: int = 0
     _queue: list[tuple[Urgency, int, SessionId, Op]] = field(default_factory=list)
@@ -111,6 +121,7 @@ class Worker:
             batch_limit=event.batch_limit if denoises else 1,
             mixes_kinds=event.mixes_kinds,
             op_s=event.forward_s,
+            is_calibrated=event.forward_s > 0,
             pass_s=event.forward_s,
             _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
@@ -119,6 +130,16 @@ class Worker:
     def lane_room(self) -> int:
         """Lanes that the free pages can still hold."""
         return self.pool.free_count // self.pages_per_lane
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether enough is known of its time to call the worker slow."""
+        return self.is_calibrated or self._measured >= _TRUSTED
+
+    def count_lane(self, number: int = 1, *, live: bool) -> None:
+        """A lane is to be here; -1: no more."""
+        self.lanes += number
+        self.live_lanes += number * live
 
     def new_table(self) -> PageTable:
         """The pages of one more lane; NoCapacity if there are not so many."""
@@ -138,10 +159,14 @@ class Worker:
             raise UnknownPeer(f"worker {self.id} reports dispatch {sequence}, expected {expected}")
         return self.in_flight.popleft()
 
-    def measured(self, seconds: float, ops: int = 1) -> None:
-        """Fold the reported time of a dispatch of so many ops into the averages; 0 seconds say nothing."""
+    def measured(self, seconds: float, ops: int = 1, *, usual_s: float = 0.0) -> None:
+        """Fold the reported time of a dispatch of so many ops into the averages; 0 seconds say nothing.
+
+        `usual_s` is what the fleet takes for as many; 0: not known.
+        """
         if seconds > 0:
             self._measured = min(self._measured + 1, _MEMORY)
+            self.slowness += ((seconds / usual_s if usual_s else 1.0) - self.slowness) / self._measured
             self.op_s += (seconds / ops - self.op_s) / self._measured
             self.pass_s += (seconds - self.pass_s) / self._measured
 
@@ -187,30 +212,46 @@ class Worker:
             self._queue.clear()
 
     def release(self, session: Session) -> None:
-        """Free everything the session holds here."""
+        """Free everything the session holds here; nothing if it was here only before the worker joined again."""
+        if session.id not in self.sessions:
+            return
         self.sessions.discard(session.id)
         for worker, table in zip(session.place.lanes, session.place.tables, strict=True):
             if worker == self.id:
                 self.pool.release(table)
-                self.lanes -= 1
-                self.live_lanes -= session.is_live
+                self.count_lane(-1, live=session.is_live)
         if session.place.decoder == self.id:
             self.free_slots.append(session.place.slot)
             self.live_slots -= session.is_live
 
-    def check(self, sessions: Iterable[Session]) -> None:
-        """State the invariants of pages and slots against all sessions that exist."""
-        here = [session for session in sessions if self.id in session.place.workers]
+    def check(self, sessions: list[Session], homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
+        """State the invariants of pages and slots against all sessions that exist.
+
+        `homes` says of lanes that move where they are to be: there they count, though they still have pages elsewhere.
+        """
+        here = [
+            session
+            for session in sessions
+            if self.id in session.place.workers
+            and (session.id in self.sessions or session.state is not State.CLOSING)  # else: before it joined again
+        ]
+        ids = {session.id for session in here}
+        counted = [
+            session
+            for session in sessions
+            for lane, worker in enumerate(session.place.lanes)
+            if homes.get((session.id, lane), worker if session.id in ids else None) == self.id
+        ]
         lanes = [
             table
             for session in here
             for worker, table in zip(session.place.lanes, session.place.tables, strict=True)
             if worker == self.id
         ]
-        self.pool.check(lanes)
-        if len(lanes) != self.lanes or {session.id for session in here} != self.sessions:
+        self.pool.check([*lanes, *self.arriving.values()])
+        if len(counted) != self.lanes or ids != self.sessions:
             raise InternalFault(f"worker {self.id} counts {self.lanes} lanes and {len(self.sessions)} sessions")
-        live = sum(session.is_live * session.place.lanes.count(self.id) for session in here)
+        live = sum(session.is_live for session in counted)
         live_slots = sum(session.is_live for session in here if session.place.decoder == self.id)
         if (live, live_slots) != (self.live_lanes, self.live_slots):
             raise InternalFault(f"worker {self.id} counts {self.live_lanes} live lanes, {self.live_slots} live slots")

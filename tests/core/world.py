@@ -8,15 +8,39 @@ from fractions import Fraction
 from typing import TypeVar
 
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream
-from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, StreamPrepared, TextEncoded, WorkerJoined
+from longtake.core.effects import (
+    Closed,
+    Discard,
+    Dispatch,
+    Effect,
+    Emit,
+    EncodeText,
+    Forget,
+    Give,
+    Load,
+    PrepareStream,
+    Stow,
+    Take,
+)
+from longtake.core.events import (
+    Ack,
+    CueRequest,
+    Event,
+    OpDone,
+    Open,
+    StreamPrepared,
+    TextEncoded,
+    WorkerJoined,
+    WorkerLost,
+)
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
-from longtake.core.pages import window_frames
+from longtake.core.pages import slot_of, window_frames
 from longtake.core.recipe import Level, Recipe
-from longtake.core.schedule import Kind, Op, needs
+from longtake.core.schedule import Kind, Op, needs, sealing_op
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, ForwardWork, Role, SegmentSettings, SessionId, WorkerId
+from tests.core.image_model import Content, Images
 
 T = TypeVar("T")
 SETTINGS = SegmentSettings(codec="raw", quality=0)
@@ -52,13 +76,16 @@ class Cell:
     answers: deque[Event] = field(default_factory=deque)
     done: set[tuple[SessionId, Op]] = field(default_factory=set)
     sent: set[tuple[SessionId, Op]] = field(default_factory=set)
-    holds: dict[tuple[WorkerId, int], tuple[SessionId, int, int]] = field(default_factory=dict)
-    """(worker, page) -> (session, lane, frame) written last."""
+    holds: dict[tuple[WorkerId, int], Content | None] = field(default_factory=dict)
+    """(worker, page) -> what was written last."""
+    texts: set[tuple[WorkerId, SessionId, int]] = field(default_factory=set)
+    """Which worker holds which version of whose prompt."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.images = Images(self.holds)
         self.scheduler = Scheduler(self.recipe, geometry(self.recipe.frames_per_block), self.limits)
         for number in range(self.denoisers):
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
@@ -67,10 +94,23 @@ class Cell:
 
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
+        self.images.lose(worker)
         self.send(
             WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit,
                          mixes_kinds=self.mixes_kinds)
         )  # fmt: skip
+
+    def lose(self, worker: WorkerId) -> None:
+        """The worker is gone, with what it holds and was told to do."""
+        self.texts = {text for text in self.texts if text[0] != worker}
+        self.queues[worker].clear()
+        self.images.lose(worker)
+        self.answers = deque(
+            answer
+            for answer in self.answers
+            if not isinstance(answer, StreamPrepared | TextEncoded) or answer.worker != worker
+        )
+        self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test"))
 
     def open(
         self,
@@ -94,8 +134,12 @@ class Cell:
         self.effects += effects
         for effect in effects:
             self._perform(effect)
-        self.scheduler.check()
+        self.check()
         return effects
+
+    def check(self) -> None:
+        """After every event."""
+        self.scheduler.check()
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -111,6 +155,14 @@ class Cell:
                 self.answers.append(
                     TextEncoded(now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice="")
                 )
+            case Forget():
+                self.texts = {
+                    text
+                    for text in self.texts
+                    if text[:2] != (effect.worker, effect.session) or effect.version not in (None, text[2])
+                }
+            case Stow() | Load() | Give() | Take() | Discard():
+                self.images.order(effect)
             case Emit():
                 self.segments.setdefault(effect.session, []).append(effect.block)
             case Closed():
@@ -139,6 +191,10 @@ class Cell:
         items = dispatch.work
         assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
         assert len(dispatch.attach_conditioning) == len(items)
+        for item, attached in zip(items, dispatch.attach_conditioning, strict=True):
+            text = (dispatch.worker, item.session, item.conditioning.version)
+            assert attached == (text not in self.texts), f"{text} is there already, or is not sent"
+            self.texts.add(text)
         assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
         assert self.mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
         lanes = {(item.session, item.lane) for item in items}
@@ -174,9 +230,14 @@ class Cell:
         """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
         for page, frame in zip(work.writes, work.positions, strict=True):
-            self.holds[worker, page] = (work.session, work.lane, frame)
-        found = {self.holds.get((worker, page)) for page in work.reads}
-        expected = {(work.session, work.lane, frame) for frame in window_frames(work.positions[0], self.recipe)}
+            self.holds[worker, page] = Content(work.session, work.lane, frame, work.kind)
+        frames = sorted(window_frames(work.positions[0], self.recipe), key=lambda frame: slot_of(frame, self.recipe))
+        sealed = sealing_op(work.step, work.block, self.recipe).kind
+        expected = [
+            Content(work.session, work.lane, frame, work.kind if frame in work.positions else sealed)
+            for frame in frames
+        ]
+        found = [self.holds.get((worker, page)) for page in work.reads]
         assert found == expected, f"{op_of(work)} reads {found}, should read {expected}"
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
@@ -189,6 +250,14 @@ class Cell:
         for turn in range(count):
             self.finish_and_acknowledge(self.busy[turn % len(self.busy)])
 
+    def copy(self, *, fail: bool = False) -> None:
+        """Every worker that can do an order about an image does one."""
+        for worker in self.images.ready:
+            if worker in self.images.ready:
+                answer = self.images.step(worker, now_s=self.now_s, fail=fail)
+                if answer is not None:
+                    self.send(answer)
+
     @property
     def busy(self) -> list[WorkerId]:
         return [worker for worker, queue in self.queues.items() if queue]
@@ -197,8 +266,9 @@ class Cell:
         """Let everything finish in round-robin order, acknowledging each segment, until nothing is left to do."""
         for _ in range(limit):
             self.answer()
+            self.copy()
             workers = self.busy
-            if not workers:
+            if not workers and not self.images.ready:
                 return
             for worker in workers:
                 if self.queues[worker]:
