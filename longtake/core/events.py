@@ -26,6 +26,8 @@ class WorkerJoined:
     """Ops that one forward may serve: as many as are exact and pay, as the worker has measured; 1: no batching."""
     forward_s: float = 0.0
     """Calibrated time of one op of this worker (a forward, or the decode of a block); 0: unknown."""
+    chain_length: int = 1
+    """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
 from longtake.core.pages import PagePool
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Op
+from longtake.core.schedule import Op, input_is_in_lane
 from longtake.core.session import Session
 from longtake.core.work import Role, Sequence, SessionId, SlotId, WorkerId
 
@@ -57,6 +57,8 @@ class WorkerView:
     ready: int
     dispatched: int
     batch_limit: int
+    chain_length: int = 1
+    """Layer-split workers that are this one together."""
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
 
@@ -72,6 +74,8 @@ class Worker:
     pool: PagePool
     free_slots: list[SlotId]
     batch_limit: int = 1
+    chain_length: int = 1
+    """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
     in_flight: deque[InFlight] = field(default_factory=deque)
     ready: dict[tuple[SessionId, Op], Urgency] = field(default_factory=dict)
     """Ops that may run now, with the urgency they were last given."""
@@ -82,7 +86,9 @@ class Worker:
     live_slots: int = 0
     """… and decoder slots: what admission by rate counts."""
     op_s: float = 0.0
-    """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown."""
+    """Moving average of what the worker says its ops take (a forward, or the decode of a block); 0: unknown.
+
+    Of a chain, what they take its slowest member: so often it can take another one."""
     next_sequence: int = 0
     _measured: int = 0
     _queue: list[tuple[Urgency, int, SessionId, Op]] = field(default_factory=list)
@@ -101,6 +107,7 @@ class Worker:
             pool=PagePool(event.capacity if denoises else 0),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
+            chain_length=event.chain_length,
             op_s=event.forward_s,
             _measured=_CALIBRATION_WEIGHT if event.forward_s else 0,
         )
@@ -109,6 +116,23 @@ class Worker:
     def lane_room(self) -> int:
         """Lanes that the free pages can still hold."""
         return self.pool.free_count // self.pages_per_lane
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
+        return len(self.in_flight) < 1 + self.chain_length
+
+    @property
+    def passage_s(self) -> float:
+        """How long one op takes from end to end; 0: unknown."""
+        return self.op_s * self.chain_length
+
+    def keeps_input(self, op: Op, recipe: Recipe) -> bool:
+        """Whether `op` starts from an output that the worker has kept, so that nothing has to travel.
+
+        In a chain outputs arise at its end and inputs are needed at its beginning: they travel as any latents do.
+        """
+        return self.chain_length == 1 and input_is_in_lane(op, recipe)
 
     def dispatched(self, ops: tuple[tuple[SessionId, Op], ...]) -> Sequence:
         """Note a dispatch; returns its sequence number."""
@@ -216,5 +240,6 @@ class Worker:
             ready=len(self.ready),
             dispatched=self.next_sequence,
             batch_limit=self.batch_limit,
+            chain_length=self.chain_length,
             op_s=self.op_s,
         )

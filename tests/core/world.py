@@ -16,7 +16,7 @@ from longtake.core.pages import window_frames
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind, Op, needs
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, ForwardWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Role, SegmentSettings, SessionId, WorkerId
 
 T = TypeVar("T")
 SETTINGS = SegmentSettings(codec="raw", quality=0)
@@ -44,6 +44,7 @@ class Cell:
     pages: int = 400
     slots: int = 16
     batch_limit: int = 1
+    chain_length: int = 1
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -53,6 +54,8 @@ class Cell:
     sent: set[tuple[SessionId, Op]] = field(default_factory=set)
     holds: dict[tuple[WorkerId, int], tuple[SessionId, int, int]] = field(default_factory=dict)
     """(worker, page) -> (session, lane, frame) written last."""
+    journal: set[tuple[SessionId, int, int]] = field(default_factory=set)
+    """(session, block, step): outputs of denoise ops that something may still start from."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
@@ -67,7 +70,14 @@ class Cell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         self.send(
-            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit)
+            WorkerJoined(
+                now_s=self.now_s,
+                worker=worker,
+                role=role,
+                capacity=capacity,
+                batch_limit=self.batch_limit,
+                chain_length=self.chain_length if role is Role.DENOISE else 1,
+            )
         )
 
     def open(
@@ -118,7 +128,8 @@ class Cell:
 
     def _check_dispatch(self, dispatch: Dispatch) -> None:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
-        assert len(queue) < 2, "more than one running and one queued dispatch"
+        runs = 1 if isinstance(dispatch.work, DecodeWork) else self.chain_length
+        assert len(queue) < 1 + runs, "more than are running and one queued dispatch"
         ahead = {(work.session, op_of(work)) for other in queue for work in works_of(other)}
         for work in works:
             op = op_of(work)
@@ -127,7 +138,18 @@ class Cell:
             for need in needs(op, self.recipe):
                 before = {(work.session, need)} & (self.done | ahead)
                 assert before, f"{op} was dispatched before {need}"
+            self._check_input(work)
+        self.journal -= {(ref.session, ref.block, ref.step) for ref in dispatch.spent}
         self._check_batch(dispatch)
+
+    def _check_input(self, work: ForwardWork | DecodeWork) -> None:
+        """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""
+        if isinstance(work, ForwardWork):
+            assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
+            if not isinstance(work.input, FromLatent):
+                return
+        ref = work.latents if isinstance(work, DecodeWork) else work.input.ref
+        assert (ref.session, ref.block, ref.step) in self.journal, f"{op_of(work)} starts from latents that are missing"
 
     def _check_batch(self, dispatch: Dispatch) -> None:
         if isinstance(dispatch.work, DecodeWork):
@@ -161,6 +183,9 @@ class Cell:
 
     def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
         """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
+        follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
+        if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
+            self.journal.add((work.session, work.block, work.step + 1))
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
         for page, frame in zip(work.writes, work.positions, strict=True):
             self.holds[worker, page] = (work.session, work.lane, frame)
