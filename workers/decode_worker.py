@@ -12,7 +12,7 @@ from longtake.core.geometry import Geometry
 from longtake.core.work import Role, SegmentSettings, SessionId, SlotId
 from workers.decode import DecoderPool
 from workers.encode import Codec, Encoder, VideoSettings, encoder_for
-from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Order, Prepared, Task, Up
 from workers.models.text import TextEncoder
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
@@ -67,7 +67,7 @@ class DecodeWorker:
         )
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
             case Task(order=Decode() as order):

@@ -19,6 +19,7 @@ import grpc.aio
 from longtake.core.errors import LongtakeError, Unavailable
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
+from workers.layer_split import PEER_S
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
 from workers.messages import Heartbeat, Introduction, Shutdown, Up
 from workers.runner import Runner, Worker
@@ -29,6 +30,8 @@ HEARTBEAT_S = 0.5
 REDIAL_S = 0.3
 PATIENCE_S = 6.0
 """How long the engine may be out of reach before the process ends."""
+END_S = 2 * PEER_S
+"""How long a compute thread may take to end: one that waits for a neighbour in its chain gives up before."""
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -117,6 +120,9 @@ class WorkerLink:
                 reader.result()  # the link broke: raises its status
                 return False
             reason = writer.result()
+            if runner.starts_over:
+                _log.info("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+                return False
             if reason:
                 raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
             return True
@@ -124,7 +130,7 @@ class WorkerLink:
             for task in (reader, writer, beating):
                 task.cancel()
             runner.put(Shutdown())
-            await asyncio.to_thread(runner.join, PATIENCE_S)
+            await asyncio.to_thread(runner.join, END_S)
 
     async def _read(self, call: Call, runner: Runner) -> None:
         worker = self._loaded.introduction.worker

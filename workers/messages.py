@@ -114,7 +114,9 @@ class Shutdown:
     """Finish what is queued, then end."""
 
 
-Down = Task | PrepareStream | EncodeText | Forget | JoinChain | Shutdown
+Order = Task | PrepareStream | EncodeText | Forget | JoinChain
+"""What a worker is to do."""
+Down = Order | Shutdown
 
 
 # --- up: worker to engine -------------------------------------------------------------------------------------------

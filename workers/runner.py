@@ -11,17 +11,29 @@ from typing import Protocol
 
 import torch
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import EncodeText
 from longtake.core.work import Role, SessionId
-from workers.messages import OP_ERRORS, Done, Down, Failed, Shutdown, Task, Up, reason_of
+from workers.messages import (
+    OP_ERRORS,
+    Done,
+    Down,
+    Failed,
+    JoinChain,
+    Order,
+    Shutdown,
+    StartOver,
+    Task,
+    Up,
+    reason_of,
+)
 
 
 class Worker(Protocol):
-    """What a runner drives: a DenoiseWorker or a DecodeWorker."""
+    """What a runner drives: a DenoiseWorker, a ChainMember or a DecodeWorker."""
 
     role: Role
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report."""
         ...
 
@@ -31,7 +43,8 @@ class Runner:
 
     `report` and `ended` are called on that thread. `ended` comes last and once, with the reason: empty after
     Shutdown, else what broke. An op that fails is reported as Failed and the worker goes on; an error of an unforeseen
-    kind ends the thread, because nobody knows then what state the worker is in.
+    kind ends the thread, because nobody knows then what state the worker is in. The worker itself ends with the thread:
+    its pages are free then, and its neighbours in a chain notice.
     """
 
     def __init__(self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None]) -> None:
@@ -41,6 +54,8 @@ class Runner:
         self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
+        self.starts_over = False
+        """Whether it ended because a fresh worker over the same weights can do what this one cannot any more."""
 
     def start(self) -> None:
         """Begin."""
@@ -62,6 +77,7 @@ class Runner:
         try:
             reason = self._loop()
         finally:
+            del self._worker
             self._ended(reason)
 
     def _loop(self) -> str:
@@ -77,6 +93,9 @@ class Runner:
             try:
                 for report in self._worker.perform(message):
                     self._report(_timed(report, time.monotonic() - began_s))
+            except StartOver as error:
+                self.starts_over = True
+                return str(error)
             except OP_ERRORS as error:
                 self._report(_failure(message, reason_of(error)))
 
@@ -90,11 +109,13 @@ def _timed(report: Up, seconds: float) -> Up:
     return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
-def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:
+def _failure(message: Order, reason: str) -> Failed:
     match message:
         case Task():
             return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
         case EncodeText():
             return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
+        case JoinChain():
+            return Failed(sessions=(), sequence=None, reason=reason)
         case _:
             return Failed(sessions=(SessionId(message.session),), sequence=None, reason=reason)

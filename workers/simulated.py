@@ -36,7 +36,7 @@ from longtake.core.work import (
 from workers.decode_worker import video_settings
 from workers.encode import Encoder, encoder_for
 from workers.lane_memory import LaneMemory
-from workers.messages import Decode, Done, Encoded, Forward, Introduction, Output, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Forward, Introduction, Order, Output, Prepared, Task, Up
 from workers.models import weights
 from workers.models.text import TextEncoder, text_encoder
 from workers.simulated_device import Pace, SimulatedDevice
@@ -123,7 +123,7 @@ class SimulatedDenoiseWorker:
         self._contents: dict[PageId, bytes] = {}
         self._memory: LaneMemory[bytes, bytes] = LaneMemory()
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
@@ -191,7 +191,7 @@ class SimulatedDecodeWorker:
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
         self._states: dict[SlotId, bytes] = {}
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
             case Task(order=Decode() as order):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
@@ -21,9 +21,10 @@ from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, Rol
 from workers.denoise import predict_x0, renoise
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.lane_memory import LaneMemory
-from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
+from workers.messages import OP_ERRORS, Done, Failed, Forward, Order, Output, Task, Up, reason_of
 from workers.models.wan import TextKV, WanModel
 from workers.noise import normal
+from workers.stage import Stage, WholeModel
 
 NOTHING = Output(sha256="", latents=b"")
 """In place of the output of an op that failed."""
@@ -45,13 +46,14 @@ def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
 
 
 class DenoiseWorker:
-    """One replica of the transformer, with `pages` pages. Not thread-safe: one thread does everything."""
+    """The transformer, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
 
     role = Role.DENOISE
 
-    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int) -> None:
+    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int, stage: Stage | None = None) -> None:
         weight = model.patch_embedding.weight
         self._model = model
+        self._stage = stage or WholeModel(model)
         self._geometry = geometry
         self._device = weight.device
         shape = PageShape(
@@ -63,7 +65,7 @@ class DenoiseWorker:
         self._pool = PagePool(shape, pages, device=weight.device, dtype=weight.dtype)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
@@ -113,9 +115,11 @@ class DenoiseWorker:
             timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
             position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
             if kinds == {Kind.COMMIT}:
-                self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+                self._stage.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
                 return ()
-            flow_BFCHW = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
+            flow_BFCHW = self._stage.denoise(x_BFCHW, timestep_BF, position_BF, text, attention)
+            if flow_BFCHW is None:  # it comes out of another worker
+                return ()
             x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
             return tuple(self._output(work, x0_FCHW) for work, x0_FCHW in zip(works, x0_BFCHW, strict=True))
 
@@ -130,8 +134,10 @@ class DenoiseWorker:
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
     def _input(self, forward: Forward) -> Tensor:
-        """Latents (F, C, H, W) on the device that an op starts from."""
+        """Latents (F, C, H, W) on the device that an op starts from; where they are not needed, their shape alone."""
         work = forward.work
+        if not self._stage.takes_latents(work.kind):
+            return torch.empty(self._geometry.block_shape, device="meta")
         match work.input:
             case FromNoise():
                 return normal(work.seed, work.block, 0, self._geometry.block_shape).to(self._device)

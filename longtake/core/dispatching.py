@@ -3,10 +3,10 @@
 Theory of operation. Each session has a handful of chains (one per step and kind); in every chain the next op is a
 candidate. After an event only the candidates of the session it touched are looked at again: one whose needs are met
 joins the ready list of the one worker that can run it. A worker is handed the most urgent ready op as long as it has
-fewer than two dispatches (one running, one queued: DESIGN section 5), so that the link's round trip hides behind a forward. Links are
-first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
-have to travel waits until they have arrived. In a chain of layer-split workers every op's do; it may hold one dispatch
-for each of them and one more, so that all of them are busy.
+fewer than two dispatches (one running, one queued: DESIGN section 5), so that the link's round trip hides behind a
+forward. Links are first in, first out, so an op may follow right behind one it needs on the same worker; only an op
+whose input latents have to travel waits until they have arrived. In a chain of layer-split workers every op's do; it
+may hold one dispatch for each of them and one more, so that all of them are busy.
 
 One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes along, in the order of
 their urgency, others that are ready now, of the same kind and with as many pages to read. None of them can depend on

@@ -55,10 +55,10 @@ def test_no_op_of_a_chain_starts_from_what_a_worker_has_kept(level: Level) -> No
 @pytest.mark.parametrize("length", [1, 2])
 def test_latents_are_given_up_once_and_with_the_last_op_that_starts_from_them(level: Level, length: int) -> None:
     cell = Cell(recipe(level), denoisers=1, chain_length=length)
-    cell.open("s", pictures=200)
+    session = cell.open("s", pictures=200)
     cell.run()
     spent = [(ref.block, ref.step) for dispatch in effects_of(cell, Dispatch) for ref in dispatch.spent]
-    assert len(spent) == len(set(spent)) == 4 * (cell.closed["s"].segments), "each output of each step"
+    assert len(spent) == len(set(spent)) == 4 * cell.closed[session].segments, "each output of each step"
     assert cell.journal == set()
     inputs = {type(work.input) for work in forwards_of(cell)}
     assert (FromLane in inputs) == (length == 1 and level is not Level.INPUT)
@@ -102,7 +102,7 @@ def test_no_other_ranges_have_a_faster_slowest_worker(
 ) -> None:
     times = LayerTimes(embed_s=embed_s, layer_s=layer_s, head_s=head_s)
     if length > layers:
-        with pytest.raises(InvalidField, match=rf"cluster.layer_split: {length} is not allowed; allowed: 1 to {layers}"):
+        with pytest.raises(InvalidField, match=rf"cluster.layer_split: {length} is not .* 1 to {layers} workers"):
             balanced_ranges(times, layers, length)
         return
 
@@ -122,5 +122,5 @@ def test_no_other_ranges_have_a_faster_slowest_worker(
 
 
 def test_times_that_no_clock_measures_are_refused() -> None:
-    with pytest.raises(InvalidField, match="layer_times.head_s: nan"):
+    with pytest.raises(InvalidField, match=r"layer_times\.head_s: nan"):
         LayerTimes(embed_s=0.0, layer_s=1.0, head_s=float("nan"))

@@ -144,11 +144,13 @@ class Cell:
 
     def _check_input(self, work: ForwardWork | DecodeWork) -> None:
         """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""
-        if isinstance(work, ForwardWork):
+        if isinstance(work, DecodeWork):
+            ref = work.latents
+        elif isinstance(work.input, FromLatent):
+            ref = work.input.ref
+        else:
             assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
-            if not isinstance(work.input, FromLatent):
-                return
-        ref = work.latents if isinstance(work, DecodeWork) else work.input.ref
+            return
         assert (ref.session, ref.block, ref.step) in self.journal, f"{op_of(work)} starts from latents that are missing"
 
     def _check_batch(self, dispatch: Dispatch) -> None:
