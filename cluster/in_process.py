@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from cluster.chains import Chains
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
 from workers.link import Loaded
@@ -21,7 +22,7 @@ STOP_S = 30.0
 class _ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: Loaded, engine: Engine) -> None:
+    def __init__(self, loaded: Loaded, engine: Chains) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
@@ -55,7 +56,7 @@ class InProcessLauncher:
 
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)
-        self._engine = engine
+        self._engine = Chains(engine)
         self._ports: list[_ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from longtake.core.errors import InvalidField
-from longtake.core.layers import LayerTimes, balanced_ranges
+from longtake.core.layers import LayerTimes, balanced_ranges, check_length
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.messages import Seat
 from workers.models import weights
@@ -35,8 +35,7 @@ def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], 
     does not come.
     """
     layers = info.dit.num_layers
-    if seat.length > layers:
-        balanced_ranges(LayerTimes(embed_s=0, layer_s=1, head_s=0), layers, seat.length)  # says what is wrong
+    check_length(seat.length, layers)
 
     def propose() -> str:
         return json.dumps([[held.start, held.stop] for held in balanced_ranges(measure(), layers, seat.length)])

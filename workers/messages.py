@@ -61,7 +61,7 @@ class Introduction:
     part: Part | None = None
     """None: the worker holds the whole model."""
     chain_length: int = 1
-    """Workers that speak as this one, once they are together; each of them introduces itself alone."""
+    """Of a chain that has come together: how many workers it has. Each of them introduces itself alone."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------

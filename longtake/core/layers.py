@@ -25,14 +25,19 @@ class LayerTimes:
                 raise InvalidField(f"layer_times.{name}", value, "0 or more seconds, finite")
 
 
+def check_length(length: int, layers: int) -> None:
+    """InvalidField if a chain of `length` workers is not possible with so many layers."""
+    if not 1 <= length <= layers:
+        raise InvalidField("cluster.layer_split", length, f"1 to {layers} workers, one for each layer of the model")
+
+
 def balanced_ranges(times: LayerTimes, layers: int, length: int) -> tuple[range, ...]:
     """Ranges of `layers` layers for a chain of `length` workers, in order, each of 1 or more layers.
 
     No other ranges have a faster slowest worker: each further layer goes to the worker that is done earliest with it,
     of equals to the last. InvalidField if there are more workers than layers.
     """
-    if not 1 <= length <= layers:
-        raise InvalidField("cluster.layer_split", length, f"1 to {layers} workers, one for each layer of the model")
+    check_length(length, layers)
     counts = [1] * length
 
     def done_s(rank: int, count: int) -> float:
