@@ -135,7 +135,8 @@ class Chains:
         elif member.port is port:
             del self._members[worker]
             port.end(reason)
-            if member.chain is not None:
+            others = any(other.chain is member.chain for other in self._members.values())
+            if member.chain is not None and not (self._ends and others):  # those that end finish what they have
                 self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}")
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
@@ -196,6 +197,8 @@ class Chains:
                     return
                 if report is not None:
                     self._engine.hear(chain.replica, chain, report)
+            case Failed(sessions=()):
+                self._engine.leave(chain.replica, chain, f"{member.introduction.worker}: {message.reason}")
             case Failed():  # a preparation, which every worker of the chain reports for itself
                 self._engine.hear(chain.replica, chain, message)
             case _:

@@ -10,7 +10,7 @@ from cluster.chains import Chains
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
 from workers.link import Loaded
-from workers.messages import Down, Introduction, Shutdown, Up
+from workers.messages import Down, Introduction, Shutdown, StartOver, Up
 from workers.peers import MeetingPoint
 from workers.runner import Runner
 from workers.spec import WorkerSpec, load_worker
@@ -43,8 +43,8 @@ class _ThreadPort:
     def _report(self, message: Up) -> None:
         self._soon(lambda: self._engine.hear(self.worker, self, message))
 
-    def _ended(self, reason: str) -> None:
-        self._soon(lambda: self._engine.leave(self.worker, self, reason or "it was shut down"))
+    def _ended(self, reason: str | StartOver) -> None:
+        self._soon(lambda: self._engine.leave(self.worker, self, str(reason) or "it was shut down"))
 
     def _soon(self, call: Callable[[], None]) -> None:
         if not self._loop.is_closed():

@@ -21,7 +21,7 @@ from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.layer_split import PEER_S
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
-from workers.messages import Heartbeat, Introduction, Shutdown, Up
+from workers.messages import Failed, Heartbeat, Introduction, Shutdown, StartOver, Up
 from workers.runner import Runner, Worker
 from workers.spec import load_worker, parse_arguments
 
@@ -104,9 +104,9 @@ class WorkerLink:
             return False
         self._heard = True
         loop = asyncio.get_running_loop()
-        outbox: asyncio.Queue[Up | str] = asyncio.Queue()
+        outbox: asyncio.Queue[Up | str | StartOver] = asyncio.Queue()
 
-        def say(message: Up | str) -> None:
+        def say(message: Up | str | StartOver) -> None:
             loop.call_soon_threadsafe(outbox.put_nowait, message)
 
         runner = Runner(self._loaded.fresh(), report=say, ended=say)
@@ -120,8 +120,9 @@ class WorkerLink:
                 reader.result()  # the link broke: raises its status
                 return False
             reason = writer.result()
-            if runner.starts_over:
-                _log.info("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+            if isinstance(reason, StartOver):
+                _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+                await asyncio.wait((reader,), timeout=REDIAL_S)
                 return False
             if reason:
                 raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
@@ -140,17 +141,21 @@ class WorkerLink:
                 return
             runner.put(down_from_proto(message, worker))
 
-    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str]) -> str:
+    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str | StartOver]) -> str | StartOver:
         """Send what the compute thread reports; returns the reason with which it ended."""
         while True:
             message = await outbox.get()
+            if isinstance(message, StartOver):
+                await asyncio.sleep(REDIAL_S)  # if another worker was lost, the engine shall hear of that one first
+                await call.write(up_to_proto(Failed(sessions=(), sequence=None, reason=str(message))))
+                return message
             if isinstance(message, str):
                 await call.done_writing()
                 return message
             await call.write(up_to_proto(message))
 
 
-async def _beat(outbox: asyncio.Queue[Up | str]) -> None:
+async def _beat(outbox: asyncio.Queue[Up | str | StartOver]) -> None:
     while True:
         outbox.put_nowait(Heartbeat())
         await asyncio.sleep(HEARTBEAT_S)

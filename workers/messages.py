@@ -146,7 +146,7 @@ class Done:
 class Failed:
     """A task (`sequence`) or a preparation (None) could not be done for `sessions`; the worker goes on.
 
-    The task's ops for other sessions are done.
+    The task's ops for other sessions are done. Without sessions: the worker has lost its chain, and starts over.
     """
 
     sessions: tuple[SessionId, ...]

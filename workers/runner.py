@@ -42,20 +42,20 @@ class Runner:
     """A thread around a worker.
 
     `report` and `ended` are called on that thread. `ended` comes last and once, with the reason: empty after
-    Shutdown, else what broke. An op that fails is reported as Failed and the worker goes on; an error of an unforeseen
-    kind ends the thread, because nobody knows then what state the worker is in. The worker itself ends with the thread:
-    its pages are free then, and its neighbours in a chain notice.
+    Shutdown, StartOver if a fresh worker is to take its place, else what broke. An op that fails is reported as Failed
+    and the worker goes on; an error of an unforeseen kind ends the thread, because nobody knows then what state the
+    worker is in. The worker itself ends with the thread: its pages are free then, its neighbours in a chain notice.
     """
 
-    def __init__(self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None]) -> None:
+    def __init__(
+        self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str | StartOver], None]
+    ) -> None:
         self._worker = worker
         self._report = report
         self._ended = ended
         self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
-        self.starts_over = False
-        """Whether it ended because a fresh worker over the same weights can do what this one cannot any more."""
 
     def start(self) -> None:
         """Begin."""
@@ -71,7 +71,7 @@ class Runner:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        reason = "its compute thread ended by an unforeseen error"
+        reason: str | StartOver = "its compute thread ended by an unforeseen error"
         # OpenMP keeps this number per thread, and results depend on it: sums are split by it.
         torch.set_num_threads(1)
         try:
@@ -80,7 +80,7 @@ class Runner:
             del self._worker
             self._ended(reason)
 
-    def _loop(self) -> str:
+    def _loop(self) -> str | StartOver:
         while True:
             message = self._inbox.get()
             if isinstance(message, Shutdown):
@@ -94,8 +94,7 @@ class Runner:
                 for report in self._worker.perform(message):
                     self._report(_timed(report, time.monotonic() - began_s))
             except StartOver as error:
-                self.starts_over = True
-                return str(error)
+                return StartOver(str(error))  # without the frames that hold on to the worker
             except OP_ERRORS as error:
                 self._report(_failure(message, reason_of(error)))
 
@@ -115,7 +114,7 @@ def _failure(message: Order, reason: str) -> Failed:
             return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
         case EncodeText():
             return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
-        case JoinChain():
+        case JoinChain():  # of a chain that this worker is not part of
             return Failed(sessions=(), sequence=None, reason=reason)
         case _:
             return Failed(sessions=(SessionId(message.session),), sequence=None, reason=reason)
