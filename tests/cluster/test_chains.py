@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from benchmarks.tiny_model import write_tiny_model
+from cluster.config import parse_config
 from cluster.engine import Engine
-from cluster.launch import Launcher, LaunchPlan, launcher_for, split
+from cluster.launch import POCKET, Launcher, LaunchPlan, launcher_for, model_path, plan_for, split
 from cluster.outbox import ClientMessage
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
 from longtake.core.admission import Limits
 from longtake.core.effects import Closed, Dispatch, Effect
+from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, Ending, Event, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.recipe import Level
 from longtake.core.scheduler import Scheduler
@@ -286,3 +288,31 @@ async def test_the_check_fails_if_one_page_of_one_worker_holds_what_another_shou
         assert count[0] > 20
         assert cell.log.of("a") != oracle(cell.model, PROMPT, 7)
         assert cell.log.of("a")[0] == oracle(cell.model, PROMPT, 7)[0]
+
+
+@pytest.mark.parametrize("length", [2, 4])
+async def test_the_pocket_model_in_unequal_ranges(length: int) -> None:
+    """Its five layers do not divide."""
+    async with Cell(specs(model_path(POCKET), length=length), "in-process") as cell:
+        await asyncio.gather(cell.stream("a"), cell.stream("b", OTHER, seed=8))
+        assert cell.log.of("a") == oracle(cell.model, PROMPT, 7)
+        assert cell.log.of("b") == oracle(cell.model, OTHER, 8)
+
+
+def test_a_configuration_names_every_worker_of_every_chain(models: dict[Level, Path]) -> None:
+    model = models[Level.OUTPUT]
+    cluster = {"layer_split": 2, "denoise_workers": 2, "launch": "subprocess", "sessions_per_worker": 3}
+    config = parse_config({"model": {"path": str(model)}, "cluster": cluster})
+    plan = plan_for(config, weights.load_info(model).recipe)
+    assert [(spec.worker, spec.replica, spec.capacity) for spec in plan.workers] == [
+        ("denoise-0.1of2", "denoise-0", 108),
+        ("denoise-0.2of2", "denoise-0", 108),
+        ("denoise-1.1of2", "denoise-1", 108),
+        ("denoise-1.2of2", "denoise-1", 108),
+        ("decode-0", "decode-0", 3),
+    ]
+
+
+def test_a_chain_longer_than_the_model_is_refused_before_anything_starts(models: dict[Level, Path]) -> None:
+    with pytest.raises(InvalidField, match=r"cluster\.layer_split: 5 is not allowed; allowed: 1 to 4 workers"):
+        Cell(specs(models[Level.OUTPUT], length=5), "subprocess")
