@@ -150,6 +150,20 @@ def test_workers_agree_on_the_layers_that_the_first_one_measured(model: Path, me
     assert held_layers(seat(0, 4), info, measure(EVEN), meeting_point.address) == range(1), "another length"
 
 
+def test_of_two_chains_that_measure_at_once_one_has_its_way(model: Path, meeting_point: MeetingPoint) -> None:
+    info = weights.load_info(model)
+    dear_head = LayerTimes(embed_s=0.0, layer_s=1.0, head_s=2.0)
+    faster: list[range] = []
+
+    def measure_slowly() -> LayerTimes:
+        other = replace(seat(0), replica=WorkerId("denoise-1"))
+        faster.append(held_layers(other, info, lambda: EVEN, meeting_point.address))
+        return dear_head
+
+    assert held_layers(seat(0), info, measure_slowly, meeting_point.address) == range(2)
+    assert faster == [range(2)]
+
+
 def test_a_chain_longer_than_the_model_is_refused(model: Path, meeting_point: MeetingPoint) -> None:
     info = weights.load_info(model)
     with pytest.raises(InvalidField, match=r"cluster\.layer_split: 5 is not allowed; allowed: 1 to 4 workers"):
