@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
@@ -75,6 +75,8 @@ class Dispatcher:
         self._sessions = sessions
         self._workers = workers
         self._chains = tuple(chains(recipe))
+        self._followers = {chain: tuple(self._chains_beside(chain)) for chain in self._chains}
+        """The chains whose next op may follow right behind an op of a chain: those of its lane, or the decodes."""
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
         self._wakes: list[tuple[float, SessionId]] = []
@@ -93,6 +95,12 @@ class Dispatcher:
                 if self._offer(worker, session, op, now_s=now_s):
                     touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
+
+    def _chains_beside(self, chain: tuple[Kind, int]) -> Iterator[tuple[Kind, int]]:
+        decodes, lane = chain[0] is Kind.DECODE, lane_of(Op(*chain, 0), self._recipe)
+        for kind, step in self._chains:
+            if (kind is Kind.DECODE) == decodes and lane_of(Op(kind, step, 0), self._recipe) == lane:
+                yield kind, step
 
     def wake(self, *, now_s: float) -> list[SessionId]:
         """The sessions whose next block has waited for the playback clock until now."""
@@ -119,12 +127,10 @@ class Dispatcher:
             for session_id, op in ops:
                 worker.drop_ready(session_id, op)
             dispatches.append(self._dispatch(worker, ops))
-            for session_id in dict.fromkeys(session_id for session_id, _ in ops):
+            for session_id, op in ops:
                 session = self._sessions[session_id]
-                for kind, step in self._chains:  # the dispatch may let another op of its session follow it here
-                    behind = Op(kind, step, session.sent[kind, step])
-                    if self._worker_of(session, behind) == worker.id:
-                        self._offer(worker, session, behind, now_s=now_s)
+                for kind, step in self._followers[op.kind, op.step]:  # the dispatch may let another op follow it here
+                    self._offer(worker, session, Op(kind, step, session.sent[kind, step]), now_s=now_s)
         return dispatches
 
     def _can_wait(self, ready: tuple[SessionId, Op]) -> bool:
