@@ -57,6 +57,8 @@ class ClusterSection(_Section):
     max_batch: Count = 8
     """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
     pay, each worker measures when it starts."""
+    profiles: str = ""
+    """A folder, on each worker's machine, for what workers measure when they start; empty: they measure every time."""
 
 
 class ListenSection(_Section):

@@ -20,6 +20,7 @@ from workers.models.wan import WanModel
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
 from workers.probe import BatchProfile, probe
+from workers.profile_cache import cached, key_of
 from workers.runner import Worker
 from workers.simulated import SimulatedModel, simulated_digest
 from workers.simulated_device import is_simulated, parse_device
@@ -48,6 +49,8 @@ class WorkerSpec:
 
     meeting_point: str = ""
     """Where workers find each other (workers.peers), host:port; empty: this one is alone."""
+    profiles: str = ""
+    """Folder for what start-up measurements found (workers.profile_cache); empty: measure at every start."""
 
     def arguments(self) -> list[str]:
         """As command-line arguments that `parse_arguments` reads."""
@@ -60,6 +63,7 @@ class WorkerSpec:
             f"--dtype={self.dtype}",
             f"--max-batch={self.max_batch}",
             f"--meeting-point={self.meeting_point}",
+            f"--profiles={self.profiles}",
         ]
 
 
@@ -75,6 +79,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--dtype", default="float32", choices=list(_DTYPES))
     parser.add_argument("--max-batch", default=1, type=int, help="ops that one forward may serve at most")
     parser.add_argument("--meeting-point", default="", help="host:port where workers find each other")
+    parser.add_argument("--profiles", default="", help="folder for what start-up measurements found")
     given = parser.parse_args(arguments)
     spec = WorkerSpec(
         worker=WorkerId(given.worker),
@@ -85,6 +90,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         dtype=given.dtype,
         max_batch=given.max_batch,
         meeting_point=given.meeting_point,
+        profiles=given.profiles,
     )
     return spec, given.engine
 
@@ -116,9 +122,7 @@ class LoadedWorker:
         batch_limit, mixes_kinds, forward_s = 1, False, 0.0
         if spec.role is Role.DENOISE:
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
-            self.profile = probe(
-                self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
-            )
+            self.profile = self._profiled(self._module)
             batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
             forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
@@ -132,6 +136,20 @@ class LoadedWorker:
             mixes_kinds=mixes_kinds,
             forward_s=forward_s,
             model_digest=weights.digest(spec.model),
+        )
+
+    def _profiled(self, model: WanModel) -> BatchProfile:
+        """What batches are good for, measured now or at an earlier start."""
+        spec, geometry, recipe = self._spec, self._info.geometry, self._info.recipe
+        if not spec.profiles:
+            return probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch)
+        largest = max(1, min(spec.max_batch, spec.capacity // recipe.page_count))
+        device = model.patch_embedding.weight.device
+        key = key_of(weights.digest(spec.model), device, model.dtype, geometry, recipe, max_batch=largest)
+        return cached(
+            Path(spec.profiles),
+            key,
+            lambda: probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch),
         )
 
     def fresh(self) -> Worker:
