@@ -19,7 +19,7 @@ from workers.models.text import text_encoder
 from workers.models.wan import WanModel
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
-from workers.probe import BatchProfile, probe
+from workers.probe import BatchProfile, decode_s, probe
 from workers.profile_cache import cached, key_of
 from workers.runner import Worker
 from workers.simulated import SimulatedModel, simulated_digest
@@ -128,6 +128,8 @@ class LoadedWorker:
             _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
+            forward_s = decode_s(self._module, self._info.geometry)
+            _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * forward_s)
         self.introduction = Introduction(
             worker=spec.worker,
             role=spec.role,
