@@ -75,6 +75,8 @@ class Dispatcher:
         self._sessions = sessions
         self._workers = workers
         self._chains = tuple(chains(recipe))
+        self._lane = [lane_of(Op(Kind.DENOISE, step, 0), recipe) for step in range(recipe.step_count)]
+        """By step."""
         self._followers = {chain: tuple(self._chains_beside(chain)) for chain in self._chains}
         """The chains whose next op may follow right behind an op of a chain: those of its lane, or the decodes."""
         self.virtual_clock = 0.0
@@ -228,7 +230,7 @@ class Dispatcher:
         return same_link and not input_travels and session.is_sent(need)
 
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
-        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
+        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[self._lane[op.step]]
 
     def _wake_at(self, session: SessionId, at_s: float) -> None:
         if self._wake_s.get(session) != at_s:
