@@ -90,7 +90,12 @@ LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
 OUTPUT = Output(sha256="ab", latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
 INTRODUCTION = Introduction(
-    worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, mixes_kinds=True, model_digest="model",
+    worker=WORKER,
+    role=Role.DENOISE,
+    capacity=45,
+    batch_limit=3,
+    mixes_kinds=True,
+    model_digest="model",
     forward_s=0.091,
 )
 
