@@ -3,14 +3,14 @@
 Theory of operation. The thread does what arrives in the order of arrival, beside the compute thread. All it ever waits
 for is a copy between device and host memory. An image that is not here yet (it is being received, or the compute thread
 has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and orders that name other
-images go on. Giving
-and receiving run on a short-lived thread each, with a process group of their own. So nothing waits for a thread that
-could wait for it, whatever workers give each other at the same time: there is no deadlock to be had. A peer that does
-not come, or dies, costs its own image after `timeout_s` and nothing else.
+images go on. Giving and receiving run on a short-lived thread each, with a process group of their own. So nothing waits
+for a thread that could wait for it, whatever workers give each other at the same time: there is no deadlock to be had.
+A peer that does not come, or dies, costs its own image after `timeout_s` and nothing else.
 
 Decoder slots belong to the compute thread, which alone opens and closes them. To stow one, it first does the decodes
 that were ordered before, then hands the state over to be copied; to fill one, the state is brought to the device here
-and handed to it. A session that is forgotten meanwhile gets nothing: what arrives for it is dropped.
+and handed to it. What arrives for a session that was forgotten meanwhile is dropped; of each image that was coming for
+it, it is said that it is gone, so that every order to stow or load is answered, whatever happens.
 
 The threads that give and receive hold nothing but one image, so a worker that ends frees its device at once.
 """
@@ -36,6 +36,7 @@ from workers.orders import Detached, Filled
 from workers.transfers import TIMEOUT_S, Transfers
 
 LINGER_S = 0.5
+"""How long transfers that are about to end may take when the worker ends."""
 
 
 class Holder(Protocol):
@@ -164,6 +165,7 @@ class ImageThread:
                 self._handle(message)
             done = True
         finally:
+            del self._holder  # its pages are free when its worker ends, whoever still holds on to this object
             if not done:
                 self._broken("its thread for images ended by an unforeseen error")
 
@@ -279,9 +281,11 @@ class ImageThread:
                 self._refuse(order, reason)
 
     def _forget(self, session: SessionId) -> None:
-        for image in [image for image, owner in self.held.items() if owner == session]:
-            self._images.pop(image, None)
-            self._coming.pop(image, None)
+        for image in [image for image, entry in self._images.items() if entry.session == session]:
+            del self._images[image]
+        for image in [image for image, entry in self._coming.items() if entry.session == session]:
+            del self._coming[image]
+            self._report(ImageGone(image=image, reason=f"session {session} was forgotten"))
 
 
 # Called on the thread of a transfer, which shall keep the queue alive but not the worker.

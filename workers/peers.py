@@ -91,11 +91,11 @@ class Pair:
 
     def send(self, tensor: Tensor) -> None:
         """Send a contiguous tensor whose shape and type the other knows; returns when it may be overwritten."""
-        self._do([tensor], lambda each: self._group.send([each], self._other, _TAG))
+        self._do(lambda: self._group.send([tensor], self._other, _TAG))
 
     def receive(self, tensor: Tensor) -> None:
         """Fill a contiguous tensor with what the other sends."""
-        self._do([tensor], lambda each: self._group.recv([each], self._other, _TAG))
+        self._do(lambda: self._group.recv([tensor], self._other, _TAG))
 
     def send_all(self, tensors: Sequence[Tensor]) -> None:
         """Send tensors of any shapes, for `receive_all`."""
@@ -106,7 +106,8 @@ class Pair:
         ]
         self.send(torch.tensor(headers, dtype=torch.int64, device=self._device))
         # All at once: each has to be agreed on with the other end, which takes longer than a small one itself.
-        self._do([tensor.contiguous() for tensor in tensors], lambda each: self._group.send([each], self._other, _TAG))
+        whole = [tensor.contiguous() for tensor in tensors]
+        self._do(lambda: _All([self._group.send([tensor], self._other, _TAG) for tensor in whole]))
 
     def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
         """What the other sent with `send_all`, on this end's device, in memory made by `empty`."""
@@ -119,7 +120,7 @@ class Pair:
             if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS):
                 raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} dimensions was announced")
             tensors.append(empty(shape[:dims], dtype=_TYPES[kind], device=self._device))
-        self._do(tensors, lambda each: self._group.recv([each], self._other, _TAG))
+        self._do(lambda: _All([self._group.recv([tensor], self._other, _TAG) for tensor in tensors]))
         return tensors
 
     def close(self) -> None:
@@ -129,13 +130,22 @@ class Pair:
                 if key.startswith(f"{self._name}/"):
                     self._store.delete_key(key)
 
-    def _do(self, tensors: Sequence[Tensor], start: Callable[[Tensor], Any]) -> None:
-        """Start something for every tensor, then wait for all of it."""
+    def _do(self, start: Callable[[], Any]) -> None:
         try:
-            for work in [start(tensor) for tensor in tensors]:
-                work.wait()
+            start().wait()
         except RuntimeError as error:
             raise Unavailable(f"the other end of {self._name!r} is gone: {error}") from error
+
+
+class _All:
+    """Several exchanges that were started together."""
+
+    def __init__(self, started: Sequence[Any]) -> None:
+        self._started = started
+
+    def wait(self) -> None:
+        for each in self._started:
+            each.wait()
 
 
 def _address_towards(host: str, port: int) -> str:
