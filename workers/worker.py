@@ -134,10 +134,10 @@ class DenoiseWorker:
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
     def _input(self, forward: Forward) -> Tensor:
-        """Latents (F, C, H, W) on the device that an op starts from; where they are not needed, their shape alone."""
+        """Latents (F, C, H, W) on the device that an op starts from; zeros where they are not needed."""
         work = forward.work
         if not self._stage.takes_latents(work.kind):
-            return torch.empty(self._geometry.block_shape, device="meta")
+            return torch.zeros(self._geometry.block_shape, device=self._device)
         match work.input:
             case FromNoise():
                 return normal(work.seed, work.block, 0, self._geometry.block_shape).to(self._device)
