@@ -51,6 +51,9 @@ class ClusterSection(_Section):
     ray_address: str = ""
     """Address of a running Ray; empty: a local one is started."""
     denoise_workers: Count = 2
+    """Replicas of the whole model: workers, or chains of workers."""
+    layer_split: Count = 1
+    """Workers that hold one model together, each a range of its layers; there are so many for each denoise worker."""
     decode_workers: Count = 1
     sessions_per_worker: Count = 16
     """Sessions for which one worker has pages (denoise: all lanes of that many) or decoder slots (decode)."""
@@ -112,6 +115,12 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
     if config.model.device == "cpu" and config.model.dtype != "float32":
         raise Contradiction(
             f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+        )
+    if config.cluster.layer_split > 1 and is_simulated(config.model.device):
+        raise Contradiction(
+            f"cluster.layer_split = {config.cluster.layer_split}",
+            f"model.device = {config.model.device}",
+            "a simulated device holds no layers that could be split",
         )
     return config
 

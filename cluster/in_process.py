@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from cluster.chains import Chains
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
 from workers.link import Loaded
-from workers.messages import Down, Introduction, Shutdown, Up
+from workers.messages import Down, Introduction, Shutdown, StartOver, Up
 from workers.peers import MeetingPoint
 from workers.runner import Runner
 from workers.spec import WorkerSpec, load_worker
@@ -21,7 +22,7 @@ STOP_S = 30.0
 class ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: Loaded, engine: Engine) -> None:
+    def __init__(self, loaded: Loaded, engine: Chains) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
@@ -42,8 +43,8 @@ class ThreadPort:
     def _report(self, message: Up) -> None:
         self._soon(lambda: self._engine.hear(self.worker, self, message))
 
-    def _ended(self, reason: str) -> None:
-        self._soon(lambda: self._engine.leave(self.worker, self, reason or "it was shut down"))
+    def _ended(self, reason: str | StartOver) -> None:
+        self._soon(lambda: self._engine.leave(self.worker, self, str(reason) or "it was shut down"))
 
     def _soon(self, call: Callable[[], None]) -> None:
         if not self._loop.is_closed():
@@ -55,7 +56,7 @@ class InProcessLauncher:
 
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)
-        self._engine = engine
+        self._engine = Chains(engine)
         self._ports: list[ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
 

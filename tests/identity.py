@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.simulated_streams import expected_latents, small_pictures
+from cluster.chains import Chains
 from cluster.engine import Engine
 from cluster.in_process import ThreadPort
 from cluster.launch import POCKET, model_path
@@ -233,7 +234,7 @@ async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> A
     loop = asyncio.create_task(engine.run())
     meeting_point, ports = MeetingPoint(), []
     for loaded in await asyncio.to_thread(loaded_workers, layout, model, device, meeting_point.address):
-        port = ThreadPort(loaded, engine)
+        port = ThreadPort(loaded, Chains(engine))
         port.runner.start()
         engine.join(port.introduction, port)
         ports.append(port)

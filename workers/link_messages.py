@@ -40,8 +40,11 @@ from workers.messages import (
     ImageLoaded,
     ImageStowed,
     Introduction,
+    JoinChain,
     Output,
+    Part,
     Prepared,
+    Seat,
     Shutdown,
     Task,
     Up,
@@ -65,6 +68,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.forward_s,
+        part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
 
@@ -88,6 +92,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         mixes_kinds=hello.mixes_kinds,
         model_digest=hello.model_digest,
         forward_s=_duration(hello.forward_s, "hello.forward_s"),
+        part=_part_from(hello.part) if hello.HasField("part") else None,
     )
 
 
@@ -190,6 +195,8 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             return pb.AttachResponse(forget=forget)
         case Stow() | Load() | Give() | Take() | Discard():
             return link_images.order_to_proto(message)
+        case JoinChain():
+            return pb.AttachResponse(join_chain=pb.JoinChain(generation=message.generation))
         case Shutdown():
             return pb.AttachResponse(shutdown=pb.Shutdown())
         case _:
@@ -227,10 +234,39 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             return link_images.take_from_proto(message.take, worker)
         case "discard":
             return link_images.discard_from_proto(message.discard, worker)
+        case "join_chain":
+            return JoinChain(message.join_chain.generation)
         case "shutdown":
             return Shutdown()
         case other:
             raise InvalidField("message", other, "any but welcome")
+
+
+def _part(part: Part) -> pb.Part:
+    seat = part.seat
+    return pb.Part(
+        replica=seat.replica,
+        rank=seat.rank,
+        length=seat.length,
+        first_layer=part.layers.start,
+        layers=len(part.layers),
+    )
+
+
+def _part_from(part: pb.Part) -> Part:
+    """InvalidField for a place that no chain has, or one without layers."""
+    if not part.replica:
+        raise InvalidField("hello.part.replica", part.replica, "the name of the replica")
+    if part.length < 2:
+        raise InvalidField("hello.part.length", part.length, "2 or more workers")
+    if part.rank >= part.length:
+        raise InvalidField("hello.part.rank", part.rank, f"0 to {part.length - 1}")
+    if part.layers < 1:
+        raise InvalidField("hello.part.layers", part.layers, "1 or more layers")
+    return Part(
+        seat=Seat(replica=WorkerId(part.replica), rank=part.rank, length=part.length),
+        layers=range(part.first_layer, part.first_layer + part.layers),
+    )
 
 
 def _output(output: Output) -> pb.Output:

@@ -25,6 +25,7 @@ from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up,
 from workers.models.wan import TextKV, WanModel
 from workers.noise import Draw, normals
 from workers.orders import Order
+from workers.stage import Stage, WholeModel
 
 NOTHING = Output(sha256="", latents=b"")
 """In place of the output of an op that failed."""
@@ -46,13 +47,14 @@ def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
 
 
 class DenoiseWorker:
-    """One replica of the transformer, with `pages` pages. Not thread-safe: one thread does everything."""
+    """The transformer, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
 
     role = Role.DENOISE
 
-    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int) -> None:
+    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int, stage: Stage | None = None) -> None:
         weight = model.patch_embedding.weight
         self._model = model
+        self._stage = stage or WholeModel(model)
         self._geometry = geometry
         self._device = weight.device
         shape = PageShape(
@@ -121,9 +123,11 @@ class DenoiseWorker:
             timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
             position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
             if not denoised:
-                self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+                self._stage.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
                 return ()
-            flow_BFCHW = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
+            flow_BFCHW = self._stage.denoise(x_BFCHW, timestep_BF, position_BF, text, attention)
+            if flow_BFCHW is None:  # it comes out of another worker
+                return ()
             x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
             outputs_BFCHW = self._renoised(works, x0_BFCHW)
             return tuple(self._output(works[item], outputs_BFCHW[item]) for item in denoised)
@@ -149,10 +153,23 @@ class DenoiseWorker:
         return normals(draws, self._geometry.block_shape).to(self._device)
 
     def _inputs(self, batch: tuple[Forward, ...]) -> Tensor:
-        """Latents (B, F, C, H, W) on the device that ops start from."""
-        fresh = [forward.work for forward in batch if isinstance(forward.work.input, FromNoise)]
+        """Latents (B, F, C, H, W) on the device that ops start from; where none are needed, their shape alone."""
+        shape = self._geometry.block_shape
+        needed = [self._stage.takes_latents(forward.work.kind) for forward in batch]
+        if not any(needed):
+            return torch.empty((len(batch), *shape), device="meta")
+        fresh = [
+            forward.work
+            for forward, here in zip(batch, needed, strict=True)
+            if here and isinstance(forward.work.input, FromNoise)
+        ]
         noise = iter(self._noise([Draw(work.seed, work.block, 0) for work in fresh]) if fresh else ())
-        return torch.stack([self._input(forward, noise) for forward in batch])
+        return torch.stack(
+            [
+                self._input(forward, noise) if here else torch.zeros(shape, device=self._device)
+                for forward, here in zip(batch, needed, strict=True)
+            ]
+        )
 
     def _input(self, forward: Forward, noise: Iterator[Tensor]) -> Tensor:
         match forward.work.input:

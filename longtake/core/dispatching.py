@@ -4,7 +4,8 @@ Theory of operation. Each session has a handful of chains (one per step and kind
 candidate. After an event only the candidates of the session it touched are looked at again: one whose needs are met
 joins the ready list of the one worker that can run it. A worker has at most two dispatches (one running, one queued),
 so that the link's round trip can hide behind a forward. Links are first in, first out, so an op may follow right behind
-one it needs on the same worker; only an op whose input latents have to travel waits until they have arrived.
+one it needs on the same worker; only an op whose input latents have to travel waits until they have arrived. In a chain
+of layer-split workers every op's do; it may hold one dispatch for each of them and one more, so that all are busy.
 
 One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes along, in the order of
 their urgency, others that are ready now and have as many pages to read. None of those depends on another or shares its
@@ -42,7 +43,7 @@ from longtake.core.effects import Dispatch
 from longtake.core.geometry import Geometry
 from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op, begins_block, chains, input_is_in_lane, lane_of, needs
+from longtake.core.schedule import Kind, Op, begins_block, chains, entered_step, lane_of, needs, readers
 from longtake.core.session import Session, State
 from longtake.core.work import (
     ConditioningRef,
@@ -58,9 +59,6 @@ from longtake.core.work import (
     WorkerId,
 )
 from longtake.core.workers import Urgency, Worker
-
-_QUEUE_DEPTH = 2
-"""One running and one queued dispatch per worker (DESIGN section 5)."""
 
 _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
 
@@ -112,10 +110,10 @@ class Dispatcher:
     def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches = []
-        while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
+        while worker.has_room and worker.ready:
             ops = self._batch(worker, now_s=now_s)
             if len(ops) < min(worker.batch_limit, worker.lanes):
-                if worker.in_flight:
+                if len(worker.in_flight) >= worker.chain_length:
                     break
                 if all(self._can_wait(ready) for ready in ops):
                     self._gathering[worker.id] = None
@@ -207,8 +205,30 @@ class Dispatcher:
             for session, op in owned:
                 table = session.place.tables[lane_of(op, self._recipe)]
                 worker.pool.claim(table, self._geometry.first_frame(op.block), self._recipe)
-            work = tuple(forward_work(op, session) for session, op in owned)
-        return Dispatch(worker=worker.id, sequence=worker.dispatched(ops), work=work, attach_conditioning=attach)
+            work = tuple(forward_work(op, session, worker) for session, op in owned)
+        return Dispatch(
+            worker=worker.id,
+            sequence=worker.dispatched(ops),
+            work=work,
+            attach_conditioning=attach,
+            spent=tuple(ref for session, op in owned for ref in self._spent(session, op)),
+        )
+
+    def _spent(self, session: Session, op: Op) -> tuple[LatentRef, ...]:
+        """The latents that `op`, which is sent, starts from, if it was the last to do so."""
+        step = entered_step(op, self._recipe)
+        if step == 0:
+            return ()
+        further, commit = readers(step, op.block, self._recipe)
+        if not session.is_sent(further) or (commit is not None and self._is_awaited(session, commit)):
+            return ()
+        return (LatentRef(session=session.id, block=op.block, step=step),)
+
+    def _is_awaited(self, session: Session, commit: Op) -> bool:
+        """Whether a commit is still to be sent, with the latents it starts from."""
+        worker = self._workers[self._worker_of(session, commit)]
+        travels = not worker.keeps_input(commit, self._recipe)
+        return travels and session.wants(commit) and not session.is_sent(commit)
 
     def _sent(self, worker: Worker, session: Session, op: Op) -> bool:
         """Count `op` as sent; whether its conditioning must go along."""
@@ -251,8 +271,10 @@ class Dispatcher:
     def _is_met(self, session: Session, op: Op, need: Op) -> bool:
         if session.is_done(need):
             return True
-        input_travels = need.kind is Kind.DENOISE and need.block == op.block and not input_is_in_lane(op, self._recipe)
-        same_link = self._worker_of(session, op) == self._worker_of(session, need)
+        worker = self._workers[self._worker_of(session, op)]
+        is_input = need.kind is Kind.DENOISE and need.block == op.block
+        input_travels = is_input and not worker.keeps_input(op, self._recipe)
+        same_link = worker.id == self._worker_of(session, need)
         return same_link and not input_travels and session.is_sent(need)
 
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
@@ -276,12 +298,12 @@ class Dispatcher:
         if op.kind is Kind.DECODE or not session.is_live:
             return 0.0
         workers, lanes = self._workers, session.place.lanes
-        rest_s = workers[session.place.decoder].pass_s
+        rest_s = workers[session.place.decoder].passage_s
         if len(lanes) == 1:  # level CLEAN: all steps run in the one lane
             steps_left = self._recipe.step_count - op.step - (op.kind is not Kind.COMMIT)
-            return rest_s + steps_left * workers[lanes[0]].pass_s
+            return rest_s + steps_left * workers[lanes[0]].passage_s
         for lane in lanes[op.step + (op.kind is not Kind.COMMIT) :]:
-            rest_s += workers[lane].pass_s
+            rest_s += workers[lane].passage_s
         return rest_s
 
 
@@ -302,8 +324,8 @@ def decode_work(op: Op, session: Session) -> DecodeWork:
     )
 
 
-def forward_work(op: Op, session: Session) -> ForwardWork:
-    """Everything a worker needs to execute a denoise op or a commit op."""
+def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
+    """Everything `worker` needs to execute a denoise op or a commit op."""
     recipe = session.recipe
     lane = lane_of(op, recipe)
     table = session.place.tables[lane]
@@ -324,13 +346,12 @@ def forward_work(op: Op, session: Session) -> ForwardWork:
         reads=table.reads(first, recipe),
         writes=table.writes(first, recipe),
         conditioning=ConditioningRef(session=session.id, version=session.timeline.turn_at(op.block).version),
-        input=_input(op, session),
+        input=_input(op, session, worker),
     )
 
 
-def _input(op: Op, session: Session) -> Input:
-    if input_is_in_lane(op, session.recipe):
+def _input(op: Op, session: Session, worker: Worker) -> Input:
+    if worker.keeps_input(op, session.recipe):
         return FromLane()
-    if op.step == 0:
-        return FromNoise()
-    return FromLatent(LatentRef(session=session.id, block=op.block, step=op.step))
+    step = entered_step(op, session.recipe)
+    return FromLatent(LatentRef(session=session.id, block=op.block, step=step)) if step else FromNoise()

@@ -28,6 +28,8 @@ class WorkerJoined:
     """Whether it has proved that denoise ops and commits may share a forward."""
     forward_s: float = 0.0
     """Calibrated time of one op of this worker (a forward, or the decode of a block); 0: unknown."""
+    chain_length: int = 1
+    """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

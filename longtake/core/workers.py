@@ -12,7 +12,7 @@ from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Op
+from longtake.core.schedule import Op, input_is_in_lane
 from longtake.core.session import Session, State
 from longtake.core.work import ImageId, Role, Sequence, SessionId, SlotId, WorkerId
 
@@ -59,6 +59,8 @@ class WorkerView:
     ready: int
     dispatched: int
     batch_limit: int
+    chain_length: int = 1
+    """Layer-split workers that are this one together."""
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
 
@@ -76,6 +78,8 @@ class Worker:
     pool: PagePool
     free_slots: list[SlotId]
     batch_limit: int = 1
+    chain_length: int = 1
+    """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
     in_flight: deque[InFlight] = field(default_factory=deque)
     ready: dict[tuple[SessionId, Op], Urgency] = field(default_factory=dict)
     """Ops that may run now, with the urgency they were last given."""
@@ -89,7 +93,7 @@ class Worker:
     """Whether denoise ops and commits may share a forward."""
     op_s: float = 0.0
     """Moving average of what the worker says one op costs it (its share of a forward, or the decode of a block); 0:
-    unknown."""
+    unknown. Of a chain, what it costs the slowest of its workers: so often it can take another one."""
     pass_s: float = 0.0
     """The same of what one op waits for: the whole forward that it shares."""
     slowness: float = 1.0
@@ -120,6 +124,7 @@ class Worker:
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
             mixes_kinds=event.mixes_kinds,
+            chain_length=event.chain_length,
             op_s=event.forward_s,
             is_calibrated=event.forward_s > 0,
             pass_s=event.forward_s,
@@ -135,6 +140,23 @@ class Worker:
     def is_measured(self) -> bool:
         """Whether enough is known of its time to call the worker slow."""
         return self.is_calibrated or self._measured >= _TRUSTED
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
+        return len(self.in_flight) < 1 + self.chain_length
+
+    @property
+    def passage_s(self) -> float:
+        """How long one op takes from end to end, with those that share its forward; 0: unknown."""
+        return self.pass_s * self.chain_length
+
+    def keeps_input(self, op: Op, recipe: Recipe) -> bool:
+        """Whether `op` starts from an output that the worker has kept, so that nothing has to travel.
+
+        In a chain outputs arise at its end and inputs are needed at its beginning: they travel as any latents do.
+        """
+        return self.chain_length == 1 and input_is_in_lane(op, recipe)
 
     def count_lane(self, number: int = 1, *, live: bool) -> None:
         """A lane is to be here; -1: no more."""
@@ -272,5 +294,6 @@ class Worker:
             ready=len(self.ready),
             dispatched=self.next_sequence,
             batch_limit=self.batch_limit,
+            chain_length=self.chain_length,
             op_s=self.op_s,
         )

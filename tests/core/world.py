@@ -39,7 +39,7 @@ from longtake.core.pages import slot_of, window_frames
 from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind, Op, needs, sealing_op
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, ForwardWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.image_model import Content, Images
 
 T = TypeVar("T")
@@ -69,6 +69,7 @@ class Cell:
     slots: int = 16
     batch_limit: int = 1
     mixes_kinds: bool = True
+    chain_length: int = 1
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -80,6 +81,8 @@ class Cell:
     """(worker, page) -> what was written last."""
     texts: set[tuple[WorkerId, SessionId, int]] = field(default_factory=set)
     """Which worker holds which version of whose prompt."""
+    journal: set[tuple[SessionId, int, int]] = field(default_factory=set)
+    """(session, block, step): outputs of denoise ops that something may still start from."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
@@ -97,7 +100,8 @@ class Cell:
         self.images.lose(worker)
         self.send(
             WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit,
-                         mixes_kinds=self.mixes_kinds)
+                         mixes_kinds=self.mixes_kinds,
+                         chain_length=self.chain_length if role is Role.DENOISE else 1)
         )  # fmt: skip
 
     def lose(self, worker: WorkerId) -> None:
@@ -172,7 +176,8 @@ class Cell:
 
     def _check_dispatch(self, dispatch: Dispatch) -> None:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
-        assert len(queue) < 2, "more than one running and one queued dispatch"
+        runs = 1 if isinstance(dispatch.work, DecodeWork) else self.chain_length
+        assert len(queue) < 1 + runs, "more than are running and one queued dispatch"
         ahead = {(work.session, op_of(work)) for other in queue for work in works_of(other)}
         mates = [(work.session, op_of(work)) for work in works]
         for work in works:
@@ -183,7 +188,20 @@ class Cell:
                 beside = set(mates[: mates.index((work.session, op))]) if self.limits.fused_passes else set()
                 before = {(work.session, need)} & (self.done | ahead | beside)
                 assert before, f"{op} was dispatched before {need}"
+            self._check_input(work)
+        self.journal -= {(ref.session, ref.block, ref.step) for ref in dispatch.spent}
         self._check_batch(dispatch)
+
+    def _check_input(self, work: ForwardWork | DecodeWork) -> None:
+        """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""
+        if isinstance(work, DecodeWork):
+            ref = work.latents
+        elif isinstance(work.input, FromLatent):
+            ref = work.input.ref
+        else:
+            assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
+            return
+        assert (ref.session, ref.block, ref.step) in self.journal, f"{op_of(work)} starts from latents that are missing"
 
     def _check_batch(self, dispatch: Dispatch) -> None:
         if isinstance(dispatch.work, DecodeWork):
@@ -228,6 +246,9 @@ class Cell:
 
     def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
         """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
+        follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
+        if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
+            self.journal.add((work.session, work.block, work.step + 1))
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
         for page, frame in zip(work.writes, work.positions, strict=True):
             self.holds[worker, page] = Content(work.session, work.lane, frame, work.kind)

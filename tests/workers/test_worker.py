@@ -33,7 +33,7 @@ from longtake.core.work import (
 )
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
-from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, Task, Up
+from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
@@ -288,7 +288,7 @@ def test_decoding_without_a_slot_is_refused(decoder: DecodeWorker) -> None:
 
 
 class Scripted:
-    """A worker whose sessions' names say what happens: ok, bad (an op fails), worse (a defect)."""
+    """A worker whose sessions' names say what happens: ok, bad (an op fails), lost (starts over), worse (a defect)."""
 
     role = Role.DENOISE
     device = torch.device("cpu")
@@ -302,14 +302,16 @@ class Scripted:
         match session:
             case "bad":
                 raise RuntimeError("no memory")
+            case "lost":
+                raise StartOver("its neighbour is gone")
             case "worse":
                 raise KeyError("a defect")
             case _:
                 yield Done(sequence=message.sequence)
 
 
-def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
-    told: queue.Queue[Up | str] = queue.Queue()
+def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str | StartOver]:
+    told: queue.Queue[Up | str | StartOver] = queue.Queue()
     runner = Runner(Scripted(), report=told.put, ended=told.put)
     for number, session in zip(numbers or range(len(sessions)), sessions, strict=True):
         runner.put(task(work(session=SessionId(session)), number=number))
@@ -319,7 +321,7 @@ def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
     return [told.get_nowait() for _ in range(told.qsize())]
 
 
-def untimed(told: list[Up | str]) -> list[Up | str]:
+def untimed(told: list[Up | str | StartOver]) -> list[Up | str | StartOver]:
     """The messages without the durations that the runner measured."""
     timed = [message for message in told if isinstance(message, Done)]
     assert all(0 < message.seconds < 1 for message in timed)
@@ -341,6 +343,13 @@ def test_a_defect_ends_the_worker() -> None:
         Done(sequence=Sequence(0)),
         "its compute thread ended by an unforeseen error",
     ]
+
+
+def test_a_worker_that_cannot_go_on_with_others_asks_to_be_made_anew() -> None:
+    done, ended = untimed(run("ok", "lost", "ok"))
+    assert done == Done(sequence=Sequence(0))
+    assert isinstance(ended, StartOver)
+    assert (str(ended), ended.__traceback__) == ("its neighbour is gone", None), "no frame holds on to the worker"
 
 
 def test_a_gap_in_the_sequence_ends_the_worker() -> None:
