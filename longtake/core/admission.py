@@ -9,7 +9,7 @@ from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
-from longtake.core.placement import Room, place_lanes
+from longtake.core.placement import Room, holds, place_lanes
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, chains
 from longtake.core.session import Place, Session
@@ -18,6 +18,14 @@ from longtake.core.workers import Worker
 
 _RETRY_S = 5.0
 """Retry delay when nobody can say which stream ends first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Homes:
+    """Where the state of a parked session lies."""
+
+    lanes: tuple[WorkerId, ...]
+    decoder: WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +38,30 @@ class Limits:
     max_pending_cues: int = 64
     load_limit: float = 0.95
     """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
+    park_after_s: float = 30.0
+    """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
+    max_parked: int = 64
+    """Parked sessions whose state may lie in host memory; further ones keep their place."""
+    max_queued: int = 64
+    """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
 
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""
         return Flow(window=request.window, pace=request.pace)
+
+
+def check_open(request: Open, limits: Limits) -> None:
+    """InvalidField if the request asks for what nobody can have."""
+    if not request.prompt.strip():
+        raise InvalidField("open.prompt", request.prompt, "a text that is not empty")
+    if not 1 <= request.window <= limits.max_window:
+        raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments")
+    if not 0 <= request.seed < 2**64:
+        raise InvalidField("open.seed", request.seed, "0 to 2^64 - 1")
+    if request.picture_limit is not None and request.picture_limit < 1:
+        raise InvalidField("open.picture_limit", request.picture_limit, "1 or more pictures")
+    if len(request.cues) > limits.max_pending_cues:
+        raise InvalidField("open.cues", len(request.cues), f"at most {limits.max_pending_cues} cues")
 
 
 def admit(
@@ -45,11 +73,25 @@ def admit(
     sessions: Mapping[SessionId, Session],
 ) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
-    _check(request, recipe, geometry, limits)
-    if len(sessions) >= limits.max_sessions:
-        raise NoCapacity(
-            f"{len(sessions)} sessions are open and the limit is {limits.max_sessions}", _retry_s(sessions, geometry)
-        )
+    check_open(request, limits)
+    try:
+        return take_place(request, recipe, geometry, limits, workers)
+    except NoCapacity as refusal:
+        raise NoCapacity(str(refusal), retry_s(sessions, geometry)) from None
+
+
+def take_place(
+    request: Open,
+    recipe: Recipe,
+    geometry: Geometry,
+    limits: Limits,
+    workers: Mapping[WorkerId, Worker],
+    homes: Homes | None = None,
+) -> Place:
+    """Pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
+
+    At `homes` if there is room for all of it there, because nothing has to be moved then.
+    """
     denoisers = {worker.id: worker for worker in workers.values() if worker.role is Role.DENOISE}
     decoders = {worker.id: worker for worker in workers.values() if worker.role is Role.DECODE}
     if not denoisers or not decoders:
@@ -57,21 +99,28 @@ def admit(
         raise Unavailable(f"no {missing} worker is up yet")
     live = request.pace is Pace.REALTIME
     forwards = forwards_per_block(recipe) // recipe.lane_count
-    try:
-        lanes = place_lanes(
-            recipe.lane_count, _rooms(denoisers, forwards, geometry, live=live), limit=limits.load_limit
-        )
-        decoder_rooms = _rooms(decoders, 1, geometry, live=live)
-        (decoder,) = place_lanes(1, decoder_rooms, limit=limits.load_limit, what="decoder slots")
-    except NoCapacity as refusal:
-        raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
+    rooms, limit = _rooms(denoisers, forwards, geometry, live=live), limits.load_limit
+    decoder_rooms = _rooms(decoders, 1, geometry, live=live)
+    if homes is not None and holds(rooms, homes.lanes, limit) and holds(decoder_rooms, (homes.decoder,), limit):
+        lanes, decoder = homes.lanes, homes.decoder
+    else:
+        lanes = place_lanes(recipe.lane_count, rooms, limit=limit)
+        (decoder,) = place_lanes(1, decoder_rooms, limit=limit, what="decoder slots")
     tables = []
     for worker in lanes:
         tables.append(denoisers[worker].pool.allocate(recipe.page_count))
         denoisers[worker].lanes += 1
         denoisers[worker].live_lanes += live
     decoders[decoder].live_slots += live
+    for name in {*lanes, decoder}:
+        workers[name].sessions.add(request.session)
     return Place(lanes=lanes, tables=tuple(tables), decoder=decoder, slot=decoders[decoder].free_slots.pop())
+
+
+def fits_at_all(recipe: Recipe, workers: Mapping[WorkerId, Worker]) -> bool:
+    """Whether a session could have a place if it were alone."""
+    lanes = sum(worker.capacity // recipe.page_count for worker in workers.values() if worker.role is Role.DENOISE)
+    return lanes >= recipe.lane_count and any(worker.role is Role.DECODE for worker in workers.values())
 
 
 def forwards_per_block(recipe: Recipe) -> int:
@@ -104,7 +153,7 @@ def _rooms(
     return rooms
 
 
-def _retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:
+def retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:
     """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
     rests = [
         (session.last_block + 1 - session.emitted) * geometry.block_s
@@ -112,23 +161,3 @@ def _retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float
         if session.last_block is not None and session.is_live
     ]
     return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)
-
-
-def _check(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
-    if not request.prompt.strip():
-        raise InvalidField("open.prompt", request.prompt, "a text that is not empty")
-    if not 1 <= request.window <= limits.max_window:
-        raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments")
-    if not 0 <= request.seed < 2**64:
-        raise InvalidField("open.seed", request.seed, "0 to 2^64 - 1")
-    if request.picture_limit is not None and request.picture_limit < 1:
-        raise InvalidField("open.picture_limit", request.picture_limit, "1 or more pictures")
-    if len(request.cues) > limits.max_pending_cues:
-        raise InvalidField("open.cues", len(request.cues), f"at most {limits.max_pending_cues} cues")
-    longest = recipe.block_limit
-    if (
-        longest is not None
-        and request.picture_limit is not None
-        and geometry.blocks_for(request.picture_limit) > longest
-    ):
-        raise InvalidField("open.picture_limit", request.picture_limit, f"at most {geometry.first_picture(longest)}")

@@ -91,6 +91,13 @@ class Dispatcher:
                 woken.append(session_id)
         return woken
 
+    def withdraw(self, session: Session) -> None:
+        """Take the session's next block off the ready list, if its first op is there: it may not begin now."""
+        op = Op(Kind.DENOISE, 0, session.next_block)
+        for worker in session.place.workers:
+            if self._workers[worker].is_ready(session.id, op):
+                self._workers[worker].drop_ready(session.id, op)
+
     def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches = []

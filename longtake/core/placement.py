@@ -74,6 +74,17 @@ def place_lanes(
     return tuple(chosen)
 
 
+def holds(rooms: Mapping[WorkerId, Room], chosen: tuple[WorkerId, ...], limit: float) -> bool:
+    """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""
+    left = dict(rooms)
+    for worker in chosen:
+        room = left.get(worker)
+        if room is None or room.lanes < 1 or (room.lane_share and room.share + room.lane_share > limit):
+            return False
+        left[worker] = room.with_lane()
+    return True
+
+
 def _too_little_time(lane_count: int, placed: int, rooms: Mapping[WorkerId, Room], limit: float) -> str:
     needed = sum(room.lane_share for room in rooms.values()) / len(rooms)
     free = sum(max(0.0, limit - room.share) for room in rooms.values()) + placed * needed

@@ -10,21 +10,18 @@ names them has reported.
 
 from __future__ import annotations
 
-from longtake.core.admission import Limits, admit
+from collections.abc import Iterator
+from itertools import count
+
+from longtake.core import cues
+from longtake.core.admission import Limits
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import (
     Closed,
-    CueAccepted,
-    CueApplied,
-    CueSuperseded,
     DropJournal,
     Effect,
-    Emit,
-    EncodeText,
     Forget,
-    Notice,
     Opened,
-    PrepareStream,
     Refused,
     RequestRefused,
 )
@@ -51,11 +48,16 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.geometry import Geometry
+from longtake.core.parking import Parking
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
-from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId
+from longtake.core.session import NOWHERE, Session, SessionView, State, Trigger, next_state, view
+from longtake.core.waiting import WaitingRoom
+from longtake.core.work import CueId, ImageId, SessionId, WorkerId
 from longtake.core.workers import Worker, WorkerView
+
+_BLOCKS_BEGUN = (State.RUNNING, State.PAUSED, State.FINISHING)
+"""States in which a drain has something to deliver."""
 
 
 class Scheduler:
@@ -70,6 +72,9 @@ class Scheduler:
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
         self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
+        images: Iterator[ImageId] = map(ImageId, count())
+        self._parking = Parking(recipe, limits, self._sessions, self._workers, images)
+        self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -97,6 +102,12 @@ class Scheduler:
             )
             if flying != session.in_flight:
                 raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
+            waits = session.state is State.QUEUED or (session.state is State.PARKED and session.wants_place)
+            if waits != self._waiting.waits(session.id):
+                raise InternalFault(
+                    f"session {session.id} is {session.state.value} and in the waiting room: {not waits}"
+                )
+        self._parking.check()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -116,20 +127,45 @@ class Scheduler:
             case WorkerLost():
                 self._worker_lost(event)
             case Stowed() | Loaded() | ImageFailed():
-                raise InternalFault(f"nobody asked for image {event.image}")
+                self._image_event(event)
             case Drain():
                 self._drain()
             case Tick():
-                woken = self._dispatcher.wake(now_s=self._now_s)
-                self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+                self._tick()
             case _:
                 self._session_event(event)
+        self._effects += self._waiting.let_in()
         return self._effects
+
+    def _tick(self) -> None:
+        woken = self._dispatcher.wake(now_s=self._now_s)
+        self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+        for session in self._parking.due(now_s=self._now_s):
+            self._effects += self._parking.begin(session, now_s=self._now_s)
+            self._waiting.look_again()
+        self._waiting.tick()
+
+    def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
+        heard = self._parking.heard(event)
+        if heard is None:  # of a session that was ended without waiting, because its worker was lost
+            return
+        self._effects += heard.effects
+        session = self._sessions[heard.session]
+        if session.state is State.CLOSING:
+            self._leave_if_quiet(session)
+        elif heard.failure:
+            self._end(session, Ending.FAILED, heard.failure)
+        else:
+            self._waiting.look_again()
+            self._advance(session)
 
     def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
         session = self._sessions.get(session_id)
+        was_on_its_way = isinstance(event, StreamPrepared) and self._parking.prepared(session_id)
         if session is None or session.state is State.CLOSING:
+            if session is not None and was_on_its_way:
+                self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
                 self._refuse(session_id, _cue_id(event), UnknownSession(session_id))
             return
@@ -143,17 +179,19 @@ class Scheduler:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
-                self._cue(session, event)
+                self._effects += cues.ask(session, event.request, self._limits)
             case TextEncoded():
-                self._text_encoded(session, event)
+                self._effects += cues.text_encoded(session, event)
+                self._open_if_ready(session)
             case StreamPrepared():
                 session.header, session.media_type = event.header, event.media_type
                 self._open_if_ready(session)
             case Pause():
-                session.state = next_state(session.state, Trigger.PAUSE)
+                session.state, session.playing = next_state(session.state, Trigger.PAUSE), False
                 session.flow = session.flow.stopped()
+                self._dispatcher.withdraw(session)
             case Play():
-                session.state = next_state(session.state, Trigger.PLAY)
+                session.state, session.playing = next_state(session.state, Trigger.PLAY), True
                 self._start_clock(session)
             case Close():
                 self._end(session, event.ending, "")
@@ -165,71 +203,36 @@ class Scheduler:
                 raise InvalidField("session", event.session, "an id that is not in use")
             if self._draining:
                 raise Unavailable("the server is shutting down")
-            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, self._sessions)
+            place = self._waiting.admit(event)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
         session = Session(
-            request=event, recipe=self._recipe, geometry=self._geometry, place=place, flow=self._limits.flow_for(event)
-        )
+            request=event, recipe=self._recipe, geometry=self._geometry, place=NOWHERE,
+            flow=self._limits.flow_for(event), state=State.QUEUED if place is None else State.OPENING,
+        )  # fmt: skip
         self._sessions[session.id] = session
-        for worker in place.workers:
-            self._workers[worker].sessions.add(session.id)
-        self._effects.append(
-            PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=event.settings)
-        )
-        self._encode(session, 0, event.prompt)
         for request in event.cues:
-            self._encode(session, session.timeline.ask(request), request.prompt)
-
-    def _cue(self, session: Session, event: Cue) -> None:
-        if session.timeline.pending_count >= self._limits.max_pending_cues:
-            raise InvalidField(
-                "cue", session.timeline.pending_count + 1, f"at most {self._limits.max_pending_cues} cues not yet shown"
-            )
-        session.target_block(event.request)  # refuse at once what is already too late
-        self._encode(session, session.timeline.ask(event.request), event.request.prompt)
-
-    def _encode(self, session: Session, version: int, prompt: str) -> None:
-        ref = ConditioningRef(session=session.id, version=version)
-        self._effects.append(EncodeText(worker=session.place.decoder, conditioning=ref, prompt=prompt))
-
-    def _text_encoded(self, session: Session, event: TextEncoded) -> None:
-        version = event.conditioning.version
-        session.encoded.add(version)
-        if event.notice:
-            self._effects.append(Notice(session=session.id, text=event.notice))
-        if session.state is State.OPENING:
-            # Cues that came with Open take their blocks when all of them are known, so that none can come too late.
-            self._open_if_ready(session)
+            session.timeline.ask(request)
+        if place is None:
+            self._waiting.wait(session.id)
         else:
-            self._accept_cue(session, version)
-
-    def _accept_cue(self, session: Session, version: int) -> None:
-        request = session.timeline.waiting[version]
-        try:
-            block = session.target_block(request)
-        except CallerFault as error:
-            del session.timeline.waiting[version]
-            self._refuse(session.id, request.cue, error)
-            return
-        earlier = session.timeline.take(version, block=block)
-        self._effects.append(CueAccepted(session=session.id, cue=request.cue, block=block))
-        if earlier is not None and earlier.cue is not None:
-            self._effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
+            self._effects += self._waiting.settle(session, place)
 
     def _open_if_ready(self, session: Session) -> None:
         wanted = {0, *session.timeline.waiting}
         if session.state is not State.OPENING or session.header is None or not wanted <= session.encoded:
             return
         session.state = next_state(session.state, Trigger.READY)
+        if not session.playing:
+            session.state = next_state(session.state, Trigger.PAUSE)
         self._start_clock(session)
         session.virtual_time = self._dispatcher.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
         for version in sorted(session.timeline.waiting):
-            self._accept_cue(session, version)
+            self._effects += cues.accept(session, version)
 
     def _start_clock(self, session: Session) -> None:
         session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=self._geometry)
@@ -238,6 +241,7 @@ class Scheduler:
         if event.worker in self._workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
         self._workers[event.worker] = Worker.joined(event, self._recipe)
+        self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)
@@ -246,8 +250,10 @@ class Scheduler:
         for flying in worker.in_flight:
             for session_id, _ in flying.ops:
                 self._sessions[session_id].in_flight -= 1
-        for session_id in sorted(worker.sessions):
+        for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
             session = self._sessions[session_id]
+            if session.place is not NOWHERE:
+                session.place = session.place.without(event.worker)
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
             else:
@@ -256,13 +262,12 @@ class Scheduler:
     def _drain(self) -> None:
         self._draining = True
         for session in list(self._sessions.values()):
-            if session.state is State.OPENING:
-                self._end(session, Ending.DRAINED, "the server is shutting down")
-                continue
-            session.state = next_state(session.state, Trigger.DRAIN)
-            if session.state is State.FINISHING:
+            if session.state in _BLOCKS_BEGUN:
+                session.state = next_state(session.state, Trigger.DRAIN)
                 session.last_block = session.next_block - 1
                 self._advance(session)
+            elif session.state is not State.CLOSING:
+                self._end(session, Ending.DRAINED, "the server is shutting down")
 
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
@@ -276,8 +281,12 @@ class Scheduler:
         flying = self._report(event.worker, event.sequence)
         for session_id in event.sessions:
             session = self._sessions.get(session_id)
+            if event.sequence is None:
+                self._parking.prepared(session_id)
             if session is not None and session.state is not State.CLOSING:
                 self._end(session, Ending.FAILED, event.reason)
+            elif session is not None and event.sequence is None:
+                self._leave_if_quiet(session)
         self._count(flying)
         self._feed(event.worker)
 
@@ -298,7 +307,7 @@ class Scheduler:
         """`op` is done: send its segment, drop prompts that nothing reads any more."""
         session.done[op.kind, op.step] += 1
         if op.kind is Kind.DECODE:
-            self._emit(session, op.block)
+            self._effects += cues.shown(session, op.block, now_s=self._now_s)
         for version in session.timeline.forget_before(session.oldest_block):
             session.encoded.discard(version)
             session.conditioned -= {(worker, version) for worker in session.place.workers}
@@ -318,34 +327,22 @@ class Scheduler:
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
-    def _emit(self, session: Session, block: int) -> None:
-        session.flow = session.flow.played(block, now_s=self._now_s, geometry=self._geometry)
-        turn = session.timeline.turn_at(block)
-        if turn.block == block and turn.cue is not None:
-            self._effects.append(CueApplied(session=session.id, cue=turn.cue, block=block))
-        self._effects.append(
-            Emit(
-                session=session.id,
-                block=block,
-                first_picture=self._geometry.first_picture(block),
-                picture_count=session.picture_count(block),
-                prompt_version=turn.version,
-            )
-        )
-
     def _end(self, session: Session, ending: Ending, reason: str) -> None:
         session.state = next_state(session.state, Trigger.END)
         self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=session.emitted))
+        self._waiting.leave(session.id)
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].drop_ready(session.id)
         self._leave_if_quiet(session)
 
     def _leave_if_quiet(self, session: Session) -> None:
-        if session.in_flight:
+        if session.in_flight or self._parking.owes(session.id):
             return
         session.state = next_state(session.state, Trigger.QUIET)
         del self._sessions[session.id]
+        self._waiting.look_again()
+        self._effects += self._parking.leave(session.id)
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].release(session)
@@ -359,7 +356,12 @@ class Scheduler:
         """See what the sessions can run now, together; end those whose last segment has left."""
         running = []
         for session in sessions:
-            if session.state in (State.OPENING, State.CLOSING, State.CLOSED):
+            if session.state is State.PARKED:
+                self._waiting.may_return(session)
+            if session.state is State.RESTORING and self._parking.is_back(session):
+                self._effects += self._parking.settle(session)
+                self._start_clock(session)
+            if session.state not in _BLOCKS_BEGUN:
                 continue
             if not session.is_delivered:
                 running.append(session)
@@ -368,6 +370,8 @@ class Scheduler:
             reason = "the server is shutting down" if drained else ""
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
+        for session in running:
+            self._parking.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from longtake.core.errors import InvalidField, TooLate, WrongState
@@ -18,11 +18,19 @@ from longtake.core.work import CueId, SessionId, SlotId, WorkerId
 class State(Enum):
     """Where a session stands."""
 
+    QUEUED = "queued"
+    """There was no room for it: it holds nothing and waits for a place."""
     OPENING = "opening"
     """Its prompt is being encoded and its decoder slot cleared."""
     RUNNING = "running"
     PAUSED = "paused"
     """The client paused it: no further block starts, blocks begun are finished and sent."""
+    PARKING = "parking"
+    """Its lanes and its decoder slot are copied to host memory."""
+    PARKED = "parked"
+    """It holds no page, slot or rate; what it needs to go on, if it ever ran, lies in host memory."""
+    RESTORING = "restoring"
+    """It has a place again and its state comes back to it."""
     FINISHING = "finishing"
     """The server drains: as paused, then it ends."""
     CLOSING = "closing"
@@ -33,27 +41,64 @@ class State(Enum):
 class Trigger(Enum):
     """What moves a session from state to state."""
 
+    ADMIT = "admit"
     READY = "ready"
     PAUSE = "pause"
     PLAY = "play"
+    PARK = "park"
+    STOWED = "stowed"
+    RESTORE = "restore"
+    RESTORED = "restored"
     DRAIN = "drain"
     END = "end"
     QUIET = "quiet"
-    """None of its ops is in flight any more."""
+    """Nothing that names its pages or its slot is in flight any more."""
 
 
 TRANSITIONS: dict[State, dict[Trigger, State]] = {
-    State.OPENING: {Trigger.READY: State.RUNNING, Trigger.END: State.CLOSING},
+    State.QUEUED: {
+        Trigger.PAUSE: State.QUEUED,
+        Trigger.PLAY: State.QUEUED,
+        Trigger.ADMIT: State.OPENING,
+        Trigger.END: State.CLOSING,
+    },
+    State.OPENING: {
+        Trigger.PAUSE: State.OPENING,
+        Trigger.PLAY: State.OPENING,
+        Trigger.READY: State.RUNNING,
+        Trigger.END: State.CLOSING,
+    },
     State.RUNNING: {
         Trigger.PAUSE: State.PAUSED,
         Trigger.PLAY: State.RUNNING,
+        Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
         Trigger.END: State.CLOSING,
     },
     State.PAUSED: {
         Trigger.PAUSE: State.PAUSED,
         Trigger.PLAY: State.RUNNING,
+        Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
+        Trigger.END: State.CLOSING,
+    },
+    State.PARKING: {
+        Trigger.PAUSE: State.PARKING,
+        Trigger.PLAY: State.PARKING,
+        Trigger.STOWED: State.PARKED,
+        Trigger.RESTORE: State.RESTORING,
+        Trigger.END: State.CLOSING,
+    },
+    State.PARKED: {
+        Trigger.PAUSE: State.PARKED,
+        Trigger.PLAY: State.PARKED,
+        Trigger.RESTORE: State.RESTORING,
+        Trigger.END: State.CLOSING,
+    },
+    State.RESTORING: {
+        Trigger.PAUSE: State.RESTORING,
+        Trigger.PLAY: State.RESTORING,
+        Trigger.RESTORED: State.PAUSED,
         Trigger.END: State.CLOSING,
     },
     State.FINISHING: {Trigger.DRAIN: State.FINISHING, Trigger.END: State.CLOSING},
@@ -80,6 +125,8 @@ class Turn:
     version: int
     cue: CueId | None
     """None for the prompt that the stream was opened with."""
+    prompt: str = ""
+    """Its text; empty for the one that the stream was opened with."""
 
 
 @dataclass(slots=True)
@@ -104,7 +151,7 @@ class Timeline:
         earlier = next((turn for turn in self.turns if turn.block == block), None)
         if earlier is not None:
             self.turns.remove(earlier)
-        self.turns.append(Turn(block=block, version=version, cue=request.cue))
+        self.turns.append(Turn(block=block, version=version, cue=request.cue, prompt=request.prompt))
         self.turns.sort(key=lambda turn: turn.block)
         return earlier
 
@@ -140,7 +187,17 @@ class Place:
     @property
     def workers(self) -> tuple[WorkerId, ...]:
         """Every worker that holds something of the session, each once, in order."""
-        return tuple(dict.fromkeys((*self.lanes, self.decoder)))
+        return tuple(worker for worker in dict.fromkeys((*self.lanes, self.decoder)) if worker != _GONE)
+
+    def without(self, lost: WorkerId) -> Place:
+        """What is left when a worker is lost: one that joins later under its name holds nothing of this."""
+        lanes = tuple(_GONE if worker == lost else worker for worker in self.lanes)
+        return replace(self, lanes=lanes, decoder=_GONE if self.decoder == lost else self.decoder)
+
+
+_GONE = WorkerId("")
+NOWHERE = Place(lanes=(), tables=(), decoder=_GONE, slot=SlotId(-1))
+"""The place of a session that holds nothing: queued or parked."""
 
 
 @dataclass(slots=True)
@@ -153,6 +210,8 @@ class Session:
     place: Place
     flow: Flow
     state: State = State.OPENING
+    playing: bool = True
+    """What the client said last, Pause or Play; its state follows when it can."""
     timeline: Timeline = field(default_factory=Timeline)
     sent: dict[tuple[Kind, int], int] = field(init=False)
     """Per chain, how many blocks were dispatched …"""
@@ -203,6 +262,21 @@ class Session:
     def is_delivered(self) -> bool:
         """Whether the segment of the last block was sent."""
         return self.last_block is not None and self.emitted > self.last_block
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether every block begun is done to the last op: between blocks, nothing of it in flight."""
+        return not self.in_flight and len(set(self.done.values())) == 1
+
+    @property
+    def wants_place(self) -> bool:
+        """Whether it would run if it had a place."""
+        return self.playing and self.flow.has_credit(self.next_block)
+
+    def prompts(self) -> dict[int, str]:
+        """The text of every conditioning version in use or asked for."""
+        turns = {turn.version: turn.prompt or self.request.prompt for turn in self.timeline.turns}
+        return turns | {version: request.prompt for version, request in self.timeline.waiting.items()}
 
     def is_done(self, op: Op) -> bool:
         return op.block < self.done[op.kind, op.step]
