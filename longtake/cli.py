@@ -264,8 +264,9 @@ def model(server: str, as_json: bool) -> None:
     click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
     click.echo(f"level {_name(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
     click.echo(f"codecs: {', '.join(_name(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
-    click.echo(f"limits: {limits.max_sessions} sessions, window 1 to {limits.max_window} ", nl=False)
-    click.echo(f"(default {limits.default_window}), prompts up to {limits.max_prompt_bytes} bytes")
+    click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
+    click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
+    click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")
     click.echo(answer.prompt_help)
     for group in answer.vocabulary:
         click.echo(f"  {group.name}: {', '.join(group.words)}")

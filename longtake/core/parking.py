@@ -181,7 +181,6 @@ class Parking:
         else:
             effects += [Forget(worker=worker, session=session.id, version=None) for worker in place.workers]
         for worker in place.workers:
-            self._workers[worker].drop_ready(session.id)
             self._workers[worker].release(session)
         session.place = NOWHERE
         session.encoded.clear()

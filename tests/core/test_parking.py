@@ -427,4 +427,4 @@ def test_the_storms_reach_every_state_and_every_way_between_workers() -> None:
         seen |= storm.seen
         moved += storm.cell.moved
     assert seen == set(State) - {State.FINISHING, State.CLOSED}
-    assert moved > 3
+    assert moved
