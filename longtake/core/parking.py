@@ -198,6 +198,7 @@ class Parking:
             return None
         session, record = self._sessions[session_id], self._records[session_id]
         record.owed.pop(event.image, None)
+        of_slot = record.slot is not None and record.slot.id == event.image
         if not isinstance(event, Stowed):
             self._drop(record, event.image)
         if session.state is State.RESTORING and isinstance(event, ImageFailed):
@@ -205,6 +206,9 @@ class Parking:
             return Heard(session=session_id, effects=[], failure=why)
         if session.state is not State.PARKING:
             return Heard(session=session_id, effects=[])
+        if of_slot and isinstance(event, ImageFailed):  # unlike pages, a slot is given up to be stowed
+            why = f"the state of its decoder was lost on {event.worker}: {event.reason}"
+            return Heard(session=session_id, effects=[], failure=why)
         record.gave_up = record.gave_up or isinstance(event, ImageFailed)
         return Heard(session=session_id, effects=[] if record.owed else self._stowed(session, record))
 

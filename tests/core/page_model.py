@@ -131,6 +131,8 @@ class ImageCell(Cell):
             case Stow() if not fails:
                 self.images[worker, order.image] = Image(order.session, self._contents(order))
                 return Stowed(now_s=self.now_s, worker=worker, image=order.image)
+            case Stow(source=int() as slot):
+                del self.slot_states[worker, SlotId(slot)]  # given up before it could be copied
             case Give() if image is not None:
                 self.transit[order.image] = self.images.pop((worker, order.image))
                 self.moved += 1

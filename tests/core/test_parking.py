@@ -259,24 +259,31 @@ def test_when_host_memory_is_full_a_session_keeps_its_place_and_is_told_once() -
     assert state_of(cell, sessions[1]) is State.PARKED
 
 
-def test_an_image_that_cannot_be_made_leaves_the_session_where_it_is() -> None:
-    for failing in range(5):
+def test_a_lane_that_cannot_be_stowed_leaves_the_session_where_it_is() -> None:
+    for failing in range(4):
         cell, session = paused_cell()
         place = cell.scheduler._sessions[session].place
         later(cell)
-        for number in range(5):
-            if cell.ordered:
-                cell.carry_out(cell.ordered[0], fails=number == failing)
+        for number in range(4):
+            cell.carry_out(cell.ordered[0], fails=number == failing)
         cell.settle()
         assert state_of(cell, session) is State.PAUSED
         assert cell.scheduler._sessions[session].place is place
         assert not cell.images, "nothing is left of the others"
-        if failing == 4:  # a slot whose copy failed is still there
-            cell.slot_states[place.decoder, place.slot] = (session, 2)
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
         assert cell.segments[session] == list(range(9))
         cell.check_empty()
+
+
+def test_a_slot_that_cannot_be_stowed_ends_its_session_with_the_reason() -> None:
+    cell, session = paused_cell()
+    later(cell)
+    for number in range(5):
+        cell.carry_out(cell.ordered[0], fails=number == 4)
+    assert cell.ended_with(session, Ending.FAILED)
+    assert "no memory" in cell.closed[session].reason
+    cell.check_empty()
 
 
 def test_an_image_that_cannot_be_loaded_ends_its_session_with_the_reason() -> None:
