@@ -16,22 +16,28 @@ from typing import Protocol
 
 from cluster.journal import Journal
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
+from cluster.reports import event_of
 from longtake.core.effects import (
     Closed,
     CueAccepted,
     CueApplied,
     CueSuperseded,
+    Discard,
     Dispatch,
     DropJournal,
     Effect,
     Emit,
     EncodeText,
     Forget,
+    Give,
+    Load,
     Notice,
     Opened,
     PrepareStream,
     Refused,
     RequestRefused,
+    Stow,
+    Take,
 )
 from longtake.core.errors import Unavailable
 from longtake.core.events import (
@@ -41,8 +47,6 @@ from longtake.core.events import (
     Event,
     OpDone,
     OpFailed,
-    StreamPrepared,
-    TextEncoded,
     Tick,
     WorkerJoined,
     WorkerLost,
@@ -70,10 +74,8 @@ from workers.messages import (
     Encoded,
     Failed,
     Forward,
-    Heartbeat,
     Introduction,
     Output,
-    Prepared,
     Task,
     Up,
 )
@@ -207,25 +209,12 @@ class Engine:
                 self._done(attached, message)
             case Failed():
                 self._failed(attached, message)
-            case Encoded():
-                self.journal.put_conditioning(message.conditioning, message.tensor)
-                self.submit(
-                    TextEncoded(
-                        now_s=self.now_s(), worker=worker, conditioning=message.conditioning, notice=message.notice
-                    )
-                )
-            case Prepared():
-                self.submit(
-                    StreamPrepared(
-                        now_s=self.now_s(),
-                        worker=worker,
-                        session=message.session,
-                        header=message.header,
-                        media_type=message.media_type,
-                    )
-                )
-            case Heartbeat():
-                pass
+            case _:
+                if isinstance(message, Encoded):
+                    self.journal.put_conditioning(message.conditioning, message.tensor)
+                event = event_of(message, worker, self.now_s())
+                if event is not None:
+                    self.submit(event)
 
     def _done(self, attached: _Attached, message: Done) -> None:
         work = self._reported(attached, message.sequence)
@@ -329,6 +318,8 @@ class Engine:
                 self._send(effect.worker, effect)
             case EncodeText():
                 self.journal.begin(effect.conditioning.session)
+                self._send(effect.worker, effect)
+            case Stow() | Load() | Give() | Take() | Discard():
                 self._send(effect.worker, effect)
             case Forget():
                 if effect.version is not None:

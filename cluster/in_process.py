@@ -25,7 +25,7 @@ class _ThreadPort:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
-        self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended)
+        self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended, meeting_point=loaded.meeting_point)
 
     @property
     def worker(self) -> WorkerId:

@@ -97,6 +97,12 @@ class DecoderPool:
         """A copy of a slot's state in host memory; the slot stays open. UnknownPeer, InternalFault (not open)."""
         return self._state(slot).clone().to("cpu")
 
+    def take_state(self, slot: int) -> CarriedState:
+        """Free a slot and return the state that was in it, where it lies. UnknownPeer, InternalFault (not open)."""
+        state = self._state(slot)
+        self._slots[slot] = None
+        return state
+
     def import_state(self, slot: int, state: CarriedState) -> None:
         """Take a slot for a stream that goes on from an exported state (of any pool of this model, size and dtype).
 
@@ -107,7 +113,8 @@ class DecoderPool:
         found = [tuple(h.shape) for h in state.history_BFHWC]
         if found != expected or any(h.dtype != self._dtype for h in state.history_BFHWC):
             raise InternalFault(f"imported decoder state does not fit this model, size and dtype {self._dtype}")
-        self._slots[slot] = state.clone().to(self._device)
+        # A state of its own over the same tensors where the device is the same: they are never written to.
+        self._slots[slot] = state.to(self._device)
 
     def _check_number(self, slot: int) -> None:
         if not 0 <= slot < len(self._slots):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+import torch
+from torch import Tensor
+
+from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.geometry import Geometry
-from longtake.core.work import Role, SegmentSettings, SessionId, SlotId
+from longtake.core.work import PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode import DecoderPool
 from workers.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
+from workers.models.causal_conv import CarriedState
 from workers.models.text import TextEncoder
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
+from workers.orders import Detached, Filled, Order
 from workers.worker import tensor_from_bytes, tensor_to_bytes
 
 _BEST_QUALITY = 100
@@ -53,6 +58,7 @@ class DecodeWorker:
 
     def __init__(self, decoder: WanDecoder, info: ModelInfo, text: TextEncoder, *, slots: int) -> None:
         weight = decoder.conv2.weight
+        self._device = weight.device
         self._geometry = info.geometry
         self._text = text
         self._pool = DecoderPool(
@@ -66,14 +72,23 @@ class DecodeWorker:
             dtype=weight.dtype,
         )
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
+        self._awaiting: dict[SessionId, PrepareStream] = {}
+        """Preparations whose state is on its way."""
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
+            case PrepareStream(image=None):
+                yield self._prepare(message, self._pool.open)
             case PrepareStream():
-                yield self._prepare(message)
+                self._awaiting[message.session] = message
+            case Filled():
+                if self._awaiting.get(message.order.session) == message.order:  # else it was forgotten meanwhile
+                    yield self._fill(message)
+            case Stow():
+                yield self._detach(message)
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 yield Encoded(
@@ -89,15 +104,40 @@ class DecodeWorker:
                 raise UnknownPeer(f"a decode worker cannot do {type(message).__name__}")
 
     @property
-    def held_sessions(self) -> set[SessionId]:
-        """Sessions that a slot is open for."""
-        return set(self._streams)
+    def device(self) -> torch.device:
+        """Where its slots lie."""
+        return self._device
 
-    def _prepare(self, message: PrepareStream) -> Prepared:
-        encoder = encoder_for(video_settings(message.settings, self._geometry))
-        self._pool.open(message.slot)
-        self._streams[message.session] = (message.slot, encoder)
-        return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
+    def page(self, page: PageId) -> Tensor:
+        """UnknownPeer: what a decode worker has is slots."""
+        raise UnknownPeer(f"a decode worker has no page {page}")
+
+    @property
+    def held_sessions(self) -> set[SessionId]:
+        """Sessions that a slot is open for, or is about to be."""
+        return self._streams.keys() | self._awaiting.keys()
+
+    def _prepare(self, order: PrepareStream, open_slot: Callable[[SlotId], None]) -> Prepared:
+        encoder = encoder_for(video_settings(order.settings, self._geometry))
+        open_slot(order.slot)
+        self._streams[order.session] = (order.slot, encoder)
+        return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _fill(self, message: Filled) -> Prepared:
+        """Open a slot with a state that was detached from one."""
+        order = self._awaiting.pop(message.order.session)
+        *history_BFHWC, started = message.tensors
+        state = CarriedState(history_BFHWC, started=bool(started))
+        return self._prepare(order, lambda slot: self._pool.import_state(slot, state))
+
+    def _detach(self, order: Stow) -> Detached:
+        """Free a slot; what was in it shall be stowed."""
+        if self._streams.get(order.session, (None,))[0] != order.source:
+            raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
+        slot, _ = self._streams.pop(order.session)
+        state = self._pool.take_state(slot)
+        started = torch.tensor([state.started], dtype=torch.uint8)
+        return Detached(image=order.image, tensors=(*state.history_BFHWC, started))
 
     def _decode(self, task: Task, order: Decode) -> Done:
         work = order.work
@@ -109,6 +149,7 @@ class DecodeWorker:
         return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
 
     def _close(self, session: SessionId) -> None:
+        self._awaiting.pop(session, None)
         stream = self._streams.pop(session, None)
         if stream is not None:
             self._pool.close(stream[0])

@@ -65,6 +65,12 @@ class PagePool:
         """Keys and values [2, P, L, N, D] of one layer: a view of the pool."""
         return self._of_layer[layer]
 
+    def page(self, page: int) -> Tensor:
+        """Keys and values [Y, 2, L, N, D] of one page: a view of the pool; IndexError if it is not in the pool."""
+        if not 0 <= page < self.pages:
+            raise IndexError(f"page {page} is not in a pool of {self.pages}")
+        return self.kv_YUPLND[:, :, page]
+
     def index(self, pages: Sequence[int]) -> Tensor:
         """Page ids as an index on the pool's device; IndexError for an id that is not in the pool."""
         for page in pages:

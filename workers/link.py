@@ -51,6 +51,8 @@ class Loaded(Protocol):
     """Weights on their device; see workers.spec.load_worker."""
 
     introduction: Introduction
+    meeting_point: str
+    """Where other workers are met; see workers.spec.WorkerSpec."""
 
     def fresh(self) -> Worker:
         """A worker over the weights, without any history."""
@@ -106,7 +108,7 @@ class WorkerLink:
         def say(message: Up | str) -> None:
             loop.call_soon_threadsafe(outbox.put_nowait, message)
 
-        runner = Runner(self._loaded.fresh(), report=say, ended=say)
+        runner = Runner(self._loaded.fresh(), report=say, ended=say, meeting_point=self._loaded.meeting_point)
         runner.start()
         reader = asyncio.create_task(self._read(call, runner))
         writer = asyncio.create_task(self._write(call, outbox))

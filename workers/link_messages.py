@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.schedule import Kind
 from longtake.core.work import (
@@ -14,6 +14,7 @@ from longtake.core.work import (
     FromLane,
     FromLatent,
     FromNoise,
+    ImageId,
     Input,
     LatentRef,
     PageId,
@@ -25,6 +26,8 @@ from longtake.core.work import (
     WorkerId,
 )
 from protos.longtake.link.v1 import link_pb2 as pb
+from workers import link_images
+from workers.link_images import MAX_REASON
 from workers.messages import (
     Decode,
     Done,
@@ -33,6 +36,9 @@ from workers.messages import (
     Failed,
     Forward,
     Heartbeat,
+    ImageGone,
+    ImageLoaded,
+    ImageStowed,
     Introduction,
     Output,
     Prepared,
@@ -41,7 +47,6 @@ from workers.messages import (
     Up,
 )
 
-MAX_REASON = 2000
 MAX_MESSAGE_BYTES = 64 << 20
 """Limit of one message on the link, in bytes: a raw segment of a large model fits."""
 
@@ -113,6 +118,8 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
         case Prepared():
             prepared = pb.StreamPrepared(session=message.session, header=message.header, media_type=message.media_type)
             return pb.AttachRequest(stream_prepared=prepared)
+        case ImageStowed() | ImageLoaded() | ImageGone():
+            return link_images.report_to_proto(message)
         case Heartbeat():
             return pb.AttachRequest(heartbeat=pb.Heartbeat())
 
@@ -147,10 +154,16 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
         case "stream_prepared":
             prepared = message.stream_prepared
             return Prepared(session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type)
+        case "image_stowed":
+            return ImageStowed(image=ImageId(message.image_stowed.image))
+        case "image_loaded":
+            return ImageLoaded(image=ImageId(message.image_loaded.image))
+        case "image_failed":
+            return ImageGone(image=ImageId(message.image_failed.image), reason=message.image_failed.reason)
         case "heartbeat":
             return Heartbeat()
         case other:
-            raise InvalidField("message", other, "op_done, op_failed, text_encoded, stream_prepared or heartbeat")
+            raise InvalidField("message", other, "any but hello")
 
 
 def down_to_proto(message: Down) -> pb.AttachResponse:
@@ -163,7 +176,9 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             batch = pb.ForwardBatch(items=[_item(forward) for forward in order])
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
-            prepare = pb.PrepareStream(session=message.session, slot=message.slot, settings=_settings(message.settings))
+            prepare = pb.PrepareStream(
+                session=message.session, slot=message.slot, settings=_settings(message.settings), image=message.image
+            )
             return pb.AttachResponse(prepare_stream=prepare)
         case EncodeText():
             encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
@@ -171,6 +186,8 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
         case Forget():
             forget = pb.Forget(session=message.session, version=message.version)
             return pb.AttachResponse(forget=forget)
+        case Stow() | Load() | Give() | Take() | Discard():
+            return link_images.order_to_proto(message)
         case Shutdown():
             return pb.AttachResponse(shutdown=pb.Shutdown())
         case _:
@@ -189,6 +206,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
                 session=SessionId(prepare.session),
                 slot=SlotId(prepare.slot),
                 settings=_settings_from(prepare.settings),
+                image=ImageId(prepare.image) if prepare.HasField("image") else None,
             )
         case "encode_text":
             encode = message.encode_text
@@ -197,10 +215,20 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             forget = message.forget
             version = forget.version if forget.HasField("version") else None
             return Forget(worker=worker, session=SessionId(forget.session), version=version)
+        case "stow":
+            return link_images.stow_from_proto(message.stow, worker)
+        case "load":
+            return link_images.load_from_proto(message.load, worker)
+        case "give":
+            return link_images.give_from_proto(message.give, worker)
+        case "take":
+            return link_images.take_from_proto(message.take, worker)
+        case "discard":
+            return link_images.discard_from_proto(message.discard, worker)
         case "shutdown":
             return Shutdown()
         case other:
-            raise InvalidField("message", other, "dispatch, prepare_stream, encode_text, forget or shutdown")
+            raise InvalidField("message", other, "any but welcome")
 
 
 def _output(output: Output) -> pb.Output:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
-from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, Role, Sequence, SessionId, WorkerId
+from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, ImageId, Role, Sequence, SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Shutdown:
     """Finish what is queued, then end."""
 
 
-Down = Task | PrepareStream | EncodeText | Forget | Shutdown
+Down = Task | PrepareStream | EncodeText | Forget | Stow | Load | Give | Take | Discard | Shutdown
 
 
 # --- up: worker to engine -------------------------------------------------------------------------------------------
@@ -125,6 +125,28 @@ class Prepared:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStowed:
+    """An image is in host memory; what it was made of may be used again."""
+
+    image: ImageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLoaded:
+    """The pages hold what the image held."""
+
+    image: ImageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageGone:
+    """An order that names the image could not be done, and it is not here any more. May be said more than once."""
+
+    image: ImageId
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The process is alive."""
@@ -139,4 +161,4 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-Up = Done | Failed | Encoded | Prepared | Heartbeat
+Up = Done | Failed | Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone | Heartbeat

@@ -24,6 +24,9 @@ from longtake.core.errors import InternalFault, Unavailable
 c10d: Any = torch.distributed
 """Its type stubs lack what is used here."""
 
+Empty = Callable[..., Tensor]
+"""Makes memory for a tensor, as torch.empty does of size, dtype and device."""
+
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64)
 _MAX_DIMS = 8
 _TAG = 0
@@ -69,6 +72,9 @@ class Pair:
         host, _, port = meeting_point.rpartition(":")
         try:
             self._store = c10d.TCPStore(host, int(port), is_master=False, timeout=timeout)
+        except (RuntimeError, OSError) as error:
+            raise Unavailable(f"nobody is at the meeting point {meeting_point}: {error}") from error
+        try:
             shared = c10d.PrefixStore(name, self._store)
             if self._device.type == "cuda":
                 options = c10d.ProcessGroupNCCL.Options()
@@ -80,6 +86,7 @@ class Pair:
                 gloo._timeout = timeout
                 self._group = c10d.ProcessGroupGloo(shared, rank, 2, gloo)
         except (RuntimeError, OSError) as error:
+            self.close()  # what this end has put down: no later meeting has its name
             raise Unavailable(f"nobody came to {name!r}: {error}") from error
 
     def send(self, tensor: Tensor) -> None:
@@ -93,25 +100,27 @@ class Pair:
     def send_all(self, tensors: Sequence[Tensor]) -> None:
         """Send tensors of any shapes, for `receive_all`."""
         self.send(torch.tensor([len(tensors)], device=self._device))
-        for tensor in tensors:
-            shape = [*tensor.shape, *[0] * (_MAX_DIMS - tensor.dim())]
-            self.send(torch.tensor([_TYPES.index(tensor.dtype), tensor.dim(), *shape], device=self._device))
-            self.send(tensor.contiguous())
+        headers = [
+            [_TYPES.index(tensor.dtype), tensor.dim(), *tensor.shape, *[0] * (_MAX_DIMS - tensor.dim())]
+            for tensor in tensors
+        ]
+        self.send(torch.tensor(headers, dtype=torch.int64, device=self._device))
+        # All at once: each has to be agreed on with the other end, which takes longer than a small one itself.
+        whole = [tensor.contiguous() for tensor in tensors]
+        self._do(lambda: _All([self._group.send([tensor], self._other, _TAG) for tensor in whole]))
 
-    def receive_all(self) -> list[Tensor]:
-        """What the other sent with `send_all`, on this end's device."""
+    def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
+        """What the other sent with `send_all`, on this end's device, in memory made by `empty`."""
         count = torch.zeros(1, dtype=torch.int64, device=self._device)
         self.receive(count)
+        headers = torch.zeros(int(count), 2 + _MAX_DIMS, dtype=torch.int64, device=self._device)
+        self.receive(headers)
         tensors = []
-        for _ in range(int(count)):
-            header = torch.zeros(2 + _MAX_DIMS, dtype=torch.int64, device=self._device)
-            self.receive(header)
-            kind, dims, *shape = header.tolist()
+        for kind, dims, *shape in headers.tolist():
             if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS):
                 raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} dimensions was announced")
-            tensor = torch.empty(shape[:dims], dtype=_TYPES[kind], device=self._device)
-            self.receive(tensor)
-            tensors.append(tensor)
+            tensors.append(empty(shape[:dims], dtype=_TYPES[kind], device=self._device))
+        self._do(lambda: _All([self._group.recv([tensor], self._other, _TAG) for tensor in tensors]))
         return tensors
 
     def close(self) -> None:
@@ -126,6 +135,17 @@ class Pair:
             start().wait()
         except RuntimeError as error:
             raise Unavailable(f"the other end of {self._name!r} is gone: {error}") from error
+
+
+class _All:
+    """Several exchanges that were started together."""
+
+    def __init__(self, started: Sequence[Any]) -> None:
+        self._started = started
+
+    def wait(self) -> None:
+        for each in self._started:
+            each.wait()
 
 
 def _address_towards(host: str, port: int) -> str:

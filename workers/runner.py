@@ -6,49 +6,79 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
-from longtake.core.work import Role, SessionId
+from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.work import Role
+from workers.images import Holder, ImageThread, Missing, Wanted
 from workers.messages import OP_ERRORS, Done, Down, Failed, Shutdown, Task, Up, reason_of
+from workers.orders import Detached, Filled, Order
+
+COPY_S = 5.0
+"""How long what is queued for images may take when the worker ends."""
 
 
-class Worker(Protocol):
+class Worker(Holder, Protocol):
     """What a runner drives: a DenoiseWorker or a DecodeWorker."""
 
     role: Role
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
         """Do one thing and yield what to report."""
         ...
 
 
-class Runner:
-    """A thread around a worker.
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    reason: str
 
-    `report` and `ended` are called on that thread. `ended` comes last and once, with the reason: empty after
+
+class Runner:
+    """A thread around a worker, and one beside it for images.
+
+    `report` is called on both, `ended` on the first. `ended` comes last and once, with the reason: empty after
     Shutdown, else what broke. An op that fails is reported as Failed and the worker goes on; an error of an unforeseen
     kind ends the thread, because nobody knows then what state the worker is in.
     """
 
-    def __init__(self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None]) -> None:
+    def __init__(
+        self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None], *, meeting_point: str = ""
+    ) -> None:
         self._worker = worker
         self._report = report
         self._ended = ended
-        self._inbox: queue.SimpleQueue[Down] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Order | Shutdown | _Broken] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
+        self.images = ImageThread(
+            worker,
+            meeting_point=meeting_point,
+            report=report,
+            fill=self._inbox.put,
+            broken=lambda reason: self._inbox.put(_Broken(reason)),
+        )
 
     def start(self) -> None:
         """Begin."""
+        self.images.start()
         self._thread.start()
 
     def put(self, message: Down) -> None:
         """Queue a message; never waits."""
-        self._inbox.put(message)
+        match message:
+            case Load() | Give() | Take() | Discard() | Stow(source=tuple()):
+                self.images.put(message)
+            case Stow() | Forget(version=None):
+                self.images.put(message)  # first: it must know of the image when the slot's state is handed to it
+                self._inbox.put(message)
+            case PrepareStream(image=int() as image):
+                self._inbox.put(message)  # first: the state must be awaited when it is handed back
+                self.images.put(Wanted(order=message, image=image))
+            case _:
+                self._inbox.put(message)
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread to end; whether it did."""
@@ -62,6 +92,7 @@ class Runner:
         try:
             reason = self._loop()
         finally:
+            self.images.stop(COPY_S)
             self._ended(reason)
 
     def _loop(self) -> str:
@@ -69,6 +100,8 @@ class Runner:
             message = self._inbox.get()
             if isinstance(message, Shutdown):
                 return ""
+            if isinstance(message, _Broken):
+                return message.reason
             if isinstance(message, Task):
                 if message.sequence != self._next_sequence:
                     return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"
@@ -76,9 +109,16 @@ class Runner:
             began_s = time.monotonic()
             try:
                 for report in self._worker.perform(message):
-                    self._report(_timed(report, time.monotonic() - began_s))
+                    if isinstance(report, Detached):
+                        self.images.put(report)
+                    else:
+                        self._report(_timed(report, time.monotonic() - began_s))
             except OP_ERRORS as error:
-                self._report(_failure(message, reason_of(error)))
+                reason = reason_of(error)
+                if isinstance(message, Stow):
+                    self.images.put(Missing(image=message.image, reason=reason))
+                else:
+                    self._report(_failure(message, reason))
 
 
 def _timed(report: Up, seconds: float) -> Up:
@@ -90,11 +130,13 @@ def _timed(report: Up, seconds: float) -> Up:
     return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
-def _failure(message: Task | PrepareStream | EncodeText | Forget, reason: str) -> Failed:
+def _failure(message: Task | PrepareStream | EncodeText | Forget | Filled, reason: str) -> Failed:
     match message:
         case Task():
             return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
         case EncodeText():
             return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
+        case Filled():
+            return Failed(sessions=(message.order.session,), sequence=None, reason=reason)
         case _:
-            return Failed(sessions=(SessionId(message.session),), sequence=None, reason=reason)
+            return Failed(sessions=(message.session,), sequence=None, reason=reason)

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
@@ -39,10 +41,13 @@ from workers.lane_memory import LaneMemory
 from workers.messages import Decode, Done, Encoded, Forward, Introduction, Output, Prepared, Task, Up
 from workers.models import weights
 from workers.models.text import TextEncoder, text_encoder
+from workers.orders import Detached, Filled, Order
 from workers.simulated_device import Pace, SimulatedDevice
 from workers.worker import tensor_to_bytes
 
 _FLOAT_BYTES = 4
+_HASH_BYTES = 32
+_CPU = torch.device("cpu")
 
 
 def mix(*parts: bytes) -> bytes:
@@ -97,6 +102,10 @@ def pictures(block_name: bytes, first_picture: int, count: int, geometry: Geomet
     return np.stack([np.resize(np.frombuffer(name, np.uint8), shape) for name in hashes])
 
 
+def _bytes_tensor(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clock:
     """The times of the device and how they are kept."""
@@ -119,11 +128,11 @@ class SimulatedDenoiseWorker:
     def __init__(self, geometry: Geometry, clock: _Clock, *, pages: int) -> None:
         self._geometry = geometry
         self._clock = clock
-        self._pages = pages
-        self._contents: dict[PageId, bytes] = {}
+        self._pages = torch.zeros(pages, _HASH_BYTES, dtype=torch.uint8)
+        """A hash each; zeros: nothing was written yet."""
         self._memory: LaneMemory[bytes, bytes] = LaneMemory()
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
@@ -135,6 +144,17 @@ class SimulatedDenoiseWorker:
                 self._memory.forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where its pages lie."""
+        return _CPU
+
+    def page(self, page: PageId) -> Tensor:
+        """The memory of one page, a view; IndexError if it is not in the pool."""
+        if not 0 <= page < len(self._pages):
+            raise IndexError(f"page {page} is not in a pool of {len(self._pages)}")
+        return self._pages[page]
 
     def _forward(self, order: Forward) -> tuple[Output, ...]:
         """One op, in its own time: this device saves nothing by batching, and introduces itself so."""
@@ -168,14 +188,13 @@ class SimulatedDenoiseWorker:
                 return self._memory.output(work)
 
     def _read(self, page: PageId) -> bytes:
-        if page not in self._contents:
+        content = self.page(page).numpy().tobytes()
+        if not any(content):
             raise InternalFault(f"page {page} is read before it was written")
-        return self._contents[page]
+        return content
 
     def _write(self, page: PageId, content: bytes) -> None:
-        if not 0 <= page < self._pages:
-            raise IndexError(f"page {page} is not in a pool of {self._pages}")
-        self._contents[page] = content
+        self.page(page).copy_(_bytes_tensor(content))
 
 
 class SimulatedDecodeWorker:
@@ -190,19 +209,29 @@ class SimulatedDecodeWorker:
         self._slots = slots
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
         self._states: dict[SlotId, bytes] = {}
+        self._awaiting: dict[SessionId, PrepareStream] = {}
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
             case Task(order=Decode() as order):
                 yield Done(sequence=message.sequence, segment=self._decode(order))
+            case PrepareStream(image=None):
+                yield self._prepare(message, b"")
             case PrepareStream():
-                yield self._prepare(message)
+                self._awaiting[message.session] = message
+            case Filled():
+                if self._awaiting.get(message.order.session) == message.order:  # else it was forgotten meanwhile
+                    (state,) = message.tensors
+                    yield self._prepare(self._awaiting.pop(message.order.session), state.numpy().tobytes())
+            case Stow():
+                yield self._detach(message)
             case EncodeText():
                 encoded = self._text.encode(message.prompt)
                 features = tensor_to_bytes(encoded.features_TC)
                 yield Encoded(conditioning=message.conditioning, tensor=features, notice=encoded.notice)
             case Forget(version=None):
+                self._awaiting.pop(message.session, None)
                 slot, _ = self._streams.pop(message.session, (None, None))
                 if slot is not None:
                     del self._states[slot]
@@ -211,14 +240,29 @@ class SimulatedDecodeWorker:
             case _:
                 raise UnknownPeer(f"a decode worker cannot do {type(message).__name__}")
 
-    def _prepare(self, message: PrepareStream) -> Prepared:
+    @property
+    def device(self) -> torch.device:
+        """Where its slots lie."""
+        return _CPU
+
+    def page(self, page: PageId) -> Tensor:
+        """UnknownPeer: what a decode worker has is slots."""
+        raise UnknownPeer(f"a decode worker has no page {page}")
+
+    def _detach(self, order: Stow) -> Detached:
+        if self._streams.get(order.session, (None,))[0] != order.source:
+            raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
+        slot, _ = self._streams.pop(order.session)
+        return Detached(image=order.image, tensors=(_bytes_tensor(self._states.pop(slot)),))
+
+    def _prepare(self, message: PrepareStream, state: bytes) -> Prepared:
         if not 0 <= message.slot < self._slots:
             raise UnknownPeer(f"decoder slot: {message.slot} is not allowed; allowed: 0 to {self._slots - 1}")
         if message.slot in self._states:
             raise InternalFault(f"decoder slot {message.slot} is already open")
         encoder = encoder_for(video_settings(message.settings, self._geometry))
         self._streams[message.session] = (message.slot, encoder)
-        self._states[message.slot] = b""
+        self._states[message.slot] = state
         return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
 
     def _decode(self, order: Decode) -> bytes:
@@ -238,12 +282,22 @@ class SimulatedDecodeWorker:
 class SimulatedModel:
     """What `workers.spec.LoadedWorker` is for a real device: no weights, and `fresh` workers without any history."""
 
-    def __init__(self, *, worker: WorkerId, role: Role, capacity: int, model: Path, device: SimulatedDevice) -> None:
+    def __init__(
+        self,
+        *,
+        worker: WorkerId,
+        role: Role,
+        capacity: int,
+        model: Path,
+        device: SimulatedDevice,
+        meeting_point: str = "",
+    ) -> None:
         """Read model.json; InvalidField or Contradiction if it, or the capacity, is wrong."""
         if capacity < 1:
             raise InvalidField("worker.capacity", capacity, "1 or more pages or decoder slots")
         self._info = weights.load_info(model)
         self._clock = _Clock(device=device, pace=Pace())
+        self.meeting_point = meeting_point
         self.introduction = Introduction(
             worker=worker, role=role, capacity=capacity, model_digest=simulated_digest(model)
         )

@@ -109,6 +109,7 @@ class LoadedWorker:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise InvalidField("model.device", spec.device, "cpu; no CUDA device is available to this worker")
         self._spec = spec
+        self.meeting_point = spec.meeting_point
         self._info: ModelInfo = weights.load_info(spec.model)
         self.profile: BatchProfile | None = None
         """What a denoise worker measured."""
@@ -150,6 +151,7 @@ def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
         capacity=spec.capacity,
         model=spec.model,
         device=parse_device(spec.device),
+        meeting_point=spec.meeting_point,
     )
 
 

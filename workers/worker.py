@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.geometry import Geometry
 from longtake.core.schedule import Kind
-from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, Role, Sequence, SessionId
+from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, Sequence, SessionId
 from workers.denoise import predict_x0, renoise
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.lane_memory import LaneMemory
 from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
 from workers.models.wan import TextKV, WanModel
 from workers.noise import normal
+from workers.orders import Order
 
 NOTHING = Output(sha256="", latents=b"")
 """In place of the output of an op that failed."""
@@ -63,7 +64,7 @@ class DenoiseWorker:
         self._pool = PagePool(shape, pages, device=weight.device, dtype=weight.dtype)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
-    def perform(self, message: Task | PrepareStream | EncodeText | Forget) -> Iterator[Up]:
+    def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
@@ -72,6 +73,15 @@ class DenoiseWorker:
                 self._memory.forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where its pages lie."""
+        return self._device
+
+    def page(self, page: PageId) -> Tensor:
+        """The memory of one page, a view; IndexError if it is not in the pool."""
+        return self._pool.page(page)
 
     @property
     def held_sessions(self) -> set[SessionId]:

@@ -48,9 +48,9 @@ class PrepareStream:
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
 #
-# Nothing of this holds up an op of another session. A worker does these orders one after the other, beside its ops: so
-# an order may build on the one before it without waiting for an answer. The scheduler sees to it that no op names the
-# pages or the slot meanwhile.
+# Nothing of this holds up an op of another session. Beside its ops, a worker does the orders that name one image one
+# after the other: so they may be given at once, without waiting for answers between. What names another image may be
+# done before them. The scheduler sees to it that no op, and no other order, names the pages or the slot meanwhile.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from cluster.launch import LaunchPlan, launcher_for
 from cluster.outbox import Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed
+from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream
 from longtake.core.events import Ack, Ending
 from longtake.core.recipe import Level
 from longtake.core.scheduler import Scheduler
@@ -27,8 +27,9 @@ from longtake.core.work import Role, SessionId
 from tests.cluster.world import Hashes, expected_hashes, open_event, stream
 from workers import probe, worker
 from workers.kv import ItemPages, PagedAttention, PagePool
-from workers.messages import Down, Introduction, Shutdown
+from workers.messages import Down, Introduction, Task
 from workers.models import weights
+from workers.orders import Detached
 from workers.runner import Worker
 from workers.spec import LoadedWorker, WorkerSpec
 
@@ -116,8 +117,9 @@ class Rig:
             if ready:
                 port = self.die.choice(ready)
                 message = port.waiting.popleft()
-                assert not isinstance(message, Shutdown)
+                assert isinstance(message, Task | PrepareStream | EncodeText | Forget)
                 for report in port.worker.perform(message):
+                    assert not isinstance(report, Detached)
                     self.engine.hear(port.spec.worker, port, report)
                 self._settle()
             for session, outbox in outboxes.items():

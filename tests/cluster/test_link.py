@@ -10,11 +10,22 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 import pytest
+import torch
 
 from cluster.engine import Engine
 from cluster.link_server import LinkServer, LinkService
 from longtake.core.admission import Limits
-from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
+from longtake.core.effects import (
+    Discard,
+    Effect,
+    EncodeText,
+    Forget,
+    Give,
+    Load,
+    PrepareStream,
+    Stow,
+    Take,
+)
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import Event, OpFailed, Tick, WorkerJoined, WorkerLost
 from longtake.core.schedule import Kind
@@ -26,6 +37,7 @@ from longtake.core.work import (
     FromLane,
     FromLatent,
     FromNoise,
+    ImageId,
     LatentRef,
     PageId,
     Role,
@@ -39,8 +51,8 @@ from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from tests.workers.model_dir import model_info
 from workers.link import WorkerLink
+from workers.link_images import MAX_REASON
 from workers.link_messages import (
-    MAX_REASON,
     down_from_proto,
     down_to_proto,
     hello_from_proto,
@@ -56,6 +68,9 @@ from workers.messages import (
     Failed,
     Forward,
     Heartbeat,
+    ImageGone,
+    ImageLoaded,
+    ImageStowed,
     Introduction,
     Output,
     Prepared,
@@ -118,6 +133,13 @@ DECODE = DecodeWork(
         ),
         Task(sequence=Sequence(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
+        Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
+        Stow(worker=WORKER, session=SESSION, image=ImageId(0), source=SlotId(0)),
+        Load(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),
+        Give(worker=WORKER, session=SESSION, image=ImageId(1), to=WorkerId("denoise-1")),
+        Take(worker=WORKER, session=SESSION, image=ImageId(1), origin=WorkerId("denoise-1")),
+        Discard(worker=WORKER, image=ImageId(5)),
         EncodeText(worker=WORKER, conditioning=TEXT, prompt="ein roter Ball, 赤い玉"),
         Forget(worker=WORKER, session=SESSION, version=0),
         Forget(worker=WORKER, session=SESSION, version=None),
@@ -142,6 +164,9 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
+        ImageStowed(image=ImageId(2**40)),
+        ImageLoaded(image=ImageId(0)),
+        ImageGone(image=ImageId(7), reason="nobody came"),
         Heartbeat(),
     ],
 )
@@ -158,6 +183,31 @@ def test_a_long_reason_is_cut() -> None:
     failed = up_from_proto(up_to_proto(Failed(sessions=(SESSION,), sequence=None, reason="x" * 99_999)))
     assert isinstance(failed, Failed)
     assert len(failed.reason) == MAX_REASON
+
+
+def test_a_long_reason_for_the_loss_of_an_image_is_cut() -> None:
+    gone = up_from_proto(up_to_proto(ImageGone(image=ImageId(0), reason="x" * 99_999)))
+    assert isinstance(gone, ImageGone)
+    assert len(gone.reason) == MAX_REASON
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (pb.AttachResponse(stow=pb.Stow(session="s")), "stow.source: None"),
+        (pb.AttachResponse(stow=pb.Stow(session="s", pages=pb.Pages())), r"stow.pages: \[\]"),
+        (pb.AttachResponse(stow=pb.Stow(slot=0)), "stow.session"),
+        (pb.AttachResponse(load=pb.Load(session="s")), r"load.target: \[\]"),
+        (pb.AttachResponse(load=pb.Load(target=[0])), "load.session"),
+        (pb.AttachResponse(give=pb.Give(session="s")), "give.to"),
+        (pb.AttachResponse(give=pb.Give(to="denoise-1")), "give.session"),
+        (pb.AttachResponse(take=pb.Take(session="s")), "take.origin"),
+        (pb.AttachResponse(take=pb.Take(origin="denoise-1")), "take.session"),
+    ],
+)
+def test_orders_about_images_that_cannot_be_meant_are_refused(message: pb.AttachResponse, field: str) -> None:
+    with pytest.raises(InvalidField, match=field):
+        down_from_proto(message, WORKER)
 
 
 def test_messages_that_say_nothing_are_refused() -> None:
@@ -342,6 +392,10 @@ class Slow:
     """A worker whose every op takes longer than the engine bears silence."""
 
     role = Role.DENOISE
+    device = torch.device("cpu")
+
+    def page(self, page: PageId) -> torch.Tensor:
+        raise IndexError("no pages")
 
     def perform(self, message: object) -> Iterator[Up]:
         time.sleep(1.5)
@@ -362,6 +416,7 @@ class Loaded:
     """Stands for loaded weights; counts how many workers were made over them."""
 
     introduction = INTRODUCTION
+    meeting_point = ""
 
     def __init__(self) -> None:
         self.made = 0
@@ -379,9 +434,9 @@ async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -
         made.engine.broadcast(Shutdown())
         async with asyncio.timeout(10):
             await serving
+        assert (await made.log.lost()).reason == "it closed its link"
         kinds = [type(event) for event in made.log.events if not isinstance(event, Tick)]
         assert kinds == [WorkerJoined, OpFailed, WorkerLost]
-        assert (await made.log.lost()).reason == "it closed its link"
 
 
 async def test_a_worker_dials_again_without_its_history() -> None:

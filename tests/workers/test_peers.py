@@ -63,6 +63,17 @@ def test_an_end_that_never_comes_is_named(meeting_point: MeetingPoint) -> None:
         Pair(meeting_point.address, "alone", 0, timeout_s=0.3)
 
 
+def test_what_an_end_that_met_nobody_left_behind_is_freed(meeting_point: MeetingPoint) -> None:
+    with pytest.raises(Unavailable):
+        Pair(meeting_point.address, "alone", 0, timeout_s=0.3)
+    assert not meeting_point.names
+
+
+def test_without_a_meeting_point_nobody_is_met() -> None:
+    with pytest.raises(Unavailable, match="nobody is at the meeting point"):
+        Pair("127.0.0.1:1", "anyone", 0, timeout_s=0.3)
+
+
 def test_an_end_that_goes_away_ends_the_exchange(meeting_point: MeetingPoint) -> None:
     def leave() -> None:
         Pair(meeting_point.address, "brief", 0)

@@ -34,6 +34,7 @@ from longtake.core.work import (
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
 from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, Task, Up
+from workers.orders import Detached
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
 from workers.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
@@ -105,13 +106,13 @@ def batch(*items: Forward, number: int = 0) -> Task:
     return Task(sequence=Sequence(number), order=items)
 
 
-def done(reports: Iterator[Up]) -> Done:
+def done(reports: Iterator[Up | Detached]) -> Done:
     (report,) = reports
     assert isinstance(report, Done)
     return report
 
 
-def output(reports: Iterator[Up]) -> Output:
+def output(reports: Iterator[Up | Detached]) -> Output:
     (made,) = done(reports).outputs
     return made
 
@@ -276,6 +277,10 @@ class Scripted:
     """A worker whose sessions' names say what happens: ok, bad (an op fails), worse (a defect)."""
 
     role = Role.DENOISE
+    device = torch.device("cpu")
+
+    def page(self, page: PageId) -> torch.Tensor:
+        raise IndexError("no pages")
 
     def perform(self, message: object) -> Iterator[Up]:
         assert isinstance(message, Task)

@@ -26,36 +26,52 @@ KIND_DENOISE: Kind
 KIND_COMMIT: Kind
 
 class AttachRequest(_message.Message):
-    __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat")
+    __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat", "image_stowed", "image_loaded", "image_failed")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OP_DONE_FIELD_NUMBER: _ClassVar[int]
     OP_FAILED_FIELD_NUMBER: _ClassVar[int]
     TEXT_ENCODED_FIELD_NUMBER: _ClassVar[int]
     STREAM_PREPARED_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_STOWED_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_LOADED_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FAILED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     op_done: OpDone
     op_failed: OpFailed
     text_encoded: TextEncoded
     stream_prepared: StreamPrepared
     heartbeat: Heartbeat
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    image_stowed: ImageStowed
+    image_loaded: ImageLoaded
+    image_failed: ImageFailed
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., image_stowed: _Optional[_Union[ImageStowed, _Mapping]] = ..., image_loaded: _Optional[_Union[ImageLoaded, _Mapping]] = ..., image_failed: _Optional[_Union[ImageFailed, _Mapping]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown")
+    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown", "stow", "load", "give", "take", "discard")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DISPATCH_FIELD_NUMBER: _ClassVar[int]
     PREPARE_STREAM_FIELD_NUMBER: _ClassVar[int]
     ENCODE_TEXT_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
     SHUTDOWN_FIELD_NUMBER: _ClassVar[int]
+    STOW_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    GIVE_FIELD_NUMBER: _ClassVar[int]
+    TAKE_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     dispatch: Dispatch
     prepare_stream: PrepareStream
     encode_text: EncodeText
     forget: Forget
     shutdown: Shutdown
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ...) -> None: ...
+    stow: Stow
+    load: Load
+    give: Give
+    take: Take
+    discard: Discard
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s")
@@ -214,14 +230,70 @@ class Dispatch(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
-    __slots__ = ("session", "slot", "settings")
+    __slots__ = ("session", "slot", "settings", "image")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     session: str
     slot: int
     settings: SegmentSettings
-    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ...) -> None: ...
+    image: int
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ...) -> None: ...
+
+class Pages(_message.Message):
+    __slots__ = ("pages",)
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    pages: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, pages: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Stow(_message.Message):
+    __slots__ = ("session", "image", "pages", "slot")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGES_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    image: int
+    pages: Pages
+    slot: int
+    def __init__(self, session: _Optional[str] = ..., image: _Optional[int] = ..., pages: _Optional[_Union[Pages, _Mapping]] = ..., slot: _Optional[int] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("session", "image", "target")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    image: int
+    target: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[str] = ..., image: _Optional[int] = ..., target: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Give(_message.Message):
+    __slots__ = ("session", "image", "to")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    image: int
+    to: str
+    def __init__(self, session: _Optional[str] = ..., image: _Optional[int] = ..., to: _Optional[str] = ...) -> None: ...
+
+class Take(_message.Message):
+    __slots__ = ("session", "image", "origin")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    image: int
+    origin: str
+    def __init__(self, session: _Optional[str] = ..., image: _Optional[int] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class Discard(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: int
+    def __init__(self, image: _Optional[int] = ...) -> None: ...
 
 class EncodeText(_message.Message):
     __slots__ = ("conditioning", "prompt")
@@ -294,3 +366,23 @@ class StreamPrepared(_message.Message):
     header: bytes
     media_type: str
     def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ...) -> None: ...
+
+class ImageStowed(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: int
+    def __init__(self, image: _Optional[int] = ...) -> None: ...
+
+class ImageLoaded(_message.Message):
+    __slots__ = ("image",)
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    image: int
+    def __init__(self, image: _Optional[int] = ...) -> None: ...
+
+class ImageFailed(_message.Message):
+    __slots__ = ("image", "reason")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    image: int
+    reason: str
+    def __init__(self, image: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...

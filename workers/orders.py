@@ -1,0 +1,31 @@
+"""What the compute thread of a worker is asked to do, and what it and the thread for images pass to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
+from longtake.core.work import ImageId
+from workers.messages import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detached:
+    """The state of a decoder slot that was to be stowed, still on the device; nobody else has it any more."""
+
+    image: ImageId
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """The state for a decoder slot that `order` prepares, on the device, as it once was detached."""
+
+    order: PrepareStream
+    tensors: tuple[Tensor, ...]
+
+
+Order = Task | PrepareStream | EncodeText | Forget | Stow | Filled
+"""Pages are stowed and loaded beside the compute thread; of a decoder slot it does the part that touches the slots."""
