@@ -5,7 +5,7 @@ python -m benchmarks.idle --sessions 10000 --json
 `queued` sessions wait for room, which a single stream takes; `parked` ones were paused before their first block and
 have given up their place. Both go through gRPC on the loopback, from this process, over several connections; `engine`
 are parked ones in an engine without gRPC, in this process. Workers are simulated. At the end some of the parked
-streams are played to their end: they are idle, not dead.
+streams are woken and must go on: they are idle, not dead.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ AT_ONCE = 200
 """Streams that are being opened at the same time."""
 SETTLE_S = 2.0
 BLOCKS = 3
-"""Length of the streams."""
+"""What a woken stream has to send."""
 WOKEN = 20
 LIMIT_S = 600.0
 
@@ -75,10 +75,10 @@ class Crowd:
         self._stubs = [rpc.LongtakeServiceStub(channel) for channel in self._channels]
         self.calls: list[Call] = []
 
-    async def open(self, number: int, *, paused: bool, pictures: int | None) -> Call:
+    async def open(self, number: int, *, paused: bool) -> Call:
         """A stream, until the server has said something: Opened if it is `paused`, else its place in the queue."""
         call = self._stubs[number % len(self._stubs)].Stream()
-        request = pb.Open(prompt=PROMPT, seed=number, pictures=pictures, codec=pb.CODEC_RAW, window=BLOCKS)
+        request = pb.Open(prompt=PROMPT, seed=number, codec=pb.CODEC_RAW, window=1)
         await call.write(pb.StreamRequest(open=request))
         if paused:
             await call.write(pb.StreamRequest(pause=pb.Pause()))
@@ -88,14 +88,14 @@ class Crowd:
         self.calls.append(call)
         return call
 
-    async def open_many(self, numbers: Sequence[int], *, paused: bool, pictures: int | None) -> None:
+    async def open_many(self, numbers: Sequence[int], *, paused: bool) -> None:
         """As many at a time as AT_ONCE."""
         gate = asyncio.Semaphore(AT_ONCE)
         bar: tqdm[Never] = tqdm(total=len(numbers), unit="stream", desc="parked" if paused else "queued")
 
         async def one(number: int) -> None:
             async with gate:
-                await self.open(number, paused=paused, pictures=pictures)
+                await self.open(number, paused=paused)
             bar.update()
 
         try:
@@ -129,17 +129,17 @@ async def _frame(call: Call) -> pb.StreamResponse:
     return frame
 
 
-async def play_to_end(call: Call) -> int:
-    """Wake a parked stream; how many segments it sends until it is complete."""
-    segments = 0
+async def wake(call: Call, blocks: int) -> None:
+    """Let a paused stream go on until it has sent so many blocks in order; Unavailable if it does not."""
     await call.write(pb.StreamRequest(play=pb.Play()))
-    while True:
+    due = 0
+    while due < blocks:
         frame = await _frame(call)
-        match frame.WhichOneof("frame"):
-            case "segment" if frame.segment.part + 1 == frame.segment.part_count:
-                segments += 1
-            case "closed":
-                return segments
+        if frame.WhichOneof("frame") == "segment" and frame.segment.part == 0:
+            if frame.segment.index != due:
+                raise Unavailable(f"a woken stream sent segment {frame.segment.index} instead of {due}")
+            await call.write(pb.StreamRequest(ack=pb.Ack(segment=due)))
+            due += 1
 
 
 async def _held(crowd: Crowd) -> int:
@@ -147,19 +147,19 @@ async def _held(crowd: Crowd) -> int:
     return sum(worker.capacity - worker.free for worker in workers if worker.role == pb.WORKER_ROLE_DENOISE)
 
 
-async def through_grpc(address: str, sessions: int, connections: int, info: ModelInfo, *, paused: bool) -> Cost:
+async def through_grpc(address: str, sessions: int, connections: int, *, paused: bool) -> Cost:
     """Open the sessions, wait until all are idle, look at the server's memory; with `paused`, wake some of them."""
     first = Crowd(address, connections)  # connections, and whatever the first call makes, are no session's cost
     if not paused:
-        await first.open(0, paused=True, pictures=None)
-        await play_one_block(first.calls[0])
+        await first.open(0, paused=True)
+        await wake(first.calls[0], 1)
     crowd = Crowd(address, connections)
-    await crowd.open_many(range(connections), paused=paused, pictures=info.geometry.first_picture(BLOCKS))
+    await crowd.open_many(range(connections), paused=paused)
     await asyncio.sleep(SETTLE_S)
     before_bytes, held = children_rss_bytes(), await _held(crowd)
     began_s = time.monotonic()
     numbers = range(connections, connections + sessions)
-    await crowd.open_many(numbers, paused=paused, pictures=info.geometry.first_picture(BLOCKS))
+    await crowd.open_many(numbers, paused=paused)
     took_s = time.monotonic() - began_s
     wanted = pb.SESSION_STATE_PARKED if paused else pb.SESSION_STATE_QUEUED
     async with asyncio.timeout(LIMIT_S):
@@ -170,19 +170,11 @@ async def through_grpc(address: str, sessions: int, connections: int, info: Mode
     pages = await _held(crowd) - (0 if paused else held)
     if paused:
         for call in crowd.calls[-WOKEN:]:
-            segments = await play_to_end(call)
-            if segments != BLOCKS:
-                raise Unavailable(f"a woken stream sent {segments} segments of {BLOCKS}")
+            async with asyncio.timeout(LIMIT_S):
+                await wake(call, BLOCKS)
     await crowd.leave()
     await first.leave()
     return Cost(bytes_per_session=used_bytes // sessions, opened_per_s=round(sessions / took_s, 1), pages_held=pages)
-
-
-async def play_one_block(call: Call) -> None:
-    """Let a stream take the only place there is, and generate one block."""
-    await call.write(pb.StreamRequest(play=pb.Play()))
-    while (await _frame(call)).WhichOneof("frame") != "segment":
-        pass
 
 
 def server_config(folder: Path, model: Path, sessions: int, *, places: int, park_after_s: float) -> Path:
@@ -191,18 +183,19 @@ def server_config(folder: Path, model: Path, sessions: int, *, places: int, park
     path.write_text(
         f'[model]\npath = "{model}"\ndevice = "{DEVICE}"\n'
         f'[cluster]\nlaunch = "subprocess"\ndenoise_workers = 1\nsessions_per_worker = {places}\n'
-        f"[limits]\nmax_sessions = {2 * sessions}\nmax_queued = {2 * sessions}\npark_after_s = {park_after_s}\n"
+        f"[limits]\nmax_sessions = {2 * sessions}\nmax_queued = {2 * sessions}\n"
+        f"max_parked = {2 * sessions}\npark_after_s = {park_after_s}\n"
     )
     return path
 
 
-def measure_server(config: Path, sessions: int, connections: int, info: ModelInfo, *, paused: bool) -> Cost:
+def measure_server(config: Path, sessions: int, connections: int, *, paused: bool) -> Cost:
     """In a server of its own, whose log lies beside its `config`."""
     with (
         config.with_suffix(".log").open("w") as log,
         local_server(lambda line: click.echo(line, err=True), config, log) as address,
     ):
-        return asyncio.run(through_grpc(address, sessions, connections, info, paused=paused))
+        return asyncio.run(through_grpc(address, sessions, connections, paused=paused))
 
 
 async def in_engine(model: Path, info: ModelInfo, sessions: int) -> Cost:
@@ -248,7 +241,7 @@ async def _parked(engine: Engine, numbers: Sequence[int]) -> list[Outbox]:
         )  # fmt: skip
         engine.submit(Pause(now_s=now_s, session=session))
     async with asyncio.timeout(LIMIT_S):
-        while {view.state for view in engine.scheduler.sessions()} != {State.PARKED}:
+        while sum(view.state is State.PARKED for view in engine.scheduler.sessions()) <= numbers[-1]:
             await asyncio.sleep(0.2)
     return outboxes
 
@@ -267,7 +260,7 @@ def main(sessions: int, connections: int, as_json: bool) -> None:
         for kind, places, park_after_s in (("queued", 1, 3600.0), ("parked", AT_ONCE, 0.0)):
             config = server_config(folder, folder, sessions + connections, places=places, park_after_s=park_after_s)
             try:
-                costs[kind] = measure_server(config, sessions, connections, info, paused=kind == "parked")
+                costs[kind] = measure_server(config, sessions, connections, paused=kind == "parked")
             except BaseException:
                 click.echo(config.with_suffix(".log").read_text()[-2000:], err=True)
                 raise
