@@ -114,6 +114,7 @@ class _Asked(TypedDict):
 class _StreamAsked(_Asked):
     pace: str
     window: int | None
+    fork: str | None
     server: str
 
 
@@ -128,10 +129,11 @@ class _RenderAsked(_Asked):
 @_stream_options
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
+@click.option("--fork", metavar="ID", help="Go on from the session ID where it is; it goes on as well.")
 @_server
 def stream(**asked: Unpack[_StreamAsked]) -> int:
     """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
-    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0)
+    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=asked["fork"])
     return asyncio.run(stream_to_file(asked["server"], asked["prompt"], options, _output(asked)))
 
 

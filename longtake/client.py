@@ -74,6 +74,8 @@ class StreamOptions:
     """`h264`, `mjpeg` or `raw`."""
     quality: int | None = None
     cues: tuple[CueAt, ...] = ()
+    fork: str | None = None
+    """Session to go on from, at the first block that it has not begun; lengths and times count from its start."""
     auto_ack: bool = True
     """Acknowledge a segment when the next event is asked for; otherwise call `ack`."""
 
@@ -295,6 +297,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         codec=_number_of("codec", options.codec, CODECS),
         quality=options.quality,
         cues=[_cue(cue, number) for number, cue in enumerate(options.cues, start=1)],
+        fork=None if options.fork is None else pb.Fork(session_id=options.fork),
     )
 
 

@@ -177,7 +177,11 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
             prepare = pb.PrepareStream(
-                session=message.session, slot=message.slot, settings=_settings(message.settings), image=message.image
+                session=message.session,
+                slot=message.slot,
+                settings=_settings(message.settings),
+                image=message.image,
+                origin=message.origin,
             )
             return pb.AttachResponse(prepare_stream=prepare)
         case EncodeText():
@@ -207,6 +211,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
                 slot=SlotId(prepare.slot),
                 settings=_settings_from(prepare.settings),
                 image=ImageId(prepare.image) if prepare.HasField("image") else None,
+                origin=SlotId(prepare.origin) if prepare.HasField("origin") else None,
             )
         case "encode_text":
             encode = message.encode_text

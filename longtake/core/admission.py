@@ -92,6 +92,37 @@ def take_place(
 
     At `homes` if there is room for all of it there, because nothing has to be moved then.
     """
+    if homes is not None:
+        try:
+            return take_place_at(request, recipe, geometry, limits, workers, homes)
+        except NoCapacity:
+            pass
+    lane_rooms, slot_rooms = _all_rooms(request, recipe, geometry, workers)
+    lanes = place_lanes(recipe.lane_count, lane_rooms, limit=limits.load_limit)
+    (decoder,) = place_lanes(1, slot_rooms, limit=limits.load_limit, what="decoder slots")
+    return _take(request, recipe, workers, Homes(lanes=lanes, decoder=decoder))
+
+
+def take_place_at(
+    request: Open,
+    recipe: Recipe,
+    geometry: Geometry,
+    limits: Limits,
+    workers: Mapping[WorkerId, Worker],
+    homes: Homes,
+) -> Place:
+    """The same at these workers and nowhere else."""
+    lane_rooms, slot_rooms = _all_rooms(request, recipe, geometry, workers)
+    for what, rooms, chosen in (("lanes", lane_rooms, homes.lanes), ("a decoder slot", slot_rooms, (homes.decoder,))):
+        if not holds(rooms, chosen, limits.load_limit):
+            raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0)
+    return _take(request, recipe, workers, homes)
+
+
+def _all_rooms(
+    request: Open, recipe: Recipe, geometry: Geometry, workers: Mapping[WorkerId, Worker]
+) -> tuple[dict[WorkerId, Room], dict[WorkerId, Room]]:
+    """What is left for lanes, and for decoder slots; Unavailable without workers."""
     denoisers = {worker.id: worker for worker in workers.values() if worker.role is Role.DENOISE}
     decoders = {worker.id: worker for worker in workers.values() if worker.role is Role.DECODE}
     if not denoisers or not decoders:
@@ -99,22 +130,22 @@ def take_place(
         raise Unavailable(f"no {missing} worker is up yet")
     live = request.pace is Pace.REALTIME
     forwards = forwards_per_block(recipe) // recipe.lane_count
-    rooms, limit = _rooms(denoisers, forwards, geometry, live=live), limits.load_limit
-    decoder_rooms = _rooms(decoders, 1, geometry, live=live)
-    if homes is not None and holds(rooms, homes.lanes, limit) and holds(decoder_rooms, (homes.decoder,), limit):
-        lanes, decoder = homes.lanes, homes.decoder
-    else:
-        lanes = place_lanes(recipe.lane_count, rooms, limit=limit)
-        (decoder,) = place_lanes(1, decoder_rooms, limit=limit, what="decoder slots")
+    return _rooms(denoisers, forwards, geometry, live=live), _rooms(decoders, 1, geometry, live=live)
+
+
+def _take(request: Open, recipe: Recipe, workers: Mapping[WorkerId, Worker], homes: Homes) -> Place:
+    live = request.pace is Pace.REALTIME
     tables = []
-    for worker in lanes:
-        tables.append(denoisers[worker].pool.allocate(recipe.page_count))
-        denoisers[worker].lanes += 1
-        denoisers[worker].live_lanes += live
-    decoders[decoder].live_slots += live
-    for name in {*lanes, decoder}:
+    for name in homes.lanes:
+        worker = workers[name]
+        tables.append(worker.pool.allocate(recipe.page_count))
+        worker.lanes += 1
+        worker.live_lanes += live
+    decoder = workers[homes.decoder]
+    decoder.live_slots += live
+    for name in {*homes.lanes, homes.decoder}:
         workers[name].sessions.add(request.session)
-    return Place(lanes=lanes, tables=tuple(tables), decoder=decoder, slot=decoders[decoder].free_slots.pop())
+    return Place(lanes=homes.lanes, tables=tuple(tables), decoder=homes.decoder, slot=decoder.free_slots.pop())
 
 
 def fits_at_all(recipe: Recipe, workers: Mapping[WorkerId, Worker]) -> bool:

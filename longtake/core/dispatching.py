@@ -24,7 +24,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from longtake.core.effects import Dispatch
+from longtake.core.effects import Dispatch, PrepareStream
+from longtake.core.forking import share
 from longtake.core.geometry import Geometry
 from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
@@ -70,7 +71,7 @@ class Dispatcher:
         """Heap of when the playback clock lets a session's next block start; stale entries do no harm."""
         self._wake_s: dict[SessionId, float] = {}
 
-    def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch]:
+    def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch | PrepareStream]:
         """Look at the sessions' candidates again, then feed the workers that got one."""
         touched: dict[WorkerId, Worker] = {}
         for session in sessions:
@@ -98,9 +99,9 @@ class Dispatcher:
             if self._workers[worker].is_ready(session.id, op):
                 self._workers[worker].drop_ready(session.id, op)
 
-    def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
+    def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch | PrepareStream]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
-        dispatches = []
+        dispatches: list[Dispatch | PrepareStream] = []
         while len(worker.in_flight) < _QUEUE_DEPTH and worker.ready:
             ops = self._batch(worker)
             for session_id, op in ops:
@@ -112,7 +113,20 @@ class Dispatcher:
                     behind = Op(kind, step, session.sent[kind, step])
                     if self._worker_of(session, behind) == worker.id:
                         self._offer(worker, session, behind, now_s=now_s)
+                if session.forks:
+                    dispatches += self.share(session, now_s=now_s)
         return dispatches
+
+    def share(self, parent: Session, *, now_s: float) -> list[Dispatch | PrepareStream]:
+        """Give the forks of a session what they can have by now, and see what they can run."""
+        effects: list[Dispatch | PrepareStream] = []
+        for fork in share(parent, self._sessions, self._workers):
+            if fork.prepare is not None:
+                effects.append(fork.prepare)
+            for kind, step in self._chains:  # on the very worker that is being fed, so nobody else has to be
+                op = Op(kind, step, fork.child.sent[kind, step])
+                self._offer(self._workers[self._worker_of(fork.child, op)], fork.child, op, now_s=now_s)
+        return effects
 
     def _batch(self, worker: Worker) -> tuple[tuple[SessionId, Op], ...]:
         """The most urgent ready op and the mates it takes along."""
@@ -172,6 +186,8 @@ class Dispatcher:
         return True
 
     def _may_run(self, session: Session, op: Op, *, now_s: float) -> bool:
+        if op.kind is not Kind.DECODE and lane_of(op, self._recipe) in session.unshared:
+            return False
         if op.kind is Kind.DENOISE and op.step == 0:
             if session.state is not State.RUNNING or not session.flow.has_credit(op.block):
                 return False

@@ -47,6 +47,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.forking import depending
 from longtake.core.geometry import Geometry
 from longtake.core.parking import Parking
 from longtake.core.recipe import Recipe
@@ -218,6 +219,8 @@ class Scheduler:
             self._waiting.wait(session.id)
         else:
             self._effects += self._waiting.settle(session, place)
+            if event.fork is not None:
+                self._effects += self._dispatcher.share(self._sessions[event.fork], now_s=self._now_s)
 
     def _open_if_ready(self, session: Session) -> None:
         wanted = {0, *session.timeline.waiting}
@@ -251,7 +254,9 @@ class Scheduler:
             for session_id, _ in flying.ops:
                 self._sessions[session_id].in_flight -= 1
         for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
-            session = self._sessions[session_id]
+            session = self._sessions.get(session_id)
+            if session is None:  # a fork, gone with the session it depended on
+                continue
             if session.place is not NOWHERE:
                 session.place = session.place.without(event.worker)
             if session.state is State.CLOSING:
@@ -266,7 +271,7 @@ class Scheduler:
                 session.state = next_state(session.state, Trigger.DRAIN)
                 session.last_block = session.next_block - 1
                 self._advance(session)
-            elif session.state is not State.CLOSING:
+            elif session.state not in (State.CLOSING, State.CLOSED):
                 self._end(session, Ending.DRAINED, "the server is shutting down")
 
     def _op_done(self, event: OpDone) -> None:
@@ -329,7 +334,13 @@ class Scheduler:
 
     def _end(self, session: Session, ending: Ending, reason: str) -> None:
         session.state = next_state(session.state, Trigger.END)
-        self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=session.emitted))
+        sent = session.emitted - session.first_block
+        self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=sent))
+        for fork in depending(session):
+            child = self._sessions.get(fork)
+            if child is not None and child.state is not State.CLOSING:
+                why = f"the session it was forked from ended before block {child.first_block}: {reason or ending.value}"
+                self._end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
         self._waiting.leave(session.id)
         for worker in session.place.workers:
             if worker in self._workers:

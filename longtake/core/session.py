@@ -226,6 +226,14 @@ class Session:
     """Conditioning versions whose text is encoded."""
     header: bytes | None = None
     media_type: str = ""
+    first_block: int = 0
+    """The first that is its own: above 0 if it is a fork."""
+    unshared: set[int] = field(default_factory=set)
+    """Lanes of a fork that do not have their share of its parent's pages yet …"""
+    unprepared: bool = False
+    """… and whether its slot is still to be filled from its parent's."""
+    forks: list[tuple[SessionId, int]] = field(default_factory=list)
+    """Sessions that fork from this one, and their first block, as long as they depend on it."""
     last_block: int | None = None
     """No block after this one; None while the stream is endless."""
 
@@ -234,6 +242,13 @@ class Session:
         self.done = dict(self.sent)
         limits = [limit for limit in (self._blocks_asked(), self.recipe.block_limit) if limit is not None]
         self.last_block = min(limits) - 1 if limits else None
+
+    def begin_at(self, block: int) -> None:
+        """Begin as a fork, with everything before `block` done."""
+        self.first_block = block
+        self.sent = dict.fromkeys(self.sent, block)
+        self.done = dict(self.sent)
+        self.flow = replace(self.flow, acknowledged=block - 1)
 
     def _blocks_asked(self) -> int | None:
         limit = self.request.picture_limit
@@ -255,7 +270,7 @@ class Session:
 
     @property
     def emitted(self) -> int:
-        """Segments sent so far."""
+        """Number of the next segment to leave: as many were sent, less those before `first_block`."""
         return self.done[Kind.DECODE, 0]
 
     @property
@@ -266,7 +281,7 @@ class Session:
     @property
     def is_at_rest(self) -> bool:
         """Whether every block begun is done to the last op: between blocks, nothing of it in flight."""
-        return not self.in_flight and len(set(self.done.values())) == 1
+        return not self.in_flight and not self.unshared and len(set(self.done.values())) == 1
 
     @property
     def wants_place(self) -> bool:
@@ -341,8 +356,8 @@ def view(session: Session) -> SessionView:
         seed=session.request.seed,
         window=session.flow.window,
         realtime=session.flow.pace.value == "realtime",
-        segments_sent=session.emitted,
-        segments_acknowledged=session.flow.acknowledged + 1,
+        segments_sent=session.emitted - session.first_block,
+        segments_acknowledged=session.flow.acknowledged + 1 - session.first_block,
         blocks_begun=session.next_block,
         cues_pending=session.timeline.pending_count,
     )

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from itertools import islice
 
 from longtake.core import cues
-from longtake.core.admission import Limits, admit, check_open, fits_at_all, retry_s, take_place
+from longtake.core.admission import Homes, Limits, admit, check_open, fits_at_all, retry_s, take_place, take_place_at
 from longtake.core.effects import Effect, Notice, PrepareStream
 from longtake.core.errors import NoCapacity, Unavailable
 from longtake.core.events import Open
 from longtake.core.flow import Pace
+from longtake.core.forking import begin, parent_of
 from longtake.core.geometry import Geometry
 from longtake.core.parking import Parking
 from longtake.core.recipe import Recipe
@@ -59,7 +60,8 @@ class WaitingRoom:
         NoCapacity, Unavailable or InvalidField if it can have neither.
         """
         check_open(request, self._limits)
-        patient = request.pace is Pace.FAST and self._limits.max_queued > 0
+        parent = parent_of(request, self._sessions)
+        patient = request.pace is Pace.FAST and self._limits.max_queued > 0 and parent is None
         if self._opening and patient:
             self._check_queue()
             return None
@@ -70,12 +72,22 @@ class WaitingRoom:
             opened = len(self._sessions) - len(self._opening)
             if opened >= self._limits.max_sessions:
                 raise self._no_room(f"{opened} sessions are open and the limit is {self._limits.max_sessions}")
+            if parent is not None:
+                return self._beside(request, parent)
             return admit(request, self._recipe, self._geometry, self._limits, self._workers, self._sessions)
         except NoCapacity:
             if not patient or not fits_at_all(self._recipe, self._workers):
                 raise
         self._check_queue()
         return None
+
+    def _beside(self, request: Open, parent: Session) -> Place:
+        """A place on the workers of `parent`, of which a fork shares the pages."""
+        homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
+        try:
+            return take_place_at(request, self._recipe, self._geometry, self._limits, self._workers, homes)
+        except NoCapacity as refusal:
+            raise self._no_room(f"a fork lies where the session does that it forks: {refusal}") from None
 
     def _no_room(self, why: str) -> NoCapacity:
         return NoCapacity(why, retry_s(self._sessions, self._geometry))
@@ -148,6 +160,10 @@ class WaitingRoom:
     def settle(self, session: Session, place: Place) -> list[Effect]:
         """Begin a session at its place."""
         session.place = place
+        parent = parent_of(session.request, self._sessions)
+        if parent is not None:
+            begin(session, parent)
+            return list(cues.encode(session))
         settings = session.request.settings
         prepare = PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)
         return [prepare, *cues.encode(session)]

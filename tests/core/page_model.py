@@ -10,10 +10,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from longtake.core.effects import Discard, Dispatch, Effect, Emit, Forget, Give, Load, PrepareStream, Stow, Take
-from longtake.core.events import Ack, Ending, Event, ImageFailed, Loaded, Stowed, StreamPrepared, WorkerLost
+from longtake.core.events import Ack, Ending, Event, ImageFailed, Loaded, Open, Stowed, StreamPrepared, WorkerLost
+from longtake.core.flow import Pace
 from longtake.core.pages import slot_of, window_frames
+from longtake.core.schedule import Op
 from longtake.core.work import DecodeWork, ForwardWork, ImageId, Role, SessionId, SlotId, WorkerId
-from tests.core.world import Cell, works_of
+from tests.core.world import SETTINGS, Cell, works_of
 
 Content = tuple[SessionId, int, int] | None
 """Session, lane and frame that a page was written for; None: nothing yet."""
@@ -38,7 +40,10 @@ class ImageCell(Cell):
     slot_states: dict[tuple[WorkerId, SlotId], State] = field(default_factory=dict)
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
     """Of a fork: its parent and the first frame of its own."""
+    first_blocks: dict[SessionId, int] = field(default_factory=dict)
     acknowledged: dict[SessionId, int] = field(default_factory=dict)
+    copies: list[tuple[int, PrepareStream]] = field(default_factory=list)
+    """Slots to be filled from others, and how many dispatches of their worker come before."""
     moved: int = 0
     """Images that went from one worker to another."""
 
@@ -51,6 +56,7 @@ class ImageCell(Cell):
         del self.queues[worker], self.orders[worker]
         self.images = {key: image for key, image in self.images.items() if key[0] != worker}
         self.slot_states = {key: state for key, state in self.slot_states.items() if key[0] != worker}
+        self.copies = [(ahead, order) for ahead, order in self.copies if order.worker != worker]
         self.holds = {key: content for key, content in self.holds.items() if key[0] != worker}
         kept = [answer for answer in self.answers if getattr(answer, "worker", None) != worker]
         self.answers.clear()
@@ -65,6 +71,9 @@ class ImageCell(Cell):
                     self.orders[effect.worker].append(effect)
             case PrepareStream() if effect.image is not None:
                 self.orders[effect.worker].append(effect)
+            case PrepareStream() if effect.origin is not None:
+                self.copies.append((len(self.queues[effect.worker]), effect))
+                self._copy(effect.worker, 0)
             case PrepareStream():
                 self._fill(effect.worker, effect.slot, (effect.session, 0))
                 super()._perform(effect)
@@ -73,7 +82,8 @@ class ImageCell(Cell):
             case Emit():
                 super()._perform(effect)
                 blocks = self.segments[effect.session]
-                assert blocks == list(range(len(blocks))), f"segments {blocks[-2:]} of {effect.session}"
+                first = self.first_blocks.get(effect.session, 0)
+                assert blocks == list(range(first, first + len(blocks))), f"segments {blocks[-2:]} of {effect.session}"
             case _:
                 super()._perform(effect)
 
@@ -83,9 +93,11 @@ class ImageCell(Cell):
         """No dispatch names the pages or the slot that an order is about."""
         for work in (work for dispatch in self.queues[order.worker] for work in works_of(dispatch)):
             if isinstance(work, ForwardWork):
-                pages = set(order.source if isinstance(order, Stow) and isinstance(order.source, tuple) else ())
-                pages |= set(order.target if isinstance(order, Load) else ())
-                assert not pages & {*work.reads, *work.writes}, f"{order} while {work} is dispatched"
+                if isinstance(order, Stow) and isinstance(order.source, tuple):  # others may read what they share
+                    named = set(order.source) & set(work.writes)
+                else:
+                    named = set(order.target if isinstance(order, Load) else ()) & {*work.reads, *work.writes}
+                assert not named, f"{order} while {work} is dispatched"
             elif isinstance(order, Stow):
                 assert order.source != work.slot, f"{order} while {work} is dispatched"
 
@@ -176,7 +188,41 @@ class ImageCell(Cell):
             state = self.slot_states.get((worker, work.slot))
             assert state == (work.session, work.block), f"slot {work.slot} holds {state}, {work} needs its own"
             self.slot_states[worker, work.slot] = (work.session, work.block + 1)
+        self._copy(worker, 1)
         return super().finish(worker, seconds=seconds)
+
+    def _copy(self, worker: WorkerId, done: int) -> None:
+        """Fill the slots whose turn it is when the worker has done so many dispatches more."""
+        waiting, self.copies = self.copies, []
+        for ahead, order in waiting:
+            left = ahead - done if order.worker == worker else ahead
+            if left:
+                self.copies.append((left, order))
+                continue
+            if (session := self.scheduler._sessions.get(order.session)) is None:
+                continue
+            assert order.origin is not None
+            state = self.slot_states[order.worker, order.origin]
+            assert state == (session.request.fork, session.first_block), (
+                f"slot {order.origin} holds {state} when it is copied"
+            )
+            self._fill(order.worker, order.slot, (order.session, state[1]))
+            super()._perform(order)
+
+    def fork(self, name: str, parent: SessionId, *, pictures: int | None = None, window: int = 4, seed: int = 1) -> int:
+        """Fork a session; the first block of the new one. Refused: -1."""
+        session = SessionId(name)
+        before = self.scheduler._sessions.get(parent)
+        block = -1 if before is None else before.next_block
+        self.parents[session] = (parent, block * self.recipe.frames_per_block)
+        self.first_blocks[session] = block
+        chains = before.sent if before is not None else {}
+        self.done |= {(session, Op(kind, step, block - 1)) for kind, step in chains}
+        self.send(
+            Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
+                 picture_limit=pictures, settings=SETTINGS, fork=parent)
+        )  # fmt: skip
+        return block if session in self.scheduler._sessions else -1
 
     def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
@@ -206,7 +252,7 @@ class ImageCell(Cell):
     def acknowledge(self, session: SessionId) -> None:
         """All that was sent."""
         self.acknowledged[session] = len(self.segments[session])
-        self.send(Ack(now_s=self.now_s, session=session, segment=self.acknowledged[session] - 1))
+        self.send(Ack(now_s=self.now_s, session=session, segment=self.segments[session][-1]))
 
     def settle(self, *, acknowledge: bool = True) -> None:
         """Let everything finish that is under way."""
