@@ -8,13 +8,14 @@ import pytest
 
 from longtake.core import forking
 from longtake.core.admission import Limits
+from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import Notice, PrepareStream, Refused
 from longtake.core.errors import InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
 from longtake.core.pages import PagePool
 from longtake.core.recipe import Level
-from longtake.core.schedule import Kind
-from longtake.core.session import Session
+from longtake.core.schedule import Kind, Op
+from longtake.core.session import Session, State
 from longtake.core.work import SessionId, WorkerId
 from tests.core.page_model import ImageCell
 from tests.core.test_parking import later
@@ -134,6 +135,67 @@ def test_the_last_block_cannot_be_forked_away() -> None:
     cell.fork("x", parent)
     assert isinstance(refusal(cell), WrongState)
     assert "the last of the session" in str(refusal(cell))
+
+
+class Stall:
+    """A fork that is open although the first lane of its parent is not sealed, because that op is kept back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None) -> None:
+        kept, may_run = Op(Kind.COMMIT, 0, 3), Dispatcher._may_run
+        self.over = False
+
+        def not_yet(dispatcher: Dispatcher, session: Session, op: Op, *, now_s: float) -> bool:
+            stalled = session.id == "parent" and op == kept and not self.over
+            return not stalled and may_run(dispatcher, session, op, now_s=now_s)
+
+        monkeypatch.setattr(Dispatcher, "_may_run", not_yet)
+        self.cell, parent = running(steps=0, denoisers=4, limits=limits or Limits())
+        self.cell.settle()
+        self.child = SessionId("child")
+        assert self.cell.fork("child", parent, pictures=geometry().first_picture(9)) == 4
+        self.cell.answer()
+        assert self.session.unshared == {0}
+
+    @property
+    def session(self) -> Session:
+        return self.cell.scheduler._sessions[self.child]
+
+    def stands(self, state: State) -> bool:
+        return self.session.state is state
+
+    def end(self) -> None:
+        """The op may run."""
+        self.over = True
+        self.cell.send(Play(now_s=self.cell.now_s, session=SessionId("parent")))
+        self.cell.settle()
+
+
+def test_a_fork_begins_its_first_block_only_when_its_lane_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stall = Stall(monkeypatch)
+    stall.cell.settle()
+    assert stall.stands(State.RUNNING)
+    assert stall.session.next_block == 4
+    stall.end()
+    assert stall.cell.segments[stall.child] == list(range(4, 9))
+    stall.cell.check_empty()
+
+
+def test_a_fork_that_is_paused_is_not_parked_before_it_has_all_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stall = Stall(monkeypatch, limits=Limits(park_after_s=1.0))
+    cell, child = stall.cell, stall.child
+    cell.send(Pause(now_s=0.0, session=child))
+    later(cell, 1.0)
+    later(cell, 1.0)
+    assert stall.stands(State.PAUSED)
+    stall.end()
+    cell.send(Pause(now_s=0.0, session=child))
+    later(cell, 1.0)
+    cell.settle()
+    assert stall.stands(State.PARKED)
+    cell.send(Play(now_s=cell.now_s, session=child))
+    cell.settle()
+    assert cell.segments[child] == list(range(4, 9))
+    cell.check_empty()
 
 
 @pytest.mark.parametrize("end", ["close", "drain", "lose", "fail", "close the fork"])
