@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pytest
 from benchmarks.simulated_streams import expected_latents, expected_pictures
 from cluster.engine import Engine
 from cluster.launch import LaunchPlan, launcher_for
+from cluster.link_server import LinkServer, LinkService
 from longtake.core import dispatching
 from longtake.core.admission import Limits
 from longtake.core.effects import Dispatch, Effect, EncodeText, Give, Load, PrepareStream, Stow, Take
@@ -54,7 +56,9 @@ from longtake.core.work import (
 )
 from tests.cluster.world import expected_hashes
 from tests.workers.model_dir import model_info, write_model
-from workers.spec import WorkerSpec
+from workers.link import WorkerLink
+from workers.messages import Shutdown
+from workers.spec import WorkerSpec, load_worker, model_digest
 
 PROMPT = "a red ball resting in the fog"
 SEED = 7
@@ -310,3 +314,35 @@ async def test_a_simulated_worker_refuses_to_read_a_lost_page(model: Path) -> No
         await made.park_lane(0, 1, lost)
         with pytest.raises(AssertionError, match="is read before it was written"):
             await made.block(3)
+
+
+async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Path) -> None:
+    worker = DENOISE[0]
+    spec = WorkerSpec(worker=worker, role=Role.DENOISE, capacity=PAGES, model=model, device="simulated:0ms")
+    hand = Hand()
+    engine = Engine(hand)
+    made = Stage(engine, hand)
+    server = LinkServer(LinkService(engine, token="secret", model_digest=model_digest(spec)))
+    await server.start()
+    before = set(threading.enumerate())
+    running = asyncio.create_task(engine.run())
+    serving = asyncio.create_task(WorkerLink(load_worker(spec), server.address, "secret").serve())
+    try:
+        await made.hear(WorkerJoined)
+        order = Stow(worker=worker, session=SESSION, image=ImageId(1), source=(PageId(0),))
+        made.order(order, replace(order, image=ImageId(2)))
+        assert [(await made.hear(Stowed)).image for _ in range(2)] == [1, 2]
+        made.order(Load(worker=worker, session=SESSION, image=ImageId(1), target=(PageId(1),)))
+        await made.hear(Loaded)
+        engine.leave(worker, engine._workers[worker].port, "broken on purpose")
+        await made.hear(WorkerLost)
+        await made.hear(WorkerJoined)
+        made.order(Load(worker=worker, session=SESSION, image=ImageId(2), target=(PageId(1),)))
+        assert "image 2 is not here" in (await made.hear(ImageFailed)).reason
+        assert [thread.name for thread in set(threading.enumerate()) - before].count("images") == 1
+        engine.broadcast(Shutdown())
+        await serving
+        assert not {"images", "denoise worker"} & {thread.name for thread in set(threading.enumerate()) - before}
+    finally:
+        await server.stop()
+        running.cancel()

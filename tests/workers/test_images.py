@@ -5,65 +5,60 @@ from __future__ import annotations
 import gc
 import queue
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.effects import Discard, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Forget
 from longtake.core.schedule import Kind
 from longtake.core.work import (
     ConditioningRef,
-    DecodeWork,
     ForwardWork,
     FromLane,
     FromNoise,
     ImageId,
-    LatentRef,
     PageId,
-    Role,
-    SegmentSettings,
-    Sequence,
-    SessionId,
     SlotId,
-    WorkerId,
 )
-from tests.workers.model_dir import model_info, write_model
+from tests.workers.boxes import (
+    PAGES,
+    WAIT_S,
+    A,
+    B,
+    Box,
+    W,
+    boxes,
+    contents,
+    denoiser,
+    give,
+    gone,
+    load,
+    pages,
+    prepare,
+    stow,
+    take,
+    threads,
+    until,
+)
+from tests.workers.model_dir import write_model
 from workers.images import ImageThread, Wanted
 from workers.messages import (
-    Decode,
     Done,
     Failed,
     Forward,
     ImageGone,
     ImageLoaded,
     ImageStowed,
-    Prepared,
-    Shutdown,
-    Task,
     Up,
 )
-from workers.orders import Detached, Filled, Order
+from workers.orders import Filled
 from workers.peers import MeetingPoint
-from workers.runner import Runner, Worker
-from workers.spec import WorkerSpec, load_worker
-
-A, B = SessionId("a"), SessionId("b")
-W = WorkerId("w")
-RAW = SegmentSettings(codec="raw", quality=0)
-INFO = model_info()
-PAGES = 20
-WAIT_S = 30.0
-
-Report = TypeVar("Report", bound=Up)
 
 
 @pytest.fixture(scope="module")
@@ -77,101 +72,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def meeting_point() -> MeetingPoint:
     return MeetingPoint()
-
-
-class Box:
-    """A worker on its threads, and what it reports."""
-
-    def __init__(self, worker: Worker, meeting_point: str = "") -> None:
-        self.worker = worker
-        self._told: queue.SimpleQueue[Up] = queue.SimpleQueue()
-        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.runner = Runner(worker, report=self._told.put, ended=self.ended.put, meeting_point=meeting_point)
-        self._numbers = count()
-        self.runner.start()
-
-    def put(self, *orders: Stow | Load | Give | Take | Discard | Forget | PrepareStream) -> None:
-        for order in orders:
-            self.runner.put(order)
-
-    def dispatch(self, order: tuple[Forward, ...] | Decode) -> None:
-        self.runner.put(Task(sequence=Sequence(next(self._numbers)), order=order))
-
-    def hear(self, kind: type[Report]) -> Report:
-        """The next report, which must be of a kind."""
-        report = self._told.get(timeout=WAIT_S)
-        assert isinstance(report, kind), report
-        return report
-
-    def hear_all(self, number: int) -> list[Up]:
-        return [self._told.get(timeout=WAIT_S) for _ in range(number)]
-
-    def close(self) -> None:
-        self.runner.put(Shutdown())
-        assert self.runner.join(WAIT_S)
-        assert self._told.empty()
-
-
-@contextmanager
-def boxes(*workers: Worker, meeting_point: str = "") -> Iterator[list[Box]]:
-    with ExitStack() as stack:
-        made = []
-        for worker in workers:
-            made.append(Box(worker, meeting_point))
-            stack.callback(made[-1].close)
-        yield made
-
-
-def denoiser(model: Path, device: str = "cpu") -> Worker:
-    """A worker whose pages hold a canary pattern: every number is another."""
-    spec = WorkerSpec(worker=W, role=Role.DENOISE, capacity=PAGES, model=model, device=device)
-    worker = load_worker(spec).fresh()
-    for number in range(PAGES):
-        page = worker.page(PageId(number))
-        if page.dtype is torch.uint8:
-            page.copy_(torch.arange(page.numel()) + 3 * number + 1)
-        else:
-            page.copy_(torch.arange(page.numel()).view(page.shape) + number * page.numel())
-    return worker
-
-
-def decoder(model: Path, device: str = "cpu", slots: int = 2) -> Worker:
-    return load_worker(WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, device=device)).fresh()
-
-
-def contents(worker: Worker) -> list[Tensor]:
-    return [worker.page(PageId(number)).clone() for number in range(PAGES)]
-
-
-def pages(*numbers: int) -> tuple[PageId, ...]:
-    return tuple(PageId(number) for number in numbers)
-
-
-def stow(number: int, source: tuple[PageId, ...] | SlotId, session: SessionId = A) -> Stow:
-    return Stow(worker=W, session=session, image=ImageId(number), source=source)
-
-
-def load(number: int, *target: int, session: SessionId = A) -> Load:
-    return Load(worker=W, session=session, image=ImageId(number), target=pages(*target))
-
-
-def give(number: int, giver: str = "one", taker: str = "other") -> Give:
-    return Give(worker=WorkerId(giver), session=A, image=ImageId(number), to=WorkerId(taker))
-
-
-def take(number: int, giver: str = "one", taker: str = "other") -> Take:
-    return Take(worker=WorkerId(taker), session=A, image=ImageId(number), origin=WorkerId(giver))
-
-
-def prepare(slot: int, session: SessionId = A, image: int | None = None) -> PrepareStream:
-    number = None if image is None else ImageId(image)
-    return PrepareStream(worker=W, session=session, slot=SlotId(slot), settings=RAW, image=number)
-
-
-def gone(box: Box, number: int, reason: str) -> None:
-    report = box.hear(ImageGone)
-    assert report.image == number
-    assert reason in report.reason
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -314,19 +214,6 @@ def test_two_workers_give_each_other_images_at_the_same_time(
     until(lambda: not meeting_point.names)
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
-
-
-def threads() -> set[str]:
-    """Names of all that run."""
-    return {thread.name for thread in threading.enumerate()}
-
-
 def test_an_image_goes_on_to_a_third_worker(model: Path, meeting_point: MeetingPoint) -> None:
     workers = [denoiser(model) for _ in range(3)]
     with boxes(*workers, meeting_point=meeting_point.address) as (first, second, third):
@@ -430,125 +317,6 @@ def test_what_is_received_for_a_session_that_was_forgotten_is_dropped(meeting_po
         taker.put(stow(2, pages(1)))
         assert told.get(timeout=WAIT_S) == ImageStowed(image=ImageId(2))
         assert taker.held == {ImageId(2): A}
-
-
-# --- decoder slots ----------------------------------------------------------------------------------------------------
-
-BLOCKS = 4
-
-
-def decode(block: int, slot: int, session: SessionId = A) -> Decode:
-    latents = np.random.default_rng(block + 100 * (session == B)).normal(size=INFO.geometry.block_shape).astype("<f4")
-    work = DecodeWork(
-        session=session, block=block, slot=SlotId(slot), latents=LatentRef(session=session, block=block, step=3),
-        first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block), settings=RAW,
-    )  # fmt: skip
-    return Decode(work=work, latents=latents.tobytes())
-
-
-def whole(worker: Worker, session: SessionId = A) -> list[bytes]:
-    """The segments of a stream that stays in its slot."""
-    with boxes(worker) as (box,):
-        box.put(prepare(0, session))
-        box.hear(Prepared)
-        for block in range(BLOCKS):
-            box.dispatch(decode(block, 0, session))
-        return [box.hear(Done).segment for _ in range(BLOCKS)]
-
-
-@pytest.mark.parametrize("device", ["cpu", "simulated:0ms"])
-def test_a_stream_goes_on_in_another_slot_and_on_another_worker(
-    model: Path, meeting_point: MeetingPoint, device: str
-) -> None:
-    expected, mate = whole(decoder(model, device)), whole(decoder(model, device), B)
-    assert len(set(expected)) == BLOCKS and not set(expected) & set(mate)
-    workers = decoder(model, device), decoder(model, device)
-    with boxes(*workers, meeting_point=meeting_point.address) as (here, there):
-        here.put(prepare(0))
-        first = here.hear(Prepared)
-        here.dispatch(decode(0, 0))
-        here.dispatch(decode(1, 0))
-        here.put(stow(1, SlotId(0)))  # behind the decodes, which nobody waited for
-        assert [here.hear(Done).segment for _ in range(2)] == expected[:2]
-        here.hear(ImageStowed)
-        here.put(prepare(0, B))  # the slot is free
-        here.hear(Prepared)
-        here.dispatch(decode(0, 0, B))
-        assert here.hear(Done).segment == mate[0]
-        here.put(prepare(1, image=1))
-        assert here.hear(Prepared) == first
-        here.dispatch(decode(2, 1))
-        assert here.hear(Done).segment == expected[2]
-        here.put(stow(2, SlotId(1)), give(2))
-        there.put(take(2), prepare(1, image=2))
-        here.hear(ImageStowed)
-        assert there.hear(Prepared) == first
-        there.dispatch(decode(3, 1))
-        assert there.hear(Done).segment == expected[3]
-        here.dispatch(decode(1, 0, B))
-        assert here.hear(Done).segment == mate[1]
-        assert here.runner.images.held == there.runner.images.held == {}
-
-
-@pytest.mark.parametrize("device", ["cpu", "simulated:0ms"])
-def test_orders_for_a_slot_that_cannot_be_done_are_answered(model: Path, device: str) -> None:
-    with boxes(decoder(model, device)) as (box,):
-        box.put(stow(1, SlotId(0)))
-        gone(box, 1, "decoder slot 0 was not prepared for session a")
-        box.put(prepare(0, image=2))
-        assert "image 2 is not here" in box.hear(Failed).reason
-        box.put(stow(3, pages(0)))
-        gone(box, 3, "a decode worker has no page 0")
-        box.put(prepare(0))
-        box.hear(Prepared)
-        box.put(stow(4, SlotId(1)))
-        gone(box, 4, "decoder slot 1 was not prepared for session a")
-        box.put(stow(5, SlotId(0)), prepare(9, image=5))
-        box.hear(ImageStowed)
-        failed = box.hear(Failed)
-        assert failed.sessions == (A,) and "decoder slot: 9 is not allowed" in failed.reason
-        box.put(prepare(0, B))
-        box.hear(Prepared)
-        box.dispatch(decode(0, 0))
-        assert "was not prepared for session a" in box.hear(Failed).reason
-        assert box.runner.images.held == {}
-
-
-@pytest.mark.parametrize("device", ["cpu", "simulated:0ms"])
-def test_a_slot_whose_session_is_forgotten_before_its_image_came_is_free(
-    model: Path, meeting_point: MeetingPoint, device: str
-) -> None:
-    mate = whole(decoder(model, device), B)
-    workers = decoder(model, device), decoder(model, device, slots=1)
-    with boxes(*workers, meeting_point=meeting_point.address) as (here, there):
-        here.put(prepare(0))
-        here.hear(Prepared)
-        there.put(take(1), prepare(0, image=1), Forget(worker=W, session=A, version=None), prepare(0, B))
-        assert {type(report) for report in there.hear_all(2)} == {ImageGone, Prepared}
-        here.put(stow(1, SlotId(0)), give(1))
-        here.hear(ImageStowed)
-        until(lambda: here.runner.images.host_bytes == 0 and "take image 1" not in threads())
-        for block in range(BLOCKS):
-            there.dispatch(decode(block, 0, B))
-        assert [there.hear(Done).segment for _ in range(BLOCKS)] == mate
-        assert there.runner.images.held == {}
-
-
-@pytest.mark.parametrize("device", ["cpu", "simulated:0ms"])
-def test_a_state_that_comes_behind_the_forgetting_of_its_session_opens_no_slot(model: Path, device: str) -> None:
-    worker = decoder(model, device)
-
-    def perform(order: Order) -> list[Up | Detached]:
-        return list(worker.perform(order))
-
-    perform(prepare(0))
-    (detached,) = perform(stow(1, SlotId(0)))
-    assert isinstance(detached, Detached)
-    filled = Filled(order=prepare(0, image=1), tensors=detached.tensors)
-    assert perform(prepare(0, image=1)) == []
-    assert perform(Forget(worker=W, session=A, version=None)) == []
-    assert perform(filled) == []
-    assert [type(report) for report in perform(prepare(0, B))] == [Prepared]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
