@@ -38,7 +38,7 @@ def refusal(cell: ImageCell) -> LongtakeError:
 
 
 @pytest.mark.parametrize("level", list(Level))
-@pytest.mark.parametrize("steps", [0, 3, 9, 25, 42])
+@pytest.mark.parametrize("steps", [0, 9, 25])
 def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level: Level, steps: int) -> None:
     cell, parent = running(level, steps)
     block = cell.fork("child", parent, pictures=geometry().first_picture(18))
@@ -277,7 +277,7 @@ def random_event(cell: ImageCell, draw: random.Random, names: list[SessionId], n
             cell.send(Play(now_s=cell.now_s, session=draw.choice(names)))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_forks_at_any_moment_read_what_they_must(seed: int) -> None:
     draw = random.Random(seed)
     level = draw.choice(list(Level))
@@ -287,7 +287,7 @@ def test_forks_at_any_moment_read_what_they_must(seed: int) -> None:
         limits=Limits(park_after_s=0.5),
     )  # fmt: skip
     cell.open("s0", pictures=geometry().first_picture(12))
-    for number in range(1, 400):
+    for number in range(1, 300):
         names = [name for name in cell.scheduler._sessions if name not in cell.closed]
         if names:
             random_event(cell, draw, names, number)
