@@ -18,6 +18,7 @@ import click
 import torch
 from torch import Tensor
 
+from benchmarks.process_use import thread_cpu_s
 from longtake.core.errors import Unavailable
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Level
@@ -162,6 +163,10 @@ class Processes:
             process.stdin.write(json.dumps([asdict(request) for request in share]) + "\n")
             process.stdin.flush()
         return [[str(digest) for digest in _heard(process)] for process in used]
+
+    def cpu_s(self) -> float:
+        """CPU seconds that all of them have used so far."""
+        return sum(sum(thread_cpu_s(process.pid).values()) for process in self._processes)
 
     def close(self) -> None:
         """End the processes."""

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from longtake.core.admission import Limits, forwards_per_block
+from benchmarks.image_model import Copying, Images, Order
+from longtake.core.admission import Limits
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
 from longtake.core.events import (
@@ -34,7 +35,7 @@ from longtake.core.events import (
 from longtake.core.flow import Pace
 from longtake.core.geometry import Geometry
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind
+from longtake.core.schedule import Kind, forwards_per_block
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
 from longtake.presets import HIAR_RECIPE, SIZE_480P
@@ -61,6 +62,7 @@ class Hardware:
     stragglers: Mapping[str, float] = field(default_factory=dict)
     """Workers that are slower than the others of their kind, by name ("denoise-0"), and by which factor."""
     sessions_per_device: int = 64
+    copying: Copying = field(default_factory=Copying)
     calibrated: bool = True
     """Whether workers say on joining how long their forward takes."""
 
@@ -148,13 +150,14 @@ class Simulation:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._devices: dict[WorkerId, Device] = {}
+        self.images = Images(self, hardware.copying, lambda answer: self._later(lambda: self._send(answer)))
         self._began_s: dict[tuple[SessionId, int], float] = {}
         for number in range(hardware.devices):
             self.join(number)
         for number in range(hardware.decoders):
             name = f"decode-{number}"
             self._join(name, Role.DECODE, 10 * many, hardware.decode_s * hardware.stragglers.get(name, 1.0))
-        self._at(_TICK_S, self._tick)
+        self.at(_TICK_S, self._tick)
 
     # --- what a scenario says -----------------------------------------------------------------------------------------
 
@@ -171,16 +174,17 @@ class Simulation:
             worker = WorkerId(f"denoise-{number}")
             self._devices[worker].generation += 1
             self._devices[worker].queue.clear()
+            self.images.lose(worker)
             self._send(WorkerLost(now_s=self.now_s, worker=worker, reason="simulated"))
 
-        self._at(at_s, gone)
-        self._at(at_s + back_after_s, lambda: self.join(number))
+        self.at(at_s, gone)
+        self.at(at_s + back_after_s, lambda: self.join(number))
 
     def add(self, client: Client) -> SessionId:
         """A client that will open a stream."""
         session = SessionId(f"s{len(self.streams):06}")
         self.streams[session] = Stream(client)
-        self._at(client.begins_s, lambda: self._open(session))
+        self.at(client.begins_s, lambda: self._open(session))
         return session
 
     def run(self, until_s: float) -> None:
@@ -202,6 +206,16 @@ class Simulation:
     def share_of_limit(self) -> float:
         """Blocks emitted after the warm-up, as a share of the limit."""
         return self.blocks / (self.now_s - self.warmup_s) / self.limit_blocks_per_s
+
+    @property
+    def moves_per_hour(self) -> float:
+        """Lanes that moved from device to device."""
+        return self.images.lanes_moved / self.now_s * 3600
+
+    @property
+    def moved_bytes_per_s(self) -> float:
+        """What these moves sent between hosts."""
+        return self.images.bytes_moved / self.now_s
 
     @property
     def utilisation(self) -> float:
@@ -226,7 +240,8 @@ class Simulation:
 
     # --- machinery ----------------------------------------------------------------------------------------------------
 
-    def _at(self, time_s: float, action: Callable[[], None]) -> None:
+    def at(self, time_s: float, action: Callable[[], None]) -> None:
+        """Do something at this time, or now if it has passed."""
         self._number += 1
         heapq.heappush(self._agenda, (max(time_s, self.now_s), self._number, action))
 
@@ -242,7 +257,7 @@ class Simulation:
 
     def _tick(self) -> None:
         self._send(Tick(now_s=self.now_s))
-        self._at(self.now_s + _TICK_S, self._tick)
+        self.at(self.now_s + _TICK_S, self._tick)
 
     def _join(self, name: str, role: Role, capacity: int, op_s: float) -> None:
         worker = WorkerId(name)
@@ -288,11 +303,14 @@ class Simulation:
                 self._refused(effect)
             case Closed():
                 self._closed(effect)
+            case _ if isinstance(effect, Order):
+                order = effect
+                self._later(lambda: self.images.order(order))
             case _:
                 pass
 
     def _later(self, action: Callable[[], None]) -> None:
-        self._at(self.now_s + self.hardware.link_s, action)
+        self.at(self.now_s + self.hardware.link_s, action)
 
     def _arrive(self, dispatch: Dispatch) -> None:
         device = self._devices[dispatch.worker]
@@ -314,7 +332,7 @@ class Simulation:
             seconds *= 3
         if self.now_s >= self.warmup_s:
             device.busy_s += seconds
-        self._at(self.now_s + seconds, lambda: self._finish(worker, generation, seconds))
+        self.at(self.now_s + seconds, lambda: self._finish(worker, generation, seconds))
 
     def _finish(self, worker: WorkerId, generation: int, seconds: float) -> None:
         device = self._devices[worker]
@@ -355,7 +373,7 @@ class Simulation:
         if self.now_s >= self.warmup_s:
             self.blocks += 1
         session, block = emit.session, emit.block
-        self._at(
+        self.at(
             shown_s + self.hardware.link_s, lambda: self._send(Ack(now_s=self.now_s, session=session, segment=block))
         )
 
@@ -364,13 +382,13 @@ class Simulation:
         stream.refusals.append(str(effect.error))
         retry_s = getattr(effect.error, "retry_after_s", None)
         if retry_s is not None and len(stream.refusals) <= stream.client.patience:
-            self._at(self.now_s + retry_s, lambda: self._open(effect.session))
+            self.at(self.now_s + retry_s, lambda: self._open(effect.session))
 
     def _closed(self, effect: Closed) -> None:
         stream = self.streams[effect.session]
         stream.ending, stream.closed_s = effect.ending, self.now_s
         if effect.ending in (Ending.LOST, Ending.COMPLETED) and stream.client.reopens:
-            self._at(self.now_s + 1.0, lambda: self._reopen(stream.client))
+            self.at(self.now_s + 1.0, lambda: self._reopen(stream.client))
 
     def _reopen(self, client: Client) -> None:
         session = SessionId(f"s{len(self.streams):06}")
@@ -379,4 +397,4 @@ class Simulation:
 
     def end(self, session: SessionId, *, at_s: float) -> None:
         """The client closes its stream at `at_s`."""
-        self._at(at_s, lambda: self._send(Close(now_s=self.now_s, session=session, ending=Ending.CLIENT)))
+        self.at(at_s, lambda: self._send(Close(now_s=self.now_s, session=session, ending=Ending.CLIENT)))

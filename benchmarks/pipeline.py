@@ -80,7 +80,7 @@ class Row:
     bound: float
     """The most that speedup can be."""
     efficiency: float
-    """speedup / workers: the share of G / (forwards t), where a straggler counts as a whole worker."""
+    """Share of what all workers can do together: of G / (forwards t), where a straggler counts as 1 / straggler."""
     straggler: float
     """How many times as long as the others' the last worker's forwards took."""
     engine_cpu: float
@@ -225,7 +225,7 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
                 speedup=round(rate / alone, 3),
                 straggler=setup.straggler,
                 bound=speedup_bound(info.recipe, workers=setup.workers, streams=setup.streams),
-                efficiency=round(rate / alone / setup.workers, 4),
+                efficiency=round(rate / alone / (setup.workers - 1 + 1 / setup.straggler), 4),
                 engine_cpu=round(cpu, 3),
             )
         )

@@ -2,11 +2,11 @@
 
 python -m benchmarks.sessions --sessions 8 --model tiny --json
 
-Longtake here is the real engine with its workers as processes of their own: one denoise worker for each core, and a
-decode worker. The alternatives (benchmarks.alone) make the same bytes, which is checked, with the same kernels on one
-thread a process: (a) a process for each session, (b) one process for each core, whose resident model its sessions share
-by turns, a block at a time. All are held to the same cores, have their weights loaded before the clock starts, and take
-turns; each figure is the median of its repetitions.
+Longtake here is the real engine with its workers as processes of their own, as many of each role as is asked for. The
+alternatives (benchmarks.alone) make the same bytes, which is checked, with the same kernels on one thread a process:
+(a) a process for each session, (b) one process for each core, whose resident model its sessions share by turns, a block
+at a time. All are held to the same cores, have their weights loaded before the clock starts, and take turns; each
+figure is the median of its repetitions.
 
 `engine_cpu_share` is the part of Longtake's CPU time that is spent elsewhere than in the compute threads of its
 workers: engine, scheduler, journal and both ends of every link.
@@ -29,6 +29,7 @@ from pathlib import Path
 import click
 
 from benchmarks.alone import Processes, Request
+from benchmarks.process_use import thread_cpu_s
 from benchmarks.tiny_model import write_tiny_model
 from cluster.config import ClusterSection
 from cluster.engine import Engine
@@ -61,6 +62,8 @@ class Row:
 
     model: str
     cores: int
+    denoise_workers: int
+    decode_workers: int
     batch_limits: list[int]
     """Of each denoise worker, by its own start-up probe."""
     sessions: int
@@ -70,16 +73,26 @@ class Row:
     """The same of the alternatives."""
     ratio: float
     """Longtake to the best of them."""
+    cpu_ratio: float
+    """The same of pictures for a CPU second; the cores need not be free of other work for it."""
     engine_cpu_share: float
     mean_batch: float
     """Ops in a forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """Time of all streams together."""
+
+    wall_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One repetition of Longtake."""
 
-    wall_s: float
+    took: _Took
     engine_cpu_share: float
     mean_batch: float
 
@@ -125,11 +138,12 @@ class Cell:
             engine_s += sum(spent_s) - max(spent_s)  # the busiest thread is the one that computes
         total_s = sum(sum(threads.values()) for threads in after) - sum(sum(threads.values()) for threads in before)
         mean_batch = (self._sizes.ops - ops) / (self._sizes.forwards - forwards)
-        return _Run(wall_s=wall_s, engine_cpu_share=engine_s / total_s, mean_batch=mean_batch), list(digests)
+        run = _Run(took=_Took(wall_s, total_s), engine_cpu_share=engine_s / total_s, mean_batch=mean_batch)
+        return run, list(digests)
 
     def _cpu_s(self) -> list[dict[int, float]]:
         """CPU seconds so far: of this process as one (0), then of each worker by thread."""
-        return [{0: time.process_time()}, *(_thread_cpu_s(pid) for _, pid in sorted(self._launcher.pids.items()))]
+        return [{0: time.process_time()}, *(thread_cpu_s(pid) for _, pid in sorted(self._launcher.pids.items()))]
 
     async def _stream(self, number: int, request: Request, settings: SegmentSettings) -> str:
         engine, session, outbox = self._engine, SessionId(f"s{number}"), Outbox()
@@ -162,29 +176,6 @@ class Cell:
                     pass
 
 
-def _thread_cpu_s(pid: int) -> dict[int, float]:
-    """CPU seconds of each thread of a process."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
-
-
-@asynccontextmanager
-async def running_cell(model: Path, *, cores: int, sessions: int, max_batch: int) -> AsyncIterator[Cell]:
-    """Longtake with a denoise worker for each core and room for so many sessions."""
-    info, sizes = weights.load_info(model), _BatchSizes()
-    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(max_sessions=sessions)), sizes)
-    workers = in_process_workers(model, info.recipe, denoise=cores, sessions=sessions, max_batch=max_batch)
-    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
-    assert isinstance(launcher, SubprocessLauncher)
-    running = asyncio.create_task(engine.run())
-    await launcher.start()
-    try:
-        yield Cell(engine, info.geometry, launcher, sizes)
-    finally:
-        await launcher.stop()
-        running.cancel()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is measured."""
@@ -196,6 +187,8 @@ class Plan:
     blocks: int
     repeat: int
     cores: int
+    denoise_workers: int
+    decode_workers: int
     max_batch: int
     settings: SegmentSettings
 
@@ -204,11 +197,36 @@ class Plan:
         return [Request(prompt=PROMPTS[n % len(PROMPTS)], seed=n, blocks=self.blocks) for n in range(count)]
 
 
+@asynccontextmanager
+async def running_cell(plan: Plan) -> AsyncIterator[Cell]:
+    """Longtake with room for the most sessions that are planned."""
+    model, sessions = plan.model, max(plan.counts)
+    info, sizes = weights.load_info(model), _BatchSizes()
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(max_sessions=sessions)), sizes)
+    workers = in_process_workers(
+        model,
+        info.recipe,
+        denoise=plan.denoise_workers,
+        decode=plan.decode_workers,
+        sessions=sessions,
+        max_batch=plan.max_batch,
+    )
+    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
+    assert isinstance(launcher, SubprocessLauncher)
+    running = asyncio.create_task(engine.run())
+    await launcher.start()
+    try:
+        yield Cell(engine, info.geometry, launcher, sizes)
+    finally:
+        await launcher.stop()
+        running.cancel()
+
+
 async def measure(plan: Plan) -> list[Row]:
     """All figures; InternalFault if an alternative makes other bytes than Longtake."""
     most = max(plan.counts)
     with closing(Processes(plan.model, plan.settings, count=max(most, plan.cores), streams=most)) as processes:
-        async with running_cell(plan.model, cores=plan.cores, sessions=most, max_batch=plan.max_batch) as cell:
+        async with running_cell(plan) as cell:
             await _once(plan, cell, processes, 1)  # what is made on first use
             rounds = []
             for number in range(plan.repeat):
@@ -221,7 +239,7 @@ async def measure(plan: Plan) -> list[Row]:
     ]
 
 
-async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tuple[_Run, dict[str, float]]:
+async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tuple[_Run, dict[str, _Took]]:
     """Longtake and the alternatives, one after the other."""
     requests = plan.requests(count)
     run, digests = await cell.make(requests, plan.settings)
@@ -230,28 +248,33 @@ async def _once(plan: Plan, cell: Cell, processes: Processes, count: int) -> tup
         "process_per_session": [[request] for request in requests],
         "time_slicing": [requests[first::dealt] for first in range(dealt)],
     }
-    wall_s = {}
+    took = {}
     for name, share in shares.items():
-        began_s = time.perf_counter()
+        began_s, cpu_s = time.perf_counter(), processes.cpu_s()
         made = await asyncio.to_thread(processes.make, share)
-        wall_s[name] = time.perf_counter() - began_s
+        took[name] = _Took(time.perf_counter() - began_s, processes.cpu_s() - cpu_s)
         if sorted(digest for part in made for digest in part) != sorted(digests):
             raise InternalFault(f"{name} made other bytes than Longtake")
-    return run, wall_s
+    return run, took
 
 
-def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[str, float]]]) -> Row:
+def _row(plan: Plan, limits: list[int], count: int, runs: list[tuple[_Run, dict[str, _Took]]]) -> Row:
     pictures = count * weights.load_info(plan.model).geometry.first_picture(plan.blocks)
-    ours = pictures / statistics.median(run.wall_s for run, _ in runs)
-    theirs = {name: pictures / statistics.median(walls[name] for _, walls in runs) for name in runs[0][1]}
+    ours = pictures / statistics.median(run.took.wall_s for run, _ in runs)
+    theirs = {name: pictures / statistics.median(took[name].wall_s for _, took in runs) for name in runs[0][1]}
+    cpu_s = statistics.median(run.took.cpu_s for run, _ in runs)
+    least_cpu_s = min(statistics.median(took[name].cpu_s for _, took in runs) for name in theirs)
     return Row(
         model=plan.name,
         cores=plan.cores,
+        denoise_workers=plan.denoise_workers,
+        decode_workers=plan.decode_workers,
         batch_limits=limits,
         sessions=count,
         frames_per_s=round(ours, 1),
         alternatives={name: round(value, 1) for name, value in theirs.items()},
         ratio=round(ours / max(theirs.values()), 3),
+        cpu_ratio=round(least_cpu_s / cpu_s, 3),
         engine_cpu_share=round(statistics.median(run.engine_cpu_share for run, _ in runs), 4),
         mean_batch=round(statistics.median(run.mean_batch for run, _ in runs), 2),
     )
@@ -262,13 +285,15 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
         for row in rows:
             click.echo(json.dumps(asdict(row)))
         return
-    click.echo(f"model {rows[0].model}, {rows[0].cores} cores, batch limits {rows[0].batch_limits}")
-    click.echo("sessions  pictures/s  process each  time slicing  ratio  mean batch  engine CPU")
+    first = rows[0]
+    workers = f"{first.denoise_workers} denoise and {first.decode_workers} decode workers"
+    click.echo(f"model {first.model}, {first.cores} cores, {workers}, batch limits {first.batch_limits}")
+    click.echo("sessions  pictures/s  process each  time slicing  ratio  of CPU  mean batch  engine CPU")
     for row in rows:
         each, slicing = row.alternatives["process_per_session"], row.alternatives["time_slicing"]
         click.echo(
             f"{row.sessions:8d}  {row.frames_per_s:10.1f}  {each:12.1f}  {slicing:12.1f}  {row.ratio:5.2f}"
-            f"  {row.mean_batch:10.2f}  {row.engine_cpu_share:10.1%}"
+            f"  {row.cpu_ratio:6.2f}  {row.mean_batch:10.2f}  {row.engine_cpu_share:10.1%}"
         )
 
 
@@ -278,12 +303,12 @@ def _show(rows: list[Row], *, as_json: bool) -> None:
 @click.option("--blocks", default=20, show_default=True, help="Length of each stream.")
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--cores", default=2, show_default=True, help="Cores that everything is held to.")
+@click.option("--denoise-workers", default=1, show_default=True)
+@click.option("--decode-workers", default=2, show_default=True)
 @click.option("--max-batch", default=ClusterSection().max_batch, show_default=True)
 @click.option("--codec", default="raw", show_default=True, type=click.Choice(["raw", "mjpeg", "h264"]))
 @click.option("--json", "as_json", is_flag=True, help="One object for each number of sessions.")
-def main(
-    counts: tuple[int, ...], name: str, blocks: int, repeat: int, cores: int, max_batch: int, codec: str, as_json: bool
-) -> None:
+def main(counts: tuple[int, ...], name: str, cores: int, codec: str, as_json: bool, **sizes: int) -> None:
     """Measure sessions together. Longtake and the alternatives take turns, so that a noisy machine treats all alike."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     quality = {"raw": 0, "mjpeg": 90, "h264": 23}[codec]
@@ -294,11 +319,9 @@ def main(
             name=name,
             model=Path(scratch) if name == "tiny" else model_path(name),
             counts=counts,
-            blocks=blocks,
-            repeat=repeat,
             cores=cores,
-            max_batch=max_batch,
             settings=SegmentSettings(codec=codec, quality=quality),
+            **sizes,
         )
         _show(asyncio.run(measure(plan)), as_json=as_json)
 

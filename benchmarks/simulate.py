@@ -50,6 +50,10 @@ class Row:
     decision_us: float
     """CPU time of the scheduler for one report of a worker: median."""
     decision_mean_us: float
+    moves_per_hour: float
+    """Lanes that moved from device to device …"""
+    moved_gb_per_s: float
+    """… and their traffic, of all devices together."""
     streams: int
     """Opened in all."""
     refusals: int
@@ -94,6 +98,8 @@ def churn(devices: int, forward_s: float, *, seconds: float, seed: int = 1) -> R
         p99_block_latency_s=round(made.latency_s(99), 3),
         decision_us=round(made.decision_us, 1),
         decision_mean_us=round(1e6 * sum(made.decision_s) / max(1, len(made.decision_s)), 1),
+        moves_per_hour=round(made.moves_per_hour),
+        moved_gb_per_s=round(made.moved_bytes_per_s / 1e9, 2),
         streams=len(made.streams),
         refusals=sum(len(stream.refusals) for stream in made.streams.values()),
         blocks=made.blocks,
@@ -181,7 +187,7 @@ def tables() -> Iterator[Comparison]:
 @click.command()
 @click.option("--devices", "counts", multiple=True, type=click.IntRange(1, 4096), default=(4, 8, 64), show_default=True)
 @click.option("--forward", "forward_s", default=0.091, show_default=True, help="Seconds of one forward.")
-@click.option("--seconds", default=40.0, show_default=True, help="Simulated time of each cell.")
+@click.option("--seconds", default=120.0, show_default=True, help="Simulated time of each cell.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--tables", "with_tables", is_flag=True, help="Repeat the cost model's tables instead (minutes).")
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")

@@ -51,12 +51,18 @@ class ClusterSection(_Section):
     ray_address: str = ""
     """Address of a running Ray; empty: a local one is started."""
     denoise_workers: Count = 2
+    """Replicas of the whole model: workers, or chains of workers."""
+    layer_split: Count = 1
+    """Workers that hold one model together, each a range of its layers; there are so many for each denoise worker."""
     decode_workers: Count = 1
     sessions_per_worker: Count = 16
     """Sessions for which one worker has pages (denoise: all lanes of that many) or decoder slots (decode)."""
     max_batch: Count = 8
     """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
     pay, each worker measures when it starts."""
+    fused_passes: bool = False
+    """Spend pages (one block more for each lane) so that a commit and the denoise op after it can be one forward: more
+    throughput where forwards gain by batching, and a little more latency."""
 
 
 class ListenSection(_Section):
@@ -96,7 +102,7 @@ class ServerConfig(_Section):
     @property
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
-        return Limits(**self.limits.model_dump())
+        return Limits(**self.limits.model_dump(), fused_passes=self.cluster.fused_passes)
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:
@@ -116,6 +122,12 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
     if config.model.device == "cpu" and config.model.dtype != "float32":
         raise Contradiction(
             f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+        )
+    if config.cluster.layer_split > 1 and is_simulated(config.model.device):
+        raise Contradiction(
+            f"cluster.layer_split = {config.cluster.layer_split}",
+            f"model.device = {config.model.device}",
+            "a simulated device holds no layers that could be split",
         )
     return config
 

@@ -169,7 +169,9 @@ class Engine:
                 role=introduction.role,
                 capacity=introduction.capacity,
                 batch_limit=introduction.batch_limit,
+                mixes_kinds=introduction.mixes_kinds,
                 forward_s=introduction.forward_s,
+                chain_length=introduction.chain_length,
             )
         )
 
@@ -344,18 +346,17 @@ class Engine:
         order: tuple[Forward, ...] | Decode
         if isinstance(work, DecodeWork):
             order = Decode(work=work, latents=self.journal.latents(work.latents))
-            self.journal.drop_latents(work.session, work.block, work.latents.step)
         else:
             attach = effect.attach_conditioning
             order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
+        for ref in effect.spent:
+            self.journal.drop_latents(ref)
         attached.in_flight.append((effect.sequence, work))
         attached.port.send(Task(sequence=effect.sequence, order=order))
 
     def _forward(self, work: ForwardWork, *, attach: bool) -> Forward:
         """One item of a batch with the bytes that its worker lacks."""
         latents = self.journal.latents(work.input.ref) if isinstance(work.input, FromLatent) else b""
-        if work.kind is Kind.DENOISE:  # nothing but this op starts from these latents
-            self.journal.drop_latents(work.session, work.block, work.step)
         conditioning = self.journal.conditioning(work.conditioning) if attach else b""
         return Forward(work=work, latents=latents, conditioning=conditioning)
 

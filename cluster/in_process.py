@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from cluster.chains import Chains
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
 from workers.link import Loaded
-from workers.messages import Down, Introduction, Shutdown, Up
+from workers.messages import Down, Introduction, Shutdown, StartOver, Up
 from workers.peers import MeetingPoint
 from workers.runner import Runner
 from workers.spec import WorkerSpec, load_worker
@@ -18,10 +19,10 @@ STOP_S = 30.0
 """How long a running op may take when the process ends."""
 
 
-class _ThreadPort:
+class ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: Loaded, engine: Engine) -> None:
+    def __init__(self, loaded: Loaded, engine: Chains) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction
@@ -42,8 +43,8 @@ class _ThreadPort:
     def _report(self, message: Up) -> None:
         self._soon(lambda: self._engine.hear(self.worker, self, message))
 
-    def _ended(self, reason: str) -> None:
-        self._soon(lambda: self._engine.leave(self.worker, self, reason or "it was shut down"))
+    def _ended(self, reason: str | StartOver) -> None:
+        self._soon(lambda: self._engine.leave(self.worker, self, str(reason) or "it was shut down"))
 
     def _soon(self, call: Callable[[], None]) -> None:
         if not self._loop.is_closed():
@@ -55,8 +56,8 @@ class InProcessLauncher:
 
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)
-        self._engine = engine
-        self._ports: list[_ThreadPort] = []
+        self._engine = Chains(engine)
+        self._ports: list[ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
 
     async def start(self) -> None:
@@ -64,7 +65,7 @@ class InProcessLauncher:
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
-            port = _ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
+            port = ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
             port.runner.start()
             self._ports.append(port)
             self._engine.join(port.introduction, port)

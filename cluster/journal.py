@@ -32,10 +32,10 @@ class Journal:
             raise InternalFault(f"journal: latents of block {ref.block}, step {ref.step} of {ref.session} are missing")
         return entry.latents[ref.block, ref.step]
 
-    def drop_latents(self, session: SessionId, block: int, step: int) -> None:
-        """Free the latents of one block as they enter `step`; harmless if they are not here."""
-        if session in self._sessions:
-            self._sessions[session].latents.pop((block, step), None)
+    def drop_latents(self, ref: LatentRef) -> None:
+        """Free the latents of one block as they enter `ref.step`; harmless if they are not here."""
+        if ref.session in self._sessions:
+            self._sessions[ref.session].latents.pop((ref.block, ref.step), None)
 
     def put_conditioning(self, ref: ConditioningRef, data: bytes) -> None:
         """Keep the text features of one version."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Protocol
 
+from cluster.chains import Chains
 from cluster.config import ServerConfig
 from cluster.engine import Engine
 from cluster.in_process import InProcessLauncher
@@ -15,8 +16,10 @@ from cluster.link_server import LinkServer, LinkService
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
 from longtake.core.errors import Contradiction
+from longtake.core.layers import check_length
 from longtake.core.recipe import Recipe
 from longtake.core.work import Role, WorkerId
+from workers.messages import Seat
 from workers.models import weights
 from workers.simulated_device import is_simulated
 from workers.spec import WorkerSpec, model_digest
@@ -55,16 +58,19 @@ def model_path(path: str) -> Path:
 def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
     """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …
 
+    Where a replica is a chain, its workers are denoise-0.1of2, denoise-0.2of2, …
+
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
     cluster = config.cluster
-    pages = cluster.sessions_per_worker * recipe.page_count * recipe.lane_count
+    pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe)
+    pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
     roles = (
         (Role.DENOISE, cluster.denoise_workers, pages),
         (Role.DECODE, cluster.decode_workers, cluster.sessions_per_worker),
     )
     label = "simulated-" if is_simulated(config.model.device) else ""
-    workers = tuple(
+    replicas = [
         WorkerSpec(
             worker=WorkerId(f"{label}{role.value}-{number}"),
             role=role,
@@ -76,17 +82,33 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
         )
         for role, count, capacity in roles
         for number in range(count)
+    ]
+    workers = tuple(
+        spec
+        for replica in replicas
+        for spec in (split(replica, cluster.layer_split) if replica.role is Role.DENOISE else (replica,))
     )
     return LaunchPlan(kind=cluster.launch, workers=workers, ray_address=cluster.ray_address)
+
+
+def split(replica: WorkerSpec, length: int) -> tuple[WorkerSpec, ...]:
+    """The workers of a chain of `length` that are together what `replica` says; itself, if that is one."""
+    if length == 1:
+        return (replica,)
+    seats = [Seat(replica=replica.worker, rank=rank, length=length) for rank in range(length)]
+    return tuple(replace(replica, worker=seat.member, seat=seat) for seat in seats)
 
 
 def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     """The launcher that the plan names; nothing is started yet.
 
-    InvalidField if the model directory is wrong; Contradiction if some workers compute and others are simulated.
+    InvalidField if the model directory is wrong, or has fewer layers than a chain has workers; Contradiction if some
+    workers compute and others are simulated, or a chain is.
     """
     model = plan.workers[0].model
     info = weights.load_info(model)
+    for seat in {spec.seat for spec in plan.workers if spec.seat is not None}:
+        check_length(seat.length, info.dit.num_layers)
     simulated = [spec for spec in plan.workers if is_simulated(spec.device)]
     if not simulated:
         weights.check_weights(model, info)
@@ -99,10 +121,11 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     if plan.kind == "in-process":
         return InProcessLauncher(plan.workers, engine)
     digest = model_digest(plan.workers[0])
+    chains = Chains(engine)
 
     def listen(host: str) -> LinkServer:
-        return LinkServer(LinkService(engine, token=plan.token, model_digest=digest), host)
+        return LinkServer(LinkService(chains, token=plan.token, model_digest=digest), host)
 
     if plan.kind == "subprocess":
-        return SubprocessLauncher(plan.workers, engine, listen, plan.token)
-    return RayLauncher(plan.workers, engine, listen, plan.token, plan.ray_address)
+        return SubprocessLauncher(plan.workers, chains, listen, plan.token)
+    return RayLauncher(plan.workers, chains, listen, plan.token, plan.ray_address)

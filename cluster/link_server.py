@@ -7,18 +7,19 @@ import hmac
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import grpc
 import grpc.aio
 
-from cluster.engine import Engine
+from cluster.engine import Port
 from longtake.core.errors import InvalidField
 from longtake.core.work import WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.link import CHANNEL_OPTIONS
 from workers.link_messages import down_to_proto, hello_from_proto, up_from_proto
-from workers.messages import Down, Introduction
+from workers.messages import Down, Introduction, Up
 
 SILENCE_S = 5.0
 """A worker that says nothing for this long (ten heartbeats) is lost."""
@@ -65,10 +66,26 @@ class _LinkPort:
                 await self._changed.wait()
 
 
+class Desk(Protocol):
+    """Whom attached workers speak with: the engine, or who stands between."""
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+
 class LinkService(link_pb2_grpc.LinkServiceServicer):
     """Lets workers of this launch, with this model, attach to the engine."""
 
-    def __init__(self, engine: Engine, *, token: str, model_digest: str, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, engine: Desk, *, token: str, model_digest: str, silence_s: float = SILENCE_S) -> None:
         self._engine = engine
         self._token = token
         self._model_digest = model_digest

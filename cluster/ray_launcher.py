@@ -7,12 +7,13 @@ import logging
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cluster.engine import Engine
+from cluster.chains import Chains
 from cluster.link_server import LinkServer
 from longtake.core.errors import LongtakeError, Unavailable
 from longtake.core.work import WorkerId
@@ -56,12 +57,12 @@ class WorkerActor:
 
 
 class RayLauncher:
-    """One actor for each worker, in a placement group."""
+    """One actor for each worker. The workers of a chain have a placement group of their own, so that they are close."""
 
     def __init__(
         self,
         workers: Sequence[WorkerSpec],
-        engine: Engine,
+        engine: Chains,
         listen: Callable[[str], LinkServer],
         token: str,
         address: str,
@@ -75,7 +76,8 @@ class RayLauncher:
         self._host = "127.0.0.1"
         """Where workers can reach this process."""
         self._ray: Any = None
-        self._group: Any = None
+        self._groups: dict[WorkerId, Any] = {}
+        """Placement groups by replica; workers that hold a whole model share the one under the empty name."""
         self._actors: dict[WorkerId, Any] = {}
         self._meeting_point: MeetingPoint | None = None
         self._threads: list[asyncio.Future[None]] = []
@@ -88,7 +90,7 @@ class RayLauncher:
             self._server = self._listen(self._host)
             await self._server.start()
             await self._in_thread(partial(self._create, self._server.address))
-            await self._engine.attached(frozenset(spec.worker for spec in self._specs), timeout_s=START_S)
+            await self._engine.attached(frozenset(spec.replica for spec in self._specs), timeout_s=START_S)
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
@@ -139,12 +141,16 @@ class RayLauncher:
         except Exception as error:  # Ray raises the bare class when a node is slow to start
             where = f"Ray at {self._address}" if self._address else "a local Ray"
             raise Unavailable(f"{where} did not come up: {error}") from error
-        bundles = [_resources(spec) for spec in self._specs]
-        self._group = placement_group(bundles, strategy="PACK")
+        bundles: dict[WorkerId, list[dict[str, float]]] = {}
+        for spec in self._specs:
+            bundles.setdefault(_group_of(spec), []).append(_resources(spec))
+        for name, resources in bundles.items():
+            self._groups[name] = placement_group(resources, strategy="PACK")
         try:
-            ray.get(self._group.ready(), timeout=PLACE_S)
+            ray.get([group.ready() for group in self._groups.values()], timeout=PLACE_S)
         except ray.exceptions.GetTimeoutError:
-            raise Unavailable(f"Ray has no room for {len(bundles)} workers that need {bundles}") from None
+            needed = [resources for group in bundles.values() for resources in group]
+            raise Unavailable(f"Ray has no room for {len(needed)} workers that need {needed}") from None
 
     def _create(self, engine: str) -> None:
         """Start the actors and wait until each has its weights loaded."""
@@ -152,7 +158,9 @@ class RayLauncher:
 
         self._meeting_point = MeetingPoint(self._host)
         actor_class = self._ray.remote(WorkerActor)
-        for index, worker in enumerate(self._specs):
+        placed = Counter[WorkerId]()
+        for worker in self._specs:
+            name = _group_of(worker)
             spec = replace(worker, meeting_point=self._meeting_point.address)
             resources = _resources(spec)
             options = {
@@ -160,9 +168,10 @@ class RayLauncher:
                 "num_gpus": resources.get("GPU", 0),
                 "max_restarts": -1,
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                    placement_group=self._group, placement_group_bundle_index=index
+                    placement_group=self._groups[name], placement_group_bundle_index=placed[name]
                 ),
             }
+            placed[name] += 1
             self._actors[spec.worker] = actor_class.options(**options).remote(spec, engine, self._token)
         try:
             self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=START_S)
@@ -181,10 +190,11 @@ class RayLauncher:
 
         self._kill()
         self._actors.clear()
-        if self._group is not None:
-            remove_placement_group(self._group)
+        for group in self._groups.values():
+            remove_placement_group(group)
+        self._groups.clear()
         self._ray.shutdown()
-        self._ray = self._group = self._meeting_point = None
+        self._ray = self._meeting_point = None
 
 
 def _reach(address: str) -> None:
@@ -196,6 +206,11 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=REACH_S).close()
     except OSError as error:
         raise Unavailable(f"cluster.ray_address: no Ray answers at {address} ({error})") from None
+
+
+def _group_of(spec: WorkerSpec) -> WorkerId:
+    """The name of the placement group that the worker is in."""
+    return WorkerId("") if spec.seat is None else spec.replica
 
 
 def _resources(spec: WorkerSpec) -> dict[str, float]:

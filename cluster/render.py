@@ -46,17 +46,19 @@ def in_process_workers(
     recipe: Recipe,
     *,
     denoise: int = 1,
+    decode: int = 1,
     sessions: int = 1,
     device: str = "cpu",
     dtype: str = "float32",
     max_batch: int = ClusterSection().max_batch,
 ) -> tuple[WorkerSpec, ...]:
-    """`denoise` denoise workers and one decode worker, each with room for `sessions` sessions."""
+    """So many workers of each role, each with room for `sessions` sessions."""
     pages = sessions * recipe.page_count * recipe.lane_count
-    sizes = [(Role.DENOISE, pages)] * denoise + [(Role.DECODE, sessions)]
+    denoisers = [(Role.DENOISE, number, pages) for number in range(denoise)]
+    decoders = [(Role.DECODE, number, sessions) for number in range(decode)]
     return tuple(
         WorkerSpec(
-            worker=WorkerId(f"{role.value}-{number if role is Role.DENOISE else 0}"),
+            worker=WorkerId(f"{role.value}-{number}"),
             role=role,
             capacity=capacity,
             model=model,
@@ -64,7 +66,7 @@ def in_process_workers(
             dtype=dtype,
             max_batch=max_batch,
         )
-        for number, (role, capacity) in enumerate(sizes)
+        for role, number, capacity in (*denoisers, *decoders)
     )
 
 

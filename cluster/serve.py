@@ -38,11 +38,13 @@ class Ready:
     host: str
     port: int
     denoise_workers: int
+    layer_split: int
     decode_workers: int
     launch: str
 
     def __str__(self) -> str:
-        workers = f"{self.denoise_workers} denoise and {self.decode_workers} decode workers"
+        chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
+        workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
         return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch})"
 
 
@@ -178,6 +180,7 @@ def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Rea
         host=config.listen.host,
         port=server.port,
         denoise_workers=config.cluster.denoise_workers,
+        layer_split=config.cluster.layer_split,
         decode_workers=config.cluster.decode_workers,
         launch=config.cluster.launch,
     )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cluster.engine import Engine
+from cluster.chains import Chains
 from cluster.link_server import LinkServer
 from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
@@ -41,7 +41,7 @@ class SubprocessLauncher:
     """One child process for each worker that computes, one for all simulated ones."""
 
     def __init__(
-        self, workers: Sequence[WorkerSpec], engine: Engine, listen: Callable[[str], LinkServer], token: str
+        self, workers: Sequence[WorkerSpec], engine: Chains, listen: Callable[[str], LinkServer], token: str
     ) -> None:
         self._meeting_point = MeetingPoint(LOOPBACK)
         specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in workers]
@@ -70,7 +70,8 @@ class SubprocessLauncher:
         for group in self._groups:
             self._processes[group] = await self._spawn(group)
         workers = [spec.worker for group in self._groups for spec in group]
-        attached = asyncio.create_task(self._engine.attached(frozenset(workers), timeout_s=START_S))
+        replicas = frozenset(spec.replica for group in self._groups for spec in group)
+        attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=START_S))
         exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         try:
             await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)

@@ -38,9 +38,10 @@ class LogLines:
         match event:
             case WorkerJoined():
                 _log.info(
-                    "worker %s joined: %s, capacity %d, batch limit %d",
+                    "worker %s joined: %s%s, capacity %d, batch limit %d",
                     event.worker,
                     event.role.value,
+                    f", a chain of {event.chain_length}" if event.chain_length > 1 else "",
                     event.capacity,
                     event.batch_limit,
                 )

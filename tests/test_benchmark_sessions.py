@@ -30,8 +30,9 @@ def test_streams_that_take_turns_are_what_they_are_alone(tmp_path: Path, level: 
 def test_longtake_makes_the_same_bytes_and_every_figure_is_there(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     plan = Plan(
-        name="tiny", model=tmp_path, counts=(1, 3), blocks=3, repeat=1, cores=2, max_batch=4, settings=RAW
-    )  # `measure` raises if the bytes differ
+        name="tiny", model=tmp_path, counts=(1, 3), blocks=3, repeat=1, cores=2, denoise_workers=2, decode_workers=1,
+        max_batch=4, settings=RAW,
+    )  # fmt: skip  # `measure` raises if the bytes differ
     rows = asyncio.run(measure(plan))
     assert [row.sessions for row in rows] == [1, 3]
     for row in rows:

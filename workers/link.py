@@ -19,8 +19,9 @@ import grpc.aio
 from longtake.core.errors import LongtakeError, Unavailable
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
+from workers.layer_split import PEER_S
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
-from workers.messages import Heartbeat, Introduction, Shutdown, Up
+from workers.messages import Failed, Heartbeat, Introduction, Shutdown, StartOver, Up
 from workers.runner import Runner, Worker
 from workers.spec import load_worker, parse_arguments
 
@@ -29,6 +30,8 @@ HEARTBEAT_S = 0.5
 REDIAL_S = 0.3
 PATIENCE_S = 6.0
 """How long the engine may be out of reach before the process ends."""
+END_S = 2 * PEER_S
+"""How long a compute thread may take to end: one that waits for a neighbour in its chain gives up before."""
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -50,9 +53,15 @@ Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 class Loaded(Protocol):
     """Weights on their device; see workers.spec.load_worker."""
 
-    introduction: Introduction
-    meeting_point: str
-    """Where other workers are met; see workers.spec.WorkerSpec."""
+    @property
+    def introduction(self) -> Introduction:
+        """How it says Hello."""
+        ...
+
+    @property
+    def meeting_point(self) -> str:
+        """Where other workers are met; see workers.spec.WorkerSpec."""
+        ...
 
     def fresh(self) -> Worker:
         """A worker over the weights, without any history."""
@@ -103,9 +112,9 @@ class WorkerLink:
             return False
         self._heard = True
         loop = asyncio.get_running_loop()
-        outbox: asyncio.Queue[Up | str] = asyncio.Queue()
+        outbox: asyncio.Queue[Up | str | StartOver] = asyncio.Queue()
 
-        def say(message: Up | str) -> None:
+        def say(message: Up | str | StartOver) -> None:
             loop.call_soon_threadsafe(outbox.put_nowait, message)
 
         runner = Runner(self._loaded.fresh(), report=say, ended=say, meeting_point=self._loaded.meeting_point)
@@ -119,6 +128,10 @@ class WorkerLink:
                 reader.result()  # the link broke: raises its status
                 return False
             reason = writer.result()
+            if isinstance(reason, StartOver):
+                _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+                await asyncio.wait((reader,), timeout=REDIAL_S)
+                return False
             if reason:
                 raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
             return True
@@ -126,7 +139,7 @@ class WorkerLink:
             for task in (reader, writer, beating):
                 task.cancel()
             runner.put(Shutdown())
-            await asyncio.to_thread(runner.join, PATIENCE_S)
+            await asyncio.to_thread(runner.join, END_S)
 
     async def _read(self, call: Call, runner: Runner) -> None:
         worker = self._loaded.introduction.worker
@@ -136,17 +149,21 @@ class WorkerLink:
                 return
             runner.put(down_from_proto(message, worker))
 
-    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str]) -> str:
+    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str | StartOver]) -> str | StartOver:
         """Send what the compute thread reports; returns the reason with which it ended."""
         while True:
             message = await outbox.get()
+            if isinstance(message, StartOver):
+                await asyncio.sleep(REDIAL_S)  # if another worker was lost, the engine shall hear of that one first
+                await call.write(up_to_proto(Failed(sessions=(), sequence=None, reason=str(message))))
+                return message
             if isinstance(message, str):
                 await call.done_writing()
                 return message
             await call.write(up_to_proto(message))
 
 
-async def _beat(outbox: asyncio.Queue[Up | str]) -> None:
+async def _beat(outbox: asyncio.Queue[Up | str | StartOver]) -> None:
     while True:
         outbox.put_nowait(Heartbeat())
         await asyncio.sleep(HEARTBEAT_S)

@@ -19,7 +19,6 @@ from longtake.core.work import (
     LatentRef,
     PageId,
     Role,
-    SegmentSettings,
     Sequence,
     SessionId,
     SlotId,
@@ -40,8 +39,11 @@ from workers.messages import (
     ImageLoaded,
     ImageStowed,
     Introduction,
+    JoinChain,
     Output,
+    Part,
     Prepared,
+    Seat,
     Shutdown,
     Task,
     Up,
@@ -61,9 +63,11 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         role=_ROLE[introduction.role],
         capacity=introduction.capacity,
         batch_limit=introduction.batch_limit,
+        mixes_kinds=introduction.mixes_kinds,
         token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.forward_s,
+        part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
 
@@ -84,8 +88,10 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         role=roles[hello.role],
         capacity=hello.capacity,
         batch_limit=hello.batch_limit,
+        mixes_kinds=hello.mixes_kinds,
         model_digest=hello.model_digest,
         forward_s=_duration(hello.forward_s, "hello.forward_s"),
+        part=_part_from(hello.part) if hello.HasField("part") else None,
     )
 
 
@@ -176,14 +182,7 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             batch = pb.ForwardBatch(items=[_item(forward) for forward in order])
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
-            prepare = pb.PrepareStream(
-                session=message.session,
-                slot=message.slot,
-                settings=_settings(message.settings),
-                image=message.image,
-                origin=message.origin,
-            )
-            return pb.AttachResponse(prepare_stream=prepare)
+            return pb.AttachResponse(prepare_stream=link_images.prepare_to_proto(message))
         case EncodeText():
             encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
             return pb.AttachResponse(encode_text=encode)
@@ -192,6 +191,8 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             return pb.AttachResponse(forget=forget)
         case Stow() | Load() | Give() | Take() | Discard():
             return link_images.order_to_proto(message)
+        case JoinChain():
+            return pb.AttachResponse(join_chain=pb.JoinChain(generation=message.generation))
         case Shutdown():
             return pb.AttachResponse(shutdown=pb.Shutdown())
         case _:
@@ -204,15 +205,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
         case "dispatch":
             return _task_from(message.dispatch)
         case "prepare_stream":
-            prepare = message.prepare_stream
-            return PrepareStream(
-                worker=worker,
-                session=SessionId(prepare.session),
-                slot=SlotId(prepare.slot),
-                settings=_settings_from(prepare.settings),
-                image=ImageId(prepare.image) if prepare.HasField("image") else None,
-                origin=SlotId(prepare.origin) if prepare.HasField("origin") else None,
-            )
+            return link_images.prepare_from_proto(message.prepare_stream, worker)
         case "encode_text":
             encode = message.encode_text
             return EncodeText(worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt)
@@ -230,10 +223,39 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
             return link_images.take_from_proto(message.take, worker)
         case "discard":
             return link_images.discard_from_proto(message.discard, worker)
+        case "join_chain":
+            return JoinChain(message.join_chain.generation)
         case "shutdown":
             return Shutdown()
         case other:
             raise InvalidField("message", other, "any but welcome")
+
+
+def _part(part: Part) -> pb.Part:
+    seat = part.seat
+    return pb.Part(
+        replica=seat.replica,
+        rank=seat.rank,
+        length=seat.length,
+        first_layer=part.layers.start,
+        layers=len(part.layers),
+    )
+
+
+def _part_from(part: pb.Part) -> Part:
+    """InvalidField for a place that no chain has, or one without layers."""
+    if not part.replica:
+        raise InvalidField("hello.part.replica", part.replica, "the name of the replica")
+    if part.length < 2:
+        raise InvalidField("hello.part.length", part.length, "2 or more workers")
+    if part.rank >= part.length:
+        raise InvalidField("hello.part.rank", part.rank, f"0 to {part.length - 1}")
+    if part.layers < 1:
+        raise InvalidField("hello.part.layers", part.layers, "1 or more layers")
+    return Part(
+        seat=Seat(replica=WorkerId(part.replica), rank=part.rank, length=part.length),
+        layers=range(part.first_layer, part.first_layer + part.layers),
+    )
 
 
 def _output(output: Output) -> pb.Output:
@@ -265,14 +287,6 @@ def _conditioning(ref: ConditioningRef) -> pb.ConditioningRef:
 
 def _conditioning_from(ref: pb.ConditioningRef) -> ConditioningRef:
     return ConditioningRef(session=SessionId(ref.session), version=ref.version)
-
-
-def _settings(settings: SegmentSettings) -> pb.SegmentSettings:
-    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality)
-
-
-def _settings_from(settings: pb.SegmentSettings) -> SegmentSettings:
-    return SegmentSettings(codec=settings.codec, quality=settings.quality)
 
 
 def _forward(work: ForwardWork) -> pb.ForwardWork:
@@ -347,7 +361,7 @@ def _decode(work: DecodeWork) -> pb.DecodeWork:
         latents=_latent(work.latents),
         first_picture=work.first_picture,
         picture_count=work.picture_count,
-        settings=_settings(work.settings),
+        settings=link_images.settings_to_proto(work.settings),
     )
 
 
@@ -359,7 +373,7 @@ def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
         latents=_latent_from(decode.latents),
         first_picture=decode.first_picture,
         picture_count=decode.picture_count,
-        settings=_settings_from(decode.settings),
+        settings=link_images.settings_from_proto(decode.settings),
     )
 
 

@@ -6,7 +6,43 @@ from dataclasses import dataclass
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
+from longtake.core.schedule import Kind
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, ImageId, Role, Sequence, SessionId, WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """The place of one worker in a chain of workers that hold ranges of layers and are one replica together."""
+
+    replica: WorkerId
+    """The name by which the chain is known."""
+    rank: int
+    """0 for the first layers, length - 1 for the last."""
+    length: int
+    """Workers in the chain, 2 or more."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether outputs come from here."""
+        return self.rank == self.length - 1
+
+    @property
+    def member(self) -> WorkerId:
+        """The name of the worker that has this seat."""
+        return WorkerId(f"{self.replica}.{self.rank + 1}of{self.length}")
+
+    def takes_latents(self, kind: Kind) -> bool:
+        """Whether the worker needs the latents that an op starts from: the first, and for x0 also the last."""
+        return self.rank == 0 or (self.is_last and kind is Kind.DENOISE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What a worker of a chain holds."""
+
+    seat: Seat
+    layers: range
+    """Numbers of its layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +55,15 @@ class Introduction:
     """Pages (denoise) or decoder slots (decode)."""
     batch_limit: int = 1
     """Ops that one dispatch may hold."""
+    mixes_kinds: bool = False
+    """Whether they may be denoise ops and commits together."""
     model_digest: str
     forward_s: float = 0.0
     """Calibrated time of one op; 0: unknown."""
+    part: Part | None = None
+    """None: the worker holds the whole model."""
+    chain_length: int = 1
+    """Of a chain that has come together: how many workers it has. Each of them introduces itself alone."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------
@@ -62,11 +104,21 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinChain:
+    """All workers of the chain are attached: meet the neighbours. Comes first and once."""
+
+    generation: int
+    """Counts how often the chain has come together; nothing of an earlier generation can be taken for this one's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Finish what is queued, then end."""
 
 
-Down = Task | PrepareStream | EncodeText | Forget | Stow | Load | Give | Take | Discard | Shutdown
+ImageOrder = Stow | Load | Give | Take | Discard
+"""What a worker is to do with images."""
+Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
 
 
 # --- up: worker to engine -------------------------------------------------------------------------------------------
@@ -96,7 +148,7 @@ class Done:
 class Failed:
     """A task (`sequence`) or a preparation (None) could not be done for `sessions`; the worker goes on.
 
-    The task's ops for other sessions are done.
+    The task's ops for other sessions are done. Without sessions: the worker has lost its chain, and starts over.
     """
 
     sessions: tuple[SessionId, ...]
@@ -150,6 +202,10 @@ class ImageGone:
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """The process is alive."""
+
+
+class StartOver(Exception):
+    """A worker lost the neighbours that its ops pass through: whatever it holds is worthless, its weights are not."""
 
 
 OP_ERRORS = (LongtakeError, RuntimeError, ValueError, IndexError, OSError)

@@ -8,8 +8,9 @@ Philox: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ _Reals = npt.NDArray[np.float64]
 _WORD = 1 << 32
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_KEY_STEPS = (np.uint64(0x9E3779B9), np.uint64(0xBB67AE85))
 _LOW_WORD = np.uint64(_WORD - 1)
 _HIGH_WORD = np.uint64(32)
 
@@ -36,17 +37,19 @@ _SQRT_HALF = math.sqrt(0.5)
 _RADIANS_PER_UNIT = 2 * math.pi / _WORD
 
 
-def philox4x32(counter: tuple[_Words, _Words, _Words, _Words], key: tuple[int, int]) -> tuple[_Words, ...]:
-    """Philox4x32-10: the random words of each counter (four arrays of one shape) under a key of two words."""
+def philox4x32(
+    counter: tuple[_Words, _Words, _Words, _Words], key: tuple[int | _Words, int | _Words]
+) -> tuple[_Words, ...]:
+    """Philox4x32-10: the random words of each counter (four arrays of one shape) under its key of two words."""
     c0, c1, c2, c3 = (word.astype(np.uint64) for word in counter)
-    k0, k1 = key
+    k0, k1 = (np.asarray(word, np.uint64) for word in key)
     for _ in range(_ROUNDS):
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0 = (product1 >> _HIGH_WORD) ^ c1 ^ np.uint64(k0)
+        c0 = (product1 >> _HIGH_WORD) ^ c1 ^ k0
         c1 = product1 & _LOW_WORD
-        c2 = (product0 >> _HIGH_WORD) ^ c3 ^ np.uint64(k1)
+        c2 = (product0 >> _HIGH_WORD) ^ c3 ^ k1
         c3 = product0 & _LOW_WORD
-        k0, k1 = (k0 + _KEY_STEPS[0]) % _WORD, (k1 + _KEY_STEPS[1]) % _WORD
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _LOW_WORD, (k1 + _KEY_STEPS[1]) & _LOW_WORD
     return tuple(word.astype(np.uint32) for word in (c0, c1, c2, c3))
 
 
@@ -89,19 +92,46 @@ def _box_muller(word0: _Words, word1: _Words) -> tuple[_Reals, _Reals]:
     return radius * cos, radius * sin
 
 
-def normal(seed: int, block: int, draw: int, shape: Sequence[int]) -> Tensor:
-    """Standard normals, float32 on the CPU; an element depends on (seed, block, draw, its flat index) alone.
+class Draw(NamedTuple):
+    """Which noise: `seed` has 64 unsigned bits, `block` and `draw` 32."""
 
-    `seed` has 64 unsigned bits, `block` and `draw` 32. Draw 0 of a block is its initial noise, draw s + 1 what
-    is added after step s. Elements 4i..4i+3 (row-major) come from the counter (i low, i high, draw, block).
+    seed: int
+    block: int
+    draw: int
+    """0: the initial noise of the block; s + 1: what is added after step s."""
+
+
+def normal(seed: int, block: int, draw: int, shape: Sequence[int]) -> Tensor:
+    """Standard normals of one draw; see `normals`."""
+    return normals([Draw(seed, block, draw)], shape)[0]
+
+
+def normals(draws: Sequence[Draw], shape: Sequence[int]) -> Tensor:
+    """Standard normals [len(draws), *shape], float32 on the CPU; at least one draw.
+
+    An element depends on (seed, block, draw, its flat index in its draw) alone, not on the draws beside it. Elements
+    4i..4i+3 (row-major) of a draw come from the counter (i low, i high, draw, block).
     """
-    for name, value, bits in (("seed", seed, 64), ("block", block, 32), ("draw", draw, 32)):
-        if not 0 <= value < 1 << bits:
-            raise ValueError(f"{name} {value} is not an unsigned number of {bits} bits")
+    for drawn in draws:
+        for name, value, bits in (("seed", drawn.seed, 64), ("block", drawn.block, 32), ("draw", drawn.draw, 32)):
+            if not 0 <= value < 1 << bits:
+                raise ValueError(f"{name} {value} is not an unsigned number of {bits} bits")
     count = math.prod(shape)
     index = np.arange(-(-count // 4), dtype=np.uint64)
-    low, high = (index & _LOW_WORD).astype(np.uint32), (index >> _HIGH_WORD).astype(np.uint32)
-    counter = (low, high, np.full_like(low, draw), np.full_like(low, block))
-    w0, w1, w2, w3 = philox4x32(counter, (seed % _WORD, seed // _WORD))
-    normals = np.stack([*_box_muller(w0, w1), *_box_muller(w2, w3)], axis=-1)
-    return torch.from_numpy(normals.reshape(-1)[:count].astype(np.float32)).reshape(tuple(shape))
+    size = (len(draws), len(index))
+    low, high = ((index & _LOW_WORD).astype(np.uint32), (index >> _HIGH_WORD).astype(np.uint32))
+
+    def column(values: Iterable[int]) -> _Words:
+        return np.array(list(values), np.uint32)[:, None]
+
+    counter = (
+        np.broadcast_to(low, size),
+        np.broadcast_to(high, size),
+        np.broadcast_to(column(drawn.draw for drawn in draws), size),
+        np.broadcast_to(column(drawn.block for drawn in draws), size),
+    )
+    key = (column(drawn.seed % _WORD for drawn in draws), column(drawn.seed // _WORD for drawn in draws))
+    w0, w1, w2, w3 = philox4x32(counter, key)
+    made = np.stack([*_box_muller(w0, w1), *_box_muller(w2, w3)], axis=-1)
+    flat = made.reshape(len(draws), -1)[:, :count].astype(np.float32)
+    return torch.from_numpy(flat).reshape(len(draws), *shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.work import ImageId
-from workers.messages import Task
+from workers.messages import JoinChain, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,5 +27,5 @@ class Filled:
     tensors: tuple[Tensor, ...]
 
 
-Order = Task | PrepareStream | EncodeText | Forget | Stow | Filled
+Order = Task | PrepareStream | EncodeText | Forget | JoinChain | Stow | Filled
 """Pages are stowed and loaded beside the compute thread; of a decoder slot it does the part that touches the slots."""

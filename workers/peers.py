@@ -13,7 +13,7 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -26,7 +26,7 @@ c10d: Any = torch.distributed
 
 Empty = Callable[..., Tensor]
 """Makes memory for a tensor, as torch.empty does of size, dtype and device."""
-
+T = TypeVar("T")
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64)
 _MAX_DIMS = 8
 _TAG = 0
@@ -93,6 +93,11 @@ class Pair:
         """Send a contiguous tensor whose shape and type the other knows; returns when it may be overwritten."""
         self._do(lambda: self._group.send([tensor], self._other, _TAG))
 
+    def start_send(self, tensor: Tensor) -> Callable[[], None]:
+        """As `send`, but return at once: the tensor may be overwritten, or freed, when what is returned was called."""
+        started = self._try(lambda: self._group.send([tensor], self._other, _TAG))
+        return lambda: self._do(lambda: started)
+
     def receive(self, tensor: Tensor) -> None:
         """Fill a contiguous tensor with what the other sends."""
         self._do(lambda: self._group.recv([tensor], self._other, _TAG))
@@ -124,19 +129,36 @@ class Pair:
         return tensors
 
     def close(self) -> None:
-        """End the exchange; one end, any, also frees what the store keeps of it."""
+        """Free what the store keeps of the meeting, once something has passed; one end, any, does it for both."""
         with contextlib.suppress(RuntimeError):  # the cell may be gone
             for key in self._store.list_keys():
                 if key.startswith(f"{self._name}/"):
                     self._store.delete_key(key)
 
     def _do(self, start: Callable[[], Any]) -> None:
+        self._try(lambda: start().wait())
+
+    def _try(self, call: Callable[[], T]) -> T:
         try:
-            start().wait()
+            return call()
         except RuntimeError as error:
             raise Unavailable(f"the other end of {self._name!r} is gone: {error}") from error
 
 
+def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, timeout_s: float) -> str:
+    """What is agreed on under `name` for the life of the cell: the first proposal that is made.
+
+    Who has none to make waits for one; Unavailable if it does not come within `timeout_s`.
+    """
+    host, _, port = meeting_point.rpartition(":")
+    key = f"agreed/{name}"
+    try:
+        store = c10d.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=timeout_s))
+        if propose is not None and not store.check([key]):
+            store.compare_set(key, "", propose())
+        return str(store.get(key).decode())
+    except (RuntimeError, OSError) as error:
+        raise Unavailable(f"nobody has said what {name!r} is: {error}") from error
 class _All:
     """Several exchanges that were started together."""
 

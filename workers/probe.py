@@ -4,8 +4,9 @@ Whether a batched kernel rounds as the single one does depends on library, devic
 very weights, device and shapes that will be served. First the times of forwards over the full window, t(1), t(2), t(4),
 …: the limit grows as long as the time per op, t(b) / b, falls by MIN_GAIN. Then every batch size up to that limit, with
 every number of pages that a block can read, must give bit for bit what its items give alone, output and K/V alike; the
-first size that does not ends the range. A commit is a denoise op that stops earlier, with the same products of the same
-shapes, so it needs no trial of its own.
+first size that does not ends the range. A forward that holds a commit beside a denoise op is such a batch too, in which
+the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
+same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.kv's.
 """
@@ -37,16 +38,19 @@ class BatchProfile:
     """What the probe found."""
 
     forward_s: dict[int, float]
-    """Seconds of one full-window forward by batch size, as far as it was worth measuring; empty: nothing to decide."""
+    """Seconds of one full-window forward by batch size, as far as it was worth measuring; of one op always."""
     limit: int
     """Ops that one forward may serve; 1: no batching."""
     inexact: int | None = None
     """The batch size that paid but gave other bits than its items alone; None: there was none."""
+    mixes_kinds: bool = False
+    """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 
     def __str__(self) -> str:
         times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
         exact = "equal bits" if self.inexact is None else f"a batch of {self.inexact} gives other bits"
-        return f"batch limit {self.limit}: {times}; {exact}" if times else f"batch limit {self.limit}, not measured"
+        mixed = "commits beside denoise ops and fused with them" if self.mixes_kinds else "commits alone"
+        return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
 
 
 class Trial:
@@ -75,20 +79,36 @@ class Trial:
 
     def run(self, items: range, pages: int) -> Tensor:
         """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
+        flow: Tensor = self._model(*self._arguments(items, pages))
+        return flow
+
+    def _arguments(self, items: range, pages: int) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+        return self._over(items, [self._pages(item, pages) for item in items])
+
+    def _over(self, items: range, pages: list[ItemPages]) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
         frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
         position_BF = torch.tensor([range(start, start + frames) for start in first], device=self._device)
         timestep_BF = torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device)
-        attention = PagedAttention(self._pool, [self._pages(item, pages) for item in items])
+        attention = PagedAttention(self._pool, pages)
         text = TextKV.batch([self._texts[item] for item in items])
-        flow: Tensor = self._model(self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention)
-        return flow
+        return self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention
 
     def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
         """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
+        own = self._cleared(items, pages)
+        return self.run(items, pages), self._pool.export(own)
+
+    def committed(self, items: range, pages: int) -> Tensor:
+        """The K/V that the same items leave if all are commits."""
+        own = self._cleared(items, pages)
+        self._model.commit(*self._arguments(items, pages))
+        return self._pool.export(own)
+
+    def _cleared(self, items: range, pages: int) -> list[int]:
         own = [page for item in items for page in self._pages(item, pages).writes]
         self._pool.restore(own, torch.full_like(self._pool.export(own), torch.nan))
-        return self.run(items, pages), self._pool.export(own)
+        return own
 
     def forward_s(self, size: int) -> float:
         """Seconds of one forward over the first `size` items with a full window.
@@ -103,18 +123,44 @@ class Trial:
             torch.cuda.synchronize(self._device)
         return clock() - began_s
 
+    def _page_counts(self) -> set[int]:
+        recipe = self._recipe
+        return {window_size(first, recipe) for first in range(0, recipe.page_count, recipe.frames_per_block)}
+
+    def commits_like_a_forward(self, items: int) -> bool:
+        """Whether each of so many items writes the same K/V alone as a commit as it does in a forward."""
+        return all(
+            torch.equal(self.committed(one, pages), self.result(one, pages)[1])
+            for pages in self._page_counts()
+            for one in (range(item, item + 1) for item in range(items))
+        )
+
+    def fused_like_apart(self) -> bool:
+        """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
+        commit = self._pages(0, self._recipe.page_count)
+        own = self._pages(1, self._recipe.page_count).writes
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
+        written = [*commit.writes, *own]
+        blank_YUPLND = torch.full_like(self._pool.export(written), torch.nan)
+        self._pool.restore(written, blank_YUPLND)
+        self._model.commit(*self._over(range(1), [commit]))
+        apart: Tensor = self._model(*self._over(range(1, 2), [denoise]))
+        left_YUPLND = self._pool.export(written)
+        self._pool.restore(written, blank_YUPLND)
+        fused: Tensor = self._model(*self._over(range(2), [commit, denoise]))
+        return torch.equal(fused[1:], apart) and torch.equal(self._pool.export(written), left_YUPLND)
+
     def inexact_size(self, limit: int) -> int | None:
         """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
-        recipe = self._recipe
-        first_frames = range(0, recipe.page_count, recipe.frames_per_block)
         found: set[int] = set()
-        for pages in {window_size(first, recipe) for first in first_frames}:
-            alone = [self.result(range(item, item + 1), pages) for item in range(limit)]
+        for pages in self._page_counts():
+            ones = [range(item, item + 1) for item in range(limit)]
+            alone = [(*self.result(one, pages), self.committed(one, pages)) for one in ones]
             for size in range(2, limit + 1):
-                flow_BFCHW, kv_YUPLND = self.result(range(size), pages)
-                expected = torch.cat([flow for flow, _ in alone[:size]])
-                written = torch.cat([kv for _, kv in alone[:size]], dim=2)
-                if not (torch.equal(flow_BFCHW, expected) and torch.equal(kv_YUPLND, written)):
+                made = (*self.result(range(size), pages), self.committed(range(size), pages))
+                flows, written, committed = zip(*alone[:size], strict=True)
+                expected = (torch.cat(flows), torch.cat(written, dim=2), torch.cat(committed, dim=2))
+                if not all(torch.equal(got, wanted) for got, wanted in zip(made, expected, strict=True)):
                     found.add(size)
                     break
         return min(found, default=None)
@@ -134,12 +180,18 @@ def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, ma
     max_batch = min(max_batch, pages // recipe.page_count)
     with torch.inference_mode():
         forward_s, limit = _worthwhile(model, geometry, recipe, max_batch)
-        inexact = Trial(model, geometry, recipe, size=limit).inexact_size(limit) if limit > 1 else None
-    return BatchProfile(forward_s=forward_s, limit=limit if inexact is None else inexact - 1, inexact=inexact)
+        trial = Trial(model, geometry, recipe, size=limit)
+        inexact = trial.inexact_size(limit) if limit > 1 else None
+        exact = limit if inexact is None else inexact - 1
+        mixes = exact > 1 and trial.commits_like_a_forward(exact) and trial.fused_like_apart()
+    return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
 
 
 def _worthwhile(model: WanModel, geometry: Geometry, recipe: Recipe, max_batch: int) -> tuple[dict[int, float], int]:
     """Times by batch size, doubled until it does not pay any more, and the last size that did."""
+    if max_batch < 2:
+        one = Trial(model, geometry, recipe, size=1)
+        return {1: min([one.forward_s(1) for _ in range(1 + _ROUNDS)][1:])}, 1
     forward_s: dict[int, float] = {}
     limit = 1
     while limit < max_batch:

@@ -14,7 +14,7 @@ import torch
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.work import Role
 from workers.images import Holder, ImageThread, Missing, Wanted
-from workers.messages import OP_ERRORS, Done, Down, Failed, Shutdown, Task, Up, reason_of
+from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
 from workers.orders import Detached, Filled, Order
 
 COPY_S = 5.0
@@ -22,7 +22,7 @@ COPY_S = 5.0
 
 
 class Worker(Holder, Protocol):
-    """What a runner drives: a DenoiseWorker or a DecodeWorker."""
+    """What a runner drives: a DenoiseWorker, a ChainMember or a DecodeWorker."""
 
     role: Role
 
@@ -40,12 +40,18 @@ class Runner:
     """A thread around a worker, and one beside it for images.
 
     `report` is called on both, `ended` on the first. `ended` comes last and once, with the reason: empty after
-    Shutdown, else what broke. An op that fails is reported as Failed and the worker goes on; an error of an unforeseen
-    kind ends the thread, because nobody knows then what state the worker is in.
+    Shutdown, StartOver if a fresh worker is to take its place, else what broke. An op that fails is reported as Failed
+    and the worker goes on; an error of an unforeseen kind ends the thread, because nobody knows then what state the
+    worker is in. The worker itself ends with the thread: its pages are free then, its neighbours in a chain notice.
     """
 
     def __init__(
-        self, worker: Worker, report: Callable[[Up], None], ended: Callable[[str], None], *, meeting_point: str = ""
+        self,
+        worker: Worker,
+        report: Callable[[Up], None],
+        ended: Callable[[str | StartOver], None],
+        *,
+        meeting_point: str = "",
     ) -> None:
         self._worker = worker
         self._report = report
@@ -86,16 +92,17 @@ class Runner:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        reason = "its compute thread ended by an unforeseen error"
+        reason: str | StartOver = "its compute thread ended by an unforeseen error"
         # OpenMP keeps this number per thread, and results depend on it: sums are split by it.
         torch.set_num_threads(1)
         try:
             reason = self._loop()
         finally:
             self.images.stop(COPY_S)
+            del self._worker
             self._ended(reason)
 
-    def _loop(self) -> str:
+    def _loop(self) -> str | StartOver:
         while True:
             message = self._inbox.get()
             if isinstance(message, Shutdown):
@@ -113,6 +120,8 @@ class Runner:
                         self.images.put(report)
                     else:
                         self._report(_timed(report, time.monotonic() - began_s))
+            except StartOver as error:
+                return StartOver(str(error))  # without the frames that hold on to the worker
             except OP_ERRORS as error:
                 reason = reason_of(error)
                 if isinstance(message, Stow):
@@ -130,7 +139,7 @@ def _timed(report: Up, seconds: float) -> Up:
     return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
-def _failure(message: Task | PrepareStream | EncodeText | Forget | Filled, reason: str) -> Failed:
+def _failure(message: Task | PrepareStream | EncodeText | Forget | JoinChain | Filled, reason: str) -> Failed:
     match message:
         case Task():
             return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
@@ -138,5 +147,7 @@ def _failure(message: Task | PrepareStream | EncodeText | Forget | Filled, reaso
             return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
         case Filled():
             return Failed(sessions=(message.order.session,), sequence=None, reason=reason)
+        case JoinChain():  # of a chain that this worker is not part of
+            return Failed(sessions=(), sequence=None, reason=reason)
         case _:
             return Failed(sessions=(message.session,), sequence=None, reason=reason)

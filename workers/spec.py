@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.layers import LayerTimes
 from longtake.core.work import Role, WorkerId
 from workers.decode_worker import DecodeWorker
-from workers.messages import Introduction
+from workers.layer_split import ChainMember, ModelPart
+from workers.layer_times import held_layers, measured_times
+from workers.messages import Introduction, Part, Seat
 from workers.models import weights
 from workers.models.text import text_encoder
 from workers.models.wan import WanModel
@@ -48,6 +51,13 @@ class WorkerSpec:
 
     meeting_point: str = ""
     """Where workers find each other (workers.peers), host:port; empty: this one is alone."""
+    seat: Seat | None = None
+    """The worker's place in a chain that holds the model together; None: it holds all of it."""
+
+    @property
+    def replica(self) -> WorkerId:
+        """The name under which the engine knows the worker, or the chain that it is part of."""
+        return self.worker if self.seat is None else self.seat.replica
 
     def arguments(self) -> list[str]:
         """As command-line arguments that `parse_arguments` reads."""
@@ -60,7 +70,14 @@ class WorkerSpec:
             f"--dtype={self.dtype}",
             f"--max-batch={self.max_batch}",
             f"--meeting-point={self.meeting_point}",
+            *_seat_arguments(self.seat),
         ]
+
+
+def _seat_arguments(seat: Seat | None) -> list[str]:
+    if seat is None:
+        return []
+    return [f"--replica={seat.replica}", f"--rank={seat.rank}", f"--chain-length={seat.length}"]
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
@@ -75,7 +92,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--dtype", default="float32", choices=list(_DTYPES))
     parser.add_argument("--max-batch", default=1, type=int, help="ops that one forward may serve at most")
     parser.add_argument("--meeting-point", default="", help="host:port where workers find each other")
+    parser.add_argument("--replica", default="", help="name of the chain that this worker is part of; none: no chain")
+    parser.add_argument("--rank", default=0, type=int, help="place in the chain, from 0")
+    parser.add_argument("--chain-length", default=1, type=int, help="workers in the chain")
     given = parser.parse_args(arguments)
+    seat = Seat(replica=WorkerId(given.replica), rank=given.rank, length=given.chain_length)
     spec = WorkerSpec(
         worker=WorkerId(given.worker),
         role=Role(given.role),
@@ -85,6 +106,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         dtype=given.dtype,
         max_batch=given.max_batch,
         meeting_point=given.meeting_point,
+        seat=seat if given.replica else None,
     )
     return spec, given.engine
 
@@ -114,13 +136,18 @@ class LoadedWorker:
         self.profile: BatchProfile | None = None
         """What a denoise worker measured."""
         self._module: WanModel | WanDecoder
-        batch_limit, forward_s = 1, 0.0
+        self._part: Part | None = None
+        batch_limit, mixes_kinds, forward_s = 1, False, 0.0
         if spec.role is Role.DENOISE:
-            self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype)
+            if spec.seat is not None:
+                self._part = self._part_for(spec.seat, device, dtype)
+            layers = None if self._part is None else self._part.layers
+            self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype, layers=layers)
             self.profile = probe(
                 self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
             )
-            batch_limit, forward_s = self.profile.limit, self.profile.forward_s.get(1, 0.0)
+            batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
+            forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
@@ -129,14 +156,31 @@ class LoadedWorker:
             role=spec.role,
             capacity=spec.capacity,
             batch_limit=batch_limit,
+            mixes_kinds=mixes_kinds,
             forward_s=forward_s,
             model_digest=weights.digest(spec.model),
+            part=self._part,
         )
+
+    def _part_for(self, seat: Seat, device: torch.device, dtype: torch.dtype) -> Part:
+        """What the worker in `seat` holds; the first of its chain measures how long a layer takes."""
+        spec, info = self._spec, self._info
+
+        def measure() -> LayerTimes:
+            times = measured_times(spec.model, info, device=device, dtype=dtype)
+            _log.info("worker %s: %s", spec.worker, times)
+            return times
+
+        return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
     def fresh(self) -> Worker:
         """A worker with empty pages or slots. The one before must have ended."""
+        geometry, pages = self._info.geometry, self._spec.capacity
         if isinstance(self._module, WanModel):
-            return DenoiseWorker(self._module, self._info.geometry, pages=self._spec.capacity)
+            if self._part is None:
+                return DenoiseWorker(self._module, geometry, pages=pages)
+            stage = ModelPart(self._module, geometry, self._part.seat, meeting_point=self._spec.meeting_point)
+            return ChainMember(DenoiseWorker(self._module, geometry, pages=pages, stage=stage), stage)
         text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
         return DecodeWorker(self._module, self._info, text, slots=self._spec.capacity)
 
@@ -145,6 +189,8 @@ def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
     """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
     if not is_simulated(spec.device):
         return LoadedWorker(spec)
+    if spec.seat is not None:
+        raise Contradiction(f"a chain of {spec.seat.length}", spec.device, "a simulated device holds no layers")
     return SimulatedModel(
         worker=spec.worker,
         role=spec.role,

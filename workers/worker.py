@@ -23,8 +23,9 @@ from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.lane_memory import LaneMemory
 from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
 from workers.models.wan import TextKV, WanModel
-from workers.noise import normal
+from workers.noise import Draw, normals
 from workers.orders import Order
+from workers.stage import Stage, WholeModel
 
 NOTHING = Output(sha256="", latents=b"")
 """In place of the output of an op that failed."""
@@ -46,13 +47,14 @@ def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
 
 
 class DenoiseWorker:
-    """One replica of the transformer, with `pages` pages. Not thread-safe: one thread does everything."""
+    """The transformer, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
 
     role = Role.DENOISE
 
-    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int) -> None:
+    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int, stage: Stage | None = None) -> None:
         weight = model.patch_embedding.weight
         self._model = model
+        self._stage = stage or WholeModel(model)
         self._geometry = geometry
         self._device = weight.device
         shape = PageShape(
@@ -111,44 +113,72 @@ class DenoiseWorker:
     def _forward(self, batch: tuple[Forward, ...]) -> tuple[Output, ...]:
         """One forward over the batch; what its denoise ops produced."""
         works = [forward.work for forward in batch]
-        kinds = {work.kind for work in works}
-        if len(kinds) != 1:
-            raise InternalFault("a batch holds ops of more than one kind")
+        denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
         with torch.inference_mode():
-            x_BFCHW = torch.stack([self._input(forward) for forward in batch])
+            x_BFCHW = self._inputs(batch)
             text = TextKV.batch([self._memory.text(forward, self._encode) for forward in batch])
             pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
             attention = PagedAttention(self._pool, pages)
             frames = len(works[0].positions)
             timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
             position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
-            if kinds == {Kind.COMMIT}:
-                self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+            if not denoised:
+                self._stage.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
                 return ()
-            flow_BFCHW = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
+            flow_BFCHW = self._stage.denoise(x_BFCHW, timestep_BF, position_BF, text, attention)
+            if flow_BFCHW is None:  # it comes out of another worker
+                return ()
             x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
-            return tuple(self._output(work, x0_FCHW) for work, x0_FCHW in zip(works, x0_BFCHW, strict=True))
+            outputs_BFCHW = self._renoised(works, x0_BFCHW)
+            return tuple(self._output(works[item], outputs_BFCHW[item]) for item in denoised)
 
-    def _output(self, work: ForwardWork, x0_FCHW: Tensor) -> Output:
-        """What leaves a denoise op: its x0, re-noised unless this was the last step. The lane keeps it too."""
-        output_FCHW = x0_FCHW.clone()  # a view would keep the latents of all batch mates alive
-        if work.next_sigma is not None:
-            noise_FCHW = normal(work.seed, work.block, work.step + 1, self._geometry.block_shape).to(self._device)
-            output_FCHW = renoise(x0_FCHW.unsqueeze(0), noise_FCHW.unsqueeze(0), [work.next_sigma])[0]
-        self._memory.keep(work, output_FCHW)
-        latents = tensor_to_bytes(output_FCHW)
+    def _renoised(self, works: list[ForwardWork], x0_BFCHW: Tensor) -> Tensor:
+        """What leaves denoise ops: x0, re-noised unless it was the last step. A commit's item stays what it is."""
+        sigmas = {item: work.next_sigma for item, work in enumerate(works) if work.kind is Kind.DENOISE}
+        noisy = {item: sigma for item, sigma in sigmas.items() if sigma is not None}
+        if noisy:
+            items = list(noisy)
+            draws = [Draw(works[item].seed, works[item].block, works[item].step + 1) for item in items]
+            x0_BFCHW[items] = renoise(x0_BFCHW[items], self._noise(draws), list(noisy.values()))
+        return x0_BFCHW
+
+    def _output(self, work: ForwardWork, output_FCHW: Tensor) -> Output:
+        """The report of a denoise op. The lane keeps its output too."""
+        kept_FCHW = output_FCHW.clone()  # a view would keep the latents of all batch mates alive
+        self._memory.keep(work, kept_FCHW)
+        latents = tensor_to_bytes(kept_FCHW)
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
-    def _input(self, forward: Forward) -> Tensor:
-        """Latents (F, C, H, W) on the device that an op starts from."""
-        work = forward.work
-        match work.input:
+    def _noise(self, draws: list[Draw]) -> Tensor:
+        return normals(draws, self._geometry.block_shape).to(self._device)
+
+    def _inputs(self, batch: tuple[Forward, ...]) -> Tensor:
+        """Latents (B, F, C, H, W) on the device that ops start from; where none are needed, their shape alone."""
+        shape = self._geometry.block_shape
+        needed = [self._stage.takes_latents(forward.work.kind) for forward in batch]
+        if not any(needed):
+            return torch.empty((len(batch), *shape), device="meta")
+        fresh = [
+            forward.work
+            for forward, here in zip(batch, needed, strict=True)
+            if here and isinstance(forward.work.input, FromNoise)
+        ]
+        noise = iter(self._noise([Draw(work.seed, work.block, 0) for work in fresh]) if fresh else ())
+        return torch.stack(
+            [
+                self._input(forward, noise) if here else torch.zeros(shape, device=self._device)
+                for forward, here in zip(batch, needed, strict=True)
+            ]
+        )
+
+    def _input(self, forward: Forward, noise: Iterator[Tensor]) -> Tensor:
+        match forward.work.input:
             case FromNoise():
-                return normal(work.seed, work.block, 0, self._geometry.block_shape).to(self._device)
+                return next(noise)
             case FromLatent():
                 return tensor_from_bytes(forward.latents, self._geometry.block_shape).to(self._device)
             case FromLane():
-                return self._memory.output(work)
+                return self._memory.output(forward.work)
 
     def _encode(self, features: bytes) -> TextKV:
         """Cross-attention K/V of a prompt's features."""

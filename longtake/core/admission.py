@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
+from longtake.core.fleet import Fleet
 from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
-from longtake.core.placement import Room, holds, place_lanes
+from longtake.core.placement import Ranking
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, chains
 from longtake.core.session import Place, Session
 from longtake.core.work import Role, SessionId, WorkerId
 from longtake.core.workers import Worker
@@ -45,12 +45,19 @@ class Limits:
     max_queued: int = 64
     """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
 
+    fused_passes: bool = False
+    """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
+
+    def spare_pages(self, recipe: Recipe) -> int:
+        """Pages that a lane has beside its window."""
+        return recipe.frames_per_block if self.fused_passes else 0
+
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""
         return Flow(window=request.window, pace=request.pace)
 
 
-def check_open(request: Open, limits: Limits) -> None:
+def check_open(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
     """InvalidField if the request asks for what nobody can have."""
     if not request.prompt.strip():
         raise InvalidField("open.prompt", request.prompt, "a text that is not empty")
@@ -62,6 +69,13 @@ def check_open(request: Open, limits: Limits) -> None:
         raise InvalidField("open.picture_limit", request.picture_limit, "1 or more pictures")
     if len(request.cues) > limits.max_pending_cues:
         raise InvalidField("open.cues", len(request.cues), f"at most {limits.max_pending_cues} cues")
+    longest = recipe.block_limit
+    if (
+        longest is not None
+        and request.picture_limit is not None
+        and geometry.blocks_for(request.picture_limit) > longest
+    ):
+        raise InvalidField("open.picture_limit", request.picture_limit, f"at most {geometry.first_picture(longest)}")
 
 
 def admit(
@@ -71,11 +85,12 @@ def admit(
     limits: Limits,
     workers: Mapping[WorkerId, Worker],
     sessions: Mapping[SessionId, Session],
+    fleet: Fleet,
 ) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
-    check_open(request, limits)
+    check_open(request, recipe, geometry, limits)
     try:
-        return take_place(request, recipe, geometry, limits, workers)
+        return take_place(request, recipe, limits, workers, fleet)
     except NoCapacity as refusal:
         raise NoCapacity(str(refusal), retry_s(sessions, geometry)) from None
 
@@ -83,9 +98,9 @@ def admit(
 def take_place(
     request: Open,
     recipe: Recipe,
-    geometry: Geometry,
     limits: Limits,
     workers: Mapping[WorkerId, Worker],
+    fleet: Fleet,
     homes: Homes | None = None,
 ) -> Place:
     """Pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
@@ -94,94 +109,57 @@ def take_place(
     """
     if homes is not None:
         try:
-            return take_place_at(request, recipe, geometry, limits, workers, homes)
+            return take_place_at(request, limits, workers, fleet, homes)
         except NoCapacity:
             pass
-    lane_rooms, slot_rooms = _all_rooms(request, recipe, geometry, workers)
-    lanes = place_lanes(recipe.lane_count, lane_rooms, limit=limits.load_limit)
-    (decoder,) = place_lanes(1, slot_rooms, limit=limits.load_limit, what="decoder slots")
-    return _take(request, recipe, workers, Homes(lanes=lanes, decoder=decoder))
+    denoisers, decoders = _rankings(fleet)
+    live, limit = request.pace is Pace.REALTIME, limits.load_limit
+    lanes = denoisers.place(recipe.lane_count, live=live, limit=limit)
+    (decoder,) = decoders.place(1, live=live, limit=limit, what="decoder slots")
+    return _take(request, workers, fleet, Homes(lanes=lanes, decoder=decoder))
 
 
 def take_place_at(
-    request: Open,
-    recipe: Recipe,
-    geometry: Geometry,
-    limits: Limits,
-    workers: Mapping[WorkerId, Worker],
-    homes: Homes,
+    request: Open, limits: Limits, workers: Mapping[WorkerId, Worker], fleet: Fleet, homes: Homes
 ) -> Place:
     """The same at these workers and nowhere else."""
-    lane_rooms, slot_rooms = _all_rooms(request, recipe, geometry, workers)
-    for what, rooms, chosen in (("lanes", lane_rooms, homes.lanes), ("a decoder slot", slot_rooms, (homes.decoder,))):
-        if not holds(rooms, chosen, limits.load_limit):
+    denoisers, decoders = _rankings(fleet)
+    live, limit = request.pace is Pace.REALTIME, limits.load_limit
+    for what, ranking, chosen in (("lanes", denoisers, homes.lanes), ("a slot", decoders, (homes.decoder,))):
+        if not ranking.fits(chosen, live=live, limit=limit):
             raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0)
-    return _take(request, recipe, workers, homes)
+    return _take(request, workers, fleet, homes)
 
 
-def _all_rooms(
-    request: Open, recipe: Recipe, geometry: Geometry, workers: Mapping[WorkerId, Worker]
-) -> tuple[dict[WorkerId, Room], dict[WorkerId, Room]]:
-    """What is left for lanes, and for decoder slots; Unavailable without workers."""
-    denoisers = {worker.id: worker for worker in workers.values() if worker.role is Role.DENOISE}
-    decoders = {worker.id: worker for worker in workers.values() if worker.role is Role.DECODE}
-    if not denoisers or not decoders:
-        missing = "denoise" if not denoisers else "decode"
+def _rankings(fleet: Fleet) -> tuple[Ranking, Ranking]:
+    """Denoise and decode workers; Unavailable if there are none of either."""
+    denoisers, decoders = fleet.ranking(Role.DENOISE), fleet.ranking(Role.DECODE)
+    if not len(denoisers) or not len(decoders):
+        missing = "decode" if len(denoisers) else "denoise"
         raise Unavailable(f"no {missing} worker is up yet")
-    live = request.pace is Pace.REALTIME
-    forwards = forwards_per_block(recipe) // recipe.lane_count
-    return _rooms(denoisers, forwards, geometry, live=live), _rooms(decoders, 1, geometry, live=live)
+    return denoisers, decoders
 
 
-def _take(request: Open, recipe: Recipe, workers: Mapping[WorkerId, Worker], homes: Homes) -> Place:
+def _take(request: Open, workers: Mapping[WorkerId, Worker], fleet: Fleet, homes: Homes) -> Place:
     live = request.pace is Pace.REALTIME
-    tables = []
-    for name in homes.lanes:
-        worker = workers[name]
-        tables.append(worker.pool.allocate(recipe.page_count))
-        worker.lanes += 1
-        worker.live_lanes += live
+    tables = tuple(workers[worker].new_table() for worker in homes.lanes)
+    for worker in homes.lanes:
+        workers[worker].count_lane(live=live)
     decoder = workers[homes.decoder]
     decoder.live_slots += live
-    for name in {*homes.lanes, homes.decoder}:
-        workers[name].sessions.add(request.session)
-    return Place(lanes=homes.lanes, tables=tuple(tables), decoder=homes.decoder, slot=decoder.free_slots.pop())
+    slot = decoder.free_slots.pop()
+    used = [workers[worker] for worker in {*homes.lanes, homes.decoder}]
+    for holder in used:
+        holder.sessions.add(request.session)
+    fleet.changed(*used)
+    return Place(lanes=homes.lanes, tables=tables, decoder=homes.decoder, slot=slot)
 
 
 def fits_at_all(recipe: Recipe, workers: Mapping[WorkerId, Worker]) -> bool:
     """Whether a session could have a place if it were alone."""
-    lanes = sum(worker.capacity // recipe.page_count for worker in workers.values() if worker.role is Role.DENOISE)
-    return lanes >= recipe.lane_count and any(worker.role is Role.DECODE for worker in workers.values())
-
-
-def forwards_per_block(recipe: Recipe) -> int:
-    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
-    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
-
-
-def _rooms(
-    workers: Mapping[WorkerId, Worker], ops_per_block: int, geometry: Geometry, *, live: bool
-) -> dict[WorkerId, Room]:
-    """What each worker has left, for lanes (or slots) that cost `ops_per_block` of its ops.
-
-    A worker of which nothing is known yet is taken to be like the others; if nothing is known of any, time counts for
-    nothing and pages alone decide.
-    """
-    known = [worker.op_s for worker in workers.values() if worker.op_s]
-    usual_s = sum(known) / len(known) if known else 0.0
-    rooms = {}
-    for worker in workers.values():
-        share = ops_per_block * (worker.op_s or usual_s) / geometry.block_s
-        denoises = worker.role is Role.DENOISE
-        live_here = worker.live_lanes if denoises else worker.live_slots
-        rooms[worker.id] = Room(
-            lanes=worker.lane_room if denoises else len(worker.free_slots),
-            load=worker.lanes if denoises else worker.capacity - len(worker.free_slots),
-            share=share * live_here,
-            reserving=live_here if share else 0,
-            lane_share=share if live else 0.0,
-        )
-    return rooms
+    denoisers = [worker for worker in workers.values() if worker.role is Role.DENOISE]
+    lanes = sum(worker.capacity // worker.pages_per_lane for worker in denoisers)
+    return lanes >= recipe.lane_count and len(denoisers) < len(workers)
 
 
 def retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:

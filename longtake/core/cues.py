@@ -14,9 +14,14 @@ from longtake.core.effects import (
     RequestRefused,
 )
 from longtake.core.errors import CallerFault, InvalidField
-from longtake.core.events import CueRequest, TextEncoded
+from longtake.core.events import Cue, CueRequest, Event, TextEncoded
 from longtake.core.session import NOWHERE, Session, State
-from longtake.core.work import ConditioningRef
+from longtake.core.work import ConditioningRef, CueId
+
+
+def cue_of(event: Event) -> CueId | None:
+    """The cue that an event asks for, if it does."""
+    return event.request.cue if isinstance(event, Cue) else None
 
 
 def ask(session: Session, request: CueRequest, limits: Limits) -> list[Effect]:

@@ -10,6 +10,7 @@ from longtake.core.work import (
     ConditioningRef,
     CueId,
     ImageId,
+    LatentRef,
     PageId,
     SegmentSettings,
     Sequence,
@@ -22,16 +23,15 @@ from longtake.core.work import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """Send work to a worker, with the bytes it lacks: latents, and the conditioning that it was never sent.
-
-    The journal may drop latents once they were sent.
-    """
+    """Send work to a worker, with the bytes it lacks: latents, and the conditioning that it was never sent."""
 
     worker: WorkerId
     sequence: Sequence
     work: Work
     attach_conditioning: tuple[bool, ...] = ()
     """Of each item of a batch, whether its conditioning must go along."""
+    spent: tuple[LatentRef, ...] = ()
+    """Latents that no other op will start from: the journal may drop them once this is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

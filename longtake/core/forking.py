@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from longtake.core.effects import PrepareStream
-from longtake.core.errors import InvalidField, UnknownSession, WrongState
+from longtake.core.errors import InvalidField, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Open
 from longtake.core.schedule import Kind, Op, sealing_op
 from longtake.core.session import Session, State
@@ -46,6 +46,8 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
     if parent.state not in _ALLOWED:
         allowed = " or ".join(state.value for state in _ALLOWED)
         raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
+    if parent.holds:
+        raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0)
     block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
     if parent.last_block is not None and block > parent.last_block:
         raise WrongState(f"open.fork: block {parent.last_block}, the last of the session, has begun")
@@ -59,7 +61,7 @@ def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place, waits for its share in every lane and for its slot."""
     child.begin_at(parent.next_block)
     child.unshared = set(range(len(child.place.lanes)))
-    child.unprepared = True
+    child.unprepared = child.depends = True
     parent.forks.append((child.id, parent.next_block))
 
 
@@ -85,7 +87,6 @@ def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mappi
             )
         if shared or prepare is not None:
             given.append(Fork(child, prepare))
-    depending(parent)
     return given
 
 
@@ -104,8 +105,12 @@ def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> N
     child.unshared.discard(lane)
 
 
-def depending(parent: Session) -> list[SessionId]:
-    """The forks that need ops of `parent` which are not done yet; the others are forgotten."""
+def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
+    """Forget the forks that need no op of `parent` any more that is not done; which they are."""
     oldest = min(parent.done.values())
+    free = [child for child, block in parent.forks if oldest >= block]
     parent.forks = [(child, block) for child, block in parent.forks if oldest < block]
-    return [child for child, _ in parent.forks]
+    for child in free:
+        if child in sessions:
+            sessions[child].depends = False
+    return free

@@ -27,6 +27,7 @@ from longtake.core.admission import Homes, Limits
 from longtake.core.effects import Discard, Effect, Forget, Give, Load, Notice, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
+from longtake.core.fleet import Fleet
 from longtake.core.recipe import Recipe
 from longtake.core.session import NOWHERE, Place, Session, State, Trigger, next_state
 from longtake.core.work import ImageId, SessionId, WorkerId
@@ -82,12 +83,14 @@ class Parking:
         sessions: Mapping[SessionId, Session],
         workers: Mapping[WorkerId, Worker],
         images: Iterator[ImageId],
+        fleet: Fleet,
     ) -> None:
         self._recipe = recipe
         self._limits = limits
         self._sessions = sessions
         self._workers = workers
         self._numbers = images
+        self._fleet = fleet
         self._records: dict[SessionId, _Record] = {}
         self._owners: dict[ImageId, SessionId] = {}
         self._holding: set[SessionId] = set()
@@ -182,6 +185,7 @@ class Parking:
             effects += [Forget(worker=worker, session=session.id, version=None) for worker in place.workers]
         for worker in place.workers:
             self._workers[worker].release(session)
+        self._fleet.changed(*(self._workers[worker] for worker in place.workers))
         session.place = NOWHERE
         session.encoded.clear()
         session.conditioned.clear()

@@ -1,14 +1,27 @@
-"""Placement: which worker holds which lane and which decoder slot of a session."""
+"""Placement: which worker holds which lane and which decoder slot of a session.
+
+Theory of operation. Streams of the class REALTIME reserve time, the others share what time is left. So a worker has two
+loads: the share of its time that is reserved, and its pressure, the time its unreserved lanes wait for one another:
+how many they are, times how slow the worker is, over the share of its time that is left. A stream without a reserved
+rate runs as fast as its most pressed lane, so unequal pressures would leave devices idle.
+
+A new lane goes where the load after it is the least. The workers are kept sorted by it, so that placing costs the same
+whether a cell has four workers or a thousand; one that has no room is not in the order at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from longtake.core.errors import NoCapacity
 from longtake.core.work import WorkerId
 
 _LEAST_LEFT = 0.01
+
+Key = tuple[float, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,80 +30,169 @@ class Room:
 
     lanes: int
     """Lanes (decode worker: slots) that it can still hold."""
-    load: int
-    """Lanes or slots it holds already."""
-    share: float = 0.0
-    """Share of its time that REALTIME sessions have reserved."""
-    reserving: int = 0
-    """Lanes or slots among `load` whose time is in `share`."""
+    live: int = 0
+    """Lanes or slots here that reserve time …"""
+    bulk: int = 0
+    """… and those that share what is left."""
     lane_share: float = 0.0
-    """Share that the lane or slot to be placed would reserve; 0 if it reserves nothing or nothing was measured yet."""
+    """Share of its time that a lane or slot reserves; 0 if nothing was measured yet."""
+    even_share: float = 0.0
+    """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
+    weight: float = 1.0
+    """Its evened time over the median."""
 
     @property
-    def order(self) -> tuple[float, float]:
-        """The smaller, the better a place: by the time reserved, or by how many share what time is left over.
+    def reserved(self) -> float:
+        """Share of its time that is reserved, by its evened time."""
+        return self.live * self.even_share
 
-        A bulk stream is as fast as the slowest of its lanes, so unequal remainders would leave devices idle.
-        """
-        left = max(1 - self.share, _LEAST_LEFT)
-        return (self.share, self.load) if self.lane_share else ((self.load - self.reserving + 1) / left, self.load)
+    @property
+    def pressure(self) -> float:
+        """How long its unreserved lanes wait for one another."""
+        return self.pressure_of(self.bulk)
 
-    def with_lane(self) -> Room:
+    def pressure_of(self, bulk: int) -> float:
+        """The pressure if so many lanes here shared the time that is left."""
+        return bulk * self.weight / max(1 - self.reserved, _LEAST_LEFT)
+
+    @property
+    def live_order(self) -> Key:
+        """The smaller, the better a place for a lane that reserves time."""
+        return (self.live + 1) * self.lane_share, self.live + self.bulk
+
+    @property
+    def bulk_order(self) -> Key:
+        """The smaller, the better a place for a lane that reserves none."""
+        return self.pressure_of(self.bulk + 1), self.live + self.bulk
+
+    def with_lane(self, *, live: bool) -> Room:
         """The room after one more lane."""
-        return replace(
-            self,
-            lanes=self.lanes - 1,
-            load=self.load + 1,
-            share=self.share + self.lane_share,
-            reserving=self.reserving + bool(self.lane_share),
+        return replace(self, lanes=self.lanes - 1, live=self.live + live, bulk=self.bulk + (not live))
+
+
+class _Order:
+    """Workers sorted by a key, ties by id."""
+
+    def __init__(self) -> None:
+        self._sorted: list[tuple[Key, WorkerId]] = []
+        self._keys: dict[WorkerId, Key] = {}
+
+    def put(self, worker: WorkerId, key: Key) -> None:
+        if self._keys.get(worker) == key:
+            return
+        self.drop(worker)
+        self._keys[worker] = key
+        insort(self._sorted, (key, worker))
+
+    def drop(self, worker: WorkerId) -> None:
+        key = self._keys.pop(worker, None)
+        if key is not None:
+            del self._sorted[bisect_left(self._sorted, (key, worker))]
+
+    def ascending(self) -> Iterator[WorkerId]:
+        return (worker for _, worker in self._sorted)
+
+    def descending(self) -> Iterator[WorkerId]:
+        return (worker for _, worker in reversed(self._sorted))
+
+
+class Ranking:
+    """The workers of one role, ordered by their load."""
+
+    def __init__(self, rooms: Mapping[WorkerId, Room] | None = None) -> None:
+        self._rooms: dict[WorkerId, Room] = {}
+        self._free_live, self._free_bulk = _Order(), _Order()
+        self._reserved, self._pressed = _Order(), _Order()
+        for worker, room in (rooms or {}).items():
+            self.put(worker, room)
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def room(self, worker: WorkerId) -> Room:
+        """What this worker has left."""
+        return self._rooms[worker]
+
+    def put(self, worker: WorkerId, room: Room) -> None:
+        """Enter a worker, or its new room."""
+        if self._rooms.get(worker) == room:
+            return
+        self._rooms[worker] = room
+        self._reserved.put(worker, (room.reserved, room.live))
+        self._pressed.put(worker, (room.pressure, room.bulk))
+        if room.lanes > 0:
+            self._free_live.put(worker, room.live_order)
+            self._free_bulk.put(worker, room.bulk_order)
+        else:
+            self._free_live.drop(worker)
+            self._free_bulk.drop(worker)
+
+    def drop(self, worker: WorkerId) -> None:
+        """The worker has gone."""
+        del self._rooms[worker]
+        for order in (self._free_live, self._free_bulk, self._reserved, self._pressed):
+            order.drop(worker)
+
+    def most_reserved(self) -> Iterator[WorkerId]:
+        """Workers by the share of their time that is reserved, the largest first."""
+        return self._reserved.descending()
+
+    def most_pressed(self) -> Iterator[WorkerId]:
+        """Workers by their pressure, the largest first."""
+        return self._pressed.descending()
+
+    def best(self, *, live: bool) -> Iterator[WorkerId]:
+        """Workers that have room, the best place for a further lane first."""
+        return (self._free_live if live else self._free_bulk).ascending()
+
+    def place(self, count: int, *, live: bool = False, limit: float = 1.0, what: str = "lanes") -> tuple[WorkerId, ...]:
+        """The worker of each lane (or slot: `what`) 0, 1, …: always the one whose load is the least after it.
+
+        On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
+        puts them all there; with more workers than steps the next session takes the others (data parallel):
+        placements, not code paths. A lane that reserves time goes only where the sum stays within `limit`; NoCapacity
+        says what is missing. The order itself is left as it was.
+        """
+        before: dict[WorkerId, Room] = {}
+        chosen: list[WorkerId] = []
+        try:
+            for _ in range(count):
+                worker = next(self.best(live=live), None)
+                if worker is None:
+                    raise NoCapacity(f"{count} {what} are needed and there is room for {len(chosen)}", 1.0)
+                room = self._rooms[worker]
+                if live and room.lane_share and room.live_order[0] > limit:
+                    raise NoCapacity(self._too_little_time(count, len(chosen), limit), 1.0)
+                before.setdefault(worker, room)
+                self.put(worker, room.with_lane(live=live))
+                chosen.append(worker)
+        finally:
+            for worker, room in before.items():
+                self.put(worker, room)
+        return tuple(chosen)
+
+    def fits(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> bool:
+        """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""
+        for worker, count in Counter(chosen).items():
+            room = self._rooms.get(worker)
+            if room is None or room.lanes < count:
+                return False
+            if live and room.lane_share and (room.live + count) * room.lane_share > limit:
+                return False
+        return True
+
+    def _too_little_time(self, count: int, placed: int, limit: float) -> str:
+        rooms = self._rooms.values()
+        needed = sum(room.lane_share for room in rooms) / len(rooms)
+        free = sum(max(0.0, limit - room.live * room.lane_share) for room in rooms) + placed * needed
+        most = max(limit - room.live * room.lane_share for room in rooms)
+        return (
+            f"a live stream takes {count * needed:.2f} workers' time in {count} parts of {needed:.2f}; of "
+            f"{limit * len(rooms):.2f} ({limit:.0%} of {len(rooms)}) {free:.2f} are free, {placed} parts fit and then "
+            f"no worker has more than {max(0.0, most):.2f}"
         )
 
 
-def place_lanes(
-    lane_count: int, rooms: Mapping[WorkerId, Room], *, limit: float = 1.0, what: str = "lanes"
-) -> tuple[WorkerId, ...]:
-    """The worker of each lane (or slot: `what`) 0, 1, …: always the least loaded that has room, ties by id.
-
-    The load is the time reserved for a lane that reserves some, else the number of lanes for the time left over.
-
-    On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
-    puts them all there; with more workers than steps the next session takes the others (data parallel): placements,
-    not code paths. A lane that reserves time goes only where the sum stays within `limit`.
-    """
-    left = dict(rooms)
-    chosen: list[WorkerId] = []
-    for _ in range(lane_count):
-        roomy = [worker for worker, room in left.items() if room.lanes > 0]
-        if not roomy:
-            raise NoCapacity(f"{lane_count} {what} are needed and there is room for {len(chosen)}", 1.0)
-        candidates = [worker for worker in roomy if left[worker].share + left[worker].lane_share <= limit]
-        if not any(left[worker].lane_share for worker in roomy):
-            candidates = roomy
-        if not candidates:
-            raise NoCapacity(_too_little_time(lane_count, len(chosen), left, limit), 1.0)
-        worker = min(candidates, key=lambda candidate: (*left[candidate].order, candidate))
-        left[worker] = left[worker].with_lane()
-        chosen.append(worker)
-    return tuple(chosen)
-
-
-def holds(rooms: Mapping[WorkerId, Room], chosen: tuple[WorkerId, ...], limit: float) -> bool:
-    """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""
-    left = dict(rooms)
-    for worker in chosen:
-        room = left.get(worker)
-        if room is None or room.lanes < 1 or (room.lane_share and room.share + room.lane_share > limit):
-            return False
-        left[worker] = room.with_lane()
-    return True
-
-
-def _too_little_time(lane_count: int, placed: int, rooms: Mapping[WorkerId, Room], limit: float) -> str:
-    needed = sum(room.lane_share for room in rooms.values()) / len(rooms)
-    free = sum(max(0.0, limit - room.share) for room in rooms.values()) + placed * needed
-    most = max(limit - room.share for room in rooms.values())
-    return (
-        f"a live stream takes {lane_count * needed:.2f} workers' time in {lane_count} parts of {needed:.2f}; of "
-        f"{limit * len(rooms):.2f} ({limit:.0%} of {len(rooms)}) {free:.2f} are free, {placed} parts fit and then no "
-        f"worker has more than {max(0.0, most):.2f}"
-    )
+def first(workers: Iterable[WorkerId], among: int) -> Iterator[WorkerId]:
+    """At most so many of them: what is looked at per decision must not grow with the cell."""
+    return (worker for worker, _ in zip(workers, range(among), strict=False))

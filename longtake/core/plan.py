@@ -1,6 +1,6 @@
 """Planning: what a cell of given devices can hold of a given model, in numbers, before anything is bought or started.
 
-Theory of operation. Nothing is estimated that the server decides itself: lanes are placed by `place_lanes`, the limit
+Theory of operation. Nothing is estimated that the server decides itself: lanes are placed by `Ranking.place`, the limit
 is `Limits.load_limit`, a lane costs `forwards_per_block / lane_count` forwards a block and `Recipe.page_count` pages.
 Workers are alike, so the least loaded one is always filled evenly and the streams that fit are
 
@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from longtake.core.admission import Limits, forwards_per_block
+from longtake.core.admission import Limits
 from longtake.core.errors import InvalidField, NoCapacity
 from longtake.core.geometry import Geometry
-from longtake.core.placement import Room, place_lanes
+from longtake.core.placement import Ranking, Room
 from longtake.core.recipe import Recipe
+from longtake.core.schedule import forwards_per_block
 from longtake.core.work import WorkerId
 
 USABLE_MEMORY = 0.92
@@ -280,5 +281,5 @@ def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits |
 
 def _first_placement(model: Model, count: int, lanes_by_memory: int) -> tuple[WorkerId, ...]:
     """Where the server puts the lanes of the first stream; NoCapacity if there is no room for it."""
-    rooms = {WorkerId(f"denoise-{number}"): Room(lanes=lanes_by_memory, load=0) for number in range(count)}
-    return place_lanes(model.recipe.lane_count, rooms)
+    rooms = {WorkerId(f"denoise-{number}"): Room(lanes=lanes_by_memory) for number in range(count)}
+    return Ranking(rooms).place(model.recipe.lane_count)

@@ -76,14 +76,50 @@ def chains(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
     yield (Kind.DECODE, 0)
 
 
+def forwards_per_block(recipe: Recipe) -> int:
+    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
+    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
+
+
 def lane_of(op: Op, recipe: Recipe) -> int:
     """The lane whose pages `op` reads and writes."""
     return 0 if recipe.level is Level.CLEAN else op.step
 
 
+def begins_block(op: Op, recipe: Recipe) -> bool:
+    """Whether `op` is the first of its block in its lane: before it, and only there, the lane is at a boundary."""
+    return op.kind is Kind.DENOISE and not input_is_in_lane(op, recipe)
+
+
+def entered_step(op: Op, recipe: Recipe) -> int:
+    """Which latents `op` starts from: those that enter this step of its block; S is the finished x0, 0 noise."""
+    match op.kind:
+        case Kind.DENOISE:
+            return op.step
+        case Kind.COMMIT if recipe.level is Level.OUTPUT:
+            return op.step + 1
+        case _:
+            return recipe.step_count
+
+
+def readers(step: int, block: int, recipe: Recipe) -> tuple[Op, Op | None]:
+    """The op that takes the latents that enter `step` further, and the commit that starts from them, if there is one.
+
+    They are the outputs of D(step - 1, block), so `step` is 1 to S.
+    """
+    further = Op(Kind.DENOISE, step, block) if step < recipe.step_count else Op(Kind.DECODE, 0, block)
+    match recipe.level:
+        case Level.OUTPUT:
+            return further, Op(Kind.COMMIT, step - 1, block)
+        case Level.CLEAN if step == recipe.step_count:
+            return further, Op(Kind.COMMIT, 0, block)
+        case _:
+            return further, None
+
+
 def input_is_in_lane(op: Op, recipe: Recipe) -> bool:
     """Whether the latent that `op` starts from is the output of the last denoise op in its own lane.
 
-    A worker keeps exactly that latent, so it need not be sent again.
+    A worker keeps exactly that latent, so it need not be sent again; a chain of workers does not.
     """
     return op.kind is Kind.COMMIT or (recipe.level is Level.CLEAN and op.kind is Kind.DENOISE and op.step > 0)

@@ -10,11 +10,9 @@ names them has reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
-
 from longtake.core import cues
 from longtake.core.admission import Limits
+from longtake.core.balancing import Balance
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import (
     Closed,
@@ -25,7 +23,7 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
-from longtake.core.errors import CallerFault, InternalFault, InvalidField, LongtakeError, Unavailable, UnknownSession
+from longtake.core.errors import CallerFault, InvalidField, LongtakeError, Unavailable, UnknownSession
 from longtake.core.events import (
     Ack,
     Close,
@@ -47,18 +45,18 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.forking import depending
+from longtake.core.fleet import Fleet
+from longtake.core.forking import set_free
 from longtake.core.geometry import Geometry
+from longtake.core.invariants import check
+from longtake.core.moving import Mover
 from longtake.core.parking import Parking
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
-from longtake.core.session import NOWHERE, Session, SessionView, State, Trigger, next_state, view
+from longtake.core.session import GENERATING, NOWHERE, Session, SessionView, State, Trigger, next_state, view
 from longtake.core.waiting import WaitingRoom
-from longtake.core.work import CueId, ImageId, SessionId, WorkerId
+from longtake.core.work import CueId, SessionId, WorkerId, image_ids
 from longtake.core.workers import Worker, WorkerView
-
-_BLOCKS_BEGUN = (State.RUNNING, State.PAUSED, State.FINISHING)
-"""States in which a drain has something to deliver."""
 
 
 class Scheduler:
@@ -73,9 +71,12 @@ class Scheduler:
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
         self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
-        images: Iterator[ImageId] = map(ImageId, count())
-        self._parking = Parking(recipe, limits, self._sessions, self._workers, images)
-        self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking)
+        self._fleet = Fleet(recipe, geometry)
+        images = image_ids()
+        self._mover = Mover(self._workers, self._fleet, images)
+        self._balance = Balance(limits.load_limit, self._sessions, self._workers, self._fleet, self._mover)
+        self._parking = Parking(recipe, limits, self._sessions, self._workers, images, self._fleet)
+        self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking, self._fleet)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -92,23 +93,9 @@ class Scheduler:
 
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
-        for worker in self._workers.values():
-            worker.check(list(self._sessions.values()))
-        for session in self._sessions.values():
-            flying = sum(
-                owner == session.id
-                for worker in self._workers.values()
-                for dispatch in worker.in_flight
-                for owner, _ in dispatch.ops
-            )
-            if flying != session.in_flight:
-                raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
-            waits = session.state is State.QUEUED or (session.state is State.PARKED and session.wants_place)
-            if waits != self._waiting.waits(session.id):
-                raise InternalFault(
-                    f"session {session.id} is {session.state.value} and in the waiting room: {not waits}"
-                )
+        check(self._sessions, self._workers, self._mover.homes())
         self._parking.check()
+        self._waiting.check()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -141,24 +128,35 @@ class Scheduler:
     def _tick(self) -> None:
         woken = self._dispatcher.wake(now_s=self._now_s)
         self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+        for session, effects in self._balance.moves(now_s=self._now_s):
+            self._effects += effects
+            self._advance(session)
         for session in self._parking.due(now_s=self._now_s):
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
-        heard = self._parking.heard(event)
-        if heard is None:  # of a session that was ended without waiting, because its worker was lost
-            return
-        self._effects += heard.effects
-        session = self._sessions[heard.session]
-        if session.state is State.CLOSING:
-            self._leave_if_quiet(session)
-        elif heard.failure:
-            self._end(session, Ending.FAILED, heard.failure)
-        else:
+        """Whoever ordered the image is told; nobody, if what it was for has ended meanwhile."""
+        moved = self._mover.owner(event.image)
+        heard = None if moved is not None else self._parking.heard(event)
+        if moved is not None:
+            if isinstance(event, ImageFailed):
+                self._balance.failed(event.worker, now_s=self._now_s)
+            self._effects += self._mover.heard(event)
             self._waiting.look_again()
-            self._advance(session)
+            if moved in self._sessions:
+                self._advance(self._sessions[moved])
+        elif heard is not None:
+            self._effects += heard.effects
+            session = self._sessions[heard.session]
+            if session.state is State.CLOSING:
+                self._leave_if_quiet(session)
+            elif heard.failure:
+                self._end(session, Ending.FAILED, heard.failure)
+            else:
+                self._waiting.look_again()
+                self._advance(session)
 
     def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
@@ -168,12 +166,12 @@ class Scheduler:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
-                self._refuse(session_id, _cue_id(event), UnknownSession(session_id))
+                self._refuse(session_id, cues.cue_of(event), UnknownSession(session_id))
             return
         try:
             self._apply(session, event)
         except CallerFault as error:
-            self._refuse(session_id, _cue_id(event), error)
+            self._refuse(session_id, cues.cue_of(event), error)
 
     def _apply(self, session: Session, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         match event:
@@ -220,7 +218,9 @@ class Scheduler:
         else:
             self._effects += self._waiting.settle(session, place)
             if event.fork is not None:
-                self._effects += self._dispatcher.share(self._sessions[event.fork], now_s=self._now_s)
+                parent = self._sessions[event.fork]
+                self._effects += self._dispatcher.share(parent, now_s=self._now_s)
+                set_free(parent, self._sessions)
 
     def _open_if_ready(self, session: Session) -> None:
         wanted = {0, *session.timeline.waiting}
@@ -243,13 +243,16 @@ class Scheduler:
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self._workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
-        self._workers[event.worker] = Worker.joined(event, self._recipe)
+        spare_pages = self._limits.spare_pages(self._recipe)
+        self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
+        self._fleet.joined(self._workers[event.worker])
         self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)
         if worker is None:
             return
+        self._fleet.lost(worker)
         for flying in worker.in_flight:
             for session_id, _ in flying.ops:
                 self._sessions[session_id].in_flight -= 1
@@ -263,11 +266,14 @@ class Scheduler:
                 self._leave_if_quiet(session)
             else:
                 self._end(session, Ending.LOST, f"worker {event.worker} was lost: {event.reason}")
+        effects, stayed = self._mover.lost(worker)
+        self._effects += effects
+        self._advance(*stayed)
 
     def _drain(self) -> None:
         self._draining = True
         for session in list(self._sessions.values()):
-            if session.state in _BLOCKS_BEGUN:
+            if session.state in GENERATING:
                 session.state = next_state(session.state, Trigger.DRAIN)
                 session.last_block = session.next_block - 1
                 self._advance(session)
@@ -277,7 +283,7 @@ class Scheduler:
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
         if flying:
-            self._workers[event.worker].measured(event.seconds / len(flying))
+            self._fleet.measured(self._workers[event.worker], event.seconds, len(flying))
         self._count(flying)
         self._feed(event.worker)
 
@@ -305,7 +311,10 @@ class Scheduler:
                 self._leave_if_quiet(session)
             else:
                 self._op_counts(session, op)
+                self._effects += self._mover.advance(session)
         ids = dict.fromkeys(session_id for session_id, _ in flying)
+        for parent in [self._sessions[session_id] for session_id in ids if session_id in self._sessions]:
+            ids |= dict.fromkeys(set_free(parent, self._sessions) if parent.forks else ())
         self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
 
     def _op_counts(self, session: Session, op: Op) -> None:
@@ -336,7 +345,7 @@ class Scheduler:
         session.state = next_state(session.state, Trigger.END)
         sent = session.emitted - session.first_block
         self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=sent))
-        for fork in depending(session):
+        for fork, _ in session.forks:
             child = self._sessions.get(fork)
             if child is not None and child.state is not State.CLOSING:
                 why = f"the session it was forked from ended before block {child.first_block}: {reason or ending.value}"
@@ -345,6 +354,7 @@ class Scheduler:
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].drop_ready(session.id)
+        self._effects += self._mover.ended(session)
         self._leave_if_quiet(session)
 
     def _leave_if_quiet(self, session: Session) -> None:
@@ -357,6 +367,7 @@ class Scheduler:
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].release(session)
+                self._fleet.changed(self._workers[worker])
                 self._effects.append(Forget(worker=worker, session=session.id, version=None))
         self._effects.append(DropJournal(session=session.id))
 
@@ -372,7 +383,7 @@ class Scheduler:
             if session.state is State.RESTORING and self._parking.is_back(session):
                 self._effects += self._parking.settle(session)
                 self._start_clock(session)
-            if session.state not in _BLOCKS_BEGUN:
+            if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
                 running.append(session)
@@ -387,7 +398,3 @@ class Scheduler:
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:
             self._effects += self._dispatcher.feed(self._workers[worker], now_s=self._now_s)
-
-
-def _cue_id(event: Event) -> CueId | None:
-    return event.request.cue if isinstance(event, Cue) else None

@@ -11,7 +11,7 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op, chains
+from longtake.core.schedule import Kind, Op, chains, lane_of
 from longtake.core.work import CueId, SessionId, SlotId, WorkerId
 
 
@@ -36,6 +36,10 @@ class State(Enum):
     CLOSING = "closing"
     """The client has been told that it ended; ops in flight are waited for, then its pages are free."""
     CLOSED = "closed"
+
+
+GENERATING = (State.RUNNING, State.PAUSED, State.FINISHING)
+"""States in which blocks may be under way."""
 
 
 class Trigger(Enum):
@@ -117,6 +121,13 @@ def next_state(state: State, trigger: Trigger) -> State:
         raise WrongState(message) from None
 
 
+class Hold(Enum):
+    """Why a lane begins no further block, whatever its session may do."""
+
+    MOVING = "moving"
+    """Its pages go to another worker."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """A cue that has its block: from `block` on the stream is conditioned on `version`."""
@@ -184,6 +195,12 @@ class Place:
     decoder: WorkerId
     slot: SlotId
 
+    def with_lane(self, lane: int, worker: WorkerId, table: PageTable) -> Place:
+        """The place after a lane has moved."""
+        lanes, tables = list(self.lanes), list(self.tables)
+        lanes[lane], tables[lane] = worker, table
+        return replace(self, lanes=tuple(lanes), tables=tuple(tables))
+
     @property
     def workers(self) -> tuple[WorkerId, ...]:
         """Every worker that holds something of the session, each once, in order."""
@@ -224,6 +241,8 @@ class Session:
     """Which worker holds which conditioning version."""
     encoded: set[int] = field(default_factory=set)
     """Conditioning versions whose text is encoded."""
+    holds: set[tuple[int, Hold]] = field(default_factory=set)
+    """Lanes that are held, and why."""
     header: bytes | None = None
     media_type: str = ""
     first_block: int = 0
@@ -232,6 +251,8 @@ class Session:
     """Lanes of a fork that do not have their share of its parent's pages yet …"""
     unprepared: bool = False
     """… and whether its slot is still to be filled from its parent's."""
+    depends: bool = False
+    """Whether ops of its parent, before its first block, are not done yet."""
     forks: list[tuple[SessionId, int]] = field(default_factory=list)
     """Sessions that fork from this one, and their first block, as long as they depend on it."""
     last_block: int | None = None
@@ -281,7 +302,7 @@ class Session:
     @property
     def is_at_rest(self) -> bool:
         """Whether every block begun is done to the last op: between blocks, nothing of it in flight."""
-        return not self.in_flight and not self.unshared and len(set(self.done.values())) == 1
+        return not self.in_flight and not self.depends and not self.holds and len(set(self.done.values())) == 1
 
     @property
     def wants_place(self) -> bool:
@@ -298,6 +319,18 @@ class Session:
 
     def is_sent(self, op: Op) -> bool:
         return op.block < self.sent[op.kind, op.step]
+
+    def is_held(self, lane: int) -> bool:
+        """Whether the lane may begin no further block now."""
+        return any(held == lane for held, _ in self.holds)
+
+    def boundary(self, lane: int) -> int | None:
+        """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
+        counts = set()
+        for kind, step in chains(self.recipe):
+            if kind is not Kind.DECODE and lane_of(Op(kind, step, 0), self.recipe) == lane:
+                counts |= {self.sent[kind, step], self.done[kind, step]}
+        return counts.pop() if len(counts) == 1 else None
 
     def wants(self, op: Op) -> bool:
         """Whether the stream needs `op` at all: not past its last block, and no commit that nobody will read."""

@@ -15,8 +15,9 @@ from itertools import islice
 from longtake.core import cues
 from longtake.core.admission import Homes, Limits, admit, check_open, fits_at_all, retry_s, take_place, take_place_at
 from longtake.core.effects import Effect, Notice, PrepareStream
-from longtake.core.errors import NoCapacity, Unavailable
+from longtake.core.errors import InternalFault, NoCapacity, Unavailable
 from longtake.core.events import Open
+from longtake.core.fleet import Fleet
 from longtake.core.flow import Pace
 from longtake.core.forking import begin, parent_of
 from longtake.core.geometry import Geometry
@@ -41,6 +42,7 @@ class WaitingRoom:
         sessions: Mapping[SessionId, Session],
         workers: Mapping[WorkerId, Worker],
         parking: Parking,
+        fleet: Fleet,
     ) -> None:
         self._recipe = recipe
         self._geometry = geometry
@@ -48,6 +50,7 @@ class WaitingRoom:
         self._sessions = sessions
         self._workers = workers
         self._parking = parking
+        self._fleet = fleet
         self._returning: OrderedDict[SessionId, None] = OrderedDict()
         self._opening: OrderedDict[SessionId, int] = OrderedDict()
         """With the place in the queue that each was told last."""
@@ -59,7 +62,7 @@ class WaitingRoom:
 
         NoCapacity, Unavailable or InvalidField if it can have neither.
         """
-        check_open(request, self._limits)
+        check_open(request, self._recipe, self._geometry, self._limits)
         parent = parent_of(request, self._sessions)
         patient = request.pace is Pace.FAST and self._limits.max_queued > 0 and parent is None
         if self._opening and patient:
@@ -74,7 +77,9 @@ class WaitingRoom:
                 raise self._no_room(f"{opened} sessions are open and the limit is {self._limits.max_sessions}")
             if parent is not None:
                 return self._beside(request, parent)
-            return admit(request, self._recipe, self._geometry, self._limits, self._workers, self._sessions)
+            return admit(
+                request, self._recipe, self._geometry, self._limits, self._workers, self._sessions, self._fleet
+            )
         except NoCapacity:
             if not patient or not fits_at_all(self._recipe, self._workers):
                 raise
@@ -85,7 +90,7 @@ class WaitingRoom:
         """A place on the workers of `parent`, of which a fork shares the pages."""
         homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
         try:
-            return take_place_at(request, self._recipe, self._geometry, self._limits, self._workers, homes)
+            return take_place_at(request, self._limits, self._workers, self._fleet, homes)
         except NoCapacity as refusal:
             raise self._no_room(f"a fork lies where the session does that it forks: {refusal}") from None
 
@@ -119,6 +124,13 @@ class WaitingRoom:
         """Whether it is one of those who wait."""
         return session in self._opening or session in self._returning
 
+    def check(self) -> None:
+        """State who must wait here, and who must not; InternalFault names the first that is wrong."""
+        for session in self._sessions.values():
+            waits = session.state is State.QUEUED or (session.state is State.PARKED and session.wants_place)
+            if waits != self.waits(session.id):
+                raise InternalFault(f"{session.id} is {session.state.value} and in the waiting room: {not waits}")
+
     def look_again(self) -> None:
         """Something has become free."""
         self._changed = True
@@ -137,7 +149,7 @@ class WaitingRoom:
             parked = session.state is State.PARKED
             homes = self._parking.homes(session) if parked else None
             try:
-                place = take_place(session.request, self._recipe, self._geometry, self._limits, self._workers, homes)
+                place = take_place(session.request, self._recipe, self._limits, self._workers, self._fleet, homes)
             except (NoCapacity, Unavailable):
                 break
             self.leave(session.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
@@ -17,6 +19,11 @@ ImageId = NewType("ImageId", int)
 """Number, never used twice in a cell, of a copy of a lane's pages or of a decoder slot in some worker's host memory."""
 Sequence = NewType("Sequence", int)
 """Number of a dispatch on its worker's link: 0, 1, 2, … since the worker joined."""
+
+
+def image_ids() -> Iterator[ImageId]:
+    """The numbers of a cell's images: 1, 2, …"""
+    return map(ImageId, itertools.count(1))
 
 
 class Role(Enum):
@@ -117,6 +124,6 @@ class DecodeWork:
 
 
 Batch = tuple[ForwardWork, ...]
-"""Ops that run as one forward: one or more, all of one kind and of equal shape, none in the lane of another."""
+"""Ops that run as one forward: denoise ops and commits with equally many pages, none in the lane of another."""
 
 Work = Batch | DecodeWork

@@ -56,6 +56,7 @@ class Port:
     spec: WorkerSpec
     worker: Worker
     batch_limit: int
+    mixes_kinds: bool = True
     waiting: deque[Down] = field(default_factory=deque)
 
     @property
@@ -65,6 +66,7 @@ class Port:
             role=self.spec.role,
             capacity=self.spec.capacity,
             batch_limit=self.batch_limit,
+            mixes_kinds=self.mixes_kinds,
             model_digest="",
         )
 
@@ -142,8 +144,8 @@ def mix(number: int) -> list[Stream]:
     """A random mix of sessions."""
     die = random.Random(number)
     return [
-        Stream(name=f"s{n}", prompt=die.choice(PROMPTS), seed=die.choice((0, 7, 2**64 - 1)), blocks=die.choice((2, 4)))
-        for n in range(die.randint(5, 9))
+        Stream(name=f"s{n}", prompt=die.choice(PROMPTS), seed=die.choice((0, 7, 2**64 - 1)), blocks=die.choice((3, 4)))
+        for n in range(die.randint(8, 10))
     ]
 
 
@@ -160,6 +162,7 @@ def test_every_block_is_the_oracles_whatever_shares_its_forwards(model: Path, ba
     rig.run(streams)
     check(model, rig, streams)
     assert max(rig.hashes.batches) == batch_limit
+    assert (rig.hashes.mixed > 0) == (batch_limit > 1)
 
 
 @pytest.mark.parametrize("level", [Level.CLEAN, Level.INPUT])
@@ -258,3 +261,4 @@ def test_the_probe_of_what_is_served(model: Path, capsys: pytest.CaptureFixture[
             sys.stdout.write(f"\nprobe of {info.name} on {spec.device}: {profile}\n")
         assert profile.inexact is None, "this machine's kernels give other bits in batches: tell the maintainers"
         assert profile.limit >= 2
+        assert profile.mixes_kinds

@@ -25,6 +25,7 @@ def test_an_empty_document_is_the_default() -> None:
         ({"listen": {"port": True}}, "listen.port", "integer"),
         ({"cluster": {"launch": "docker"}}, "cluster.launch", "'ray', 'subprocess' or 'in-process'"),
         ({"cluster": {"denoise_workers": 0}}, "cluster.denoise_workers", "greater than or equal to 1"),
+        ({"cluster": {"layer_split": 0}}, "cluster.layer_split", "greater than or equal to 1"),
         ({"cluster": {"max_batch": 0}}, "cluster.max_batch", "greater than or equal to 1"),
         ({"cluster": 3}, "cluster", "ClusterSection"),
         ({"limits": {"park_after_s": -1.0}}, "limits.park_after_s", "greater than or equal to 0"),
@@ -61,3 +62,9 @@ def test_a_file_that_is_not_toml_or_not_there_is_named(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "missing.toml"):
         with pytest.raises(InvalidField, match=path.name):
             load_config(path)
+
+
+def test_a_simulated_device_holds_no_layers_that_could_be_split() -> None:
+    document = {"cluster": {"layer_split": 2}, "model": {"device": "simulated:60ms"}}
+    with pytest.raises(Contradiction, match=r"cluster\.layer_split = 2 contradicts model\.device = simulated:60ms"):
+        parse_config(document)

@@ -54,6 +54,7 @@ from longtake.core.work import (
     Work,
     WorkerId,
 )
+from longtake.core.workers import Worker
 from tests.cluster.world import expected_hashes
 from tests.workers.model_dir import model_info, write_model
 from workers.link import WorkerLink
@@ -70,6 +71,10 @@ DENOISE = (WorkerId("denoise-0"), WorkerId("denoise-1"))
 DECODE = (WorkerId("decode-0"), WorkerId("decode-1"))
 PAGES = 40
 SLOTS = 3
+WHOLE = Worker.joined(
+    WorkerJoined(now_s=0.0, worker=DENOISE[0], role=Role.DENOISE, capacity=PAGES), model_info().recipe
+)
+"""Any worker that holds a whole model."""
 
 Kind_ = TypeVar("Kind_", bound=Event)
 
@@ -148,7 +153,7 @@ class Stage:
 
     async def forward(self, kind: Kind, step: int, block: int) -> str:
         op = Op(kind, step, block)
-        work = dispatching.forward_work(op, self.session)
+        work = dispatching.forward_work(op, self.session, WHOLE)
         done = await self.dispatch(self.session.place.lanes[lane_of(op, INFO.recipe)], (work,))
         return done.sha256[0] if kind is Kind.DENOISE else ""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -72,8 +73,11 @@ from workers.messages import (
     ImageLoaded,
     ImageStowed,
     Introduction,
+    JoinChain,
     Output,
+    Part,
     Prepared,
+    Seat,
     Shutdown,
     Task,
     Up,
@@ -86,7 +90,8 @@ LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
 OUTPUT = Output(sha256="ab", latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
 INTRODUCTION = Introduction(
-    worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, model_digest="model", forward_s=0.091
+    worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, mixes_kinds=True, model_digest="model",
+    forward_s=0.091,
 )
 
 
@@ -144,6 +149,7 @@ DECODE = DecodeWork(
         EncodeText(worker=WORKER, conditioning=TEXT, prompt="ein roter Ball, 赤い玉"),
         Forget(worker=WORKER, session=SESSION, version=0),
         Forget(worker=WORKER, session=SESSION, version=None),
+        JoinChain(2**40),
         Shutdown(),
     ],
 )
@@ -178,6 +184,25 @@ def test_what_a_worker_says_survives_the_link(message: Up) -> None:
 
 def test_an_introduction_survives_the_link() -> None:
     assert hello_from_proto(hello_to_proto(INTRODUCTION, "token").hello) == INTRODUCTION
+    part = Part(seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3), layers=range(8, 19))
+    member = replace(INTRODUCTION, part=part)
+    assert hello_from_proto(hello_to_proto(member, "token").hello) == member
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (pb.Part(length=2, layers=1), "hello.part.replica: ''"),
+        (pb.Part(replica="r", length=1, layers=1), "hello.part.length: 1 is not allowed; allowed: 2 or more"),
+        (pb.Part(replica="r", length=2, rank=2, layers=1), "hello.part.rank: 2 is not allowed; allowed: 0 to 1"),
+        (pb.Part(replica="r", length=2), "hello.part.layers: 0"),
+    ],
+)
+def test_a_part_that_no_chain_has_is_refused(part: pb.Part, message: str) -> None:
+    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello.part.CopyFrom(part)
+    with pytest.raises(InvalidField, match=message):
+        hello_from_proto(hello)
 
 
 def test_a_long_reason_is_cut() -> None:

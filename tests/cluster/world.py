@@ -37,6 +37,8 @@ class Hashes:
     effects: list[Effect] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     """Sizes of all forwards."""
+    mixed: int = 0
+    """How many of them held ops of both kinds."""
     _sent: dict[tuple[WorkerId, Number], Batch] = field(default_factory=dict)
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
@@ -44,10 +46,11 @@ class Hashes:
             case OpDone() if (event.worker, event.sequence) in self._sent:
                 batch = self._sent.pop((event.worker, event.sequence))
                 self.batches.append(len(batch))
-                if batch[0].kind is Kind.DENOISE:
-                    for work, sha256 in zip(batch, event.sha256, strict=True):
-                        if work.step + 1 == self.steps:
-                            self.finished[work.session, work.block] = sha256
+                self.mixed += len({work.kind for work in batch}) > 1
+                denoised = [work for work in batch if work.kind is Kind.DENOISE]
+                for work, sha256 in zip(denoised, event.sha256, strict=True):
+                    if work.step + 1 == self.steps:
+                        self.finished[work.session, work.block] = sha256
             case WorkerJoined():
                 for key in [key for key in self._sent if key[0] == event.worker]:
                     del self._sent[key]

@@ -10,15 +10,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from longtake.core.effects import Discard, Dispatch, Effect, Emit, Forget, Give, Load, PrepareStream, Stow, Take
-from longtake.core.events import Ack, Ending, Event, ImageFailed, Loaded, Open, Stowed, StreamPrepared, WorkerLost
+from longtake.core.events import Ack, Ending, Event, ImageFailed, Loaded, Open, Stowed, StreamPrepared
 from longtake.core.flow import Pace
-from longtake.core.pages import slot_of, window_frames
 from longtake.core.schedule import Op
 from longtake.core.work import DecodeWork, ForwardWork, ImageId, Role, SessionId, SlotId, WorkerId
+from tests.core.image_model import Content
 from tests.core.world import SETTINGS, Cell, works_of
 
-Content = tuple[SessionId, int, int] | None
-"""Session, lane and frame that a page was written for; None: nothing yet."""
 State = tuple[SessionId, int]
 """Session and next block of a decoder slot."""
 ImageOrder = Stow | Load | Give | Take | Discard | PrepareStream
@@ -27,7 +25,7 @@ ImageOrder = Stow | Load | Give | Take | Discard | PrepareStream
 @dataclass(slots=True)
 class Image:
     session: SessionId
-    contents: list[Content] | State
+    contents: list[Content | None] | State
 
 
 @dataclass
@@ -35,7 +33,7 @@ class ImageCell(Cell):
     """A cell that executes image effects."""
 
     orders: dict[WorkerId, deque[ImageOrder]] = field(default_factory=dict)
-    images: dict[tuple[WorkerId, ImageId], Image] = field(default_factory=dict)
+    stored: dict[tuple[WorkerId, ImageId], Image] = field(default_factory=dict)
     transit: dict[ImageId, Image] = field(default_factory=dict)
     slot_states: dict[tuple[WorkerId, SlotId], State] = field(default_factory=dict)
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
@@ -53,15 +51,13 @@ class ImageCell(Cell):
 
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone with all it holds; who waits for an image of it is disappointed."""
-        del self.queues[worker], self.orders[worker]
-        self.images = {key: image for key, image in self.images.items() if key[0] != worker}
+        self.orders[worker].clear()
+        self.stored = {key: image for key, image in self.stored.items() if key[0] != worker}
         self.slot_states = {key: state for key, state in self.slot_states.items() if key[0] != worker}
         self.copies = [(ahead, order) for ahead, order in self.copies if order.worker != worker]
-        self.holds = {key: content for key, content in self.holds.items() if key[0] != worker}
-        kept = [answer for answer in self.answers if getattr(answer, "worker", None) != worker]
-        self.answers.clear()
-        self.answers.extend(kept)
-        self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="killed"))
+        for key in [key for key in self.holds if key[0] == worker]:
+            del self.holds[key]
+        super().lose(worker)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -79,6 +75,7 @@ class ImageCell(Cell):
                 super()._perform(effect)
             case Forget(version=None):
                 self._forget(effect.worker, effect.session)
+                super()._perform(effect)
             case Emit():
                 super()._perform(effect)
                 blocks = self.segments[effect.session]
@@ -108,7 +105,7 @@ class ImageCell(Cell):
                 self._check_quiet(order)
 
     def _forget(self, worker: WorkerId, session: SessionId) -> None:
-        self.images = {key: image for key, image in self.images.items() if key[0] != worker or image.session != session}
+        self.stored = {key: image for key, image in self.stored.items() if key[0] != worker or image.session != session}
         for key in [key for key, state in self.slot_states.items() if key[0] == worker and state[0] == session]:
             del self.slot_states[key]
 
@@ -138,44 +135,44 @@ class ImageCell(Cell):
 
     def _answer(self, order: ImageOrder, *, fails: bool) -> Event | None:
         worker = order.worker
-        image = None if order.image is None else self.images.get((worker, order.image))
+        image = None if order.image is None else self.stored.get((worker, order.image))
         match order:
             case Stow() if not fails:
-                self.images[worker, order.image] = Image(order.session, self._contents(order))
+                self.stored[worker, order.image] = Image(order.session, self._contents(order))
                 return Stowed(now_s=self.now_s, worker=worker, image=order.image)
             case Stow(source=int() as slot):
                 del self.slot_states[worker, SlotId(slot)]  # given up before it could be copied
             case Give() if image is not None:
-                self.transit[order.image] = self.images.pop((worker, order.image))
+                self.transit[order.image] = self.stored.pop((worker, order.image))
                 self.moved += 1
                 return None
             case Take() if order.image in self.transit:
-                self.images[worker, order.image] = self.transit.pop(order.image)
+                self.stored[worker, order.image] = self.transit.pop(order.image)
                 return None
             case Give() | Take():
                 return None
             case Discard():
-                self.images.pop((worker, order.image), None)
+                self.stored.pop((worker, order.image), None)
                 return None
             case Load() if image is not None and not fails:
                 assert isinstance(image.contents, list) and image.session == order.session
                 for page, content in zip(order.target, image.contents, strict=True):
-                    self.holds[worker, page] = content  # type: ignore[assignment]
-                del self.images[worker, order.image]
+                    self.holds[worker, page] = content
+                del self.stored[worker, order.image]
                 return Loaded(now_s=self.now_s, worker=worker, image=order.image)
             case PrepareStream() if image is not None and not fails:
                 assert isinstance(image.contents, tuple)
                 self._fill(worker, order.slot, image.contents)
                 assert order.image is not None
-                del self.images[worker, order.image]
+                del self.stored[worker, order.image]
                 return StreamPrepared(
                     now_s=self.now_s, worker=worker, session=order.session, header=b"h", media_type="video/x"
                 )
         assert order.image is not None
-        self.images.pop((worker, order.image), None)
+        self.stored.pop((worker, order.image), None)
         return ImageFailed(now_s=self.now_s, worker=worker, image=order.image, reason="no memory")
 
-    def _contents(self, order: Stow) -> list[Content] | State:
+    def _contents(self, order: Stow) -> list[Content | None] | State:
         if isinstance(order.source, tuple):
             return [self.holds.get((order.worker, page)) for page in order.source]
         return self.slot_states.pop((order.worker, order.source))
@@ -224,15 +221,6 @@ class ImageCell(Cell):
         )  # fmt: skip
         return block if session in self.scheduler._sessions else -1
 
-    def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
-        self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
-        for page, frame in zip(work.writes, work.positions, strict=True):
-            self.holds[worker, page] = (work.session, work.lane, frame)
-        seen = sorted(window_frames(work.positions[0], self.recipe), key=lambda frame: slot_of(frame, self.recipe))
-        expected = [(self.writer(work.session, frame), work.lane, frame) for frame in seen]
-        found = [self.holds.get((worker, page)) for page in work.reads]
-        assert found == expected, f"{work} reads {found}, should read {expected}"
-
     def writer(self, session: SessionId, frame: int) -> SessionId:
         """Who wrote a frame that the session reads: it, or whom it was forked from."""
         while session in self.parents and frame < self.parents[session][1]:
@@ -276,7 +264,7 @@ class ImageCell(Cell):
         self.settle()
         assert self.scheduler.sessions() == ()
         assert all(worker.free == worker.capacity for worker in self.scheduler.workers())
-        assert (self.images, self.transit, self.slot_states) == ({}, {}, {})
+        assert (self.stored, self.transit, self.slot_states) == ({}, {}, {})
         assert not any(self.orders.values())
         assert not any(view.sessions for view in self.scheduler.workers())
 

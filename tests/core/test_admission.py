@@ -10,7 +10,7 @@ from longtake.core.effects import Refused
 from longtake.core.errors import NoCapacity
 from longtake.core.events import Ack, Close, Ending, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.placement import Room, place_lanes
+from longtake.core.placement import Ranking, Room
 from longtake.core.recipe import Level
 from longtake.core.work import Role, WorkerId
 from tests.core.world import Cell, effects_of, recipe
@@ -118,12 +118,12 @@ def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
 def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
     """a has 0.8 left for one bulk lane, b 0.4 for none, its two lanes being live ones."""
     rooms = {
-        WorkerId("a"): Room(lanes=9, load=1, share=0.2, reserving=0, lane_share=0.0),
-        WorkerId("b"): Room(lanes=9, load=2, share=0.6, reserving=2, lane_share=0.0),
+        WorkerId("a"): Room(lanes=9, live=1, bulk=1, lane_share=0.2, even_share=0.2),
+        WorkerId("b"): Room(lanes=9, live=2, lane_share=0.3, even_share=0.3),
     }
-    assert place_lanes(4, rooms, limit=0.95) == ("a", "b", "a", "a")
-    unmeasured = {WorkerId("a"): Room(lanes=9, load=2), WorkerId("b"): Room(lanes=9, load=0)}
-    assert place_lanes(4, unmeasured) == ("b", "b", "a", "b")
+    assert Ranking(rooms).place(3, limit=0.95) == ("a", "b", "a")
+    unmeasured = {WorkerId("a"): Room(lanes=9, bulk=2), WorkerId("b"): Room(lanes=9)}
+    assert Ranking(unmeasured).place(4) == ("b", "b", "a", "b")
 
 
 def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:

@@ -61,7 +61,7 @@ def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothi
     cell.settle()
     assert state_of(cell, session) is State.PARKED
     assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
-    assert len(cell.images) == recipe(level).lane_count + 1
+    assert len(cell.stored) == recipe(level).lane_count + 1
     cell.send(Play(now_s=cell.now_s, session=session))
     cell.settle()
     assert cell.segments[session] == list(range(9))
@@ -269,7 +269,7 @@ def test_a_lane_that_cannot_be_stowed_leaves_the_session_where_it_is() -> None:
         cell.settle()
         assert state_of(cell, session) is State.PAUSED
         assert cell.scheduler._sessions[session].place is place
-        assert not cell.images, "nothing is left of the others"
+        assert not cell.stored, "nothing is left of the others"
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
         assert cell.segments[session] == list(range(9))

@@ -40,12 +40,14 @@ def cue(name: str, *, block: int | None = None, picture: int | None = None, prom
 @settings(max_examples=60, deadline=None)
 @given(
     data=st.data(), level=LEVELS, denoisers=st.integers(1, 5), steps=st.integers(1, 4), sinks=st.integers(0, 3),
-    batch_limit=st.integers(1, 8),
+    batch_limit=st.integers(1, 8), chain_length=st.integers(1, 4),
 )  # fmt: skip
 def test_any_mix_of_sessions_runs_in_order_and_leaks_nothing(
-    data: st.DataObject, level: Level, denoisers: int, steps: int, sinks: int, batch_limit: int
+    data: st.DataObject, level: Level, denoisers: int, steps: int, sinks: int, batch_limit: int, chain_length: int
 ) -> None:
-    cell = Cell(recipe(level, sinks=sinks, steps=steps), denoisers=denoisers, batch_limit=batch_limit)
+    cell = Cell(
+        recipe(level, sinks=sinks, steps=steps), denoisers=denoisers, batch_limit=batch_limit, chain_length=chain_length
+    )
     names = [SessionId(f"s{number}") for number in range(data.draw(st.integers(1, 4)))]
     lengths = {}
     for name in names:

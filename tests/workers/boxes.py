@@ -31,6 +31,7 @@ from workers.messages import (
     Forward,
     ImageGone,
     Shutdown,
+    StartOver,
     Task,
     Up,
 )
@@ -53,7 +54,7 @@ class Box:
     def __init__(self, worker: Worker, meeting_point: str = "") -> None:
         self.worker = worker
         self._told: queue.SimpleQueue[Up] = queue.SimpleQueue()
-        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[str | StartOver] = queue.SimpleQueue()
         self.runner = Runner(worker, report=self._told.put, ended=self.ended.put, meeting_point=meeting_point)
         self._numbers = count()
         self.runner.start()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.noise import normal, philox4x32
+from workers.noise import Draw, normal, normals, philox4x32
 
 SHAPE = (3, 16, 8, 8)
 
@@ -91,3 +91,10 @@ def test_every_part_of_the_key_counts(other: tuple[int, int, int]) -> None:
 def test_keys_out_of_range_are_refused(key: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="unsigned number"):
         normal(*key, SHAPE)
+
+
+def test_draws_made_together_are_what_they_are_alone() -> None:
+    draws = [Draw(3, 1, 2), Draw(2**64 - 1, 2**32 - 1, 0), Draw(3, 1, 2), Draw(1 << 33, 0, 4)]
+    together = normals(draws, SHAPE)
+    assert together.shape == (4, *SHAPE)
+    assert all(torch.equal(made, normal(*drawn, SHAPE)) for made, drawn in zip(together, draws, strict=True))

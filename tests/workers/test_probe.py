@@ -61,6 +61,32 @@ class OffByAnUlp(WanModel):
         return torch.nextafter(flow, torch.full_like(flow, torch.inf))
 
 
+class CommitsOtherwise(WanModel):
+    """Writes other keys in a commit than in a forward."""
+
+    def commit(self, x_BFCHW: Tensor, *rest: object) -> None:
+        super().commit(torch.nextafter(x_BFCHW, torch.full_like(x_BFCHW, torch.inf)), *rest)  # type: ignore[arg-type]
+
+
+def test_kinds_mix_if_a_commit_writes_what_a_forward_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(dict.fromkeys(range(1, 9), 1.0), monkeypatch)
+
+    def made(kind: type[WanModel], max_batch: int) -> tuple[int, bool]:
+        torch.manual_seed(0)
+        profile = probe(kind(INFO.dit), INFO.geometry, INFO.recipe, pages=PAGES, max_batch=max_batch)
+        return profile.limit, profile.mixes_kinds
+
+    assert made(WanModel, 4) == (4, True)
+    assert made(CommitsOtherwise, 4) == (4, False)
+    assert made(WanModel, 1) == (1, False)
+
+
+def test_one_forward_is_timed_though_there_are_no_batches(model: WanModel) -> None:
+    profile = probe(model, INFO.geometry, INFO.recipe, pages=PAGES, max_batch=1)
+    assert list(profile.forward_s) == [1]
+    assert profile.forward_s[1] > 0
+
+
 class MixesTexts(WanModel):
     """Gives the first item of a batch the text of the last."""
 
@@ -85,6 +111,5 @@ def test_a_size_that_changes_a_bit_ends_the_range(
 
 
 def test_the_probe_speaks_plainly() -> None:
-    assert str(BatchProfile(forward_s={}, limit=1)) == "batch limit 1, not measured"
     profile = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=1, inexact=2)
-    assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits"
+    assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits, commits alone"

@@ -17,7 +17,7 @@ from benchmarks.simulated_streams import expected_latents
 from longtake.core import dispatching
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from longtake.core.events import Open
+from longtake.core.events import Open, WorkerJoined
 from longtake.core.flow import Flow
 from longtake.core.flow import Pace as FlowPace
 from longtake.core.pages import PagePool
@@ -40,6 +40,7 @@ from longtake.core.work import (
     WorkerId,
 )
 from longtake.core.work import Sequence as Number
+from longtake.core.workers import Worker
 from tests.workers.model_dir import model_info, write_model
 from workers.messages import Decode, Done, Encoded, Forward, Task
 from workers.models.weights import save_info
@@ -133,9 +134,7 @@ def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None
 def features(folder: Path, prompt: str = PROMPT) -> bytes:
     """A prompt as a decode worker encodes it."""
     worker = model(folder, Role.DECODE).fresh()
-    order = EncodeText(
-        worker=WorkerId("w"), conditioning=ConditioningRef(session=A, version=0), prompt=prompt
-    )
+    order = EncodeText(worker=WorkerId("w"), conditioning=ConditioningRef(session=A, version=0), prompt=prompt)
     (encoded,) = worker.perform(order)
     assert isinstance(encoded, Encoded)
     return encoded.tensor
@@ -173,6 +172,8 @@ def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iter
                     decoder=WorkerId("v"), slot=SlotId(0)),
         flow=Flow(window=4, pace=FlowPace.FAST),
     )  # fmt: skip
+    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, capacity=pool.free_count)
+    worker = Worker.joined(joined, info.recipe)
     for block in range(blocks):
         for step in range(info.recipe.step_count):
             ops = [Op(Kind.DENOISE, step, block)]
@@ -180,7 +181,7 @@ def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iter
             if info_level is Level.OUTPUT or (info_level is Level.CLEAN and last):
                 ops.append(Op(Kind.COMMIT, step if info_level is Level.OUTPUT else 0, block))
             for op in ops:
-                work = dispatching.forward_work(op, session)
+                work = dispatching.forward_work(op, session, worker)
                 if swap and block == 2 and op.kind is Kind.DENOISE and step == 0:
                     reads = list(work.reads)
                     reads[swap[0]], reads[swap[1]] = reads[swap[1]], reads[swap[0]]

@@ -33,7 +33,7 @@ from longtake.core.work import (
 )
 from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
-from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, Task, Up
+from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
 from workers.runner import Runner
 from workers.spec import LoadedWorker, WorkerSpec, parse_arguments
@@ -207,11 +207,25 @@ def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseW
     )
 
 
-def test_a_batch_of_two_kinds_is_refused(denoiser: DenoiseWorker, text: bytes) -> None:
-    output(denoiser.perform(task(work(), text=text)))
-    commit = work(Kind.COMMIT, input=FromLane())
-    with pytest.raises(InternalFault, match="more than one kind"):
-        denoiser._forward((Forward(work=commit), Forward(work=work(lane=1))))
+def test_a_commit_and_the_next_denoise_op_share_a_forward_and_change_nothing(
+    denoiser: DenoiseWorker, text: bytes
+) -> None:
+    """C(0,0) and D(1,0), which start from the same latents and read different lanes; then D(0,1) sees the commit."""
+    pages = tuple(PageId(page) for page in range(8))
+    commit = work(Kind.COMMIT, timestep=937.5, input=FromLane())
+    second = work(lane=1, step=1, timestep=937.5, sigma=0.9375, next_sigma=0.8, reads=pages[4:6], writes=pages[4:6])
+    second = replace(second, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    following = work(block=1, positions=(2, 3), reads=pages[:4], writes=pages[2:4])
+
+    def seen(*, paired: bool) -> list[Output]:
+        first = output(denoiser.perform(task(work(), text=text)))
+        items = [Forward(work=commit), Forward(work=second, latents=first.latents)]
+        orders = [batch(*items)] if paired else [batch(item) for item in items]
+        made = [made for order in orders for made in done(denoiser.perform(order)).outputs]
+        return [first, *made, output(denoiser.perform(task(following)))]
+
+    assert seen(paired=True) == seen(paired=False)
+    assert len(seen(paired=True)) == 3
 
 
 def test_what_was_forgotten_is_gone(denoiser: DenoiseWorker, text: bytes) -> None:
@@ -274,7 +288,7 @@ def test_decoding_without_a_slot_is_refused(decoder: DecodeWorker) -> None:
 
 
 class Scripted:
-    """A worker whose sessions' names say what happens: ok, bad (an op fails), worse (a defect)."""
+    """A worker whose sessions' names say what happens: ok, bad (an op fails), lost (starts over), worse (a defect)."""
 
     role = Role.DENOISE
     device = torch.device("cpu")
@@ -288,14 +302,16 @@ class Scripted:
         match session:
             case "bad":
                 raise RuntimeError("no memory")
+            case "lost":
+                raise StartOver("its neighbour is gone")
             case "worse":
                 raise KeyError("a defect")
             case _:
                 yield Done(sequence=message.sequence)
 
 
-def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
-    told: queue.Queue[Up | str] = queue.Queue()
+def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str | StartOver]:
+    told: queue.Queue[Up | str | StartOver] = queue.Queue()
     runner = Runner(Scripted(), report=told.put, ended=told.put)
     for number, session in zip(numbers or range(len(sessions)), sessions, strict=True):
         runner.put(task(work(session=SessionId(session)), number=number))
@@ -305,7 +321,7 @@ def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str]:
     return [told.get_nowait() for _ in range(told.qsize())]
 
 
-def untimed(told: list[Up | str]) -> list[Up | str]:
+def untimed(told: list[Up | str | StartOver]) -> list[Up | str | StartOver]:
     """The messages without the durations that the runner measured."""
     timed = [message for message in told if isinstance(message, Done)]
     assert all(0 < message.seconds < 1 for message in timed)
@@ -327,6 +343,13 @@ def test_a_defect_ends_the_worker() -> None:
         Done(sequence=Sequence(0)),
         "its compute thread ended by an unforeseen error",
     ]
+
+
+def test_a_worker_that_cannot_go_on_with_others_asks_to_be_made_anew() -> None:
+    done, ended = untimed(run("ok", "lost", "ok"))
+    assert done == Done(sequence=Sequence(0))
+    assert isinstance(ended, StartOver)
+    assert (str(ended), ended.__traceback__) == ("its neighbour is gone", None), "no frame holds on to the worker"
 
 
 def test_a_gap_in_the_sequence_ends_the_worker() -> None:

@@ -287,6 +287,11 @@ class WanModel(nn.Module):
         self.head = WanHead(config)
 
     @property
+    def absent_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that the model has and this part of it does not."""
+        return tuple(layer for layer in range(self.config.num_layers) if layer not in self.layers)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The type of the weights, in which the model computes."""
         return self.patch_embedding.weight.dtype

@@ -102,9 +102,7 @@ class _Upsample(nn.Module):
     def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         if self.time_conv is not None:
             x_BFHWC = self._double_frames(self.time_conv, x_BFHWC, tape)
-        b, f, h, w, c = x_BFHWC.shape
-        nearest = x_BFHWC[:, :, :, None, :, None].expand(b, f, h, 2, w, 2, c).reshape(b, f, h * 2, w * 2, c)
-        return cast(Tensor, self.resample(nearest))
+        return cast(Conv2d, self.resample[1]).doubled(x_BFHWC)
 
     @staticmethod
     def _double_frames(time_conv: TimeConv, x_BFHWC: Tensor, tape: Tape) -> Tensor:

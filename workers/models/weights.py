@@ -104,10 +104,12 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def load_denoiser(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> WanModel:
-    """The transformer with its weights, ready to serve."""
+def load_denoiser(
+    folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype, layers: range | None = None
+) -> WanModel:
+    """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
     with torch.device("meta"):
-        model = WanModel(info.dit)
+        model = WanModel(info.dit, layers)
     _load(model, folder / DIT_FILE, device=device, dtype=dtype)
     return model
 
@@ -275,5 +277,14 @@ def _load(module: nn.Module, path: Path, *, device: torch.device, dtype: torch.d
 
 
 def _is_served(module: nn.Module, name: str) -> bool:
-    """Whether a tensor of the file is for this module; a VAE's file may hold the encoder beside the decoder."""
-    return not (isinstance(module, WanDecoder) and name.startswith(_ENCODER))
+    """Whether a tensor of the file is for this module.
+
+    A VAE's file may hold the encoder beside the decoder, a transformer's holds layers that are other workers'.
+    """
+    match module:
+        case WanDecoder():
+            return not name.startswith(_ENCODER)
+        case WanModel():
+            return not any(name.startswith(f"blocks.{layer}.") for layer in module.absent_layers)
+        case _:
+            return True

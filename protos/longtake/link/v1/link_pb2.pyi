@@ -48,7 +48,7 @@ class AttachRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., op_done: _Optional[_Union[OpDone, _Mapping]] = ..., op_failed: _Optional[_Union[OpFailed, _Mapping]] = ..., text_encoded: _Optional[_Union[TextEncoded, _Mapping]] = ..., stream_prepared: _Optional[_Union[StreamPrepared, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., image_stowed: _Optional[_Union[ImageStowed, _Mapping]] = ..., image_loaded: _Optional[_Union[ImageLoaded, _Mapping]] = ..., image_failed: _Optional[_Union[ImageFailed, _Mapping]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown", "stow", "load", "give", "take", "discard")
+    __slots__ = ("welcome", "dispatch", "prepare_stream", "encode_text", "forget", "shutdown", "stow", "load", "give", "take", "discard", "join_chain")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DISPATCH_FIELD_NUMBER: _ClassVar[int]
     PREPARE_STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class AttachResponse(_message.Message):
     GIVE_FIELD_NUMBER: _ClassVar[int]
     TAKE_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FIELD_NUMBER: _ClassVar[int]
+    JOIN_CHAIN_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     dispatch: Dispatch
     prepare_stream: PrepareStream
@@ -71,10 +72,11 @@ class AttachResponse(_message.Message):
     give: Give
     take: Take
     discard: Discard
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ...) -> None: ...
+    join_chain: JoinChain
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +84,8 @@ class Hello(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BATCH_LIMIT_FIELD_NUMBER: _ClassVar[int]
     FORWARD_S_FIELD_NUMBER: _ClassVar[int]
+    MIXES_KINDS_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
@@ -89,11 +93,33 @@ class Hello(_message.Message):
     model_digest: str
     batch_limit: int
     forward_s: float
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ...) -> None: ...
+    mixes_kinds: bool
+    part: Part
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+
+class Part(_message.Message):
+    __slots__ = ("replica", "rank", "length", "first_layer", "layers")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    rank: int
+    length: int
+    first_layer: int
+    layers: int
+    def __init__(self, replica: _Optional[str] = ..., rank: _Optional[int] = ..., length: _Optional[int] = ..., first_layer: _Optional[int] = ..., layers: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class JoinChain(_message.Message):
+    __slots__ = ("generation",)
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    def __init__(self, generation: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()
