@@ -43,6 +43,22 @@ def descendants_use() -> Use:
     )
 
 
+def own_rss_bytes() -> int:
+    """Memory that this process has resident."""
+    return _rss_bytes(os.getpid())
+
+
+def children_rss_bytes() -> int:
+    """The same of its children together, without theirs."""
+    own = os.getpid()
+    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+    return sum(_rss_bytes(int(pid)) for pid in children)
+
+
+def _rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _descends(pid: int, parents: dict[int, int]) -> bool:
     own = os.getpid()
     seen = set()

@@ -84,6 +84,13 @@ class LimitsSection(_Section):
     max_window: Annotated[int, Field(ge=1, le=1024)] = 32
     """… up to this one."""
     max_pending_cues: Count = 64
+    park_after_s: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 30.0
+    """Seconds after which a session that generates nothing, paused or without credit, gives up its place."""
+    max_parked: Annotated[int, Field(ge=0, le=1_000_000)] = 64
+    """Such sessions whose state may lie in the hosts' memory, each as large there as on the devices; the others keep
+    their place."""
+    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 64
+    """Streams of pace FAST that may wait for a place; 0: they are refused."""
 
 
 class ServerConfig(_Section):

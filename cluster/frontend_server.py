@@ -34,7 +34,7 @@ class FrontendServer:
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire
         self._server = grpc.aio.server(
-            maximum_concurrent_rpcs=limits.max_sessions * (1 + wire.max_watchers) + SPARE_CALLS,
+            maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", wire.max_message_bytes),
                 ("grpc.keepalive_time_ms", 30_000),

@@ -53,6 +53,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         picture_limit=_length(request, offer),
         settings=_settings(request),
         cues=_cues(request, offer),
+        fork=session_id("open.fork.session_id", request.fork.session_id) if request.HasField("fork") else None,
     )
 
 

@@ -41,9 +41,13 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.FAILED: pb.ENDING_FAILED,
 }
 WIRE_STATES: dict[State, pb.SessionState] = {
+    State.QUEUED: pb.SESSION_STATE_QUEUED,
     State.OPENING: pb.SESSION_STATE_OPENING,
     State.RUNNING: pb.SESSION_STATE_RUNNING,
     State.PAUSED: pb.SESSION_STATE_PAUSED,
+    State.PARKING: pb.SESSION_STATE_PARKED,
+    State.PARKED: pb.SESSION_STATE_PARKED,
+    State.RESTORING: pb.SESSION_STATE_RESTORING,
     State.FINISHING: pb.SESSION_STATE_FINISHING,
     State.CLOSING: pb.SESSION_STATE_CLOSING,
     State.CLOSED: pb.SESSION_STATE_CLOSING,
@@ -194,6 +198,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
             max_prompt_bytes=wire.max_prompt_bytes,
             max_cues=limits.max_pending_cues,
             max_message_bytes=wire.max_message_bytes,
+            max_queued=limits.max_queued,
         ),
     )
 

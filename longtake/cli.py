@@ -114,6 +114,7 @@ class _Asked(TypedDict):
 class _StreamAsked(_Asked):
     pace: str
     window: int | None
+    fork: str | None
     server: str
 
 
@@ -128,10 +129,11 @@ class _RenderAsked(_Asked):
 @_stream_options
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
+@click.option("--fork", metavar="ID", help="Go on from the session ID where it is; it goes on as well.")
 @_server
 def stream(**asked: Unpack[_StreamAsked]) -> int:
     """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
-    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0)
+    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=asked["fork"])
     return asyncio.run(stream_to_file(asked["server"], asked["prompt"], options, _output(asked)))
 
 
@@ -264,8 +266,9 @@ def model(server: str, as_json: bool) -> None:
     click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
     click.echo(f"level {_name(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
     click.echo(f"codecs: {', '.join(_name(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
-    click.echo(f"limits: {limits.max_sessions} sessions, window 1 to {limits.max_window} ", nl=False)
-    click.echo(f"(default {limits.default_window}), prompts up to {limits.max_prompt_bytes} bytes")
+    click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
+    click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
+    click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")
     click.echo(answer.prompt_help)
     for group in answer.vocabulary:
         click.echo(f"  {group.name}: {', '.join(group.words)}")

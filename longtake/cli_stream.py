@@ -133,7 +133,7 @@ async def stream_to_file(target: str, prompt: str, options: StreamOptions, outpu
     show = Show(output, options)
     try:
         with _interruptible() as interrupt:
-            async with Client(target) as client, client.stream(prompt, options) as stream:
+            async with Client(target) as client, client.stream(prompt, options, waiting=show.take) as stream:
                 interrupt.ask = stream.close
                 await _consume(stream, show)
     finally:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -74,6 +74,8 @@ class StreamOptions:
     """`h264`, `mjpeg` or `raw`."""
     quality: int | None = None
     cues: tuple[CueAt, ...] = ()
+    fork: str | None = None
+    """Session to go on from, at the first block that it has not begun; lengths and times count from its start."""
     auto_ack: bool = True
     """Acknowledge a segment when the next event is asked for; otherwise call `ack`."""
 
@@ -81,10 +83,17 @@ class StreamOptions:
 class Stream:
     """One stream of the caller's own: an asynchronous iterator of events, and the ways to steer it."""
 
-    def __init__(self, stub: rpc.LongtakeServiceAsyncStub, prompt: str, options: StreamOptions) -> None:
+    def __init__(
+        self,
+        stub: rpc.LongtakeServiceAsyncStub,
+        prompt: str,
+        options: StreamOptions,
+        waiting: Callable[[Event], object] | None = None,
+    ) -> None:
         self._stub = stub
         self._prompt = prompt
         self._options = options
+        self._waiting = waiting
         self._decoder = Decoder()
         self._early: deque[Event] = deque()
         self._writing = asyncio.Lock()
@@ -106,6 +115,9 @@ class Stream:
                 event = await self._next()
                 if isinstance(event, OpenedEvent):
                     self.opened = event
+                elif self._waiting is not None:
+                    self._waiting(event)
+                    continue
                 self._early.append(event)
         except (StopAsyncIteration, ClientError) as failure:
             self._call.cancel()
@@ -222,9 +234,19 @@ class Client:
     ) -> None:
         await self._channel.close()
 
-    def stream(self, prompt: str, options: StreamOptions | None = None) -> Stream:
-        """A stream of one's own, generated as long as it is entered."""
-        return Stream(self._stub, prompt, options or StreamOptions())
+    def stream(
+        self,
+        prompt: str,
+        options: StreamOptions | None = None,
+        *,
+        waiting: Callable[[Event], object] | None = None,
+    ) -> Stream:
+        """A stream of one's own, generated as long as it is entered.
+
+        Entering it may take long where it has to wait for room; what is told before it begins goes to `waiting`, or is
+        the first that the iteration brings.
+        """
+        return Stream(self._stub, prompt, options or StreamOptions(), waiting)
 
     async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[Event, None]:
         """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
@@ -275,6 +297,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         codec=_number_of("codec", options.codec, CODECS),
         quality=options.quality,
         cues=[_cue(cue, number) for number, cue in enumerate(options.cues, start=1)],
+        fork=None if options.fork is None else pb.Fork(session_id=options.fork),
     )
 
 

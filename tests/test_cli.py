@@ -86,6 +86,8 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
     output = str(tmp_path / "a.mp4")
     assert run(["stream", "x", "--window", "99", "--server", cell.target, "-o", output]) == 2
     assert "open.window: 99 is not allowed; allowed: 1 to 32" in capsys.readouterr().err
+    assert run(["stream", "x", "--fork", "nobody", "--server", cell.target, "-o", output]) == 2
+    assert "'nobody' is not open here" in capsys.readouterr().err
     assert run(["close", "nobody", "--server", cell.target]) == 2
     assert "'nobody' is not open here" in capsys.readouterr().err
     assert not Path(output).exists()
@@ -177,7 +179,17 @@ def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFix
     while not found or found[0]["state"] != "SESSION_STATE_RUNNING":
         assert run(["sessions", "--server", cell.target, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)["sessions"]
-    assert run(["close", found[0]["session_id"], "--server", cell.target]) == 0
+    parent = found[0]["session_id"]
+    asked = ["--fork", parent, "--seed", "5", "--codec", "raw", "-o", "b.rgb", "--server", cell.target]
+    fork = start("stream", "blue", *asked, "--duration", "3600s", cwd=tmp_path)
+    while not (tmp_path / "b.rgb").exists() or (tmp_path / "b.rgb").stat().st_size <= len(HEADER):
+        assert fork.poll() is None
+        time.sleep(0.01)
+    fork.terminate()
+    fork.communicate(timeout=30)
+    first = (tmp_path / "b.rgb").read_bytes().removeprefix(HEADER).split(b";")[0]
+    assert b" of seed 5 " in first and first.endswith(b"shows blue") and not first.startswith(b"block 0 ")
+    assert run(["close", parent, "--server", cell.target]) == 0
     _, err = client.communicate(timeout=30)
     assert client.returncode == 1
     assert "(operator, seed" in err and "longtake: " in err

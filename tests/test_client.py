@@ -68,7 +68,8 @@ def test_errors_carry_status_field_and_retry_delay(cell: ToyCell) -> None:
             pass
         assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
         assert [violation.field for violation in caught.value.violations] == ["open.prompt"]
-        with client.stream("red"), pytest.raises(ClientError) as caught, client.stream("blue"):
+        live = StreamOptions(pace="realtime")  # such a stream never waits for room
+        with client.stream("red"), pytest.raises(ClientError) as caught, client.stream("blue", live):
             pass
         assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.retry_after_s == 5.0

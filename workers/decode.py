@@ -70,6 +70,14 @@ class DecoderPool:
         self._vacant(slot)
         self._slots[slot] = self._model.initial_state(1, *self._latent_CHW[1:])
 
+    def open_copy(self, slot: int, origin: int) -> None:
+        """Take a slot for a stream that goes on from the state of another one, which goes on as well.
+
+        UnknownPeer, InternalFault (already open, or the other is not).
+        """
+        self._vacant(slot)
+        self._slots[slot] = self._state(origin).clone()
+
     def close(self, slot: int) -> None:
         """Free a slot. UnknownPeer, InternalFault (not open)."""
         self._state(slot)

@@ -80,8 +80,10 @@ class DecodeWorker:
         match message:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
-            case PrepareStream(image=None):
+            case PrepareStream(image=None, origin=None):
                 yield self._prepare(message, self._pool.open)
+            case PrepareStream(image=None, origin=int() as origin):
+                yield self._prepare(message, lambda slot: self._pool.open_copy(slot, origin))
             case PrepareStream():
                 self._awaiting[message.session] = message
             case Filled():

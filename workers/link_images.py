@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longtake.core.effects import Discard, Give, Load, Stow, Take
+from longtake.core.effects import Discard, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.work import ImageId, PageId, SessionId, SlotId, WorkerId
+from longtake.core.work import ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
 from workers.messages import ImageGone, ImageLoaded, ImageStowed
 
@@ -101,3 +101,36 @@ def _pages(pages: Iterable[int], field: str) -> tuple[PageId, ...]:
     if not found:
         raise InvalidField(field, list(found), "1 or more pages")
     return found
+
+
+def prepare_to_proto(order: PrepareStream) -> pb.PrepareStream:
+    """An order to clear or fill a decoder slot."""
+    return pb.PrepareStream(
+        session=order.session,
+        slot=order.slot,
+        settings=settings_to_proto(order.settings),
+        image=order.image,
+        origin=order.origin,
+    )
+
+
+def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream:
+    """The same on its worker."""
+    return PrepareStream(
+        worker=worker,
+        session=SessionId(order.session),
+        slot=SlotId(order.slot),
+        settings=settings_from_proto(order.settings),
+        image=ImageId(order.image) if order.HasField("image") else None,
+        origin=SlotId(order.origin) if order.HasField("origin") else None,
+    )
+
+
+def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:
+    """How segments are encoded."""
+    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality)
+
+
+def settings_from_proto(settings: pb.SegmentSettings) -> SegmentSettings:
+    """The same from the wire."""
+    return SegmentSettings(codec=settings.codec, quality=settings.quality)

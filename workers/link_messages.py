@@ -19,7 +19,6 @@ from longtake.core.work import (
     LatentRef,
     PageId,
     Role,
-    SegmentSettings,
     Sequence,
     SessionId,
     SlotId,
@@ -183,10 +182,7 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
             batch = pb.ForwardBatch(items=[_item(forward) for forward in order])
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
-            prepare = pb.PrepareStream(
-                session=message.session, slot=message.slot, settings=_settings(message.settings), image=message.image
-            )
-            return pb.AttachResponse(prepare_stream=prepare)
+            return pb.AttachResponse(prepare_stream=link_images.prepare_to_proto(message))
         case EncodeText():
             encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
             return pb.AttachResponse(encode_text=encode)
@@ -209,14 +205,7 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
         case "dispatch":
             return _task_from(message.dispatch)
         case "prepare_stream":
-            prepare = message.prepare_stream
-            return PrepareStream(
-                worker=worker,
-                session=SessionId(prepare.session),
-                slot=SlotId(prepare.slot),
-                settings=_settings_from(prepare.settings),
-                image=ImageId(prepare.image) if prepare.HasField("image") else None,
-            )
+            return link_images.prepare_from_proto(message.prepare_stream, worker)
         case "encode_text":
             encode = message.encode_text
             return EncodeText(worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt)
@@ -300,14 +289,6 @@ def _conditioning_from(ref: pb.ConditioningRef) -> ConditioningRef:
     return ConditioningRef(session=SessionId(ref.session), version=ref.version)
 
 
-def _settings(settings: SegmentSettings) -> pb.SegmentSettings:
-    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality)
-
-
-def _settings_from(settings: pb.SegmentSettings) -> SegmentSettings:
-    return SegmentSettings(codec=settings.codec, quality=settings.quality)
-
-
 def _forward(work: ForwardWork) -> pb.ForwardWork:
     forward = pb.ForwardWork(
         session=work.session,
@@ -380,7 +361,7 @@ def _decode(work: DecodeWork) -> pb.DecodeWork:
         latents=_latent(work.latents),
         first_picture=work.first_picture,
         picture_count=work.picture_count,
-        settings=_settings(work.settings),
+        settings=link_images.settings_to_proto(work.settings),
     )
 
 
@@ -392,7 +373,7 @@ def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
         latents=_latent_from(decode.latents),
         first_picture=decode.first_picture,
         picture_count=decode.picture_count,
-        settings=_settings_from(decode.settings),
+        settings=link_images.settings_from_proto(decode.settings),
     )
 
 

@@ -217,7 +217,7 @@ class SimulatedDecodeWorker:
             case Task(order=Decode() as order):
                 yield Done(sequence=message.sequence, segment=self._decode(order))
             case PrepareStream(image=None):
-                yield self._prepare(message, b"")
+                yield self._prepare(message, self._state_of(message.origin))
             case PrepareStream():
                 self._awaiting[message.session] = message
             case Filled():
@@ -264,6 +264,14 @@ class SimulatedDecodeWorker:
         self._streams[message.session] = (message.slot, encoder)
         self._states[message.slot] = state
         return Prepared(session=message.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _state_of(self, origin: SlotId | None) -> bytes:
+        """The state that a slot begins with: that of another one, or none."""
+        if origin is None:
+            return b""
+        if origin not in self._states:
+            raise InternalFault(f"decoder slot {origin} is not open")
+        return self._states[origin]
 
     def _decode(self, order: Decode) -> bytes:
         began_s = time.monotonic()

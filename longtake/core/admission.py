@@ -10,6 +10,7 @@ from longtake.core.events import Open
 from longtake.core.fleet import Fleet
 from longtake.core.flow import Flow, Pace
 from longtake.core.geometry import Geometry
+from longtake.core.placement import Ranking
 from longtake.core.recipe import Recipe
 from longtake.core.session import Place, Session
 from longtake.core.work import Role, SessionId, WorkerId
@@ -17,6 +18,14 @@ from longtake.core.workers import Worker
 
 _RETRY_S = 5.0
 """Retry delay when nobody can say which stream ends first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Homes:
+    """Where the state of a parked session lies."""
+
+    lanes: tuple[WorkerId, ...]
+    decoder: WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +38,12 @@ class Limits:
     max_pending_cues: int = 64
     load_limit: float = 0.95
     """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
+    park_after_s: float = 30.0
+    """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
+    max_parked: int = 64
+    """Parked sessions whose state may lie in host memory; further ones keep their place."""
+    max_queued: int = 64
+    """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
 
     fused_passes: bool = False
     """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
@@ -42,49 +57,8 @@ class Limits:
         return Flow(window=request.window, pace=request.pace)
 
 
-def admit(
-    request: Open,
-    recipe: Recipe,
-    geometry: Geometry,
-    limits: Limits,
-    workers: Mapping[WorkerId, Worker],
-    sessions: Mapping[SessionId, Session],
-    fleet: Fleet,
-) -> Place:
-    """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
-    _check(request, recipe, geometry, limits)
-    if len(sessions) >= limits.max_sessions:
-        raise NoCapacity(
-            f"{len(sessions)} sessions are open and the limit is {limits.max_sessions}", _retry_s(sessions, geometry)
-        )
-    denoisers, decoders = fleet.ranking(Role.DENOISE), fleet.ranking(Role.DECODE)
-    if not len(denoisers) or not len(decoders):
-        missing = "decode" if len(denoisers) else "denoise"
-        raise Unavailable(f"no {missing} worker is up yet")
-    live = request.pace is Pace.REALTIME
-    try:
-        lanes = denoisers.place(recipe.lane_count, live=live, limit=limits.load_limit)
-        (decoder,) = decoders.place(1, live=live, limit=limits.load_limit, what="decoder slots")
-    except NoCapacity as refusal:
-        raise NoCapacity(str(refusal), _retry_s(sessions, geometry)) from None
-    tables = tuple(workers[worker].new_table() for worker in lanes)
-    for worker in lanes:
-        workers[worker].count_lane(live=live)
-    workers[decoder].live_slots += live
-    return Place(lanes=lanes, tables=tables, decoder=decoder, slot=workers[decoder].free_slots.pop())
-
-
-def _retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:
-    """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
-    rests = [
-        (session.last_block + 1 - session.emitted) * geometry.block_s
-        for session in sessions.values()
-        if session.last_block is not None and session.is_live
-    ]
-    return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)
-
-
-def _check(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
+def check_open(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
+    """InvalidField if the request asks for what nobody can have."""
     if not request.prompt.strip():
         raise InvalidField("open.prompt", request.prompt, "a text that is not empty")
     if not 1 <= request.window <= limits.max_window:
@@ -102,3 +76,97 @@ def _check(request: Open, recipe: Recipe, geometry: Geometry, limits: Limits) ->
         and geometry.blocks_for(request.picture_limit) > longest
     ):
         raise InvalidField("open.picture_limit", request.picture_limit, f"at most {geometry.first_picture(longest)}")
+
+
+def admit(
+    request: Open,
+    recipe: Recipe,
+    geometry: Geometry,
+    limits: Limits,
+    workers: Mapping[WorkerId, Worker],
+    sessions: Mapping[SessionId, Session],
+    fleet: Fleet,
+) -> Place:
+    """Take pages, a decoder slot and, if REALTIME, time; InvalidField, NoCapacity or Unavailable if it cannot be."""
+    check_open(request, recipe, geometry, limits)
+    try:
+        return take_place(request, recipe, limits, workers, fleet)
+    except NoCapacity as refusal:
+        raise NoCapacity(str(refusal), retry_s(sessions, geometry)) from None
+
+
+def take_place(
+    request: Open,
+    recipe: Recipe,
+    limits: Limits,
+    workers: Mapping[WorkerId, Worker],
+    fleet: Fleet,
+    homes: Homes | None = None,
+) -> Place:
+    """Pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
+
+    At `homes` if there is room for all of it there, because nothing has to be moved then.
+    """
+    if homes is not None:
+        try:
+            return take_place_at(request, limits, workers, fleet, homes)
+        except NoCapacity:
+            pass
+    denoisers, decoders = _rankings(fleet)
+    live, limit = request.pace is Pace.REALTIME, limits.load_limit
+    lanes = denoisers.place(recipe.lane_count, live=live, limit=limit)
+    (decoder,) = decoders.place(1, live=live, limit=limit, what="decoder slots")
+    return _take(request, workers, fleet, Homes(lanes=lanes, decoder=decoder))
+
+
+def take_place_at(
+    request: Open, limits: Limits, workers: Mapping[WorkerId, Worker], fleet: Fleet, homes: Homes
+) -> Place:
+    """The same at these workers and nowhere else."""
+    denoisers, decoders = _rankings(fleet)
+    live, limit = request.pace is Pace.REALTIME, limits.load_limit
+    for what, ranking, chosen in (("lanes", denoisers, homes.lanes), ("a slot", decoders, (homes.decoder,))):
+        if not ranking.fits(chosen, live=live, limit=limit):
+            raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0)
+    return _take(request, workers, fleet, homes)
+
+
+def _rankings(fleet: Fleet) -> tuple[Ranking, Ranking]:
+    """Denoise and decode workers; Unavailable if there are none of either."""
+    denoisers, decoders = fleet.ranking(Role.DENOISE), fleet.ranking(Role.DECODE)
+    if not len(denoisers) or not len(decoders):
+        missing = "decode" if len(denoisers) else "denoise"
+        raise Unavailable(f"no {missing} worker is up yet")
+    return denoisers, decoders
+
+
+def _take(request: Open, workers: Mapping[WorkerId, Worker], fleet: Fleet, homes: Homes) -> Place:
+    live = request.pace is Pace.REALTIME
+    tables = tuple(workers[worker].new_table() for worker in homes.lanes)
+    for worker in homes.lanes:
+        workers[worker].count_lane(live=live)
+    decoder = workers[homes.decoder]
+    decoder.live_slots += live
+    slot = decoder.free_slots.pop()
+    used = [workers[worker] for worker in {*homes.lanes, homes.decoder}]
+    for holder in used:
+        holder.sessions.add(request.session)
+    fleet.changed(*used)
+    return Place(lanes=homes.lanes, tables=tables, decoder=homes.decoder, slot=slot)
+
+
+def fits_at_all(recipe: Recipe, workers: Mapping[WorkerId, Worker]) -> bool:
+    """Whether a session could have a place if it were alone."""
+    denoisers = [worker for worker in workers.values() if worker.role is Role.DENOISE]
+    lanes = sum(worker.capacity // worker.pages_per_lane for worker in denoisers)
+    return lanes >= recipe.lane_count and len(denoisers) < len(workers)
+
+
+def retry_s(sessions: Mapping[SessionId, Session], geometry: Geometry) -> float:
+    """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
+    rests = [
+        (session.last_block + 1 - session.emitted) * geometry.block_s
+        for session in sessions.values()
+        if session.last_block is not None and session.is_live
+    ]
+    return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)

@@ -136,6 +136,7 @@ class Balance:
             and session.state in (State.OPENING, State.RUNNING)
             and origin.id in session.place.lanes
             and not self._mover.is_moving(session.id)
+            and not (session.forks or session.depends)
             and (session.last_block is None or session.last_block - session.next_block >= _BLOCKS_LEFT)
         ]
 

@@ -39,7 +39,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from longtake.core.effects import Dispatch
+from longtake.core.effects import Dispatch, PrepareStream
+from longtake.core.forking import share
 from longtake.core.geometry import Geometry
 from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
@@ -90,7 +91,7 @@ class Dispatcher:
         self._gathering: dict[WorkerId, None] = {}
         """Idle workers that wait for mates; every report of a decoder lets them be looked at again."""
 
-    def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch]:
+    def advance(self, sessions: Sequence[Session], *, now_s: float) -> list[Dispatch | PrepareStream]:
         """Look at the sessions' candidates again, then feed the workers that got one."""
         touched = {worker_id: self._workers[worker_id] for worker_id in self._gathering if worker_id in self._workers}
         for session in sessions:
@@ -117,9 +118,16 @@ class Dispatcher:
                 woken.append(session_id)
         return woken
 
-    def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch]:
+    def withdraw(self, session: Session) -> None:
+        """Take the session's next block off the ready list, if its first op is there: it may not begin now."""
+        op = Op(Kind.DENOISE, 0, session.next_block)
+        for worker in session.place.workers:
+            if self._workers[worker].is_ready(session.id, op):
+                self._workers[worker].drop_ready(session.id, op)
+
+    def feed(self, worker: Worker, *, now_s: float) -> list[Dispatch | PrepareStream]:
         """Dispatch the most urgent ready ops while the worker has room for one."""
-        dispatches = []
+        dispatches: list[Dispatch | PrepareStream] = []
         while worker.has_room and worker.ready:
             ops = self._batch(worker, now_s=now_s)
             if len(ops) < min(worker.batch_limit, worker.lanes):
@@ -137,7 +145,20 @@ class Dispatcher:
                 session = self._sessions[session_id]
                 for kind, step in self._followers[op.kind, op.step]:  # the dispatch may let another op follow it here
                     self._offer(worker, session, Op(kind, step, session.sent[kind, step]), now_s=now_s)
+                if session.forks:
+                    dispatches += self.share(session, now_s=now_s)
         return dispatches
+
+    def share(self, parent: Session, *, now_s: float) -> list[Dispatch | PrepareStream]:
+        """Give the forks of a session what they can have by now, and see what they can run."""
+        effects: list[Dispatch | PrepareStream] = []
+        for fork in share(parent, self._sessions, self._workers):
+            if fork.prepare is not None:
+                effects.append(fork.prepare)
+            for kind, step in self._chains:  # on the very worker that is being fed, so nobody else has to be
+                op = Op(kind, step, fork.child.sent[kind, step])
+                self._offer(self._workers[self._worker_of(fork.child, op)], fork.child, op, now_s=now_s)
+        return effects
 
     def _can_wait(self, ready: tuple[SessionId, Op]) -> bool:
         """Whether the segment that waits for this op can come no sooner if it runs now."""
@@ -176,6 +197,7 @@ class Dispatcher:
                 and self._page_count(follower) == pages
                 and now_s + size * worker.op_s <= deadline_s
                 and not session.is_sent(follower)
+                and not session.forks  # a fork shares the lane between these two ops
                 and session.wants(follower)
                 and self._may_run(session, follower, now_s=now_s, beside=op)
             ):
@@ -265,6 +287,8 @@ class Dispatcher:
 
     def _may_run(self, session: Session, op: Op, *, now_s: float, beside: Op | None = None) -> bool:
         """Whether all that `op` needs is done, or done before it on its way, or is the op `beside` it."""
+        if session.unshared and op.kind is not Kind.DECODE and lane_of(op, self._recipe) in session.unshared:
+            return False
         if session.holds and begins_block(op, self._recipe) and session.is_held(lane_of(op, self._recipe)):
             return False
         if op.kind is Kind.DENOISE and op.step == 0:

@@ -44,6 +44,8 @@ class PrepareStream:
     settings: SegmentSettings
     image: ImageId | None = None
     """The state to fill the slot with, which the worker has stowed or taken; it is used up."""
+    origin: SlotId | None = None
+    """A slot of the same worker to copy the state from, as the ops ordered before leave it; excludes `image`."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------

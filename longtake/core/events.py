@@ -65,6 +65,8 @@ class Open:
     """The stream ends before this picture; None: it goes on until closed."""
     settings: SegmentSettings
     cues: tuple[CueRequest, ...] = ()
+    fork: SessionId | None = None
+    """The session whose next block this one begins with, from its state there; pictures are counted from its start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

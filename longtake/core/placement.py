@@ -12,6 +12,7 @@ whether a cell has four workers or a thousand; one that has no room is not in th
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -169,6 +170,16 @@ class Ranking:
             for worker, room in before.items():
                 self.put(worker, room)
         return tuple(chosen)
+
+    def fits(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> bool:
+        """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""
+        for worker, count in Counter(chosen).items():
+            room = self._rooms.get(worker)
+            if room is None or room.lanes < count:
+                return False
+            if live and room.lane_share and (room.live + count) * room.lane_share > limit:
+                return False
+        return True
 
     def _too_little_time(self, count: int, placed: int, limit: float) -> str:
         rooms = self._rooms.values()

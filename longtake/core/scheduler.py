@@ -10,22 +10,16 @@ names them has reported.
 
 from __future__ import annotations
 
-from longtake.core.admission import Limits, admit
+from longtake.core import cues
+from longtake.core.admission import Limits
 from longtake.core.balancing import Balance
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import (
     Closed,
-    CueAccepted,
-    CueApplied,
-    CueSuperseded,
     DropJournal,
     Effect,
-    Emit,
-    EncodeText,
     Forget,
-    Notice,
     Opened,
-    PrepareStream,
     Refused,
     RequestRefused,
 )
@@ -52,13 +46,16 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.fleet import Fleet
+from longtake.core.forking import set_free
 from longtake.core.geometry import Geometry
 from longtake.core.invariants import check
 from longtake.core.moving import Mover
+from longtake.core.parking import Parking
 from longtake.core.recipe import Recipe
 from longtake.core.schedule import Kind, Op
-from longtake.core.session import Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import ConditioningRef, CueId, SessionId, WorkerId, image_ids
+from longtake.core.session import GENERATING, NOWHERE, Session, SessionView, State, Trigger, next_state, view
+from longtake.core.waiting import WaitingRoom
+from longtake.core.work import CueId, SessionId, WorkerId, image_ids
 from longtake.core.workers import Worker, WorkerView
 
 
@@ -75,8 +72,11 @@ class Scheduler:
         self._workers: dict[WorkerId, Worker] = {}
         self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
         self._fleet = Fleet(recipe, geometry)
-        self._mover = Mover(self._workers, self._fleet, image_ids())
+        images = image_ids()
+        self._mover = Mover(self._workers, self._fleet, images)
         self._balance = Balance(limits.load_limit, self._sessions, self._workers, self._fleet, self._mover)
+        self._parking = Parking(recipe, limits, self._sessions, self._workers, images, self._fleet)
+        self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking, self._fleet)
         self._now_s = 0.0
         self._draining = False
         self._effects: list[Effect] = []
@@ -94,6 +94,8 @@ class Scheduler:
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
         check(self._sessions, self._workers, self._mover.homes())
+        self._parking.check()
+        self._waiting.check()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -117,43 +119,78 @@ class Scheduler:
             case Drain():
                 self._drain()
             case Tick():
-                woken = self._dispatcher.wake(now_s=self._now_s)
-                self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
-                for session, effects in self._balance.moves(now_s=self._now_s):
-                    self._effects += effects
-                    self._advance(session)
+                self._tick()
             case _:
                 self._session_event(event)
+        self._effects += self._waiting.let_in()
         return self._effects
+
+    def _tick(self) -> None:
+        woken = self._dispatcher.wake(now_s=self._now_s)
+        self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+        for session, effects in self._balance.moves(now_s=self._now_s):
+            self._effects += effects
+            self._advance(session)
+        for session in self._parking.due(now_s=self._now_s):
+            self._effects += self._parking.begin(session, now_s=self._now_s)
+            self._waiting.look_again()
+        self._waiting.tick()
+
+    def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
+        """Whoever ordered the image is told; nobody, if what it was for has ended meanwhile."""
+        moved = self._mover.owner(event.image)
+        heard = None if moved is not None else self._parking.heard(event)
+        if moved is not None:
+            if isinstance(event, ImageFailed):
+                self._balance.failed(event.worker, now_s=self._now_s)
+            self._effects += self._mover.heard(event)
+            self._waiting.look_again()
+            if moved in self._sessions:
+                self._advance(self._sessions[moved])
+        elif heard is not None:
+            self._effects += heard.effects
+            session = self._sessions[heard.session]
+            if session.state is State.CLOSING:
+                self._leave_if_quiet(session)
+            elif heard.failure:
+                self._end(session, Ending.FAILED, heard.failure)
+            else:
+                self._waiting.look_again()
+                self._advance(session)
 
     def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
         session = self._sessions.get(session_id)
+        was_on_its_way = isinstance(event, StreamPrepared) and self._parking.prepared(session_id)
         if session is None or session.state is State.CLOSING:
+            if session is not None and was_on_its_way:
+                self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
-                self._refuse(session_id, _cue_id(event), UnknownSession(session_id))
+                self._refuse(session_id, cues.cue_of(event), UnknownSession(session_id))
             return
         try:
             self._apply(session, event)
         except CallerFault as error:
-            self._refuse(session_id, _cue_id(event), error)
+            self._refuse(session_id, cues.cue_of(event), error)
 
     def _apply(self, session: Session, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         match event:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
-                self._cue(session, event)
+                self._effects += cues.ask(session, event.request, self._limits)
             case TextEncoded():
-                self._text_encoded(session, event)
+                self._effects += cues.text_encoded(session, event)
+                self._open_if_ready(session)
             case StreamPrepared():
                 session.header, session.media_type = event.header, event.media_type
                 self._open_if_ready(session)
             case Pause():
-                session.state = next_state(session.state, Trigger.PAUSE)
+                session.state, session.playing = next_state(session.state, Trigger.PAUSE), False
                 session.flow = session.flow.stopped()
+                self._dispatcher.withdraw(session)
             case Play():
-                session.state = next_state(session.state, Trigger.PLAY)
+                session.state, session.playing = next_state(session.state, Trigger.PLAY), True
                 self._start_clock(session)
             case Close():
                 self._end(session, event.ending, "")
@@ -165,72 +202,40 @@ class Scheduler:
                 raise InvalidField("session", event.session, "an id that is not in use")
             if self._draining:
                 raise Unavailable("the server is shutting down")
-            place = admit(event, self._recipe, self._geometry, self._limits, self._workers, self._sessions, self._fleet)
+            place = self._waiting.admit(event)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
         session = Session(
-            request=event, recipe=self._recipe, geometry=self._geometry, place=place, flow=self._limits.flow_for(event)
-        )
+            request=event, recipe=self._recipe, geometry=self._geometry, place=NOWHERE,
+            flow=self._limits.flow_for(event), state=State.QUEUED if place is None else State.OPENING,
+        )  # fmt: skip
         self._sessions[session.id] = session
-        for worker in place.workers:
-            self._workers[worker].sessions.add(session.id)
-        self._fleet.changed(*(self._workers[worker] for worker in place.workers))
-        self._effects.append(
-            PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=event.settings)
-        )
-        self._encode(session, 0, event.prompt)
         for request in event.cues:
-            self._encode(session, session.timeline.ask(request), request.prompt)
-
-    def _cue(self, session: Session, event: Cue) -> None:
-        if session.timeline.pending_count >= self._limits.max_pending_cues:
-            raise InvalidField(
-                "cue", session.timeline.pending_count + 1, f"at most {self._limits.max_pending_cues} cues not yet shown"
-            )
-        session.target_block(event.request)  # refuse at once what is already too late
-        self._encode(session, session.timeline.ask(event.request), event.request.prompt)
-
-    def _encode(self, session: Session, version: int, prompt: str) -> None:
-        ref = ConditioningRef(session=session.id, version=version)
-        self._effects.append(EncodeText(worker=session.place.decoder, conditioning=ref, prompt=prompt))
-
-    def _text_encoded(self, session: Session, event: TextEncoded) -> None:
-        version = event.conditioning.version
-        session.encoded.add(version)
-        if event.notice:
-            self._effects.append(Notice(session=session.id, text=event.notice))
-        if session.state is State.OPENING:
-            # Cues that came with Open take their blocks when all of them are known, so that none can come too late.
-            self._open_if_ready(session)
+            session.timeline.ask(request)
+        if place is None:
+            self._waiting.wait(session.id)
         else:
-            self._accept_cue(session, version)
-
-    def _accept_cue(self, session: Session, version: int) -> None:
-        request = session.timeline.waiting[version]
-        try:
-            block = session.target_block(request)
-        except CallerFault as error:
-            del session.timeline.waiting[version]
-            self._refuse(session.id, request.cue, error)
-            return
-        earlier = session.timeline.take(version, block=block)
-        self._effects.append(CueAccepted(session=session.id, cue=request.cue, block=block))
-        if earlier is not None and earlier.cue is not None:
-            self._effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
+            self._effects += self._waiting.settle(session, place)
+            if event.fork is not None:
+                parent = self._sessions[event.fork]
+                self._effects += self._dispatcher.share(parent, now_s=self._now_s)
+                set_free(parent, self._sessions)
 
     def _open_if_ready(self, session: Session) -> None:
         wanted = {0, *session.timeline.waiting}
         if session.state is not State.OPENING or session.header is None or not wanted <= session.encoded:
             return
         session.state = next_state(session.state, Trigger.READY)
+        if not session.playing:
+            session.state = next_state(session.state, Trigger.PAUSE)
         self._start_clock(session)
         session.virtual_time = self._dispatcher.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
         for version in sorted(session.timeline.waiting):
-            self._accept_cue(session, version)
+            self._effects += cues.accept(session, version)
 
     def _start_clock(self, session: Session) -> None:
         session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=self._geometry)
@@ -241,6 +246,7 @@ class Scheduler:
         spare_pages = self._limits.spare_pages(self._recipe)
         self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
         self._fleet.joined(self._workers[event.worker])
+        self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
         worker = self._workers.pop(event.worker, None)
@@ -250,8 +256,12 @@ class Scheduler:
         for flying in worker.in_flight:
             for session_id, _ in flying.ops:
                 self._sessions[session_id].in_flight -= 1
-        for session_id in sorted(worker.sessions):
-            session = self._sessions[session_id]
+        for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
+            session = self._sessions.get(session_id)
+            if session is None:  # a fork, gone with the session it depended on
+                continue
+            if session.place is not NOWHERE:
+                session.place = session.place.without(event.worker)
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
             else:
@@ -260,27 +270,15 @@ class Scheduler:
         self._effects += effects
         self._advance(*stayed)
 
-    def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
-        """Whoever ordered the image is told; nobody, if what it was for has ended meanwhile."""
-        session_id = self._mover.owner(event.image)
-        if session_id is None:
-            return
-        if isinstance(event, ImageFailed):
-            self._balance.failed(event.worker, now_s=self._now_s)
-        self._effects += self._mover.heard(event)
-        if session_id in self._sessions:
-            self._advance(self._sessions[session_id])
-
     def _drain(self) -> None:
         self._draining = True
         for session in list(self._sessions.values()):
-            if session.state is State.OPENING:
-                self._end(session, Ending.DRAINED, "the server is shutting down")
-                continue
-            session.state = next_state(session.state, Trigger.DRAIN)
-            if session.state is State.FINISHING:
+            if session.state in GENERATING:
+                session.state = next_state(session.state, Trigger.DRAIN)
                 session.last_block = session.next_block - 1
                 self._advance(session)
+            elif session.state not in (State.CLOSING, State.CLOSED):
+                self._end(session, Ending.DRAINED, "the server is shutting down")
 
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
@@ -294,8 +292,12 @@ class Scheduler:
         flying = self._report(event.worker, event.sequence)
         for session_id in event.sessions:
             session = self._sessions.get(session_id)
+            if event.sequence is None:
+                self._parking.prepared(session_id)
             if session is not None and session.state is not State.CLOSING:
                 self._end(session, Ending.FAILED, event.reason)
+            elif session is not None and event.sequence is None:
+                self._leave_if_quiet(session)
         self._count(flying)
         self._feed(event.worker)
 
@@ -311,13 +313,15 @@ class Scheduler:
                 self._op_counts(session, op)
                 self._effects += self._mover.advance(session)
         ids = dict.fromkeys(session_id for session_id, _ in flying)
+        for parent in [self._sessions[session_id] for session_id in ids if session_id in self._sessions]:
+            ids |= dict.fromkeys(set_free(parent, self._sessions) if parent.forks else ())
         self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
 
     def _op_counts(self, session: Session, op: Op) -> None:
         """`op` is done: send its segment, drop prompts that nothing reads any more."""
         session.done[op.kind, op.step] += 1
         if op.kind is Kind.DECODE:
-            self._emit(session, op.block)
+            self._effects += cues.shown(session, op.block, now_s=self._now_s)
         for version in session.timeline.forget_before(session.oldest_block):
             session.encoded.discard(version)
             session.conditioned -= {(worker, version) for worker in session.place.workers}
@@ -337,24 +341,16 @@ class Scheduler:
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
-    def _emit(self, session: Session, block: int) -> None:
-        session.flow = session.flow.played(block, now_s=self._now_s, geometry=self._geometry)
-        turn = session.timeline.turn_at(block)
-        if turn.block == block and turn.cue is not None:
-            self._effects.append(CueApplied(session=session.id, cue=turn.cue, block=block))
-        self._effects.append(
-            Emit(
-                session=session.id,
-                block=block,
-                first_picture=self._geometry.first_picture(block),
-                picture_count=session.picture_count(block),
-                prompt_version=turn.version,
-            )
-        )
-
     def _end(self, session: Session, ending: Ending, reason: str) -> None:
         session.state = next_state(session.state, Trigger.END)
-        self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=session.emitted))
+        sent = session.emitted - session.first_block
+        self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=sent))
+        for fork, _ in session.forks:
+            child = self._sessions.get(fork)
+            if child is not None and child.state is not State.CLOSING:
+                why = f"the session it was forked from ended before block {child.first_block}: {reason or ending.value}"
+                self._end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
+        self._waiting.leave(session.id)
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].drop_ready(session.id)
@@ -362,10 +358,12 @@ class Scheduler:
         self._leave_if_quiet(session)
 
     def _leave_if_quiet(self, session: Session) -> None:
-        if session.in_flight:
+        if session.in_flight or self._parking.owes(session.id):
             return
         session.state = next_state(session.state, Trigger.QUIET)
         del self._sessions[session.id]
+        self._waiting.look_again()
+        self._effects += self._parking.leave(session.id)
         for worker in session.place.workers:
             if worker in self._workers:
                 self._workers[worker].release(session)
@@ -380,7 +378,12 @@ class Scheduler:
         """See what the sessions can run now, together; end those whose last segment has left."""
         running = []
         for session in sessions:
-            if session.state in (State.OPENING, State.CLOSING, State.CLOSED):
+            if session.state is State.PARKED:
+                self._waiting.may_return(session)
+            if session.state is State.RESTORING and self._parking.is_back(session):
+                self._effects += self._parking.settle(session)
+                self._start_clock(session)
+            if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
                 running.append(session)
@@ -389,11 +392,9 @@ class Scheduler:
             reason = "the server is shutting down" if drained else ""
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
+        for session in running:
+            self._parking.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:
             self._effects += self._dispatcher.feed(self._workers[worker], now_s=self._now_s)
-
-
-def _cue_id(event: Event) -> CueId | None:
-    return event.request.cue if isinstance(event, Cue) else None

@@ -18,11 +18,19 @@ from longtake.core.work import CueId, SessionId, SlotId, WorkerId
 class State(Enum):
     """Where a session stands."""
 
+    QUEUED = "queued"
+    """There was no room for it: it holds nothing and waits for a place."""
     OPENING = "opening"
     """Its prompt is being encoded and its decoder slot cleared."""
     RUNNING = "running"
     PAUSED = "paused"
     """The client paused it: no further block starts, blocks begun are finished and sent."""
+    PARKING = "parking"
+    """Its lanes and its decoder slot are copied to host memory."""
+    PARKED = "parked"
+    """It holds no page, slot or rate; what it needs to go on, if it ever ran, lies in host memory."""
+    RESTORING = "restoring"
+    """It has a place again and its state comes back to it."""
     FINISHING = "finishing"
     """The server drains: as paused, then it ends."""
     CLOSING = "closing"
@@ -30,30 +38,71 @@ class State(Enum):
     CLOSED = "closed"
 
 
+GENERATING = (State.RUNNING, State.PAUSED, State.FINISHING)
+"""States in which blocks may be under way."""
+
+
 class Trigger(Enum):
     """What moves a session from state to state."""
 
+    ADMIT = "admit"
     READY = "ready"
     PAUSE = "pause"
     PLAY = "play"
+    PARK = "park"
+    STOWED = "stowed"
+    RESTORE = "restore"
+    RESTORED = "restored"
     DRAIN = "drain"
     END = "end"
     QUIET = "quiet"
-    """None of its ops is in flight any more."""
+    """Nothing that names its pages or its slot is in flight any more."""
 
 
 TRANSITIONS: dict[State, dict[Trigger, State]] = {
-    State.OPENING: {Trigger.READY: State.RUNNING, Trigger.END: State.CLOSING},
+    State.QUEUED: {
+        Trigger.PAUSE: State.QUEUED,
+        Trigger.PLAY: State.QUEUED,
+        Trigger.ADMIT: State.OPENING,
+        Trigger.END: State.CLOSING,
+    },
+    State.OPENING: {
+        Trigger.PAUSE: State.OPENING,
+        Trigger.PLAY: State.OPENING,
+        Trigger.READY: State.RUNNING,
+        Trigger.END: State.CLOSING,
+    },
     State.RUNNING: {
         Trigger.PAUSE: State.PAUSED,
         Trigger.PLAY: State.RUNNING,
+        Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
         Trigger.END: State.CLOSING,
     },
     State.PAUSED: {
         Trigger.PAUSE: State.PAUSED,
         Trigger.PLAY: State.RUNNING,
+        Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
+        Trigger.END: State.CLOSING,
+    },
+    State.PARKING: {
+        Trigger.PAUSE: State.PARKING,
+        Trigger.PLAY: State.PARKING,
+        Trigger.STOWED: State.PARKED,
+        Trigger.RESTORE: State.RESTORING,
+        Trigger.END: State.CLOSING,
+    },
+    State.PARKED: {
+        Trigger.PAUSE: State.PARKED,
+        Trigger.PLAY: State.PARKED,
+        Trigger.RESTORE: State.RESTORING,
+        Trigger.END: State.CLOSING,
+    },
+    State.RESTORING: {
+        Trigger.PAUSE: State.RESTORING,
+        Trigger.PLAY: State.RESTORING,
+        Trigger.RESTORED: State.PAUSED,
         Trigger.END: State.CLOSING,
     },
     State.FINISHING: {Trigger.DRAIN: State.FINISHING, Trigger.END: State.CLOSING},
@@ -87,6 +136,8 @@ class Turn:
     version: int
     cue: CueId | None
     """None for the prompt that the stream was opened with."""
+    prompt: str = ""
+    """Its text; empty for the one that the stream was opened with."""
 
 
 @dataclass(slots=True)
@@ -111,7 +162,7 @@ class Timeline:
         earlier = next((turn for turn in self.turns if turn.block == block), None)
         if earlier is not None:
             self.turns.remove(earlier)
-        self.turns.append(Turn(block=block, version=version, cue=request.cue))
+        self.turns.append(Turn(block=block, version=version, cue=request.cue, prompt=request.prompt))
         self.turns.sort(key=lambda turn: turn.block)
         return earlier
 
@@ -153,7 +204,17 @@ class Place:
     @property
     def workers(self) -> tuple[WorkerId, ...]:
         """Every worker that holds something of the session, each once, in order."""
-        return tuple(dict.fromkeys((*self.lanes, self.decoder)))
+        return tuple(worker for worker in dict.fromkeys((*self.lanes, self.decoder)) if worker != _GONE)
+
+    def without(self, lost: WorkerId) -> Place:
+        """What is left when a worker is lost: one that joins later under its name holds nothing of this."""
+        lanes = tuple(_GONE if worker == lost else worker for worker in self.lanes)
+        return replace(self, lanes=lanes, decoder=_GONE if self.decoder == lost else self.decoder)
+
+
+_GONE = WorkerId("")
+NOWHERE = Place(lanes=(), tables=(), decoder=_GONE, slot=SlotId(-1))
+"""The place of a session that holds nothing: queued or parked."""
 
 
 @dataclass(slots=True)
@@ -166,6 +227,8 @@ class Session:
     place: Place
     flow: Flow
     state: State = State.OPENING
+    playing: bool = True
+    """What the client said last, Pause or Play; its state follows when it can."""
     timeline: Timeline = field(default_factory=Timeline)
     sent: dict[tuple[Kind, int], int] = field(init=False)
     """Per chain, how many blocks were dispatched …"""
@@ -182,6 +245,16 @@ class Session:
     """Lanes that are held, and why."""
     header: bytes | None = None
     media_type: str = ""
+    first_block: int = 0
+    """The first that is its own: above 0 if it is a fork."""
+    unshared: set[int] = field(default_factory=set)
+    """Lanes of a fork that do not have their share of its parent's pages yet …"""
+    unprepared: bool = False
+    """… and whether its slot is still to be filled from its parent's."""
+    depends: bool = False
+    """Whether ops of its parent, before its first block, are not done yet."""
+    forks: list[tuple[SessionId, int]] = field(default_factory=list)
+    """Sessions that fork from this one, and their first block, as long as they depend on it."""
     last_block: int | None = None
     """No block after this one; None while the stream is endless."""
 
@@ -190,6 +263,13 @@ class Session:
         self.done = dict(self.sent)
         limits = [limit for limit in (self._blocks_asked(), self.recipe.block_limit) if limit is not None]
         self.last_block = min(limits) - 1 if limits else None
+
+    def begin_at(self, block: int) -> None:
+        """Begin as a fork, with everything before `block` done."""
+        self.first_block = block
+        self.sent = dict.fromkeys(self.sent, block)
+        self.done = dict(self.sent)
+        self.flow = replace(self.flow, acknowledged=block - 1)
 
     def _blocks_asked(self) -> int | None:
         limit = self.request.picture_limit
@@ -211,13 +291,28 @@ class Session:
 
     @property
     def emitted(self) -> int:
-        """Segments sent so far."""
+        """Number of the next segment to leave: as many were sent, less those before `first_block`."""
         return self.done[Kind.DECODE, 0]
 
     @property
     def is_delivered(self) -> bool:
         """Whether the segment of the last block was sent."""
         return self.last_block is not None and self.emitted > self.last_block
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether every block begun is done to the last op: between blocks, nothing of it in flight."""
+        return not self.in_flight and not self.depends and not self.holds and len(set(self.done.values())) == 1
+
+    @property
+    def wants_place(self) -> bool:
+        """Whether it would run if it had a place."""
+        return self.playing and self.flow.has_credit(self.next_block)
+
+    def prompts(self) -> dict[int, str]:
+        """The text of every conditioning version in use or asked for."""
+        turns = {turn.version: turn.prompt or self.request.prompt for turn in self.timeline.turns}
+        return turns | {version: request.prompt for version, request in self.timeline.waiting.items()}
 
     def is_done(self, op: Op) -> bool:
         return op.block < self.done[op.kind, op.step]
@@ -294,8 +389,8 @@ def view(session: Session) -> SessionView:
         seed=session.request.seed,
         window=session.flow.window,
         realtime=session.flow.pace.value == "realtime",
-        segments_sent=session.emitted,
-        segments_acknowledged=session.flow.acknowledged + 1,
+        segments_sent=session.emitted - session.first_block,
+        segments_acknowledged=session.flow.acknowledged + 1 - session.first_block,
         blocks_begun=session.next_block,
         cues_pending=session.timeline.pending_count,
     )

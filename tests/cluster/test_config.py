@@ -28,6 +28,8 @@ def test_an_empty_document_is_the_default() -> None:
         ({"cluster": {"layer_split": 0}}, "cluster.layer_split", "greater than or equal to 1"),
         ({"cluster": {"max_batch": 0}}, "cluster.max_batch", "greater than or equal to 1"),
         ({"cluster": 3}, "cluster", "ClusterSection"),
+        ({"limits": {"park_after_s": -1.0}}, "limits.park_after_s", "greater than or equal to 0"),
+        ({"limits": {"max_queued": -1}}, "limits.max_queued", "greater than or equal to 0"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(

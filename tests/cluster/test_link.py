@@ -145,6 +145,7 @@ DECODE = DecodeWork(
         Task(sequence=Sequence(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
         Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
         Stow(worker=WORKER, session=SESSION, image=ImageId(0), source=SlotId(0)),
         Load(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),

@@ -60,6 +60,7 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
         "open.cues[0].id",
         "1 to 64 bytes",
     ),
+    "fork": (pb.Open(prompt="x", fork=pb.Fork()), "open.fork.session_id", "the session id from Opened"),
     "cue prompt": (
         pb.Open(prompt="x", cues=[CUE, pb.Cue(id="d", block=1)]),
         "open.cues[1].prompt",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -58,8 +57,6 @@ class PageUse:
         self.swapped: list[Swapped] = []
         self.contents: dict[PageId, Content] = {}
         self.counts: Counter[str] = Counter()
-        self.spent_s = 0.0
-        """In the pool and its tables."""
         self._spare = spare
         self._draw = random.Random(seed)
         self._writes = 0
@@ -76,7 +73,7 @@ class PageUse:
         lane = self._draw.choice(self.lanes) if self.lanes else None
         match choice:
             case "open" if self._room(self.recipe.page_count):
-                self.lanes.append(Lane(self._timed_allocate()))
+                self.lanes.append(Lane(self._allocate()))
             case "swap in" if self._room(self.recipe.page_count):
                 self._swap_in(self.swapped.pop(self._draw.randrange(len(self.swapped))))
             case "advance" if lane is not None:
@@ -105,11 +102,8 @@ class PageUse:
     def _room(self, pages: int) -> bool:
         return self.pool.free_count >= pages + self._spare
 
-    def _timed_allocate(self) -> PageTable:
-        began_s = time.thread_time()
-        table = self.pool.allocate(self.recipe.page_count, spare=self._spare)
-        self.spent_s += time.thread_time() - began_s
-        return table
+    def _allocate(self) -> PageTable:
+        return self.pool.allocate(self.recipe.page_count, spare=self._spare)
 
     def _advance(self, lane: Lane) -> None:
         """What the ops of one block do: claim, read, write, and read with the block before in between."""
@@ -117,10 +111,8 @@ class PageUse:
         first = lane.block * frames
         if self.recipe.block_limit is not None and lane.block >= self.recipe.block_limit:
             return
-        began_s = time.thread_time()
         self.pool.claim(lane.table, first, self.recipe)
         reads, writes = lane.table.reads(first, self.recipe), lane.table.writes(first, self.recipe)
-        self.spent_s += time.thread_time() - began_s
         for offset, page in enumerate(writes):
             self._writes += 1
             lane.holds[first + offset] = self.contents[page] = (self._writes, first + offset)
@@ -140,13 +132,11 @@ class PageUse:
 
     def _fork(self, lane: Lane) -> None:
         first = lane.block * self.recipe.frames_per_block
-        began_s = time.thread_time()
         table = self.pool.fork(lane.table, first, self.recipe)
-        self.spent_s += time.thread_time() - began_s
         self.lanes.append(Lane(table, lane.block, dict(lane.holds), lane.block))
 
     def _swap_in(self, swapped: Swapped) -> None:
-        table = self._timed_allocate()
+        table = self._allocate()
         first = swapped.block * self.recipe.frames_per_block
         for page, content in zip(table.kept(first, self.recipe), swapped.image, strict=True):
             self.contents[page] = content
@@ -154,9 +144,7 @@ class PageUse:
 
     def _release(self, lane: Lane) -> None:
         self.lanes.remove(lane)
-        began_s = time.thread_time()
         self.pool.release(lane.table)
-        self.spent_s += time.thread_time() - began_s
 
 
 def use(pages: PageUse, operations: int, *, check_each: int) -> None:

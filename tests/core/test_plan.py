@@ -94,7 +94,7 @@ def test_streams_that_fit_by_memory(count: int, gigabytes: int, past_only: int, 
 
 def admitted_by_the_server(found: Plan, given: Devices, pace: Pace) -> int:
     """How many streams a real scheduler lets in on such workers."""
-    scheduler = Scheduler(WAN.recipe, WAN.geometry, Limits(max_sessions=10_000))
+    scheduler = Scheduler(WAN.recipe, WAN.geometry, Limits(max_sessions=10_000, max_queued=0))
     roles = [("denoise", Role.DENOISE, found.pages_per_worker)] * given.count + [("decode", Role.DECODE, 10_000)]
     for number, (name, role, capacity) in enumerate(roles):
         worker = WorkerId(f"{name}-{number}")

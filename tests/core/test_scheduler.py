@@ -254,11 +254,56 @@ def test_pause_finishes_what_has_begun_and_play_goes_on() -> None:
     assert len(cell.segments[session]) > begun
 
 
-def test_play_before_the_stream_is_open_is_refused() -> None:
+def test_a_stream_paused_before_it_is_open_begins_no_block_until_play() -> None:
+    cell = Cell(recipe())
+    session = cell.open("s", pictures=BLOCKS_4)
+    cell.send(Pause(now_s=0.0, session=session))
+    cell.run()
+    assert effects_of(cell, Opened) and not effects_of(cell, Dispatch)
+    cell.send(Play(now_s=0.0, session=session))
+    cell.run()
+    assert cell.segments[session] == [0, 1, 2, 3]
+
+
+def test_a_block_that_waits_for_its_worker_does_not_begin_after_a_pause() -> None:
+    cell = Cell(recipe(), denoisers=1)
+    cell.open("first", window=30)
+    cell.answer()
+    session = cell.open("s", pictures=BLOCKS_4)
+    cell.answer()
+    assert cell.scheduler.workers()[1].ready
+    cell.send(Pause(now_s=0.0, session=session))
+    cell.send(Close(now_s=0.0, session=SessionId("first"), ending=Ending.CLIENT))
+    cell.run()
+    assert session not in cell.segments
+    cell.send(Play(now_s=0.0, session=session))
+    cell.run()
+    assert cell.segments[session] == [0, 1, 2, 3]
+
+
+def test_play_while_the_server_drains_is_refused() -> None:
     cell = Cell(recipe())
     session = cell.open("s")
+    cell.answer()
+    cell.send(Drain(now_s=0.0))
     cell.send(Play(now_s=0.0, session=session))
     assert isinstance(effects_of(cell, RequestRefused)[0].error, WrongState)
+
+
+def test_a_worker_that_is_lost_and_comes_back_owes_nothing_to_who_still_waits_for_another() -> None:
+    cell = Cell(recipe(), denoisers=2)
+    session = cell.open("s", window=3)
+    cell.answer()
+    cell.finish(WorkerId("denoise-0"))
+    assert cell.queues[WorkerId("denoise-1")]
+    cell.queues[WorkerId("denoise-0")].clear()
+    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
+    assert cell.closed[session].ending is Ending.LOST
+    cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
+    while cell.busy:
+        cell.finish(cell.busy[0])
+    assert cell.scheduler.sessions() == ()
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
 
 
 def test_realtime_runs_at_most_a_window_ahead_of_the_playback_clock() -> None:
@@ -304,7 +349,7 @@ def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
 
 
 def test_pages_of_a_closed_session_are_reused_only_after_its_last_op_has_reported() -> None:
-    cell = Cell(recipe(), denoisers=1, pages=36)
+    cell = Cell(recipe(), denoisers=1, pages=36, limits=Limits(max_queued=0))
     first = cell.open("first")
     cell.answer()
     cell.send(Close(now_s=0.0, session=first, ending=Ending.CLIENT))
@@ -362,7 +407,7 @@ def test_an_open_that_cannot_be_names_the_field_and_starts_nothing(change: dict[
 
 
 def test_a_full_cell_says_what_is_missing_and_takes_nothing() -> None:
-    cell = Cell(recipe(), denoisers=1, pages=4 * 9, slots=2)
+    cell = Cell(recipe(), denoisers=1, pages=4 * 9, slots=2, limits=Limits(max_queued=0))
     cell.open("first")
     cell.open("second")
     error = effects_of(cell, Refused)[0].error

@@ -255,11 +255,17 @@ class Cell:
         frames = sorted(window_frames(work.positions[0], self.recipe), key=lambda frame: slot_of(frame, self.recipe))
         sealed = sealing_op(work.step, work.block, self.recipe).kind
         expected = [
-            Content(work.session, work.lane, frame, work.kind if frame in work.positions else sealed)
+            Content(
+                self.writer(work.session, frame), work.lane, frame, work.kind if frame in work.positions else sealed
+            )
             for frame in frames
         ]
         found = [self.holds.get((worker, page)) for page in work.reads]
         assert found == expected, f"{op_of(work)} reads {found}, should read {expected}"
+
+    def writer(self, session: SessionId, frame: int) -> SessionId:
+        """Who wrote a frame that the session reads."""
+        return session
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work

@@ -41,6 +41,9 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_PAUSED: _ClassVar[SessionState]
     SESSION_STATE_FINISHING: _ClassVar[SessionState]
     SESSION_STATE_CLOSING: _ClassVar[SessionState]
+    SESSION_STATE_QUEUED: _ClassVar[SessionState]
+    SESSION_STATE_PARKED: _ClassVar[SessionState]
+    SESSION_STATE_RESTORING: _ClassVar[SessionState]
 
 class WorkerRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -74,6 +77,9 @@ SESSION_STATE_RUNNING: SessionState
 SESSION_STATE_PAUSED: SessionState
 SESSION_STATE_FINISHING: SessionState
 SESSION_STATE_CLOSING: SessionState
+SESSION_STATE_QUEUED: SessionState
+SESSION_STATE_PARKED: SessionState
+SESSION_STATE_RESTORING: SessionState
 WORKER_ROLE_UNSPECIFIED: WorkerRole
 WORKER_ROLE_DENOISE: WorkerRole
 WORKER_ROLE_DECODE: WorkerRole
@@ -119,7 +125,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +137,7 @@ class Open(_message.Message):
     CUES_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -142,7 +149,14 @@ class Open(_message.Message):
     cues: _containers.RepeatedCompositeFieldContainer[Cue]
     resume_token: bytes
     cursor: int
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ...) -> None: ...
+    fork: Fork
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
+
+class Fork(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
 
 class Cue(_message.Message):
     __slots__ = ("id", "prompt", "block", "time")
@@ -393,7 +407,7 @@ class CodecOption(_message.Message):
     def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., min_quality: _Optional[int] = ..., max_quality: _Optional[int] = ..., default_quality: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_sessions", "max_watchers", "default_window", "max_window", "max_prompt_bytes", "max_cues", "max_message_bytes")
+    __slots__ = ("max_sessions", "max_watchers", "default_window", "max_window", "max_prompt_bytes", "max_cues", "max_message_bytes", "max_queued")
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -401,6 +415,7 @@ class Limits(_message.Message):
     MAX_PROMPT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CUES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_FIELD_NUMBER: _ClassVar[int]
     max_sessions: int
     max_watchers: int
     default_window: int
@@ -408,7 +423,8 @@ class Limits(_message.Message):
     max_prompt_bytes: int
     max_cues: int
     max_message_bytes: int
-    def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    max_queued: int
+    def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending")

@@ -45,7 +45,8 @@ class LongtakeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LongtakeServiceAsyncStub: ...
     Stream: _grpc.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]
     """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it) and the last one `closed`. The server generates at most `window` blocks beyond the last
+    (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+    the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
     closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
@@ -72,7 +73,8 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stream: _aio.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]  # type: ignore[assignment]
     """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it) and the last one `closed`. The server generates at most `window` blocks beyond the last
+    (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+    the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
     closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
@@ -102,7 +104,8 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_longtake_pb2.StreamResponse], _abc.AsyncIterator[_longtake_pb2.StreamResponse]]:
         """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
-        (notices may come before it) and the last one `closed`. The server generates at most `window` blocks beyond the last
+        (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+        the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
         closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.

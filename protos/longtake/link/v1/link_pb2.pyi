@@ -256,16 +256,18 @@ class Dispatch(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., forward: _Optional[_Union[ForwardBatch, _Mapping]] = ..., decode: _Optional[_Union[DecodeItem, _Mapping]] = ...) -> None: ...
 
 class PrepareStream(_message.Message):
-    __slots__ = ("session", "slot", "settings", "image")
+    __slots__ = ("session", "slot", "settings", "image", "origin")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     session: str
     slot: int
     settings: SegmentSettings
     image: int
-    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ...) -> None: ...
+    origin: int
+    def __init__(self, session: _Optional[str] = ..., slot: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., image: _Optional[int] = ..., origin: _Optional[int] = ...) -> None: ...
 
 class Pages(_message.Message):
     __slots__ = ("pages",)
