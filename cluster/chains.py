@@ -251,9 +251,9 @@ def _for_seat(message: Down, seat: Seat) -> Down:
         case Task(order=tuple() as batch):
             return replace(message, order=tuple(_lightened(forward, seat) for forward in batch))
         case Give():
-            return replace(message, to=replace(seat, replica=message.to).member)
+            return replace(message, worker=seat.member, to=replace(seat, replica=message.to).member)
         case Take():
-            return replace(message, origin=replace(seat, replica=message.origin).member)
+            return replace(message, worker=seat.member, origin=replace(seat, replica=message.origin).member)
         case _:
             return message
 

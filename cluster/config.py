@@ -12,10 +12,12 @@ from pydantic_core import PydanticCustomError
 
 from longtake.core.admission import Limits
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.flow import Pace
 from workers.simulated_device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _DEVICES = ("cpu", "cuda")
+_PACES = {"live": Pace.REALTIME, "bulk": Pace.FAST}
 
 
 def _device(name: str) -> str:
@@ -60,6 +62,9 @@ class ClusterSection(_Section):
     max_batch: Count = 8
     """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
     pay, each worker measures when it starts."""
+    packed: Annotated[tuple[Literal["live", "bulk"], ...], Field(strict=False)] = ()
+    """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them; those
+    of others are spread over all workers, so that a single stream is fastest."""
     fused_passes: bool = False
     """Spend pages (one block more for each lane) so that a commit and the denoise op after it can be one forward: more
     throughput where forwards gain by batching, and a little more latency."""
@@ -104,7 +109,8 @@ class ServerConfig(_Section):
     @property
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
-        return Limits(**self.limits.model_dump(), fused_passes=self.cluster.fused_passes)
+        packed = frozenset(_PACES[name] for name in self.cluster.packed)
+        return Limits(**self.limits.model_dump(), packed=packed, fused_passes=self.cluster.fused_passes)
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:

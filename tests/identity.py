@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -23,35 +24,36 @@ from pathlib import Path
 
 import click
 import torch
-from torch import Tensor
 
 from benchmarks.simulated_streams import expected_latents, small_pictures
 from cluster.chains import Chains
 from cluster.engine import Engine
 from cluster.in_process import ThreadPort
-from cluster.launch import POCKET, model_path
+from cluster.launch import POCKET, model_path, split
 from cluster.outbox import Outbox, SegmentOut
 from cluster.render import in_process_workers
+from longtake.core import balancing
 from longtake.core.admission import Limits
-from longtake.core.effects import Closed, Dispatch, EncodeText, Forget, PrepareStream, Refused, Stow
-from longtake.core.errors import UnknownPeer
-from longtake.core.events import Ack, Ending
+from longtake.core.effects import Closed, Dispatch, Load, Refused, Stow
+from longtake.core.events import Ack, Ending, Pause, Play
+from longtake.core.flow import Pace
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, PageId, Role, SessionId
+from longtake.core.session import State
+from longtake.core.work import DecodeWork, Role, SessionId
 from tests.cluster.world import Hashes, expected_hashes, open_event
 from tests.core.world import is_fused
+from tests.identity_workers import OnePageSwapped, Ready, WithoutPictures
 from workers.link import Loaded
-from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Shutdown, Task, Up
+from workers.messages import Introduction, Shutdown
 from workers.models import weights
-from workers.models.text import TextEncoder, text_encoder
-from workers.orders import Detached, Filled, Order
+from workers.models.text import text_encoder
 from workers.peers import MeetingPoint
-from workers.runner import Worker
 from workers.spec import WorkerSpec, load_worker
-from workers.worker import tensor_to_bytes
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 SIMULATED = "simulated:0ms"
+SWAP_EVERY = 5
+FORK_AFTER = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +65,47 @@ class Layout:
     batch_limit: int = 1
     together: int = 1
     """Sessions open at once."""
+    packed: bool = False
+    """All lanes of a session are on one worker."""
     fused: bool = False
     """A commit and the next block's denoise op of its lane may be one forward."""
+    swapped: bool = False
+    """Sessions are paused, parked and played again all the time."""
+    moved: bool = False
+    """Lanes move to another worker all the time."""
+    split: int = 1
+    """Workers that one replica's layers are shared out to."""
+    forked: bool = False
+    """Half of the sessions are forks of the others, of the same prompt and seed, from some block on."""
     broken: bool = False
     """Two pages change places once, in every worker: what is compared must not be equal."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the scheduler is told."""
+        return Limits(
+            park_after_s=0.0 if self.swapped else 3600.0,
+            packed=frozenset({Pace.FAST}) if self.packed else frozenset(),
+            fused_passes=self.fused,
+        )
 
 
 LAYOUTS = (
     Layout(name="sequential"),
     Layout(name="step pipeline", workers=4),
-    Layout(name="data parallel", workers=2, together=4),
+    Layout(name="data parallel", workers=2, together=4, packed=True),
     Layout(name="paired", batch_limit=2),
     Layout(name="fused, step pipeline", workers=4, batch_limit=2, together=4, fused=True),
     Layout(name="fused, batched 8", batch_limit=8, together=8, fused=True),
+    Layout(name="layer split 2", split=2, together=2),
+    Layout(name="layer split 4", split=4, together=4),
+    Layout(name="steps x layers x replicas", workers=2, split=2, batch_limit=4, together=4),
+    Layout(name="swapped", workers=2, together=4, swapped=True),
+    Layout(name="swapped, layer split 2", split=2, batch_limit=4, together=4, swapped=True),
+    Layout(name="moved", workers=3, together=4, moved=True),
+    Layout(name="moved, fused, layer split 2", workers=2, split=2, batch_limit=4, together=4, moved=True, fused=True),
+    Layout(name="forked", workers=2, together=4, forked=True),
+    Layout(name="forked, fused, batched 8", batch_limit=8, together=4, forked=True, fused=True),
     *(Layout(name=f"batched {size}", batch_limit=size, together=8) for size in range(2, 9)),
     Layout(name="step pipeline, batched 4", workers=4, batch_limit=4, together=8),
 )
@@ -92,9 +122,28 @@ class Seen:
     """Forwards of commits and denoise ops together."""
     fused: int
     """Pairs of a commit and the next denoise op of its lane in one forward."""
+    stowed: int
+    """Lanes and decoder slots that were copied to host memory …"""
+    loaded: int
+    """… and lanes that came back, here or on another worker."""
+    forks: Mapping[int, Sequence[str]]
+    """As `hashes`, of each session's fork, from its first block on."""
 
     def __str__(self) -> str:
-        return f"batches up to {self.largest_batch}, {self.mixed} mixed, {self.fused} fused"
+        blocks = sum(len(fork) for fork in self.forks.values())
+        return (
+            f"batches up to {self.largest_batch}, {self.mixed} mixed, {self.fused} fused; {self.stowed} stowed, "
+            f"{self.loaded} loaded; {len(self.forks)} forks of {blocks} blocks"
+        )
+
+    def wrong_blocks(self, right: Mapping[int, Sequence[str]]) -> int:
+        """Blocks that are missing, too many or other ones."""
+        ends = [(fork, right[seed][-len(fork) :]) for seed, fork in self.forks.items()]
+        return sum(_differing(*pair) for pair in [*((self.hashes[seed], right[seed]) for seed in right), *ends])
+
+
+def _differing(found: Sequence[str], right: Sequence[str]) -> int:
+    return sum(one != other for one, other in zip(found, right, strict=False)) + abs(len(found) - len(right))
 
 
 def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
@@ -108,104 +157,34 @@ def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
         largest_batch=max(len(items) for items in batches),
         mixed=sum(len({item.kind for item in items}) > 1 for items in batches),
         fused=sum(is_fused(*pair) for items in batches for pair in combinations(items, 2)),
+        stowed=sum(isinstance(effect, Stow) for effect in hashes.effects),
+        loaded=sum(isinstance(effect, Load) for effect in hashes.effects),
+        forks={seed: fork for seed in seeds if (fork := hashes.of(f"fork of s{seed}"))},
     )
-
-
-class WithoutPictures:
-    """A decode worker that encodes prompts and answers every block with nothing."""
-
-    role = Role.DECODE
-    device = torch.device("cpu")
-
-    def __init__(self, text: TextEncoder) -> None:
-        self._text = text
-
-    def page(self, page: PageId) -> Tensor:
-        """See workers.images.Holder."""
-        raise UnknownPeer(f"a decode worker has no page {page}")
-
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
-        """See workers.runner.Worker."""
-        match message:
-            case Stow():
-                yield Detached(image=message.image, tensors=())
-            case Filled(order=PrepareStream(session=session)):
-                yield Prepared(session=session, header=b"", media_type="")
-            case Task(order=Decode()):
-                yield Done(sequence=message.sequence)
-            case PrepareStream():
-                yield Prepared(session=message.session, header=b"", media_type="")
-            case EncodeText():
-                encoded = self._text.encode(message.prompt)
-                tensor = tensor_to_bytes(encoded.features_TC)
-                yield Encoded(conditioning=message.conditioning, tensor=tensor, notice="")
-            case Forget():
-                pass
-            case _:
-                raise AssertionError(message)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A worker that is made by `make` and introduces itself so."""
-
-    introduction: Introduction
-    make: Callable[[], Worker]
-    meeting_point: str
-
-    def fresh(self) -> Worker:
-        """See workers.link.Loaded."""
-        return self.make()
-
-
-class OnePageSwapped:
-    """A denoise worker in whose pool two sealed pages of one lane change places, once, before one of its ops."""
-
-    role = Role.DENOISE
-    AFTER = 20
-    """Ops before that."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._left = self.AFTER
-
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
-        """See workers.runner.Worker."""
-        if isinstance(message, Task) and isinstance(message.order, tuple):
-            self._left -= 1
-            work = message.order[0].work
-            sealed = [page for page in work.reads if page not in work.writes]
-            if self._left <= 0 and len(sealed) > 1:
-                self._swap(sealed[0], sealed[1])
-                self._left = sys.maxsize
-        yield from self._worker.perform(message)
-
-    @property
-    def device(self) -> torch.device:
-        """See workers.images.Holder."""
-        return self._worker.device
-
-    def page(self, page: PageId) -> Tensor:
-        """See workers.images.Holder."""
-        return self._worker.page(page)
-
-    def _swap(self, one: PageId, other: PageId) -> None:
-        kept = self.page(one).clone()
-        self.page(one).copy_(self.page(other))
-        self.page(other).copy_(kept)
 
 
 def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str) -> list[Loaded]:
     """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
     info = weights.load_info(model)
-    sessions = layout.together * (2 if layout.fused else 1)  # room for spare blocks
+    sessions = layout.together * (
+        1 + layout.fused + layout.forked + layout.moved
+    )  # room for spare blocks, forks, moves
     specs = in_process_workers(
         model, info.recipe, denoise=layout.workers, sessions=sessions, device=device, max_batch=1
     )
-    made: list[Loaded] = []
-    for spec in (replace(spec, meeting_point=meeting_point) for spec in specs):
-        made.append(_denoiser(spec, layout) if spec.role is Role.DENOISE else _texts(spec))
-    return made
+    parts = [
+        replace(part, meeting_point=meeting_point)
+        for spec in specs
+        for part in (split(spec, layout.split) if spec.role is Role.DENOISE else (spec,))
+    ]
+    # All at once: those of a chain agree on who holds what.
+    with ThreadPoolExecutor(len(parts)) as threads:
+        return list(threads.map(partial(_loaded, layout), parts))
+
+
+def _loaded(layout: Layout, spec: WorkerSpec) -> Loaded:
+    torch.set_num_threads(1)
+    return _denoiser(spec, layout) if spec.role is Role.DENOISE else _texts(spec)
 
 
 def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
@@ -230,13 +209,13 @@ def _texts(spec: WorkerSpec) -> Ready:
 async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> AsyncIterator[Engine]:
     """An engine with the layout's workers as threads."""
     info = weights.load_info(model)
-    engine = Engine(Scheduler(info.recipe, info.geometry, Limits(fused_passes=layout.fused)), hashes)
+    engine = Engine(Scheduler(info.recipe, info.geometry, layout.limits), hashes)
     loop = asyncio.create_task(engine.run())
-    meeting_point, ports = MeetingPoint(), []
+    meeting_point, chains, ports = MeetingPoint(), Chains(engine), []
     for loaded in await asyncio.to_thread(loaded_workers, layout, model, device, meeting_point.address):
-        port = ThreadPort(loaded, Chains(engine))
+        port = ThreadPort(loaded, chains)
         port.runner.start()
-        engine.join(port.introduction, port)
+        chains.join(port.introduction, port)
         ports.append(port)
     try:
         yield engine
@@ -248,16 +227,28 @@ async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> A
         loop.cancel()
 
 
-async def one_session(engine: Engine, seed: int, blocks: int, pictures: int) -> None:
-    """A session from its beginning to its end."""
-    session, outbox = SessionId(f"s{seed}"), Outbox()
+async def one_session(
+    layout: Layout, engine: Engine, seed: int, pictures: int, parent: SessionId | None = None
+) -> None:
+    """A session from its beginning to its end; a fork of `parent`, if that is given."""
+    session, outbox = SessionId(f"s{seed}" if parent is None else f"fork of {parent}"), Outbox()
     engine.attach(session, outbox)
     prompt = PROMPTS[seed % len(PROMPTS)]
-    engine.submit(open_event(engine, session, prompt, seed=seed, picture_limit=pictures))
+    asked = {"seed": seed, "picture_limit": pictures, "fork": parent, "window": 2 if layout.forked else 4}
+    engine.submit(open_event(engine, session, prompt, **asked))
+    fork: asyncio.Task[None] | None = None
     while True:
         match await outbox.get():
             case SegmentOut(emit=emit):
+                if layout.swapped and emit.block % SWAP_EVERY == 0:
+                    await _swap(engine, session)
+                if layout.forked and parent is None and emit.block == FORK_AFTER:
+                    fork = asyncio.create_task(one_session(layout, engine, seed, pictures, session))
+                    await asyncio.sleep(0)  # the fork is asked for before the parent may go on
                 engine.submit(Ack(now_s=engine.now_s(), session=session, segment=emit.block))
+            case Closed() if fork is not None:
+                await fork
+                return
             case Closed(ending=ending, reason=reason):
                 assert ending is Ending.COMPLETED, reason
                 return
@@ -267,21 +258,45 @@ async def one_session(engine: Engine, seed: int, blocks: int, pictures: int) -> 
                 pass
 
 
+async def _swap(engine: Engine, session: SessionId) -> None:
+    """Pause a session, wait until it lies in host memory, and let it go on."""
+    engine.submit(Pause(now_s=engine.now_s(), session=session))
+    while any(view.session == session and view.state is not State.PARKED for view in engine.scheduler.sessions()):
+        await asyncio.sleep(0.002)
+    engine.submit(Play(now_s=engine.now_s(), session=session))
+
+
+@contextlib.contextmanager
+def balanced(layout: Layout) -> Iterator[None]:
+    """Every tick moves whatever lane may move, worth while or not; or no lane ever moves."""
+    kept = (balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT)
+    balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT = (-1e9 if layout.moved else 1e9), 0.0, 1
+    try:
+        yield
+    finally:
+        balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT = kept
+
+
 async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> Seen:
     """All sessions, one for each seed, as this layout runs them."""
     info = weights.load_info(model)
     hashes = Hashes(info.recipe.step_count)
+    with balanced(layout):
+        await _serve(layout, model, device, seeds, info.geometry.first_picture(blocks), hashes)
+    return _seen(hashes, seeds)
+
+
+async def _serve(layout: Layout, model: Path, device: str, seeds: Sequence[int], pictures: int, hashes: Hashes) -> None:
     async with running(layout, model, device, hashes) as engine:
         gate = asyncio.Semaphore(layout.together)
 
         async def admitted(seed: int) -> None:
             async with gate:
-                await one_session(engine, seed, blocks, info.geometry.first_picture(blocks))
+                await one_session(layout, engine, seed, pictures)
 
         async with asyncio.TaskGroup() as group:
             for seed in seeds:
                 group.create_task(admitted(seed))
-    return _seen(hashes, seeds)
 
 
 def by_hand(model: Path, seed: int, blocks: int) -> list[str]:
@@ -296,15 +311,6 @@ def expected(model: Path, device: str, seeds: Sequence[int], blocks: int) -> dic
         return {seed: by_hand(model, seed, blocks) for seed in seeds}
     prompts: Callable[[int], dict[int, str]] = lambda seed: {0: PROMPTS[seed % len(PROMPTS)]}  # noqa: E731
     return {seed: expected_hashes(model, prompts(seed), seed, blocks) for seed in seeds}
-
-
-def wrong_blocks(found: Mapping[int, Sequence[str]], right: Mapping[int, Sequence[str]]) -> int:
-    """Blocks that are missing, too many or other ones."""
-    return sum(
-        sum(one != other for one, other in zip(found[seed], right[seed], strict=False))
-        + abs(len(found[seed]) - len(right[seed]))
-        for seed in right
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +338,7 @@ def matrix(layouts: Sequence[Layout], model: Path, device: str, seeds: Sequence[
             layout=layout,
             seen=seen,
             blocks=len(seeds) * blocks,
-            wrong=wrong_blocks(seen.hashes, right),
+            wrong=seen.wrong_blocks(right),
             took_s=time.perf_counter() - began_s,
         )
 
@@ -351,7 +357,8 @@ def main(*, seeds: int, blocks: int, broken: bool) -> None:
         weights.save_info(folder, small_pictures(weights.load_info(pocket)))
         for model, device in ((folder, SIMULATED), (pocket, "cpu")):
             click.echo(f"{'by hand' if device == SIMULATED else 'pocket'}: {seeds} seeds, {blocks} blocks")
-            for row in matrix(layouts, model, device, range(seeds), blocks):
+            here = [layout for layout in layouts if layout.split == 1 or device != SIMULATED]
+            for row in matrix(here, model, device, range(seeds), blocks):
                 click.echo(row)
                 wrong += bool(row.wrong) is not broken
     sys.exit(1 if wrong else 0)

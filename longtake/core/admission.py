@@ -45,6 +45,9 @@ class Limits:
     max_queued: int = 64
     """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
 
+    packed: frozenset[Pace] = frozenset()
+    """Sessions of these are put on one worker each if one has room, so that the loss of a worker ends few of them. The
+    lanes of others are spread over all workers, which makes a single stream fastest."""
     fused_passes: bool = False
     """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
 
@@ -114,7 +117,8 @@ def take_place(
             pass
     denoisers, decoders = _rankings(fleet)
     live, limit = request.pace is Pace.REALTIME, limits.load_limit
-    lanes = denoisers.place(recipe.lane_count, live=live, limit=limit)
+    place = denoisers.place_together if request.pace in limits.packed else denoisers.place
+    lanes = place(recipe.lane_count, live=live, limit=limit)
     (decoder,) = decoders.place(1, live=live, limit=limit, what="decoder slots")
     return _take(request, workers, fleet, Homes(lanes=lanes, decoder=decoder))
 

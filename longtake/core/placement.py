@@ -20,6 +20,8 @@ from longtake.core.errors import NoCapacity
 from longtake.core.work import WorkerId
 
 _LEAST_LEFT = 0.01
+_LOOKED_AT = 32
+"""Workers that are tried for all lanes of a session, at most."""
 
 Key = tuple[float, int]
 
@@ -170,6 +172,17 @@ class Ranking:
             for worker, room in before.items():
                 self.put(worker, room)
         return tuple(chosen)
+
+    def place_together(self, count: int, *, live: bool, limit: float) -> tuple[WorkerId, ...]:
+        """One worker for all lanes, the least loaded of those that have room for them; spread if there is none.
+
+        What happens to a worker then happens to few streams, and no latents travel; but a stream is only as fast as one
+        worker.
+        """
+        for worker in first(self.best(live=live), _LOOKED_AT):
+            if self.fits((worker,) * count, live=live, limit=limit):
+                return (worker,) * count
+        return self.place(count, live=live, limit=limit)
 
     def fits(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> bool:
         """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""

@@ -322,7 +322,7 @@ class Scheduler:
         session.done[op.kind, op.step] += 1
         if op.kind is Kind.DECODE:
             self._effects += cues.shown(session, op.block, now_s=self._now_s)
-        for version in session.timeline.forget_before(session.oldest_block):
+        for version in session.forget_prompts():
             session.encoded.discard(version)
             session.conditioned -= {(worker, version) for worker in session.place.workers}
             self._effects += [

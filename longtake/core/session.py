@@ -344,6 +344,10 @@ class Session:
         pending = (blocks for (kind, step), blocks in self.done.items() if self.wants(Op(kind, step, blocks)))
         return min(pending, default=self.emitted)
 
+    def forget_prompts(self) -> tuple[int, ...]:
+        """Drop the prompts that nothing reads any more; their versions."""
+        return self.timeline.forget_before(self.oldest_block) if len(self.timeline.turns) > 1 else ()
+
     def picture_count(self, block: int) -> int:
         """Pictures of `block` that belong to the stream."""
         whole = self.geometry.pictures(block)
