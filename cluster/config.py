@@ -63,6 +63,8 @@ class ClusterSection(_Section):
     fused_passes: bool = False
     """Spend pages (one block more for each lane) so that a commit and the denoise op after it can be one forward: more
     throughput where forwards gain by batching, and a little more latency."""
+    profiles: str = ""
+    """A folder, on each worker's machine, for what workers measure when they start; empty: they measure every time."""
 
 
 class ListenSection(_Section):

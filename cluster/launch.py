@@ -79,6 +79,7 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
             device=config.model.device,
             dtype=config.model.dtype,
             max_batch=cluster.max_batch,
+            profiles=cluster.profiles,
         )
         for role, count, capacity in roles
         for number in range(count)

@@ -127,7 +127,10 @@ class WorkerLink:
             if not writer.done():
                 reader.result()  # the link broke: raises its status
                 return False
-            reason = writer.result()
+            try:
+                reason = writer.result()
+            except asyncio.InvalidStateError:  # the link broke, and a write noticed before the reader was told
+                return False
             if isinstance(reason, StartOver):
                 _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
                 await asyncio.wait((reader,), timeout=REDIAL_S)

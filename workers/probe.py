@@ -14,6 +14,7 @@ Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from longtake.core.pages import window_size
 from longtake.core.recipe import Recipe
 from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.models.wan import TextKV, WanModel
+from workers.models.wan_vae import WanDecoder
 
 MIN_GAIN = 0.05
 """By what part the time per op must fall for a larger batch to be used."""
@@ -111,17 +113,8 @@ class Trial:
         return own
 
     def forward_s(self, size: int) -> float:
-        """Seconds of one forward over the first `size` items with a full window.
-
-        On a CPU, those of this thread: while several workers start on one machine, they disturb each other.
-        """
-        on_cpu = self._device.type == "cpu"
-        clock = time.thread_time if on_cpu else time.perf_counter
-        began_s = clock()
-        self.run(range(size), self._recipe.page_count)
-        if not on_cpu:
-            torch.cuda.synchronize(self._device)
-        return clock() - began_s
+        """Seconds of one forward over the first `size` items with a full window."""
+        return _seconds(lambda: self.run(range(size), self._recipe.page_count), self._device)
 
     def _page_counts(self) -> set[int]:
         recipe = self._recipe
@@ -169,6 +162,35 @@ class Trial:
         first = item * self._recipe.page_count
         reads = tuple(range(first, first + pages))
         return ItemPages(reads=reads, writes=reads[-self._recipe.frames_per_block :])
+
+
+def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+    """How long `run` takes.
+
+    On a CPU, of this thread: while several workers start on one machine, they disturb each other.
+    """
+    on_cpu = device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+    began_s = clock()
+    run()
+    if not on_cpu:
+        torch.cuda.synchronize(device)
+    return clock() - began_s
+
+
+def decode_s(decoder: WanDecoder, geometry: Geometry) -> float:
+    """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
+
+    More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
+    """
+    torch.set_num_threads(1)  # as where the worker computes
+    weight = decoder.conv2.weight
+    frames, channels, height, width = geometry.block_shape
+    with torch.inference_mode():
+        z_BCFHW = torch.zeros(1, channels, frames, height, width, device=weight.device, dtype=weight.dtype)
+        state = decoder.initial_state(1, height, width)
+        times = [_seconds(lambda: decoder.decode(z_BCFHW, state), weight.device) for _ in range(1 + _ROUNDS)]
+    return min(times[1:])
 
 
 def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, max_batch: int) -> BatchProfile:

@@ -22,7 +22,8 @@ from workers.models.text import text_encoder
 from workers.models.wan import WanModel
 from workers.models.wan_vae import WanDecoder
 from workers.models.weights import ModelInfo
-from workers.probe import BatchProfile, probe
+from workers.probe import BatchProfile, decode_s, probe
+from workers.profile_cache import cached, key_of
 from workers.runner import Worker
 from workers.simulated import SimulatedModel, simulated_digest
 from workers.simulated_device import is_simulated, parse_device
@@ -48,11 +49,12 @@ class WorkerSpec:
     dtype: str = "float32"
     max_batch: int = 1
     """Ops that one forward of a denoise worker may serve at most; what pays and is exact, it measures."""
-
     meeting_point: str = ""
     """Where workers find each other (workers.peers), host:port; empty: this one is alone."""
     seat: Seat | None = None
     """The worker's place in a chain that holds the model together; None: it holds all of it."""
+    profiles: str = ""
+    """Folder for what start-up measurements found (workers.profile_cache); empty: measure at every start."""
 
     @property
     def replica(self) -> WorkerId:
@@ -71,6 +73,7 @@ class WorkerSpec:
             f"--max-batch={self.max_batch}",
             f"--meeting-point={self.meeting_point}",
             *_seat_arguments(self.seat),
+            f"--profiles={self.profiles}",
         ]
 
 
@@ -95,6 +98,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--replica", default="", help="name of the chain that this worker is part of; none: no chain")
     parser.add_argument("--rank", default=0, type=int, help="place in the chain, from 0")
     parser.add_argument("--chain-length", default=1, type=int, help="workers in the chain")
+    parser.add_argument("--profiles", default="", help="folder for what start-up measurements found")
     given = parser.parse_args(arguments)
     seat = Seat(replica=WorkerId(given.replica), rank=given.rank, length=given.chain_length)
     spec = WorkerSpec(
@@ -107,6 +111,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         max_batch=given.max_batch,
         meeting_point=given.meeting_point,
         seat=seat if given.replica else None,
+        profiles=given.profiles,
     )
     return spec, given.engine
 
@@ -143,14 +148,14 @@ class LoadedWorker:
                 self._part = self._part_for(spec.seat, device, dtype)
             layers = None if self._part is None else self._part.layers
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype, layers=layers)
-            self.profile = probe(
-                self._module, self._info.geometry, self._info.recipe, pages=spec.capacity, max_batch=spec.max_batch
-            )
+            self.profile = self._profiled(self._module)
             batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
             forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
         else:
             self._module = weights.load_decoder(spec.model, self._info, device=device, dtype=dtype)
+            forward_s = decode_s(self._module, self._info.geometry)
+            _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * forward_s)
         self.introduction = Introduction(
             worker=spec.worker,
             role=spec.role,
@@ -172,6 +177,19 @@ class LoadedWorker:
             return times
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
+
+    def _profiled(self, model: WanModel) -> BatchProfile:
+        """What batches are good for, measured now or at an earlier start."""
+        spec, geometry, recipe = self._spec, self._info.geometry, self._info.recipe
+        if not spec.profiles:
+            return probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch)
+        largest = max(1, min(spec.max_batch, spec.capacity // recipe.page_count))
+        key = key_of(weights.digest(spec.model), model, geometry, recipe, max_batch=largest)
+        return cached(
+            Path(spec.profiles),
+            key,
+            lambda: probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch),
+        )
 
     def fresh(self) -> Worker:
         """A worker with empty pages or slots. The one before must have ended."""

@@ -153,11 +153,9 @@ class DenoiseWorker:
         return normals(draws, self._geometry.block_shape).to(self._device)
 
     def _inputs(self, batch: tuple[Forward, ...]) -> Tensor:
-        """Latents (B, F, C, H, W) on the device that ops start from; where none are needed, their shape alone."""
+        """Latents (B, F, C, H, W) on the device that ops start from; zeros where they are not needed."""
         shape = self._geometry.block_shape
         needed = [self._stage.takes_latents(forward.work.kind) for forward in batch]
-        if not any(needed):
-            return torch.empty((len(batch), *shape), device="meta")
         fresh = [
             forward.work
             for forward, here in zip(batch, needed, strict=True)

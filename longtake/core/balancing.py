@@ -6,7 +6,7 @@ the very rule that fills an empty one. At each tick the most loaded worker that 
 place for a further lane:
 
     unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
-    reserved lanes     move if the origin holds more than may be reserved: else a live stream is left in peace
+    reserved lanes     move if the origin holds more than may be reserved; else a live stream is left in peace
 
 A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
 times bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests
@@ -28,10 +28,13 @@ from longtake.core.workers import Worker
 
 _WORTH = 0.08
 """A move must make the larger pressure so much smaller …"""
-_WORTH_OF_SLOW = 0.01
-"""… or, away from a slow worker, so much: it holds up every stream that passes through it, and the gain stays."""
+_WORTH_OF_SLOW = -0.02
+"""… or, away from a slow worker, hardly larger: of two whole numbers of lanes it shall have the smaller, because it
+holds up every stream that passes through it. Nothing brings such a lane back, so this comes to rest, too."""
 _OVER = 1.02
 """Times the load limit: so much is more than may be reserved."""
+_EQUAL = 0.02
+"""Places whose loads differ by no more are equally good."""
 _LOOKED_AT = 32
 """Workers that are looked at from either end, at most."""
 _BLOCKS_LEFT = 6
@@ -75,29 +78,40 @@ class Balance:
         for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
             if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
                 break
-            target = self._target(origin, live=True, now_s=now_s)
+            target = self._target(origin, self._load_limit, live=True, now_s=now_s)
             if target is None:
-                break
-            there = self._ranking.room(target.id)
-            if (there.live + 1) * max(there.even_share, there.lane_share) > self._load_limit:
                 break
             yield from self._move(origin, target, live=True, now_s=now_s)
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
         for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
-            target = self._target(origin, live=False, now_s=now_s)
+            room = self._ranking.room(origin.id)
+            most = room.pressure * (1 - (_WORTH_OF_SLOW if room.weight > 1 else _WORTH))
+            target = self._target(origin, most, live=False, now_s=now_s)
             if target is None:
-                break
-            room, there = self._ranking.room(origin.id), self._ranking.room(target.id)
-            worth = _WORTH_OF_SLOW if room.weight > 1 else _WORTH
-            if there.pressure_of(there.bulk + 1) > (1 - worth) * room.pressure:
                 break
             yield from self._move(origin, target, live=False, now_s=now_s)
 
-    def _target(self, origin: Worker, *, live: bool, now_s: float) -> Worker | None:
-        """The best place for a lane that leaves `origin`."""
-        able = self._able(self._ranking.best(live=live), now_s)
-        return next((worker for worker in able if worker is not origin), None)
+    def _target(self, origin: Worker, most: float, *, live: bool, now_s: float) -> Worker | None:
+        """The best place for a lane that leaves `origin`, if its load stays within `most`.
+
+        Of equally good ones it is the one with the most streams in common: what its streams lose by the lane is then
+        lost by those that the origin holds up anyway.
+        """
+        able = (worker for worker in self._able(self._ranking.best(live=live), now_s) if worker is not origin)
+        best = next(able, None)
+        if best is None or self._load_after(best, live=live) > most:
+            return None
+        most = min(most, self._load_after(best, live=live) * (1 + _EQUAL))
+        equal = (worker for worker in able if self._load_after(worker, live=live) <= most)
+        return max((best, *equal), key=lambda worker: len(origin.sessions & worker.sessions))
+
+    def _load_after(self, worker: Worker, *, live: bool) -> float:
+        """What one lane more would make of the worker's load."""
+        room = self._ranking.room(worker.id)
+        if live:
+            return (room.live + 1) * max(room.even_share, room.lane_share)
+        return room.pressure_of(room.bulk + 1)
 
     def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""

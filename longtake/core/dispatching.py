@@ -79,6 +79,10 @@ class Dispatcher:
         self._sessions = sessions
         self._workers = workers
         self._chains = tuple(chains(recipe))
+        self._lane = [lane_of(Op(Kind.DENOISE, step, 0), recipe) for step in range(recipe.step_count)]
+        """By step."""
+        self._followers = {chain: tuple(self._chains_beside(chain)) for chain in self._chains}
+        """The chains whose next op may follow right behind an op of a chain: those of its lane, or the decodes."""
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
         self._wakes: list[tuple[float, SessionId]] = []
@@ -97,6 +101,12 @@ class Dispatcher:
                 if self._offer(worker, session, op, now_s=now_s):
                     touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
+
+    def _chains_beside(self, chain: tuple[Kind, int]) -> Iterator[tuple[Kind, int]]:
+        decodes, lane = chain[0] is Kind.DECODE, lane_of(Op(*chain, 0), self._recipe)
+        for kind, step in self._chains:
+            if (kind is Kind.DECODE) == decodes and lane_of(Op(kind, step, 0), self._recipe) == lane:
+                yield kind, step
 
     def wake(self, *, now_s: float) -> list[SessionId]:
         """The sessions whose next block has waited for the playback clock until now."""
@@ -131,12 +141,10 @@ class Dispatcher:
                 if worker.is_ready(session_id, op):  # a follower never was
                     worker.drop_ready(session_id, op)
             dispatches.append(self._dispatch(worker, ops))
-            for session_id in dict.fromkeys(session_id for session_id, _ in ops):
+            for session_id, op in ops:
                 session = self._sessions[session_id]
-                for kind, step in self._chains:  # the dispatch may let another op of its session follow it here
-                    behind = Op(kind, step, session.sent[kind, step])
-                    if self._worker_of(session, behind) == worker.id:
-                        self._offer(worker, session, behind, now_s=now_s)
+                for kind, step in self._followers[op.kind, op.step]:  # the dispatch may let another op follow it here
+                    self._offer(worker, session, Op(kind, step, session.sent[kind, step]), now_s=now_s)
                 if session.forks:
                     dispatches += self.share(session, now_s=now_s)
         return dispatches
@@ -172,10 +180,10 @@ class Dispatcher:
             batch = max(batch, mixed, key=len)
         if worker.mixes_kinds:
             room = worker.batch_limit - len(batch)
-            batch = (*batch, *islice(self._followers(worker, batch, now_s=now_s), room))
+            batch = (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room))
         return batch
 
-    def _followers(
+    def _fused_with(
         self, worker: Worker, batch: tuple[tuple[SessionId, Op], ...], *, now_s: float
     ) -> Iterator[tuple[SessionId, Op]]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
@@ -302,7 +310,7 @@ class Dispatcher:
         return same_link and not input_travels and session.is_sent(need)
 
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
-        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[lane_of(op, self._recipe)]
+        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[self._lane[op.step]]
 
     def _wake_at(self, session: SessionId, at_s: float) -> None:
         if self._wake_s.get(session) != at_s:

@@ -19,7 +19,7 @@ from longtake.core.schedule import forwards_per_block
 from longtake.core.work import Role, WorkerId
 from longtake.core.workers import Worker
 
-_NOTICED = 0.02
+_NOTICED = 0.01
 """Relative change of a worker's time from which on it is entered anew."""
 _ODD = 0.15
 """A worker whose time is so far off the median is slow (or fast) …"""

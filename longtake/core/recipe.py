@@ -7,6 +7,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import lru_cache
 
 from longtake.core.errors import Contradiction, InvalidField
 
@@ -87,12 +88,12 @@ class Recipe:
     @property
     def sigmas(self) -> tuple[float, ...]:
         """Noise level of the input of each step, in [0, 1]: shift s / (1 + (shift - 1) s), s = step / 1000, float32."""
-        return tuple(_float32(self.shift * (d / 1000) / (1 + (self.shift - 1) * (d / 1000))) for d in self.steps)
+        return _shifted(self.steps, self.shift)
 
     @property
     def timesteps(self) -> tuple[float, ...]:
         """What the model is told for each step: 1000 sigma, not rounded to whole numbers (float32)."""
-        return tuple(_float32(1000 * sigma) for sigma in self.sigmas)
+        return _thousandfold(self.sigmas)
 
     @property
     def page_count(self) -> int:
@@ -120,6 +121,16 @@ class Recipe:
         """SHA-256 over the canonical text of all fields: equal recipes, equal digests."""
         plain = asdict(self) | {"level": self.level.value, "positions": self.positions.value}
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache  # asked for with every op
+def _shifted(steps: tuple[int, ...], shift: float) -> tuple[float, ...]:
+    return tuple(_float32(shift * (d / 1000) / (1 + (shift - 1) * (d / 1000))) for d in steps)
+
+
+@lru_cache
+def _thousandfold(sigmas: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(_float32(1000 * sigma) for sigma in sigmas)
 
 
 def _float32(value: float) -> float:

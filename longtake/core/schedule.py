@@ -27,6 +27,9 @@ class Kind(Enum):
     COMMIT = "C"
     DECODE = "V"
 
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow, and ops are looked up all the time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Op:

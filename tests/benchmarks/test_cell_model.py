@@ -7,6 +7,7 @@ import pytest
 from benchmarks.cell_model import Client, Hardware, Simulation
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
 from longtake.core.admission import Limits
+from longtake.core.balancing import Balance
 from longtake.core.dispatching import Dispatcher
 from longtake.core.events import Ending
 from longtake.core.flow import Pace
@@ -119,7 +120,7 @@ def test_at_twice_the_load_the_admitted_are_in_time_and_the_others_are_told_why(
     assert sum(stream.ending is Ending.COMPLETED for stream in made.streams.values()) > 3
     refusals = [text for stream in made.streams.values() for text in stream.refusals]
     assert refusals
-    assert refusals[0].startswith("a live stream takes 0.98 workers' time in 4 parts of 0.25; of 3.80 (95% of 4) 0.8")
+    assert refusals[0].startswith("a live stream takes 0.98 workers' time in 4 parts of 0.24; of 3.80 (95% of 4) 0.8")
 
 
 def test_bulk_streams_are_admitted_by_pages_alone_and_use_what_is_left() -> None:
@@ -151,6 +152,45 @@ def test_a_lost_worker_takes_its_streams_and_those_that_come_back_are_served() -
     assert sum(stream.ending is Ending.LOST for stream in made.streams.values()) == 8
     assert made.share_of_limit > 0.7
     made.scheduler.check()
+
+
+def straggling(factor: float) -> Simulation:
+    """Eight devices of which one is slow, which nobody knows beforehand, with two bulk streams for each."""
+    hardware = Hardware(
+        devices=8, forward_s=0.06, jitter=0.02, stragglers={"denoise-7": factor}, calibrated=False
+    )  # fmt: skip
+    made = Simulation(hardware, warmup_s=20)
+    for _ in range(16):
+        made.add(Client(pace=Pace.FAST, window=8))
+    made.run(60)
+    return made
+
+
+@pytest.mark.parametrize("factor", [1.2, 1.3, 1.5])
+def test_a_straggler_sheds_lanes_and_the_others_make_up_for_it(factor: float) -> None:
+    made = straggling(factor)
+    assert made.share_of_limit >= 0.95
+    assert 1 <= made.images.lanes_moved <= 4
+
+
+def test_without_moves_everybody_waits_for_the_straggler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Balance, "moves", lambda *_, **__: ())
+    assert straggling(1.3).share_of_limit < 0.93
+
+
+def test_moves_that_cross_the_loss_of_a_device_leave_nothing_behind_and_repeat_to_the_last_digit() -> None:
+    figures = []
+    for _ in range(2):
+        made = Simulation(Hardware(devices=6, forward_s=0.06, jitter=0.08), warmup_s=5)
+        for number in range(12):
+            made.add(Client(pace=Pace.FAST, blocks=20 + 5 * number, reopens=True))
+        for number in range(6):
+            made.lose(number, at_s=12 + 3.3 * number, back_after_s=2)
+        made.run(40)
+        made.scheduler.check()
+        figures.append((made.blocks, made.utilisation, made.images.lanes_moved, made.images.bytes_moved))
+        assert made.images.lanes_moved > 10
+    assert figures[0] == figures[1]
 
 
 def test_the_model_fails_when_the_scheduler_forgets_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:

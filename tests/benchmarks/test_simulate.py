@@ -26,6 +26,12 @@ def test_a_decision_costs_the_same_with_sixteen_times_as_many_devices() -> None:
     assert large.decision_us < 2.5 * small.decision_us
 
 
+def test_streams_that_come_and_go_leave_little_idle() -> None:
+    row = churn(16, 0.2, seconds=160)
+    assert row.share_of_limit >= 0.95
+    assert row.moves_per_hour > 0
+
+
 def test_rows_of_the_tables() -> None:
     assert abs(speed_up(4, 27) - 3.79) < 0.01
     assert capacity(3, 0.06) == 4

@@ -158,22 +158,6 @@ async def test_every_block_is_the_oracles_over_any_ranges_of_layers(
         cell.engine.scheduler.check()
 
 
-async def test_steps_and_layers_and_replicas_combine(models: dict[Level, Path]) -> None:
-    """Real processes: two replicas of two workers, the lanes of each session spread over both."""
-    async with Cell(specs(models[Level.OUTPUT], length=2, replicas=2), "subprocess") as cell:
-        await cell.serve_a_mix()
-        where: dict[str, set[str]] = {}
-        for effect in cell.log.effects:
-            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
-                for work in effect.work:
-                    where.setdefault(work.session, set()).add(effect.worker)
-        assert set(where) == set("abcd")
-        assert all(workers == {"denoise-0", "denoise-1"} for workers in where.values())
-        assert set(await cell.pids()) == {
-            *(f"denoise-{replica}.{rank}of2" for replica in (0, 1) for rank in (1, 2)), "decode-0",
-        }  # fmt: skip
-
-
 async def lose_one_of_a_chain(cell: Cell, victim: str) -> None:
     """Kill -9 of one worker amid a stream: the stream ends, the other workers stay, and the chain serves again."""
     before = await cell.pids()
@@ -192,9 +176,39 @@ async def lose_one_of_a_chain(cell: Cell, victim: str) -> None:
     assert all(view.free == view.capacity for view in cell.engine.scheduler.workers())
 
 
-async def test_a_chain_comes_together_again_when_one_of_its_workers_was_lost(models: dict[Level, Path]) -> None:
-    async with Cell(specs(models[Level.OUTPUT], length=3), "subprocess") as cell:
-        await lose_one_of_a_chain(cell, "denoise-0.2of3")
+async def hang_one_of_a_chain(cell: Cell, victim: str) -> None:
+    """A worker that stops amid a stream is given up, those that wait for it too; all go on in the same processes."""
+    before = await cell.pids()
+    doomed = asyncio.create_task(cell.stream("hung", picture_limit=None))
+    while sum(view.segments_sent for view in cell.engine.scheduler.sessions()) < 2:
+        await asyncio.sleep(0.01)
+    os.kill(before[WorkerId(victim)], signal.SIGSTOP)
+    end = closed(await doomed)
+    assert (end.ending, f"{victim}: it was silent" in end.reason) == (Ending.LOST, True)
+    os.kill(before[WorkerId(victim)], signal.SIGCONT)
+    await cell.log.until_back(victim.partition(".")[0])
+    await cell.serve_a_mix("-after")
+    assert await cell.pids() == before
+
+
+async def test_steps_and_layers_and_replicas_combine_and_chains_come_together_again(
+    models: dict[Level, Path],
+) -> None:
+    """Real processes: two replicas of two workers, the lanes of each session spread over both."""
+    async with Cell(specs(models[Level.OUTPUT], length=2, replicas=2), "subprocess") as cell:
+        await cell.serve_a_mix()
+        where: dict[str, set[str]] = {}
+        for effect in cell.log.effects:
+            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
+                for work in effect.work:
+                    where.setdefault(work.session, set()).add(effect.worker)
+        assert set(where) == set("abcd")
+        assert all(workers == {"denoise-0", "denoise-1"} for workers in where.values())
+        assert set(await cell.pids()) == {
+            *(f"denoise-{replica}.{rank}of2" for replica in (0, 1) for rank in (1, 2)), "decode-0",
+        }  # fmt: skip
+        await lose_one_of_a_chain(cell, "denoise-0.1of2")
+        await hang_one_of_a_chain(cell, "denoise-1.2of2")
 
 
 @pytest.mark.ray
@@ -209,21 +223,6 @@ async def test_a_chain_on_ray_has_a_placement_group_of_its_own_and_comes_togethe
         await cell.serve_a_mix()
         await lose_one_of_a_chain(cell, "denoise-0.2of2")
     logging.getLogger("ray").setLevel(logging.NOTSET)
-
-
-async def test_a_worker_that_hangs_is_given_up_and_the_others_do_not_hang_with_it(models: dict[Level, Path]) -> None:
-    async with Cell(specs(models[Level.OUTPUT], length=2), "subprocess") as cell:
-        before = await cell.pids()
-        doomed = asyncio.create_task(cell.stream("doomed", picture_limit=None))
-        while sum(view.segments_sent for view in cell.engine.scheduler.sessions()) < 2:
-            await asyncio.sleep(0.01)
-        os.kill(before[WorkerId("denoise-0.1of2")], signal.SIGSTOP)
-        end = closed(await doomed)
-        assert (end.ending, "denoise-0.1of2: it was silent" in end.reason) == (Ending.LOST, True)
-        os.kill(before[WorkerId("denoise-0.1of2")], signal.SIGCONT)
-        await cell.log.until_back("denoise-0")
-        await cell.serve_a_mix("-again")
-        assert await cell.pids() == before
 
 
 async def test_an_op_that_fails_ends_its_session_and_the_chain_goes_on(models: dict[Level, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -90,7 +91,12 @@ LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
 OUTPUT = Output(sha256="ab", latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
 INTRODUCTION = Introduction(
-    worker=WORKER, role=Role.DENOISE, capacity=45, batch_limit=3, mixes_kinds=True, model_digest="model",
+    worker=WORKER,
+    role=Role.DENOISE,
+    capacity=45,
+    batch_limit=3,
+    mixes_kinds=True,
+    model_digest="model",
     forward_s=0.091,
 )
 
@@ -483,3 +489,25 @@ async def test_a_worker_that_is_refused_says_why() -> None:
     async with bench() as made:
         with pytest.raises(Unavailable, match=r"refuses this worker: hello.token is not this launch's"):
             await WorkerLink(Loaded(), made.address, "guess").serve()
+
+
+class BrokenCall:
+    """A link that breaks after Welcome, where a write is the first to notice."""
+
+    def __init__(self) -> None:
+        self.said: list[pb.AttachRequest] = []
+        self.heard: deque[pb.AttachResponse] = deque([pb.AttachResponse(welcome=pb.Welcome())])
+
+    async def write(self, message: pb.AttachRequest) -> None:
+        if self.said:
+            raise asyncio.InvalidStateError("RPC already finished.")
+        self.said.append(message)
+
+    async def read(self) -> pb.AttachResponse:
+        return self.heard.popleft() if self.heard else await asyncio.get_running_loop().create_future()
+
+
+async def test_a_write_that_finds_the_link_broken_does_not_end_the_worker() -> None:
+    async with asyncio.timeout(10):
+        attached = WorkerLink(Loaded(), "nowhere:1", "secret")._attached(BrokenCall())  # type: ignore[arg-type]
+        assert await attached is False, "it dials again"

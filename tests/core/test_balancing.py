@@ -14,10 +14,12 @@ from longtake.core import balancing
 from longtake.core.admission import Limits
 from longtake.core.effects import Refused, Stow, Take
 from longtake.core.events import Ack, Close, Ending, Event, Open, Tick, WorkerJoined
+from longtake.core.fleet import Fleet
 from longtake.core.flow import Pace
 from longtake.core.placement import Ranking, Room
 from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
-from tests.core.world import SETTINGS, Cell, effects_of, recipe
+from longtake.core.workers import Worker
+from tests.core.world import SETTINGS, Cell, effects_of, geometry, recipe
 
 SLOW = WorkerId("denoise-0")
 Times = Callable[[WorkerId], float]
@@ -218,8 +220,8 @@ def test_no_decision_costs_more_in_a_larger_cell() -> None:
     assert all(after <= 1.2 * before for before, after in zip(small, large, strict=True)), found
 
 
-def worker_event(name: str) -> WorkerJoined:
-    return WorkerJoined(now_s=1.0, worker=WorkerId(name), role=Role.DENOISE, capacity=400, forward_s=0.02)
+def worker_event(name: str, forward_s: float = 0.02) -> WorkerJoined:
+    return WorkerJoined(now_s=1.0, worker=WorkerId(name), role=Role.DENOISE, capacity=400, forward_s=forward_s)
 
 
 def open_event(name: str) -> Open:
@@ -252,3 +254,27 @@ def test_the_order_of_workers_is_what_sorting_them_would_give() -> None:
     assert [rooms[w].reserved for w in ranking.most_reserved()] == sorted(
         (r.reserved for r in rooms.values()), reverse=True
     )
+
+
+def test_a_worker_that_differs_by_less_than_fifteen_per_cent_keeps_its_lanes() -> None:
+    cell = bulk_cell(2, 24)
+    turns(cell, 80, lambda worker: 0.05 * (1.13 if worker == SLOW else 1.0))
+    assert not effects_of(cell, Stow)
+    turns(cell, 80, lambda worker: 0.05 * (1.3 if worker == SLOW else 1.0))
+    assert effects_of(cell, Stow)
+
+
+def test_large_batches_make_no_worker_fast() -> None:
+    fleet = Fleet(recipe(), geometry())
+    single, batching, slow = (Worker.joined(worker_event(name, forward_s=0.0), recipe()) for name in "abc")
+    for worker in (single, batching, slow):
+        fleet.joined(worker)
+    for _ in range(60):
+        fleet.measured(single, 0.05, 1)
+        fleet.measured(batching, 0.1, 8)
+        fleet.measured(single, 0.08, 4)
+        fleet.measured(batching, 0.08, 4)
+        fleet.measured(slow, 0.12, 4)
+    ranking = fleet.ranking(Role.DENOISE)
+    assert ranking.room(single.id).weight == ranking.room(batching.id).weight == 1.0
+    assert 1.3 < ranking.room(slow.id).weight < 1.7

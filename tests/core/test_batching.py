@@ -9,7 +9,7 @@ import pytest
 from longtake.core import pages
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import Dispatch
-from longtake.core.events import Close, Ending, OpFailed
+from longtake.core.events import Ack, Close, Ending, OpFailed
 from longtake.core.flow import Pace
 from longtake.core.recipe import Level
 from longtake.core.schedule import Kind, Op
@@ -139,25 +139,57 @@ def test_ops_without_a_deadline_ride_along_only_while_there_is_time(monkeypatch:
     assert len(batch(worker, now_s=0.0)) == 4
 
 
-@pytest.mark.parametrize("denoisers", [1, 2])
-def test_batches_fill_while_eight_sessions_run_on_a_clock(denoisers: int) -> None:
-    """Forwards take 2 + b ms, decodes 5 ms, messages nothing."""
-    cell = Cell(recipe(), denoisers=denoisers, decoders=2, pages=8 * 36, batch_limit=8)
-    for number in range(8):
-        cell.open(f"s{number}", pictures=geometry().first_picture(40))
+def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]:
+    """Six sessions, forwards of 1 ms, a decoder that reports nothing yet; and how many ops the idle worker keeps."""
+    cell = Cell(recipe(), denoisers=1, batch_limit=8)
+    for number in range(6):
+        cell.open(f"s{number}", pictures=BLOCKS_20, pace=pace)
+    worker, decoder = (cell.scheduler._workers[WorkerId(name)] for name in ("denoise-0", "decode-0"))
+    worker.op_s = worker.pass_s = 0.001
+    decoder.op_s = decoder.pass_s = decode_s
     cell.answer()
-    ends: dict[WorkerId, float] = {}
+    while cell.queues[WORKER]:
+        cell.finish(WORKER)
+    return cell, len(worker.ready)
+
+
+def test_while_the_decoders_have_a_backlog_an_idle_worker_gathers() -> None:
+    cell, waiting = left_waiting(decode_s=1.0)
+    assert waiting > 0
+    batch = cell.scheduler._dispatcher._batch(cell.scheduler._workers[WORKER], now_s=0.0)
+    assert len(batch) < 8, "what is full goes"
+    cell.run()
+    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
+    assert len(cell.closed) == 6
+    assert cell.scheduler.sessions() == ()
+
+
+@pytest.mark.parametrize(("decode_s", "pace"), [(0.0, Pace.FAST), (0.0001, Pace.FAST), (1.0, Pace.REALTIME)])
+def test_without_a_backlog_or_with_deadlines_it_does_not(decode_s: float, pace: Pace) -> None:
+    assert left_waiting(decode_s=decode_s, pace=pace)[1] == 0
+
+
+@pytest.mark.parametrize(("denoisers", "decode_s"), [(1, 0.005), (2, 0.005), (1, 0.05), (2, 0.05)])
+def test_batches_fill_while_eight_sessions_run_on_a_clock(denoisers: int, decode_s: float) -> None:
+    """Forwards take 2 + b ms, messages nothing; the decoder is far from busy, or the one that all wait for."""
+    cell = Cell(recipe(), denoisers=denoisers, pages=8 * 36, batch_limit=8)
+    for number in range(8):
+        cell.open(f"s{number}", pictures=BLOCKS_20)
+    cell.answer()
+    ends: dict[WorkerId, tuple[float, float]] = {}
     while cell.busy:
         for worker in cell.busy:
             work = cell.queues[worker][0].work
-            takes_s = 0.005 if isinstance(work, DecodeWork) else 0.002 + 0.001 * len(work)
-            ends.setdefault(worker, cell.now_s + takes_s)
-        worker = min(cell.busy, key=ends.__getitem__)
-        cell.now_s = ends.pop(worker)
-        cell.finish_and_acknowledge(worker)
+            takes_s = decode_s if isinstance(work, DecodeWork) else 0.002 + 0.001 * len(work)
+            ends.setdefault(worker, (cell.now_s + takes_s, takes_s))
+        worker = min(cell.busy, key=lambda busy: ends[busy])
+        cell.now_s, takes_s = ends.pop(worker)
+        work = cell.finish(worker, seconds=takes_s).work
+        if isinstance(work, DecodeWork):
+            cell.send(Ack(now_s=cell.now_s, session=work.session, segment=work.block))
     assert len(cell.closed) == 8
     made = sizes(cell)
-    assert sum(made) / len(made) >= 6
+    assert sum(made) / len(made) >= 6.5
 
 
 def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:

@@ -173,6 +173,20 @@ def test_a_lost_target_lets_the_lane_go_on_where_it_is() -> None:
     assert cell.segments[session] == list(range(30))
 
 
+def test_a_stream_that_only_waits_for_its_moves_goes_on_when_their_target_is_lost() -> None:
+    cell, session = under_way(denoisers=5)
+    (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
+    for lane in range(4):
+        move(cell, session, lane, target)
+    while cell.busy:
+        cell.finish_and_acknowledge(cell.busy[0])
+    assert len(cell.segments[session]) < 30
+    cell.lose(target)
+    assert cell.busy
+    cell.run()
+    assert cell.segments[session] == list(range(30))
+
+
 def test_a_lost_origin_ends_the_session_and_frees_the_target_when_it_answers() -> None:
     cell, session = under_way(denoisers=5)
     origin = place_of(cell, session)[1]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from tests.workers.model_dir import model_info
+from longtake.core.work import Role, WorkerId
+from tests.workers.model_dir import model_info, write_model
 from workers import probe as probing
 from workers.models.wan import TextKV, WanModel
 from workers.probe import BatchProfile, Trial, probe
+from workers.spec import LoadedWorker, WorkerSpec
 
 INFO = model_info()
 PAGES = 8 * INFO.recipe.page_count
@@ -113,3 +117,11 @@ def test_a_size_that_changes_a_bit_ends_the_range(
 def test_the_probe_speaks_plainly() -> None:
     profile = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=1, inexact=2)
     assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits, commits alone"
+
+
+def test_the_decoding_of_a_block_is_timed_before_anybody_asks(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    spec = WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=2, model=tmp_path)
+    loaded = LoadedWorker(spec)
+    assert 0 < loaded.introduction.forward_s < 1
+    assert loaded.fresh().held_sessions == set()  # type: ignore[attr-defined]

@@ -358,5 +358,5 @@ def test_a_gap_in_the_sequence_ends_the_worker() -> None:
 
 
 def test_a_specification_survives_the_command_line() -> None:
-    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16", max_batch=4)
+    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16", max_batch=4, profiles="/p q")
     assert parse_arguments([*spec.arguments(), "--engine=127.0.0.1:7"]) == (spec, "127.0.0.1:7")
