@@ -152,7 +152,7 @@ def _take(request: Open, workers: Mapping[WorkerId, Worker], fleet: Fleet, homes
     decoder = workers[homes.decoder]
     decoder.live_slots += live
     slot = decoder.free_slots.pop()
-    used = [workers[worker] for worker in {*homes.lanes, homes.decoder}]
+    used = [workers[worker] for worker in dict.fromkeys((*homes.lanes, homes.decoder))]
     for holder in used:
         holder.sessions.add(request.session)
     fleet.changed(*used)
