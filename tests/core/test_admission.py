@@ -6,13 +6,14 @@ from collections import deque
 
 import pytest
 
+from longtake.core.admission import Limits
 from longtake.core.effects import Refused
 from longtake.core.errors import NoCapacity
 from longtake.core.events import Ack, Close, Ending, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.placement import Ranking, Room
 from longtake.core.recipe import Level
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.world import Cell, effects_of, recipe
 
 BLOCK_S = 0.75
@@ -135,3 +136,21 @@ def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
             cell.finish(worker)
     cell.send(Ack(now_s=0.0, session=session, segment=0))
     assert cell.scheduler._workers[WorkerId("denoise-0")].live_lanes == 4
+
+
+def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() -> None:
+    made = recipe()
+    lanes = 6
+    cell = Cell(made, limits=Limits(packed=frozenset({Pace.FAST})), denoisers=2, pages=lanes * made.page_count)
+    for name in ("a", "b", "c"):
+        cell.open(name)
+    homes = {session.id: set(session.place.lanes) for session in cell.scheduler._sessions.values()}
+    assert len(homes[SessionId("a")]) == len(homes[SessionId("b")]) == 1
+    assert homes[SessionId("a")] != homes[SessionId("b")], "the least loaded"
+    assert len(homes[SessionId("c")]) == 2, "two lanes are left on either worker"
+
+
+def test_other_classes_are_spread() -> None:
+    cell = Cell(recipe(), limits=Limits(packed=frozenset({Pace.FAST})), denoisers=4)
+    session = cell.open("live", pace=Pace.REALTIME)
+    assert len(set(cell.scheduler._sessions[session].place.lanes)) == 4
