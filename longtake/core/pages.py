@@ -23,8 +23,8 @@ block's slots, and what lay there becomes the spare block of the next claim: so 
 before it is still read, or in the same forward.
 
 A page is reused only after every dispatched op that names it has reported. The scheduler keeps that rule by closing a
-session's lanes only when none of its ops is in flight, and a table by holding a shared page that it has left until its
-second claim after that: by then the ops before the first have reported, because a worker has one queued op at most.
+session's lanes only when none of its ops is in flight, and a table by holding a shared page that it has left until so
+many further claims as its worker can have dispatches: by then the ops before the first have reported.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class PageTable:
     """Frames before this one have had their pages claimed."""
     before: tuple[PageId, ...] = ()
     """What lay in the slots of the last block claimed, in the order of its frames."""
-    left: tuple[tuple[PageId, ...], tuple[PageId, ...]] = ((), ())
-    """Pages that this table shared and that belong to others now, of the last claim but one and of the last."""
+    left: tuple[tuple[PageId, ...], ...] = ()
+    """Pages that this table shared and that belong to others now, of the last claims, oldest first."""
 
     def reads(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
         """All pages that the block at `first_frame` attends to, in canonical order, its own among them.
@@ -125,6 +125,8 @@ class PagePool:
     """The pages of one worker: free, spare to a shared page, or mapped as often as their count says."""
 
     size: int
+    claims_in_flight: int = 2
+    """So many dispatches the worker has at most: one running and one queued, more in a chain of workers."""
     _free: list[PageId] = field(init=False)
     _mapped: Counter[PageId] = field(init=False, default_factory=Counter)
     """How many tables have the page: in a slot, in their spare block, or as one that they have left."""
@@ -152,7 +154,9 @@ class PagePool:
         """
         if first_frame < table.claimed:
             return
-        self._unmap_all(table.left[0])
+        gone = max(0, len(table.left) - self.claims_in_flight + 1)
+        for pages in table.left[:gone]:
+            self._unmap_all(pages)
         before = table.writes(first_frame, recipe)
         own, spare, left = list(before), list(table.spare), []
         for index, page in enumerate(before):
@@ -162,7 +166,7 @@ class PagePool:
             elif spare:
                 own[index], spare[index] = spare[index], page
         table.claimed = first_frame + recipe.frames_per_block
-        table.before, table.left = before, (table.left[1], tuple(left))
+        table.before, table.left = before, (*table.left[gone:], tuple(left))
         if left or spare:
             table.put(tuple(own), first_frame, recipe)
             table.spare = tuple(spare)
@@ -190,7 +194,8 @@ class PagePool:
 
     def release(self, table: PageTable) -> None:
         """Give a table back; a page becomes free when its last table goes."""
-        self._unmap_all((*table.left[0], *table.left[1]))
+        for pages in table.left:
+            self._unmap_all(pages)
         for page in (*reversed(table.spare), *reversed(table.pages)):
             spares = self._spares.get(page)
             if spares:
@@ -202,7 +207,7 @@ class PagePool:
     def check(self, tables: list[PageTable]) -> None:
         """State the invariants against all tables that exist: InternalFault names the first one broken."""
         in_slots = Counter(page for table in tables for page in table.pages)
-        beside = [(*table.spare, *table.left[0], *table.left[1]) for table in tables]
+        beside = [(*table.spare, *(page for pages in table.left for page in pages)) for table in tables]
         counted = in_slots + Counter(page for pages in beside for page in pages)
         if counted != self._mapped:
             raise InternalFault(f"pages are mapped {dict(self._mapped)} but tables hold {dict(counted)}")

@@ -120,7 +120,7 @@ class Worker:
             capacity=event.capacity,
             pages_per_lane=recipe.page_count + spare_pages,
             spare_pages=spare_pages,
-            pool=PagePool(event.capacity if denoises else 0),
+            pool=PagePool(event.capacity if denoises else 0, claims_in_flight=1 + event.chain_length),
             free_slots=[] if denoises else [SlotId(slot) for slot in reversed(range(event.capacity))],
             batch_limit=event.batch_limit if denoises else 1,
             mixes_kinds=event.mixes_kinds,
