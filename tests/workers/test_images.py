@@ -46,7 +46,6 @@ from tests.workers.boxes import (
     threads,
     until,
 )
-from tests.workers.model_dir import write_model
 from workers.images import ImageThread, Wanted
 from workers.messages import (
     Done,
@@ -59,20 +58,6 @@ from workers.messages import (
 )
 from workers.orders import Filled
 from workers.peers import MeetingPoint
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_model(folder)
-    torch.set_num_threads(1)
-    return folder
-
-
-@pytest.fixture
-def meeting_point() -> MeetingPoint:
-    return MeetingPoint()
-
 
 # --- pages ------------------------------------------------------------------------------------------------------------
 

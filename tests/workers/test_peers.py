@@ -11,11 +11,6 @@ from longtake.core.errors import Unavailable
 from workers.peers import MeetingPoint, Pair
 
 
-@pytest.fixture
-def meeting_point() -> MeetingPoint:
-    return MeetingPoint()
-
-
 def test_tensors_of_any_shape_and_type_arrive_bit_for_bit(meeting_point: MeetingPoint) -> None:
     generator = torch.Generator().manual_seed(1)
     sent = [

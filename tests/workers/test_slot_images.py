@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from longtake.core.effects import Forget
 from longtake.core.work import (
@@ -32,7 +31,6 @@ from tests.workers.boxes import (
     threads,
     until,
 )
-from tests.workers.model_dir import write_model
 from workers.messages import (
     Decode,
     Done,
@@ -45,20 +43,6 @@ from workers.messages import (
 from workers.orders import Detached, Filled, Order
 from workers.peers import MeetingPoint
 from workers.runner import Worker
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_model(folder)
-    torch.set_num_threads(1)
-    return folder
-
-
-@pytest.fixture
-def meeting_point() -> MeetingPoint:
-    return MeetingPoint()
-
 
 # --- decoder slots ----------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,6 @@ from longtake.core.work import (
     SlotId,
     WorkerId,
 )
-from tests.workers.model_dir import write_model
 from workers.decode_worker import DecodeWorker
 from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
@@ -44,14 +43,6 @@ RAW = SegmentSettings(codec="raw", quality=0)
 SPEC = WorkerSpec(worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=15, model=Path("unset"))
 TEXT = ConditioningRef(session=SESSION, version=0)
 PROMPT = "a red ball resting in the fog"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_model(folder)
-    torch.set_num_threads(1)
-    return folder
 
 
 @pytest.fixture
