@@ -79,10 +79,14 @@ class Dispatcher:
         self._sessions = sessions
         self._workers = workers
         self._chains = tuple(chains(recipe))
-        self._lane = [lane_of(Op(Kind.DENOISE, step, 0), recipe) for step in range(recipe.step_count)]
-        """By step."""
+        self._lane_of_step = [lane_of(Op(Kind.DENOISE, step, 0), recipe) for step in range(recipe.step_count)]
         self._followers = {chain: tuple(self._chains_beside(chain)) for chain in self._chains}
         """The chains whose next op may follow right behind an op of a chain: those of its lane, or the decodes."""
+        self._needs = {
+            chain: tuple(((need.kind, need.step), need.block - 1) for need in needs(Op(*chain, 1), recipe))
+            for chain in self._chains
+        }
+        """What a chain's next op waits for: chains, and whether of its own block (0) or the one before (-1)."""
         self.virtual_clock = 0.0
         """The least service that any session now served has received."""
         self._wakes: list[tuple[float, SessionId]] = []
@@ -95,12 +99,18 @@ class Dispatcher:
         """Look at the sessions' candidates again, then feed the workers that got one."""
         touched = {worker_id: self._workers[worker_id] for worker_id in self._gathering if worker_id in self._workers}
         for session in sessions:
-            for kind, step in self._chains:
-                op = Op(kind, step, session.sent[kind, step])
-                worker = self._workers[self._worker_of(session, op)]
-                if self._offer(worker, session, op, now_s=now_s):
-                    touched[worker.id] = worker
+            for chain in self._chains:
+                if self._is_near(session, chain):
+                    op = Op(*chain, session.sent[chain])
+                    worker = self._workers[self._worker_of(session, op)]
+                    if self._offer(worker, session, op, now_s=now_s):
+                        touched[worker.id] = worker
         return [dispatch for worker in touched.values() for dispatch in self.feed(worker, now_s=now_s)]
+
+    def _is_near(self, session: Session, chain: tuple[Kind, int]) -> bool:
+        """Whether all that the next op of a chain needs is at least sent: most are not, and this is quick to see."""
+        block = session.sent[chain]
+        return all(session.sent[need] > block + offset for need, offset in self._needs[chain])
 
     def _chains_beside(self, chain: tuple[Kind, int]) -> Iterator[tuple[Kind, int]]:
         decodes, lane = chain[0] is Kind.DECODE, lane_of(Op(*chain, 0), self._recipe)
@@ -143,8 +153,9 @@ class Dispatcher:
             dispatches.append(self._dispatch(worker, ops))
             for session_id, op in ops:
                 session = self._sessions[session_id]
-                for kind, step in self._followers[op.kind, op.step]:  # the dispatch may let another op follow it here
-                    self._offer(worker, session, Op(kind, step, session.sent[kind, step]), now_s=now_s)
+                for chain in self._followers[op.kind, op.step]:  # the dispatch may let another op follow it here
+                    if self._is_near(session, chain):
+                        self._offer(worker, session, Op(*chain, session.sent[chain]), now_s=now_s)
                 if session.forks:
                     dispatches += self.share(session, now_s=now_s)
         return dispatches
@@ -310,7 +321,7 @@ class Dispatcher:
         return same_link and not input_travels and session.is_sent(need)
 
     def _worker_of(self, session: Session, op: Op) -> WorkerId:
-        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[self._lane[op.step]]
+        return session.place.decoder if op.kind is Kind.DECODE else session.place.lanes[self._lane_of_step[op.step]]
 
     def _wake_at(self, session: SessionId, at_s: float) -> None:
         if self._wake_s.get(session) != at_s:
