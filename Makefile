@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check protos clean
+.PHONY: demo test check identity bench protos clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -20,6 +20,26 @@ check: $(STAMP)  ## static checks
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+
+identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
+	$(BIN)/python -m tests.identity
+	$(BIN)/python -m tests.identity --break --seeds 2 --blocks 12
+
+bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line (most of an hour, on a quiet machine)
+	$(BIN)/python -m benchmarks.sessions --json
+	$(BIN)/python -m benchmarks.sessions --model tiny --json
+	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 4 --streams 1 --blocks 100 --json
+	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 16 --streams 16 --blocks 80 --json
+	$(BIN)/python -m benchmarks.pipeline --simulated 60ms --workers 8 --streams 16 --blocks 120 --straggler 1.3 --json
+	$(BIN)/python -m benchmarks.mixed --json
+	$(BIN)/python -m benchmarks.mixed --live 28 --bulk 4 --json
+	$(BIN)/python -m benchmarks.mixed --policy fifo --json
+	$(BIN)/python -m benchmarks.loadgen --streams 512 --blocks 20 --rate 500 --workers 8 --json
+	$(BIN)/python -m benchmarks.idle --sessions 10000 --connections 100 --json
+	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.paging --json
+	$(BIN)/python -m benchmarks.simulate --devices 4 --devices 8 --devices 64 --devices 1024 --json
+	$(BIN)/python -m benchmarks.simulate --tables
 
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
