@@ -23,6 +23,7 @@ from itertools import combinations, islice
 from pathlib import Path
 
 import click
+import pytest
 import torch
 
 from benchmarks.simulated_streams import expected_latents, small_pictures
@@ -269,12 +270,13 @@ async def _swap(engine: Engine, session: SessionId) -> None:
 @contextlib.contextmanager
 def balanced(layout: Layout) -> Iterator[None]:
     """Every tick moves whatever lane may move, worth while or not; or no lane ever moves."""
-    kept = (balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT)
-    balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT = (-1e9 if layout.moved else 1e9), 0.0, 1
-    try:
+    worth = -1e9 if layout.moved else 1e9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(balancing, "_WORTH", worth)
+        patch.setattr(balancing, "_WORTH_OF_SLOW", worth)
+        patch.setattr(balancing, "_REST_S", 0.0)
+        patch.setattr(balancing, "_BLOCKS_LEFT", 1)
         yield
-    finally:
-        balancing._WORTH, balancing._REST_S, balancing._BLOCKS_LEFT = kept
 
 
 async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> Seen:
