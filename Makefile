@@ -23,7 +23,7 @@ check: $(STAMP)  ## static checks
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
-	$(BIN)/python -m tests.identity --break --seeds 2 --blocks 12
+	$(BIN)/python -m tests.identity --break --seeds 4 --blocks 12
 
 bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line (most of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks.sessions --json

@@ -70,7 +70,7 @@ class OnePageSwapped:
     """A denoise worker in whose pool two sealed pages of one lane change places, once, before one of its ops."""
 
     role = Role.DENOISE
-    AFTER = 20
+    AFTER = 10
     """Ops before that."""
 
     def __init__(self, worker: Worker) -> None:
