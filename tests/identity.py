@@ -14,7 +14,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -96,8 +96,8 @@ LAYOUTS = (
     Layout(name="step pipeline", workers=4),
     Layout(name="data parallel", workers=2, together=4, packed=True),
     Layout(name="paired", batch_limit=2),
-    Layout(name="fused, step pipeline", workers=4, batch_limit=2, together=4, fused=True),
-    Layout(name="fused, batched 8", batch_limit=8, together=8, fused=True),
+    Layout(name="fused, step pipeline", workers=4, batch_limit=8, together=4, fused=True),
+    Layout(name="fused, batched 16", batch_limit=16, together=8, fused=True),
     Layout(name="layer split 2", split=2, together=2),
     Layout(name="layer split 4", split=4, together=4),
     Layout(name="steps x layers x replicas", workers=2, split=2, batch_limit=4, together=4),
@@ -311,8 +311,7 @@ def expected(model: Path, device: str, seeds: Sequence[int], blocks: int) -> dic
     """What every layout must leave: by the sequential oracle, or by hand."""
     if device == SIMULATED:
         return {seed: by_hand(model, seed, blocks) for seed in seeds}
-    prompts: Callable[[int], dict[int, str]] = lambda seed: {0: PROMPTS[seed % len(PROMPTS)]}  # noqa: E731
-    return {seed: expected_hashes(model, prompts(seed), seed, blocks) for seed in seeds}
+    return {seed: expected_hashes(model, {0: PROMPTS[seed % len(PROMPTS)]}, seed, blocks) for seed in seeds}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
