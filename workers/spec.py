@@ -138,6 +138,7 @@ class LoadedWorker:
         self._spec = spec
         self.meeting_point = spec.meeting_point
         self._info: ModelInfo = weights.load_info(spec.model)
+        digest = weights.digest(spec.model)
         self.profile: BatchProfile | None = None
         """What a denoise worker measured."""
         self._module: WanModel | WanDecoder
@@ -148,7 +149,7 @@ class LoadedWorker:
                 self._part = self._part_for(spec.seat, device, dtype)
             layers = None if self._part is None else self._part.layers
             self._module = weights.load_denoiser(spec.model, self._info, device=device, dtype=dtype, layers=layers)
-            self.profile = self._profiled(self._module)
+            self.profile = self._profiled(self._module, digest)
             batch_limit, mixes_kinds = self.profile.limit, self.profile.mixes_kinds
             forward_s = self.profile.forward_s.get(1, 0.0)
             _log.info("worker %s: %s", spec.worker, self.profile)
@@ -163,7 +164,7 @@ class LoadedWorker:
             batch_limit=batch_limit,
             mixes_kinds=mixes_kinds,
             forward_s=forward_s,
-            model_digest=weights.digest(spec.model),
+            model_digest=digest,
             part=self._part,
         )
 
@@ -178,18 +179,17 @@ class LoadedWorker:
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
-    def _profiled(self, model: WanModel) -> BatchProfile:
+    def _profiled(self, model: WanModel, digest: str) -> BatchProfile:
         """What batches are good for, measured now or at an earlier start."""
         spec, geometry, recipe = self._spec, self._info.geometry, self._info.recipe
-        if not spec.profiles:
+
+        def measure() -> BatchProfile:
             return probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch)
+
+        if not spec.profiles:
+            return measure()
         largest = max(1, min(spec.max_batch, spec.capacity // recipe.page_count))
-        key = key_of(weights.digest(spec.model), model, geometry, recipe, max_batch=largest)
-        return cached(
-            Path(spec.profiles),
-            key,
-            lambda: probe(model, geometry, recipe, pages=spec.capacity, max_batch=spec.max_batch),
-        )
+        return cached(Path(spec.profiles), key_of(digest, model, geometry, recipe, max_batch=largest), measure)
 
     def fresh(self) -> Worker:
         """A worker with empty pages or slots. The one before must have ended."""
