@@ -101,10 +101,6 @@ class DecoderPool:
             pictures_FHWC = levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous().cpu()
         return pictures_FHWC.numpy()
 
-    def export_state(self, slot: int) -> CarriedState:
-        """A copy of a slot's state in host memory; the slot stays open. UnknownPeer, InternalFault (not open)."""
-        return self._state(slot).clone().to("cpu")
-
     def take_state(self, slot: int) -> CarriedState:
         """Free a slot and return the state that was in it, where it lies. UnknownPeer, InternalFault (not open)."""
         state = self._state(slot)
@@ -112,7 +108,7 @@ class DecoderPool:
         return state
 
     def import_state(self, slot: int, state: CarriedState) -> None:
-        """Take a slot for a stream that goes on from an exported state (of any pool of this model, size and dtype).
+        """Take a slot for a stream that goes on from a state taken from any pool of this model, size and dtype.
 
         UnknownPeer, InternalFault (already open, or the state does not fit).
         """
