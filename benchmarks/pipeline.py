@@ -36,7 +36,7 @@ from longtake.core.errors import Unavailable
 from longtake.core.events import Ack, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, chains
+from longtake.core.schedule import forwards_per_block
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from workers.models import weights
@@ -85,11 +85,6 @@ class Row:
     """How many times as long as the others' the last worker's forwards took."""
     engine_cpu: float
     """CPU seconds of this process (engine, link, scheduler) a second."""
-
-
-def forwards_per_block(recipe: Recipe) -> int:
-    """Denoise and commit ops of one block."""
-    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
 
 
 def speedup_bound(recipe: Recipe, *, workers: int, streams: int, layer_groups: int = 1) -> float:
