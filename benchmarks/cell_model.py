@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.image_model import Copying, Images, Order
+from benchmarks.playback import Playback
 from longtake.core.admission import Limits
 from longtake.core.dispatching import Dispatcher
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
@@ -94,13 +95,12 @@ class Stream:
     """What one client has seen."""
 
     client: Client
+    playback: Playback
     emitted: int = 0
     counted: int = 0
     """Blocks that came after the warm-up, and …"""
     late: int = 0
     """… those of them that came after their time on the client's screen."""
-    shows_since_s: float | None = None
-    """When picture 0 was or would have been shown; moved on by every stall."""
     refusals: list[str] = field(default_factory=list)
     ending: Ending | None = None
     closed_s: float = 0.0
@@ -183,7 +183,7 @@ class Simulation:
     def add(self, client: Client) -> SessionId:
         """A client that will open a stream."""
         session = SessionId(f"s{len(self.streams):06}")
-        self.streams[session] = Stream(client)
+        self.streams[session] = Stream(client, Playback(client.buffer * self.geometry.block_s))
         self.at(client.begins_s, lambda: self._open(session))
         return session
 
@@ -361,15 +361,11 @@ class Simulation:
         stream.emitted += 1
         if stream.client.pace is Pace.REALTIME:
             offset_s = emit.first_picture / self.geometry.pictures_per_s
-            if stream.shows_since_s is None:
-                stream.shows_since_s = self.now_s + stream.client.buffer * self.geometry.block_s - offset_s
-            lateness_s = self.now_s - (stream.shows_since_s + offset_s)
-            if lateness_s > 0:
-                stream.shows_since_s += lateness_s
+            lateness_s = stream.playback.lateness_s(self.now_s, offset_s)
             if self.now_s >= self.warmup_s:
                 stream.counted += 1
                 stream.late += lateness_s > 1e-9
-            shown_s = stream.shows_since_s + offset_s
+            shown_s = stream.playback.shown_s(offset_s)
         if self.now_s >= self.warmup_s:
             self.blocks += 1
         session, block = emit.session, emit.block
@@ -392,7 +388,7 @@ class Simulation:
 
     def _reopen(self, client: Client) -> None:
         session = SessionId(f"s{len(self.streams):06}")
-        self.streams[session] = Stream(client)
+        self.streams[session] = Stream(client, Playback(client.buffer * self.geometry.block_s))
         self._open(session)
 
     def end(self, session: SessionId, *, at_s: float) -> None:

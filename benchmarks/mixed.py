@@ -25,6 +25,7 @@ from typing import TypedDict, Unpack
 import click
 import grpc
 
+from benchmarks.playback import Playback
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
 from benchmarks.simulated_streams import small_pictures
 from cluster.config import parse_config
@@ -94,7 +95,10 @@ class Screen:
     late: int = 0
     worst_s: float = 0.0
     refused: str = ""
-    _shows_since_s: float | None = field(default=None)
+    _playback: Playback = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._playback = Playback(buffer_s=self.geometry.block_s)
 
     def came(self, event: SegmentEvent, now_s: float) -> None:
         """Count a segment; a late one stops the screen, which then goes on from it."""
@@ -102,14 +106,10 @@ class Screen:
         self.blocks += counted
         if not self.live:
             return
-        start_s = float(event.start_s)
-        if self._shows_since_s is None:
-            self._shows_since_s = now_s + self.geometry.block_s - start_s
-        lateness_s = now_s - (self._shows_since_s + start_s)
-        if lateness_s > 0:
-            self._shows_since_s += lateness_s
-            self.late += counted
-            self.worst_s = max(self.worst_s, lateness_s if counted else 0.0)
+        lateness_s = self._playback.lateness_s(now_s, float(event.start_s))
+        if counted and lateness_s > 0:
+            self.late += 1
+            self.worst_s = max(self.worst_s, lateness_s)
 
 
 @contextlib.asynccontextmanager
