@@ -80,6 +80,67 @@ class ListenSection(_Section):
     """0 picks a free port."""
 
 
+class MetricsSection(_Section):
+    """Where Prometheus scrapes, and what it is told of this cell."""
+
+    address: str = ""
+    """HOST:PORT of the endpoint /metrics, port 0 for a free one; empty: none. It tells no prompt and no session, and
+    asks for no credentials: give it an address that only Prometheus can reach."""
+    cell: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "default"
+    """Name of this engine with its workers, the label `cell` of every metric."""
+
+
+class HttpSection(_Section):
+    """The web page."""
+
+    address: str = ""
+    """HOST:PORT of the page, port 0 for a free one; without HOST that of `listen`; empty: none."""
+
+
+class TlsSection(_Section):
+    """Certificates of the ports for clients: gRPC and the page. PEM files; empty: none."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    """Clients must show a certificate signed by one of these (mTLS); empty: they need none."""
+
+
+class OidcSection(_Section):
+    """Bearer tokens (JWT) of an OpenID Connect issuer."""
+
+    issuer: str = ""
+    """Its URL, the claim `iss`; empty: such tokens are refused."""
+    audience: str = "longtake"
+    """The claim `aud`."""
+    jwks: str = ""
+    """File or https URL of the issuer's keys; empty: as the issuer's discovery document says."""
+    tenant_claim: str = "tenant"
+    """The claim that names one of the tenants in `auth.tenants`."""
+
+
+class AuthSection(_Section):
+    """Who may call, and how much."""
+
+    tenants: str = ""
+    """A TOML file of tenants: hashes of their tokens, roles, quotas. Empty: nobody is asked, all are the tenant
+    `default` with every right; allowed only where no other machine can connect, or with `allow_anonymous`."""
+    allow_anonymous: bool = False
+    """Listen beyond this machine without asking anybody who they are."""
+    audit: str = ""
+    """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log."""
+    oidc: OidcSection = OidcSection()
+
+
+class LinkSection(_Section):
+    """The port for workers. PEM files; all or none. Without them a secret of this launch is what workers show."""
+
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+    """Signs the certificates of both sides."""
+
+
 class LimitsSection(_Section):
     """What one client, and all of them together, may have."""
 
@@ -105,6 +166,11 @@ class ServerConfig(_Section):
     cluster: ClusterSection = ClusterSection()
     listen: ListenSection = ListenSection()
     limits: LimitsSection = LimitsSection()
+    metrics: MetricsSection = MetricsSection()
+    http: HttpSection = HttpSection()
+    tls: TlsSection = TlsSection()
+    auth: AuthSection = AuthSection()
+    link: LinkSection = LinkSection()
 
     @property
     def core_limits(self) -> Limits:

@@ -218,6 +218,19 @@ class Frontend(rpc.LongtakeServiceServicer):
             uptime_s=self._engine.now_s() - self._started_at_s,
         )
 
+    async def Drain(
+        self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
+    ) -> pb.DrainResponse:
+        """Shut down in order; not yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain: send the server SIGTERM")
+
+    async def WatchOps(
+        self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
+    ) -> AsyncIterator[pb.WatchOpsResponse]:
+        """The ops of a session; not yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "WatchOps")
+        yield pb.WatchOpsResponse()
+
     def _views(self) -> Iterator[SessionView]:
         """Sessions that a client would call open: those that have been told Closed only wait for their last ops."""
         for view in self._engine.scheduler.sessions():

@@ -57,6 +57,13 @@ class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEVEL_CLEAN: _ClassVar[Level]
     LEVEL_OUTPUT: _ClassVar[Level]
     LEVEL_INPUT: _ClassVar[Level]
+
+class OpKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OP_KIND_UNSPECIFIED: _ClassVar[OpKind]
+    OP_KIND_DENOISE: _ClassVar[OpKind]
+    OP_KIND_COMMIT: _ClassVar[OpKind]
+    OP_KIND_DECODE: _ClassVar[OpKind]
 PACE_UNSPECIFIED: Pace
 PACE_REALTIME: Pace
 PACE_FAST: Pace
@@ -87,6 +94,10 @@ LEVEL_UNSPECIFIED: Level
 LEVEL_CLEAN: Level
 LEVEL_OUTPUT: Level
 LEVEL_INPUT: Level
+OP_KIND_UNSPECIFIED: OpKind
+OP_KIND_DENOISE: OpKind
+OP_KIND_COMMIT: OpKind
+OP_KIND_DECODE: OpKind
 
 class StreamRequest(_message.Message):
     __slots__ = ("open", "cue", "ack", "pause", "play", "close")
@@ -427,7 +438,7 @@ class Limits(_message.Message):
     def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending")
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +449,10 @@ class Session(_message.Message):
     SEGMENTS_SENT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     CUES_PENDING_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SLACK_S_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_SENT_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     state: SessionState
     prompt: str
@@ -448,7 +463,11 @@ class Session(_message.Message):
     segments_sent: int
     segments_acknowledged: int
     cues_pending: int
-    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ...) -> None: ...
+    tenant: str
+    slack_s: float
+    pictures_sent: int
+    age_s: float
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)
@@ -487,21 +506,49 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    CELL_FIELD_NUMBER: _ClassVar[int]
+    TOTALS_FIELD_NUMBER: _ClassVar[int]
+    FORWARDS_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     sessions: int
     max_sessions: int
     draining: bool
     uptime_s: float
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ...) -> None: ...
+    cell: str
+    totals: _containers.RepeatedCompositeFieldContainer[PaceTotals]
+    forwards_per_block: int
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ...) -> None: ...
+
+class PaceTotals(_message.Message):
+    __slots__ = ("pace", "sessions", "blocks", "late_blocks", "pictures", "bytes", "opened", "refused", "least_slack_s")
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    LATE_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    PICTURES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LEAST_SLACK_S_FIELD_NUMBER: _ClassVar[int]
+    pace: Pace
+    sessions: int
+    blocks: int
+    late_blocks: int
+    pictures: int
+    bytes: int
+    opened: int
+    refused: int
+    least_slack_s: float
+    def __init__(self, pace: _Optional[_Union[Pace, str]] = ..., sessions: _Optional[int] = ..., blocks: _Optional[int] = ..., late_blocks: _Optional[int] = ..., pictures: _Optional[int] = ..., bytes: _Optional[int] = ..., opened: _Optional[int] = ..., refused: _Optional[int] = ..., least_slack_s: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched")
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -510,6 +557,11 @@ class Worker(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     DISPATCHED_FIELD_NUMBER: _ClassVar[int]
+    OP_S_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    HOST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     role: WorkerRole
     capacity: int
@@ -518,4 +570,53 @@ class Worker(_message.Message):
     in_flight: int
     ready: int
     dispatched: int
-    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ...) -> None: ...
+    op_s: float
+    busy_s: float
+    ops: int
+    chain_length: int
+    host_memory_bytes: int
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ...) -> None: ...
+
+class WatchOpsRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class WatchOpsResponse(_message.Message):
+    __slots__ = ("ops",)
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    ops: _containers.RepeatedCompositeFieldContainer[OpSpan]
+    def __init__(self, ops: _Optional[_Iterable[_Union[OpSpan, _Mapping]]] = ...) -> None: ...
+
+class OpSpan(_message.Message):
+    __slots__ = ("kind", "step", "block", "worker_id", "batch", "dispatched_at_s", "done_at_s", "seconds")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    DISPATCHED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    DONE_AT_S_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    kind: OpKind
+    step: int
+    block: int
+    worker_id: str
+    batch: int
+    dispatched_at_s: float
+    done_at_s: float
+    seconds: float
+    def __init__(self, kind: _Optional[_Union[OpKind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., worker_id: _Optional[str] = ..., batch: _Optional[int] = ..., dispatched_at_s: _Optional[float] = ..., done_at_s: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ("grace",)
+    GRACE_FIELD_NUMBER: _ClassVar[int]
+    grace: _duration_pb2.Duration
+    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class DrainResponse(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: int
+    def __init__(self, sessions: _Optional[int] = ...) -> None: ...

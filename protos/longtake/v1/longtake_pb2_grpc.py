@@ -70,6 +70,16 @@ class LongtakeServiceStub:
                 request_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.WatchOps = channel.unary_stream(
+                '/longtake.v1.LongtakeService/WatchOps',
+                request_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsRequest.SerializeToString,
+                response_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsResponse.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/longtake.v1.LongtakeService/Drain',
+                request_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainRequest.SerializeToString,
+                response_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainResponse.FromString,
+                _registered_method=True)
 
 
 class LongtakeServiceServicer:
@@ -125,7 +135,23 @@ class LongtakeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Describes the cluster: workers, their roles and their load.
+        """Describes the cluster: workers, their roles and their load. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOps(self, request, context):
+        """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
+        reads; one that reads too slowly misses some.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
+        block begins, those begun are delivered, and the server ends. For operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +194,16 @@ def add_LongtakeServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusRequest.FromString,
                     response_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'WatchOps': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOps,
+                    request_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsRequest.FromString,
+                    response_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainRequest.FromString,
+                    response_serializer=protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -360,6 +396,60 @@ class LongtakeService:
             '/longtake.v1.LongtakeService/GetStatus',
             protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusRequest.SerializeToString,
             protos_dot_longtake_dot_v1_dot_longtake__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/longtake.v1.LongtakeService/WatchOps',
+            protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsRequest.SerializeToString,
+            protos_dot_longtake_dot_v1_dot_longtake__pb2.WatchOpsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/longtake.v1.LongtakeService/Drain',
+            protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainRequest.SerializeToString,
+            protos_dot_longtake_dot_v1_dot_longtake__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,8 +8,9 @@ block and bears its number; a *picture* is one displayed image, numbered from 0;
 block. All times are presentation times, from the start of the stream.
 
 Errors. A bad argument is INVALID_ARGUMENT with a google.rpc.BadRequest that names the field and what is allowed;
-no capacity is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session is NOT_FOUND; a request that does
-not fit the present state is FAILED_PRECONDITION; a lost worker and a server that shuts down are UNAVAILABLE; a
+no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, or that of
+another tenant, is NOT_FOUND; a request that does not fit the present state is FAILED_PRECONDITION;
+a call without credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a lost worker and a server that shuts down are UNAVAILABLE; a
 fault of the server is INTERNAL. No message is larger than 1 MiB in either direction.
 """
 
@@ -64,7 +65,15 @@ class LongtakeServiceStub:
     CloseSession: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.CloseSessionRequest, _longtake_pb2.CloseSessionResponse]
     """Ends a session that may belong to somebody else; its client is told ENDING_OPERATOR."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.GetStatusRequest, _longtake_pb2.GetStatusResponse]
-    """Describes the cluster: workers, their roles and their load."""
+    """Describes the cluster: workers, their roles and their load. For operators."""
+    WatchOps: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchOpsRequest, _longtake_pb2.WatchOpsResponse]
+    """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
+    reads; one that reads too slowly misses some.
+    """
+    Drain: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]
+    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
+    block begins, those begun are delivered, and the server ends. For operators.
+    """
 
 @_typing.type_check_only
 class LongtakeServiceAsyncStub(LongtakeServiceStub):
@@ -92,7 +101,15 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     CloseSession: _aio.UnaryUnaryMultiCallable[_longtake_pb2.CloseSessionRequest, _longtake_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session that may belong to somebody else; its client is told ENDING_OPERATOR."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_longtake_pb2.GetStatusRequest, _longtake_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Describes the cluster: workers, their roles and their load."""
+    """Describes the cluster: workers, their roles and their load. For operators."""
+    WatchOps: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchOpsRequest, _longtake_pb2.WatchOpsResponse]  # type: ignore[assignment]
+    """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
+    reads; one that reads too slowly misses some.
+    """
+    Drain: _aio.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]  # type: ignore[assignment]
+    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
+    block begins, those begun are delivered, and the server ends. For operators.
+    """
 
 class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves video streams. A request field whose comment names no default must be set."""
@@ -159,6 +176,26 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _longtake_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_longtake_pb2.GetStatusResponse, _abc.Awaitable[_longtake_pb2.GetStatusResponse]]:
-        """Describes the cluster: workers, their roles and their load."""
+        """Describes the cluster: workers, their roles and their load. For operators."""
+
+    @_abc_1.abstractmethod
+    def WatchOps(
+        self,
+        request: _longtake_pb2.WatchOpsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_longtake_pb2.WatchOpsResponse], _abc.AsyncIterator[_longtake_pb2.WatchOpsResponse]]:
+        """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
+        reads; one that reads too slowly misses some.
+        """
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _longtake_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_longtake_pb2.DrainResponse, _abc.Awaitable[_longtake_pb2.DrainResponse]]:
+        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
+        block begins, those begun are delivered, and the server ends. For operators.
+        """
 
 def add_LongtakeServiceServicer_to_server(servicer: LongtakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

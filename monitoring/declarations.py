@@ -1,0 +1,125 @@
+"""Every metric that Longtake exports, declared once: the endpoint and the dashboards are made from this.
+
+Names follow Prometheus' conventions: base units, counters end in `_total`. Every metric also bears the label `cell`.
+Labels are bounded by the configuration: none ever holds a session, a prompt, a tenant or an address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Instrument(Enum):
+    """What a metric is to Prometheus."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family."""
+
+    name: str
+    instrument: Instrument
+    labels: tuple[str, ...]
+    """Beside `cell`."""
+    help: str
+    buckets: tuple[float, ...] = ()
+    """Upper bounds without infinity; histograms only."""
+
+
+_WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+_SLACKS = (-10.0, -3.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_COUNTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+_STEPS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+COUNTER, GAUGE, HISTOGRAM = Instrument.COUNTER, Instrument.GAUGE, Instrument.HISTOGRAM
+
+# `pace` is live (REALTIME) or bulk (FAST), the classes that admission and scheduling know.
+METRICS: tuple[Metric, ...] = (
+    # --- sessions ---
+    Metric("longtake_sessions", GAUGE, ("state", "pace"), "Sessions, by where they are in their life."),
+    Metric("longtake_sessions_limit", GAUGE, (), "Sessions that may be open at once."),
+    Metric("longtake_opens_total", COUNTER, ("pace",),
+           "Opens that were granted, those that waited in the queue included."),
+    Metric("longtake_opens_refused_total", COUNTER, ("pace", "reason"),
+           "Opens that started nothing: no pages, slots, time or places (of sessions, of the queue), draining, "
+           "unavailable, invalid, or a quota."),
+    Metric("longtake_sessions_closed_total", COUNTER, ("pace", "ending"), "Sessions that ended, by why."),
+    Metric("longtake_queue_wait_seconds", HISTOGRAM, (),
+           "From Open to a place, of sessions that had to queue.", _WAITS),
+    Metric("longtake_parked_total", COUNTER, ("pace",),
+           "Sessions that gave up their place because they generated nothing."),
+    Metric("longtake_restored_total", COUNTER, ("pace",), "Parked sessions that got a place again."),
+    Metric("longtake_cues_total", COUNTER, ("result",), "Cues: accepted, applied, superseded or refused."),
+    # --- what clients get ---
+    Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments."),
+    Metric("longtake_late_blocks_total", COUNTER, ("pace",), "Blocks that left after their first picture was due."),
+    Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent."),
+    Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent."),
+    Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),
+           "How long before it was due a live block left; below 0: late.", _SLACKS),
+    Metric("longtake_first_segment_seconds", HISTOGRAM, ("pace",),
+           "From Open (or, if it queued, its place) to segment 0.",
+           _WAITS),
+    Metric("longtake_block_latency_seconds", HISTOGRAM, ("pace",),
+           "From the first dispatch of a block to its segment.", _WAITS),
+    Metric("longtake_prompt_to_screen_seconds", HISTOGRAM, ("pace",),
+           "From a cue without a place to the client's acknowledgement of the first segment that shows it.", _WAITS),
+    Metric("longtake_client_lag_segments", HISTOGRAM, ("pace",),
+           "Segments sent and not acknowledged, seen when an acknowledgement comes.", _COUNTS),
+    Metric("longtake_window_stalls_total", COUNTER, ("pace",),
+           "Times that a session had to stop because its client gave no credit."),
+    Metric("longtake_stalled_sessions", GAUGE, ("pace",), "Running sessions that wait for their client's credit."),
+    Metric("longtake_picture_rate", GAUGE, (), "Pictures a second that one stream plays at."),
+    # --- work ---
+    Metric("longtake_ops_total", COUNTER, ("op", "worker"), "Denoise, commit and decode ops done."),
+    Metric("longtake_passes_total", COUNTER, ("worker",), "Dispatches done; each may hold several ops."),
+    Metric("longtake_pass_ops", HISTOGRAM, ("role",), "Ops that shared a dispatch.", _COUNTS),
+    Metric("longtake_op_seconds", GAUGE, ("op", "worker"),
+           "Moving average of what one op costs, by the worker's clock."),
+    Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
+           "Time spent on ops, by the worker's clock; its rate is the utilisation."),
+    Metric("longtake_ready_ops", GAUGE, ("worker",), "Ops that could run now and wait for their turn."),
+    Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done."),
+    Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes."),
+    Metric("longtake_limit_blocks_per_second", GAUGE, (),
+           "The most that the denoise workers could do: sum of 1 / t, over forwards per block."),
+    # --- memory ---
+    Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes."),
+    Metric("longtake_decoder_slots", GAUGE, ("worker", "state"), "Decoder slots: free, or held by sessions."),
+    Metric("longtake_images_total", COUNTER, ("worker", "order"),
+           "Copies of lanes and slots: stowed, loaded, given, failed."),
+    Metric("longtake_image_bytes_total", COUNTER, ("worker", "direction"),
+           "Bytes of K/V and decoder state copied out of and into a device."),
+    Metric("longtake_host_memory_bytes", GAUGE, ("worker",), "Host memory that images take."),
+    Metric("longtake_resident_memory_bytes", GAUGE, ("worker",), "Resident memory of the worker's process."),
+    Metric("longtake_journal_bytes", GAUGE, ("content",), "Bytes in the journal: latents, conditioning, segments."),
+    # --- workers ---
+    Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined."),
+    Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for."),
+    Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined."),
+    Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
+           "Times that a worker was lost: its link broke, it was silent, it broke the protocol, it was replaced."),
+    Metric("longtake_worker_slowness", GAUGE, ("worker",),
+           "Its time for a dispatch over what its fellows take for as many ops; 1 is usual."),
+    Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker."),
+    Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatches and preparations that failed."),
+    # --- the server itself ---
+    Metric("longtake_calls_total", COUNTER, ("method", "code"), "gRPC calls that ended, by status."),
+    Metric("longtake_calls_refused_total", COUNTER, ("reason",),
+           "Calls that were not let in: no credentials, wrong ones, not allowed, a quota."),
+    Metric("longtake_watchers", GAUGE, (), "Observers of sessions."),
+    Metric("longtake_engine_events_total", COUNTER, ("event",), "Events the engine handled."),
+    Metric("longtake_engine_step_seconds", HISTOGRAM, (),
+           "Time the engine took for an event, its effects included.", _STEPS),
+    Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine."),
+    Metric("longtake_metrics_seconds_total", COUNTER, (),
+           "Time spent on folding events into metrics, sampled, and on writing them out."),
+    Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0."),
+    Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started."),
+    Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served."),
+)  # fmt: skip
