@@ -16,7 +16,7 @@ from cluster.launch import launcher_for, model_path, plan_for
 from cluster.offer import Offer, WireLimits
 from longtake.core.admission import Limits
 from longtake.core.scheduler import Scheduler
-from monitoring.recorder import LogLines
+from monitoring.recorder import Each, LogLines
 from workers.models import weights
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
@@ -116,7 +116,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     info = await asyncio.to_thread(weights.load_info, path)
     if is_simulated(config.model.device):
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
-    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), LogLines())
+    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines()))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
     async with _running(engine) as failed:

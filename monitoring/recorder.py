@@ -27,6 +27,18 @@ class Silent:
         """Take no note."""
 
 
+class Each:
+    """Several recorders, in order."""
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self._recorders = recorders
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Have each take note."""
+        for recorder in self._recorders:
+            recorder.fold(event, effects)
+
+
 class LogLines:
     """Writes the lives of sessions and workers to the log `longtake`."""
 
