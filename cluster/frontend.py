@@ -17,7 +17,15 @@ from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
 from cluster.responses import Speaker, Terms, model_response, session_message, worker_message
 from cluster.statuses import ENDINGS, Call, abort
 from longtake.core.effects import Closed, RequestRefused
-from longtake.core.errors import InternalFault, InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
+from longtake.core.errors import (
+    InternalFault,
+    InvalidField,
+    Lack,
+    LongtakeError,
+    NoCapacity,
+    UnknownSession,
+    WrongState,
+)
 from longtake.core.events import Close, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.session import SessionView, State
@@ -162,7 +170,9 @@ class Frontend(rpc.LongtakeServiceServicer):
         limit = self._offer.wire.max_watchers
         count = self._watcher_counts.get(view.session, 0)
         if count >= limit:
-            raise NoCapacity(f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S)
+            raise NoCapacity(
+                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
+            )
         self._watcher_counts[view.session] = count + 1
         self._engine.watch(view.session, outbox)
         return view
