@@ -85,7 +85,7 @@ class Unavailable(LongtakeError):
     """Something of ours that the request depends on was lost; trying again later may succeed."""
 
 
-class Draining(Unavailable):
+class ShuttingDown(Unavailable):
     """The server ends, and opens nothing any more."""
 
     def __init__(self) -> None:
