@@ -66,7 +66,8 @@ from longtake.core.work import (
     Work,
     WorkerId,
 )
-from monitoring.recorder import Recorder, Silent
+from monitoring.recorder import Each, Recorder, Silent
+from monitoring.timeline import Timeline
 from workers.messages import (
     Decode,
     Done,
@@ -116,7 +117,8 @@ class Engine:
     ) -> None:
         self.scheduler = scheduler
         self.journal = Journal()
-        self._recorder = recorder or Silent()
+        self.timeline = Timeline()
+        self._recorder = Each(recorder or Silent(), self.timeline)
         self._clock = clock
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
         self._workers: dict[WorkerId, _Attached] = {}

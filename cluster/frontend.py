@@ -14,8 +14,9 @@ from cluster import requests
 from cluster.callers import current_call
 from cluster.engine import Engine
 from cluster.offer import Offer
+from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
-from cluster.responses import Speaker, Terms, model_response, session_message, worker_message
+from cluster.responses import Speaker, Terms, model_response, session_message
 from cluster.statuses import ENDINGS, Call, abort
 from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
@@ -60,7 +61,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._tenancy = tenancy
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
-        self._started_at_s = engine.now_s()
+        self._operations = Operations(engine, offer)
         self.draining = False
         """Only told to clients; the engine is what refuses."""
 
@@ -219,13 +220,7 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return pb.GetStatusResponse(
-            workers=map(worker_message, self._engine.scheduler.workers()),
-            sessions=sum(1 for _ in self._views()),
-            max_sessions=self._offer.limits.max_sessions,
-            draining=self.draining,
-            uptime_s=self._engine.now_s() - self._started_at_s,
-        )
+        return self._operations.status(list(self._views()), draining=self.draining)
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
@@ -236,9 +231,14 @@ class Frontend(rpc.LongtakeServiceServicer):
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
     ) -> AsyncIterator[pb.WatchOpsResponse]:
-        """The ops of a session; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "WatchOps")
-        yield pb.WatchOpsResponse()
+        """Forwards what workers do for a session until it ends."""
+        try:
+            observer = self._operations.observe(self._open_session(request.session_id).session)
+        except LongtakeError as error:
+            await abort(context, error)
+        _when_over(partial(self._engine.timeline.leave, observer))
+        while spans := await observer.get():
+            yield pb.WatchOpsResponse(ops=map(self._operations.span, spans))
 
     def _views(self) -> Iterator[SessionView]:
         """Sessions that a client would call open: those that have been told Closed only wait for their last ops."""

@@ -266,6 +266,18 @@ class Client:
         finally:
             call.cancel()
 
+    async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
+        """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
+        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id))
+        try:
+            async for answer in call:
+                for span in answer.ops:
+                    yield span
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        finally:
+            call.cancel()
+
     async def get_model(self) -> pb.GetModelResponse:
         """What is served and within which limits."""
         return await _answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
