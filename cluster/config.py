@@ -137,6 +137,9 @@ class AuthSection(_Section):
     `default` with every right; allowed only where no other machine can connect, or with `allow_anonymous`."""
     allow_anonymous: bool = False
     """Listen beyond this machine without asking anybody who they are."""
+    allow_unencrypted: bool = False
+    """Take tokens from other machines over connections without TLS: right only behind a proxy that ends TLS, where
+    nobody else can listen."""
     audit: str = ""
     """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log."""
     oidc: OidcSection = OidcSection()
