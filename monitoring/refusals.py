@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from longtake.core.errors import CallerFault, Draining, InternalFault, Lack, LongtakeError, NoCapacity, Unavailable
+from longtake.core.errors import CallerFault, InternalFault, Lack, LongtakeError, NoCapacity, ShuttingDown, Unavailable
 
 
 class Refusal(Enum):
@@ -34,7 +34,7 @@ _LACKS = {
 }
 _FAMILIES: tuple[tuple[type[LongtakeError], Refusal], ...] = (
     (CallerFault, Refusal.INVALID),
-    (Draining, Refusal.DRAINING),
+    (ShuttingDown, Refusal.DRAINING),
     (Unavailable, Refusal.UNAVAILABLE),
     (InternalFault, Refusal.INTERNAL),
 )

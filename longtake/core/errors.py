@@ -72,6 +72,18 @@ class Lack(Enum):
     """Of the tenant."""
 
 
+class NotAuthenticated(CallerFault):
+    """The call shows no credentials, or none that hold; `kind` is a word for metrics, the text tells no secret."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class NotAllowed(CallerFault):
+    """The caller is known, but may not do this."""
+
+
 class NoCapacity(LongtakeError):
     """Nothing is wrong with the request, but what it needs is in use."""
 
@@ -81,11 +93,18 @@ class NoCapacity(LongtakeError):
         self.lack = lack
 
 
+class QuotaUsed(NoCapacity):
+    """What the caller's tenant may have is used up, whatever is free beside it."""
+
+    def __init__(self, reason: str, retry_after_s: float) -> None:
+        super().__init__(reason, retry_after_s, Lack.QUOTA)
+
+
 class Unavailable(LongtakeError):
     """Something of ours that the request depends on was lost; trying again later may succeed."""
 
 
-class Draining(Unavailable):
+class ShuttingDown(Unavailable):
     """The server ends, and opens nothing any more."""
 
     def __init__(self) -> None:

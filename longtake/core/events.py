@@ -191,9 +191,11 @@ class Close:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
-    """Start no further block anywhere, deliver those begun, close every session, refuse new ones."""
+    """Open nothing more; after the grace start no further block anywhere, deliver those begun, close every session."""
 
     now_s: float
+    grace_s: float = 0.0
+    """How long open sessions may go on; of several Drains the one that ends them first counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,9 @@ from longtake.core.admission import Limits
 from longtake.core.balancing import Balance
 from longtake.core.census import Census
 from longtake.core.dispatching import Dispatcher
+from longtake.core.draining import REASON, Draining, finish
 from longtake.core.effects import Closed, DropJournal, Effect, Forget, Opened, Refused, RequestRefused
-from longtake.core.errors import CallerFault, Draining, InvalidField, LongtakeError, UnknownSession
+from longtake.core.errors import CallerFault, InvalidField, LongtakeError, UnknownSession
 from longtake.core.events import (
     Ack,
     Close,
@@ -71,7 +72,7 @@ class Scheduler:
         self._parking = Parking(recipe, limits, self._sessions, self._workers, images, self._fleet)
         self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking, self._fleet)
         self._now_s = 0.0
-        self._draining = False
+        self.draining = Draining(self._sessions)
         self._effects: list[Effect] = []
 
     # --- what others may read ---------------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ class Scheduler:
             case Stowed() | Loaded() | ImageFailed():
                 self._image_event(event)
             case Drain():
+                self._effects += self.draining.begin(event, now_s=self._now_s)
                 self._drain()
             case Tick():
                 self._tick()
@@ -123,6 +125,7 @@ class Scheduler:
         return self._effects
 
     def _tick(self) -> None:
+        self._drain()
         woken = self._dispatcher.wake(now_s=self._now_s)
         self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
         for session, effects in self._balance.moves(now_s=self._now_s):
@@ -197,8 +200,7 @@ class Scheduler:
         try:
             if event.session in self._sessions:
                 raise InvalidField("session", event.session, "an id that is not in use")
-            if self._draining:
-                raise Draining
+            self.draining.check_open()
             place = self._waiting.admit(event)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
@@ -268,14 +270,13 @@ class Scheduler:
         self._advance(*stayed)
 
     def _drain(self) -> None:
-        self._draining = True
-        for session in list(self._sessions.values()):
+        for session in self.draining.leaving(now_s=self._now_s):
             if session.state in GENERATING:
-                session.state = next_state(session.state, Trigger.DRAIN)
-                session.last_block = session.next_block - 1
+                finish(session)
+                self._dispatcher.withdraw(session)
                 self._advance(session)
-            elif session.state not in (State.CLOSING, State.CLOSED):
-                self._end(session, Ending.DRAINED, "the server is shutting down")
+            elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
+                self._end(session, Ending.DRAINED, REASON)
 
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
@@ -386,8 +387,7 @@ class Scheduler:
                 running.append(session)
                 continue
             drained = session.state is State.FINISHING
-            reason = "the server is shutting down" if drained else ""
-            self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
+            self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
         for session in running:
             self._effects += self._parking.note(session, now_s=self._now_s)

@@ -10,7 +10,7 @@ import pytest
 
 from longtake.core.admission import Limits
 from longtake.core.effects import Emit, LaneMoved, Parked
-from longtake.core.errors import Draining, InvalidField, Lack, NoCapacity, Unavailable
+from longtake.core.errors import InvalidField, Lack, NoCapacity, ShuttingDown, Unavailable
 from longtake.core.events import (
     Ack,
     Close,
@@ -100,7 +100,7 @@ def test_a_live_stream_has_slack_and_late_blocks() -> None:
     ("error", "reason"),
     [
         (InvalidField("open.window", 0, "1 to 32"), Refusal.INVALID),
-        (Draining(), Refusal.DRAINING),
+        (ShuttingDown(), Refusal.DRAINING),
         (Unavailable("no worker"), Refusal.UNAVAILABLE),
         (NoCapacity("none", 1.0, Lack.QUOTA), Refusal.QUOTA),
     ],
