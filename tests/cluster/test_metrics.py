@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
@@ -31,8 +32,6 @@ from longtake.core.schedule import forwards_per_block
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, Sequence, WorkerId
 from monitoring.declarations import METRICS, Instrument
-from protos.longtake.v1 import longtake_pb2 as pb
-from protos.longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.toy import GEOMETRY, RECIPE
 from tests.monitoring.test_exposition import ELSEWHERE
 from tests.workers.model_dir import model_info
@@ -191,13 +190,12 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
                 unheard: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/no.Such/Method")
                 with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
                     await unheard(b"")
-                cut = rpc.LongtakeServiceStub(channel).Stream()
-                await cut.write(pb.StreamRequest(open=pb.Open(prompt=PROMPT)))
+                cut = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
                 await cut.read()
                 cut.cancel()
         page = await scraped(ready)
         async with asyncio.timeout(30):
-            while page.sum("longtake_calls_total", method=f"{SERVICE}/Stream") < 4:  # one is being cut
+            while page.sum("longtake_calls_total") < 5:  # one is being cut
                 await asyncio.sleep(0.02)
                 page = await scraped(ready)
     assert page.sum("longtake_opens_refused_total", pace="live", reason="invalid") == 1
@@ -211,7 +209,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
     assert calls == {
         (f"{SERVICE}/Stream", "INVALID_ARGUMENT"): 1,
         (f"{SERVICE}/Stream", "RESOURCE_EXHAUSTED"): 1,
-        (f"{SERVICE}/Stream", "CANCELLED"): 1,
+        ("grpc.health.v1.Health/Watch", "CANCELLED"): 1,
         (f"{SERVICE}/Stream", "OK"): 1,
         (UNKNOWN_METHOD, "UNIMPLEMENTED"): 1,
     }
