@@ -14,7 +14,6 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
@@ -32,6 +31,8 @@ from longtake.core.schedule import forwards_per_block
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, Sequence, WorkerId
 from monitoring.declarations import METRICS, Instrument
+from protos.longtake.v1 import longtake_pb2 as pb
+from protos.longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.toy import GEOMETRY, RECIPE
 from tests.monitoring.test_exposition import ELSEWHERE
 from tests.workers.model_dir import model_info
@@ -181,18 +182,20 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
             with pytest.raises(ClientError, match=r"open\.window"):
                 async with client.stream(PROMPT, StreamOptions(pace="realtime", window=1000)) as stream:
                     await anext(stream)
-            async with client.stream(PROMPT, StreamOptions(window=2)) as holder:
-                await anext(holder)
+            async with client.stream(PROMPT, StreamOptions(window=2, pictures=100)) as holder:
+                opened = await anext(holder)
+                assert isinstance(opened, OpenedEvent)
                 with pytest.raises(ClientError, match="are needed"):
                     async with client.stream(PROMPT, StreamOptions(pace="fast")) as stream:
                         await anext(stream)
-            async with grpc.aio.insecure_channel(f"{ready.host}:{ready.port}") as channel:
-                unheard: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/no.Such/Method")
-                with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
-                    await unheard(b"")
-                cut = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-                await cut.read()
-                cut.cancel()
+                async with grpc.aio.insecure_channel(f"{ready.host}:{ready.port}") as channel:
+                    cut = rpc.LongtakeServiceStub(channel).Watch(pb.WatchRequest(session_id=opened.session_id))
+                    await cut.read()
+                    cut.cancel()
+                    unheard: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/no.Such/Method")
+                    with pytest.raises(grpc.aio.AioRpcError, match="Method not found"):
+                        await unheard(b"")
+                assert [event async for event in holder]
         page = await scraped(ready)
         async with asyncio.timeout(30):
             while page.sum("longtake_calls_total") < 5:  # one is being cut
@@ -209,7 +212,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
     assert calls == {
         (f"{SERVICE}/Stream", "INVALID_ARGUMENT"): 1,
         (f"{SERVICE}/Stream", "RESOURCE_EXHAUSTED"): 1,
-        ("grpc.health.v1.Health/Watch", "CANCELLED"): 1,
+        (f"{SERVICE}/Watch", "CANCELLED"): 1,
         (f"{SERVICE}/Stream", "OK"): 1,
         (UNKNOWN_METHOD, "UNIMPLEMENTED"): 1,
     }
