@@ -125,8 +125,10 @@ class Engine:
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
         self._opened: dict[SessionId, Opened] = {}
-        self._drained = asyncio.Event()
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set when the first drain was asked for …"""
+        self.drained = asyncio.Event()
+        """… and when nothing is open any more."""
 
     def now_s(self) -> float:
         """Seconds on the engine's monotonic clock, for events."""
@@ -289,19 +291,23 @@ class Engine:
         finally:
             ticking.cancel()
 
+    def begin_drain(self, grace_s: float = 0.0) -> None:
+        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+        self.draining.set()
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+
     async def drain(self) -> None:
-        """Finish the blocks begun, close every session, refuse new ones; returns when nothing is open any more."""
-        self._draining = True
-        self.submit(Drain(now_s=self.now_s()))
-        await self._drained.wait()
+        """Drain without a grace; returns when nothing is open any more."""
+        self.begin_drain()
+        await self.drained.wait()
 
     def _step(self, event: Event) -> None:
         effects = self.scheduler.handle(event)
         for effect in effects:
             self._perform(effect)
         self._recorder.fold(event, effects)
-        if self._draining and not self.scheduler.sessions():
-            self._drained.set()
+        if self.scheduler.draining.has_begun and not self.scheduler.sessions():
+            self.drained.set()
 
     async def _tick(self) -> None:
         while True:

@@ -59,8 +59,6 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
-        self.draining = False
-        """Only told to clients; the engine is what refuses."""
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -211,13 +209,18 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return self._operations.status(list(self._views()), draining=self.draining)
+        return self._operations.status(list(self._views()))
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Shut down in order; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain: send the server SIGTERM")
+        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        try:
+            grace_s = requests.drain_grace_s(request)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.begin_drain(grace_s)
+        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]

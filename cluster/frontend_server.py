@@ -65,11 +65,6 @@ class FrontendServer:
         self._health_task = asyncio.create_task(self._keep_health())
         return self
 
-    async def begin_drain(self) -> None:
-        """Tell health checkers and clients that nothing new is opened; streams go on."""
-        self._frontend.draining = True
-        await self._tell_health()
-
     async def stop(self, grace_s: float) -> None:
         """Close the port, wait up to `grace_s` for calls to end, then cut them."""
         if self._health_task is not None:
@@ -84,7 +79,7 @@ class FrontendServer:
 
     async def _tell_health(self) -> None:
         roles = {worker.role for worker in self._engine.scheduler.workers()}
-        serving = roles == set(Role) and not self._frontend.draining
+        serving = roles == set(Role) and not self._engine.draining.is_set()
         if serving is self._serving:
             return
         self._serving = serving

@@ -28,6 +28,7 @@ DRAIN_S = 60.0
 """How long the blocks that have begun may take at the end."""
 GRACE_S = 5.0
 """How long clients may take to read what they were sent last."""
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Ready:
 
 
 class Stop:
-    """The wish to end, from signals or from a test: the first drains, the second does not wait for that.
+    """The wish to end, from signals or from a test: the first drains at once, the second does not wait for that.
 
     From the third on a signal has its default effect: the process dies, and what it started follows.
     """
@@ -84,9 +85,10 @@ def offer_for(info: ModelInfo, limits: Limits) -> Offer:
 
 
 async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None:
-    """Serve until SIGINT or SIGTERM; then finish the blocks begun, end every session and every process.
+    """Serve until SIGINT, SIGTERM or Drain; then finish the blocks begun, end every session and every process.
 
-    `say` is called once, when clients can open streams. A second signal does not wait for blocks or clients. Raises
+    `say` is called once, when clients can open streams. A signal ends the grace that Drain has given; a second one does
+    not wait for blocks or clients. Raises
     InvalidField or Contradiction if configuration or model are wrong, Unavailable if the workers cannot be started.
     """
     loop = asyncio.get_running_loop()
@@ -111,7 +113,7 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 
 
 async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
-    """Serve until `stop` is called; see `serve`."""
+    """Serve until `stop` is called, or Drain; see `serve`."""
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
     if is_simulated(config.model.device):
@@ -124,11 +126,11 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         offer = offer_for(info, config.core_limits)
         server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port)
         try:
-            if not await _done_before(launcher.start(), stop.asked, failed):
+            if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
                 return
             say(_ready(config, info, server))
-            await _done_before(stop.asked.wait(), failed)
-            await server.begin_drain()
+            await _done_before(stop.asked.wait(), engine.draining, failed)
+            await _done_before(_grace(engine), stop.asked, engine.drained, failed)
             await _done_before(_drain(engine, server), stop.at_once, failed)
         finally:
             await server.stop(0.0)
@@ -165,6 +167,12 @@ async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Eve
         for future in (task, *waits):
             future.cancel()
         await asyncio.gather(task, *waits, return_exceptions=True)
+
+
+async def _grace(engine: Engine) -> None:
+    """Wait until the grace of a drain that was asked for by call is over; another call may shorten it."""
+    while engine.now_s() < engine.scheduler.draining.deadline_s:
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _drain(engine: Engine, server: FrontendServer) -> None:

@@ -302,6 +302,10 @@ class Client:
         """State of the cluster."""
         return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
 
+    async def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        return (await _answer(self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s))))).sessions
+
 
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:
     """What a stream is asked for with; ValueError for an option that no server could understand."""
