@@ -12,12 +12,12 @@ import math
 from collections.abc import Mapping
 
 from longtake.core.effects import Effect, Notice
-from longtake.core.errors import Unavailable
+from longtake.core.errors import ShuttingDown
 from longtake.core.events import Drain
 from longtake.core.session import Session, State, Trigger, next_state
 from longtake.core.work import SessionId
 
-REASON = "the server is shutting down"
+REASON = str(ShuttingDown())
 _GONE = (State.CLOSING, State.CLOSED)
 
 
@@ -36,9 +36,9 @@ class Draining:
         return self.deadline_s < math.inf
 
     def check_open(self) -> None:
-        """Unavailable if nothing is opened any more."""
+        """ShuttingDown if nothing is opened any more."""
         if self.has_begun:
-            raise Unavailable(REASON)
+            raise ShuttingDown
 
     def begin(self, event: Drain, *, now_s: float) -> list[Effect]:
         """Drain by `event`, if that is sooner than before; tells those whose end it sets."""
