@@ -233,6 +233,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection, and every call on it."""
         await self._channel.close()
 
     def stream(

@@ -550,7 +550,7 @@ class PaceTotals(_message.Message):
     def __init__(self, pace: _Optional[_Union[Pace, str]] = ..., sessions: _Optional[int] = ..., blocks: _Optional[int] = ..., late_blocks: _Optional[int] = ..., pictures: _Optional[int] = ..., bytes: _Optional[int] = ..., opened: _Optional[int] = ..., refused: _Optional[int] = ..., least_slack_s: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes")
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -564,6 +564,7 @@ class Worker(_message.Message):
     OPS_FIELD_NUMBER: _ClassVar[int]
     CHAIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     HOST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     role: WorkerRole
     capacity: int
@@ -577,7 +578,8 @@ class Worker(_message.Message):
     ops: int
     chain_length: int
     host_memory_bytes: int
-    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ...) -> None: ...
+    passes: int
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ...) -> None: ...
 
 class WatchOpsRequest(_message.Message):
     __slots__ = ("session_id",)
