@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cluster.access import Access
 from cluster.audit import Audit
+from cluster.call_counts import CallCounts
 from cluster.engine import Engine
 from cluster.frontend import Frontend
 from cluster.guard import Guard
@@ -35,11 +36,13 @@ class FrontendServer:
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
         self._guard = Guard(tenancy)
+        self.calls = CallCounts()
+        tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire
         self._server = grpc.aio.server(
-            interceptors=(self._guard,),
+            interceptors=(self.calls, self._guard),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", wire.max_message_bytes),

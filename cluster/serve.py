@@ -16,6 +16,7 @@ from cluster.engine import Engine
 from cluster.exposure import check_exposure
 from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
+from cluster.metrics_endpoint import scraped
 from cluster.offer import Offer, WireLimits
 from cluster.tenancy import Tenancy
 from cluster.tls import CertificateFiles
@@ -47,11 +48,14 @@ class Ready:
     layer_split: int
     decode_workers: int
     launch: str
+    metrics: str = ""
+    """URL that Prometheus scrapes; empty: none."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
         workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch})"
+        metrics = f", metrics at {self.metrics}" if self.metrics else ""
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}"
 
 
 class Stop:
@@ -134,12 +138,13 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         offer = offer_for(info, config.core_limits)
         server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls)
         try:
-            if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
-                return
-            say(_ready(config, info, server))
-            await _done_before(stop.asked.wait(), engine.draining, failed)
-            await _done_before(_grace(engine), stop.asked, engine.drained, failed)
-            await _done_before(_drain(engine, server), stop.at_once, failed)
+            async with scraped(config, engine, server) as metrics:
+                if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
+                    return
+                say(replace(_ready(config, info, server), metrics=metrics))
+                await _done_before(stop.asked.wait(), engine.draining, failed)
+                await _done_before(_grace(engine), stop.asked, engine.drained, failed)
+                await _done_before(_drain(engine, server), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()
