@@ -23,7 +23,7 @@ HEALTHY: Mapping[str, str] = {
     'longtake_engine_inbox_events{cell="a"}': "3x60",
     'longtake_workers{cell="a",role="denoise"}': "4x60",
     'longtake_workers_expected{cell="a",role="denoise"}': "4x60",
-    'longtake_workers_lost_total{cell="a",role="denoise",cause="silent"}': "0x60",
+    'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
     'longtake_worker_slowness{cell="a",worker="d0"}': "1.02x60",
     'longtake_ops_failed_total{cell="a",worker="d0"}': "0x60",
     'longtake_journal_bytes{cell="a",content="latents"}': "1000000x60",
@@ -81,7 +81,7 @@ _STEP, _INBOX = 'longtake_engine_step_seconds_sum{cell="a"}', 'longtake_engine_i
 _FIRST = 'longtake_first_segment_seconds_bucket{{cell="a",pace="{0}",le="{1}"}}'
 _HERE, _EXPECTED = 'longtake_workers{cell="a",role="denoise"}', 'longtake_workers_expected{cell="a",role="denoise"}'
 _DECODE = 'longtake_workers_expected{cell="a",role="decode"}'
-_SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silent"}'
+_SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}'
 _BROKE = 'longtake_workers_lost_total{cell="a",role="denoise",cause="link"}'
 _SLOWNESS, _FAILURES = (
     'longtake_worker_slowness{cell="a",worker="d0"}',
