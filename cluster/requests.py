@@ -57,6 +57,11 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     )
 
 
+def pace_of(frame: pb.StreamRequest) -> Pace:
+    """The pace that a first frame asks for; the default if it does not, or for one that there is not."""
+    return PACES.get(frame.open.pace, PACES[pb.PACE_UNSPECIFIED])
+
+
 def later_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now_s: float) -> Event:
     """Any later frame of a call as an event.
 

@@ -9,11 +9,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 
+from cluster.access import Access
+from cluster.audit import Audit
 from cluster.config import ServerConfig
 from cluster.engine import Engine
+from cluster.exposure import check_exposure
 from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
+from cluster.metrics_endpoint import scraped
 from cluster.offer import Offer, WireLimits
+from cluster.tenancy import Tenancy
+from cluster.tls import CertificateFiles
 from longtake.core.admission import Limits
 from longtake.core.scheduler import Scheduler
 from monitoring.recorder import Each, LogLines
@@ -41,11 +47,14 @@ class Ready:
     layer_split: int
     decode_workers: int
     launch: str
+    metrics: str = ""
+    """URL that Prometheus scrapes; empty: none."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
         workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch})"
+        metrics = f", metrics at {self.metrics}" if self.metrics else ""
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}"
 
 
 class Stop:
@@ -112,24 +121,28 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 
 async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
     """Serve until `stop` is called; see `serve`."""
+    check_exposure(config)
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
     if is_simulated(config.model.device):
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
-    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines()))
+    tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
+    tenancy = Tenancy(Access.of(config.auth), Audit(config.auth.audit))
+    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
     async with _running(engine) as failed:
         # The port first: it is the cheapest thing that can be wrong.
         offer = offer_for(info, config.core_limits)
-        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port)
+        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls)
         try:
-            if not await _done_before(launcher.start(), stop.asked, failed):
-                return
-            say(_ready(config, info, server))
-            await _done_before(stop.asked.wait(), failed)
-            await server.begin_drain()
-            await _done_before(_drain(engine, server), stop.at_once, failed)
+            async with scraped(config, engine, server) as metrics:
+                if not await _done_before(launcher.start(), stop.asked, failed):
+                    return
+                say(replace(_ready(config, info, server), metrics=metrics))
+                await _done_before(stop.asked.wait(), failed)
+                await server.begin_drain()
+                await _done_before(_drain(engine, server), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()

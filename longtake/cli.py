@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from longtake import cli_values
 from longtake.cli_demo import run_demo
 from longtake.cli_plan import plan_command
+from longtake.cli_server import Server, server_options
 from longtake.cli_stream import SUFFIXES, Output, render_to_file, stream_to_file
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client_errors import ClientError
@@ -76,9 +77,6 @@ def cli() -> None:
     """Longtake: endless, steerable video streams."""
 
 
-_server = click.option(
-    "--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_default=True, metavar="HOST:PORT"
-)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -115,7 +113,7 @@ class _StreamAsked(_Asked):
     pace: str
     window: int | None
     fork: str | None
-    server: str
+    server: Server
 
 
 class _RenderAsked(_Asked):
@@ -130,7 +128,7 @@ class _RenderAsked(_Asked):
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
 @click.option("--fork", metavar="ID", help="Go on from the session ID where it is; it goes on as well.")
-@_server
+@server_options
 def stream(**asked: Unpack[_StreamAsked]) -> int:
     """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
     options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=asked["fork"])
@@ -205,9 +203,9 @@ cli.add_command(plan_command)
 
 
 @cli.command()
-@_server
+@server_options
 @_json
-def status(server: str, as_json: bool) -> None:
+def status(server: Server, as_json: bool) -> None:
     """Workers and load of a server."""
     answer = _ask(server, Client.get_status)
     if as_json:
@@ -225,9 +223,9 @@ def status(server: str, as_json: bool) -> None:
 
 
 @cli.command()
-@_server
+@server_options
 @_json
-def sessions(server: str, as_json: bool) -> None:
+def sessions(server: Server, as_json: bool) -> None:
     """Open sessions of a server."""
     found = _ask(server, Client.list_sessions)
     if as_json:
@@ -243,16 +241,16 @@ def sessions(server: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("session_id", metavar="ID")
-@_server
-def close(session_id: str, server: str) -> None:
+@server_options
+def close(session_id: str, server: Server) -> None:
     """End the session ID, whoever opened it."""
     _ask(server, lambda client: client.close_session(session_id))
 
 
 @cli.command()
-@_server
+@server_options
 @_json
-def model(server: str, as_json: bool) -> None:
+def model(server: Server, as_json: bool) -> None:
     """What a server offers: model, prompts, limits."""
     answer = _ask(server, Client.get_model)
     if as_json:
@@ -274,9 +272,9 @@ def model(server: str, as_json: bool) -> None:
         click.echo(f"  {group.name}: {', '.join(group.words)}")
 
 
-def _ask(server: str, question: Callable[[Client], Coroutine[None, None, Answer]]) -> Answer:
+def _ask(server: Server, question: Callable[[Client], Coroutine[None, None, Answer]]) -> Answer:
     async def answer() -> Answer:
-        async with Client(server) as client:
+        async with server.client() as client:
             return await question(client)
 
     return asyncio.run(answer())

@@ -16,7 +16,8 @@ from typing import BinaryIO, NoReturn
 import click
 from tqdm import tqdm
 
-from longtake.client import Client, Stream, StreamOptions
+from longtake.cli_server import Server
+from longtake.client import Stream, StreamOptions
 from longtake.client_events import Event, OpenedEvent, SegmentEvent
 from longtake.recording import Recording
 
@@ -127,13 +128,13 @@ def _interruptible() -> Iterator[Interrupt]:
             loop.remove_signal_handler(number)
 
 
-async def stream_to_file(target: str, prompt: str, options: StreamOptions, output: Output) -> int:
+async def stream_to_file(server: Server, prompt: str, options: StreamOptions, output: Output) -> int:
     """Stream from a server; returns the exit status. ClientError if the server refuses, or the stream breaks."""
     output.check()
     show = Show(output, options)
     try:
         with _interruptible() as interrupt:
-            async with Client(target) as client, client.stream(prompt, options, waiting=show.take) as stream:
+            async with server.client() as client, client.stream(prompt, options, waiting=show.take) as stream:
                 interrupt.ask = stream.close
                 await _consume(stream, show)
     finally:

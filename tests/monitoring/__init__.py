@@ -1,1 +1,1 @@
-"""Tests of what is exported, and of what is made of it: dashboards, rules, alerts."""
+"""Tests of what is counted and how it is shown."""

@@ -142,8 +142,8 @@ class LongtakeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchOps(self, request, context):
-        """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
-        reads; one that reads too slowly misses some.
+        """Shows what workers do for a session: each op that is begun from now on, when it is done; ends when the session does.
+        One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,8 +67,8 @@ class LongtakeServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.GetStatusRequest, _longtake_pb2.GetStatusResponse]
     """Describes the cluster: workers, their roles and their load. For operators."""
     WatchOps: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchOpsRequest, _longtake_pb2.WatchOpsResponse]
-    """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
-    reads; one that reads too slowly misses some.
+    """Shows what workers do for a session: each op that is begun from now on, when it is done; ends when the session does.
+    One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]
     """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
@@ -103,8 +103,8 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_longtake_pb2.GetStatusRequest, _longtake_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Describes the cluster: workers, their roles and their load. For operators."""
     WatchOps: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchOpsRequest, _longtake_pb2.WatchOpsResponse]  # type: ignore[assignment]
-    """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
-    reads; one that reads too slowly misses some.
+    """Shows what workers do for a session: each op that is begun from now on, when it is done; ends when the session does.
+    One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _aio.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]  # type: ignore[assignment]
     """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
@@ -184,8 +184,8 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _longtake_pb2.WatchOpsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_longtake_pb2.WatchOpsResponse], _abc.AsyncIterator[_longtake_pb2.WatchOpsResponse]]:
-        """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
-        reads; one that reads too slowly misses some.
+        """Shows what workers do for a session: each op that is begun from now on, when it is done; ends when the session does.
+        One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
         """
 
     @_abc_1.abstractmethod
