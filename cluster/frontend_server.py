@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cluster.engine import Engine
 from cluster.frontend import Frontend
+from cluster.grpc_options import connections_allowed, server_options
 from cluster.offer import Offer
 from longtake.core.errors import InvalidField
 from longtake.core.work import Role
@@ -35,15 +36,7 @@ class FrontendServer:
         limits, wire = offer.limits, offer.wire
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
-            options=(
-                ("grpc.max_receive_message_length", wire.max_message_bytes),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-                # Two servers on one port would share its clients without a word.
-                ("grpc.so_reuseport", 0),
-            ),
+            options=server_options(max_message_bytes=wire.max_message_bytes, connections=connections_allowed()),
         )
         rpc.add_LongtakeServiceServicer_to_server(self._frontend, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
