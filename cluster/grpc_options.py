@@ -18,6 +18,9 @@ HANDSHAKE_MS = 5_000
 """How long a connection may take to become one of TLS and HTTP/2."""
 IDLE_MS = 60_000
 """How long a connection without any call is kept. Clients dial again by themselves."""
+SETTINGS_MS = 3_000
+"""How long a client may take to acknowledge our settings; until then gRPC holds it to HTTP/2's limits, not to ours: 16
+MB of headers, for instance."""
 STREAMS = 1024
 """Calls at once on one connection. A client's further ones wait at its own end; a proxy opens more connections."""
 HEADER_BYTES = 8 << 10
@@ -40,6 +43,7 @@ def server_options(*, max_message_bytes: int, connections: int) -> Options:
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY),
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", SETTINGS_MS),
         ("grpc.max_connection_idle_ms", IDLE_MS),
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.max_metadata_size", HEADER_BYTES),

@@ -33,12 +33,13 @@ port = 0
 class Cell:
     """A running `longtake serve`."""
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
-        """Start it and wait until it is ready."""
+    def __init__(self, folder: Path, config: str = CONFIG, *, files: int = 4096) -> None:
+        """Start it, with a limit of open files, and wait until it is ready."""
         (folder / "server.toml").write_text(config)
+        command = [sys.executable, "-m", "longtake", "serve", str(folder / "server.toml")]
         self._log = (folder / "server.log").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "longtake", "serve", str(folder / "server.toml")],
+            ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', *command],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -139,9 +140,9 @@ def wait_for(condition: Callable[[], bool], what: str, patience_s: float = PATIE
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: str = CONFIG) -> Iterator[Cell]:
+def running(folder: Path, config: str = CONFIG, *, files: int = 4096) -> Iterator[Cell]:
     """A cell that ends in order."""
-    cell = Cell(folder, config)
+    cell = Cell(folder, config, files=files)
     try:
         yield cell
     finally:

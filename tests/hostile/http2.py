@@ -81,14 +81,19 @@ def _integer(value: int) -> bytes:
 class RawClient:
     """A connection. Reading never fails: a server that hangs up has said all there is."""
 
-    def __init__(self, address: str, *, source: str = "", greet: bool = True) -> None:
-        """Connect to `address` (host:port), from the address `source`; `greet`: send preface and settings."""
+    def __init__(self, address: str, *, source: str = "", greet: bool = True, acknowledge: bool = True) -> None:
+        """Connect to `address` (host:port), from the address `source`.
+
+        `greet`: send preface and settings; `acknowledge`: and wait for the server's, and acknowledge them.
+        """
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
         self._received = bytearray()
         self.is_open = True
         if greet:
             self.send(PREFACE + frame(SETTINGS))
+        if greet and acknowledge and any(each.kind == SETTINGS for each in self.frames()):
+            self.send(frame(SETTINGS, flags=ACK))
 
     def __enter__(self) -> Self:
         return self
