@@ -52,14 +52,19 @@ class FrontendServer:
         self.port = 0
 
     @classmethod
-    async def start(cls, engine: Engine, offer: Offer, *, host: str, port: int) -> Self:
-        """Listen on `host`:`port` (0: any free port, see `self.port`); InvalidField if that is not possible."""
+    async def start(cls, engine: Engine, offer: Offer, *, host: str, port: int, page: str = "") -> Self:
+        """Listen on `host`:`port` (0: any free port, see `self.port`); InvalidField if that is not possible.
+
+        `page` is the unix socket on which the page comes.
+        """
         self = cls(engine, offer)
         try:
             self.port = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError:
             address = f"{host}:{port}"
             raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
+        if page:
+            self._server.add_insecure_port(page)
         await self._tell_health()
         await self._server.start()
         self._health_task = asyncio.create_task(self._keep_health())

@@ -14,6 +14,7 @@ from cluster.engine import Engine
 from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
 from cluster.offer import Offer, WireLimits
+from cluster.page.server import Page, page_for
 from longtake.core.admission import Limits
 from longtake.core.scheduler import Scheduler
 from monitoring.recorder import Each, LogLines
@@ -41,11 +42,14 @@ class Ready:
     layer_split: int
     decode_workers: int
     launch: str
+    page: str = ""
+    """URL of the page, if there is one."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
         workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch})"
+        page = f", page {self.page}" if self.page else ""
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){page}"
 
 
 class Stop:
@@ -119,14 +123,17 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines()))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
-    async with _running(engine) as failed:
+    async with _running(engine) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = offer_for(info, config.core_limits)
-        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port)
+        inside = page.target if page else ""
+        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, page=inside)
         try:
+            if page:
+                page.begin()
             if not await _done_before(launcher.start(), stop.asked, failed):
                 return
-            say(_ready(config, info, server))
+            say(_ready(config, info, server, page))
             await _done_before(stop.asked.wait(), failed)
             await server.begin_drain()
             await _done_before(_drain(engine, server), stop.at_once, failed)
@@ -174,7 +181,7 @@ async def _drain(engine: Engine, server: FrontendServer) -> None:
     await server.stop(GRACE_S)
 
 
-def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Ready:
+def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: Page | None) -> Ready:
     return Ready(
         model=info.name,
         host=config.listen.host,
@@ -183,6 +190,7 @@ def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Rea
         layer_split=config.cluster.layer_split,
         decode_workers=config.cluster.decode_workers,
         launch=config.cluster.launch,
+        page=page.url if page else "",
     )
 
 
