@@ -157,20 +157,7 @@ async def _own(socket: WebSocket, teller: Teller, client: Client, frame: OpenFra
 async def _show(stream: Stream, teller: Teller, client: Client) -> None:
     """Forward what the service tells, until the stream has ended."""
     async with stream:
-        assert stream.opened is not None
-        async with _in_background(_ops(teller, client, stream.opened.session_id)):
-            await _forward(stream, teller)
-
-
-async def _forward(events: AsyncIterator[Event], teller: Teller) -> None:
-    closed = False
-    try:
-        async for event in events:
-            await teller.event(event)
-            closed = isinstance(event, ClosedEvent)
-    except ClientError:
-        if not closed:  # else the status says once more how the stream ended
-            raise
+        await _forward(stream, teller, client)
 
 
 async def _steer(socket: WebSocket, stream: Stream) -> None:
@@ -227,14 +214,25 @@ async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: 
                 await credit.take(event.index)
             yield event
 
-    async def show() -> None:
-        async with _in_background(_ops(teller, client, session_id)):
-            await _forward(paid(), teller)
-
-    await _first_to_end(show(), acknowledgements(), teller.send_asides())
+    await _first_to_end(_forward(paid(), teller, client), acknowledgements(), teller.send_asides())
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
+
+
+async def _forward(events: AsyncIterator[Event], teller: Teller, client: Client) -> None:
+    """Tell the browser what happens, from the beginning of a stream to its end, and which ops are done for it."""
+    closed = False
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            async for event in events:
+                if isinstance(event, OpenedEvent):
+                    await stack.enter_async_context(_in_background(_ops(teller, client, event.session_id)))
+                await teller.event(event)
+                closed = isinstance(event, ClosedEvent)
+    except ClientError:
+        if not closed:  # else the status says once more how the stream ended
+            raise
 
 
 async def _ops(teller: Teller, client: Client, session_id: str) -> None:
