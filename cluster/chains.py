@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster.engine import Engine, Port
 from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.events import Loss
 from longtake.core.work import ImageId, SessionId, WorkerId
 from workers.messages import (
     Done,
@@ -151,24 +152,24 @@ class Chains:
             return
         older = self._members.get(worker)
         if older is not None:
-            self.leave(worker, older.port, "it dialled in again")
+            self.leave(worker, older.port, "it dialled in again", Loss.REPLACED)
         if self._ends:
             port.send(Shutdown())
             return
         self._members[worker] = _Member(introduction, part, port)
         self._gather(part.seat)
 
-    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up, and with it its chain; nothing if it was already."""
         member = self._members.get(worker)
         if member is None:
-            self._engine.leave(worker, port, reason)
+            self._engine.leave(worker, port, reason, cause)
         elif member.port is port:
             del self._members[worker]
             port.end(reason)
             others = any(other.chain is member.chain for other in self._members.values())
             if member.chain is not None and not (self._ends and others):  # those that end finish what they have
-                self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}")
+                self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}", cause)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
         """A worker said something. A chain whose workers are out of step is given up."""
@@ -204,7 +205,8 @@ class Chains:
         held = [member.part.layers for member in members]
         if [layer for layers in held for layer in layers] != list(range(held[-1].stop)):
             for member in members:
-                self.leave(member.introduction.worker, member.port, f"the workers of {replica} hold layers {held}")
+                reason = f"the workers of {replica} hold layers {held}"
+                self.leave(member.introduction.worker, member.port, reason, Loss.PROTOCOL)
             return
         generation = self._generations.get(replica, 0)
         self._generations[replica] = generation + 1
@@ -228,7 +230,7 @@ class Chains:
                 try:
                     report = chain.merged()
                 except ValueError as error:
-                    self._engine.leave(chain.replica, chain, str(error))
+                    self._engine.leave(chain.replica, chain, str(error), Loss.PROTOCOL)
                     return
                 if report is not None:
                     self._engine.hear(chain.replica, chain, report)
@@ -238,7 +240,8 @@ class Chains:
                 self._engine.hear(chain.replica, chain, message)
             case _:
                 reason = f"{member.introduction.worker} said {type(message).__name__}"
-                self._engine.leave(chain.replica, chain, f"{reason}, which no worker of a chain has to say")
+                reason += ", which no worker of a chain has to say"
+                self._engine.leave(chain.replica, chain, reason, Loss.PROTOCOL)
 
     def _dissolved(self, chain: ChainPort) -> None:
         """Forget the workers of a generation that ends: they dial in again."""

@@ -40,17 +40,7 @@ from longtake.core.effects import (
     Take,
 )
 from longtake.core.errors import Unavailable
-from longtake.core.events import (
-    Close,
-    Drain,
-    Ending,
-    Event,
-    OpDone,
-    OpFailed,
-    Tick,
-    WorkerJoined,
-    WorkerLost,
-)
+from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
@@ -162,7 +152,7 @@ class Engine:
         """A worker has dialled in. An older link of the same name is given up first."""
         older = self._workers.get(introduction.worker)
         if older is not None:
-            self.leave(introduction.worker, older.port, "it dialled in again")
+            self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
         self._workers[introduction.worker] = _Attached(introduction.worker, port)
         self.submit(
             WorkerJoined(
@@ -177,14 +167,14 @@ class Engine:
             )
         )
 
-    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up; nothing if it was already."""
         attached = self._workers.get(worker)
         if attached is None or attached.port is not port:
             return
         del self._workers[worker]
         port.end(reason)
-        self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason))
+        self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason, cause=cause))
 
     def broadcast(self, message: Down) -> None:
         """Send a message to every worker."""
@@ -235,6 +225,7 @@ class Engine:
                 sequence=message.sequence,
                 sha256=tuple(output.sha256 for output in message.outputs),
                 seconds=message.seconds,
+                segment_bytes=len(message.segment),
             )
         )
 
@@ -260,7 +251,8 @@ class Engine:
         """The oldest work in flight, if it is the one reported; else the worker is given up."""
         if not attached.in_flight or attached.in_flight[0][0] != sequence:
             expected = attached.in_flight[0][0] if attached.in_flight else "none"
-            self.leave(attached.worker, attached.port, f"it reported dispatch {sequence}, expected {expected}")
+            reason = f"it reported dispatch {sequence}, expected {expected}"
+            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return None
         return attached.in_flight.popleft()[1]
 
@@ -269,7 +261,7 @@ class Engine:
         denoised = [work for work in batch if work.kind is Kind.DENOISE]
         if len(outputs) != len(denoised):
             reason = f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops"
-            self.leave(attached.worker, attached.port, reason)
+            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return False
         for work, output in zip(denoised, outputs, strict=True):
             if output.latents and not any(_follows_in_lane(later, work) for _, later in attached.in_flight):
@@ -311,6 +303,7 @@ class Engine:
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def _perform(self, effect: Effect) -> None:
+        """Facts (longtake.core.effects.Fact) ask for nothing."""
         match effect:
             case Dispatch():
                 self._dispatch(effect)

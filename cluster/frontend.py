@@ -11,15 +11,25 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cluster import requests
+from cluster.callers import current_call
 from cluster.engine import Engine
 from cluster.offer import Offer
 from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
 from cluster.responses import Speaker, Terms, model_response, session_message
 from cluster.statuses import ENDINGS, Call, abort
+from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
-from longtake.core.errors import InternalFault, InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
-from longtake.core.events import Close, Ending, Open
+from longtake.core.errors import (
+    InternalFault,
+    InvalidField,
+    Lack,
+    LongtakeError,
+    NoCapacity,
+    UnknownSession,
+    WrongState,
+)
+from longtake.core.events import Close, Cue, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.session import SessionView, State
 from longtake.core.work import SessionId
@@ -54,8 +64,9 @@ class Throttle:
 class Frontend(rpc.LongtakeServiceServicer):
     """Serves `longtake.v1` for one engine, on the engine's event loop."""
 
-    def __init__(self, engine: Engine, offer: Offer) -> None:
+    def __init__(self, engine: Engine, offer: Offer, tenancy: Tenancy) -> None:
         self._engine = engine
+        self._tenancy = tenancy
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
@@ -71,7 +82,11 @@ class Frontend(rpc.LongtakeServiceServicer):
         session = SessionId(token_urlsafe(SESSION_ID_BYTES))
         try:
             event = await self._first(request_iterator, session)
+            if event.fork is not None:
+                self._open_session(event.fork)
+            _when_over(self._tenancy.begin(event))
         except LongtakeError as error:
+            self._tenancy.refused(current_call(), "open", error)
             await abort(context, error)
         outbox = Outbox()
         self._engine.attach(session, outbox)
@@ -112,6 +127,8 @@ class Frontend(rpc.LongtakeServiceServicer):
                 now_s = self._engine.now_s()
                 try:
                     event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
+                    if isinstance(event, Cue):
+                        self._tenancy.cue()
                 except LongtakeError as error:
                     refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
                     if not outbox.offer(refused):
@@ -163,7 +180,9 @@ class Frontend(rpc.LongtakeServiceServicer):
         limit = self._offer.wire.max_watchers
         count = self._watcher_counts.get(view.session, 0)
         if count >= limit:
-            raise NoCapacity(f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S)
+            raise NoCapacity(
+                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
+            )
         self._watcher_counts[view.session] = count + 1
         self._engine.watch(view.session, outbox)
         return view
@@ -190,11 +209,11 @@ class Frontend(rpc.LongtakeServiceServicer):
             view = self._open_session(request.session_id)
         except LongtakeError as error:
             await abort(context, error)
-        return pb.GetSessionResponse(session=session_message(view))
+        return pb.GetSessionResponse(session=self._session_message(view))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: object) -> pb.ListSessionsResponse:
-        """All sessions."""
-        return pb.ListSessionsResponse(sessions=map(session_message, self._views()))
+        """All sessions that the caller may see."""
+        return pb.ListSessionsResponse(sessions=map(self._session_message, self._visible()))
 
     async def CloseSession(
         self,
@@ -237,12 +256,23 @@ class Frontend(rpc.LongtakeServiceServicer):
             if view.state not in (State.CLOSING, State.CLOSED):
                 yield view
 
+    def _visible(self) -> Iterator[SessionView]:
+        """Of these, those that the caller may see."""
+        caller = current_call().caller
+        return (view for view in self._views() if caller.may_see(self._tenancy.owner(view.session)))
+
     def _open_session(self, name: str) -> SessionView:
+        """The one place where a session is found by a name from outside: that of another tenant is not."""
         session = requests.session_id("session_id", name)
-        for view in self._views():
+        for view in self._visible():
             if view.session == session:
                 return view
         raise UnknownSession(session)
+
+    def _session_message(self, view: SessionView) -> pb.Session:
+        message = session_message(view)
+        message.tenant = self._tenancy.owner(view.session) or ""
+        return message
 
 
 def _when_over(clean_up: Callable[[], object]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cluster.engine import Engine
 from cluster.offer import Offer
 from cluster.responses import worker_message
-from longtake.core.errors import NoCapacity
+from longtake.core.errors import Lack, NoCapacity
 from longtake.core.schedule import Kind
 from longtake.core.session import SessionView
 from longtake.core.work import SessionId
@@ -44,7 +44,7 @@ class Operations:
         """Somebody who watches the ops of an open session; NoCapacity if as many do as may."""
         count, limit = self._engine.timeline.observers(session), self._offer.wire.max_watchers
         if count >= limit:
-            raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S)
+            raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S, Lack.OBSERVERS)
         return self._engine.timeline.observe(session)
 
     def span(self, span: OpSpan) -> pb.OpSpan:

@@ -9,12 +9,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 
+from cluster.access import Access
+from cluster.audit import Audit
 from cluster.config import ServerConfig
 from cluster.engine import Engine
+from cluster.exposure import check_exposure
 from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
 from cluster.offer import Offer, WireLimits
 from cluster.page.server import Page, page_for
+from cluster.tenancy import Tenancy
+from cluster.tls import CertificateFiles
 from longtake.core.admission import Limits
 from longtake.core.scheduler import Scheduler
 from monitoring.recorder import Each, LogLines
@@ -116,18 +121,23 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 
 async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
     """Serve until `stop` is called; see `serve`."""
+    check_exposure(config)
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
     if is_simulated(config.model.device):
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
-    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines()))
+    tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
+    tenancy = Tenancy(Access.of(config.auth), Audit(config.auth.audit))
+    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
     async with _running(engine) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = offer_for(info, config.core_limits)
         inside = page.target if page else ""
-        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, page=inside)
+        server = await FrontendServer.start(
+            engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
+        )
         try:
             if page:
                 page.begin()

@@ -16,6 +16,8 @@ from longtake.core.errors import (
     InvalidField,
     LongtakeError,
     NoCapacity,
+    NotAllowed,
+    NotAuthenticated,
     TooLate,
     Unavailable,
     UnknownSession,
@@ -27,6 +29,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 STATUSES: tuple[tuple[type[LongtakeError], grpc.StatusCode], ...] = (
     (UnknownSession, grpc.StatusCode.NOT_FOUND),
+    (NotAuthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
     (TooLate, grpc.StatusCode.FAILED_PRECONDITION),
     (CallerFault, grpc.StatusCode.INVALID_ARGUMENT),

@@ -1,1 +1,1 @@
-"""Tests of what folds events."""
+"""Tests of what is counted and how it is shown."""
