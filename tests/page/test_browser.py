@@ -106,8 +106,8 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
     assert complaints == []
 
 
-def open_tab(browser: Browser, server: Server, **options: object) -> Page:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)  # type: ignore[arg-type]
+def open_tab(browser: Browser, server: Server, *, dark: bool = False) -> Page:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light")
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script(
         "window.complaints = []; addEventListener('error', (e) => complaints.push(e.message));"
@@ -214,7 +214,7 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     shows(second, "yellow", "triangle", "fog")
     shows(first, "green", "ring", "dusk")
 
-    other = open_tab(browser, server, color_scheme="dark")
+    other = open_tab(browser, server, dark=True)
     other.get_by_role("button", name="Watch a green ring").click()
     watched = other.locator("article")
     advances(watched, 1.0)
