@@ -34,7 +34,7 @@ class FrontendServer:
         self._engine = engine
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
-        self._guard = Guard(tenancy)
+        self._guard = Guard(tenancy, engine)
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire
