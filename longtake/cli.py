@@ -23,6 +23,7 @@ from longtake.cli_demo import run_demo
 from longtake.cli_plan import plan_command
 from longtake.cli_server import Server, server_options
 from longtake.cli_stream import SUFFIXES, Output, render_to_file, stream_to_file
+from longtake.cli_token import token_command
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client_errors import ClientError
 from longtake.core.errors import CallerFault, LongtakeError
@@ -197,6 +198,7 @@ def demo(output: str) -> int:
 
 
 cli.add_command(plan_command)
+cli.add_command(token_command)
 
 
 # --- looking at a server ----------------------------------------------------------------------------------------------
