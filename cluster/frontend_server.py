@@ -36,7 +36,7 @@ class FrontendServer:
         self._engine = engine
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
-        self._guard = Guard(tenancy)
+        self._guard = Guard(tenancy, engine)
         self.calls = CallCounts()
         tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()

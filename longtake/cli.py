@@ -24,6 +24,7 @@ from longtake.cli_drain import drain_command
 from longtake.cli_plan import plan_command
 from longtake.cli_server import Server, server_options
 from longtake.cli_stream import SUFFIXES, Output, render_to_file, stream_to_file
+from longtake.cli_token import token_command
 from longtake.cli_top import top_command
 from longtake.cli_values import word
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
@@ -205,6 +206,7 @@ def demo(output: str) -> int:
 cli.add_command(plan_command)
 cli.add_command(top_command)
 cli.add_command(drain_command)
+cli.add_command(token_command)
 
 
 # --- looking at a server ----------------------------------------------------------------------------------------------
