@@ -199,13 +199,14 @@ async def toy_cell(
     limits: Limits | None = None,
     wire: WireLimits | None = None,
     workers: bool = True,
+    port: int = 0,
 ) -> AsyncIterator[ToyCell]:
-    """Two denoise workers, one decode worker, the engine and the front end on a free port."""
+    """Two denoise workers, one decode worker, the engine and the front end, on a free port if none is named."""
     limits = limits or Limits()
     recorder = EventList()
     engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), recorder)
     running = asyncio.create_task(engine.run())
-    server = await FrontendServer.start(engine, offer(limits, wire), host="127.0.0.1", port=0)
+    server = await FrontendServer.start(engine, offer(limits, wire), host="127.0.0.1", port=port)
     cell = ToyCell(engine, server, recorder.events)
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
