@@ -24,7 +24,7 @@ from longtake.client import Client, StreamOptions
 from longtake.top_figures import SORTS, Figures, Look, figures, same_server
 from longtake.top_screen import lines
 from protos.longtake.v1 import longtake_pb2 as pb
-from tests.cluster.toy import ToyCell, toy_cell, toy_cell_in_thread
+from tests.cluster.toy import Door, ToyCell, toy_cell, toy_cell_in_thread
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -212,7 +212,7 @@ async def test_a_server_that_goes_is_told_of_and_asked_until_it_is_back() -> Non
     await watch.look()
     assert f"127.0.0.1:{port} cannot be reached" in watch.trouble
     assert watch.figures("slack") is not None, "the last frame stays"
-    async with toy_cell(port=port):
+    async with toy_cell(door=Door(port=port)):
         await watch.look()
         assert not watch.trouble and watch.figures("slack") is None
         await watch.look()
