@@ -16,7 +16,7 @@ from cluster.engine import Engine
 from cluster.offer import Offer
 from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
-from cluster.responses import Speaker, Terms, model_response, session_message
+from cluster.responses import Speaker, Terms, model_response
 from cluster.statuses import ENDINGS, Call, abort
 from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
@@ -276,7 +276,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         raise UnknownSession(session)
 
     def _session_message(self, view: SessionView) -> pb.Session:
-        message = session_message(view)
+        message = self._operations.session(view)
         message.tenant = self._tenancy.owner(view.session) or ""
         return message
 
