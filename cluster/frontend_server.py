@@ -14,6 +14,7 @@ from cluster.audit import Audit
 from cluster.call_counts import CallCounts
 from cluster.engine import Engine
 from cluster.frontend import Frontend
+from cluster.grpc_options import connections_allowed, server_options
 from cluster.guard import Guard
 from cluster.offer import Offer
 from cluster.tenancy import Tenancy
@@ -44,15 +45,7 @@ class FrontendServer:
         self._server = grpc.aio.server(
             interceptors=(self.calls, self._guard),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
-            options=(
-                ("grpc.max_receive_message_length", wire.max_message_bytes),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-                # Two servers on one port would share its clients without a word.
-                ("grpc.so_reuseport", 0),
-            ),
+            options=server_options(max_message_bytes=wire.max_message_bytes, connections=connections_allowed()),
         )
         rpc.add_LongtakeServiceServicer_to_server(self._frontend, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
