@@ -295,6 +295,9 @@ def _when_over(clean_up: Callable[[], object]) -> None:
 
 async def _end(call: Call, closed: Closed) -> None:
     """End a call whose session has ended, with the status of the ending."""
+    error = current_call().error
+    if error is not None:
+        await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

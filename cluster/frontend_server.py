@@ -36,7 +36,7 @@ class FrontendServer:
         self._engine = engine
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
-        self._guard = Guard(tenancy)
+        self._guard = Guard(tenancy, engine)
         self.calls = CallCounts()
         tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()
@@ -63,10 +63,12 @@ class FrontendServer:
         port: int,
         tenancy: Tenancy | None = None,
         tls: grpc.ServerCredentials | None = None,
+        page: str = "",
     ) -> Self:
         """Listen on `host`:`port` (0: any free port, see `self.port`); InvalidField if that is not possible.
 
-        Without `tenancy` nobody is asked who they are, without `tls` nothing is encrypted.
+        Without `tenancy` nobody is asked who they are, without `tls` nothing is encrypted. `page` is the unix
+        socket on which the page asks.
         """
         self = cls(engine, offer, tenancy or Tenancy(Access(), Audit()))
         try:
@@ -78,6 +80,8 @@ class FrontendServer:
         except RuntimeError:
             address = f"{host}:{port}"
             raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
+        if page:
+            self._server.add_insecure_port(page)
         await self._tell_health()
         await self._server.start()
         self._tasks = (asyncio.create_task(self._keep_health()), asyncio.create_task(self._guard.watch()))

@@ -43,6 +43,8 @@ ENDINGS = {
     "drained": grpc.StatusCode.UNAVAILABLE,
     "lost": grpc.StatusCode.UNAVAILABLE,
     "failed": grpc.StatusCode.INTERNAL,
+    "access": grpc.StatusCode.UNAUTHENTICATED,
+    "quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
 _NANOS = 1_000_000_000
@@ -221,7 +223,7 @@ class Client:
     """A connection to a Longtake server. Use it as an asynchronous context manager, on one event loop."""
 
     def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
-        """`target` is `host:port` or `unix:/path`. Raises what `open_channel` does if `credentials` are of no use."""
+        """`target` is `host:port` or `unix:/path`. ValueError or OSError if `credentials` are of no use."""
         credentials = credentials or Credentials()
         self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._stub = rpc.LongtakeServiceStub(self._channel)
@@ -272,7 +274,7 @@ class Client:
 
     async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
         """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
-        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id))
+        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id), metadata=self._metadata)
         try:
             async for answer in call:
                 for span in answer.ops:

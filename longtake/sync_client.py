@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client_credentials import Credentials
 from longtake.client_events import Event, OpenedEvent
-from longtake.core.errors import LongtakeError
 from protos.longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
@@ -95,7 +94,7 @@ class SyncClient:
         self._loop = _Loop()
         try:
             self._client = self._loop.run(_connect(target, credentials))
-        except LongtakeError:
+        except (ValueError, OSError):
             self._loop.stop()
             raise
 

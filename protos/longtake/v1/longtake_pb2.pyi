@@ -32,6 +32,8 @@ class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENDING_DRAINED: _ClassVar[Ending]
     ENDING_LOST: _ClassVar[Ending]
     ENDING_FAILED: _ClassVar[Ending]
+    ENDING_ACCESS: _ClassVar[Ending]
+    ENDING_QUOTA: _ClassVar[Ending]
 
 class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -78,6 +80,8 @@ ENDING_OPERATOR: Ending
 ENDING_DRAINED: Ending
 ENDING_LOST: Ending
 ENDING_FAILED: Ending
+ENDING_ACCESS: Ending
+ENDING_QUOTA: Ending
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_OPENING: SessionState
 SESSION_STATE_RUNNING: SessionState

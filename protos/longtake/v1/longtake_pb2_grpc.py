@@ -92,7 +92,8 @@ class LongtakeServiceServicer:
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

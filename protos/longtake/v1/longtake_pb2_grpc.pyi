@@ -50,7 +50,8 @@ class LongtakeServiceStub:
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -88,7 +89,8 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
     """
     Watch: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]  # type: ignore[assignment]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -129,7 +131,8 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
         """
 
     @_abc_1.abstractmethod
