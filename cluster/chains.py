@@ -17,8 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from cluster.engine import Engine, Port
+from cluster.attached import Port
+from cluster.engine import Engine
 from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.events import Loss
 from longtake.core.work import ImageId, SessionId, WorkerId
 from workers.messages import (
     Done,
@@ -50,6 +52,7 @@ class _Member:
     port: Port
     chain: ChainPort | None = None
     """None: it waits for the others."""
+    vitals: Heartbeat | None = None
     reports: deque[Done | Failed] = field(default_factory=deque)
     """What it has reported and some other has not."""
 
@@ -88,14 +91,14 @@ class ChainPort:
         )
 
     def send(self, message: Down) -> None:
-        """See cluster.engine.Port. Latents go only to those that start from them."""
+        """See cluster.attached.Port. Latents go only to those that start from them."""
         if isinstance(message, Stow | Load):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))
 
     def end(self, reason: str) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self._dissolved(self)
         for member in self._members:
             member.port.end(f"{self.replica} was given up: {reason}")
@@ -112,6 +115,18 @@ class ChainPort:
             return None
         del self._images[answer.image]
         return answers.failure or answer
+
+    def vitals(self) -> Heartbeat | None:
+        """What their processes use together; None as long as not all have said it."""
+        told = [member.vitals for member in self._members if member.vitals is not None]
+        if len(told) < len(self._members):
+            return None
+        return Heartbeat(
+            host_bytes=sum(one.host_bytes for one in told),
+            resident_bytes=sum(one.resident_bytes for one in told),
+            copied_out_bytes=sum(one.copied_out_bytes for one in told),
+            copied_in_bytes=sum(one.copied_in_bytes for one in told),
+        )
 
     def merged(self) -> Done | Failed | None:
         """The next report of all; None if some have not made it yet. ValueError if they are out of step."""
@@ -151,24 +166,24 @@ class Chains:
             return
         older = self._members.get(worker)
         if older is not None:
-            self.leave(worker, older.port, "it dialled in again")
+            self.leave(worker, older.port, "it dialled in again", Loss.REPLACED)
         if self._ends:
             port.send(Shutdown())
             return
         self._members[worker] = _Member(introduction, part, port)
         self._gather(part.seat)
 
-    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up, and with it its chain; nothing if it was already."""
         member = self._members.get(worker)
         if member is None:
-            self._engine.leave(worker, port, reason)
+            self._engine.leave(worker, port, reason, cause)
         elif member.port is port:
             del self._members[worker]
             port.end(reason)
             others = any(other.chain is member.chain for other in self._members.values())
             if member.chain is not None and not (self._ends and others):  # those that end finish what they have
-                self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}")
+                self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}", cause)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
         """A worker said something. A chain whose workers are out of step is given up."""
@@ -204,7 +219,8 @@ class Chains:
         held = [member.part.layers for member in members]
         if [layer for layers in held for layer in layers] != list(range(held[-1].stop)):
             for member in members:
-                self.leave(member.introduction.worker, member.port, f"the workers of {replica} hold layers {held}")
+                reason = f"the workers of {replica} hold layers {held}"
+                self.leave(member.introduction.worker, member.port, reason, Loss.PROTOCOL)
             return
         generation = self._generations.get(replica, 0)
         self._generations[replica] = generation + 1
@@ -218,7 +234,10 @@ class Chains:
     def _hear(self, member: _Member, chain: ChainPort, message: Up) -> None:
         match message:
             case Heartbeat():
-                pass
+                member.vitals = message
+                beat = chain.vitals()
+                if beat is not None:
+                    self._engine.hear(chain.replica, chain, beat)
             case ImageStowed() | ImageLoaded() | ImageGone():
                 answer = chain.answered(member.part.seat, message)
                 if answer is not None:
@@ -228,7 +247,7 @@ class Chains:
                 try:
                     report = chain.merged()
                 except ValueError as error:
-                    self._engine.leave(chain.replica, chain, str(error))
+                    self._engine.leave(chain.replica, chain, str(error), Loss.PROTOCOL)
                     return
                 if report is not None:
                     self._engine.hear(chain.replica, chain, report)
@@ -238,7 +257,8 @@ class Chains:
                 self._engine.hear(chain.replica, chain, message)
             case _:
                 reason = f"{member.introduction.worker} said {type(message).__name__}"
-                self._engine.leave(chain.replica, chain, f"{reason}, which no worker of a chain has to say")
+                reason += ", which no worker of a chain has to say"
+                self._engine.leave(chain.replica, chain, reason, Loss.PROTOCOL)
 
     def _dissolved(self, chain: ChainPort) -> None:
         """Forget the workers of a generation that ends: they dial in again."""

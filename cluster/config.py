@@ -16,6 +16,8 @@ from longtake.core.flow import Pace
 from workers.simulated_device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$")]
+NodeLabels = dict[_Label, _Label]
 _DEVICES = ("cpu", "cuda")
 _PACES = {"live": Pace.REALTIME, "bulk": Pace.FAST}
 
@@ -52,6 +54,14 @@ class ClusterSection(_Section):
     launch: Literal["ray", "subprocess", "in-process"] = "ray"
     ray_address: str = ""
     """Address of a running Ray; empty: a local one is started."""
+    place_within_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 30.0
+    """How long Ray may take to find room for all workers. Where nodes are started on demand, as long as that takes."""
+    denoise_nodes: NodeLabels = {}
+    """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
+    decode_nodes: NodeLabels = {}
+    """As `denoise_nodes`, for decode workers."""
+    chains_on_one_node: bool = False
+    """The workers of a chain (`layer_split`) must be on one node; otherwise they are as close as there is room."""
     denoise_workers: Count = 2
     """Replicas of the whole model: workers, or chains of workers."""
     layer_split: Count = 1
@@ -127,6 +137,9 @@ class AuthSection(_Section):
     `default` with every right; allowed only where no other machine can connect, or with `allow_anonymous`."""
     allow_anonymous: bool = False
     """Listen beyond this machine without asking anybody who they are."""
+    allow_unencrypted: bool = False
+    """Take tokens from other machines over connections without TLS: right only behind a proxy that ends TLS, where
+    nobody else can listen."""
     audit: str = ""
     """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log."""
     oidc: OidcSection = OidcSection()
@@ -135,6 +148,14 @@ class AuthSection(_Section):
 class LinkSection(_Section):
     """The port for workers. PEM files; all or none. Without them a secret of this launch is what workers show."""
 
+    host: str = ""
+    """Address of this machine on which workers on a Ray cluster reach it, and on which its Ray node is known there;
+    empty: Ray says. Workers that this process starts on this machine always use loopback."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where workers dial in; 0: any free port."""
+    meeting_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where workers on a Ray cluster find each other; 0: any free port. The tensors they exchange then pass between
+    ports of their own that are free."""
     certificate: str = ""
     key: str = ""
     ca: str = ""
@@ -203,6 +224,12 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
     if config.model.device == "cpu" and config.model.dtype != "float32":
         raise Contradiction(
             f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+        )
+    if (config.cluster.denoise_nodes or config.cluster.decode_nodes) and not config.cluster.ray_address:
+        raise Contradiction(
+            "cluster.denoise_nodes or cluster.decode_nodes",
+            'cluster.ray_address = ""',
+            "the node of a Ray that is started here has no labels",
         )
     if config.cluster.layer_split > 1 and is_simulated(config.model.device):
         raise Contradiction(

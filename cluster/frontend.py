@@ -11,14 +11,25 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cluster import requests
+from cluster.callers import current_call
 from cluster.engine import Engine
 from cluster.offer import Offer
+from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
-from cluster.responses import Speaker, Terms, model_response, session_message, worker_message
+from cluster.responses import Speaker, Terms, model_response, session_message
 from cluster.statuses import ENDINGS, Call, abort
+from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
-from longtake.core.errors import InternalFault, InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
-from longtake.core.events import Close, Ending, Open
+from longtake.core.errors import (
+    InternalFault,
+    InvalidField,
+    Lack,
+    LongtakeError,
+    NoCapacity,
+    UnknownSession,
+    WrongState,
+)
+from longtake.core.events import Close, Cue, Ending
 from longtake.core.flow import Pace
 from longtake.core.session import SessionView, State
 from longtake.core.work import SessionId
@@ -53,13 +64,12 @@ class Throttle:
 class Frontend(rpc.LongtakeServiceServicer):
     """Serves `longtake.v1` for one engine, on the engine's event loop."""
 
-    def __init__(self, engine: Engine, offer: Offer) -> None:
+    def __init__(self, engine: Engine, offer: Offer, tenancy: Tenancy) -> None:
         self._engine = engine
+        self._tenancy = tenancy
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
-        self._started_at_s = engine.now_s()
-        self.draining = False
-        """Only told to clients; the engine is what refuses."""
+        self._operations = Operations(engine, offer)
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -67,10 +77,17 @@ class Frontend(rpc.LongtakeServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
     ) -> AsyncIterator[pb.StreamResponse]:
         """Opens a session, forwards frames both ways, closes the session however the call ends."""
-        session = SessionId(token_urlsafe(SESSION_ID_BYTES))
+        session, pace = SessionId(token_urlsafe(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
         try:
-            event = await self._first(request_iterator, session)
+            first = await self._first(request_iterator)
+            pace = requests.pace_of(first)
+            event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
+            if event.fork is not None:
+                self._open_session(event.fork)
+            _when_over(self._tenancy.begin(event))
         except LongtakeError as error:
+            self._engine.tally.streams.refused(pace, error)
+            self._tenancy.refused(current_call(), "open", error)
             await abort(context, error)
         outbox = Outbox()
         self._engine.attach(session, outbox)
@@ -89,18 +106,17 @@ class Frontend(rpc.LongtakeServiceServicer):
             await abort(context, error)
         await _end(context, closed)
 
-    async def _first(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId) -> Open:
+    async def _first(self, frames: AsyncIterator[pb.StreamRequest]) -> pb.StreamRequest:
         timeout_s = self._offer.wire.open_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                frame = await anext(frames)
+                return await anext(frames)
         except StopAsyncIteration:
             raise InvalidField("frame", None, "open, as the first frame of a call") from None
         except DecodeError as error:
             raise InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest") from None
         except TimeoutError:
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
-        return requests.open_event(frame, session=session, offer=self._offer, now_s=self._engine.now_s())
 
     async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId, outbox: Outbox) -> None:
         """Turn the later frames of a call into events; its end, for whatever reason, closes the session."""
@@ -111,8 +127,11 @@ class Frontend(rpc.LongtakeServiceServicer):
                 now_s = self._engine.now_s()
                 try:
                     event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
+                    if isinstance(event, Cue):
+                        self._tenancy.cue()
                 except LongtakeError as error:
                     refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
+                    self._engine.tally.streams.cue_refused(refused)
                     if not outbox.offer(refused):
                         return
                 else:
@@ -162,7 +181,9 @@ class Frontend(rpc.LongtakeServiceServicer):
         limit = self._offer.wire.max_watchers
         count = self._watcher_counts.get(view.session, 0)
         if count >= limit:
-            raise NoCapacity(f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S)
+            raise NoCapacity(
+                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
+            )
         self._watcher_counts[view.session] = count + 1
         self._engine.watch(view.session, outbox)
         return view
@@ -189,11 +210,11 @@ class Frontend(rpc.LongtakeServiceServicer):
             view = self._open_session(request.session_id)
         except LongtakeError as error:
             await abort(context, error)
-        return pb.GetSessionResponse(session=session_message(view))
+        return pb.GetSessionResponse(session=self._session_message(view))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: object) -> pb.ListSessionsResponse:
-        """All sessions."""
-        return pb.ListSessionsResponse(sessions=map(session_message, self._views()))
+        """All sessions that the caller may see."""
+        return pb.ListSessionsResponse(sessions=map(self._session_message, self._visible()))
 
     async def CloseSession(
         self,
@@ -210,26 +231,30 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return pb.GetStatusResponse(
-            workers=map(worker_message, self._engine.scheduler.workers()),
-            sessions=sum(1 for _ in self._views()),
-            max_sessions=self._offer.limits.max_sessions,
-            draining=self.draining,
-            uptime_s=self._engine.now_s() - self._started_at_s,
-        )
+        return self._operations.status(list(self._views()))
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Shut down in order; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain: send the server SIGTERM")
+        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        try:
+            grace_s = requests.drain_grace_s(request)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.begin_drain(grace_s)
+        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
     ) -> AsyncIterator[pb.WatchOpsResponse]:
-        """The ops of a session; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "WatchOps")
-        yield pb.WatchOpsResponse()
+        """Forwards what workers do for a session until it ends."""
+        try:
+            observer = self._operations.observe(self._open_session(request.session_id).session)
+        except LongtakeError as error:
+            await abort(context, error)
+        _when_over(partial(self._engine.timeline.leave, observer))
+        while spans := await observer.get():
+            yield pb.WatchOpsResponse(ops=map(self._operations.span, spans))
 
     def _views(self) -> Iterator[SessionView]:
         """Sessions that a client would call open: those that have been told Closed only wait for their last ops."""
@@ -237,12 +262,23 @@ class Frontend(rpc.LongtakeServiceServicer):
             if view.state not in (State.CLOSING, State.CLOSED):
                 yield view
 
+    def _visible(self) -> Iterator[SessionView]:
+        """Of these, those that the caller may see."""
+        caller = current_call().caller
+        return (view for view in self._views() if caller.may_see(self._tenancy.owner(view.session)))
+
     def _open_session(self, name: str) -> SessionView:
+        """The one place where a session is found by a name from outside: that of another tenant is not."""
         session = requests.session_id("session_id", name)
-        for view in self._views():
+        for view in self._visible():
             if view.session == session:
                 return view
         raise UnknownSession(session)
+
+    def _session_message(self, view: SessionView) -> pb.Session:
+        message = session_message(view)
+        message.tenant = self._tenancy.owner(view.session) or ""
+        return message
 
 
 def _when_over(clean_up: Callable[[], object]) -> None:
@@ -259,6 +295,9 @@ def _when_over(clean_up: Callable[[], object]) -> None:
 
 async def _end(call: Call, closed: Closed) -> None:
     """End a call whose session has ended, with the status of the ending."""
+    error = current_call().error
+    if error is not None:
+        await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

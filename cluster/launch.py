@@ -14,9 +14,10 @@ from cluster.config import LinkSection, ServerConfig
 from cluster.engine import Engine
 from cluster.in_process import InProcessLauncher
 from cluster.link_server import LinkServer, LinkService
+from cluster.placing import Placing
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
-from longtake.core.errors import Contradiction
+from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.layers import check_length
 from longtake.core.recipe import Recipe
 from longtake.core.work import Role, WorkerId
@@ -49,6 +50,10 @@ class LaunchPlan:
     workers: tuple[WorkerSpec, ...]
     ray_address: str = ""
     """Empty: start a local Ray."""
+    placing: Placing = field(default_factory=Placing)
+    """Ray only."""
+    link_port: int = 0
+    """Where workers dial in; 0: any free port."""
     network_trusted: bool = False
     """Whether a link without certificates may leave this machine."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -94,10 +99,20 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
         for replica in replicas
         for spec in (split(replica, cluster.layer_split) if replica.role is Role.DENOISE else (replica,))
     )
+    placing = Placing(
+        denoise_nodes=cluster.denoise_nodes,
+        decode_nodes=cluster.decode_nodes,
+        chains_on_one_node=cluster.chains_on_one_node,
+        within_s=cluster.place_within_s,
+        host=config.link.host,
+        meeting_port=config.link.meeting_port,
+    )
     return LaunchPlan(
         kind=cluster.launch,
         workers=workers,
         ray_address=cluster.ray_address,
+        placing=placing,
+        link_port=config.link.port,
         network_trusted=config.link.network_trusted,
     )
 
@@ -144,16 +159,21 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     chains = Chains(engine)
 
     def listen(host: str) -> LinkServer:
-        check_exposure(plan, host)
+        check_link(plan, host)
         files = plan.workers[0].link_files
-        return LinkServer(LinkService(chains, token=plan.token, model_digest=digest, files=files), host)
+        service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
+        try:
+            return LinkServer(service, host, plan.link_port)
+        except RuntimeError:  # of gRPC, when it cannot bind
+            address = f"{host}:{plan.link_port}"
+            raise InvalidField("link.port", address, "an address of this machine and a port that is free") from None
 
     if plan.kind == "subprocess":
         return SubprocessLauncher(plan.workers, chains, listen, plan.token)
-    return RayLauncher(plan.workers, chains, listen, plan.token, plan.ray_address)
+    return RayLauncher(plan.workers, chains, listen, plan.token, plan.ray_address, plan.placing)
 
 
-def check_exposure(plan: LaunchPlan, host: str) -> None:
+def check_link(plan: LaunchPlan, host: str) -> None:
     """Contradiction if workers would dial `host` from other machines without certificates, and nobody allowed that."""
     if plan.workers[0].link_files is None and not plan.network_trusted and not ip_address(host).is_loopback:
         raise Contradiction(

@@ -13,9 +13,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from cluster.engine import Port
+from cluster.attached import Port
 from cluster.grpc_options import connections_allowed, server_options
 from longtake.core.errors import InvalidField
+from longtake.core.events import Loss
 from longtake.core.work import WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
@@ -46,7 +47,7 @@ class _LinkPort:
         self._changed = asyncio.Event()
 
     def send(self, message: Down) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         if len(self._waiting) >= QUEUE_LIMIT:
             self._lost("it does not read what it is sent")
             return
@@ -54,7 +55,7 @@ class _LinkPort:
         self._changed.set()
 
     def end(self, reason: str) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self.reason = self.reason or reason
         self._changed.set()
 
@@ -75,7 +76,7 @@ class Desk(Protocol):
         """See cluster.engine.Engine."""
         ...
 
-    def leave(self, worker: WorkerId, port: Port, reason: str) -> None:
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """See cluster.engine.Engine."""
         ...
 
@@ -110,7 +111,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         introduction = await self._introduction(request_iterator, context)
         yield pb.AttachResponse(welcome=pb.Welcome())
         worker = introduction.worker
-        port = _LinkPort(lambda reason: self._engine.leave(worker, port, reason))
+        port = _LinkPort(lambda reason: self._engine.leave(worker, port, reason, Loss.SILENCE))
         self._engine.join(introduction, port)
         tasks = (
             asyncio.create_task(self._read(request_iterator, worker, port)),
@@ -154,22 +155,22 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _read(self, requests: AsyncIterator[pb.AttachRequest], worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
-        reason = "its link broke"
+        reason, cause = "its link broke", Loss.LINK
         try:
             async for message in requests:
                 port.last_heard_s = loop.time()
                 self._engine.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
         except (InvalidField, DecodeError) as error:
-            reason = str(error)
+            reason, cause = str(error), Loss.PROTOCOL
         finally:
-            self._engine.leave(worker, port, reason)
+            self._engine.leave(worker, port, reason, cause)
 
     async def _watch(self, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() - port.last_heard_s < self._silence_s:
             await asyncio.sleep(self._silence_s / 10)
-        self._engine.leave(worker, port, f"it was silent for {self._silence_s:g} s")
+        self._engine.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 
 class LinkServer:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,22 +17,22 @@ from typing import Any
 
 from cluster.chains import Chains
 from cluster.link_server import LinkServer
+from cluster.placing import Placing, group_of, groups, resources_of
 from cluster.ray_trust import TOKEN, check_doors, check_gcs
-from longtake.core.errors import LongtakeError, Unavailable
+from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link import Loaded, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
 from workers.spec import WorkerSpec, load_worker
 
-PLACE_S = 30.0
-"""How long Ray may take to find room for the workers."""
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
+LOOK_UP_S = 0.5
 START_S = 180.0
 """How long workers may take to load their weights."""
-_CPU_SHARE = 0.1
-"""Logical CPUs of a worker: enough to be counted, little enough for several to share a small machine."""
+
+_log = logging.getLogger("longtake.launch")
 
 
 class WorkerActor:
@@ -68,6 +70,7 @@ class RayLauncher:
         listen: Callable[[str], LinkServer],
         token: str,
         address: str,
+        placing: Placing,
     ) -> None:
         self._specs = tuple(workers)
         self._engine = engine
@@ -75,6 +78,7 @@ class RayLauncher:
         self._server: LinkServer | None = None
         self._token = token
         self._address = address
+        self._placing = placing
         self._host = "127.0.0.1"
         """Where workers can reach this process."""
         self._ray: Any = None
@@ -83,11 +87,14 @@ class RayLauncher:
         self._actors: dict[WorkerId, Any] = {}
         self._meeting_point: MeetingPoint | None = None
         self._threads: list[asyncio.Future[None]] = []
+        self._stopping = threading.Event()
 
     async def start(self) -> None:
         """See cluster.launch.Launcher. Unavailable if Ray cannot place the workers or they do not attach in time."""
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
+            await self._in_thread(self._join)
+            _keep_signals()
             await self._in_thread(self._reserve)
             self._server = self._listen(self._host)
             await self._server.start()
@@ -99,6 +106,7 @@ class RayLauncher:
 
     async def stop(self) -> None:
         """See cluster.launch.Launcher."""
+        self._stopping.set()
         if self._ray is not None:
             await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
             await asyncio.gather(*self._threads, return_exceptions=True)
@@ -118,8 +126,8 @@ class RayLauncher:
             worker: await asyncio.to_thread(self._ray.get, actor.pid.remote()) for worker, actor in self._actors.items()
         }
 
-    def _reserve(self) -> None:
-        """Join or start Ray, and reserve room for every worker."""
+    def _join(self) -> None:
+        """Join or start Ray."""
         # Read by Ray when it is imported.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -127,15 +135,15 @@ class RayLauncher:
         os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
-        from ray.util.placement_group import placement_group
 
         self._ray = ray
         joined: Any
         try:
             if self._address:
                 _reach(self._address)
-                joined = ray.init(address=self._address, logging_level=logging.ERROR)
-                self._host = str(self._ray.util.get_node_ip_address())
+                host = self._placing.host
+                joined = ray.init(address=self._address, _node_ip_address=host or None, logging_level=logging.ERROR)
+                self._host = host or str(self._ray.util.get_node_ip_address())
             else:
                 joined = ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
         except LongtakeError:
@@ -146,28 +154,44 @@ class RayLauncher:
         found: dict[str, str] = joined.address_info
         check_gcs(found["gcs_address"])
         check_doors(found["gcs_address"], found["webui_url"] or "")
-        bundles: dict[WorkerId, list[dict[str, float]]] = {}
-        for spec in self._specs:
-            bundles.setdefault(_group_of(spec), []).append(_resources(spec))
-        for name, resources in bundles.items():
-            self._groups[name] = placement_group(resources, strategy="PACK")
-        try:
-            ray.get([group.ready() for group in self._groups.values()], timeout=PLACE_S)
-        except ray.exceptions.GetTimeoutError:
-            needed = [resources for group in bundles.values() for resources in group]
-            raise Unavailable(f"Ray has no room for {len(needed)} workers that need {needed}") from None
+
+    def _reserve(self) -> None:
+        """Reserve room for every worker; looks up now and then, because to wait for new nodes takes minutes."""
+        from ray.util.placement_group import placement_group
+
+        needed = groups(self._specs, self._placing)
+        for name, group in needed.items():
+            self._groups[name] = placement_group(
+                list(group.resources), strategy=group.strategy, bundle_label_selector=list(group.nodes)
+            )
+        waiting = [group.ready() for group in self._groups.values()]
+        deadline_s = time.monotonic() + self._placing.within_s
+        room = "; ".join(str(group) for group in needed.values())
+        told = False
+        while waiting and not self._stopping.is_set():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise Unavailable(f"Ray found no room within {self._placing.within_s:g} s for {room}")
+            _ready, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=min(left_s, LOOK_UP_S))
+            if waiting and not told:
+                _log.info("waiting up to %g s until Ray has room for %s", self._placing.within_s, room)
+                told = True
 
     def _create(self, engine: str) -> None:
         """Start the actors and wait until each has its weights loaded."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        self._meeting_point = MeetingPoint(self._host)
+        try:
+            self._meeting_point = MeetingPoint(self._host, self._placing.meeting_port)
+        except OSError:
+            address = f"{self._host}:{self._placing.meeting_port}"
+            raise InvalidField("link.meeting_port", address, "an address of this machine and a free port") from None
         actor_class = self._ray.remote(WorkerActor)
         placed = Counter[WorkerId]()
         for worker in self._specs:
-            name = _group_of(worker)
+            name = group_of(worker)
             spec = replace(worker, meeting_point=self._meeting_point.address)
-            resources = _resources(spec)
+            resources = resources_of(spec)
             options = {
                 "num_cpus": resources["CPU"],
                 "num_gpus": resources.get("GPU", 0),
@@ -217,10 +241,8 @@ def _reach(address: str) -> None:
     check_gcs(address)  # before it is shown our token
 
 
-def _group_of(spec: WorkerSpec) -> WorkerId:
-    """The name of the placement group that the worker is in."""
-    return WorkerId("") if spec.seat is None else spec.replica
-
-
-def _resources(spec: WorkerSpec) -> dict[str, float]:
-    return {"CPU": _CPU_SHARE} | ({"GPU": 1.0} if spec.device.startswith("cuda") else {})
+def _keep_signals() -> None:
+    """Make Python's signal handlers hold again: joining, Ray installs one for SIGTERM that aborts the process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import click
 
+from longtake.cli_server import Server
 from longtake.cli_stream import Output, stream_to_file
 from longtake.client import CueAt, StreamOptions
 from longtake.local_server import local_server
@@ -28,4 +29,4 @@ def run_demo(output: str) -> int:
             f'$ longtake stream "{PROMPT}" --cue 10s="{CUE.prompt}" --duration 20s --seed {SEED} '
             f"-o {output} --server {address}"
         )
-        return asyncio.run(stream_to_file(address, PROMPT, options, target))
+        return asyncio.run(stream_to_file(Server(target=address), PROMPT, options, target))

@@ -16,7 +16,8 @@ from typing import BinaryIO, NoReturn
 import click
 from tqdm import tqdm
 
-from longtake.client import Client, Stream, StreamOptions
+from longtake.cli_server import Server
+from longtake.client import Stream, StreamOptions
 from longtake.client_events import Event, OpenedEvent, SegmentEvent
 from longtake.recording import Recording
 
@@ -110,7 +111,7 @@ async def _awaited(ask: Callable[[], Awaitable[None]]) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Interrupt]:
+def interruptible() -> Iterator[Interrupt]:
     """Within it, signals go to the Interrupt, and a cancellation by it ends the block quietly."""
     loop = asyncio.get_running_loop()
     interrupt = Interrupt()
@@ -127,13 +128,13 @@ def _interruptible() -> Iterator[Interrupt]:
             loop.remove_signal_handler(number)
 
 
-async def stream_to_file(target: str, prompt: str, options: StreamOptions, output: Output) -> int:
+async def stream_to_file(server: Server, prompt: str, options: StreamOptions, output: Output) -> int:
     """Stream from a server; returns the exit status. ClientError if the server refuses, or the stream breaks."""
     output.check()
     show = Show(output, options)
     try:
-        with _interruptible() as interrupt:
-            async with Client(target) as client, client.stream(prompt, options, waiting=show.take) as stream:
+        with interruptible() as interrupt:
+            async with server.client() as client, client.stream(prompt, options, waiting=show.take) as stream:
                 interrupt.ask = stream.close
                 await _consume(stream, show)
     finally:
@@ -153,7 +154,7 @@ async def render_to_file(
     output.check()
     show = Show(output, options)
     try:
-        with _interruptible() as interrupt:
+        with interruptible() as interrupt:
             await render(show.take)
     finally:
         show.finish()

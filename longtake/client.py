@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 from google.protobuf import duration_pb2
 
+from longtake.client_credentials import Credentials, open_channel
 from longtake.client_errors import ClientError, error_from
 from longtake.client_events import ClosedEvent, Decoder, Event, OpenedEvent, SegmentEvent
 from protos.longtake.v1 import longtake_pb2 as pb
@@ -41,6 +43,8 @@ ENDINGS = {
     "drained": grpc.StatusCode.UNAVAILABLE,
     "lost": grpc.StatusCode.UNAVAILABLE,
     "failed": grpc.StatusCode.INTERNAL,
+    "access": grpc.StatusCode.UNAUTHENTICATED,
+    "quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
 _NANOS = 1_000_000_000
@@ -85,12 +89,12 @@ class Stream:
 
     def __init__(
         self,
-        stub: rpc.LongtakeServiceAsyncStub,
+        begin: Callable[[], grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]],
         prompt: str,
         options: StreamOptions,
         waiting: Callable[[Event], object] | None = None,
     ) -> None:
-        self._stub = stub
+        self._begin = begin
         self._prompt = prompt
         self._options = options
         self._waiting = waiting
@@ -107,7 +111,7 @@ class Stream:
 
     async def __aenter__(self) -> Self:
         request = open_request(self._prompt, self._options)
-        self._call = self._stub.Stream()
+        self._call = self._begin()
         self._frames = aiter(self._call)
         try:
             await self._write(pb.StreamRequest(open=request))
@@ -218,13 +222,12 @@ class Stream:
 class Client:
     """A connection to a Longtake server. Use it as an asynchronous context manager, on one event loop."""
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        """`target` is `host:port`. Without credentials the connection is not encrypted."""
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+    def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
+        """`target` is `host:port` or `unix:/path`. ValueError or OSError if `credentials` are of no use."""
+        credentials = credentials or Credentials()
+        self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._stub = rpc.LongtakeServiceStub(self._channel)
+        self._metadata = credentials.metadata()
 
     async def __aenter__(self) -> Self:
         return self
@@ -232,6 +235,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection, and every call on it."""
         await self._channel.close()
 
     def stream(
@@ -246,12 +253,15 @@ class Client:
         Entering it may take long where it has to wait for room; what is told before it begins goes to `waiting`, or is
         the first that the iteration brings.
         """
-        return Stream(self._stub, prompt, options or StreamOptions(), waiting)
+        begin = partial(self._stub.Stream, metadata=self._metadata)
+        return Stream(begin, prompt, options or StreamOptions(), waiting)
 
     async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[Event, None]:
         """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
         decoder = Decoder()
-        call = self._stub.Watch(pb.WatchRequest(session_id=session_id, from_segment=from_segment))
+        call = self._stub.Watch(
+            pb.WatchRequest(session_id=session_id, from_segment=from_segment), metadata=self._metadata
+        )
         try:
             async for frame in call:
                 event = decoder.feed(frame)
@@ -262,25 +272,45 @@ class Client:
         finally:
             call.cancel()
 
+    async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
+        """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
+        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id), metadata=self._metadata)
+        try:
+            async for answer in call:
+                for span in answer.ops:
+                    yield span
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        finally:
+            call.cancel()
+
     async def get_model(self) -> pb.GetModelResponse:
         """What is served and within which limits."""
-        return await _answer(self._stub.GetModel(pb.GetModelRequest()))
+        return await _answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
 
     async def get_session(self, session_id: str) -> pb.Session:
         """One open session."""
-        return (await _answer(self._stub.GetSession(pb.GetSessionRequest(session_id=session_id)))).session
+        return (
+            await _answer(self._stub.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=self._metadata))
+        ).session
 
     async def list_sessions(self) -> tuple[pb.Session, ...]:
         """All open sessions."""
-        return tuple((await _answer(self._stub.ListSessions(pb.ListSessionsRequest()))).sessions)
+        return tuple(
+            (await _answer(self._stub.ListSessions(pb.ListSessionsRequest(), metadata=self._metadata))).sessions
+        )
 
     async def close_session(self, session_id: str) -> None:
         """End a session that may be somebody else's."""
-        await _answer(self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id)))
+        await _answer(self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id), metadata=self._metadata))
 
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
-        return await _answer(self._stub.GetStatus(pb.GetStatusRequest()))
+        return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
+
+    async def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        return (await _answer(self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s))))).sessions
 
 
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:

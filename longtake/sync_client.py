@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import grpc
-
 from longtake.client import Client, CueAt, Stream, StreamOptions
+from longtake.client_credentials import Credentials
 from longtake.client_events import Event, OpenedEvent
 from protos.longtake.v1 import longtake_pb2 as pb
 
@@ -89,10 +89,14 @@ class SyncStream:
 class SyncClient:
     """A connection to a Longtake server; use it as a context manager."""
 
-    def __init__(self, target: str, *, credentials: grpc.ChannelCredentials | None = None) -> None:
-        """`target` is `host:port`. Without credentials the connection is not encrypted."""
+    def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
+        """As Client."""
         self._loop = _Loop()
-        self._client = self._loop.run(_connect(target, credentials))
+        try:
+            self._client = self._loop.run(_connect(target, credentials))
+        except (ValueError, OSError):
+            self._loop.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -140,8 +144,12 @@ class SyncClient:
         """State of the cluster."""
         return self._loop.run(self._client.get_status())
 
+    def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        return self._loop.run(self._client.drain(grace_s))
 
-async def _connect(target: str, credentials: grpc.ChannelCredentials | None) -> Client:
+
+async def _connect(target: str, credentials: Credentials | None) -> Client:
     return Client(target, credentials=credentials)
 
 

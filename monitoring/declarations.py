@@ -123,3 +123,5 @@ METRICS: tuple[Metric, ...] = (
     Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started."),
     Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served."),
 )  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in METRICS}

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any, cast
 
 import grpc
@@ -174,9 +175,6 @@ class ForgetfulCall:
             pb.StreamResponse(closed=pb.Closed(ending=ending, reason="because")),
         ]
 
-    def Stream(self) -> ForgetfulCall:
-        return self
-
     def cancel(self) -> None:
         pass
 
@@ -203,6 +201,8 @@ class ForgetfulCall:
         (pb.ENDING_DRAINED, grpc.StatusCode.UNAVAILABLE),
         (pb.ENDING_LOST, grpc.StatusCode.UNAVAILABLE),
         (pb.ENDING_FAILED, grpc.StatusCode.INTERNAL),
+        (pb.ENDING_ACCESS, grpc.StatusCode.UNAUTHENTICATED),
+        (pb.ENDING_QUOTA, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ],
 )
 async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
@@ -210,7 +210,8 @@ async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
 ) -> None:
     events: list[Event] = []
     expected = pytest.raises(ClientError, match="because") if code else contextlib.nullcontext()
-    async with Stream(cast(Any, ForgetfulCall(ending)), "red", StreamOptions()) as stream:
+    begin = cast(Any, partial(ForgetfulCall, ending))
+    async with Stream(begin, "red", StreamOptions()) as stream:
         with expected as caught:
             async for event in stream:
                 events.append(event)

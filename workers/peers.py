@@ -36,10 +36,10 @@ _TAG = 0
 class MeetingPoint:
     """The store through which workers find each other; hosted by whoever starts them."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        """Listen on a free port of `host`, and on no other interface."""
-        listener = socket.create_server((host, 0))
-        port: int = listener.getsockname()[1]
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen on `port` (0: any free one) of `host`, and on no other interface; OSError if that is not possible."""
+        listener = socket.create_server((host, port))
+        port = listener.getsockname()[1]
         self._store = c10d.TCPStore(
             host,
             port,

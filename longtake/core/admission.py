@@ -95,7 +95,7 @@ def admit(
     try:
         return take_place(request, recipe, limits, workers, fleet)
     except NoCapacity as refusal:
-        raise NoCapacity(str(refusal), retry_s(sessions, geometry)) from None
+        raise NoCapacity(str(refusal), retry_s(sessions, geometry), refusal.lack) from None
 
 
 def take_place(
@@ -119,7 +119,7 @@ def take_place(
     live, limit = request.pace is Pace.REALTIME, limits.load_limit
     place = denoisers.place_together if request.pace in limits.packed else denoisers.place
     lanes = place(recipe.lane_count, live=live, limit=limit)
-    (decoder,) = decoders.place(1, live=live, limit=limit, what="decoder slots")
+    (decoder,) = decoders.place(1, live=live, limit=limit)
     return _take(request, workers, fleet, Homes(lanes=lanes, decoder=decoder))
 
 
@@ -130,8 +130,9 @@ def take_place_at(
     denoisers, decoders = _rankings(fleet)
     live, limit = request.pace is Pace.REALTIME, limits.load_limit
     for what, ranking, chosen in (("lanes", denoisers, homes.lanes), ("a slot", decoders, (homes.decoder,))):
-        if not ranking.fits(chosen, live=live, limit=limit):
-            raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0)
+        lack = ranking.lacks(chosen, live=live, limit=limit)
+        if lack is not None:
+            raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0, lack)
     return _take(request, workers, fleet, homes)
 
 

@@ -78,6 +78,7 @@ def accept(session: Session, version: int) -> list[Effect]:
 def shown(session: Session, block: int, *, now_s: float) -> list[Effect]:
     """The segment of `block` leaves; before it, the receipt of a cue that it is the first to show."""
     geometry = session.geometry
+    slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
     session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
     turn = session.timeline.turn_at(block)
     emit = Emit(
@@ -86,6 +87,7 @@ def shown(session: Session, block: int, *, now_s: float) -> list[Effect]:
         first_picture=geometry.first_picture(block),
         picture_count=session.picture_count(block),
         prompt_version=turn.version,
+        slack_s=slack_s,
     )
     if turn.block == block and turn.cue is not None:
         return [CueApplied(session=session.id, cue=turn.cue, block=block), emit]

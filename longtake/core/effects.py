@@ -161,6 +161,8 @@ class Emit:
     first_picture: int
     picture_count: int
     prompt_version: int
+    slack_s: float | None = None
+    """How long before its first picture was due it leaves, below 0: late; None: nothing was due yet, or ever is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +219,41 @@ class Closed:
     """How many segments were sent."""
 
 
+# --- facts: nothing is to be done, recorders take note -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneMoved:
+    """A lane is at another worker now."""
+
+    session: SessionId
+    origin: WorkerId
+    target: WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A session has given up its place."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A parked session has a place again."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalled:
+    """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
+
+    session: SessionId
+
+
+Fact = LaneMoved | Parked | Restored | Stalled
+
 Effect = (
     Dispatch
     | PrepareStream
@@ -237,4 +274,5 @@ Effect = (
     | RequestRefused
     | Notice
     | Closed
+    | Fact
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 
 class LongtakeError(Exception):
     """Root of every error this project raises on purpose."""
@@ -51,16 +53,62 @@ class TooLate(CallerFault):
         self.earliest_block = earliest_block
 
 
+class Lack(Enum):
+    """What there was none left of."""
+
+    PAGES = "pages"
+    SLOTS = "slots"
+    """Of decoders."""
+    TIME = "time"
+    """Of devices, to reserve for a live stream."""
+    SESSIONS = "sessions"
+    """So many are open as may be."""
+    TURN = "turn"
+    """Others were here first: parked sessions come back before anybody is let in, a lane is on its way."""
+    QUEUE = "queue"
+    """So many wait as may."""
+    OBSERVERS = "observers"
+    QUOTA = "quota"
+    """Of the tenant."""
+
+
+class NotAuthenticated(CallerFault):
+    """The call shows no credentials, or none that hold; `kind` is a word for metrics, the text tells no secret."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class NotAllowed(CallerFault):
+    """The caller is known, but may not do this."""
+
+
 class NoCapacity(LongtakeError):
     """Nothing is wrong with the request, but what it needs is in use."""
 
-    def __init__(self, reason: str, retry_after_s: float) -> None:
+    def __init__(self, reason: str, retry_after_s: float, lack: Lack) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.lack = lack
+
+
+class QuotaUsed(NoCapacity):
+    """What the caller's tenant may have is used up, whatever is free beside it."""
+
+    def __init__(self, reason: str, retry_after_s: float) -> None:
+        super().__init__(reason, retry_after_s, Lack.QUOTA)
 
 
 class Unavailable(LongtakeError):
     """Something of ours that the request depends on was lost; trying again later may succeed."""
+
+
+class ShuttingDown(Unavailable):
+    """The server ends, and opens nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
 
 
 class InternalFault(LongtakeError):

@@ -32,6 +32,19 @@ class WorkerJoined:
     """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
 
 
+class Loss(Enum):
+    """How a worker was lost."""
+
+    LINK = "link"
+    """Its link ended: the process, its machine or the way to it is gone, or it gave up by itself."""
+    SILENCE = "silence"
+    """It said nothing for too long, or did not read what it was sent."""
+    PROTOCOL = "protocol"
+    """It said what it must not say, or in the wrong order."""
+    REPLACED = "replaced"
+    """It dialled in again before its old link was known to be dead."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
     """A worker's link ended, or its heartbeat stopped."""
@@ -39,6 +52,7 @@ class WorkerLost:
     now_s: float
     worker: WorkerId
     reason: str
+    cause: Loss = Loss.LINK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +178,10 @@ class Ending(Enum):
     """A worker that held its state was lost."""
     FAILED = "failed"
     """An op failed, or the session could not be prepared."""
+    ACCESS = "access"
+    """What its client showed does not hold any more."""
+    QUOTA = "quota"
+    """Its tenant has used up what it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,13 +191,16 @@ class Close:
     now_s: float
     session: SessionId
     ending: Ending
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
-    """Start no further block anywhere, deliver those begun, close every session, refuse new ones."""
+    """Open nothing more; after the grace start no further block anywhere, deliver those begun, close every session."""
 
     now_s: float
+    grace_s: float = 0.0
+    """How long open sessions may go on; of several Drains the one that ends them first counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +214,8 @@ class OpDone:
     """Names the latents that each denoise op of it produced, in its order, now in the journal; commit ops: empty."""
     seconds: float = 0.0
     """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
+    segment_bytes: int = 0
+    """Size of the segment that a decode op made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from longtake.core.errors import Lack
 from longtake.core.geometry import Geometry
 from longtake.core.placement import Ranking, Room
 from longtake.core.recipe import Recipe
@@ -72,8 +73,8 @@ class _Average:
 class Peers:
     """The workers of one role."""
 
-    def __init__(self, ops_per_block: int, geometry: Geometry) -> None:
-        self.ranking = Ranking()
+    def __init__(self, ops_per_block: int, geometry: Geometry, lack: Lack) -> None:
+        self.ranking = Ranking(lack=lack)
         self._ops_per_block = ops_per_block
         self._block_s = geometry.block_s
         self._op_times = _Figures()
@@ -167,7 +168,10 @@ class Fleet:
 
     def __init__(self, recipe: Recipe, geometry: Geometry) -> None:
         lane_ops = forwards_per_block(recipe) // recipe.lane_count
-        self._peers = {Role.DENOISE: Peers(lane_ops, geometry), Role.DECODE: Peers(1, geometry)}
+        self._peers = {
+            Role.DENOISE: Peers(lane_ops, geometry, Lack.PAGES),
+            Role.DECODE: Peers(1, geometry, Lack.SLOTS),
+        }
 
     def ranking(self, role: Role) -> Ranking:
         """The workers of `role`, by load."""

@@ -58,6 +58,12 @@ class Flow:
         since_s = self.expected_since_s if self.playing_since_s is None else self.playing_since_s
         return since_s + geometry.first_picture(block) / geometry.pictures_per_s
 
+    def slack_s(self, block: int, *, now_s: float, geometry: Geometry) -> float | None:
+        """How long before it is due `block` is ready; None while no playback clock runs."""
+        if self.pace is Pace.FAST or self.playing_since_s is None:
+            return None
+        return self.due_s(block, geometry=geometry) - now_s
+
     def started(self, block: int, *, now_s: float, geometry: Geometry) -> Flow:
         """The session begins or resumes at `now_s`, with `block` the next to leave.
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from longtake.core.effects import PrepareStream
-from longtake.core.errors import InvalidField, NoCapacity, UnknownSession, WrongState
+from longtake.core.errors import InvalidField, Lack, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Open
 from longtake.core.schedule import Kind, Op, sealing_op
 from longtake.core.session import Session, State
@@ -47,7 +47,7 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
         allowed = " or ".join(state.value for state in _ALLOWED)
         raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
     if parent.holds:
-        raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0)
+        raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
     if parent.last_block is not None and block > parent.last_block:
         raise WrongState(f"open.fork: block {parent.last_block}, the last of the session, has begun")

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from longtake.core.effects import Discard, Effect, Forget, Give, Load, Stow, Take
+from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, Load, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.fleet import Fleet
@@ -176,11 +176,12 @@ class Mover:
         self._end(move)
         self._done(move)
         self._fleet.changed(origin, target)
+        moved = LaneMoved(session=session.id, origin=origin.id, target=target.id)
         if origin.id in session.place.workers:
-            return []
+            return [moved]
         origin.sessions.discard(session.id)
         session.conditioned = {(worker, version) for worker, version in session.conditioned if worker != origin.id}
-        return [Forget(worker=origin.id, session=session.id, version=None)]
+        return [moved, Forget(worker=origin.id, session=session.id, version=None)]
 
     def _abandon(self, move: Move) -> list[Effect]:
         """The lane stays where it is (or goes with its session)."""

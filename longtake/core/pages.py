@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from longtake.core.errors import InternalFault, NoCapacity
+from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.recipe import Recipe
 from longtake.core.work import PageId
 
@@ -222,7 +222,7 @@ class PagePool:
 
     def _take(self, count: int) -> tuple[PageId, ...]:
         if count > len(self._free):
-            raise NoCapacity(f"{count} pages are needed and {len(self._free)} of {self.size} are free", 1.0)
+            raise NoCapacity(f"{count} pages are needed and {len(self._free)} of {self.size} are free", 1.0, Lack.PAGES)
         return tuple(self._free.pop() for _ in range(count))
 
     def _leave(self, page: PageId) -> PageId:

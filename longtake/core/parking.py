@@ -24,7 +24,21 @@ from dataclasses import dataclass, field
 
 from longtake.core import cues
 from longtake.core.admission import Homes, Limits
-from longtake.core.effects import Discard, Effect, Forget, Give, Load, Notice, PrepareStream, Stow, Take
+from longtake.core.census import is_stalled
+from longtake.core.effects import (
+    Discard,
+    Effect,
+    Forget,
+    Give,
+    Load,
+    Notice,
+    Parked,
+    PrepareStream,
+    Restored,
+    Stalled,
+    Stow,
+    Take,
+)
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.fleet import Fleet
@@ -104,15 +118,15 @@ class Parking:
 
     # --- who is idle ------------------------------------------------------------------------------------------------
 
-    def note(self, session: Session, *, now_s: float) -> None:
+    def note(self, session: Session, *, now_s: float) -> list[Effect]:
         """Look whether the session generates nothing and could be parked; its grace time begins then."""
-        idle = session.is_at_rest and (
-            session.state is State.PAUSED or (session.state is State.RUNNING and not session.wants_place)
-        )
-        if not idle:
+        stalled = is_stalled(session)
+        if not stalled and not (session.state is State.PAUSED and session.is_at_rest):
             self._due_s.pop(session.id, None)
         elif session.id not in self._due_s:
             self._set_timer(session.id, now_s + self._limits.park_after_s)
+            return [Stalled(session=session.id)] if stalled else []
+        return []
 
     def due(self, *, now_s: float) -> list[Session]:
         """The sessions whose grace time is over, each once."""
@@ -191,7 +205,7 @@ class Parking:
         session.conditioned.clear()
         session.flow = session.flow.stopped()
         session.state = next_state(session.state, Trigger.STOWED)
-        return effects
+        return [*effects, Parked(session=session.id)]
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +271,7 @@ class Parking:
         session.state = next_state(session.state, Trigger.RESTORE)
         session.place = place
         first = session.geometry.first_frame(session.next_block)
-        effects: list[Effect] = []
+        effects: list[Effect] = [Restored(session=session.id)]
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += self._send(session, image, worker)

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from longtake.core.errors import NoCapacity
+from longtake.core.errors import Lack, NoCapacity
 from longtake.core.work import WorkerId
 
 _LEAST_LEFT = 0.01
+_WORDS = {Lack.PAGES: "lanes", Lack.SLOTS: "decoder slots"}
 _LOOKED_AT = 32
 """Workers that are tried for all lanes of a session, at most."""
 
@@ -101,7 +102,9 @@ class _Order:
 class Ranking:
     """The workers of one role, ordered by their load."""
 
-    def __init__(self, rooms: Mapping[WorkerId, Room] | None = None) -> None:
+    def __init__(self, rooms: Mapping[WorkerId, Room] | None = None, lack: Lack = Lack.PAGES) -> None:
+        """`lack` is what its workers run out of."""
+        self._lack = lack
         self._rooms: dict[WorkerId, Room] = {}
         self._free_live, self._free_bulk = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
@@ -147,8 +150,8 @@ class Ranking:
         """Workers that have room, the best place for a further lane first."""
         return (self._free_live if live else self._free_bulk).ascending()
 
-    def place(self, count: int, *, live: bool = False, limit: float = 1.0, what: str = "lanes") -> tuple[WorkerId, ...]:
-        """The worker of each lane (or slot: `what`) 0, 1, …: always the one whose load is the least after it.
+    def place(self, count: int, *, live: bool = False, limit: float = 1.0) -> tuple[WorkerId, ...]:
+        """The worker of each lane (or slot) 0, 1, …: always the one whose load is the least after it.
 
         On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
         puts them all there; with more workers than steps the next session takes the others (data parallel):
@@ -161,10 +164,12 @@ class Ranking:
             for _ in range(count):
                 worker = next(self.best(live=live), None)
                 if worker is None:
-                    raise NoCapacity(f"{count} {what} are needed and there is room for {len(chosen)}", 1.0)
+                    what = _WORDS[self._lack]
+                    why = f"{count} {what} are needed and there is room for {len(chosen)}"
+                    raise NoCapacity(why, 1.0, self._lack)
                 room = self._rooms[worker]
                 if live and room.lane_share and room.live_order[0] > limit:
-                    raise NoCapacity(self._too_little_time(count, len(chosen), limit), 1.0)
+                    raise NoCapacity(self._too_little_time(count, len(chosen), limit), 1.0, Lack.TIME)
                 before.setdefault(worker, room)
                 self.put(worker, room.with_lane(live=live))
                 chosen.append(worker)
@@ -180,19 +185,19 @@ class Ranking:
         worker.
         """
         for worker in first(self.best(live=live), _LOOKED_AT):
-            if self.fits((worker,) * count, live=live, limit=limit):
+            if self.lacks((worker,) * count, live=live, limit=limit) is None:
                 return (worker,) * count
         return self.place(count, live=live, limit=limit)
 
-    def fits(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> bool:
-        """Whether lanes (or slots) at just these workers have room, and time within `limit` if they reserve any."""
+    def lacks(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> Lack | None:
+        """What keeps lanes (or slots) from just these workers: room, or time within `limit` if they reserve any."""
         for worker, count in Counter(chosen).items():
             room = self._rooms.get(worker)
             if room is None or room.lanes < count:
-                return False
+                return self._lack
             if live and room.lane_share and (room.live + count) * room.lane_share > limit:
-                return False
-        return True
+                return Lack.TIME
+        return None
 
     def _too_little_time(self, count: int, placed: int, limit: float) -> str:
         rooms = self._rooms.values()

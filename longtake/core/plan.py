@@ -20,7 +20,7 @@ from enum import Enum
 from itertools import pairwise
 
 from longtake.core.admission import Limits
-from longtake.core.errors import InvalidField, NoCapacity
+from longtake.core.errors import InvalidField, Lack, NoCapacity
 from longtake.core.geometry import Geometry
 from longtake.core.placement import Ranking, Room
 from longtake.core.recipe import Recipe
@@ -243,6 +243,7 @@ def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits |
             f"a device of {devices.memory_bytes / 1e9:.1f} GB has {max(0, free) / 1e9:.1f} GB left beside the weights "
             f"({weights_bytes / 1e9:.2f} GB) and one lane takes {recipe.page_count * sizes.page / 1e9:.2f} GB",
             0.0,
+            Lack.PAGES,
         )
     forwards = forwards_per_block(recipe)
     share = forwards / recipe.lane_count * devices.forward_s / block_s

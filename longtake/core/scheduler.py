@@ -13,17 +13,11 @@ from __future__ import annotations
 from longtake.core import cues
 from longtake.core.admission import Limits
 from longtake.core.balancing import Balance
+from longtake.core.census import Census
 from longtake.core.dispatching import Dispatcher
-from longtake.core.effects import (
-    Closed,
-    DropJournal,
-    Effect,
-    Forget,
-    Opened,
-    Refused,
-    RequestRefused,
-)
-from longtake.core.errors import CallerFault, InvalidField, LongtakeError, Unavailable, UnknownSession
+from longtake.core.draining import REASON, Draining, finish
+from longtake.core.effects import Closed, DropJournal, Effect, Forget, Opened, Refused, RequestRefused
+from longtake.core.errors import CallerFault, InvalidField, LongtakeError, UnknownSession
 from longtake.core.events import (
     Ack,
     Close,
@@ -78,7 +72,7 @@ class Scheduler:
         self._parking = Parking(recipe, limits, self._sessions, self._workers, images, self._fleet)
         self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking, self._fleet)
         self._now_s = 0.0
-        self._draining = False
+        self.draining = Draining(self._sessions)
         self._effects: list[Effect] = []
 
     # --- what others may read ---------------------------------------------------------------------------------------
@@ -86,6 +80,10 @@ class Scheduler:
     def sessions(self) -> tuple[SessionView, ...]:
         """All sessions that hold something, in the order they were opened."""
         return tuple(view(session) for session in self._sessions.values())
+
+    def census(self) -> Census:
+        """How many sessions there are of each kind; far cheaper than the view of each."""
+        return Census.of(self._sessions.values())
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
@@ -117,6 +115,7 @@ class Scheduler:
             case Stowed() | Loaded() | ImageFailed():
                 self._image_event(event)
             case Drain():
+                self._effects += self.draining.begin(event, now_s=self._now_s)
                 self._drain()
             case Tick():
                 self._tick()
@@ -126,6 +125,7 @@ class Scheduler:
         return self._effects
 
     def _tick(self) -> None:
+        self._drain()
         woken = self._dispatcher.wake(now_s=self._now_s)
         self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
         for session, effects in self._balance.moves(now_s=self._now_s):
@@ -193,15 +193,14 @@ class Scheduler:
                 session.state, session.playing = next_state(session.state, Trigger.PLAY), True
                 self._start_clock(session)
             case Close():
-                self._end(session, event.ending, "")
+                self._end(session, event.ending, event.reason)
         self._advance(session)
 
     def _open(self, event: Open) -> None:
         try:
             if event.session in self._sessions:
                 raise InvalidField("session", event.session, "an id that is not in use")
-            if self._draining:
-                raise Unavailable("the server is shutting down")
+            self.draining.check_open()
             place = self._waiting.admit(event)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
@@ -271,14 +270,13 @@ class Scheduler:
         self._advance(*stayed)
 
     def _drain(self) -> None:
-        self._draining = True
-        for session in list(self._sessions.values()):
+        for session in self.draining.leaving(now_s=self._now_s):
             if session.state in GENERATING:
-                session.state = next_state(session.state, Trigger.DRAIN)
-                session.last_block = session.next_block - 1
+                finish(session)
+                self._dispatcher.withdraw(session)
                 self._advance(session)
-            elif session.state not in (State.CLOSING, State.CLOSED):
-                self._end(session, Ending.DRAINED, "the server is shutting down")
+            elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
+                self._end(session, Ending.DRAINED, REASON)
 
     def _op_done(self, event: OpDone) -> None:
         flying = self._report(event.worker, event.sequence)
@@ -389,11 +387,10 @@ class Scheduler:
                 running.append(session)
                 continue
             drained = session.state is State.FINISHING
-            reason = "the server is shutting down" if drained else ""
-            self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, reason)
+            self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
         for session in running:
-            self._parking.note(session, now_s=self._now_s)
+            self._effects += self._parking.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:

@@ -15,7 +15,7 @@ from itertools import islice
 from longtake.core import cues
 from longtake.core.admission import Homes, Limits, admit, check_open, fits_at_all, retry_s, take_place, take_place_at
 from longtake.core.effects import Effect, Notice, PrepareStream
-from longtake.core.errors import InternalFault, NoCapacity, Unavailable
+from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.events import Open
 from longtake.core.fleet import Fleet
 from longtake.core.flow import Pace
@@ -71,10 +71,12 @@ class WaitingRoom:
         try:
             if self._returning:
                 waiting = len(self._returning)
-                raise self._no_room(f"{waiting} parked sessions wait for a place before any new one")
+                raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
             opened = len(self._sessions) - len(self._opening)
             if opened >= self._limits.max_sessions:
-                raise self._no_room(f"{opened} sessions are open and the limit is {self._limits.max_sessions}")
+                raise self._no_room(
+                    f"{opened} sessions are open and the limit is {self._limits.max_sessions}", Lack.SESSIONS
+                )
             if parent is not None:
                 return self._beside(request, parent)
             return admit(
@@ -92,14 +94,15 @@ class WaitingRoom:
         try:
             return take_place_at(request, self._limits, self._workers, self._fleet, homes)
         except NoCapacity as refusal:
-            raise self._no_room(f"a fork lies where the session does that it forks: {refusal}") from None
+            raise self._no_room(f"a fork lies where the session does that it forks: {refusal}", refusal.lack) from None
 
-    def _no_room(self, why: str) -> NoCapacity:
-        return NoCapacity(why, retry_s(self._sessions, self._geometry))
+    def _no_room(self, why: str, lack: Lack) -> NoCapacity:
+        return NoCapacity(why, retry_s(self._sessions, self._geometry), lack)
 
     def _check_queue(self) -> None:
         if len(self._opening) >= self._limits.max_queued:
-            raise self._no_room(f"{len(self._opening)} sessions are queued and the limit is {self._limits.max_queued}")
+            waiting, most = len(self._opening), self._limits.max_queued
+            raise self._no_room(f"{waiting} sessions are queued and the limit is {most}", Lack.QUEUE)
 
     def wait(self, session: SessionId) -> None:
         """A queued session waits from now on, behind all others."""

@@ -63,6 +63,8 @@ class WorkerView:
     """Layer-split workers that are this one together."""
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
+    slowness: float = 1.0
+    """Its time for a dispatch over what its fellows take for as many ops."""
 
 
 @dataclass(slots=True)
@@ -296,4 +298,5 @@ class Worker:
             batch_limit=self.batch_limit,
             chain_length=self.chain_length,
             op_s=self.op_s,
+            slowness=self.slowness,
         )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.core.admission import Limits
-from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, Load, Stow, Take
+from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, LaneMoved, Load, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.pages import PageTable
@@ -88,7 +88,7 @@ def test_a_lane_that_has_not_begun_moves_without_a_copy() -> None:
     cell = Cell(recipe(), denoisers=3)
     session = cell.open("s", pictures=BLOCKS_9)
     target = elsewhere(cell, session, 2)
-    assert not [e for e in move(cell, session, 2, target) if not isinstance(e, Forget)]
+    assert not [e for e in move(cell, session, 2, target) if not isinstance(e, Forget | LaneMoved)]
     assert place_of(cell, session)[2] == target
     cell.run()
     assert cell.segments[session] == list(range(9))

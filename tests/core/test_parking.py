@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from longtake.core.admission import Limits
 from longtake.core.effects import Dispatch, EncodeText, Forget, Give, Load, Notice, Refused, Stow
 from longtake.core.errors import NoCapacity
-from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Play, Tick
+from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.pages import PageTable
 from longtake.core.recipe import Level
 from longtake.core.session import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.page_model import ImageCell
+from tests.core.storm import Storm
 from tests.core.world import effects_of, forwards_of, geometry, recipe
 
 PAGES = 4 * 9
@@ -34,8 +33,7 @@ def free_pages(cell: ImageCell) -> int:
 
 def later(cell: ImageCell, seconds: float = GRACE_S) -> None:
     """Let time pass."""
-    cell.now_s += seconds
-    cell.send(Tick(now_s=cell.now_s))
+    cell.later(seconds)
 
 
 def paused_cell(level: Level = Level.OUTPUT, **changes: object) -> tuple[ImageCell, SessionId]:
@@ -300,7 +298,7 @@ def test_an_image_that_cannot_be_loaded_ends_its_session_with_the_reason() -> No
 
 
 @pytest.mark.parametrize("moment", ["parking", "slot", "parked", "waiting", "restoring"])
-@pytest.mark.parametrize("end", ["close", "drain", "lose denoise-0", "lose decode-0"])
+@pytest.mark.parametrize("end", ["close", "drain", "drain later", "lose denoise-0", "lose decode-0"])
 def test_an_end_at_any_moment_leaves_nothing_behind(moment: str, end: str) -> None:
     cell, session = paused_cell(denoisers=2, pages=PAGES // 2, slots=1)
     later(cell)
@@ -319,101 +317,16 @@ def test_an_end_at_any_moment_leaves_nothing_behind(moment: str, end: str) -> No
         case ["close"]:
             cell.send(Close(now_s=cell.now_s, session=session, ending=Ending.CLIENT))
             assert cell.ended_with(session, Ending.CLIENT)
-        case ["drain"]:
-            cell.send(Drain(now_s=cell.now_s))
+        case ["drain", *grace]:
+            cell.send(Drain(now_s=cell.now_s, grace_s=5.0 * len(grace)))
+            assert cell.ended_with(session, Ending.DRAINED) == (not grace)
+            later(cell, 5.0)
             assert cell.ended_with(session, Ending.DRAINED)
         case ["lose", worker]:
             cell.lose(WorkerId(worker))
             assert cell.ended_with(session, Ending.LOST)
     cell.send(Drain(now_s=cell.now_s))
     cell.check_empty()
-
-
-class Storm:
-    """Clients, workers and bad luck, all at random."""
-
-    def __init__(self, seed: int) -> None:
-        self.draw = random.Random(seed)
-        draw = self.draw
-        limits = Limits(
-            park_after_s=draw.choice([0.0, 1.0, 5.0]),
-            max_parked=draw.choice([1, 3, 20]),
-            max_queued=draw.choice([0, 2, 9]),
-        )
-        self.level = draw.choice(list(Level))
-        made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
-        lanes = made.lane_count
-        self.cell = ImageCell(
-            made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),
-            pages=draw.choice([9 * lanes, 9 * lanes + 4, 18 * lanes]), batch_limit=draw.choice([1, 4]), limits=limits,
-        )  # fmt: skip
-        self.seen: set[State] = set()
-        self.pictures: dict[SessionId, int] = {}
-        """Length of each stream."""
-        self._names = 0
-
-    def step(self) -> None:
-        """One event."""
-        cell, draw = self.cell, self.draw
-        open_now = [name for name in cell.scheduler._sessions if name not in cell.closed]
-        choices = ["tick"] + ["finish"] * 6 * bool(cell.busy) + ["carry out"] * 5 * bool(cell.ordered)
-        choices += ["answer"] * 4 * bool(cell.answers) + ["acknowledge"] * 2 * bool(cell.owing())
-        choices += ["pause", "play", "play"] * bool(open_now) + ["close"] * (draw.random() < 0.1 and bool(open_now))
-        choices += ["open"] * (self._names < 12) + ["lose"] * (draw.random() < 0.02)
-        choice = draw.choice(choices)
-        match choice:
-            case "tick":
-                later(cell, draw.choice([0.0, 0.1, 3.0]))
-            case "finish":
-                cell.finish(draw.choice(cell.busy))
-            case "carry out":
-                cell.carry_out(draw.choice(cell.ordered), fails=draw.random() < 0.03)
-            case "answer":
-                cell.send(cell.answers.popleft())
-            case "acknowledge":
-                cell.acknowledge(draw.choice(cell.owing()))
-            case "pause":
-                cell.send(Pause(now_s=cell.now_s, session=draw.choice(open_now)))
-            case "play":
-                cell.send(Play(now_s=cell.now_s, session=draw.choice(open_now)))
-            case "close":
-                cell.send(Close(now_s=cell.now_s, session=draw.choice(open_now), ending=Ending.CLIENT))
-            case "open":
-                self._open()
-            case "lose":
-                self._lose(draw.choice(list(cell.queues)))
-        self.seen |= {session.state for session in cell.scheduler._sessions.values()}
-
-    def _open(self) -> None:
-        self._names += 1
-        name = f"s{self._names}"
-        self.pictures[SessionId(name)] = self.draw.randrange(1, 90)
-        self.cell.open(
-            name,
-            pictures=self.pictures[SessionId(name)],
-            window=self.draw.randrange(1, 4),
-            pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
-        )
-
-    def _lose(self, worker: WorkerId) -> None:
-        view = next(view for view in self.cell.scheduler.workers() if view.worker == worker)
-        self.cell.lose(worker)
-        self.cell.join(worker, view.role, view.capacity)
-
-    def finish(self) -> None:
-        """Every client wants to go on; then all streams that can be complete are."""
-        cell = self.cell
-        for _ in range(200):
-            for name in [name for name in cell.scheduler._sessions if name not in cell.closed]:
-                cell.send(Play(now_s=cell.now_s, session=name))
-            cell.settle()
-            if not cell.scheduler.sessions():
-                break
-            later(cell, 1.0)
-        for name, closed in cell.closed.items():
-            asked = geometry().blocks_for(self.pictures[name])
-            assert (closed.segments == asked) == (closed.ending is Ending.COMPLETED), closed
-        cell.check_empty()
 
 
 @pytest.mark.parametrize("seed", range(12))

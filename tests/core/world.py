@@ -30,6 +30,7 @@ from longtake.core.events import (
     Open,
     StreamPrepared,
     TextEncoded,
+    Tick,
     WorkerJoined,
     WorkerLost,
 )
@@ -140,6 +141,11 @@ class Cell:
             self._perform(effect)
         self.check()
         return effects
+
+    def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+        self.send(Tick(now_s=self.now_s))
 
     def check(self) -> None:
         """After every event."""

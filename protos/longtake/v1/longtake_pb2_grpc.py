@@ -92,7 +92,8 @@ class LongtakeServiceServicer:
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,16 +143,18 @@ class LongtakeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchOps(self, request, context):
-        """Shows what workers do for a session: each op of its blocks, when it is done, from now on. Sees ops only while it
-        reads; one that reads too slowly misses some.
+        """Shows what workers do for a session: each op that is begun from now on, when it is done; ends when the session does.
+        One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-        block begins, those begun are delivered, and the server ends. For operators.
+        """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+        open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+        lengthen it. For operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

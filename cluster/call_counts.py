@@ -1,0 +1,106 @@
+"""Counts gRPC calls by method and status, and those that were not let in by why."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum
+from typing import Protocol, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+UNKNOWN_METHOD = "unknown"
+_NAMES: dict[object, str] = {status.value[0]: status.name for status in grpc.StatusCode}
+
+
+class CallRefusal(Enum):
+    """Why a call was not let in."""
+
+    NO_CREDENTIALS = "no_credentials"
+    WRONG_CREDENTIALS = "wrong_credentials"
+    NOT_ALLOWED = "not_allowed"
+    QUOTA = "quota"
+    UNAVAILABLE = "unavailable"
+    """Whoever could say who the caller is does not answer."""
+
+
+class _Context(Protocol):
+    """The part of a server call's context that says how it ended."""
+
+    def code(self) -> object:
+        """A status or its number; nothing yet: OK."""
+        ...
+
+
+class CallCounts(grpc.aio.ServerInterceptor):
+    """To be the first of a server's interceptors, so that it sees how every call ends."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """By method (package.Service/Method; UNKNOWN_METHOD: none that is served) and name of the status."""
+        self.turned_away = dict.fromkeys(CallRefusal, 0)
+
+    def refused(self, reason: str) -> None:
+        """A call is not let in; ValueError if `reason` is not the value of a CallRefusal."""
+        self.turned_away[CallRefusal(reason)] += 1
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Request, Response] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Request, Response] | None:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            self.ended[UNKNOWN_METHOD, grpc.StatusCode.UNIMPLEMENTED.name] += 1
+            return None
+        return self._counted(handler, str(handler_call_details.method).removeprefix("/"))
+
+    def _counted(
+        self, handler: grpc.RpcMethodHandler[Request, Response], method: str
+    ) -> grpc.RpcMethodHandler[Request, Response]:
+        """A handler that does the same, and notes how its calls end."""
+        kinds = {
+            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+        }
+        inner, make = kinds[handler.request_streaming, handler.response_streaming]
+
+        async def one(request: object, context: _Context) -> object:
+            self._note_end(method, context)
+            return await cast(Callable[[object, object], Awaitable[object]], inner)(request, context)
+
+        async def many(request: object, context: _Context) -> AsyncIterator[object]:
+            self._note_end(method, context)
+            async for response in cast(Callable[[object, object], AsyncIterator[object]], inner)(request, context):
+                yield response
+
+        outer = many if inspect.isasyncgenfunction(inner) else one
+        return make(outer, handler.request_deserializer, handler.response_serializer)
+
+    def _note_end(self, method: str, context: _Context) -> None:
+        """Count the present call when it is over.
+
+        If it breaks while gRPC sends one of its responses, its generator is not told, only the task that drives it.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda ended: self._count(method, context, cancelled=ended.cancelled()))
+
+    def _count(self, method: str, context: _Context, *, cancelled: bool) -> None:
+        code = grpc.StatusCode.CANCELLED.name if cancelled else _name(context.code())
+        self.ended[method, code] += 1
+
+
+def _name(code: object) -> str:
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return _NAMES.get(code or 0, grpc.StatusCode.UNKNOWN.name)

@@ -1,0 +1,55 @@
+"""What must not be open to other machines: a start-up check of addresses against TLS and authentication."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from cluster.config import ServerConfig
+from longtake.core.errors import Contradiction
+
+
+def check_exposure(config: ServerConfig) -> None:
+    """Contradiction names the keys by which strangers could call, or tokens be read on their way."""
+    _check_tls(config)
+    auth = config.auth
+    if auth.oidc.issuer and not auth.tenants:
+        reason = "the issuer says who somebody is, the tenants file what they may"
+        raise Contradiction(f"auth.oidc.issuer = {auth.oidc.issuer}", "auth.tenants is empty", reason)
+    for key, host in _hosts(config).items():
+        if is_this_machine(host):
+            continue
+        if not auth.tenants and not auth.allow_anonymous:
+            reason = "other machines could call without being asked who they are; set auth.tenants or allow_anonymous"
+            raise Contradiction(f"{key} = {host}", "auth.tenants is empty", reason)
+        if auth.tenants and not config.tls.certificate and not auth.allow_unencrypted:
+            reason = "tokens could be read on their way; set tls.certificate, or auth.allow_unencrypted behind a proxy"
+            raise Contradiction(f"{key} = {host}", "tls.certificate is empty", reason)
+
+
+def _check_tls(config: ServerConfig) -> None:
+    tls = config.tls
+    if bool(tls.certificate) is not bool(tls.key):
+        given, missing = ("certificate", "key") if tls.certificate else ("key", "certificate")
+        raise Contradiction(f"tls.{given} is set", f"tls.{missing} is empty", "they are of use only together")
+    if tls.client_ca and not tls.certificate:
+        reason = "clients are asked for certificates over TLS only"
+        raise Contradiction(f"tls.client_ca = {tls.client_ca}", "tls.certificate is empty", reason)
+
+
+def _hosts(config: ServerConfig) -> dict[str, str]:
+    """Where clients connect, by the key that says so."""
+    hosts = {"listen.host": config.listen.host}
+    host = config.http.address.rpartition(":")[0]
+    if host:
+        hosts["http.address"] = host
+    return hosts
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,141 @@
+"""The public keys of a token issuer: from a file or over https, kept for a while, fetched beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, NoReturn
+
+import jwt
+
+from longtake.core.errors import InvalidField, Unavailable
+
+_log = logging.getLogger("longtake.oidc")
+
+KEEP_S = 300.0
+"""After so long keys are fetched again; a key that the issuer has withdrawn works no longer than that."""
+STALE_S = 3600.0
+"""So long they may still be used if the issuer cannot be reached."""
+RETRY_S = 10.0
+"""No two fetches come closer, whatever tokens strangers make up."""
+TIMEOUT_S = 5.0
+MAX_BYTES = 1 << 20
+KINDS = ("RSA", "EC", "OKP")
+"""Key types whose verification key is public. A symmetric one in a key set would be a secret that everybody has."""
+
+Fetch = Callable[[str], bytes]
+
+
+class Keys:
+    """The keys of one issuer, by their ids."""
+
+    def __init__(
+        self,
+        issuer: str,
+        jwks: str,
+        *,
+        fetch: Fetch | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`jwks` is a file or an https URL; empty: what the issuer's discovery document says."""
+        self._issuer = issuer
+        self._jwks = jwks
+        self._fetch = fetch or fetch_url
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at_s: float | None = None
+        self._tried_at_s: float | None = None
+        self._fetching = asyncio.Lock()
+
+    async def find(self, key_id: str) -> jwt.PyJWK | None:
+        """The key of that id; None: the issuer has no such key. Unavailable if it cannot be asked."""
+        if self._needs_fetch(key_id):
+            async with self._fetching:
+                if self._needs_fetch(key_id):
+                    await self._refresh()
+        if self._age_s() > STALE_S:
+            raise Unavailable(f"the keys of {self._issuer} cannot be had")
+        return self._keys.get(key_id)
+
+    def _needs_fetch(self, key_id: str) -> bool:
+        now_s = self._clock()
+        if self._tried_at_s is not None and now_s - self._tried_at_s < RETRY_S:
+            return False
+        return key_id not in self._keys or self._age_s() > KEEP_S
+
+    def _age_s(self) -> float:
+        return float("inf") if self._fetched_at_s is None else self._clock() - self._fetched_at_s
+
+    async def _refresh(self) -> None:
+        try:
+            self._keys = await asyncio.to_thread(self._load)
+        except (OSError, HTTPException, ValueError, InvalidField) as error:
+            _log.warning("the keys of %s cannot be had: %s", self._issuer, error)
+        else:
+            self._fetched_at_s = self._clock()
+        # Not before: whoever comes meanwhile waits for the answer, too.
+        self._tried_at_s = self._clock()
+
+    def _load(self) -> dict[str, jwt.PyJWK]:
+        place = self._jwks
+        if not place:
+            discovered = _object(self._fetch(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
+            if discovered.get("issuer") != self._issuer:
+                raise ValueError(f"its discovery document is that of {discovered.get('issuer')!r}")
+            place = str(discovered.get("jwks_uri", ""))
+            if not place.startswith("https://"):
+                raise ValueError(f"jwks_uri: {place!r} is no https URL")
+        text = self._fetch(place) if "://" in place else Path(place).read_bytes()
+        return _keys(_object(text))
+
+
+def _object(text: bytes) -> dict[str, object]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _keys(document: dict[str, object]) -> dict[str, jwt.PyJWK]:
+    listed = document.get("keys")
+    if not isinstance(listed, list):
+        raise ValueError("keys: not a list")
+    keys: dict[str, jwt.PyJWK] = {}
+    for item in listed:
+        if not isinstance(item, dict) or item.get("kty") not in KINDS or item.get("use", "sig") != "sig":
+            continue
+        try:
+            key = jwt.PyJWK.from_dict(item)
+        except jwt.PyJWTError as error:
+            _log.warning("a key of the issuer is of no use: %s", error)
+            continue
+        if key.key_id is not None:
+            keys[key.key_id] = key
+    return keys
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect could lead anywhere, inside our own network for instance."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> NoReturn:
+        """Never."""
+        raise OSError(f"{req.full_url} redirects to another place")
+
+
+def fetch_url(url: str) -> bytes:
+    """What is at an https URL, up to MAX_BYTES; OSError or ValueError if it cannot be had. Waits."""
+    if not url.startswith("https://"):
+        raise ValueError(f"{url!r} is no https URL")
+    with urllib.request.build_opener(_NoRedirect).open(url, timeout=TIMEOUT_S) as answer:
+        text = answer.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{url} is larger than {MAX_BYTES} bytes")
+    return bytes(text)

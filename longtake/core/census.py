@@ -1,0 +1,36 @@
+"""How many sessions there are of each kind, without a word about any single one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from longtake.core.flow import Pace
+from longtake.core.session import Session, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Sessions at one moment; kinds that nobody is of are left out."""
+
+    sessions: Mapping[tuple[State, Pace], int]
+    stalled: Mapping[Pace, int]
+    """Running ones that generate nothing because their client gives no credit."""
+
+    @classmethod
+    def of(cls, sessions: Iterable[Session]) -> Self:
+        """Count `sessions`."""
+        states: Counter[tuple[State, Pace]] = Counter()
+        stalled: Counter[Pace] = Counter()
+        for session in sessions:
+            states[session.state, session.request.pace] += 1
+            if session.state is State.RUNNING and is_stalled(session):
+                stalled[session.request.pace] += 1
+        return cls(sessions=states, stalled=stalled)
+
+
+def is_stalled(session: Session) -> bool:
+    """Whether it would generate, but has sent all it has begun and lacks the credit to begin more."""
+    return session.state is State.RUNNING and session.is_at_rest and not session.wants_place

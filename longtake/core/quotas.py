@@ -1,0 +1,121 @@
+"""What each tenant may have and has had: streams at once, prompts a minute, device time and bytes a day.
+
+Days are those of UTC. Time comes in as `now_s`, seconds since 1970. Every question costs the same, however much was
+asked before, and a tenant's account is a handful of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from longtake.core.errors import QuotaUsed
+
+DAY_S = 86_400
+MINUTE_S = 60
+STREAM_RETRY_S = 5.0
+"""When to try again if another stream of the tenant must end first: nobody knows, so soon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one tenant may have; None: as much as there is."""
+
+    streams: int | None = None
+    """Calls of Stream at once, those in the queue included."""
+    prompts_per_minute: int | None = None
+    """Prompts of opens and cues alike: so many at once, and so many a minute in the long run."""
+    device_seconds_per_day: float | None = None
+    """Time that workers take for the tenant's ops, of a shared forward its share."""
+    bytes_per_day: int | None = None
+    """What is sent to the tenant's callers."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What one tenant has, and has had."""
+
+    streams: int = 0
+    prompts: float = 0.0
+    """Prompts of late, wearing off at the rate at which they are granted …"""
+    prompts_at_s: float = 0.0
+    """… seen then."""
+    day: int = 0
+    """Days since 1970 of what follows."""
+    device_s: float = 0.0
+    sent_bytes: int = 0
+
+
+class Ledger:
+    """The accounts of all tenants. What is refused changes nothing."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, tenant: str, now_s: float) -> Account:
+        """The account as of now; a new day begins with nothing used."""
+        account = self._accounts.setdefault(tenant, Account())
+        day = int(now_s // DAY_S)
+        if account.day != day:
+            account.day, account.device_s, account.sent_bytes = day, 0.0, 0
+        return account
+
+    def open(self, tenant: str, quota: Quota, prompts: int, now_s: float) -> None:
+        """A stream begins, with so many prompts; QuotaUsed if it may not. To be followed by one `close`."""
+        used_up = self.used_up(tenant, quota, now_s)
+        if used_up is not None:
+            raise used_up
+        account = self.account(tenant, now_s)
+        if quota.streams is not None and account.streams >= quota.streams:
+            reason = f"the tenant has {account.streams} streams, its quota is {quota.streams} at once"
+            raise QuotaUsed(reason, STREAM_RETRY_S)
+        self.ask(tenant, quota, prompts, now_s)
+        account.streams += 1
+
+    def close(self, tenant: str) -> None:
+        """A stream that was opened has ended."""
+        self._accounts[tenant].streams -= 1
+
+    def ask(self, tenant: str, quota: Quota, prompts: int, now_s: float) -> None:
+        """So many prompts are to be encoded; QuotaUsed tells when they may be."""
+        limit = quota.prompts_per_minute
+        if limit is None:
+            return
+        account = self.account(tenant, now_s)
+        rate_per_s = limit / MINUTE_S
+        # A clock that is set back lets nothing wear off, and keeps nothing from doing so afterwards.
+        account.prompts_at_s = min(account.prompts_at_s, now_s)
+        recent = max(0.0, account.prompts - (now_s - account.prompts_at_s) * rate_per_s)
+        over = recent + prompts - limit
+        # What has just been waited for is granted, whatever the last bits of the sums say.
+        if over > 1e-6:
+            wait_s = over / rate_per_s
+            raise QuotaUsed(f"the quota of the tenant is {limit} prompts a minute", wait_s)
+        account.prompts, account.prompts_at_s = recent + prompts, now_s
+
+    def charge_device(self, tenant: str, seconds: float, now_s: float) -> None:
+        """Workers took so long for the tenant."""
+        self.account(tenant, now_s).device_s += seconds
+
+    def charge_bytes(self, tenant: str, count_bytes: int, now_s: float) -> None:
+        """So much was sent to the tenant's callers."""
+        self.account(tenant, now_s).sent_bytes += count_bytes
+
+    def used_up(self, tenant: str, quota: Quota, now_s: float) -> QuotaUsed | None:
+        """Why the tenant gets nothing more today; None: it does."""
+        account = self.account(tenant, now_s)
+        for used, limit, what in (
+            (account.device_s, quota.device_seconds_per_day, "device seconds"),
+            (account.sent_bytes, quota.bytes_per_day, "bytes"),
+        ):
+            if limit is not None and used >= limit:
+                return QuotaUsed(f"the tenant has used its {limit:g} {what} of this day (UTC)", DAY_S - now_s % DAY_S)
+        return None
+
+    def keep(self, tenants: Collection[str]) -> None:
+        """Drop the accounts of all other tenants, but of those that still have streams."""
+        for tenant in [name for name, account in self._accounts.items() if name not in tenants and not account.streams]:
+            del self._accounts[tenant]
+
+    def __len__(self) -> int:
+        return len(self._accounts)

@@ -1,0 +1,131 @@
+"""What is counted of workers: ops, passes, copies, and how they came and went."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from longtake.core.effects import Dispatch
+from longtake.core.events import Loss, OpDone, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.schedule import Kind
+from longtake.core.work import DecodeWork, Role, Sequence, SessionId, Work, WorkerId
+from monitoring.histogram import Histogram
+
+COPIES = ("stowed", "loaded", "given", "failed")
+
+
+@dataclass(slots=True)
+class WorkerTally:
+    """One worker (a chain of them is one) since the server started, however often it joined."""
+
+    role: Role
+    busy_s: float = 0.0
+    """By its own clock."""
+    passes: int = 0
+    """Dispatches done."""
+    ops: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
+    """Ops done."""
+    failures: int = 0
+    """Dispatches and preparations that failed."""
+    copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COPIES, 0))
+    in_flight: deque[tuple[Sequence, Work]] = field(default_factory=deque)
+    before_s: float = 0.0
+    """`busy_s` when it joined last …"""
+    before: int = 0
+    """… and the ops it had done."""
+
+    @property
+    def done(self) -> int:
+        """Ops of all kinds."""
+        return sum(self.ops.values())
+
+    @property
+    def busy_since_joined_s(self) -> float:
+        """Time spent on ops since it joined last."""
+        return self.busy_s - self.before_s
+
+    @property
+    def done_since_joined(self) -> int:
+        """Ops done since it joined last."""
+        return self.done - self.before
+
+
+class Labour:
+    """Folds what concerns workers."""
+
+    def __init__(self) -> None:
+        self.workers: dict[WorkerId, WorkerTally] = {}
+        """All that ever joined; a configuration names so many and no more."""
+        self.pass_ops = {role: Histogram.of("longtake_pass_ops") for role in Role}
+        self.joined = dict.fromkeys(Role, 0)
+        self.lost = {(role, cause): 0 for role in Role for cause in Loss}
+        self.lane_moves = 0
+
+    def join(self, event: WorkerJoined) -> None:
+        """A worker is here."""
+        worker = self.workers.setdefault(event.worker, WorkerTally(role=event.role))
+        worker.in_flight.clear()
+        worker.before_s, worker.before = worker.busy_s, worker.done
+        self.joined[event.role] += 1
+
+    def lose(self, event: WorkerLost) -> None:
+        """A worker has gone, and what it was doing with it."""
+        worker = self.workers.get(event.worker)
+        if worker is not None:
+            worker.in_flight.clear()
+            self.lost[worker.role, event.cause] += 1
+
+    def dispatched(self, effect: Dispatch) -> None:
+        """A worker was given work."""
+        worker = self.workers.get(effect.worker)
+        if worker is not None:
+            worker.in_flight.append((effect.sequence, effect.work))
+
+    def op_done(self, event: OpDone) -> None:
+        """A dispatch is done."""
+        worker = self.workers.get(event.worker)
+        work = None if worker is None else _taken(worker, event.sequence)
+        if worker is None or work is None:
+            return
+        worker.busy_s += event.seconds
+        worker.passes += 1
+        if isinstance(work, DecodeWork):
+            worker.ops[Kind.DECODE] += 1
+            self.pass_ops[worker.role].observe(1)
+            return
+        for item in work:
+            worker.ops[item.kind] += 1
+        self.pass_ops[worker.role].observe(len(work))
+
+    def op_failed(self, event: OpFailed) -> None:
+        """A dispatch or a preparation has failed; the ops of sessions that it does not name are done."""
+        worker = self.workers.get(event.worker)
+        if worker is None:
+            return
+        worker.failures += 1
+        work = None if event.sequence is None else _taken(worker, event.sequence)
+        if work is None:
+            return
+        worker.passes += 1
+        self.pass_ops[worker.role].observe(1 if isinstance(work, DecodeWork) else len(work))
+        for item in () if isinstance(work, DecodeWork) else work:
+            worker.ops[item.kind] += item.session not in event.sessions
+
+    def copied(self, worker: WorkerId, order: str) -> None:
+        """An order about an image, one of COPIES, was done, given or failed."""
+        if worker in self.workers:
+            self.workers[worker].copies[order] += 1
+
+
+def _taken(worker: WorkerTally, sequence: Sequence) -> Work | None:
+    """The oldest work in flight, if it is this one."""
+    if worker.in_flight and worker.in_flight[0][0] == sequence:
+        return worker.in_flight.popleft()[1]
+    return None
+
+
+def sessions_begun(work: Work) -> list[tuple[SessionId, int]]:
+    """The sessions of which this is the first op of a block, and the block."""
+    if isinstance(work, DecodeWork):
+        return []
+    return [(item.session, item.block) for item in work if item.step == 0 and item.kind is Kind.DENOISE]

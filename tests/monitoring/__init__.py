@@ -1,0 +1,1 @@
+"""Tests of what is counted and how it is shown."""

@@ -1,0 +1,42 @@
+"""The cells of the core's tests, with a tally that takes note of every event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from longtake.core.effects import Dispatch, Effect
+from longtake.core.events import Event, OpDone
+from longtake.core.work import DecodeWork, Sequence, Work, WorkerId
+from monitoring.tally import Tally
+from tests.core.page_model import ImageCell
+from tests.core.world import Cell
+
+
+def segment_bytes(block: int) -> int:
+    """Size of a segment in these cells."""
+    return 1000 + block
+
+
+@dataclass
+class Counted(Cell):
+    """As in the engine, a report of a decode op bears the size of its segment, and every event is folded."""
+
+    tally: Tally = field(default_factory=Tally)
+    works: dict[tuple[WorkerId, Sequence], Work] = field(default_factory=dict)
+
+    def send(self, event: Event) -> list[Effect]:
+        if isinstance(event, OpDone):
+            work = self.works.pop((event.worker, event.sequence))
+            if isinstance(work, DecodeWork):
+                event = replace(event, segment_bytes=segment_bytes(work.block))
+        effects = super().send(event)
+        for effect in effects:
+            if isinstance(effect, Dispatch):
+                self.works[effect.worker, effect.sequence] = effect.work
+        self.tally.fold(event, effects)
+        return effects
+
+
+@dataclass
+class CountedImageCell(Counted, ImageCell):
+    """The same with workers that stow and load."""
