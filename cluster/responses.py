@@ -39,6 +39,8 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.DRAINED: pb.ENDING_DRAINED,
     Ending.LOST: pb.ENDING_LOST,
     Ending.FAILED: pb.ENDING_FAILED,
+    Ending.ACCESS: pb.ENDING_ACCESS,
+    Ending.QUOTA: pb.ENDING_QUOTA,
 }
 WIRE_STATES: dict[State, pb.SessionState] = {
     State.QUEUED: pb.SESSION_STATE_QUEUED,

@@ -68,8 +68,8 @@ class Server:
         )
         assert self.process.stdout is not None
         ready = self.process.stdout.readline()
-        assert ", page http://" in ready, (folder / "server.log").read_text()
-        self.url = ready.split(", page ")[1].strip()
+        assert ", page at http://" in ready, (folder / "server.log").read_text()
+        self.url = ready.split(", page at ")[1].strip()
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
