@@ -26,6 +26,8 @@ class CallRefusal(Enum):
     WRONG_CREDENTIALS = "wrong_credentials"
     NOT_ALLOWED = "not_allowed"
     QUOTA = "quota"
+    UNAVAILABLE = "unavailable"
+    """Whoever could say who the caller is does not answer."""
 
 
 class _Context(Protocol):
@@ -44,9 +46,9 @@ class CallCounts(grpc.aio.ServerInterceptor):
         """By method (package.Service/Method; UNKNOWN_METHOD: none that is served) and name of the status."""
         self.turned_away = dict.fromkeys(CallRefusal, 0)
 
-    def refused(self, reason: CallRefusal) -> None:
-        """A call is not let in."""
-        self.turned_away[reason] += 1
+    def refused(self, reason: str) -> None:
+        """A call is not let in; ValueError if `reason` is not the value of a CallRefusal."""
+        self.turned_away[CallRefusal(reason)] += 1
 
     async def intercept_service(
         self,

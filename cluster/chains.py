@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from cluster.engine import Engine, Port
+from cluster.attached import Port
+from cluster.engine import Engine
 from longtake.core.effects import Give, Load, Stow, Take
 from longtake.core.events import Loss
 from longtake.core.work import ImageId, SessionId, WorkerId
@@ -51,6 +52,7 @@ class _Member:
     port: Port
     chain: ChainPort | None = None
     """None: it waits for the others."""
+    vitals: Heartbeat | None = None
     reports: deque[Done | Failed] = field(default_factory=deque)
     """What it has reported and some other has not."""
 
@@ -89,14 +91,14 @@ class ChainPort:
         )
 
     def send(self, message: Down) -> None:
-        """See cluster.engine.Port. Latents go only to those that start from them."""
+        """See cluster.attached.Port. Latents go only to those that start from them."""
         if isinstance(message, Stow | Load):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))
 
     def end(self, reason: str) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self._dissolved(self)
         for member in self._members:
             member.port.end(f"{self.replica} was given up: {reason}")
@@ -113,6 +115,18 @@ class ChainPort:
             return None
         del self._images[answer.image]
         return answers.failure or answer
+
+    def vitals(self) -> Heartbeat | None:
+        """What their processes use together; None as long as not all have said it."""
+        told = [member.vitals for member in self._members if member.vitals is not None]
+        if len(told) < len(self._members):
+            return None
+        return Heartbeat(
+            host_bytes=sum(one.host_bytes for one in told),
+            resident_bytes=sum(one.resident_bytes for one in told),
+            copied_out_bytes=sum(one.copied_out_bytes for one in told),
+            copied_in_bytes=sum(one.copied_in_bytes for one in told),
+        )
 
     def merged(self) -> Done | Failed | None:
         """The next report of all; None if some have not made it yet. ValueError if they are out of step."""
@@ -220,7 +234,10 @@ class Chains:
     def _hear(self, member: _Member, chain: ChainPort, message: Up) -> None:
         match message:
             case Heartbeat():
-                pass
+                member.vitals = message
+                beat = chain.vitals()
+                if beat is not None:
+                    self._engine.hear(chain.replica, chain, beat)
             case ImageStowed() | ImageLoaded() | ImageGone():
                 answer = chain.answered(member.part.seat, message)
                 if answer is not None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
+from cluster.attached import Attached, Port
 from cluster.journal import Journal
 from cluster.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.reports import event_of
@@ -41,22 +40,21 @@ from longtake.core.effects import (
 )
 from longtake.core.errors import Unavailable
 from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
-from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Batch,
     ConditioningRef,
     DecodeWork,
     ForwardWork,
-    FromLane,
     FromLatent,
-    LatentRef,
     Sequence,
     SessionId,
     Work,
     WorkerId,
 )
+from monitoring.histogram import Histogram
 from monitoring.recorder import Each, Recorder, Silent
+from monitoring.tally import Tally
 from monitoring.timeline import Timeline
 from workers.messages import (
     Decode,
@@ -65,6 +63,7 @@ from workers.messages import (
     Encoded,
     Failed,
     Forward,
+    Heartbeat,
     Introduction,
     Output,
     Task,
@@ -73,27 +72,6 @@ from workers.messages import (
 
 TICK_S = 0.02
 """How often REALTIME sessions are looked at; far below the time of a block."""
-
-
-class Port(Protocol):
-    """The engine's end of the way to one worker."""
-
-    def send(self, message: Down) -> None:
-        """Pass a message on; never waits."""
-        ...
-
-    def end(self, reason: str) -> None:
-        """The engine has given this worker up; it may dial in again."""
-        ...
-
-
-class _Attached:
-    """A worker that is joined, and the work it has not reported yet, oldest first."""
-
-    def __init__(self, worker: WorkerId, port: Port) -> None:
-        self.worker = worker
-        self.port = port
-        self.in_flight: deque[tuple[Sequence, Work]] = deque()
 
 
 class Engine:
@@ -108,15 +86,19 @@ class Engine:
         self.scheduler = scheduler
         self.journal = Journal()
         self.timeline = Timeline()
-        self._recorder = Each(recorder or Silent(), self.timeline)
+        self.tally = Tally()
+        self.step_s = Histogram.of("longtake_engine_step_seconds")
+        self._recorder = Each(recorder or Silent(), self.timeline, self.tally)
         self._clock = clock
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
-        self._workers: dict[WorkerId, _Attached] = {}
+        self._workers: dict[WorkerId, Attached] = {}
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
         self._opened: dict[SessionId, Opened] = {}
-        self._drained = asyncio.Event()
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set when the first drain was asked for …"""
+        self.drained = asyncio.Event()
+        """… and when nothing is open any more."""
 
     def now_s(self) -> float:
         """Seconds on the engine's monotonic clock, for events."""
@@ -153,7 +135,7 @@ class Engine:
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
-        self._workers[introduction.worker] = _Attached(introduction.worker, port)
+        self._workers[introduction.worker] = Attached(introduction.worker, port)
         self.submit(
             WorkerJoined(
                 now_s=self.now_s(),
@@ -185,6 +167,20 @@ class Engine:
         """Whether the worker has a link now."""
         return worker in self._workers
 
+    def vitals(self) -> dict[WorkerId, Heartbeat]:
+        """What workers that are attached said last of their processes; without those that said nothing yet."""
+        return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
+
+    @property
+    def inbox_events(self) -> int:
+        """Events that wait."""
+        return self._inbox.qsize()
+
+    @property
+    def watchers(self) -> int:
+        """Observers of all sessions."""
+        return sum(map(len, self._watchers.values()))
+
     async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:
         """Wait until all of `workers` are attached; Unavailable names those that are not after `timeout_s`."""
         deadline_s = self.now_s() + timeout_s
@@ -203,14 +199,14 @@ class Engine:
                 self._done(attached, message)
             case Failed():
                 self._failed(attached, message)
+            case Heartbeat():
+                attached.vitals = message
             case _:
                 if isinstance(message, Encoded):
                     self.journal.put_conditioning(message.conditioning, message.tensor)
-                event = event_of(message, worker, self.now_s())
-                if event is not None:
-                    self.submit(event)
+                self.submit(event_of(message, worker, self.now_s()))
 
-    def _done(self, attached: _Attached, message: Done) -> None:
+    def _done(self, attached: Attached, message: Done) -> None:
         work = self._reported(attached, message.sequence)
         if work is None:
             return
@@ -229,7 +225,7 @@ class Engine:
             )
         )
 
-    def _failed(self, attached: _Attached, message: Failed) -> None:
+    def _failed(self, attached: Attached, message: Failed) -> None:
         if message.sequence is not None:
             work = self._reported(attached, message.sequence)
             if work is None:
@@ -247,26 +243,22 @@ class Engine:
             )
         )
 
-    def _reported(self, attached: _Attached, sequence: Sequence) -> Work | None:
+    def _reported(self, attached: Attached, sequence: Sequence) -> Work | None:
         """The oldest work in flight, if it is the one reported; else the worker is given up."""
-        if not attached.in_flight or attached.in_flight[0][0] != sequence:
-            expected = attached.in_flight[0][0] if attached.in_flight else "none"
-            reason = f"it reported dispatch {sequence}, expected {expected}"
-            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
+        try:
+            return attached.reported(sequence)
+        except ValueError as error:
+            self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
             return None
-        return attached.in_flight.popleft()[1]
 
-    def _keep(self, attached: _Attached, batch: Batch, outputs: tuple[Output, ...]) -> bool:
+    def _keep(self, attached: Attached, batch: Batch, outputs: tuple[Output, ...]) -> bool:
         """Journal what denoise ops produced; if there is not one output for each, the worker is given up."""
-        denoised = [work for work in batch if work.kind is Kind.DENOISE]
-        if len(outputs) != len(denoised):
-            reason = f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops"
-            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
+        try:
+            for ref, latents in attached.travelling(batch, outputs):
+                self.journal.put_latents(ref, latents)
+        except ValueError as error:
+            self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
             return False
-        for work, output in zip(denoised, outputs, strict=True):
-            if output.latents and not any(_follows_in_lane(later, work) for _, later in attached.in_flight):
-                ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
-                self.journal.put_latents(ref, output.latents)
         return True
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -281,19 +273,25 @@ class Engine:
         finally:
             ticking.cancel()
 
+    def begin_drain(self, grace_s: float = 0.0) -> None:
+        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+        self.draining.set()
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+
     async def drain(self) -> None:
-        """Finish the blocks begun, close every session, refuse new ones; returns when nothing is open any more."""
-        self._draining = True
-        self.submit(Drain(now_s=self.now_s()))
-        await self._drained.wait()
+        """Drain without a grace; returns when nothing is open any more."""
+        self.begin_drain()
+        await self.drained.wait()
 
     def _step(self, event: Event) -> None:
+        began_s = time.perf_counter()
         effects = self.scheduler.handle(event)
         for effect in effects:
             self._perform(effect)
+        self.step_s.observe(time.perf_counter() - began_s)
         self._recorder.fold(event, effects)
-        if self._draining and not self.scheduler.sessions():
-            self._drained.set()
+        if self.scheduler.draining.has_begun and not self.scheduler.sessions():
+            self.drained.set()
 
     async def _tick(self) -> None:
         while True:
@@ -346,7 +344,7 @@ class Engine:
             order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
         for ref in effect.spent:
             self.journal.drop_latents(ref)
-        attached.in_flight.append((effect.sequence, work))
+        attached.sent(effect.sequence, work)
         attached.port.send(Task(sequence=effect.sequence, order=order))
 
     def _forward(self, work: ForwardWork, *, attach: bool) -> Forward:
@@ -372,15 +370,3 @@ class Engine:
         self._clients.pop(session, None)
         self._watchers.pop(session, None)
         self._opened.pop(session, None)
-
-
-def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
-    """Whether `later` holds the denoise op that starts from the output of `work` where it lies."""
-    if isinstance(later, DecodeWork):
-        return False
-    return any(
-        item.kind is Kind.DENOISE
-        and isinstance(item.input, FromLane)
-        and (item.session, item.block, item.step) == (work.session, work.block, work.step + 1)
-        for item in later
-    )

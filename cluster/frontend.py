@@ -29,7 +29,7 @@ from longtake.core.errors import (
     UnknownSession,
     WrongState,
 )
-from longtake.core.events import Close, Cue, Ending, Open
+from longtake.core.events import Close, Cue, Ending
 from longtake.core.flow import Pace
 from longtake.core.session import SessionView, State
 from longtake.core.work import SessionId
@@ -70,8 +70,6 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
-        self.draining = False
-        """Only told to clients; the engine is what refuses."""
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -79,13 +77,16 @@ class Frontend(rpc.LongtakeServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
     ) -> AsyncIterator[pb.StreamResponse]:
         """Opens a session, forwards frames both ways, closes the session however the call ends."""
-        session = SessionId(token_urlsafe(SESSION_ID_BYTES))
+        session, pace = SessionId(token_urlsafe(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
         try:
-            event = await self._first(request_iterator, session)
+            first = await self._first(request_iterator)
+            pace = requests.pace_of(first)
+            event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
             if event.fork is not None:
                 self._open_session(event.fork)
             _when_over(self._tenancy.begin(event))
         except LongtakeError as error:
+            self._engine.tally.streams.refused(pace, error)
             self._tenancy.refused(current_call(), "open", error)
             await abort(context, error)
         outbox = Outbox()
@@ -105,18 +106,17 @@ class Frontend(rpc.LongtakeServiceServicer):
             await abort(context, error)
         await _end(context, closed)
 
-    async def _first(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId) -> Open:
+    async def _first(self, frames: AsyncIterator[pb.StreamRequest]) -> pb.StreamRequest:
         timeout_s = self._offer.wire.open_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                frame = await anext(frames)
+                return await anext(frames)
         except StopAsyncIteration:
             raise InvalidField("frame", None, "open, as the first frame of a call") from None
         except DecodeError as error:
             raise InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest") from None
         except TimeoutError:
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
-        return requests.open_event(frame, session=session, offer=self._offer, now_s=self._engine.now_s())
 
     async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId, outbox: Outbox) -> None:
         """Turn the later frames of a call into events; its end, for whatever reason, closes the session."""
@@ -131,6 +131,7 @@ class Frontend(rpc.LongtakeServiceServicer):
                         self._tenancy.cue()
                 except LongtakeError as error:
                     refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
+                    self._engine.tally.streams.cue_refused(refused)
                     if not outbox.offer(refused):
                         return
                 else:
@@ -230,13 +231,18 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return self._operations.status(list(self._views()), draining=self.draining)
+        return self._operations.status(list(self._views()))
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Shut down in order; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain: send the server SIGTERM")
+        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        try:
+            grace_s = requests.drain_grace_s(request)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.begin_drain(grace_s)
+        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
@@ -294,4 +300,5 @@ async def _end(call: Call, closed: Closed) -> None:
         await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
+        call.set_code(status)
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

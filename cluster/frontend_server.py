@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cluster.access import Access
 from cluster.audit import Audit
+from cluster.call_counts import CallCounts
 from cluster.engine import Engine
 from cluster.frontend import Frontend
 from cluster.guard import Guard
@@ -35,11 +36,13 @@ class FrontendServer:
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
         self._guard = Guard(tenancy, engine)
+        self.calls = CallCounts()
+        tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire
         self._server = grpc.aio.server(
-            interceptors=(self._guard,),
+            interceptors=(self.calls, self._guard),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", wire.max_message_bytes),
@@ -87,11 +90,6 @@ class FrontendServer:
         self._tasks = (asyncio.create_task(self._keep_health()), asyncio.create_task(self._guard.watch()))
         return self
 
-    async def begin_drain(self) -> None:
-        """Tell health checkers and clients that nothing new is opened; streams go on."""
-        self._frontend.draining = True
-        await self._tell_health()
-
     async def stop(self, grace_s: float) -> None:
         """Close the port, wait up to `grace_s` for calls to end, then cut them."""
         for task in self._tasks:
@@ -106,7 +104,7 @@ class FrontendServer:
 
     async def _tell_health(self) -> None:
         roles = {worker.role for worker in self._engine.scheduler.workers()}
-        serving = roles == set(Role) and not self._frontend.draining
+        serving = roles == set(Role) and not self._engine.draining.is_set()
         if serving is self._serving:
             return
         self._serving = serving

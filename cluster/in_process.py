@@ -9,11 +9,12 @@ from dataclasses import replace
 from cluster.chains import Chains
 from cluster.engine import Engine
 from longtake.core.work import WorkerId
-from workers.link import Loaded
+from workers.link import HEARTBEAT_S, Loaded
 from workers.messages import Down, Introduction, Shutdown, StartOver, Up
 from workers.peers import MeetingPoint
 from workers.runner import Runner
 from workers.spec import WorkerSpec, load_worker
+from workers.vitals import vitals
 
 STOP_S = 30.0
 """How long a running op may take when the process ends."""
@@ -33,11 +34,11 @@ class ThreadPort:
         return self.introduction.worker
 
     def send(self, message: Down) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self.runner.put(message)
 
     def end(self, reason: str) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self.runner.put(Shutdown())
 
     def _report(self, message: Up) -> None:
@@ -59,6 +60,7 @@ class InProcessLauncher:
         self._engine = Chains(engine)
         self._ports: list[ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """See cluster.launch.Launcher."""
@@ -69,9 +71,12 @@ class InProcessLauncher:
             port.runner.start()
             self._ports.append(port)
             self._engine.join(port.introduction, port)
+        self._beating = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
         """See cluster.launch.Launcher."""
+        if self._beating is not None:
+            self._beating.cancel()
         for port in self._ports:
             self._engine.leave(port.worker, port, "the engine stops")
             port.send(Shutdown())
@@ -79,3 +84,9 @@ class InProcessLauncher:
             await asyncio.to_thread(port.runner.join, STOP_S)
         self._ports.clear()
         self._meeting_point = None
+
+    async def _beat(self) -> None:
+        while True:
+            for port in self._ports:
+                self._engine.hear(port.worker, port, vitals(port.runner.images, own_process=False))
+            await asyncio.sleep(HEARTBEAT_S)

@@ -69,7 +69,16 @@ class Journal:
     @property
     def size_bytes(self) -> int:
         """Bytes held, all sessions together."""
-        return sum(entry.size_bytes for entry in self._sessions.values())
+        return sum(self.sizes_bytes().values())
+
+    def sizes_bytes(self) -> dict[str, int]:
+        """The same by content."""
+        entries = self._sessions.values()
+        return {
+            "latents": sum(sum(map(len, entry.latents.values())) for entry in entries),
+            "conditioning": sum(sum(map(len, entry.conditioning.values())) for entry in entries),
+            "segments": sum(sum(map(len, entry.segments.values())) for entry in entries),
+        }
 
     @property
     def sessions(self) -> tuple[SessionId, ...]:
@@ -87,8 +96,3 @@ class _Entry:
         self.latents: dict[tuple[int, int], bytes] = {}
         self.conditioning: dict[int, bytes] = {}
         self.segments: dict[int, bytes] = {}
-
-    @property
-    def size_bytes(self) -> int:
-        held = (self.latents.values(), self.conditioning.values(), self.segments.values())
-        return sum(len(data) for values in held for data in values)

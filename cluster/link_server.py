@@ -12,7 +12,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from cluster.engine import Port
+from cluster.attached import Port
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss
 from longtake.core.work import WorkerId
@@ -45,7 +45,7 @@ class _LinkPort:
         self._changed = asyncio.Event()
 
     def send(self, message: Down) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         if len(self._waiting) >= QUEUE_LIMIT:
             self._lost("it does not read what it is sent")
             return
@@ -53,7 +53,7 @@ class _LinkPort:
         self._changed.set()
 
     def end(self, reason: str) -> None:
-        """See cluster.engine.Port."""
+        """See cluster.attached.Port."""
         self.reason = self.reason or reason
         self._changed.set()
 

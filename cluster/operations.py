@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cluster.engine import Engine
@@ -30,14 +31,16 @@ class Operations:
         self._offer = offer
         self._started_at_s = engine.now_s()
 
-    def status(self, sessions: Sequence[SessionView], *, draining: bool) -> pb.GetStatusResponse:
+    def status(self, sessions: Sequence[SessionView]) -> pb.GetStatusResponse:
         """The cell as it is; `sessions` are the open ones."""
+        now_s, deadline_s = self._engine.now_s(), self._engine.scheduler.draining.deadline_s
         return pb.GetStatusResponse(
             workers=map(worker_message, self._engine.scheduler.workers()),
             sessions=len(sessions),
             max_sessions=self._offer.limits.max_sessions,
-            draining=draining,
-            uptime_s=self._since_start_s(self._engine.now_s()),
+            draining=self._engine.draining.is_set(),
+            drains_in_s=None if deadline_s == math.inf else max(0.0, deadline_s - now_s),
+            uptime_s=self._since_start_s(now_s),
         )
 
     def observe(self, session: SessionId) -> Observer:

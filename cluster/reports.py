@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
 from longtake.core.work import WorkerId
-from workers.messages import Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Prepared
+from workers.messages import Encoded, ImageGone, ImageLoaded, ImageStowed, Prepared
 
-Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone | Heartbeat
+Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
 
 
-def event_of(report: Report, worker: WorkerId, now_s: float) -> Event | None:
-    """What has happened at `worker`; None: nothing."""
+def event_of(report: Report, worker: WorkerId, now_s: float) -> Event:
+    """What has happened at `worker`."""
     match report:
         case Encoded():
             return TextEncoded(now_s=now_s, worker=worker, conditioning=report.conditioning, notice=report.notice)
@@ -28,5 +28,3 @@ def event_of(report: Report, worker: WorkerId, now_s: float) -> Event | None:
             return Loaded(now_s=now_s, worker=worker, image=report.image)
         case ImageGone():
             return ImageFailed(now_s=now_s, worker=worker, image=report.image, reason=report.reason)
-        case Heartbeat():
-            return None

@@ -17,6 +17,7 @@ from protos.longtake.v1 import longtake_pb2 as pb
 MAX_PICTURE = 1 << 40
 """Tens of thousands of years at any rate; keeps sums within 64 bits."""
 MAX_CUE_ID_BYTES = 64
+MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
 PACES: dict[pb.Pace, Pace] = {
     pb.PACE_UNSPECIFIED: Pace.FAST,
@@ -57,6 +58,11 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     )
 
 
+def pace_of(frame: pb.StreamRequest) -> Pace:
+    """The pace that a first frame asks for; the default if it does not, or for one that there is not."""
+    return PACES.get(frame.open.pace, PACES[pb.PACE_UNSPECIFIED])
+
+
 def later_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now_s: float) -> Event:
     """Any later frame of a call as an event.
 
@@ -86,6 +92,15 @@ def cue_id(frame: pb.StreamRequest) -> CueId | None:
     if frame.WhichOneof("frame") != "cue" or not frame.cue.id:
         return None
     return CueId(frame.cue.id[:MAX_CUE_ID_BYTES])
+
+
+def drain_grace_s(request: pb.DrainRequest) -> float:
+    """How long open sessions may go on; InvalidField if it is not 0 to MAX_GRACE_S."""
+    grace = request.grace
+    grace_s = grace.seconds + grace.nanos / 1e9
+    if not 0 <= grace_s <= MAX_GRACE_S or not 0 <= grace.nanos < 1_000_000_000:
+        raise InvalidField("grace", f"{grace.seconds} s + {grace.nanos} ns", f"0 to {MAX_GRACE_S} s")
+    return grace_s
 
 
 def session_id(field: str, value: str) -> SessionId:

@@ -235,6 +235,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection, and every call on it."""
         await self._channel.close()
 
     def stream(
@@ -303,6 +307,11 @@ class Client:
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
         return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
+
+    async def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        call = self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s)), metadata=self._metadata)
+        return (await _answer(call)).sessions
 
 
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -142,6 +143,10 @@ class SyncClient:
     def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
         return self._loop.run(self._client.get_status())
+
+    def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        return self._loop.run(self._client.drain(grace_s))
 
 
 async def _connect(target: str, credentials: Credentials | None) -> Client:

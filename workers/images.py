@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -127,6 +127,8 @@ class ImageThread:
         self._coming: dict[ImageId, _Coming] = {}
         self._leaving: dict[ImageId, _Image] = {}
         """Being given: gone for every order, but still in memory."""
+        self.copied_out_bytes = self.copied_in_bytes = 0
+        """What was copied from the device to host memory, and back."""
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
@@ -214,7 +216,7 @@ class ImageThread:
             )
             self._coming[order.image] = _Coming(session=order.session)
         elif isinstance(order.source, tuple):
-            pages = self._host.down([self._holder.page(page) for page in order.source])
+            pages = self._down(self._holder.page(page) for page in order.source)
             self._images[order.image] = _Image(session=order.session, tensors=pages)
             self._report(ImageStowed(image=order.image))
         else:  # the compute thread has this order too, and hands the state over
@@ -236,6 +238,7 @@ class ImageThread:
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
                 self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+                self.copied_in_bytes += image.size_bytes
 
     def _give(self, order: Give, image: _Image) -> None:
         self._leaving[order.image] = image
@@ -252,6 +255,12 @@ class ImageThread:
         if found != allowed:  # told before the first page is overwritten
             raise InternalFault(f"image {order.image} holds {found}, the {len(targets)} pages it is for hold {allowed}")
         self._host.fill(targets, image.tensors)
+        self.copied_in_bytes += image.size_bytes
+
+    def _down(self, tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        copies = self._host.down(tuple(tensors))
+        self.copied_out_bytes += sum(copy.nbytes for copy in copies)
+        return copies
 
     def _arrive(self, message: Detached | _Arrived) -> None:
         coming = self._coming.get(message.image)
@@ -260,7 +269,7 @@ class ImageThread:
         tensors = message.tensors
         if isinstance(message, Detached):
             try:
-                tensors = self._host.down(tensors)
+                tensors = self._down(tensors)
             except OP_ERRORS as error:
                 self._miss(message.image, reason_of(error))
                 return

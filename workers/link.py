@@ -21,9 +21,10 @@ from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.layer_split import PEER_S
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
-from workers.messages import Failed, Heartbeat, Introduction, Shutdown, StartOver, Up
+from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
 from workers.runner import Runner, Worker
 from workers.spec import load_worker, parse_arguments
+from workers.vitals import vitals
 
 TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
 HEARTBEAT_S = 0.5
@@ -121,7 +122,7 @@ class WorkerLink:
         runner.start()
         reader = asyncio.create_task(self._read(call, runner))
         writer = asyncio.create_task(self._write(call, outbox))
-        beating = asyncio.create_task(_beat(outbox))
+        beating = asyncio.create_task(_beat(runner, outbox))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
             if not writer.done():
@@ -166,9 +167,9 @@ class WorkerLink:
             await call.write(up_to_proto(message))
 
 
-async def _beat(outbox: asyncio.Queue[Up | str | StartOver]) -> None:
+async def _beat(runner: Runner, outbox: asyncio.Queue[Up | str | StartOver]) -> None:
     while True:
-        outbox.put_nowait(Heartbeat())
+        outbox.put_nowait(vitals(runner.images))
         await asyncio.sleep(HEARTBEAT_S)
 
 

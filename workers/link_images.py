@@ -134,3 +134,14 @@ def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:
 def settings_from_proto(settings: pb.SegmentSettings) -> SegmentSettings:
     """The same from the wire."""
     return SegmentSettings(codec=settings.codec, quality=settings.quality)
+
+
+def report_from_proto(message: pb.AttachRequest) -> ImageReport:
+    """What a worker reports of an image."""
+    match message.WhichOneof("message"):
+        case "image_stowed":
+            return ImageStowed(image=ImageId(message.image_stowed.image))
+        case "image_loaded":
+            return ImageLoaded(image=ImageId(message.image_loaded.image))
+        case _:
+            return ImageGone(image=ImageId(message.image_failed.image), reason=message.image_failed.reason)

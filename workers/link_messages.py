@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
@@ -14,7 +15,6 @@ from longtake.core.work import (
     FromLane,
     FromLatent,
     FromNoise,
-    ImageId,
     Input,
     LatentRef,
     PageId,
@@ -127,7 +127,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
         case ImageStowed() | ImageLoaded() | ImageGone():
             return link_images.report_to_proto(message)
         case Heartbeat():
-            return pb.AttachRequest(heartbeat=pb.Heartbeat())
+            return pb.AttachRequest(heartbeat=pb.Heartbeat(**asdict(message)))
 
 
 def up_from_proto(message: pb.AttachRequest) -> Up:
@@ -160,14 +160,16 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
         case "stream_prepared":
             prepared = message.stream_prepared
             return Prepared(session=SessionId(prepared.session), header=prepared.header, media_type=prepared.media_type)
-        case "image_stowed":
-            return ImageStowed(image=ImageId(message.image_stowed.image))
-        case "image_loaded":
-            return ImageLoaded(image=ImageId(message.image_loaded.image))
-        case "image_failed":
-            return ImageGone(image=ImageId(message.image_failed.image), reason=message.image_failed.reason)
+        case "image_stowed" | "image_loaded" | "image_failed":
+            return link_images.report_from_proto(message)
         case "heartbeat":
-            return Heartbeat()
+            beat = message.heartbeat
+            return Heartbeat(
+                host_bytes=beat.host_bytes,
+                resident_bytes=beat.resident_bytes,
+                copied_out_bytes=beat.copied_out_bytes,
+                copied_in_bytes=beat.copied_in_bytes,
+            )
         case other:
             raise InvalidField("message", other, "any but hello")
 

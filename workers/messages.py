@@ -199,9 +199,18 @@ class ImageGone:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The process is alive."""
+    """The process is alive, and what it uses."""
+
+    host_bytes: int = 0
+    """Host memory that images take."""
+    resident_bytes: int = 0
+    """Resident memory of the process; 0: not known, or it is not the worker's own."""
+    copied_out_bytes: int = 0
+    """K/V and decoder state copied from the device to host memory since the worker attached …"""
+    copied_in_bytes: int = 0
+    """… and from host memory to the device."""
 
 
 class StartOver(Exception):

@@ -154,9 +154,7 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
         ),
     ],
 )
-def test_a_chain_is_given_up_as_a_whole_and_the_next_generation_has_another_number(
-    message: Up, reason: str
-) -> None:
+def test_a_chain_is_given_up_as_a_whole_and_the_next_generation_has_another_number(message: Up, reason: str) -> None:
     bench = Bench()
     old = bench.links
     bench.hear(0, Done(sequence=Number(0)))

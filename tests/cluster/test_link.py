@@ -181,6 +181,7 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
         ImageLoaded(image=ImageId(0)),
         ImageGone(image=ImageId(7), reason="nobody came"),
         Heartbeat(),
+        Heartbeat(host_bytes=1, resident_bytes=2**40, copied_out_bytes=3, copied_in_bytes=4),
     ],
 )
 def test_what_a_worker_says_survives_the_link(message: Up) -> None:

@@ -72,8 +72,10 @@ class LongtakeServiceStub:
     One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]
-    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-    block begins, those begun are delivered, and the server ends. For operators.
+    """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+    open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+    lengthen it. For operators.
     """
 
 @_typing.type_check_only
@@ -109,8 +111,10 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _aio.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]  # type: ignore[assignment]
-    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-    block begins, those begun are delivered, and the server ends. For operators.
+    """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+    open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+    lengthen it. For operators.
     """
 
 class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -197,8 +201,10 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _longtake_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_longtake_pb2.DrainResponse, _abc.Awaitable[_longtake_pb2.DrainResponse]]:
-        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-        block begins, those begun are delivered, and the server ends. For operators.
+        """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+        open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+        lengthen it. For operators.
         """
 
 def add_LongtakeServiceServicer_to_server(servicer: LongtakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

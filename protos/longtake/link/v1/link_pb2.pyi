@@ -122,8 +122,16 @@ class JoinChain(_message.Message):
     def __init__(self, generation: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("host_bytes", "resident_bytes", "copied_out_bytes", "copied_in_bytes")
+    HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COPIED_OUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COPIED_IN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    host_bytes: int
+    resident_bytes: int
+    copied_out_bytes: int
+    copied_in_bytes: int
+    def __init__(self, host_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., copied_out_bytes: _Optional[int] = ..., copied_in_bytes: _Optional[int] = ...) -> None: ...
 
 class LatentRef(_message.Message):
     __slots__ = ("session", "block", "step", "sha256")

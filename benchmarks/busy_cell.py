@@ -1,0 +1,183 @@
+"""A cell in which everything happens that metrics tell of: a server of its own, and clients of many kinds.
+
+Simulated devices, real processes, the real link and gRPC. What happens: live and bulk streams with cues, good and bad
+ones; a session that is paused until it is parked, and goes on; streams that queue, streams that are refused, one that
+nobody acknowledges, an observer; lanes that move when streams end; and, if asked, all workers killed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.prometheus import free_port
+from longtake.client import Client, CueAt, StreamOptions
+from longtake.client_errors import ClientError
+from longtake.client_events import SegmentEvent
+from longtake.local_server import local_server
+
+PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
+LIVE = StreamOptions(pace="realtime", window=2, codec="mjpeg")
+PAUSE_S = 0.5
+"""Before a client that was refused, or whose stream has ended, asks again."""
+_WORKERS = b"workers.simulated_link"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What is served."""
+
+    device: str = "simulated:25ms,decode=5ms"
+    denoise_workers: int = 3
+    """Not a divisor of the lanes of a stream, so that some worker has more than others and lanes move."""
+    sessions_per_worker: int = 10
+    max_sessions: int = 24
+    park_after_s: float = 1.0
+    name: str = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cell that runs."""
+
+    address: str
+    """HOST:PORT for clients."""
+    metrics: str
+    """HOST:PORT for Prometheus."""
+    log: Path
+
+    def kill_workers(self) -> int:
+        """End every worker process without a word; how many."""
+        found = [pid for pid in _descendants(os.getpid()) if _WORKERS in _command(pid)]
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        return len(found)
+
+
+@contextlib.contextmanager
+def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
+    """A server with metrics, ended on leaving."""
+    metrics = f"127.0.0.1:{free_port()}"
+    config = folder / "server.toml"
+    config.write_text(
+        f'[model]\ndevice = "{cell.device}"\n'
+        f'[cluster]\nlaunch = "subprocess"\ndenoise_workers = {cell.denoise_workers}\n'
+        f"sessions_per_worker = {cell.sessions_per_worker}\n"
+        f"[limits]\nmax_sessions = {cell.max_sessions}\npark_after_s = {cell.park_after_s}\n"
+        f'[metrics]\naddress = "{metrics}"\ncell = "{cell.name}"\n'
+    )
+    log = folder / "server.log"
+    with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:
+        yield Running(address, metrics, log)
+
+
+class Clients:
+    """Many clients of one server on one connection, until `stop`; those whose stream ends begin another."""
+
+    def __init__(self, address: str) -> None:
+        self._client = Client(address)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.segments = 0
+        self.ended: list[str] = []
+        """Why streams were refused, or ended otherwise than asked for."""
+
+    def live(self, count: int) -> None:
+        """Streams in real time, of which every other gets cues: one that it can take, one for a block long past."""
+        for number in range(count):
+            self._begin(partial(self._watch_and_steer, steers=number % 2 == 0))
+
+    def bulk(self, count: int, pictures: int) -> None:
+        """Streams of a length, as fast as may be."""
+        options = StreamOptions(pace="fast", window=3, codec="mjpeg", pictures=pictures)
+        for _ in range(count):
+            self._begin(partial(self._consume, options))
+
+    def sleepers(self, count: int, asleep_s: float) -> None:
+        """Live streams that are paused after two segments, for so long, and go on."""
+        for _ in range(count):
+            self._begin(partial(self._pause_and_play, asleep_s))
+
+    def deaf(self, count: int) -> None:
+        """Live streams that nobody acknowledges."""
+        for _ in range(count):
+            self._begin(self._ignore)
+
+    def observers(self, count: int) -> None:
+        """Who look at whatever session there is."""
+        for _ in range(count):
+            self._begin(self._observe)
+
+    async def stop(self) -> None:
+        """End all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.__aexit__(None, None, None)
+
+    def _begin(self, once: Callable[[], Awaitable[None]]) -> None:
+        async def again_and_again() -> None:
+            while True:
+                try:
+                    await once()
+                except ClientError as error:
+                    self.ended.append(str(error))
+                await asyncio.sleep(PAUSE_S)
+
+        self._tasks.append(asyncio.create_task(again_and_again()))
+
+    async def _consume(self, options: StreamOptions) -> None:
+        async with self._client.stream(PROMPTS[0], options) as stream:
+            async for event in stream:
+                self.segments += isinstance(event, SegmentEvent)
+
+    async def _watch_and_steer(self, *, steers: bool) -> None:
+        async with self._client.stream(PROMPTS[1], LIVE) as stream:
+            async for event in stream:
+                if isinstance(event, SegmentEvent):
+                    self.segments += 1
+                    if steers and event.index % 3 == 1:
+                        await stream.cue(PROMPTS[event.index % 2])
+                        await stream.cue(CueAt(prompt=PROMPTS[2], block=0))
+
+    async def _pause_and_play(self, asleep_s: float) -> None:
+        async with self._client.stream(PROMPTS[2], LIVE) as stream:
+            async for event in stream:
+                if isinstance(event, SegmentEvent):
+                    self.segments += 1
+                    if event.index % 4 == 1:
+                        await stream.pause()
+                        await asyncio.sleep(asleep_s)
+                        await stream.play()
+
+    async def _ignore(self) -> None:
+        async with self._client.stream(PROMPTS[0], replace(LIVE, auto_ack=False)) as stream:
+            async for event in stream:
+                self.segments += isinstance(event, SegmentEvent)
+
+    async def _observe(self) -> None:
+        for session in await self._client.list_sessions():
+            async for event in self._client.watch(session.session_id):
+                self.segments += isinstance(event, SegmentEvent)
+
+
+def _descendants(ancestor: int) -> list[int]:
+    """Ids of all processes below one, its children first."""
+    found = [ancestor]
+    for pid in found:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found[1:]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

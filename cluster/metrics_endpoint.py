@@ -1,0 +1,55 @@
+"""The endpoint that Prometheus scrapes: GET /metrics, and GET /healthz for whoever asks whether the process answers.
+
+It tells no prompt, session or tenant and asks for no credentials, so it has a port of its own. A scrape reads the
+counts on the engine's loop, where nothing changes meanwhile, and writes the page on another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from cluster.config import ServerConfig
+from cluster.engine import Engine
+from cluster.figures import CellFacts, CellFigures
+from cluster.frontend_server import FrontendServer
+from cluster.http_listener import HttpListener
+from monitoring.exposition import Exposition
+
+
+@contextlib.asynccontextmanager
+async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) -> AsyncIterator[str]:
+    """The endpoint as `config` wants it: its URL, empty for none. InvalidField if it cannot be."""
+    if not config.metrics.address:
+        yield ""
+        return
+    facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
+    exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
+    app = metrics_app(exposition)
+    listener = await HttpListener.start(app, address=config.metrics.address, field="metrics.address")
+    try:
+        yield f"http://{listener.host}:{listener.port}/metrics"
+    finally:
+        await listener.stop()
+
+
+def metrics_app(exposition: Exposition) -> ASGIApp:
+    """The application."""
+
+    async def metrics(request: Request) -> Response:
+        families = exposition.families()
+        accept = request.headers.get("accept", "")
+        text, media_type = await asyncio.to_thread(exposition.page, families, accept)
+        return Response(text, headers={"content-type": media_type})
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz)])

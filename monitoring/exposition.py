@@ -1,0 +1,189 @@
+"""What is counted, as the families that Prometheus scrapes: made anew for each scrape, from the declarations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Sample
+
+from longtake.core.flow import Pace
+from longtake.core.schedule import Kind
+from longtake.core.work import Role
+from monitoring.declarations import METRICS, Instrument, Metric
+from monitoring.histogram import Histogram
+from monitoring.tally import Tally
+
+CELL = "cell"
+PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}
+OPS = {Kind.DENOISE: "denoise", Kind.COMMIT: "commit", Kind.DECODE: "decode"}
+FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode"}
+"""What one op of a worker is: a denoise worker's average does not tell denoise ops and commits apart."""
+
+
+class Sheet:
+    """The declared families, filled in for one scrape."""
+
+    def __init__(self, cell: str) -> None:
+        self._cell = cell
+        self._families = {metric.name: _family(metric) for metric in METRICS}
+
+    def put(self, name: str, value: float, *labels: str) -> None:
+        """The value of a counter or a gauge; `labels` as declared, without `cell`. KeyError if it is not declared."""
+        family = self._families[name]
+        assert isinstance(family, CounterMetricFamily | GaugeMetricFamily), name
+        family.add_metric((self._cell, *labels), value)
+
+    def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
+        """The same of a histogram."""
+        family = self._families[name]
+        assert isinstance(family, HistogramMetricFamily), name
+        family.add_metric((self._cell, *labels), histogram.cumulative(), histogram.total)
+
+    @property
+    def families(self) -> list[Family]:
+        """All of them, those without samples too."""
+        return list(self._families.values())
+
+
+def _family(metric: Metric) -> Family:
+    labels = (CELL, *metric.labels)
+    match metric.instrument:
+        case Instrument.COUNTER:
+            return CounterMetricFamily(metric.name, metric.help, labels=labels)
+        case Instrument.GAUGE:
+            return GaugeMetricFamily(metric.name, metric.help, labels=labels)
+        case Instrument.HISTOGRAM:
+            return HistogramMetricFamily(metric.name, metric.help, labels=labels)
+
+
+Writer = Callable[[Sheet], object]
+"""Fills in what it knows of a sheet."""
+
+
+class Exposition:
+    """Makes the page of one cell. What writers tell, the process and the interpreter are on it."""
+
+    def __init__(self, cell: str, tally: Tally, writers: Sequence[Writer]) -> None:
+        self._cell = cell
+        self._tally = tally
+        self._writers = (tally_writer(tally), *writers)
+        nowhere = CollectorRegistry(auto_describe=False)
+        self._own: tuple[Collector, ...] = (
+            ProcessCollector(registry=nowhere),
+            PlatformCollector(registry=nowhere),
+            GCCollector(registry=nowhere),
+        )
+
+    def families(self) -> list[Family]:
+        """Everything as it is now; to be called where events are folded, and quick."""
+        began_s = time.perf_counter()
+        sheet = Sheet(self._cell)
+        for write in self._writers:
+            write(sheet)
+        families = sheet.families
+        self._tally.spent(time.perf_counter() - began_s)
+        return families
+
+    def page(self, families: Iterable[Family], accept: str) -> tuple[bytes, str]:
+        """The text for a scrape, in the format that `accept` (the header) asks for, and its media type.
+
+        Takes some milliseconds; touches nothing that events change, so it may run on another thread.
+        """
+        began_s = time.thread_time()
+        encode, media_type = choose_encoder(accept)
+        text = encode(_Fixed([*families, *self._own_families()]))
+        self._tally.spent(time.thread_time() - began_s)
+        return text, media_type
+
+    def _own_families(self) -> Iterator[Family]:
+        """Of the process and of the interpreter, with the label that every sample bears."""
+        for collector in self._own:
+            for family in collector.collect():
+                family.samples = [
+                    Sample(
+                        sample.name,
+                        {CELL: self._cell, **sample.labels},
+                        sample.value,
+                        sample.timestamp,
+                        sample.exemplar,
+                    )
+                    for sample in family.samples
+                ]
+                yield family
+
+
+class _Fixed(Collector):
+    """Families that are made already."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+def tally_writer(tally: Tally) -> Writer:
+    """Writes everything that a tally counts."""
+
+    def write(sheet: Sheet) -> None:
+        _write_streams(sheet, tally)
+        _write_labour(sheet, tally)
+        for event, count in tally.events.items():
+            sheet.put("longtake_engine_events_total", count, event.__name__)
+        sheet.put("longtake_metrics_seconds_total", tally.seconds)
+        sheet.put("longtake_draining", tally.draining)
+
+    return write
+
+
+def _write_streams(sheet: Sheet, tally: Tally) -> None:
+    streams = tally.streams
+    sheet.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
+    for result, count in streams.cues.items():
+        sheet.put("longtake_cues_total", count, result)
+    for pace, label in PACES.items():
+        counts = streams.paces[pace]
+        sheet.put("longtake_opens_total", counts.opened, label)
+        for reason, count in counts.refused.items():
+            sheet.put("longtake_opens_refused_total", count, label, reason.value)
+        for ending, count in counts.closed.items():
+            sheet.put("longtake_sessions_closed_total", count, label, ending.value)
+        sheet.put("longtake_parked_total", counts.parked, label)
+        sheet.put("longtake_restored_total", counts.restored, label)
+        sheet.put("longtake_window_stalls_total", counts.stalls, label)
+        sheet.put("longtake_blocks_total", counts.blocks, label)
+        sheet.put("longtake_late_blocks_total", counts.late_blocks, label)
+        sheet.put("longtake_pictures_total", counts.pictures, label)
+        sheet.put("longtake_segment_bytes_total", counts.segment_bytes, label)
+        sheet.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)
+        sheet.put_histogram("longtake_first_segment_seconds", counts.first_segment_s, label)
+        sheet.put_histogram("longtake_block_latency_seconds", counts.block_latency_s, label)
+        sheet.put_histogram("longtake_prompt_to_screen_seconds", counts.prompt_to_screen_s, label)
+        sheet.put_histogram("longtake_client_lag_segments", counts.client_lag, label)
+
+
+def _write_labour(sheet: Sheet, tally: Tally) -> None:
+    labour = tally.labour
+    for name, worker in labour.workers.items():
+        for kind, count in worker.ops.items():
+            if (kind is Kind.DECODE) == (worker.role is Role.DECODE):
+                sheet.put("longtake_ops_total", count, OPS[kind], name)
+        sheet.put("longtake_passes_total", worker.passes, name)
+        sheet.put("longtake_busy_seconds_total", worker.busy_s, name)
+        sheet.put("longtake_ops_failed_total", worker.failures, name)
+        for order, count in worker.copies.items():
+            sheet.put("longtake_images_total", count, name, order)
+    for role in Role:
+        sheet.put_histogram("longtake_pass_ops", labour.pass_ops[role], role.value)
+        sheet.put("longtake_workers_joined_total", labour.joined[role], role.value)
+    for (role, cause), count in labour.lost.items():
+        sheet.put("longtake_workers_lost_total", count, role.value, cause.value)
+    sheet.put("longtake_lane_moves_total", labour.lane_moves)

@@ -1,0 +1,192 @@
+"""For each alert, what makes it fire and what nearly does; A+BxN is how promtool writes A, A+B, … A+N*B."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEALTHY: Mapping[str, str] = {
+    'longtake_uptime_seconds{cell="a"}': "30000+60x60",
+    'longtake_draining{cell="a"}': "0x60",
+    'longtake_sessions{cell="a",pace="live",state="running"}': "10x60",
+    'longtake_sessions{cell="a",pace="live",state="parked"}': "0x60",
+    'longtake_stalled_sessions{cell="a",pace="live"}': "1x60",
+    'longtake_blocks_total{cell="a",pace="live"}': "0+800x60",
+    'longtake_late_blocks_total{cell="a",pace="live"}': "0+0x60",
+    'longtake_opens_total{cell="a",pace="live"}': "0+20x60",
+    'longtake_opens_refused_total{cell="a",pace="live",reason="pages"}': "0+0x60",
+    'longtake_sessions_closed_total{cell="a",pace="live",ending="client"}': "0+20x60",
+    'longtake_sessions_closed_total{cell="a",pace="live",ending="lost"}': "0+0x60",
+    'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="2"}': "0+20x60",
+    'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="+Inf"}': "0+20x60",
+    'longtake_engine_step_seconds_sum{cell="a"}': "0+6x60",
+    'longtake_engine_inbox_events{cell="a"}': "3x60",
+    'longtake_workers{cell="a",role="denoise"}': "4x60",
+    'longtake_workers_expected{cell="a",role="denoise"}': "4x60",
+    'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
+    'longtake_worker_slowness{cell="a",worker="d0"}': "1.02x60",
+    'longtake_ops_failed_total{cell="a",worker="d0"}': "0x60",
+    'longtake_journal_bytes{cell="a",content="latents"}': "1000000x60",
+    'longtake_calls_refused_total{cell="a",reason="no_credentials"}': "0+1x60",
+}
+"""An hour of a cell with nothing to complain about, a value a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What an alert must make of an input."""
+
+    alert: str
+    says: str
+    fires: bool
+    series: Mapping[str, str]
+    """By name with labels; they replace those of HEALTHY where the names are the same."""
+    at: str
+    step: str = "1m"
+    """Between the values; other than a minute, HEALTHY is left out."""
+
+
+def blocks(total: str, late: str) -> dict[str, str]:
+    return {
+        'longtake_blocks_total{cell="a",pace="live"}': total,
+        'longtake_late_blocks_total{cell="a",pace="live"}': late,
+    }
+
+
+def store(uptime: str, journal: str, sessions: str) -> dict[str, str]:
+    return {
+        'longtake_uptime_seconds{cell="a"}': uptime,
+        'longtake_journal_bytes{cell="a",content="latents"}': journal,
+        'longtake_sessions{cell="a",pace="live",state="running"}': sessions,
+    }
+
+
+def fires(alert: str, says: str, at: str, series: Mapping[str, str], step: str = "1m") -> Scenario:
+    return Scenario(alert=alert, says=says, fires=True, series=series, at=at, step=step)
+
+
+def silent(alert: str, says: str, at: str, series: Mapping[str, str], step: str = "1m") -> Scenario:
+    return Scenario(alert=alert, says=says, fires=False, series=series, at=at, step=step)
+
+
+_FAST, _SLOW, _LASTING = "LongtakeLateBlocksFast", "LongtakeLateBlocksSlow", "LongtakeLateBlocksLasting"
+_UPTIME, _DRAINING = 'longtake_uptime_seconds{cell="a"}', 'longtake_draining{cell="a"}'
+_LOST = 'longtake_sessions_closed_total{cell="a",pace="live",ending="lost"}'
+_FAILED = 'longtake_sessions_closed_total{cell="a",pace="bulk",ending="failed"}'
+_CLOSED = 'longtake_sessions_closed_total{cell="a",pace="live",ending="client"}'
+_RUNNING = 'longtake_sessions{cell="a",pace="live",state="running"}'
+_STALLED = 'longtake_stalled_sessions{cell="a",pace="live"}'
+_BLOCKS = 'longtake_blocks_total{cell="a",pace="live"}'
+_STEP, _INBOX = 'longtake_engine_step_seconds_sum{cell="a"}', 'longtake_engine_inbox_events{cell="a"}'
+_FIRST = 'longtake_first_segment_seconds_bucket{{cell="a",pace="{0}",le="{1}"}}'
+_HERE, _EXPECTED = 'longtake_workers{cell="a",role="denoise"}', 'longtake_workers_expected{cell="a",role="denoise"}'
+_DECODE = 'longtake_workers_expected{cell="a",role="decode"}'
+_SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}'
+_BROKE = 'longtake_workers_lost_total{cell="a",role="denoise",cause="link"}'
+_SLOWNESS, _FAILURES = (
+    'longtake_worker_slowness{cell="a",worker="d0"}',
+    'longtake_ops_failed_total{cell="a",worker="d0"}',
+)
+_REFUSED = 'longtake_opens_refused_total{{cell="a",pace="{0}",reason="{1}"}}'
+_GRANTED = 'longtake_opens_total{cell="a",pace="live"}'
+_CALLS = 'longtake_calls_refused_total{{cell="a",reason="{0}"}}'
+
+SCENARIOS: tuple[Scenario, ...] = (
+    # --- late blocks ---
+    fires(_FAST, "2 % late for an hour", "65m", blocks("0+1000x70", "0+20x70")),
+    silent(_FAST, "1 % late for an hour", "65m", blocks("0+1000x70", "0+10x70")),
+    silent(_FAST, "5 % late until ten minutes ago", "65m", blocks("0+1000x70", "0+50x55 2750x15")),
+    silent(_FAST, "5 % late for the last fifteen minutes", "65m", blocks("0+1000x70", "0x50 0+50x20")),
+    silent(_FAST, "5 % late, over the hour's bound for a minute", "68m", blocks("0+1000x70", "0x49 0+50x20")),
+    silent(_FAST, "one short stream with nine late blocks", "28m", blocks("0x20 0+20x9 180x9", "0x20 0+1x9 9x9")),
+    fires(_SLOW, "0.8 % late for six hours", "395m", blocks("0+1000x80", "0+8x80"), "5m"),
+    silent(_SLOW, "0.5 % late for six hours", "395m", blocks("0+1000x80", "0+5x80"), "5m"),
+    silent(_SLOW, "2 % late for the last forty minutes", "390m", blocks("0+1000x80", "0x69 0+20x10"), "5m"),
+    silent(_SLOW, "1 % late until an hour ago", "390m", blocks("0+1000x80", "0+10x66 660x14"), "5m"),
+    silent(_SLOW, "2 % late, over the long bound for ten minutes", "390m", blocks("0+1000x80", "0x54 0+20x25"), "5m"),
+    silent(_SLOW, "one short stream with nine late blocks", "325m", blocks("0x60 0+160x5", "0x60 0+2x4 9x1"), "5m"),
+    fires(_LASTING, "0.2 % late for three days", "75h", blocks("0+9000x160", "0+18x160"), "30m"),
+    silent(_LASTING, "0.08 % late for three days", "75h", blocks("0+10000x160", "0+8x160"), "30m"),
+    silent(_LASTING, "0.3 % late until a day ago", "75h", blocks("0+9000x160", "0+27x100 2700x60"), "30m"),
+    silent(_LASTING, "0.3 % late for the last eight hours", "75h", blocks("0+9000x160", "0x134 0+27x20"), "30m"),
+    silent(_LASTING, "one short stream with nine late blocks", "75h", blocks("0x143 0+160x9", "0x143 0+1x9"), "30m"),
+    # --- the service ---
+    fires("LongtakeDown", "scrapes end", "25m", {_UPTIME: "60+60x20 stale", _DRAINING: "0x20 stale"}),
+    silent("LongtakeDown", "scrapes end while it drains", "25m",
+           {_UPTIME: "60+60x20 stale", _DRAINING: "0x18 1 1 stale"}),
+    silent("LongtakeDown", "scrapes have just ended", "21m", {_UPTIME: "60+60x20 stale", _DRAINING: "0x20 stale"}),
+    silent("LongtakeDown", "one scrape is missing", "25m", {_UPTIME: "60+60x19 _ 1260+60x10"}),
+    fires("LongtakeSessionsLost", "five lost at once", "22m", {_LOST: "0x20 5x20"}),
+    fires("LongtakeSessionsLost", "lost and failed ones together", "22m", {_LOST: "0x20 2x20", _FAILED: "0x20 2x20"}),
+    silent("LongtakeSessionsLost", "two lost of twelve", "22m", {_LOST: "0x20 2x20", _CLOSED: "0+1x60"}),
+    silent("LongtakeSessionsLost", "four lost of a thousand", "22m", {_LOST: "0x20 4x20", _CLOSED: "0+100x60"}),
+    silent("LongtakeSessionsLost", "five lost half an hour ago", "55m", {_LOST: "0x20 5x40"}),
+    fires("LongtakeNothingComesOut", "running, and no block", "20m", {_BLOCKS: "0+800x10 8000x40"}),
+    silent("LongtakeNothingComesOut", "all wait for credit", "20m", {_BLOCKS: "0+800x10 8000x40", _STALLED: "10x60"}),
+    silent("LongtakeNothingComesOut", "nobody is there", "20m",
+           {_BLOCKS: "8000x40", _RUNNING: "0x60", _STALLED: "0x60"}),
+    silent("LongtakeNothingComesOut", "no block for four minutes", "20m", {_BLOCKS: "0+800x16 12800x40"}),
+    fires("LongtakeEngineOverloaded", "90 % of the time busy", "30m", {_STEP: "0+54x60"}),
+    fires("LongtakeEngineOverloaded", "2000 events wait", "30m", {_INBOX: "2000x60"}),
+    silent("LongtakeEngineOverloaded", "70 % of the time busy", "30m", {_STEP: "0+42x60"}),
+    silent("LongtakeEngineOverloaded", "5000 events for four minutes", "28m", {_INBOX: "5x23 5000x4 5x30"}),
+    silent("LongtakeEngineOverloaded", "bursts of 5000 events", "30m", {_INBOX: "5x20 5000 5 5000 5 5000 5 5000 5x30"}),
+    fires("LongtakeFirstSegmentSlow", "one in five takes 10 to 30 s", "40m",
+          {_FIRST.format("live", "10"): "0+8x60", _FIRST.format("live", "30"): "0+10x60",
+           _FIRST.format("live", "2"): "0+6x60", _FIRST.format("live", "+Inf"): "0+10x60"}),
+    silent("LongtakeFirstSegmentSlow", "bulk streams take long", "40m",
+           {_FIRST.format("bulk", "10"): "0+1x60", _FIRST.format("bulk", "30"): "0+10x60",
+            _FIRST.format("bulk", "+Inf"): "0+10x60"}),
+    silent("LongtakeFirstSegmentSlow", "slow for ten minutes", "40m",
+           {_FIRST.format("live", "2"): "0+10x30 300+5x30", _FIRST.format("live", "30"): "0+10x60",
+            _FIRST.format("live", "+Inf"): "0+10x60"}),
+    # --- workers ---
+    fires("LongtakeNoWorkers", "none of four", "30m", {_HERE: "4x20 0x20"}),
+    fires("LongtakeNoWorkers", "a role that was never there", "30m", {_DECODE: "1x60"}),
+    silent("LongtakeNoWorkers", "one of four is left", "30m", {_HERE: "4x20 1x20"}),
+    silent("LongtakeNoWorkers", "none for a minute", "30m", {_HERE: "4x28 0x1 4x20"}),
+    silent("LongtakeNoWorkers", "a role that nobody asks for", "30m", {_DECODE: "0x60"}),
+    fires("LongtakeWorkersMissing", "three of four for 15 minutes", "36m", {_HERE: "4x20 3x20"}),
+    silent("LongtakeWorkersMissing", "three of four for five minutes", "30m", {_HERE: "4x24 3x20"}),
+    silent("LongtakeWorkersMissing", "more than are expected", "36m", {_HERE: "5x60"}),
+    fires("LongtakeWorkersLostAgain", "three losses in ten minutes", "45m", {_SILENT: "0x30 1x4 2x4 3x30"}),
+    fires("LongtakeWorkersLostAgain", "losses of several causes", "45m", {_SILENT: "0x30 2x30", _BROKE: "0x32 1x30"}),
+    silent("LongtakeWorkersLostAgain", "two losses", "45m", {_SILENT: "0x30 1x4 2x30"}),
+    silent("LongtakeWorkersLostAgain", "three losses, an hour apart", "59m", {_SILENT: "1x5 2x45 3x30"}),
+    fires("LongtakeStraggler", "1.5 times the time for 15 minutes", "35m", {_SLOWNESS: "1x20 1.5x30"}),
+    silent("LongtakeStraggler", "1.2 times the time", "35m", {_SLOWNESS: "1.2x60"}),
+    silent("LongtakeStraggler", "1.5 times the time for five minutes", "35m", {_SLOWNESS: "1x29 1.5x5 1x30"}),
+    fires("LongtakeOpsFail", "six at once", "30m", {_FAILURES: "0x20 6x30"}),
+    silent("LongtakeOpsFail", "three at once", "30m", {_FAILURES: "0x20 3x30"}),
+    # --- room ---
+    fires("LongtakeRefusingLive", "one in ten for lack of pages", "45m",
+          {_REFUSED.format("live", "pages"): "0+1x60", _GRANTED: "0+9x60"}),
+    fires("LongtakeRefusingLive", "one in ten for lack of time", "45m",
+          {_REFUSED.format("live", "time"): "0+1x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingLive", "one in ten by a quota", "45m",
+           {_REFUSED.format("live", "quota"): "0+1x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingLive", "bulk only", "45m",
+           {_REFUSED.format("bulk", "pages"): "0+5x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingLive", "one in ten for five minutes", "45m",
+           {_REFUSED.format("live", "pages"): "0x40 0+1x20", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingLive", "now and then the only one who asks", "45m",
+           {_REFUSED.format("live", "pages"): "0x20 1x9 2x9 3x9 4x20", _GRANTED: "0x60"}),
+    silent("LongtakeRefusingLive", "one in fifty", "45m",
+           {_REFUSED.format("live", "pages"): "0+1x60", _GRANTED: "0+49x60"}),
+    fires("LongtakeMemoryGrows", "720 MiB in six hours", "14h", store("0+300x200", "0+10485760x200", "5x200"), "5m"),
+    silent("LongtakeMemoryGrows", "200 MiB in six hours", "14h", store("0+300x200", "0+2900000x200", "5x200"), "5m"),
+    silent("LongtakeMemoryGrows", "300 MiB, since half an hour", "655m",
+           store("0+300x200", "0x100 0+10485760x99", "5x200"), "5m"),
+    silent("LongtakeMemoryGrows", "sessions came too", "14h", store("0+300x200", "0+10485760x200", "5+1x200"), "5m"),
+    silent("LongtakeMemoryGrows", "within hours of the start", "6h", store("0+300x90", "0+10485760x90", "5x90"), "5m"),
+    # --- clients ---
+    fires("LongtakeClientsStall", "half of the live streams", "40m", {_STALLED: "5x60"}),
+    silent("LongtakeClientsStall", "five of thirty", "40m", {_STALLED: "5x60", _RUNNING: "30x60"}),
+    silent("LongtakeClientsStall", "two of four", "40m", {_STALLED: "2x60", _RUNNING: "4x60"}),
+    silent("LongtakeClientsStall", "half, for ten minutes", "40m", {_STALLED: "1x29 5x10 1x30"}),
+    fires("LongtakeCredentialsRefused", "two a second", "30m", {_CALLS.format("wrong_credentials"): "0+120x60"}),
+    silent("LongtakeCredentialsRefused", "one in two seconds", "30m", {_CALLS.format("wrong_credentials"): "0+28x60"}),
+    silent("LongtakeCredentialsRefused", "twenty a second for two minutes", "28m",
+           {_CALLS.format("wrong_credentials"): "0x25 1200 2400 2400x30"}),
+    silent("LongtakeCredentialsRefused", "a tenant over its quota", "30m", {_CALLS.format("quota"): "0+600x60"}),
+)  # fmt: skip

@@ -1,0 +1,268 @@
+"""The dashboards: fresh, whole, typed against Grafana's own schema, and asking only for what is declared."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.core.errors import Contradiction, InvalidField
+from monitoring import names
+from monitoring.dashboards import DASHBOARDS, FOLDER, documents
+from monitoring.declarations import METRICS, Metric
+from monitoring.generated import bring, stale
+from monitoring.panels import Line, Panel, grafana
+from monitoring.promql import Scope, duration
+from monitoring.records import Records, Times
+
+PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
+TYPES = Path(__file__).parent / "grafana.ts"
+SCOPE = Scope("5m")
+Json = dict[str, Any]
+
+
+def test_the_committed_dashboards_are_those_the_code_makes() -> None:
+    assert stale(documents(), FOLDER) == []
+
+
+def test_files_that_are_old_missing_or_too_many_are_seen_and_mended(tmp_path: Path) -> None:
+    wanted = {tmp_path / "one.json": "1\n", tmp_path / "two.json": "2\n"}
+    (tmp_path / "one.json").write_text("0\n")
+    (tmp_path / "more.json").write_text("3\n")
+    assert [path.name for path in stale(wanted, tmp_path)] == ["more.json", "one.json", "two.json"]
+    assert bring(wanted, tmp_path, check=True) == 1
+    assert (tmp_path / "more.json").exists()
+    assert bring(wanted, tmp_path, check=False) == 0
+    assert stale(wanted, tmp_path) == []
+    assert bring(wanted, tmp_path, check=True) == 0
+
+
+def test_every_metric_is_shown_or_ruled_on() -> None:
+    shown = {metric.name for page in DASHBOARDS for panel in page.panels for metric in panel.metrics}
+    assert {metric.name for metric in METRICS} - shown == set()
+
+
+def test_every_metric_has_a_name_for_queries() -> None:
+    named = [value.name for value in vars(names).values() if isinstance(value, Metric)]
+    assert len(named) == len(set(named))
+    assert set(named) == {metric.name for metric in METRICS}
+
+
+def test_no_query_asks_for_what_is_not_declared() -> None:
+    with pytest.raises(InvalidField, match="longtake_blocks_totals"):
+        names.declared("blocks_totals")
+    with pytest.raises(InvalidField, match=r"label of longtake_blocks_total: 'worker'.*pace or cell"):
+        SCOPE.rate(names.BLOCKS, "worker")
+    with pytest.raises(InvalidField, match="label of longtake_pages: 'kind'"):
+        SCOPE.sum(names.PAGES, kind="free")
+    with pytest.raises(Contradiction, match="longtake_pages contradicts a counter"):
+        SCOPE.rate(names.PAGES)
+    with pytest.raises(Contradiction, match="longtake_blocks_total contradicts a histogram"):
+        SCOPE.quantile(0.5, names.BLOCKS)
+    with pytest.raises(Contradiction, match="longtake_blocks_total contradicts a gauge"):
+        SCOPE.sum(names.BLOCKS)
+    with pytest.raises(Contradiction, match="one axis"):
+        Panel(title="two units", advice="", lines=(Line(SCOPE.rate(names.BLOCKS)), Line(SCOPE.sum(names.JOURNAL))))
+
+
+@pytest.mark.parametrize(
+    ("length_s", "text"), [(0.2, "200ms"), (1.5, "1500ms"), (30, "30s"), (90, "90s"), (300, "5m"), (259_200, "3d")]
+)
+def test_times_are_written_in_the_greatest_unit_that_divides_them(length_s: float, text: str) -> None:
+    assert duration(length_s) == text
+
+
+def test_expressions_keep_their_order_whatever_is_joined() -> None:
+    blocks, late = SCOPE.rate(names.BLOCKS), SCOPE.rate(names.LATE_BLOCKS)
+    assert ((blocks + late) / blocks).text == (
+        "(sum by (cell) (rate(longtake_blocks_total[5m])) + sum by (cell) (rate(longtake_late_blocks_total[5m])))"
+        " / sum by (cell) (rate(longtake_blocks_total[5m]))"
+    )
+    assert (late / blocks).rest().above(0.5).text == (
+        "(1 - (sum by (cell) (rate(longtake_late_blocks_total[5m]))"
+        " / sum by (cell) (rate(longtake_blocks_total[5m])))) > 0.5"
+    )
+    workers = SCOPE.sum(names.WORKERS, "role")
+    assert "and on(cell, role)" in (workers & SCOPE.sum(names.WORKERS_EXPECTED, "role")).text
+    assert "and on(cell)" in (workers & blocks).text
+    assert Records(Times()).memory[0].series.labels == ("store",)
+
+
+# --- the shape of the JSON ------------------------------------------------------------------------------------------
+
+
+def pages() -> list[Json]:
+    return [json.loads(text) for text in documents().values()]
+
+
+def defects(page: Json) -> list[str]:
+    """What is wrong with a page, beyond what types can say."""
+    found = []
+    panels = page["panels"]
+    for number, count in Counter(panel["id"] for panel in panels).items():
+        if count > 1:
+            found.append(f"id {number} is used {count} times")
+    for one, other in combinations(panels, 2):
+        if overlap(one["gridPos"], other["gridPos"]):
+            found.append(f"{one['title']!r} lies on {other['title']!r}")
+    variables = {variable["name"]: variable for variable in page["templating"]["list"]}
+    if variables["datasource"]["type"] != "datasource" or variables["datasource"]["query"] != "prometheus":
+        found.append("no variable for the data source")
+    if "label_values(longtake_uptime_seconds, cell)" not in variables["cell"]["query"]["query"]:
+        found.append("no variable for the cell")
+    for panel in panels:
+        where = panel["gridPos"]
+        if where["x"] + where["w"] > 24:
+            found.append(f"{panel['title']!r} is wider than the page")
+        if panel["type"] != "row":
+            found += panel_defects(panel)
+    return found
+
+
+def overlap(one: Json, other: Json) -> bool:
+    apart = (
+        one["x"] + one["w"] <= other["x"]
+        or other["x"] + other["w"] <= one["x"]
+        or one["y"] + one["h"] <= other["y"]
+        or other["y"] + other["h"] <= one["y"]
+    )
+    return not apart
+
+
+def panel_defects(panel: Json) -> list[str]:
+    found = []
+    if not panel["fieldConfig"]["defaults"].get("unit"):
+        found.append(f"{panel['title']!r} has no unit")
+    if len(panel["description"]) < 60:
+        found.append(f"{panel['title']!r} does not say what to do")
+    legends = [target["legendFormat"] for target in panel["targets"]]
+    if len(set(legends)) < len(legends):
+        found.append(f"{panel['title']!r} has two lines of one name")
+    for target in panel["targets"]:
+        if target["datasource"]["uid"] != "${datasource}":
+            found.append(f"{panel['title']!r} names a data source")
+        if target["expr"].count('cell=~"$cell"') < target["expr"].count("longtake_"):
+            found.append(f"{panel['title']!r} asks all cells")
+    bounds = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+    if bounds[0] is not None or bounds[1:] != sorted(bounds[1:]):
+        found.append(f"{panel['title']!r} has thresholds out of order")
+    return found
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page["uid"])
+def test_pages_have_no_structural_defect(page: Json) -> None:
+    assert defects(page) == []
+
+
+def test_uids_titles_and_panels_are_unique() -> None:
+    assert len({page["uid"] for page in pages()}) == len(pages())
+    titles = [panel.title for page in DASHBOARDS for panel in page.panels]
+    assert len(titles) == len(set(titles))
+
+
+def test_structural_defects_are_seen() -> None:
+    page = grafana(DASHBOARDS[0])
+    found = []
+    for path, value in {
+        ("panels", 1, "gridPos", "x"): 3,
+        ("panels", 2, "id"): 2,
+        ("panels", 1, "fieldConfig", "defaults", "unit"): "",
+        ("panels", 1, "targets", 0, "expr"): "longtake_blocks_total",
+        ("panels", 1, "targets", 0, "datasource", "uid"): "prometheus",
+        ("panels", 4, "gridPos", "w"): 20,
+        ("templating", "list", 0, "type"): "query",
+    }.items():
+        broken: Any = copy.deepcopy(page)
+        spot = broken
+        for step in path[:-1]:
+            spot = spot[step]
+        spot[path[-1]] = value
+        found += defects(broken)[:1]
+    assert found == [
+        "'Blocks a second' lies on 'Share of the limit'",
+        "id 2 is used 2 times",
+        "'Blocks a second' has no unit",
+        "'Blocks a second' asks all cells",
+        "'Blocks a second' names a data source",
+        "'Pictures sent' is wider than the page",
+        "no variable for the data source",
+    ]
+
+
+# --- types ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with TypeScript and Grafana's schema, kept between runs."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed")
+    kept = Path(tempfile.gettempdir()) / "longtake-npm" / "_".join(PACKAGES).replace("/", "-")
+    if not (kept / "node_modules").is_dir():
+        fresh = tmp_path_factory.mktemp("npm")
+        (fresh / "package.json").write_text('{"private": true}')
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
+        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=100, check=False)
+        if done.returncode:
+            pytest.skip(f"npm cannot install {' and '.join(PACKAGES)}: {done.stderr[-300:]}")
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.move(fresh / "node_modules", kept / "node_modules")
+    return kept
+
+
+def type_errors(compiler: Path, folder: Path, texts: list[str]) -> str:
+    """What TypeScript says of the dashboards."""
+    constants = [f"export const page{number} = {text.rstrip()} satisfies Page;" for number, text in enumerate(texts)]
+    (folder / "pages.ts").write_text("\n".join([TYPES.read_text(), *constants]))
+    (folder / "node_modules").unlink(missing_ok=True)
+    (folder / "node_modules").symlink_to(compiler / "node_modules")
+    program = "node_modules/typescript/bin/tsc"
+    options = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
+    done = subprocess.run(
+        ["node", program, *options, "pages.ts"], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0 or "error TS" in done.stdout, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_dashboards_are_of_grafanas_types(compiler: Path, tmp_path: Path) -> None:
+    assert type_errors(compiler, tmp_path, list(documents().values())) == ""
+
+
+def test_the_types_know_each_part_of_a_dashboard(compiler: Path, tmp_path: Path) -> None:
+    mistakes = {
+        '"drawStyle": "line"': '"drawStlye": "line"',
+        '"stacking"': '"stack"',
+        '"mode": "multi"': '"mode": "many"',
+        '"legendFormat"': '"legend_format"',
+        '"gridPos"': '"gridPost"',
+        '"mode": "absolute"': '"mode": "relative"',
+        '"colorMode"': '"colourMode"',
+        '"minVizHeight"': '"minHeight"',
+        '"refresh": "30s"': '"refesh": "30s"',
+        '"includeAll"': '"include_all"',
+        '"type": "stat"': '"type": "stats"',
+    }
+    texts = []
+    for right, wrong in mistakes.items():
+        text = documents()[FOLDER / "throughput.json"]
+        assert right in text
+        texts.append(text.replace(right, wrong, 1))
+    said = type_errors(compiler, tmp_path, texts).splitlines()
+    starts = [
+        number
+        for number, line in enumerate((tmp_path / "pages.ts").read_text().splitlines(), 1)
+        if line.startswith("export const page")
+    ]
+    errors = [int(line.split("(")[1].split(",")[0]) for line in said if line.startswith("pages.ts(")]
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], 10**9], strict=True)):
+        assert any(start <= at < end for at in errors), list(mistakes.items())[number]

@@ -1,0 +1,158 @@
+"""Every panel and every rule, asked of a real Prometheus that scrapes a real server under load: none has no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.busy_cell import Cell, Clients, Running, running_cell
+from benchmarks.prometheus import Curve, Prometheus, installed, running_prometheus
+from monitoring.dashboards import DASHBOARDS
+from monitoring.panels import SEEN
+from monitoring.records import Records, Times
+from monitoring.rules import RUNBOOK, documents
+
+EVERY = "500ms"
+SHORT = Times(1 / 60)
+"""Five minutes are five seconds."""
+LIMIT_S = 75.0
+BUSY_S = 8.0
+"""With all workers there, before they are killed."""
+
+
+def concrete(query: str) -> str:
+    """A panel's query with the dashboard's variables filled in."""
+    return query.replace("$__rate_interval", "5s").replace("$cell", "busy")
+
+
+QUERIES = {
+    f"{page.title}: {panel.title} {line.note}".strip(): concrete(line.query.text)
+    for page in DASHBOARDS
+    for panel in page.panels
+    for line in panel.lines
+}
+RECORDS = {
+    f"{record.name}{dict(record.labels) or ''}": record.series.text
+    + "".join(f'{{{label}="{value}"}}' for label, value in record.labels.items())
+    for record in Records(SHORT)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What Prometheus knew after the load."""
+
+    answers: dict[str, list[Curve]]
+    rules: list[dict[str, Any]]
+    killed: int
+    segments: int
+
+
+async def drive(cell: Running, prometheus: Prometheus) -> Seen:
+    """Load of every kind until everything that can be asked has an answer, or too long."""
+    began_s = time.time()
+    clients = Clients(cell.address)
+    clients.live(5)
+    clients.bulk(5, pictures=60)
+    clients.sleepers(1, asleep_s=2.5)
+    clients.deaf(1)
+    clients.observers(1)
+    answers: dict[str, list[Curve]] = {}
+    open_questions = QUERIES | RECORDS
+    nothing = {"of a metric that nobody exports": "rate(longtake_bloks_total[5s])"}
+    try:
+        await asyncio.sleep(BUSY_S)
+        killed = cell.kill_workers()
+        while open_questions and time.time() < began_s + LIMIT_S:
+            await asyncio.sleep(1.0)
+            found = await asyncio.to_thread(ask, prometheus, open_questions, began_s)
+            answers |= found
+            open_questions = {name: query for name, query in open_questions.items() if name not in found}
+        assert ask(prometheus, nothing, began_s) == {}
+        rules = await asyncio.to_thread(prometheus.rules)
+    finally:
+        await clients.stop()
+    return Seen(answers, rules, killed, clients.segments)
+
+
+def ask(prometheus: Prometheus, questions: dict[str, str], began_s: float) -> dict[str, list[Curve]]:
+    """Those that have an answer."""
+    found = {name: prometheus.over(query, began_s, time.time(), 0.5) for name, query in questions.items()}
+    return {name: curves for name, curves in found.items() if curves}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    if not installed():
+        pytest.skip("prometheus is not installed (Debian's package prometheus)")
+    folder = tmp_path_factory.mktemp("live")
+    rules = documents(folder, SHORT, RUNBOOK)
+    for path, text in rules.items():
+        path.write_text(text)
+    with (
+        running_cell(folder, Cell()) as cell,
+        running_prometheus(folder, cell.metrics, rules=sorted(rules), every=EVERY) as prometheus,
+    ):
+        yield asyncio.run(drive(cell, prometheus))
+
+
+def test_the_load_was_one(seen: Seen) -> None:
+    assert seen.killed == 1  # simulated workers share a process
+    assert seen.segments > 50
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_panel_has_something_to_show(name: str, seen: Seen) -> None:
+    assert name in seen.answers, QUERIES[name]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_record_is_computed(name: str, seen: Seen) -> None:
+    assert name in seen.answers, RECORDS[name]
+
+
+def test_no_rule_fails(seen: Seen) -> None:
+    assert [(rule["name"], rule["lastError"]) for rule in seen.rules if rule["health"] != "ok"] == []
+    assert len(seen.rules) == sum(
+        len(text.split("- alert:")) + len(text.split("- record:")) - 2 for text in rule_texts()
+    )
+
+
+def test_alerts_say_which_cell_and_how_much(seen: Seen) -> None:
+    active = [alert for rule in seen.rules for alert in rule.get("alerts", ())]
+    assert {alert["labels"]["alertname"] for alert in active} >= {"LongtakeSessionsLost"}
+    for alert in active:
+        assert alert["labels"]["cell"] == "busy"
+        for text in alert["annotations"].values():
+            assert "<" not in text, text  # Prometheus writes <error …> and <no value> into what it cannot fill in
+
+
+def test_what_is_shown_is_what_was_done(seen: Seen) -> None:
+    """Figures that can be reckoned from the load."""
+    shown = {name: [value for curve in curves for _, value in curve.points] for name, curves in seen.answers.items()}
+    assert max(shown["Longtake: throughput: Forwards of a block"]) == 8
+    assert max(shown["Longtake: workers and server: Joined expected"]) == 3
+    assert min(shown["Longtake: workers and server: Joined"]) == 0 < max(shown["Longtake: workers and server: Joined"])
+    assert 0 < max(shown["Longtake: throughput: Share of the limit"]) <= 1.1
+    assert 0.5 < max(shown["Longtake: throughput: Real-time factor of live streams"]) < 3
+    assert max(shown["Longtake: sessions and SLO: Parked and restored restored"]) > 0
+    assert max(shown["Longtake: sessions and SLO: Sessions that wait for credit"]) >= 1
+    assert min(shown["Longtake: memory and paging: Pages in use"]) >= 0
+    assert max(shown["Longtake: memory and paging: Pages in use"]) <= 1
+
+
+def rule_texts() -> list[str]:
+    return list(documents(Path(), SHORT, RUNBOOK).values())
+
+
+def test_the_variables_of_dashboards_are_filled_in() -> None:
+    assert "$" not in "".join(QUERIES.values())
+    assert SEEN.window in "".join(
+        line.query.text for page in DASHBOARDS for panel in page.panels for line in panel.lines
+    )

@@ -1,0 +1,29 @@
+"""What a worker tells of its process with each heartbeat."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from workers.images import ImageThread
+from workers.messages import Heartbeat
+
+_STATM = Path("/proc/self/statm")
+
+
+def vitals(images: ImageThread, *, own_process: bool = True) -> Heartbeat:
+    """A heartbeat of now; one that shares its process with others says nothing of the process's memory."""
+    return Heartbeat(
+        host_bytes=images.host_bytes,
+        copied_out_bytes=images.copied_out_bytes,
+        copied_in_bytes=images.copied_in_bytes,
+        resident_bytes=_resident_bytes() if own_process else 0,
+    )
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not tell (other than Linux)."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
