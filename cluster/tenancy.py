@@ -76,6 +76,10 @@ class Tenancy:
             self.count_refused("quota")
         self.audit.refused(_entry(call, action, outcome=_outcome(error), session=call.session))
 
+    def note_end(self, call: Call, error: LongtakeError) -> None:
+        """Note that a stream is made to end."""
+        self.audit.write(_entry(call, "end", outcome=_outcome(error), session=call.session))
+
     def refresh(self) -> None:
         """Read the tenants file again if it has changed."""
         tenants = self.access.refresh()

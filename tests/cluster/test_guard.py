@@ -427,7 +427,7 @@ async def test_streams_at_once(house: House) -> None:
         for _ in range(3):  # what ended makes room again
             async with client.stream("one", _endless()), client.stream("two", _endless()):
                 error = await refusal(open_one(client, ""))
-                assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "quota is 2 at once" in error.message
+                assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "used up: 2 at once" in error.message
                 assert error.retry_after_s is not None and error.retry_after_s > 0
                 async with guarded.client("umbrella client") as other:
                     await open_one(other, "")
@@ -454,7 +454,7 @@ async def test_prompts_a_minute_of_opens_and_cues_alike(house: House) -> None:
         refused = await stream.cue("four")
         events = await upto_segments(stream, 3)
         (told,) = [event for event in events if isinstance(event, RequestRefusedEvent)]
-        assert told.cue_id == refused and "3 prompts a minute" in told.message
+        assert told.cue_id == refused and "3 a minute" in told.message
         error = await refusal(open_one(client, ""))
         assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after_s == 20.0
         now_s[0] += 20.0
