@@ -21,6 +21,7 @@ from cluster.placing import Placing, group_of, groups, resources_of
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link import Loaded, serve
+from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
 from workers.spec import WorkerSpec, load_worker
 
@@ -42,17 +43,17 @@ class WorkerActor:
 
     def __init__(self, spec: WorkerSpec, engine: str, token: str) -> None:
         loaded = load_worker(spec)
-        threading.Thread(target=self._serve, args=(loaded, engine, token), daemon=True).start()
+        threading.Thread(target=self._serve, args=(loaded, engine, token, spec.link_files), daemon=True).start()
 
     def pid(self) -> int:
         """Process id; an answer proves that the weights are loaded."""
         return os.getpid()
 
     @staticmethod
-    def _serve(loaded: Loaded, engine: str, token: str) -> None:
+    def _serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None) -> None:
         status = 1
         try:
-            serve(loaded, engine, token)
+            serve(loaded, engine, token, files)
             status = 0
         finally:
             os._exit(status)

@@ -18,6 +18,7 @@ from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
 from cluster.metrics_endpoint import scraped
 from cluster.offer import Offer, WireLimits
+from cluster.page.server import Page, page_for
 from cluster.tenancy import Tenancy
 from cluster.tls import CertificateFiles
 from longtake.core.admission import Limits
@@ -50,12 +51,15 @@ class Ready:
     launch: str
     metrics: str = ""
     """URL that Prometheus scrapes; empty: none."""
+    page: str = ""
+    """URL of the page; empty: none."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
         workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
         metrics = f", metrics at {self.metrics}" if self.metrics else ""
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}"
+        page = f", page at {self.page}" if self.page else ""
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}{page}"
 
 
 class Stop:
@@ -133,15 +137,20 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
-    async with _running(engine) as failed:
+    async with _running(engine) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = offer_for(info, config.core_limits)
-        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls)
+        inside = page.target if page else ""
+        server = await FrontendServer.start(
+            engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
+        )
         try:
+            if page:
+                page.begin()
             async with scraped(config, engine, server) as metrics:
                 if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
                     return
-                say(replace(_ready(config, info, server), metrics=metrics))
+                say(replace(_ready(config, info, server, page), metrics=metrics))
                 await _done_before(stop.asked.wait(), engine.draining, failed)
                 await _done_before(_grace(engine), stop.asked, engine.drained, failed)
                 await _done_before(_drain(engine, server), stop.at_once, failed)
@@ -196,7 +205,7 @@ async def _drain(engine: Engine, server: FrontendServer) -> None:
     await server.stop(GRACE_S)
 
 
-def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Ready:
+def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: Page | None) -> Ready:
     return Ready(
         model=info.name,
         host=config.listen.host,
@@ -205,6 +214,7 @@ def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Rea
         layer_split=config.cluster.layer_split,
         decode_workers=config.cluster.decode_workers,
         launch=config.cluster.launch,
+        page=page.url if page else "",
     )
 
 

@@ -181,7 +181,8 @@ def _output(asked: _Asked) -> Output:
 @cli.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
-def serve(config: Path | None, port: int | None) -> None:
+@click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
+def serve(config: Path | None, port: int | None, http: str | None) -> None:
     """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM."""
     from cluster.config import ServerConfig, load_config
     from cluster.serve import serve as serve_forever
@@ -189,6 +190,8 @@ def serve(config: Path | None, port: int | None) -> None:
     settings = load_config(config) if config is not None else ServerConfig()
     if port is not None:
         settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"port": port})})
+    if http is not None:
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"address": http})})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
 
@@ -201,9 +204,9 @@ def demo(output: str) -> int:
 
 
 cli.add_command(plan_command)
-cli.add_command(token_command)
 cli.add_command(top_command)
 cli.add_command(drain_command)
+cli.add_command(token_command)
 
 
 # --- looking at a server ----------------------------------------------------------------------------------------------
