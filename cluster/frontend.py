@@ -300,4 +300,5 @@ async def _end(call: Call, closed: Closed) -> None:
         await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
+        call.set_code(status)
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")
