@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from cluster.call_counts import CallCounts
 from longtake.cli import run
@@ -65,9 +66,9 @@ def _served(server: subprocess.Popen[str]) -> Served:
 
 def count_nothing() -> None:
     """Take out of this process whatever counts events, times and calls."""
-    Tally.fold = lambda self, event, effects: None  # type: ignore[method-assign]
-    Histogram.observe = lambda self, value: None  # type: ignore[method-assign]
-    CallCounts._counted = lambda self, handler, method: handler  # type: ignore[method-assign]
+    mock.patch.object(Tally, "fold", lambda self, event, effects: None).start()
+    mock.patch.object(Histogram, "observe", lambda self, value: None).start()
+    mock.patch.object(CallCounts, "_counted", lambda self, handler, method: handler).start()
 
 
 if __name__ == "__main__":
