@@ -157,6 +157,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         finally:
             await server.stop(0.0)
             await launcher.stop()
+            tenancy.audit.close()
             if failed.is_set():
                 _log.error("the engine ended by a defect of its own")
 
