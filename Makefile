@@ -20,6 +20,7 @@ check: $(STAMP)  ## static checks
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m protos.document --check
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
 	$(BIN)/python -m deploy.render --check
@@ -49,6 +50,7 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.document
 
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
 	$(BIN)/python -m monitoring.dashboards
