@@ -135,8 +135,8 @@ async def measure(site: Site, attacks: tuple[str, ...], streams: int, buffer_s: 
             found = await attack(site, name) if name in ATTACKS else await asyncio.sleep(QUIET_S, {})
             now = site.now
             now.server_cpu_s = site.cpu_s() - before_cpu_s
+            await asyncio.sleep(SETTLE_S)  # what it held up comes now
             site.figures.append(Figures())
-            await asyncio.sleep(SETTLE_S)
             seen = {key: round(value, 1) for key, value in asdict(now).items()}
             rows.append({
                 "attack": name, **seen, "files_before": before_files, "files_after": site.files(),
