@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from pocket.judge import Pictures, Seen, classify
+from tests.page.test_access import tenants_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHROMIUM = shutil.which("chromium")
@@ -25,7 +26,7 @@ PICTURES = os.environ.get("LONGTAKE_PICTURES")
 CONFIG = """
 [cluster]
 launch = "in-process"
-denoise_workers = 2
+denoise_workers = 1
 [listen]
 port = 0
 [http]
@@ -54,9 +55,9 @@ async (video) => {
 class Server:
     """`longtake serve` as a process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, further: str = "") -> None:
         config = folder / "server.toml"
-        config.write_text(CONFIG)
+        config.write_text(CONFIG + further)
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "longtake", "serve", str(config)],
@@ -197,7 +198,7 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     expect(card.locator("[data-part=caption]")).to_have_text(op, timeout=PATIENCE_MS)
     expect(card.locator("[data-part=rate]")).to_contain_text("×", timeout=PATIENCE_MS)
 
-    card.get_by_role("button", name="End").click()
+    card.get_by_role("button", name="End", exact=True).click()
     expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
     expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
     card.get_by_role("button", name="Remove").click()
@@ -245,19 +246,47 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     assert time_s(card) > 0
 
 
-def test_on_a_phone_everything_fits_and_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
-    server = Server(tmp_path)
+def test_a_token_is_asked_for_and_kept_by_one_tab_and_when_the_server_goes_the_page_says_so(
+    browser: Browser, tmp_path: Path
+) -> None:
+    auth = f'[auth]\ntenants = "{tenants_file(tmp_path)}"\n[model]\ndevice = "simulated:2ms"\n'
+    server = Server(tmp_path, auth)
     try:
-        phone = open_tab(browser, server)
-        phone.set_viewport_size({"width": 390, "height": 844})
-        card = start(phone, "a magenta ball circling in the snow")
-        advances(card, 1.0)
-        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-        card.scroll_into_view_if_needed()
-        keep(phone, "phone")
+        tab = open_tab(browser, server)
+        token = tab.get_by_label("Token")
+        expect(token).to_be_visible(timeout=PATIENCE_MS)
+        token.fill("wrong")
+        token.press("Enter")
+        expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
+        expect(token).to_be_visible(timeout=PATIENCE_MS)
+        token.fill("alice" * 4)
+        token.press("Enter")
+        expect(tab.locator("#sign-in")).to_be_hidden(timeout=PATIENCE_MS)
+        card = start(tab, "a red ball resting at night")
+        advances(card)
+        assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+        assert "alice" not in tab.url
+        tab.reload()
+        expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"), timeout=PATIENCE_MS)
+        other = tab.context.new_page()
+        other.goto(server.url)
+        expect(other.get_by_label("Token")).to_be_visible(timeout=PATIENCE_MS)
+        card = start(tab, "a blue ring bobbing in the fog")
+        advances(card)
     finally:
         server.end()
     expect(card.locator("[data-part=notice]")).to_contain_text("The server shuts down", timeout=PATIENCE_MS)
-    expect(phone.locator("#problem")).to_have_text("The server does not answer. Trying again.", timeout=PATIENCE_MS)
-    expect(phone.locator("#server")).to_have_text("no connection")
+    expect(tab.locator("#problem")).to_have_text("The server does not answer. Trying again.", timeout=PATIENCE_MS)
+    expect(tab.locator("#server")).to_have_text("no connection")
+    tab.context.close()
+
+
+def test_on_a_phone_everything_fits(browser: Browser, server: Server) -> None:
+    phone = open_tab(browser, server)
+    phone.set_viewport_size({"width": 390, "height": 844})
+    card = start(phone, "a magenta ball circling in the snow")
+    advances(card, 1.0)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    card.scroll_into_view_if_needed()
+    keep(phone, "phone")
     phone.context.close()

@@ -147,7 +147,7 @@ async def test_a_flood_of_pings_from_a_peer_that_does_not_read_does_not_pile_up(
             super().handle_ping()
 
     monkeypatch.setattr("cluster.page.server.BoundedWebSocket", Watched)
-    count = 40_000
+    count = 15_000
     flood = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * (count // 100)
     async with page_cell() as cell, cell.browser() as browser:
         browser.transport.pause_reading()

@@ -170,30 +170,29 @@ async def test_a_fork_goes_on_from_where_the_stream_is() -> None:
         assert (await second.upto("segment"))["index"] == 3
 
 
-@pytest.mark.parametrize(
-    ("frame", "sentence"),
-    [
-        ({"type": "open", "prompt": ""}, "open.prompt: '' is not allowed; allowed: 1 to 4096 bytes of text"),
-        ({"type": "open"}, "prompt: None is not allowed; allowed: Field required"),
-        ({"type": "open", "prompt": PROMPT, "window": 33}, "open.window: 33 is not allowed; allowed: 1 to 32 segments"),
-        ({"type": "open", "prompt": PROMPT, "seed": str(2**64)}, "allowed: 0 to 2^64 - 1"),
-        ({"type": "open", "prompt": PROMPT, "seed": 7}, "seed: 7 is not allowed; allowed: a valid string"),
-        ({"type": "open", "prompt": PROMPT, "pace": "slow"}, "pace: 'slow' is not allowed; allowed: 'realtime' or 'fa"),
-        ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed"),
-        ({"type": "watch", "session_id": "nobody"}, "session: 'nobody' is not open here"),
-        ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch'"),
-        ({"type": "open", "prompt": PROMPT, "token": "två"}, "token: '(not shown)' is not allowed"),
-    ],
+WRONG: tuple[tuple[dict[str, object], str], ...] = (
+    ({"type": "open", "prompt": ""}, "open.prompt: '' is not allowed; allowed: 1 to 4096 bytes of text"),
+    ({"type": "open"}, "prompt: None is not allowed; allowed: Field required"),
+    ({"type": "open", "prompt": PROMPT, "window": 33}, "open.window: 33 is not allowed; allowed: 1 to 32 segments"),
+    ({"type": "open", "prompt": PROMPT, "seed": str(2**64)}, "allowed: 0 to 2^64 - 1"),
+    ({"type": "open", "prompt": PROMPT, "seed": 7}, "seed: 7 is not allowed; allowed: a valid string"),
+    ({"type": "open", "prompt": PROMPT, "pace": "slow"}, "pace: 'slow' is not allowed; allowed: 'realtime' or 'fa"),
+    ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed"),
+    ({"type": "watch", "session_id": "nobody"}, "session: 'nobody' is not open here"),
+    ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch'"),
+    ({"type": "open", "prompt": PROMPT, "token": "två"}, "token: '(not shown)' is not allowed"),
 )
-async def test_a_wrong_first_frame_gets_a_sentence_that_says_what_is_allowed(
-    frame: dict[str, object], sentence: str
-) -> None:
-    async with page_cell() as cell, cell.browser() as socket:
-        browser = Browser(socket)
-        await browser.say(**frame)
-        assert sentence in str((await browser.hear())["sentence"])
-        with pytest.raises(websockets.ConnectionClosedOK):
-            await browser.hear()
+
+
+async def test_a_wrong_first_frame_gets_a_sentence_that_says_what_is_allowed() -> None:
+    async with page_cell() as cell:
+        for frame, sentence in WRONG:
+            async with cell.browser() as socket:
+                browser = Browser(socket)
+                await browser.say(**frame)
+                assert sentence in str((await browser.hear())["sentence"])
+                with pytest.raises(websockets.ConnectionClosedOK):
+                    await browser.hear()
 
 
 async def test_bytes_garbage_and_messages_that_are_too_long_end_the_socket_and_nothing_else() -> None:
