@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check identity bench protos dashboards rendered clean
+.PHONY: demo test check audit hostile identity bench protos dashboards rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -24,6 +24,13 @@ check: $(STAMP)  ## static checks
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
 	$(BIN)/python -m deploy.render --check
+
+audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
+	$(BIN)/python -m deploy.audit
+
+hostile: $(STAMP)  ## 10,000 half-open connections, floods and bombs, and what live streams see of them (6 minutes)
+	$(BIN)/python -m benchmarks.hostile --json
+	$(BIN)/python -m benchmarks.hostile --guarded --json
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
