@@ -1,8 +1,8 @@
 """A cell in which everything happens that metrics tell of: a server of its own, and clients of many kinds.
 
 Simulated devices, real processes, the real link and gRPC. What happens: live and bulk streams with cues, good and bad
-ones; a session that is paused until it is parked, and goes on; streams that queue, streams that are refused, one that
-nobody acknowledges, an observer; lanes that move when streams end; and, if asked, all workers killed at once.
+ones; a session that is paused until it is parked, and goes on; streams that queue, streams that are refused, one whose
+client is slow, an observer; lanes that move when streams end; and, if asked, all workers killed at once.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class Clients:
         for _ in range(count):
             self._begin(partial(self._pause_and_play, asleep_s))
 
-    def deaf(self, count: int) -> None:
-        """Live streams that nobody acknowledges."""
+    def slow(self, count: int, silent_s: float) -> None:
+        """Live streams whose client acknowledges all it has got only every so often."""
         for _ in range(count):
-            self._begin(self._ignore)
+            self._begin(partial(self._lag, silent_s))
 
     def observers(self, count: int) -> None:
         """Who look at whatever session there is."""
@@ -155,10 +155,14 @@ class Clients:
                         await asyncio.sleep(asleep_s)
                         await stream.play()
 
-    async def _ignore(self) -> None:
+    async def _lag(self, silent_s: float) -> None:
         async with self._client.stream(PROMPTS[0], replace(LIVE, auto_ack=False)) as stream:
             async for event in stream:
-                self.segments += isinstance(event, SegmentEvent)
+                if isinstance(event, SegmentEvent):
+                    self.segments += 1
+                    if event.index % 2:
+                        await asyncio.sleep(silent_s)
+                        await stream.ack(event.index)
 
     async def _observe(self) -> None:
         for session in await self._client.list_sessions():

@@ -180,9 +180,10 @@ async def load(cell: Running, seconds: float) -> None:
     """Streams of every kind; after half of the time all workers die, and clients begin anew."""
     clients = Clients(cell.address)
     clients.live(4)
-    clients.bulk(4, pictures=300)
     clients.sleepers(1, asleep_s=6.0)
-    clients.deaf(1)
+    clients.bulk(3, pictures=1200)
+    clients.bulk(3, pictures=200)
+    clients.slow(1, silent_s=4.0)
     clients.observers(1)
     try:
         for second in tqdm(range(math.ceil(seconds)), unit="s", desc="load"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from secrets import token_urlsafe
+from secrets import token_hex
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,7 +16,7 @@ from cluster.engine import Engine
 from cluster.offer import Offer
 from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
-from cluster.responses import Speaker, Terms, model_response, session_message
+from cluster.responses import Speaker, Terms, model_response
 from cluster.statuses import ENDINGS, Call, abort
 from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
@@ -77,7 +77,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
     ) -> AsyncIterator[pb.StreamResponse]:
         """Opens a session, forwards frames both ways, closes the session however the call ends."""
-        session, pace = SessionId(token_urlsafe(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
+        session, pace = SessionId(token_hex(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
         try:
             first = await self._first(request_iterator)
             pace = requests.pace_of(first)
@@ -276,7 +276,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         raise UnknownSession(session)
 
     def _session_message(self, view: SessionView) -> pb.Session:
-        message = session_message(view)
+        message = self._operations.session(view)
         message.tenant = self._tenancy.owner(view.session) or ""
         return message
 
@@ -300,4 +300,5 @@ async def _end(call: Call, closed: Closed) -> None:
         await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
+        call.set_code(status)
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

@@ -87,6 +87,11 @@ class FrontendServer:
         self._tasks = (asyncio.create_task(self._keep_health()), asyncio.create_task(self._guard.watch()))
         return self
 
+    @property
+    def serving(self) -> bool:
+        """Whether it takes streams, as the health service says."""
+        return self._serving is True
+
     async def stop(self, grace_s: float) -> None:
         """Close the port, wait up to `grace_s` for calls to end, then cut them."""
         for task in self._tasks:

@@ -98,7 +98,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 continue
             error = self._tenancy.objection(live.call)
             if error is not None:
-                self._refused(error, live.call.caller, live.call.peer, live.call.method, "end")
+                self._tenancy.count_refused(_reason(error))
+                self._tenancy.note_end(live.call, error)
                 live.end(error, self._engine)
 
     async def intercept_service(

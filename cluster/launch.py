@@ -159,7 +159,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     chains = Chains(engine)
 
     def listen(host: str) -> LinkServer:
-        check_exposure(plan, host)
+        check_link(plan, host)
         files = plan.workers[0].link_files
         service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
         try:
@@ -173,7 +173,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     return RayLauncher(plan.workers, chains, listen, plan.token, plan.ray_address, plan.placing)
 
 
-def check_exposure(plan: LaunchPlan, host: str) -> None:
+def check_link(plan: LaunchPlan, host: str) -> None:
     """Contradiction if workers would dial `host` from other machines without certificates, and nobody allowed that."""
     if plan.workers[0].link_files is None and not plan.network_trusted and not ip_address(host).is_loopback:
         raise Contradiction(

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from cluster.attached import Port
 from cluster.grpc_options import connections_allowed, server_options
@@ -133,7 +134,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         try:
             async with asyncio.timeout(HELLO_S):
                 first = await anext(requests, None)
-        except TimeoutError:
+        except (TimeoutError, DecodeError):
             first = None
         if first is None or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
@@ -160,7 +161,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
                 port.last_heard_s = loop.time()
                 self._engine.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
-        except InvalidField as error:
+        except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
         finally:
             self._engine.leave(worker, port, reason, cause)

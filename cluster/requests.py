@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from fractions import Fraction
+from unicodedata import category
 
 from google.protobuf import duration_pb2
 
@@ -117,11 +118,18 @@ def _prompt(field: str, prompt: str, offer: Offer) -> str:
         raise InvalidField(field, prompt[:40], f"1 to {limit} bytes of text, not only white space")
     if size_bytes > limit:
         raise InvalidField(field, f"{prompt[:40]}… ({size_bytes} bytes)", f"1 to {limit} bytes of text")
+    if _has_controls(prompt, but="\n\t"):
+        raise InvalidField(field, prompt[:40], "text without control characters other than tab and new line")
     try:
         offer.check_prompt(prompt)
     except InvalidField as error:
         raise InvalidField(field, prompt[:40], error.allowed) from None
     return prompt
+
+
+def _has_controls(text: str, but: str = "") -> bool:
+    """Whether control characters other than `but` are in a text: what it is written to would obey them."""
+    return any(category(letter) == "Cc" and letter not in but for letter in text)
 
 
 def _length(request: pb.Open, offer: Offer) -> int | None:
@@ -169,8 +177,9 @@ def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
 
 
 def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
-    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES:
-        raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], f"1 to {MAX_CUE_ID_BYTES} bytes of text")
+    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES or _has_controls(cue.id):
+        allowed = f"1 to {MAX_CUE_ID_BYTES} bytes of text without control characters"
+        raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], allowed)
     prompt = _prompt(f"{path}.prompt", cue.prompt, offer)
     block: int | None = None
     picture: int | None = None

@@ -139,7 +139,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     listen = config.listen
     async with _running(engine) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
-        offer = offer_for(info, config.core_limits)
+        offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
         inside = page.target if page else ""
         server = await FrontendServer.start(
             engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
@@ -157,6 +157,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         finally:
             await server.stop(0.0)
             await launcher.stop()
+            tenancy.audit.close()
             if failed.is_set():
                 _log.error("the engine ended by a defect of its own")
 

@@ -310,7 +310,8 @@ class Client:
 
     async def drain(self, grace_s: float | Fraction = 0) -> int:
         """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
-        return (await _answer(self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s))))).sessions
+        call = self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s)), metadata=self._metadata)
+        return (await _answer(call)).sessions
 
 
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:

@@ -146,10 +146,11 @@ def _workers(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeWorkersLostAgain",
         severity=Severity.PAGE,
-        query=half_hour.increase(names.WORKERS_LOST, "role").at_least(3),
+        # A machine that takes its eight workers along is one occasion.
+        query=half_hour.changes(names.WORKERS_LOST, "role").at_least(3),
         for_s=0,
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
-        description='{{ $value | printf "%.0f" }} losses within half an hour; each ends the sessions it had state of.',
+        description='On {{ $value | printf "%.0f" }} occasions within half an hour; each ends sessions.',
     )
     yield Alert(
         name="LongtakeStraggler",

@@ -145,6 +145,11 @@ class Scope:
         _must_be(metric, Instrument.COUNTER)
         return self._counted("increase", metric, metric.name, by, labels)
 
+    def changes(self, metric: Metric, *by: str, **labels: str) -> Expression:
+        """How often the counter was seen to grow, or to start anew, in the window: what happens at once counts once."""
+        _must_be(metric, Instrument.COUNTER)
+        return replace(self._counted("changes", metric, metric.name, by, labels), unit=Unit.NONE)
+
     def seen(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """How many values a second the histogram got."""
         _must_be(metric, Instrument.HISTOGRAM)
@@ -180,7 +185,7 @@ class Scope:
         self, function: str, metric: Metric, series: str, by: tuple[str, ...], labels: dict[str, str]
     ) -> Expression:
         inner = f"{function}({self._selector(metric, series, labels)}[{self.window}])"
-        unit = _unit(metric) if function == "increase" else _RATES[_unit(metric)]
+        unit = _RATES[_unit(metric)] if function == "rate" else _unit(metric)
         return Expression(f"sum by ({_labels(metric, by)}) ({inner})", unit, (metric,), by)
 
     def _selector(self, metric: Metric, series: str, labels: dict[str, str]) -> str:

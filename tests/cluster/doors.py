@@ -37,7 +37,6 @@ class House:
     """TOML at the end of the file."""
     tokens: dict[str, str] = field(default_factory=dict)
     """By `tenant role`."""
-    refusals: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tokens = {f"{tenant} {role}": new_token() for tenant in ("acme", "umbrella") for role in ROLES}
@@ -70,7 +69,7 @@ class House:
     def tenancy(self, oidc: OidcVerifier | None = None, clock: Callable[[], float] = time.time) -> Tenancy:
         """What is behind the door."""
         access = Access(TenantsFile(self.file), oidc, clock)
-        return Tenancy(access, Audit(str(self.folder / "audit.jsonl"), clock), self.refusals.append)
+        return Tenancy(access, Audit(str(self.folder / "audit.jsonl"), clock))
 
     def audited(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""
@@ -84,6 +83,10 @@ class GuardedCell:
     cell: ToyCell
     house: House
     tenancy: Tenancy
+
+    def refusals(self) -> dict[str, int]:
+        """How many were not let in, by why."""
+        return {reason.value: count for reason, count in self.cell.server.calls.turned_away.items() if count}
 
     def client(self, who: str) -> Client:
         """A client with the token of `tenant role`."""

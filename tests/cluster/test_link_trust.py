@@ -15,7 +15,7 @@ import trustme
 
 from cluster.config import parse_config
 from cluster.engine import Engine
-from cluster.launch import LaunchPlan, check_exposure, launcher_for, plan_for
+from cluster.launch import LaunchPlan, check_link, launcher_for, plan_for
 from cluster.link_server import LinkServer, LinkService
 from cluster.subprocesses import SubprocessLauncher
 from longtake.core.admission import Limits
@@ -252,8 +252,8 @@ def test_a_link_beyond_this_machine_needs_certificates_or_a_network_that_is_trus
     bare = plan_for(parse_config({}), INFO.recipe)
     for host in ("10.0.0.7", "0.0.0.0", "fd00::2"):
         with pytest.raises(Contradiction, match=r"link\.network_trusted"):
-            check_exposure(bare, host)
-        check_exposure(plan_for(parse_config({"link": {"network_trusted": True}}), INFO.recipe), host)
-        check_exposure(plan_for(parse_config({"link": files}), INFO.recipe), host)
+            check_link(bare, host)
+        check_link(plan_for(parse_config({"link": {"network_trusted": True}}), INFO.recipe), host)
+        check_link(plan_for(parse_config({"link": files}), INFO.recipe), host)
     for host in ("127.0.0.1", "127.8.9.1", "::1"):
-        check_exposure(bare, host)
+        check_link(bare, host)

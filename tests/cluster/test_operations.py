@@ -25,7 +25,7 @@ from longtake.core.schedule import Kind, Op, chains
 from longtake.core.session import State
 from protos.longtake.v1 import longtake_pb2 as pb
 from protos.longtake.v1 import longtake_pb2_grpc as rpc
-from tests.cluster.toy import GEOMETRY, RECIPE, toy_cell
+from tests.cluster.toy import GEOMETRY, RECIPE, offer, toy_cell
 from tests.workers.model_dir import model_info
 from workers.models.weights import save_info
 
@@ -90,6 +90,52 @@ async def test_an_unknown_session_and_one_observer_too_many_are_refused() -> Non
         await asyncio.gather(watching, return_exceptions=True)
         while cell.engine.timeline.observers(session):
             await asyncio.sleep(0.005)
+
+
+async def test_the_status_counts_just_what_clients_saw() -> None:
+    pictures = GEOMETRY.first_picture(3)
+    seen: dict[str, list[SegmentEvent]] = {"fast": [], "realtime": []}
+    async with toy_cell(delay_s=0.001) as cell, Client(cell.target) as client:
+        for pace, length in (("fast", pictures), ("fast", 5), ("realtime", pictures)):
+            async with client.stream("a red ball", StreamOptions(pace=pace, pictures=length)) as stream:
+                seen[pace] += [event async for event in stream if isinstance(event, SegmentEvent)]
+        with pytest.raises(ClientError, match="not open here"):
+            async with client.stream("a red ball", StreamOptions(fork="nobody")):
+                pass
+        with pytest.raises(ClientError, match="pictures"):
+            async with client.stream("a red ball", StreamOptions(pictures=1 << 50)):
+                pass
+        async with client.stream("a blue box", StreamOptions(pace="realtime", window=1)) as stream:
+            first = await upto_segment(stream)
+            status = await client.get_status()
+            (mine,) = await client.list_sessions()
+        await cell.settled()
+    seen["realtime"].append(first)
+    assert (status.cell, status.forwards_per_block, status.draining) == (offer().cell, 4, False)
+    assert not status.HasField("drains_in_s") and status.sessions == 1
+    totals = {total.pace: total for total in status.totals}
+    for pace, number in (("fast", pb.PACE_FAST), ("realtime", pb.PACE_REALTIME)):
+        total, segments = totals[number], seen[pace]
+        assert (total.opened, total.blocks) == (2, len(segments))
+        assert (total.pictures, total.bytes) == (
+            sum(segment.picture_count for segment in segments), sum(len(segment.data) for segment in segments),
+        )  # fmt: skip
+        assert total.sessions == (pace == "realtime") and (pace == "realtime" or not total.late_blocks)
+    assert mine.pictures_sent == first.picture_count and 0 < mine.age_s < status.uptime_s
+    workers = {worker.worker_id: worker for worker in status.workers}
+    blocks = sum(map(len, seen.values()))
+    assert workers["v0"].ops == workers["v0"].passes == blocks
+    forwards = workers["d0"].ops + workers["d1"].ops
+    # Of each stream that is over all but the commits of its last block; of the one that runs at least its first block.
+    assert 4 * blocks - 2 * 4 <= forwards <= 4 * (blocks + 2) - 2 * 3
+    assert all(worker.chain_length == 1 and worker.passes <= worker.dispatched for worker in status.workers)
+
+
+async def upto_segment(stream: AsyncIterator[Event]) -> SegmentEvent:
+    async for event in stream:
+        if isinstance(event, SegmentEvent):
+            return event
+    raise AssertionError("the stream ended without a segment")
 
 
 async def test_a_drain_with_a_grace_tells_everybody_when_they_end_and_opens_nothing_more() -> None:

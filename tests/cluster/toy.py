@@ -179,10 +179,12 @@ class EventList:
 
 @dataclass(slots=True)
 class Door:
-    """Who may come in; by default everybody on this machine."""
+    """Who may come in, by default everybody on this machine, and where."""
 
     tenancy: Tenancy = field(default_factory=lambda: Tenancy(Access(), Audit()))
     tls: grpc.ServerCredentials | None = None
+    port: int = 0
+    """0: any that is free."""
 
 
 @dataclass(slots=True)
@@ -225,7 +227,7 @@ async def toy_cell(
     engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(recorder, door.tenancy))
     running = asyncio.create_task(engine.run())
     server = await FrontendServer.start(
-        engine, offer(limits, wire), host="127.0.0.1", port=0, tenancy=door.tenancy, tls=door.tls
+        engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
     cell = ToyCell(engine, server, recorder.events)
     if workers:

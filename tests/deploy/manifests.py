@@ -104,3 +104,14 @@ def config_text(documents: tuple[Document, ...] | list[Document]) -> str:
 def path(file: str) -> Path:
     """A file of the repository."""
     return CHART.parents[2] / file
+
+
+def unknown(given: object, understood: object, where: str = "") -> list[str]:
+    """Keys that a model has dropped: its operator would, too."""
+    if isinstance(given, dict) and isinstance(understood, dict):
+        lost = [f"{where}.{key}" for key in given if key not in understood]
+        return lost + [each for key in given for each in unknown(given[key], understood.get(key), f"{where}.{key}")]
+    if isinstance(given, list) and isinstance(understood, list):
+        pairs = enumerate(zip(given, understood, strict=True))
+        return [each for number, (one, other) in pairs for each in unknown(one, other, f"{where}[{number}]")]
+    return []

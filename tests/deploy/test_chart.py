@@ -19,6 +19,7 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 from pydantic import BaseModel
 
 from cluster.config import ServerConfig, parse_config
+from cluster.exposure import check_exposure
 from deploy.render import CHART, OVERLAYS, OWNED, helm, stale
 from tests.deploy.manifests import (
     OPEN,
@@ -32,6 +33,7 @@ from tests.deploy.manifests import (
     pod,
     render,
     require_helm,
+    unknown,
 )
 
 CRD = path("../shared/crds/kuberay-1.7.0-rayclusters.yaml")
@@ -66,9 +68,13 @@ MATRIX: dict[str, dict[str, Any]] = {
     "tls": {"tls": {"secretName": "public"}, "page": {"enabled": True}},
     "mtls": {"tls": {"secretName": "public", "clientCa": True}},
     "tls made here": {"tls": {"certManager": {"enabled": True, "issuerRef": {"kind": "Issuer", "name": "x"}}}},
-    "tenants": {"auth": {"tenantsSecret": "tenants"}, "drain": {"tokenSecret": "operator"}},
+    "tenants": {"auth": {"tenantsSecret": "tenants"}, "drain": {"tokenSecret": "operator"},
+                "tls": {"secretName": "public"}, "config": {"auth": {"allow_anonymous": False}}},
+    "tenants behind a proxy": {"auth": {"tenantsSecret": "tenants"},
+                               "config": {"auth": {"allow_anonymous": False, "allow_unencrypted": True}}},
     "link secrets": {"link": {"certManager": {"enabled": False}, "engineSecret": "e", "workerSecret": "w"}},
-    "no link certificates": {"link": {"certManager": {"enabled": False}}},
+    "no link certificates": {"link": {"certManager": {"enabled": False}},
+                             "config": {"link": {"network_trusted": True}}},
     "no policies": {"networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}},
     "existing account": {"serviceAccount": {"create": False, "name": "mine"}, "ray": {"authSecret": "token"}},
     "no grace": {"drain": {"graceSeconds": 0}, "frontend": {"updateStrategy": "RollingUpdate"}},
@@ -152,17 +158,6 @@ def test_kuberay_takes_the_cluster(documents: list[Document], ray_cluster: jsons
     group["minReplicas"] = group.pop("minReplica")
 
 
-def unknown(given: object, understood: object, where: str = "") -> list[str]:
-    """Keys that a model has dropped: its operator would, too."""
-    if isinstance(given, dict) and isinstance(understood, dict):
-        lost = [f"{where}.{key}" for key in given if key not in understood]
-        return lost + [each for key in given for each in unknown(given[key], understood.get(key), f"{where}.{key}")]
-    if isinstance(given, list) and isinstance(understood, list):
-        pairs = enumerate(zip(given, understood, strict=True))
-        return [each for number, (one, other) in pairs for each in unknown(one, other, f"{where}[{number}]")]
-    return []
-
-
 def dropped(document: Document) -> list[str]:
     model = MODELS[document["kind"]].model_validate(document)
     return unknown(document, model.model_dump(mode="json", by_alias=True))
@@ -206,6 +201,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two certificates": ({"tls": {"secretName": "a", "certManager": {"enabled": True}}}, "tls.secretName"),
     "no issuer": ({"tls": {"certManager": {"enabled": True}}}, "tls.certManager.issuerRef"),
     "client CA without TLS": ({"tls": {"clientCa": True}}, "tls.clientCa"),
+    "tokens in the open": ({"auth": {"tenantsSecret": "t"}}, "auth.tenantsSecret"),
+    "a secret in the open": ({"link": {"certManager": {"enabled": False}}}, "link.certManager.enabled"),
     "half a link": ({"link": {"certManager": {"enabled": False}, "engineSecret": "e"}}, "link.engineSecret"),
     "everybody by accident": ({"config": {"auth": {"allow_anonymous": False}}}, "auth.tenantsSecret"),
     "no account": ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
@@ -227,6 +224,8 @@ def test_wrong_values_are_refused_by_name(name: str) -> None:
 
 def test_the_server_understands_its_configuration(documents: list[Document]) -> None:
     config = parse_config(tomllib.loads(config_text(documents)))
+    check_exposure(config)  # what the server checks when it starts
+    assert config.link.network_trusted or config.link.certificate
     ray = one(documents, "RayCluster")
     assert config.cluster.ray_address == f"{ray['metadata']['name']}-head-svc.video.svc:6379"
     container = pod(documents, "frontend").container

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -38,12 +38,6 @@ ENHANCE_YOUR_CALM = 11
 HALF_OPEN = 300
 LEAST_SEGMENTS = 10
 CUT_S = 3 * grpc_options.HANDSHAKE_MS / 1000
-
-
-@pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
-    with running(tmp_path_factory.mktemp("hostile")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,17 @@ from monitoring.rules import RUNBOOK, documents
 EVERY = "500ms"
 SHORT = Times(1 / 60)
 """Five minutes are five seconds."""
-LIMIT_S = 75.0
-BUSY_S = 8.0
-"""With all workers there, before they are killed."""
+LIMIT_S = 100.0
+MAY_REST = {
+    "sessions and SLO: Late blocks of live streams",
+    "sessions and SLO: Calls not let in",
+    "workers and server: Failed dispatches and preparations",
+    "workers and server: Draining",
+    "workers and server: Events that wait",
+}
+"""Lines that are there and need not leave zero under this load."""
+BY_LOSS = {"workers and server: Lost and joined lost", "workers and server: Lost and joined joined"}
+"""Lines that leave zero when workers are lost, and not before."""
 
 
 def concrete(query: str) -> str:
@@ -32,7 +40,7 @@ def concrete(query: str) -> str:
 
 
 QUERIES = {
-    f"{page.title}: {panel.title} {line.note}".strip(): concrete(line.query.text)
+    f"{page.title.removeprefix('Longtake: ')}: {panel.title} {line.note}".strip(): concrete(line.query.text)
     for page in DASHBOARDS
     for panel in page.panels
     for line in panel.lines
@@ -59,32 +67,42 @@ async def drive(cell: Running, prometheus: Prometheus) -> Seen:
     began_s = time.time()
     clients = Clients(cell.address)
     clients.live(5)
-    clients.bulk(5, pictures=60)
     clients.sleepers(1, asleep_s=2.5)
-    clients.deaf(1)
+    clients.slow(1, silent_s=2.5)
+    clients.bulk(3, pictures=600)
+    clients.bulk(4, pictures=60)
     clients.observers(1)
-    answers: dict[str, list[Curve]] = {}
-    open_questions = QUERIES | RECORDS
-    nothing = {"of a metric that nobody exports": "rate(longtake_bloks_total[5s])"}
     try:
-        await asyncio.sleep(BUSY_S)
+        await until_answered(prometheus, QUERIES | RECORDS, MAY_REST | BY_LOSS | RECORDS.keys(), began_s)
         killed = cell.kill_workers()
-        while open_questions and time.time() < began_s + LIMIT_S:
-            await asyncio.sleep(1.0)
-            found = await asyncio.to_thread(ask, prometheus, open_questions, began_s)
-            answers |= found
-            open_questions = {name: query for name, query in open_questions.items() if name not in found}
-        assert ask(prometheus, nothing, began_s) == {}
+        await until_answered(prometheus, {name: QUERIES[name] for name in BY_LOSS}, set(), began_s)
+        answers = await asyncio.to_thread(ask, prometheus, QUERIES | RECORDS, began_s)
+        assert (
+            await asyncio.to_thread(prometheus.over, "rate(longtake_bloks_total[5s])", began_s, time.time(), 0.5) == []
+        )
         rules = await asyncio.to_thread(prometheus.rules)
     finally:
         await clients.stop()
     return Seen(answers, rules, killed, clients.segments)
 
 
+async def until_answered(prometheus: Prometheus, questions: dict[str, str], may_rest: Set[str], began_s: float) -> None:
+    """Wait until all have an answer that left zero, but for those that may rest, or too long."""
+    while questions and time.time() < began_s + LIMIT_S:
+        await asyncio.sleep(1.0)
+        answers = await asyncio.to_thread(ask, prometheus, questions, began_s)
+        done = {name for name in questions if answers[name] and (name in may_rest or moved(answers[name]))}
+        questions = {name: query for name, query in questions.items() if name not in done}
+
+
 def ask(prometheus: Prometheus, questions: dict[str, str], began_s: float) -> dict[str, list[Curve]]:
-    """Those that have an answer."""
-    found = {name: prometheus.over(query, began_s, time.time(), 0.5) for name, query in questions.items()}
-    return {name: curves for name, curves in found.items() if curves}
+    """What Prometheus knows since the beginning."""
+    return {name: prometheus.over(query, began_s, time.time(), 0.5) for name, query in questions.items()}
+
+
+def moved(curves: list[Curve]) -> bool:
+    """Whether a line ever left zero."""
+    return any(value for curve in curves for _, value in curve.points)
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +127,13 @@ def test_the_load_was_one(seen: Seen) -> None:
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_panel_has_something_to_show(name: str, seen: Seen) -> None:
-    assert name in seen.answers, QUERIES[name]
+    assert seen.answers[name], QUERIES[name]
+    assert name in MAY_REST or moved(seen.answers[name]), QUERIES[name]
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_record_is_computed(name: str, seen: Seen) -> None:
-    assert name in seen.answers, RECORDS[name]
+    assert seen.answers[name], RECORDS[name]
 
 
 def test_no_rule_fails(seen: Seen) -> None:
@@ -126,7 +145,7 @@ def test_no_rule_fails(seen: Seen) -> None:
 
 def test_alerts_say_which_cell_and_how_much(seen: Seen) -> None:
     active = [alert for rule in seen.rules for alert in rule.get("alerts", ())]
-    assert {alert["labels"]["alertname"] for alert in active} >= {"LongtakeSessionsLost"}
+    assert "LongtakeSessionsLost" in {alert["labels"]["alertname"] for alert in active}
     for alert in active:
         assert alert["labels"]["cell"] == "busy"
         for text in alert["annotations"].values():
@@ -136,15 +155,15 @@ def test_alerts_say_which_cell_and_how_much(seen: Seen) -> None:
 def test_what_is_shown_is_what_was_done(seen: Seen) -> None:
     """Figures that can be reckoned from the load."""
     shown = {name: [value for curve in curves for _, value in curve.points] for name, curves in seen.answers.items()}
-    assert max(shown["Longtake: throughput: Forwards of a block"]) == 8
-    assert max(shown["Longtake: workers and server: Joined expected"]) == 3
-    assert min(shown["Longtake: workers and server: Joined"]) == 0 < max(shown["Longtake: workers and server: Joined"])
-    assert 0 < max(shown["Longtake: throughput: Share of the limit"]) <= 1.1
-    assert 0.5 < max(shown["Longtake: throughput: Real-time factor of live streams"]) < 3
-    assert max(shown["Longtake: sessions and SLO: Parked and restored restored"]) > 0
-    assert max(shown["Longtake: sessions and SLO: Sessions that wait for credit"]) >= 1
-    assert min(shown["Longtake: memory and paging: Pages in use"]) >= 0
-    assert max(shown["Longtake: memory and paging: Pages in use"]) <= 1
+    assert max(shown["throughput: Forwards of a block"]) == 8
+    assert max(shown["workers and server: Joined expected"]) == 3
+    assert min(shown["workers and server: Joined"]) == 0 < max(shown["workers and server: Joined"])
+    assert 0 < max(shown["throughput: Share of the limit"]) <= 1.1
+    assert 0.5 < max(shown["throughput: Real-time factor of live streams"]) < 3
+    assert max(shown["sessions and SLO: Parked and restored restored"]) > 0
+    assert max(shown["sessions and SLO: Sessions that wait for credit"]) >= 1
+    assert min(shown["memory and paging: Pages in use"]) >= 0
+    assert max(shown["memory and paging: Pages in use"]) <= 1
 
 
 def rule_texts() -> list[str]:

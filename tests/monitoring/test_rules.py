@@ -128,7 +128,9 @@ def judged(promtool: str, folder: Path, alert: str, step: str, scenarios: Iterab
     """What promtool finds otherwise than the scenarios say."""
     rules = [str(rules_for(folder, alert))]
     tests = [group(scenario) for scenario in scenarios]
-    return run_promtool(promtool, folder, {"rule_files": rules, "evaluation_interval": step, "tests": tests})
+    order = [one["name"] for one in yaml.safe_load(Path(rules[0]).read_text())["groups"]]
+    test = {"rule_files": rules, "evaluation_interval": step, "group_eval_order": order, "tests": tests}
+    return run_promtool(promtool, folder, test)
 
 
 def group(scenario: Scenario) -> dict[str, Any]:

@@ -58,6 +58,9 @@ helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version }}
 {{- if and (not .Values.auth.tenantsSecret) (not $auth.allow_anonymous) }}
 {{- fail "auth.tenantsSecret: name a Secret with tenants.toml, or set config.auth.allow_anonymous to let everybody in who reaches the port" }}
 {{- end }}
+{{- if and .Values.auth.tenantsSecret (not (include "longtake.tlsSecret" .)) (not $auth.allow_unencrypted) }}
+{{- fail "auth.tenantsSecret: tokens could be read on their way; set tls.secretName, tls.certManager.enabled, or config.auth.allow_unencrypted behind a proxy that encrypts" }}
+{{- end }}
 {{- if and .Values.tls.clientCa (not (include "longtake.tlsSecret" .)) }}
 {{- fail "tls.clientCa: needs tls.secretName or tls.certManager.enabled" }}
 {{- end }}
@@ -73,6 +76,9 @@ helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version }}
 {{- end }}
 {{- if ne (empty $link.engineSecret) (empty $link.workerSecret) }}
 {{- fail "link.engineSecret and link.workerSecret: both or none" }}
+{{- end }}
+{{- if and (not $link.certManager.enabled) (not $link.engineSecret) (not (.Values.config.link | default dict).network_trusted) }}
+{{- fail "link.certManager.enabled: or link.engineSecret and link.workerSecret, or config.link.network_trusted where nobody can listen" }}
 {{- end }}
 {{- $denoise := .Values.workers.denoise -}}
 {{- $split := int $denoise.layerSplit -}}
