@@ -24,6 +24,7 @@ from longtake.local_server import local_server
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 LIVE = StreamOptions(pace="realtime", window=2, codec="mjpeg")
+OPEN_S = 60.0
 PAUSE_S = 0.5
 """Before a client that was refused, or whose stream has ended, asks again."""
 _WORKERS = b"workers.simulated_link"
@@ -83,6 +84,7 @@ class Clients:
     def __init__(self, address: str) -> None:
         self._client = Client(address)
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened = 0
         self.segments = 0
         self.ended: list[str] = []
         """Why streams were refused, or ended otherwise than asked for."""
@@ -113,6 +115,12 @@ class Clients:
         for _ in range(count):
             self._begin(self._observe)
 
+    async def until_opened(self, count: int) -> None:
+        """Wait until so many streams have begun; TimeoutError if that takes long."""
+        async with asyncio.timeout(OPEN_S):
+            while self._opened < count:
+                await asyncio.sleep(0.05)
+
     async def stop(self) -> None:
         """End all."""
         for task in self._tasks:
@@ -133,11 +141,13 @@ class Clients:
 
     async def _consume(self, options: StreamOptions) -> None:
         async with self._client.stream(PROMPTS[0], options) as stream:
+            self._opened += 1
             async for event in stream:
                 self.segments += isinstance(event, SegmentEvent)
 
     async def _watch_and_steer(self, *, steers: bool) -> None:
         async with self._client.stream(PROMPTS[1], LIVE) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1
@@ -147,6 +157,7 @@ class Clients:
 
     async def _pause_and_play(self, asleep_s: float) -> None:
         async with self._client.stream(PROMPTS[2], LIVE) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1
@@ -157,6 +168,7 @@ class Clients:
 
     async def _lag(self, silent_s: float) -> None:
         async with self._client.stream(PROMPTS[0], replace(LIVE, auto_ack=False)) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1

@@ -181,11 +181,12 @@ async def load(cell: Running, seconds: float) -> None:
     clients = Clients(cell.address)
     clients.live(4)
     clients.sleepers(1, asleep_s=6.0)
-    clients.bulk(3, pictures=1200)
-    clients.bulk(3, pictures=200)
     clients.slow(1, silent_s=4.0)
-    clients.observers(1)
     try:
+        await clients.until_opened(6)  # bulk streams would take their places
+        clients.bulk(3, pictures=1200)
+        clients.bulk(3, pictures=200)
+        clients.observers(1)
         for second in tqdm(range(math.ceil(seconds)), unit="s", desc="load"):
             await asyncio.sleep(1)
             if second == math.ceil(seconds / 4):

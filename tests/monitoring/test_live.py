@@ -69,10 +69,11 @@ async def drive(cell: Running, prometheus: Prometheus) -> Seen:
     clients.live(5)
     clients.sleepers(1, asleep_s=2.5)
     clients.slow(1, silent_s=2.5)
-    clients.bulk(3, pictures=600)
-    clients.bulk(4, pictures=60)
-    clients.observers(1)
     try:
+        await clients.until_opened(7)  # bulk streams would take their places
+        clients.bulk(3, pictures=600)
+        clients.bulk(4, pictures=60)
+        clients.observers(1)
         await until_answered(prometheus, QUERIES | RECORDS, MAY_REST | BY_LOSS | RECORDS.keys(), began_s)
         killed = cell.kill_workers()
         await until_answered(prometheus, {name: QUERIES[name] for name in BY_LOSS}, set(), began_s)
