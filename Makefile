@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check identity bench protos dashboards clean
+.PHONY: demo test check identity bench protos dashboards rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -22,6 +22,7 @@ check: $(STAMP)  ## static checks
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
+	$(BIN)/python -m deploy.render --check
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
@@ -49,6 +50,9 @@ protos: $(STAMP)  ## generate the code of the wire protocols again
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
 	$(BIN)/python -m monitoring.dashboards
 	$(BIN)/python -m monitoring.rules
+
+rendered: $(STAMP)  ## the chart's schema, dashboards and rules, and the renderings of the overlays again
+	$(BIN)/python -m deploy.render
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

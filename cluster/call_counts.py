@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar, cast
 
@@ -75,32 +77,50 @@ class CallCounts(grpc.aio.ServerInterceptor):
         inner, make = kinds[handler.request_streaming, handler.response_streaming]
 
         async def one(request: object, context: _Context) -> object:
-            self._note_end(method, context)
-            return await cast(Callable[[object, object], Awaitable[object]], inner)(request, context)
+            with self._noted(method, context):
+                return await cast(Callable[[object, object], Awaitable[object]], inner)(request, context)
 
         async def many(request: object, context: _Context) -> AsyncIterator[object]:
-            self._note_end(method, context)
-            async for response in cast(Callable[[object, object], AsyncIterator[object]], inner)(request, context):
-                yield response
+            with self._noted(method, context):
+                async for response in cast(Callable[[object, object], AsyncIterator[object]], inner)(request, context):
+                    yield response
 
         outer = many if inspect.isasyncgenfunction(inner) else one
         return make(outer, handler.request_deserializer, handler.response_serializer)
 
-    def _note_end(self, method: str, context: _Context) -> None:
+    @contextlib.contextmanager
+    def _noted(self, method: str, context: _Context) -> Iterator[None]:
         """Count the present call when it is over.
 
         If it breaks while gRPC sends one of its responses, its generator is not told, only the task that drives it.
         """
+        call = _Call(context)
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(lambda ended: self._count(method, context, cancelled=ended.cancelled()))
+            task.add_done_callback(lambda _: self._count(method, call))
+        try:
+            yield
+        except Exception:
+            call.failed = True
+            raise
+        call.returned = True
 
-    def _count(self, method: str, context: _Context, *, cancelled: bool) -> None:
-        code = grpc.StatusCode.CANCELLED.name if cancelled else _name(context.code())
-        self.ended[method, code] += 1
+    def _count(self, method: str, call: _Call) -> None:
+        self.ended[method, call.code] += 1
 
 
-def _name(code: object) -> str:
-    if isinstance(code, grpc.StatusCode):
-        return code.name
-    return _NAMES.get(code or 0, grpc.StatusCode.UNKNOWN.name)
+@dataclass(slots=True)
+class _Call:
+    context: _Context
+    returned: bool = False
+    failed: bool = False
+
+    @property
+    def code(self) -> str:
+        """The status that its client got, as far as this side knows."""
+        code = self.context.code()
+        if code not in (None, 0, grpc.StatusCode.OK):
+            return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code, grpc.StatusCode.UNKNOWN.name)
+        if self.failed:
+            return grpc.StatusCode.UNKNOWN.name  # what gRPC makes of an exception that sets no status
+        return (grpc.StatusCode.OK if self.returned else grpc.StatusCode.CANCELLED).name

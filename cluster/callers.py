@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 
-from longtake.core.errors import InternalFault, NotAllowed
+from longtake.core.errors import InternalFault, LongtakeError, NotAllowed
 from longtake.core.work import SessionId
 
 DEFAULT_TENANT = "default"
@@ -91,6 +91,8 @@ class Call:
     """The session that it has opened …"""
     forks: bool = False
     """… as a fork of another one."""
+    error: LongtakeError | None = None
+    """Why it is made to end."""
 
 
 _CALL: ContextVar[Call] = ContextVar("longtake_call")

@@ -159,7 +159,10 @@ class LinkSection(_Section):
     certificate: str = ""
     key: str = ""
     ca: str = ""
-    """Signs the certificates of both sides."""
+    """Signs the certificates of both sides: the engine's is for the name longtake-engine, a worker's for
+    longtake-worker. Each side reads its own under these paths, on its own machine."""
+    network_trusted: bool = False
+    """Let workers on other machines do without certificates: whoever hears the network there can take the secret."""
 
 
 class LimitsSection(_Section):
@@ -214,6 +217,10 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
             f"limits.max_window = {config.limits.max_window}",
             "the default must be allowed",
         )
+    link = {key: getattr(config.link, key) for key in ("certificate", "key", "ca")}
+    if any(link.values()) and not all(link.values()):
+        missing = next(key for key, path in link.items() if not path)
+        raise InvalidField(f"link.{missing}", "", "a PEM file: link.certificate, link.key and link.ca go together")
     if config.model.device == "cpu" and config.model.dtype != "float32":
         raise Contradiction(
             f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"

@@ -95,8 +95,10 @@ class Engine:
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
         self._opened: dict[SessionId, Opened] = {}
-        self._drained = asyncio.Event()
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set when the first drain was asked for …"""
+        self.drained = asyncio.Event()
+        """… and when nothing is open any more."""
 
     def now_s(self) -> float:
         """Seconds on the engine's monotonic clock, for events."""
@@ -271,11 +273,15 @@ class Engine:
         finally:
             ticking.cancel()
 
+    def begin_drain(self, grace_s: float = 0.0) -> None:
+        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+        self.draining.set()
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+
     async def drain(self) -> None:
-        """Finish the blocks begun, close every session, refuse new ones; returns when nothing is open any more."""
-        self._draining = True
-        self.submit(Drain(now_s=self.now_s()))
-        await self._drained.wait()
+        """Drain without a grace; returns when nothing is open any more."""
+        self.begin_drain()
+        await self.drained.wait()
 
     def _step(self, event: Event) -> None:
         began_s = time.perf_counter()
@@ -284,8 +290,8 @@ class Engine:
             self._perform(effect)
         self.step_s.observe(time.perf_counter() - began_s)
         self._recorder.fold(event, effects)
-        if self._draining and not self.scheduler.sessions():
-            self._drained.set()
+        if self.scheduler.draining.has_begun and not self.scheduler.sessions():
+            self.drained.set()
 
     async def _tick(self) -> None:
         while True:

@@ -19,7 +19,7 @@ def check_exposure(config: ServerConfig) -> None:
         if is_this_machine(host):
             continue
         if not auth.tenants and not auth.allow_anonymous:
-            reason = "other machines could call without being asked who they are; set auth.tenants or allow_anonymous"
+            reason = "other machines could call unasked; set auth.tenants, or auth.allow_anonymous"
             raise Contradiction(f"{key} = {host}", "auth.tenants is empty", reason)
         if auth.tenants and not config.tls.certificate and not auth.allow_unencrypted:
             reason = "tokens could be read on their way; set tls.certificate, or auth.allow_unencrypted behind a proxy"

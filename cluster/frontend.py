@@ -16,7 +16,7 @@ from cluster.engine import Engine
 from cluster.offer import Offer
 from cluster.operations import Operations
 from cluster.outbox import Outbox, SegmentOut, WatcherOutbox
-from cluster.responses import Speaker, Terms, model_response, session_message
+from cluster.responses import Speaker, Terms, model_response
 from cluster.statuses import ENDINGS, Call, abort
 from cluster.tenancy import Tenancy
 from longtake.core.effects import Closed, RequestRefused
@@ -70,8 +70,6 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
-        self.draining = False
-        """Only told to clients; the engine is what refuses."""
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -233,13 +231,18 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return self._operations.status(list(self._views()), draining=self.draining)
+        return self._operations.status(list(self._views()))
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Shut down in order; not yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Drain: send the server SIGTERM")
+        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        try:
+            grace_s = requests.drain_grace_s(request)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.begin_drain(grace_s)
+        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
@@ -273,7 +276,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         raise UnknownSession(session)
 
     def _session_message(self, view: SessionView) -> pb.Session:
-        message = session_message(view)
+        message = self._operations.session(view)
         message.tenant = self._tenancy.owner(view.session) or ""
         return message
 
@@ -292,6 +295,10 @@ def _when_over(clean_up: Callable[[], object]) -> None:
 
 async def _end(call: Call, closed: Closed) -> None:
     """End a call whose session has ended, with the status of the ending."""
+    error = current_call().error
+    if error is not None:
+        await abort(call, error)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
+        call.set_code(status)
         await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

@@ -14,6 +14,7 @@ from cluster.audit import Audit
 from cluster.call_counts import CallCounts
 from cluster.engine import Engine
 from cluster.frontend import Frontend
+from cluster.grpc_options import connections_allowed, server_options
 from cluster.guard import Guard
 from cluster.offer import Offer
 from cluster.tenancy import Tenancy
@@ -35,7 +36,7 @@ class FrontendServer:
         self._engine = engine
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
-        self._guard = Guard(tenancy)
+        self._guard = Guard(tenancy, engine)
         self.calls = CallCounts()
         tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()
@@ -44,15 +45,7 @@ class FrontendServer:
         self._server = grpc.aio.server(
             interceptors=(self.calls, self._guard),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
-            options=(
-                ("grpc.max_receive_message_length", wire.max_message_bytes),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-                # Two servers on one port would share its clients without a word.
-                ("grpc.so_reuseport", 0),
-            ),
+            options=server_options(max_message_bytes=wire.max_message_bytes, connections=connections_allowed()),
         )
         rpc.add_LongtakeServiceServicer_to_server(self._frontend, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -70,10 +63,12 @@ class FrontendServer:
         port: int,
         tenancy: Tenancy | None = None,
         tls: grpc.ServerCredentials | None = None,
+        page: str = "",
     ) -> Self:
         """Listen on `host`:`port` (0: any free port, see `self.port`); InvalidField if that is not possible.
 
-        Without `tenancy` nobody is asked who they are, without `tls` nothing is encrypted.
+        Without `tenancy` nobody is asked who they are, without `tls` nothing is encrypted. `page` is the unix
+        socket on which the page asks.
         """
         self = cls(engine, offer, tenancy or Tenancy(Access(), Audit()))
         try:
@@ -85,15 +80,17 @@ class FrontendServer:
         except RuntimeError:
             address = f"{host}:{port}"
             raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
+        if page:
+            self._server.add_insecure_port(page)
         await self._tell_health()
         await self._server.start()
         self._tasks = (asyncio.create_task(self._keep_health()), asyncio.create_task(self._guard.watch()))
         return self
 
-    async def begin_drain(self) -> None:
-        """Tell health checkers and clients that nothing new is opened; streams go on."""
-        self._frontend.draining = True
-        await self._tell_health()
+    @property
+    def serving(self) -> bool:
+        """Whether it takes streams, as the health service says."""
+        return self._serving is True
 
     async def stop(self, grace_s: float) -> None:
         """Close the port, wait up to `grace_s` for calls to end, then cut them."""
@@ -109,7 +106,7 @@ class FrontendServer:
 
     async def _tell_health(self) -> None:
         roles = {worker.role for worker in self._engine.scheduler.workers()}
-        serving = roles == set(Role) and not self._frontend.draining
+        serving = roles == set(Role) and not self._engine.draining.is_set()
         if serving is self._serving:
             return
         self._serving = serving

@@ -20,9 +20,11 @@ from google.protobuf.message import DecodeError, Message
 
 from cluster.audit import Entry
 from cluster.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
+from cluster.engine import Engine
 from cluster.statuses import abort, status_of
 from cluster.tenancy import Tenancy
 from longtake.core.errors import InvalidField, LongtakeError, NotAllowed, NotAuthenticated, QuotaUsed
+from longtake.core.events import Close, Ending
 from protos.longtake.v1 import longtake_pb2 as pb
 
 SWEEP_S = 1.0
@@ -48,28 +50,37 @@ class _Live:
         assert task is not None
         self.call = call
         self.task = task
-        self.error: LongtakeError | None = None
-        """Why it is to end."""
+        self.stopped = False
+        """Whether no further answer shall be sent."""
         self.waits = False
         """Whether it waits for the next answer, not for the client to read the last one."""
         self._cut_at_s = 0.0
 
-    def end(self, error: LongtakeError) -> None:
-        """Have the stream end with a status; by force if its client has not read for long."""
-        now_s = asyncio.get_running_loop().time()
-        if self.error is None:
-            self.error, self._cut_at_s = error, now_s + GRACE_S
+    def end(self, error: LongtakeError, engine: Engine) -> None:
+        """Have the stream end with a status. A session of its own ends first, and its client is told why."""
+        self.call.error = error
+        self._cut_at_s = asyncio.get_running_loop().time() + GRACE_S
+        if self.call.session is None:
+            self.stopped = True
             if self.waits:
                 self.task.cancel()
-        elif now_s >= self._cut_at_s:
+            return
+        ending = Ending.QUOTA if isinstance(error, QuotaUsed) else Ending.ACCESS
+        engine.submit(Close(now_s=engine.now_s(), session=self.call.session, ending=ending, reason=str(error)))
+
+    def insist(self) -> None:
+        """Cut it off if its client has not read for long after it was to end."""
+        if asyncio.get_running_loop().time() >= self._cut_at_s:
+            self.stopped = True
             self.task.cancel()
 
 
 class Guard(grpc.aio.ServerInterceptor):
     """The interceptor; `watch` is to run beside the server."""
 
-    def __init__(self, tenancy: Tenancy) -> None:
+    def __init__(self, tenancy: Tenancy, engine: Engine) -> None:
         self._tenancy = tenancy
+        self._engine = engine
         self._live: set[_Live] = set()
 
     async def watch(self) -> None:
@@ -82,11 +93,14 @@ class Guard(grpc.aio.ServerInterceptor):
         """End the streams that may not go on."""
         self._tenancy.refresh()
         for live in list(self._live):
-            error = live.error or self._tenancy.objection(live.call)
+            if live.call.error is not None:
+                live.insist()
+                continue
+            error = self._tenancy.objection(live.call)
             if error is not None:
-                if live.error is None:
-                    self._refused(error, live.call.caller, live.call.peer, live.call.method, "end")
-                live.end(error)
+                self._tenancy.count_refused(_reason(error))
+                self._tenancy.note_end(live.call, error)
+                live.end(error, self._engine)
 
     async def intercept_service(
         self,
@@ -121,11 +135,12 @@ class Guard(grpc.aio.ServerInterceptor):
         async def unary(raw: object, context: Context) -> Message:
             call = await self._admit(method, context)
             request = await _parsed(parse, raw, context)
+            response: Message | None = None
             try:
                 response = await answer(request, context)
             finally:
                 if method in _AUDITED:
-                    self._audit(call, request, context)
+                    self._audit(call, request, "OK" if response is not None else _status_name(context))
             self._tenancy.sent(call, response.ByteSize())
             return response
 
@@ -145,8 +160,8 @@ class Guard(grpc.aio.ServerInterceptor):
             live.task.add_done_callback(lambda _: self._live.discard(live))
             async for frame in self._frames(answer(request, context), live):
                 yield frame
-            if live.error is not None:
-                await abort(context, live.error)
+            if call.error is not None:
+                await abort(context, call.error)
 
         async def written(raw: object, context: Context) -> None:
             """For handlers that write their answers, as that of the health service does."""
@@ -157,9 +172,9 @@ class Guard(grpc.aio.ServerInterceptor):
         return written if inspect.iscoroutinefunction(answer) else stream
 
     async def _frames(self, frames: AsyncGenerator[Message, None], live: _Live) -> AsyncIterator[Message]:
-        """The answers, until there are no more or `live` is to end."""
+        """The answers, until there are no more or `live` is stopped."""
         try:
-            while live.error is None:
+            while not live.stopped:
                 live.waits = True
                 frame = await anext(frames, None)
                 live.waits = False
@@ -169,7 +184,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 yield frame
         except asyncio.CancelledError:
             live.waits = False
-            if live.error is None or live.task.uncancel() > 0:
+            if not live.stopped or live.task.uncancel() > 0:
                 raise
         finally:
             with contextlib.suppress(RuntimeError):
@@ -196,9 +211,8 @@ class Guard(grpc.aio.ServerInterceptor):
         )
         self._tenancy.audit.refused(entry)
 
-    def _audit(self, call: Call, request: Message, context: Context) -> None:
+    def _audit(self, call: Call, request: Message, outcome: str) -> None:
         session = request.session_id if isinstance(request, pb.CloseSessionRequest) else ""
-        number: object = context.code()  # of the status, whatever its type says
         self._tenancy.audit.write(
             Entry(
                 caller=call.caller,
@@ -206,9 +220,15 @@ class Guard(grpc.aio.ServerInterceptor):
                 method=call.method,
                 action=_AUDITED[call.method],
                 session=session,
-                outcome=next((status.name for status in grpc.StatusCode if status.value[0] == number), "OK"),
+                outcome=outcome,
             )
         )
+
+
+def _status_name(context: Context) -> str:
+    """The status of a call that has failed."""
+    code: object = context.code()  # before anything is set it is a number, whatever its type says
+    return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
 
 
 async def _parsed(parse: _Parse, raw: object, context: Context) -> Message:

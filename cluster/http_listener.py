@@ -39,7 +39,7 @@ class HttpListener:
         host, _, port = address.rpartition(":")
         try:
             listening = _listen(host.strip("[]"), int(port))
-        except (OSError, ValueError, OverflowError):
+        except (OSError, ValueError):
             allowed = "HOST:PORT, an address of this machine and a port that is free"
             raise InvalidField(field, address, allowed) from None
         config = uvicorn.Config(
@@ -55,9 +55,11 @@ class HttpListener:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; OSError if it cannot."""
+    """A socket that listens; OSError or ValueError if it cannot."""
     if not host:
         raise ValueError("an address without a host would be open to every machine")
+    if not 0 <= port <= 65535:  # of a larger one the system would take the lower bits
+        raise ValueError(f"{port} is no port")
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listening = socket.socket(family, kind, protocol)
     try:

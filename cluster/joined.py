@@ -1,9 +1,10 @@
-"""A server that is a node of a Ray cluster, as process 1 of a container: `python -m cluster.joined CONFIG`.
+"""A server that is a node of a Ray cluster, as process 1 of a container: `python -m cluster.joined CONFIG [OPTION …]`.
 
 Ray lets a program take part in a cluster only beside a Ray node of its own machine. So this starts one that offers
 nothing (no CPUs, no GPUs: no worker is put here) and joins the Ray at `cluster.ray_address`, then `longtake serve
 CONFIG`; it passes SIGTERM and SIGINT on to the server, ends the node when the server has ended, and exits with the
-server's status. A node that is lost takes the server with it. Everything is a child of this process and reaped by it.
+server's status. Options are the node's, as of `ray start`, such as the ports that a firewall lets through. A node that
+is lost takes the server with it. Everything is a child of this process and reaped by it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Joined:
 
     config: Path
     settings: ServerConfig
+    options: tuple[str, ...] = ()
+    """Of the node."""
     server: subprocess.Popen[bytes] | None = None
     node: subprocess.Popen[bytes] | None = None
     asked: bool = False
@@ -54,7 +57,7 @@ class Joined:
             signal.signal(number, self._pass_on)
         if not self._reach():
             return 0
-        self.node = subprocess.Popen(node_command(self.settings), start_new_session=True)
+        self.node = subprocess.Popen([*node_command(self.settings), *self.options], start_new_session=True)
         if self.asked:
             return self._end(0)
         # A session of its own: what a terminal interrupts is this process, which passes it on once.
@@ -135,14 +138,14 @@ def main(arguments: list[str]) -> int:
     """Entry; one line for what goes wrong, status 2 for wrong input."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        if len(arguments) != 1:
-            raise InvalidField("CONFIG", " ".join(arguments), "one file: python -m cluster.joined CONFIG")
+        if not arguments or not all(option.startswith("--") for option in arguments[1:]):
+            raise InvalidField("arguments", " ".join(arguments), "CONFIG, then options of `ray start` such as --port=1")
         settings = load_config(Path(arguments[0]))
         _host, _, port = settings.cluster.ray_address.rpartition(":")
         if settings.cluster.launch != "ray" or not port.isdecimal():
             allowed = 'HOST:PORT of a Ray cluster, with cluster.launch = "ray"'
             raise InvalidField("cluster.ray_address", settings.cluster.ray_address, allowed)
-        return Joined(config=Path(arguments[0]), settings=settings).run()
+        return Joined(Path(arguments[0]), settings, options=tuple(arguments[1:])).run()
     except CallerFault as error:
         _log.error("%s", error)
         return WRONG_INPUT

@@ -73,13 +73,14 @@ class Keys:
         return float("inf") if self._fetched_at_s is None else self._clock() - self._fetched_at_s
 
     async def _refresh(self) -> None:
-        self._tried_at_s = self._clock()
         try:
             self._keys = await asyncio.to_thread(self._load)
         except (OSError, HTTPException, ValueError, InvalidField) as error:
             _log.warning("the keys of %s cannot be had: %s", self._issuer, error)
         else:
             self._fetched_at_s = self._clock()
+        # Not before: whoever comes meanwhile waits for the answer, too.
+        self._tried_at_s = self._clock()
 
     def _load(self) -> dict[str, jwt.PyJWK]:
         place = self._jwks

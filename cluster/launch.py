@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
+from importlib import resources
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Protocol
 
 from cluster.chains import Chains
-from cluster.config import ServerConfig
+from cluster.config import LinkSection, ServerConfig
 from cluster.engine import Engine
 from cluster.in_process import InProcessLauncher
 from cluster.link_server import LinkServer, LinkService
@@ -20,6 +21,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.layers import check_length
 from longtake.core.recipe import Recipe
 from longtake.core.work import Role, WorkerId
+from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models import weights
 from workers.simulated_device import is_simulated
@@ -52,12 +54,14 @@ class LaunchPlan:
     """Ray only."""
     link_port: int = 0
     """Where workers dial in; 0: any free port."""
+    network_trusted: bool = False
+    """Whether a link without certificates may leave this machine."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
 
 def model_path(path: str) -> Path:
     """The directory that `model.path` of a configuration names; "pocket" is the model that ships with Longtake."""
-    return Path(str(files("pocket"))) / "weights" if path == POCKET else Path(path).absolute()
+    return Path(str(resources.files("pocket"))) / "weights" if path == POCKET else Path(path).absolute()
 
 
 def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
@@ -85,6 +89,7 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
             dtype=config.model.dtype,
             max_batch=cluster.max_batch,
             profiles=cluster.profiles,
+            link_files=link_files(config.link),
         )
         for role, count, capacity in roles
         for number in range(count)
@@ -108,6 +113,16 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
         ray_address=cluster.ray_address,
         placing=placing,
         link_port=config.link.port,
+        network_trusted=config.link.network_trusted,
+    )
+
+
+def link_files(link: LinkSection) -> LinkFiles | None:
+    """The certificates of the link; workers find theirs under the same paths on their machines."""
+    if not link.certificate:
+        return None
+    return LinkFiles(
+        certificate=Path(link.certificate).absolute(), key=Path(link.key).absolute(), ca=Path(link.ca).absolute()
     )
 
 
@@ -144,7 +159,9 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     chains = Chains(engine)
 
     def listen(host: str) -> LinkServer:
-        service = LinkService(chains, token=plan.token, model_digest=digest)
+        check_link(plan, host)
+        files = plan.workers[0].link_files
+        service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
         try:
             return LinkServer(service, host, plan.link_port)
         except RuntimeError:  # of gRPC, when it cannot bind
@@ -154,3 +171,14 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     if plan.kind == "subprocess":
         return SubprocessLauncher(plan.workers, chains, listen, plan.token)
     return RayLauncher(plan.workers, chains, listen, plan.token, plan.ray_address, plan.placing)
+
+
+def check_link(plan: LaunchPlan, host: str) -> None:
+    """Contradiction if workers would dial `host` from other machines without certificates, and nobody allowed that."""
+    if plan.workers[0].link_files is None and not plan.network_trusted and not ip_address(host).is_loopback:
+        raise Contradiction(
+            "link.certificate = ''",
+            f"workers that dial {host}",
+            "the secret of the launch and all latents would cross the network in the clear; give link.certificate, "
+            "link.key and link.ca, or set link.network_trusted",
+        )

@@ -11,15 +11,17 @@ from typing import Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from cluster.attached import Port
+from cluster.grpc_options import connections_allowed, server_options
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss
 from longtake.core.work import WorkerId
 from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
-from workers.link import CHANNEL_OPTIONS
-from workers.link_messages import down_to_proto, hello_from_proto, up_from_proto
+from workers.link_messages import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
+from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
 from workers.messages import Down, Introduction, Up
 
 SILENCE_S = 5.0
@@ -86,8 +88,18 @@ class Desk(Protocol):
 class LinkService(link_pb2_grpc.LinkServiceServicer):
     """Lets workers of this launch, with this model, attach to the engine."""
 
-    def __init__(self, engine: Desk, *, token: str, model_digest: str, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        engine: Desk,
+        *,
+        token: str,
+        model_digest: str,
+        silence_s: float = SILENCE_S,
+        files: LinkFiles | None = None,
+    ) -> None:
+        """With `files` workers must show a certificate."""
         self._engine = engine
+        self.files = files
         self._token = token
         self._model_digest = model_digest
         self._silence_s = silence_s
@@ -116,10 +128,13 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
         """Hello, or the end of the call with the status that says what is wrong."""
+        if self.files is not None and not is_worker(context.auth_context()):
+            _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
         try:
             async with asyncio.timeout(HELLO_S):
                 first = await anext(requests, None)
-        except TimeoutError:
+        except (TimeoutError, DecodeError):
             first = None
         if first is None or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
@@ -146,7 +161,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
                 port.last_heard_s = loop.time()
                 self._engine.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
-        except InvalidField as error:
+        except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
         finally:
             self._engine.leave(worker, port, reason, cause)
@@ -162,10 +177,21 @@ class LinkServer:
     """The service on a port of its own; port 0 picks a free one."""
 
     def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
+        self._server = grpc.aio.server(options=options)
         link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
-        self._host = host
-        self.address = f"{host}:{self._server.add_insecure_port(f'{host}:{port}')}"
+        self.address = f"{host}:{self._bound(f'{host}:{port}', service.files)}"
+
+    def _bound(self, where: str, files: LinkFiles | None) -> int:
+        if files is None:
+            return self._server.add_insecure_port(where)
+        credentials = files.server_credentials()
+        try:
+            return self._server.add_secure_port(where, credentials)
+        except RuntimeError:
+            raise InvalidField(
+                "link.key", str(files.key), f"the key of {files.certificate}, and a port that can be had at {where}"
+            ) from None
 
     async def start(self) -> None:
         """Listen."""

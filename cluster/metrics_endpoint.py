@@ -1,4 +1,5 @@
-"""The endpoint that Prometheus scrapes: GET /metrics, and GET /healthz for whoever asks whether the process answers.
+"""The endpoint that Prometheus scrapes: GET /metrics. Beside it, for probes, GET /healthz says that the process answers
+and GET /readyz whether it takes streams, as the gRPC health service does for whom that speaks to.
 
 It tells no prompt, session or tenant and asks for no credentials, so it has a port of its own. A scrape reads the
 counts on the engine's loop, where nothing changes meanwhile, and writes the page on another thread.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -32,7 +33,7 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
         return
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
     exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
-    app = metrics_app(exposition)
+    app = metrics_app(exposition, lambda: server.serving)
     listener = await HttpListener.start(app, address=config.metrics.address, field="metrics.address")
     try:
         yield f"http://{listener.host}:{listener.port}/metrics"
@@ -40,7 +41,7 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
         await listener.stop()
 
 
-def metrics_app(exposition: Exposition) -> ASGIApp:
+def metrics_app(exposition: Exposition, serving: Callable[[], bool]) -> ASGIApp:
     """The application."""
 
     async def metrics(request: Request) -> Response:
@@ -52,4 +53,7 @@ def metrics_app(exposition: Exposition) -> ASGIApp:
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz)])
+    async def readyz(_: Request) -> Response:
+        return PlainTextResponse("ok\n") if serving() else PlainTextResponse("not serving\n", status_code=503)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])

@@ -61,3 +61,5 @@ class Offer:
     """Raises InvalidField for a text that the model cannot read at all."""
     limits: Limits
     wire: WireLimits
+    cell: str = ""
+    """Name of this engine with its workers."""

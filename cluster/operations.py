@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cluster.engine import Engine
 from cluster.offer import Offer
-from cluster.responses import worker_message
+from cluster.responses import WIRE_PACES, session_message, worker_message
 from longtake.core.errors import Lack, NoCapacity
-from longtake.core.schedule import Kind
+from longtake.core.flow import Pace
+from longtake.core.schedule import Kind, forwards_per_block
 from longtake.core.session import SessionView
 from longtake.core.work import SessionId
+from longtake.core.workers import WorkerView
 from monitoring.timeline import Observer, OpSpan
 from protos.longtake.v1 import longtake_pb2 as pb
+from workers.messages import Heartbeat
 
 RETRY_S = 5.0
 WIRE_KINDS: dict[Kind, pb.OpKind] = {
@@ -30,14 +34,58 @@ class Operations:
         self._offer = offer
         self._started_at_s = engine.now_s()
 
-    def status(self, sessions: Sequence[SessionView], *, draining: bool) -> pb.GetStatusResponse:
+    def status(self, sessions: Sequence[SessionView]) -> pb.GetStatusResponse:
         """The cell as it is; `sessions` are the open ones."""
+        now_s, deadline_s = self._engine.now_s(), self._engine.scheduler.draining.deadline_s
+        vitals = self._engine.vitals()
+        views = self._engine.scheduler.workers()
         return pb.GetStatusResponse(
-            workers=map(worker_message, self._engine.scheduler.workers()),
+            workers=[self._worker(view, vitals.get(view.worker, Heartbeat())) for view in views],
             sessions=len(sessions),
             max_sessions=self._offer.limits.max_sessions,
-            draining=draining,
-            uptime_s=self._since_start_s(self._engine.now_s()),
+            draining=self._engine.draining.is_set(),
+            drains_in_s=None if deadline_s == math.inf else max(0.0, deadline_s - now_s),
+            uptime_s=self._since_start_s(now_s),
+            cell=self._offer.cell,
+            totals=[self._totals(pace, sessions) for pace in Pace],
+            forwards_per_block=forwards_per_block(self._offer.recipe),
+        )
+
+    def session(self, view: SessionView) -> pb.Session:
+        """What is told of an open session, but whose it is."""
+        message = session_message(view)
+        counts = self._engine.tally.streams.open.get(view.session)
+        if counts is not None:
+            message.pictures_sent = counts.pictures
+            message.age_s = self._engine.now_s() - counts.opened_at_s
+            if counts.slack_s is not None:
+                message.slack_s = counts.slack_s
+        return message
+
+    def _worker(self, view: WorkerView, vitals: Heartbeat) -> pb.Worker:
+        message = worker_message(view)
+        counts = self._engine.tally.labour.workers[view.worker]
+        message.busy_s = counts.busy_since_joined_s
+        message.ops = counts.done_since_joined
+        message.passes = counts.passes_since_joined
+        message.host_memory_bytes = vitals.host_bytes
+        return message
+
+    def _totals(self, pace: Pace, sessions: Sequence[SessionView]) -> pb.PaceTotals:
+        streams = self._engine.tally.streams
+        counts = streams.paces[pace]
+        here = [view.session for view in sessions if view.realtime == (pace is Pace.REALTIME)]
+        slacks_s = (streams.open[session].slack_s for session in here if session in streams.open)
+        return pb.PaceTotals(
+            pace=WIRE_PACES[pace],
+            sessions=len(here),
+            blocks=counts.blocks,
+            late_blocks=counts.late_blocks,
+            pictures=counts.pictures,
+            bytes=counts.segment_bytes,
+            opened=counts.opened,
+            refused=counts.refusals,
+            least_slack_s=min((slack_s for slack_s in slacks_s if slack_s is not None), default=None),
         )
 
     def observe(self, session: SessionId) -> Observer:

@@ -18,9 +18,11 @@ from typing import Any
 from cluster.chains import Chains
 from cluster.link_server import LinkServer
 from cluster.placing import Placing, group_of, groups, resources_of
+from cluster.ray_trust import TOKEN, check_doors, check_gcs
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link import Loaded, serve
+from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
 from workers.spec import WorkerSpec, load_worker
 
@@ -42,17 +44,17 @@ class WorkerActor:
 
     def __init__(self, spec: WorkerSpec, engine: str, token: str) -> None:
         loaded = load_worker(spec)
-        threading.Thread(target=self._serve, args=(loaded, engine, token), daemon=True).start()
+        threading.Thread(target=self._serve, args=(loaded, engine, token, spec.link_files), daemon=True).start()
 
     def pid(self) -> int:
         """Process id; an answer proves that the weights are loaded."""
         return os.getpid()
 
     @staticmethod
-    def _serve(loaded: Loaded, engine: str, token: str) -> None:
+    def _serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None) -> None:
         status = 1
         try:
-            serve(loaded, engine, token)
+            serve(loaded, engine, token, files)
             status = 0
         finally:
             os._exit(status)
@@ -126,29 +128,32 @@ class RayLauncher:
 
     def _join(self) -> None:
         """Join or start Ray."""
-        # Read by Ray when it is imported; how a Ray that runs already authenticates is for its owner to say.
+        # Read by Ray when it is imported.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, is for jobs that nobody waits for
-        if not self._address:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
 
         self._ray = ray
+        joined: Any
         try:
             if self._address:
                 _reach(self._address)
                 host = self._placing.host
-                ray.init(address=self._address, _node_ip_address=host or None, logging_level=logging.ERROR)
+                joined = ray.init(address=self._address, _node_ip_address=host or None, logging_level=logging.ERROR)
                 self._host = host or str(self._ray.util.get_node_ip_address())
             else:
-                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+                joined = ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
         except LongtakeError:
             raise
         except Exception as error:  # Ray raises the bare class when a node is slow to start
             where = f"Ray at {self._address}" if self._address else "a local Ray"
             raise Unavailable(f"{where} did not come up: {error}") from error
+        found: dict[str, str] = joined.address_info
+        check_gcs(found["gcs_address"])
+        check_doors(found["gcs_address"], found["webui_url"] or "")
 
     def _reserve(self) -> None:
         """Reserve room for every worker; looks up now and then, because to wait for new nodes takes minutes."""
@@ -222,7 +227,10 @@ class RayLauncher:
 
 
 def _reach(address: str) -> None:
-    """Unavailable if nothing listens there: Ray itself would try for minutes, and not hear a signal meanwhile."""
+    """Unavailable if nothing listens there, InvalidField if it is not to be trusted.
+
+    Ray itself would try for minutes, and not hear a signal meanwhile.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return  # "auto" and other names that only Ray can resolve
@@ -230,6 +238,7 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=REACH_S).close()
     except OSError as error:
         raise Unavailable(f"cluster.ray_address: no Ray answers at {address} ({error})") from None
+    check_gcs(address)  # before it is shown our token
 
 
 def _keep_signals() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from fractions import Fraction
+from unicodedata import category
 
 from google.protobuf import duration_pb2
 
@@ -17,6 +18,7 @@ from protos.longtake.v1 import longtake_pb2 as pb
 MAX_PICTURE = 1 << 40
 """Tens of thousands of years at any rate; keeps sums within 64 bits."""
 MAX_CUE_ID_BYTES = 64
+MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
 PACES: dict[pb.Pace, Pace] = {
     pb.PACE_UNSPECIFIED: Pace.FAST,
@@ -93,6 +95,15 @@ def cue_id(frame: pb.StreamRequest) -> CueId | None:
     return CueId(frame.cue.id[:MAX_CUE_ID_BYTES])
 
 
+def drain_grace_s(request: pb.DrainRequest) -> float:
+    """How long open sessions may go on; InvalidField if it is not 0 to MAX_GRACE_S."""
+    grace = request.grace
+    grace_s = grace.seconds + grace.nanos / 1e9
+    if not 0 <= grace_s <= MAX_GRACE_S or not 0 <= grace.nanos < 1_000_000_000:
+        raise InvalidField("grace", f"{grace.seconds} s + {grace.nanos} ns", f"0 to {MAX_GRACE_S} s")
+    return grace_s
+
+
 def session_id(field: str, value: str) -> SessionId:
     """A session's name from a unary request; whether it is open is for the engine to say."""
     if not value:
@@ -107,11 +118,18 @@ def _prompt(field: str, prompt: str, offer: Offer) -> str:
         raise InvalidField(field, prompt[:40], f"1 to {limit} bytes of text, not only white space")
     if size_bytes > limit:
         raise InvalidField(field, f"{prompt[:40]}… ({size_bytes} bytes)", f"1 to {limit} bytes of text")
+    if _has_controls(prompt, but="\n\t"):
+        raise InvalidField(field, prompt[:40], "text without control characters other than tab and new line")
     try:
         offer.check_prompt(prompt)
     except InvalidField as error:
         raise InvalidField(field, prompt[:40], error.allowed) from None
     return prompt
+
+
+def _has_controls(text: str, but: str = "") -> bool:
+    """Whether control characters other than `but` are in a text: what it is written to would obey them."""
+    return any(category(letter) == "Cc" and letter not in but for letter in text)
 
 
 def _length(request: pb.Open, offer: Offer) -> int | None:
@@ -159,8 +177,9 @@ def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
 
 
 def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
-    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES:
-        raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], f"1 to {MAX_CUE_ID_BYTES} bytes of text")
+    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES or _has_controls(cue.id):
+        allowed = f"1 to {MAX_CUE_ID_BYTES} bytes of text without control characters"
+        raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], allowed)
     prompt = _prompt(f"{path}.prompt", cue.prompt, offer)
     block: int | None = None
     picture: int | None = None

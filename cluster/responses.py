@@ -39,6 +39,8 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.DRAINED: pb.ENDING_DRAINED,
     Ending.LOST: pb.ENDING_LOST,
     Ending.FAILED: pb.ENDING_FAILED,
+    Ending.ACCESS: pb.ENDING_ACCESS,
+    Ending.QUOTA: pb.ENDING_QUOTA,
 }
 WIRE_STATES: dict[State, pb.SessionState] = {
     State.QUEUED: pb.SESSION_STATE_QUEUED,
@@ -204,7 +206,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
 
 
 def session_message(view: SessionView) -> pb.Session:
-    """What is told of an open session."""
+    """What the core tells of an open session."""
     return pb.Session(
         session_id=view.session,
         state=WIRE_STATES[view.state],
@@ -220,7 +222,7 @@ def session_message(view: SessionView) -> pb.Session:
 
 
 def worker_message(view: WorkerView) -> pb.Worker:
-    """What is told of a worker."""
+    """What the core tells of a worker."""
     return pb.Worker(
         worker_id=view.worker,
         role=WIRE_ROLES[view.role],
@@ -230,6 +232,8 @@ def worker_message(view: WorkerView) -> pb.Worker:
         in_flight=view.in_flight,
         ready=view.ready,
         dispatched=view.dispatched,
+        op_s=view.op_s,
+        chain_length=view.chain_length,
     )
 
 

@@ -18,6 +18,7 @@ from cluster.frontend_server import FrontendServer
 from cluster.launch import launcher_for, model_path, plan_for
 from cluster.metrics_endpoint import scraped
 from cluster.offer import Offer, WireLimits
+from cluster.page.server import Page, page_for
 from cluster.tenancy import Tenancy
 from cluster.tls import CertificateFiles
 from longtake.core.admission import Limits
@@ -34,6 +35,7 @@ DRAIN_S = 60.0
 """How long the blocks that have begun may take at the end."""
 GRACE_S = 5.0
 """How long clients may take to read what they were sent last."""
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +51,19 @@ class Ready:
     launch: str
     metrics: str = ""
     """URL that Prometheus scrapes; empty: none."""
+    page: str = ""
+    """URL of the page; empty: none."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
         workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
         metrics = f", metrics at {self.metrics}" if self.metrics else ""
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}"
+        page = f", page at {self.page}" if self.page else ""
+        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}{page}"
 
 
 class Stop:
-    """The wish to end, from signals or from a test: the first drains, the second does not wait for that.
+    """The wish to end, from signals or from a test: the first drains at once, the second does not wait for that.
 
     From the third on a signal has its default effect: the process dies, and what it started follows.
     """
@@ -93,9 +98,10 @@ def offer_for(info: ModelInfo, limits: Limits) -> Offer:
 
 
 async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None:
-    """Serve until SIGINT or SIGTERM; then finish the blocks begun, end every session and every process.
+    """Serve until SIGINT, SIGTERM or Drain; then finish the blocks begun, end every session and every process.
 
-    `say` is called once, when clients can open streams. A second signal does not wait for blocks or clients. Raises
+    `say` is called once, when clients can open streams. A signal ends the grace that Drain has given; a second one does
+    not wait for blocks or clients. Raises
     InvalidField or Contradiction if configuration or model are wrong, Unavailable if the workers cannot be started.
     """
     loop = asyncio.get_running_loop()
@@ -120,7 +126,7 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 
 
 async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
-    """Serve until `stop` is called; see `serve`."""
+    """Serve until `stop` is called, or Drain; see `serve`."""
     check_exposure(config)
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
@@ -131,21 +137,27 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
-    async with _running(engine) as failed:
+    async with _running(engine) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
-        offer = offer_for(info, config.core_limits)
-        server = await FrontendServer.start(engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls)
+        offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
+        inside = page.target if page else ""
+        server = await FrontendServer.start(
+            engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
+        )
         try:
+            if page:
+                page.begin()
             async with scraped(config, engine, server) as metrics:
-                if not await _done_before(launcher.start(), stop.asked, failed):
+                if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
                     return
-                say(replace(_ready(config, info, server), metrics=metrics))
-                await _done_before(stop.asked.wait(), failed)
-                await server.begin_drain()
+                say(replace(_ready(config, info, server, page), metrics=metrics))
+                await _done_before(stop.asked.wait(), engine.draining, failed)
+                await _done_before(_grace(engine), stop.asked, engine.drained, failed)
                 await _done_before(_drain(engine, server), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()
+            tenancy.audit.close()
             if failed.is_set():
                 _log.error("the engine ended by a defect of its own")
 
@@ -180,6 +192,12 @@ async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Eve
         await asyncio.gather(task, *waits, return_exceptions=True)
 
 
+async def _grace(engine: Engine) -> None:
+    """Wait until the grace of a drain that was asked for by call is over; another call may shorten it."""
+    while engine.now_s() < engine.scheduler.draining.deadline_s:
+        await asyncio.sleep(_LOOK_S)
+
+
 async def _drain(engine: Engine, server: FrontendServer) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
@@ -187,7 +205,7 @@ async def _drain(engine: Engine, server: FrontendServer) -> None:
     await server.stop(GRACE_S)
 
 
-def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Ready:
+def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: Page | None) -> Ready:
     return Ready(
         model=info.name,
         host=config.listen.host,
@@ -196,6 +214,7 @@ def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer) -> Rea
         layer_split=config.cluster.layer_split,
         decode_workers=config.cluster.decode_workers,
         launch=config.cluster.launch,
+        page=page.url if page else "",
     )
 
 

@@ -48,6 +48,8 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.DRAINED: grpc.StatusCode.UNAVAILABLE,
     Ending.LOST: grpc.StatusCode.UNAVAILABLE,
     Ending.FAILED: grpc.StatusCode.INTERNAL,
+    Ending.ACCESS: grpc.StatusCode.UNAUTHENTICATED,
+    Ending.QUOTA: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """The status of a call whose session has ended."""
 
@@ -58,6 +60,8 @@ class Call(Protocol):
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
     ) -> NoReturn: ...
+
+    def set_code(self, code: grpc.StatusCode) -> None: ...
 
 
 def status_of(error: LongtakeError) -> grpc.StatusCode:
@@ -99,6 +103,7 @@ async def abort(call: Call, error: LongtakeError) -> NoReturn:
         packed = any_pb2.Any()
         packed.Pack(detail)
         rich.details.append(packed)
+    call.set_code(status)  # which abort does not, and who asks the context afterwards should know
     await call.abort(status, str(error), ((DETAILS_KEY, rich.SerializeToString()),))
 
 

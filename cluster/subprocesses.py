@@ -17,7 +17,7 @@ from cluster.chains import Chains
 from cluster.link_server import LinkServer
 from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
-from workers.link import TOKEN_VARIABLE
+from workers.link_trust import write_secret
 from workers.messages import Shutdown
 from workers.peers import MeetingPoint
 from workers.simulated_device import is_simulated
@@ -100,12 +100,16 @@ class SubprocessLauncher:
         await self._server.stop()
 
     async def _spawn(self, group: Group) -> asyncio.subprocess.Process:
-        environment = os.environ | {TOKEN_VARIABLE: self._token, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         shared = is_simulated(group[0].device)
         arguments = arguments_for(group) if shared else group[0].arguments()
         module = "workers.simulated_link" if shared else "workers.link"
         command = [sys.executable, "-m", module, f"--engine={self._server.address}", *arguments]
-        return await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(write_secret(self._token))
+        process.stdin.close()
+        return process
 
     async def _keep(self, group: Group) -> None:
         """Start workers again whenever their process ends."""

@@ -24,11 +24,11 @@ def _uncounted(reason: str) -> None:
 class Tenancy:
     """A recorder of the engine, and what the front end asks before it lets a call do something."""
 
-    def __init__(self, access: Access, audit: Audit, count_refused: Callable[[str], object] = _uncounted) -> None:
+    def __init__(self, access: Access, audit: Audit) -> None:
         self.access = access
         self.audit = audit
         self.ledger = Ledger()
-        self.count_refused = count_refused
+        self.count_refused: Callable[[str], object] = _uncounted
         """Is told a word for each refusal: no_credentials, wrong_credentials, not_allowed, quota, unavailable."""
         self._calls: dict[SessionId, Call] = {}
         self._running: dict[WorkerId, dict[Number, tuple[str | None, ...]]] = {}
@@ -75,6 +75,10 @@ class Tenancy:
         if isinstance(error, QuotaUsed):
             self.count_refused("quota")
         self.audit.refused(_entry(call, action, outcome=_outcome(error), session=call.session))
+
+    def note_end(self, call: Call, error: LongtakeError) -> None:
+        """Note that a stream is made to end."""
+        self.audit.write(_entry(call, "end", outcome=_outcome(error), session=call.session))
 
     def refresh(self) -> None:
         """Read the tenants file again if it has changed."""

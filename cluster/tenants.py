@@ -42,7 +42,7 @@ class _Certificate(_Section):
     """A client certificate, by a name in it."""
 
     id: Name
-    name: Annotated[str, Field(pattern=r"^(URI|DNS|CN):\S{1,500}$")]
+    name: Annotated[str, Field(pattern=r"^((URI|DNS):\S{1,500}|CN:[^\x00-\x1f]{1,200})$")]
     role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
 
 
@@ -109,7 +109,7 @@ def parse_tenants(document: Mapping[str, object]) -> Tenants:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         # What stands there may be a secret at the wrong place, so it is not repeated.
-        allowed = "a key that exists" if first["type"] == "extra_forbidden" else first["msg"]
+        allowed = _keys(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
         raise InvalidField(".".join(map(str, first["loc"])), "(not shown)", allowed) from None
     callers: dict[str, Caller] = {}
     for name, tenant in file.tenants.items():
@@ -119,6 +119,18 @@ def parse_tenants(document: Mapping[str, object]) -> Tenants:
             callers[caller.key] = caller
     quotas = {name: Quota(**tenant.quota.model_dump()) for name, tenant in file.tenants.items()}
     return Tenants(callers, quotas)
+
+
+def _keys(place: tuple[str | int, ...]) -> str:
+    """What may stand where an unknown key does."""
+    sections: dict[str | int, type[_Section]] = {
+        "tokens": _Token,
+        "certificates": _Certificate,
+        "oidc": _Oidc,
+        "quota": _Quota,
+    }
+    section = _File if len(place) == 1 else _Tenant if len(place) == 3 else sections[place[2]]
+    return "one of the keys " + ", ".join(section.model_fields)
 
 
 def _callers_of(name: str, tenant: _Tenant) -> list[tuple[str, Caller]]:

@@ -20,9 +20,13 @@ from google.protobuf.message import Message
 
 from longtake import cli_values
 from longtake.cli_demo import run_demo
+from longtake.cli_drain import drain_command
 from longtake.cli_plan import plan_command
 from longtake.cli_server import Server, server_options
 from longtake.cli_stream import SUFFIXES, Output, render_to_file, stream_to_file
+from longtake.cli_token import token_command
+from longtake.cli_top import top_command
+from longtake.cli_values import word
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client_errors import ClientError
 from longtake.core.errors import CallerFault, LongtakeError
@@ -177,7 +181,8 @@ def _output(asked: _Asked) -> Output:
 @cli.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
-def serve(config: Path | None, port: int | None) -> None:
+@click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
+def serve(config: Path | None, port: int | None, http: str | None) -> None:
     """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM."""
     from cluster.config import ServerConfig, load_config
     from cluster.serve import serve as serve_forever
@@ -185,6 +190,8 @@ def serve(config: Path | None, port: int | None) -> None:
     settings = load_config(config) if config is not None else ServerConfig()
     if port is not None:
         settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"port": port})})
+    if http is not None:
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"address": http})})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
 
@@ -197,6 +204,9 @@ def demo(output: str) -> int:
 
 
 cli.add_command(plan_command)
+cli.add_command(top_command)
+cli.add_command(drain_command)
+cli.add_command(token_command)
 
 
 # --- looking at a server ----------------------------------------------------------------------------------------------
@@ -215,7 +225,7 @@ def status(server: Server, as_json: bool) -> None:
     uptime = timedelta(seconds=round(answer.uptime_s))
     click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions")
     rows = [
-        (worker.worker_id, _name(pb.WorkerRole.Name(worker.role)), f"{worker.capacity - worker.free}/{worker.capacity}",
+        (worker.worker_id, word(pb.WorkerRole.Name(worker.role)), f"{worker.capacity - worker.free}/{worker.capacity}",
          worker.sessions, worker.in_flight, worker.ready, worker.dispatched)
         for worker in answer.workers
     ]  # fmt: skip
@@ -232,11 +242,14 @@ def sessions(server: Server, as_json: bool) -> None:
         _show(pb.ListSessionsResponse(sessions=found))
         return
     rows = [
-        (session.session_id, _name(pb.SessionState.Name(session.state)), _name(pb.Pace.Name(session.pace)),
-         session.blocks_begun, session.segments_sent, session.segments_acknowledged, session.window, session.prompt)
+        (session.session_id, word(pb.SessionState.Name(session.state)), word(pb.Pace.Name(session.pace)),
+         session.blocks_begun, session.segments_sent, session.segments_acknowledged, session.window,
+         f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-", timedelta(seconds=round(session.age_s)),
+         session.tenant, session.prompt)
         for session in found
     ]  # fmt: skip
-    _table(("session", "state", "pace", "begun", "sent", "acknowledged", "window", "prompt"), rows)
+    heads = ("session", "state", "pace", "begun", "sent", "acknowledged", "window", "slack", "age", "tenant", "prompt")
+    _table(heads, rows)
 
 
 @cli.command()
@@ -262,8 +275,8 @@ def model(server: Server, as_json: bool) -> None:
     click.echo(f"{answer.name}: {video.width} x {video.height} at {float(fps):g} pictures/s, ", nl=False)
     click.echo(f"{answer.block_pictures} pictures a block ({answer.first_block_pictures} in the first)")
     click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
-    click.echo(f"level {_name(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
-    click.echo(f"codecs: {', '.join(_name(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
+    click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
+    click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
     click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
     click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
     click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")
@@ -282,11 +295,6 @@ def _ask(server: Server, question: Callable[[Client], Coroutine[None, None, Answ
 
 def _show(message: Message) -> None:
     click.echo(MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
-
-
-def _name(constant: str) -> str:
-    """The last word of a constant's name, for instance `running` of SESSION_STATE_RUNNING."""
-    return constant.rsplit("_", 1)[-1].lower()
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -25,8 +25,11 @@ class Server:
     credentials: Credentials = field(default_factory=Credentials)
 
     def client(self) -> Client:
-        """A connection, to be used as an asynchronous context manager."""
-        return Client(self.target, credentials=self.credentials)
+        """A connection, to be used as an asynchronous context manager; UsageError if the credentials are of no use."""
+        try:
+            return Client(self.target, credentials=self.credentials)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
 
 def server_options(command: Callable[..., object]) -> Callable[..., object]:

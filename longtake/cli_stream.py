@@ -111,7 +111,7 @@ async def _awaited(ask: Callable[[], Awaitable[None]]) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Interrupt]:
+def interruptible() -> Iterator[Interrupt]:
     """Within it, signals go to the Interrupt, and a cancellation by it ends the block quietly."""
     loop = asyncio.get_running_loop()
     interrupt = Interrupt()
@@ -133,7 +133,7 @@ async def stream_to_file(server: Server, prompt: str, options: StreamOptions, ou
     output.check()
     show = Show(output, options)
     try:
-        with _interruptible() as interrupt:
+        with interruptible() as interrupt:
             async with server.client() as client, client.stream(prompt, options, waiting=show.take) as stream:
                 interrupt.ask = stream.close
                 await _consume(stream, show)
@@ -154,7 +154,7 @@ async def render_to_file(
     output.check()
     show = Show(output, options)
     try:
-        with _interruptible() as interrupt:
+        with interruptible() as interrupt:
             await render(show.take)
     finally:
         show.finish()

@@ -1,4 +1,4 @@
-"""Values on the command line: durations and cues."""
+"""Values on the command line: durations and cues in, constants of the protocol out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> F
     if time_s == 0:
         raise click.BadParameter(f"{value!r} is not allowed; allowed: a time above 0")
     return time_s
+
+
+def grace(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
+    """Option callback: a time of 0 or more."""
+    return _time(value)
+
+
+def word(constant: str) -> str:
+    """The last word of a constant's name, for instance `running` of SESSION_STATE_RUNNING."""
+    return constant.rsplit("_", 1)[-1].lower()
 
 
 def cues(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[CueAt, ...]:

@@ -43,6 +43,8 @@ ENDINGS = {
     "drained": grpc.StatusCode.UNAVAILABLE,
     "lost": grpc.StatusCode.UNAVAILABLE,
     "failed": grpc.StatusCode.INTERNAL,
+    "access": grpc.StatusCode.UNAUTHENTICATED,
+    "quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
 _NANOS = 1_000_000_000
@@ -221,7 +223,7 @@ class Client:
     """A connection to a Longtake server. Use it as an asynchronous context manager, on one event loop."""
 
     def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
-        """`target` is `host:port` or `unix:/path`. Raises what `open_channel` does if `credentials` are of no use."""
+        """`target` is `host:port` or `unix:/path`. ValueError or OSError if `credentials` are of no use."""
         credentials = credentials or Credentials()
         self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._stub = rpc.LongtakeServiceStub(self._channel)
@@ -233,6 +235,10 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection, and every call on it."""
         await self._channel.close()
 
     def stream(
@@ -268,7 +274,7 @@ class Client:
 
     async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
         """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
-        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id))
+        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id), metadata=self._metadata)
         try:
             async for answer in call:
                 for span in answer.ops:
@@ -301,6 +307,11 @@ class Client:
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
         return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
+
+    async def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        call = self._stub.Drain(pb.DrainRequest(grace=_duration(grace_s)), metadata=self._metadata)
+        return (await _answer(call)).sessions
 
 
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:

@@ -10,8 +10,6 @@ from urllib.parse import unquote
 
 import grpc
 
-from longtake.core.errors import Contradiction, InvalidField
-
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -42,23 +40,23 @@ class Credentials:
 def open_channel(target: str, credentials: Credentials, options: Sequence[tuple[str, int | str]]) -> grpc.aio.Channel:
     """A connection to `target`, encrypted if the credentials say so.
 
-    Raises Contradiction if a token would go unencrypted to another machine, or a certificate comes without its key;
-    InvalidField names a file that cannot be read, and a token that is none.
+    Raises ValueError if a token would go unencrypted to another machine, or is none, or a certificate comes without its
+    key; OSError names a file that cannot be read.
     """
     if (credentials.certificate is None) is not (credentials.key is None):
         given, missing = ("certificate", "key") if credentials.key is None else ("key", "certificate")
-        raise Contradiction(f"{given} is given", f"{missing} is not", "a certificate is of use with its key only")
+        raise ValueError(f"{given} is given and {missing} is not: a certificate is of use with its key only")
     if not credentials.token.isascii() or not credentials.token.isprintable() or " " in credentials.token:
-        raise InvalidField("token", "(not shown)", "printable ASCII without spaces")
+        raise ValueError("token: what is given is not allowed; allowed: printable ASCII without spaces")
     if not credentials.encrypted:
         if credentials.token and not is_local(target):
-            reason = "a token would go there for everybody to read; give a CA, or ask for TLS"
-            raise Contradiction("a token is given", f"server {target!r} is another machine", reason)
+            reason = "everybody on the way could read the token; give a CA, or ask for TLS"
+            raise ValueError(f"a token is given and server {target!r} may be another machine: {reason}")
         return grpc.aio.insecure_channel(target, options=options)
     channel = grpc.ssl_channel_credentials(
-        root_certificates=_read("ca", credentials.ca),
-        private_key=_read("key", credentials.key),
-        certificate_chain=_read("certificate", credentials.certificate),
+        root_certificates=_read(credentials.ca),
+        private_key=_read(credentials.key),
+        certificate_chain=_read(credentials.certificate),
     )
     return grpc.aio.secure_channel(target, channel, options=options)
 
@@ -83,10 +81,5 @@ def is_local(target: str) -> bool:
         return False
 
 
-def _read(name: str, path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidField(name, str(path), f"a readable PEM file ({error.strerror})") from None
+def _read(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()

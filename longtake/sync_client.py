@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client_credentials import Credentials
 from longtake.client_events import Event, OpenedEvent
-from longtake.core.errors import LongtakeError
 from protos.longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
@@ -94,7 +94,7 @@ class SyncClient:
         self._loop = _Loop()
         try:
             self._client = self._loop.run(_connect(target, credentials))
-        except LongtakeError:
+        except (ValueError, OSError):
             self._loop.stop()
             raise
 
@@ -143,6 +143,10 @@ class SyncClient:
     def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
         return self._loop.run(self._client.get_status())
+
+    def drain(self, grace_s: float | Fraction = 0) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
+        return self._loop.run(self._client.drain(grace_s))
 
 
 async def _connect(target: str, credentials: Credentials | None) -> Client:

@@ -14,10 +14,11 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
+from longtake.core.errors import InternalFault
 from longtake.core.flow import Pace
 from longtake.core.schedule import Kind
 from longtake.core.work import Role
-from monitoring.declarations import METRICS, Instrument, Metric
+from monitoring.declarations import BY_NAME, METRICS, Instrument, Metric
 from monitoring.histogram import Histogram
 from monitoring.tally import Tally
 
@@ -36,16 +37,27 @@ class Sheet:
         self._families = {metric.name: _family(metric) for metric in METRICS}
 
     def put(self, name: str, value: float, *labels: str) -> None:
-        """The value of a counter or a gauge; `labels` as declared, without `cell`. KeyError if it is not declared."""
-        family = self._families[name]
-        assert isinstance(family, CounterMetricFamily | GaugeMetricFamily), name
+        """The value of a counter or a gauge; `labels` are the values of those declared, without `cell`.
+
+        InternalFault if it is not declared so.
+        """
+        family = self._declared(name, labels)
+        if not isinstance(family, CounterMetricFamily | GaugeMetricFamily):
+            raise InternalFault(f"metric {name} is a histogram")
         family.add_metric((self._cell, *labels), value)
 
     def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
         """The same of a histogram."""
-        family = self._families[name]
-        assert isinstance(family, HistogramMetricFamily), name
+        family = self._declared(name, labels)
+        if not isinstance(family, HistogramMetricFamily):
+            raise InternalFault(f"metric {name} is no histogram")
         family.add_metric((self._cell, *labels), histogram.cumulative(), histogram.total)
+
+    def _declared(self, name: str, labels: tuple[str, ...]) -> Family:
+        metric = BY_NAME.get(name)
+        if metric is None or len(labels) != len(metric.labels):
+            raise InternalFault(f"metric {name} with labels {labels} is not in monitoring.declarations")
+        return self._families[name]
 
     @property
     def families(self) -> list[Family]:

@@ -66,8 +66,8 @@ class LogLines:
             case Pause() | Play():
                 _log.info("session %s: %s", event.session, type(event).__name__.lower())
             case Drain():
-                self._draining = True
-                _log.info("draining")
+                self._draining |= event.grace_s == 0  # the last one, after which the workers go
+                _log.info("draining: open sessions end in %.0f s at the latest", event.grace_s)
             case _:
                 pass
         for effect in effects:

@@ -32,7 +32,9 @@ class WorkerTally:
     before_s: float = 0.0
     """`busy_s` when it joined last …"""
     before: int = 0
-    """… and the ops it had done."""
+    """… and the ops it had done …"""
+    before_passes: int = 0
+    """… and the dispatches."""
 
     @property
     def done(self) -> int:
@@ -48,6 +50,11 @@ class WorkerTally:
     def done_since_joined(self) -> int:
         """Ops done since it joined last."""
         return self.done - self.before
+
+    @property
+    def passes_since_joined(self) -> int:
+        """Dispatches done since it joined last."""
+        return self.passes - self.before_passes
 
 
 class Labour:
@@ -65,7 +72,7 @@ class Labour:
         """A worker is here."""
         worker = self.workers.setdefault(event.worker, WorkerTally(role=event.role))
         worker.in_flight.clear()
-        worker.before_s, worker.before = worker.busy_s, worker.done
+        worker.before_s, worker.before, worker.before_passes = worker.busy_s, worker.done, worker.passes
         self.joined[event.role] += 1
 
     def lose(self, event: WorkerLost) -> None:

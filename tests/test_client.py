@@ -201,6 +201,8 @@ class ForgetfulCall:
         (pb.ENDING_DRAINED, grpc.StatusCode.UNAVAILABLE),
         (pb.ENDING_LOST, grpc.StatusCode.UNAVAILABLE),
         (pb.ENDING_FAILED, grpc.StatusCode.INTERNAL),
+        (pb.ENDING_ACCESS, grpc.StatusCode.UNAUTHENTICATED),
+        (pb.ENDING_QUOTA, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ],
 )
 async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(

@@ -8,7 +8,6 @@ import pytest
 
 from longtake.client import Client
 from longtake.client_credentials import Credentials, is_local
-from longtake.core.errors import Contradiction, InvalidField
 from longtake.sync_client import SyncClient
 
 HERE = ("127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1", "ipv4:127.0.0.1:1", "ipv6:[::1]:1", "dns:///localhost:1",
@@ -28,7 +27,7 @@ async def test_a_token_may_go_unencrypted_to_this_machine(target: str) -> None:
 @pytest.mark.parametrize("target", ELSEWHERE)
 async def test_a_token_never_goes_unencrypted_to_another_machine(target: str) -> None:
     assert not is_local(target)
-    with pytest.raises(Contradiction, match="another machine") as refused:
+    with pytest.raises(ValueError, match="another machine") as refused:
         Client(target, credentials=Credentials(token="secret"))
     assert "secret" not in str(refused.value)
     async with Client("example.org:1", credentials=Credentials(token="secret", tls=True)):
@@ -43,16 +42,16 @@ def test_a_token_is_not_shown_by_the_credentials_that_hold_it() -> None:
 
 @pytest.mark.parametrize("token", ["two words", "line\nbreak", "ümlaut", "nul\0"])
 def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(token: str) -> None:
-    with pytest.raises(InvalidField, match="token") as refused:
+    with pytest.raises(ValueError, match="token") as refused:
         SyncClient("localhost:1", credentials=Credentials(token=token))
     assert token not in str(refused.value)
 
 
 def test_files_that_are_not_there_and_halves_of_a_pair_are_named(tmp_path: Path) -> None:
     missing = tmp_path / "ca.pem"
-    with pytest.raises(InvalidField, match=r"ca: .*ca\.pem.* a readable PEM file"):
+    with pytest.raises(FileNotFoundError, match=r"ca\.pem"):
         SyncClient("localhost:1", credentials=Credentials(ca=missing))
-    with pytest.raises(Contradiction, match="certificate is given contradicts key is not"):
+    with pytest.raises(ValueError, match="certificate is given and key is not"):
         SyncClient("localhost:1", credentials=Credentials(certificate=missing))
-    with pytest.raises(Contradiction, match="key is given contradicts certificate is not"):
+    with pytest.raises(ValueError, match="key is given and certificate is not"):
         SyncClient("localhost:1", credentials=Credentials(key=missing))

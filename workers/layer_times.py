@@ -42,7 +42,10 @@ def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], 
 
     name = f"layers of {seat.length} workers"
     text = agreed(meeting_point, name, propose if seat.rank == 0 else None, timeout_s=WAIT_S)
-    ranges = [range(start, stop) for start, stop in json.loads(text)]
+    try:
+        ranges = [range(start, stop) for start, stop in json.loads(text)]
+    except (ValueError, TypeError, RecursionError):
+        ranges = []
     if len(ranges) != seat.length or [layer for held in ranges for layer in held] != list(range(layers)):
         raise InvalidField(name, text, f"{seat.length} ranges that make up {layers} layers")
     return ranges[seat.rank]

@@ -1,14 +1,13 @@
 """The worker's end of the link: dials the engine, passes messages between it and the compute thread, dials again.
 
-Run as a process of its own: `python -m workers.link --engine HOST:PORT --worker NAME …`, with the launch's secret in
-the environment variable LONGTAKE_LINK_TOKEN. The process ends when the engine says so or cannot be reached any more.
+Run as a process of its own: `python -m workers.link --engine HOST:PORT --worker NAME …`, with the launch's secret as
+the first line of its standard input. The process ends when the engine says so or cannot be reached any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from typing import Protocol
@@ -21,12 +20,12 @@ from protos.longtake.link.v1 import link_pb2 as pb
 from protos.longtake.link.v1 import link_pb2_grpc
 from workers.layer_split import PEER_S
 from workers.link_messages import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
+from workers.link_trust import ENGINE_NAME, LinkFiles, read_secret
 from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
 from workers.runner import Runner, Worker
 from workers.spec import load_worker, parse_arguments
 from workers.vitals import vitals
 
-TOKEN_VARIABLE = "LONGTAKE_LINK_TOKEN"
 HEARTBEAT_S = 0.5
 REDIAL_S = 0.3
 PATIENCE_S = 6.0
@@ -72,8 +71,10 @@ class Loaded(Protocol):
 class WorkerLink:
     """Keeps one loaded worker attached to its engine."""
 
-    def __init__(self, loaded: Loaded, engine: str, token: str) -> None:
+    def __init__(self, loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:
+        """`engine` is host:port; with `files` it must show a certificate, and is shown one."""
         self._loaded = loaded
+        self._files = files
         self._engine = engine
         self._token = token
         self._heard = False
@@ -89,7 +90,7 @@ class WorkerLink:
         while True:
             self._heard = False
             try:
-                async with grpc.aio.insecure_channel(self._engine, options=CHANNEL_OPTIONS) as channel:
+                async with self._channel() as channel:
                     if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach()):
                         return
                 why = "the stream ended"
@@ -103,6 +104,12 @@ class WorkerLink:
                 raise Unavailable(f"no engine at {self._engine}: {why}")
             _log.info("link to %s broke (%s), dialling again", self._engine, why)
             await asyncio.sleep(REDIAL_S)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._files is None:
+            return grpc.aio.insecure_channel(self._engine, options=CHANNEL_OPTIONS)
+        named = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", ENGINE_NAME))
+        return grpc.aio.secure_channel(self._engine, self._files.channel_credentials(), options=named)
 
     async def _attached(self, call: Call) -> bool:
         """One attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
@@ -173,9 +180,9 @@ async def _beat(runner: Runner, outbox: asyncio.Queue[Up | str | StartOver]) -> 
         await asyncio.sleep(HEARTBEAT_S)
 
 
-def serve(loaded: Loaded, engine: str, token: str) -> None:
+def serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:
     """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
-    asyncio.run(WorkerLink(loaded, engine, token).serve())
+    asyncio.run(WorkerLink(loaded, engine, token, files).serve())
 
 
 def main() -> int:
@@ -184,9 +191,9 @@ def main() -> int:
     # An interrupt at the terminal is for the engine, which then tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec, engine = parse_arguments(sys.argv[1:])
-    token = os.environ.pop(TOKEN_VARIABLE, "")
+    token = read_secret(sys.stdin)
     try:
-        serve(load_worker(spec), engine, token)
+        serve(load_worker(spec), engine, token, spec.link_files)
     except LongtakeError as error:
         _log.error("worker %s ends: %s", spec.worker, error)
         return 1

@@ -29,6 +29,7 @@ Empty = Callable[..., Tensor]
 T = TypeVar("T")
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64)
 _MAX_DIMS = 8
+_MAX_TENSORS = 1 << 20
 _TAG = 0
 
 
@@ -116,14 +117,17 @@ class Pair:
 
     def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
         """What the other sent with `send_all`, on this end's device, in memory made by `empty`."""
-        count = torch.zeros(1, dtype=torch.int64, device=self._device)
-        self.receive(count)
-        headers = torch.zeros(int(count), 2 + _MAX_DIMS, dtype=torch.int64, device=self._device)
+        announced = torch.zeros(1, dtype=torch.int64, device=self._device)
+        self.receive(announced)
+        count = int(announced)
+        if not 0 <= count <= _MAX_TENSORS:
+            raise InternalFault(f"{self._name!r}: {count} tensors were announced, up to {_MAX_TENSORS} may be")
+        headers = torch.zeros(count, 2 + _MAX_DIMS, dtype=torch.int64, device=self._device)
         self.receive(headers)
         tensors = []
         for kind, dims, *shape in headers.tolist():
-            if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS):
-                raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} dimensions was announced")
+            if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS and min(shape) >= 0):
+                raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} of {shape} was announced")
             tensors.append(empty(shape[:dims], dtype=_TYPES[kind], device=self._device))
         self._do(lambda: _All([self._group.recv([tensor], self._other, _TAG) for tensor in tensors]))
         return tensors
@@ -156,7 +160,7 @@ def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, 
         store = c10d.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=timeout_s))
         if propose is not None and not store.check([key]):
             store.compare_set(key, "", propose())
-        return str(store.get(key).decode())
+        return str(store.get(key).decode(errors="replace"))
     except (RuntimeError, OSError) as error:
         raise Unavailable(f"nobody has said what {name!r} is: {error}") from error
 class _All:

@@ -77,7 +77,7 @@ def cached(folder: Path, key: ProfileKey, measure: Callable[[], BatchProfile]) -
         return _read(path.read_bytes(), key)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("profile %s is of no use (%s: %s), measuring again", path, type(error).__name__, error)
     profile = measure()
     try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 
 from longtake.core.errors import InvalidField, LongtakeError
-from workers.link import TOKEN_VARIABLE, WorkerLink
+from workers.link import WorkerLink
+from workers.link_trust import read_secret
 from workers.simulated import SimulatedModel
 from workers.spec import WorkerSpec, load_worker, parse_arguments
 
@@ -26,8 +26,8 @@ def arguments_for(specs: Sequence[WorkerSpec]) -> list[str]:
     return [argument for spec in specs for argument in ("--", *spec.arguments())]
 
 
-def load(arguments: Sequence[str]) -> Iterator[tuple[SimulatedModel, str]]:
-    """The workers and their engine's address from the command line; InvalidField for one that would compute."""
+def load(arguments: Sequence[str], token: str) -> Iterator[tuple[SimulatedModel, WorkerLink]]:
+    """The workers of the command line, each with its link; InvalidField for one that would compute."""
     common: list[str] = []
     groups: list[list[str]] = [common]
     for argument in arguments:
@@ -40,14 +40,14 @@ def load(arguments: Sequence[str]) -> Iterator[tuple[SimulatedModel, str]]:
         loaded = load_worker(spec)
         if not isinstance(loaded, SimulatedModel):
             raise InvalidField("model.device", spec.device, "a simulated device")
-        yield loaded, engine
+        yield loaded, WorkerLink(loaded, engine, token, spec.link_files)
 
 
-async def serve(workers: Sequence[tuple[SimulatedModel, str]], token: str) -> None:
-    """Work for the engine until it is done with every one of `workers`; the first that breaks ends them all."""
+async def serve(links: Sequence[WorkerLink]) -> None:
+    """Work for the engine until it is done with the worker of every link; the first that breaks ends them all."""
     async with asyncio.TaskGroup() as group:
-        for loaded, engine in workers:
-            group.create_task(WorkerLink(loaded, engine, token).serve())
+        for link in links:
+            group.create_task(link.serve())
 
 
 def main() -> int:
@@ -55,10 +55,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     # An interrupt at the terminal is for the engine, which then tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    token = os.environ.pop(TOKEN_VARIABLE, "")
     try:
-        workers = list(load(sys.argv[1:]))
-        asyncio.run(serve(workers, token))
+        workers = list(load(sys.argv[1:], read_secret(sys.stdin)))
+        asyncio.run(serve([link for _, link in workers]))
     except* LongtakeError as errors:
         for error in errors.exceptions:
             _log.error("simulated workers end: %s", error)

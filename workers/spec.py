@@ -16,6 +16,7 @@ from longtake.core.work import Role, WorkerId
 from workers.decode_worker import DecodeWorker
 from workers.layer_split import ChainMember, ModelPart
 from workers.layer_times import held_layers, measured_times
+from workers.link_trust import LinkFiles
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
 from workers.models.text import text_encoder
@@ -55,6 +56,8 @@ class WorkerSpec:
     """The worker's place in a chain that holds the model together; None: it holds all of it."""
     profiles: str = ""
     """Folder for what start-up measurements found (workers.profile_cache); empty: measure at every start."""
+    link_files: LinkFiles | None = None
+    """With which it shows the engine what it is, on this worker's machine; None: the link is not encrypted."""
 
     @property
     def replica(self) -> WorkerId:
@@ -74,6 +77,7 @@ class WorkerSpec:
             f"--meeting-point={self.meeting_point}",
             *_seat_arguments(self.seat),
             f"--profiles={self.profiles}",
+            *([] if self.link_files is None else self.link_files.arguments()),
         ]
 
 
@@ -99,7 +103,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
     parser.add_argument("--rank", default=0, type=int, help="place in the chain, from 0")
     parser.add_argument("--chain-length", default=1, type=int, help="workers in the chain")
     parser.add_argument("--profiles", default="", help="folder for what start-up measurements found")
+    for name in ("certificate", "key", "ca"):
+        parser.add_argument(f"--link-{name}", default=None, type=Path, help="PEM file; all three, or none")
     given = parser.parse_args(arguments)
+    files = (given.link_certificate, given.link_key, given.link_ca)
     seat = Seat(replica=WorkerId(given.replica), rank=given.rank, length=given.chain_length)
     spec = WorkerSpec(
         worker=WorkerId(given.worker),
@@ -112,6 +119,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSpec, str]:
         meeting_point=given.meeting_point,
         seat=seat if given.replica else None,
         profiles=given.profiles,
+        link_files=LinkFiles(certificate=files[0], key=files[1], ca=files[2]) if any(files) else None,
     )
     return spec, given.engine
 

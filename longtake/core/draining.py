@@ -2,8 +2,8 @@
 
 Theory of operation. From the first Drain on nothing is opened. Sessions that wait in the queue would begin only to be
 ended, so they end at once. The others go on, with their blocks, cues and pauses, until the deadline: then no further
-block begins, those begun are delivered. A later Drain may bring the deadline forward, never put it off: whoever was
-told that it ends then relies on it.
+block begins, those begun are delivered. A later Drain may bring the deadline forward, never put it off: whoever waits
+for the server's end relies on it.
 """
 
 from __future__ import annotations

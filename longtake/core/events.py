@@ -178,6 +178,10 @@ class Ending(Enum):
     """A worker that held its state was lost."""
     FAILED = "failed"
     """An op failed, or the session could not be prepared."""
+    ACCESS = "access"
+    """What its client showed does not hold any more."""
+    QUOTA = "quota"
+    """Its tenant has used up what it may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +191,7 @@ class Close:
     now_s: float
     session: SessionId
     ending: Ending
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,7 @@ class Ledger:
             raise used_up
         account = self.account(tenant, now_s)
         if quota.streams is not None and account.streams >= quota.streams:
-            reason = f"the tenant has {account.streams} streams, its quota is {quota.streams} at once"
+            reason = f"the tenant's quota of streams is used up: {quota.streams} at once"
             raise QuotaUsed(reason, STREAM_RETRY_S)
         self.ask(tenant, quota, prompts, now_s)
         account.streams += 1
@@ -90,7 +90,7 @@ class Ledger:
         # What has just been waited for is granted, whatever the last bits of the sums say.
         if over > 1e-6:
             wait_s = over / rate_per_s
-            raise QuotaUsed(f"the quota of the tenant is {limit} prompts a minute", wait_s)
+            raise QuotaUsed(f"the tenant's quota of prompts is used up: {limit} a minute", wait_s)
         account.prompts, account.prompts_at_s = recent + prompts, now_s
 
     def charge_device(self, tenant: str, seconds: float, now_s: float) -> None:

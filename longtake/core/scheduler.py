@@ -193,7 +193,7 @@ class Scheduler:
                 session.state, session.playing = next_state(session.state, Trigger.PLAY), True
                 self._start_clock(session)
             case Close():
-                self._end(session, event.ending, "")
+                self._end(session, event.ending, event.reason)
         self._advance(session)
 
     def _open(self, event: Open) -> None:

@@ -57,9 +57,7 @@ def specs(model: Path, *, length: int, replicas: int = 1, decode: int = 1) -> tu
     recipe = weights.load_info(model).recipe
     pages = SESSIONS * recipe.page_count * recipe.lane_count
     denoisers = [
-        WorkerSpec(
-            worker=WorkerId(f"denoise-{n}"), role=Role.DENOISE, capacity=pages, model=model, max_batch=4
-        )
+        WorkerSpec(worker=WorkerId(f"denoise-{n}"), role=Role.DENOISE, capacity=pages, model=model, max_batch=4)
         for n in range(replicas)
     ]
     decoders = [

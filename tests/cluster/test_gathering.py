@@ -22,6 +22,7 @@ from workers.messages import (
     Down,
     Failed,
     Forward,
+    Heartbeat,
     Introduction,
     JoinChain,
     Output,
@@ -116,6 +117,16 @@ def test_a_chain_joins_when_it_is_complete_and_is_what_its_least_worker_is() -> 
     assert joined.forward_s == pytest.approx(0.3)
     assert [link.sent for link in bench.links] == [[JoinChain(0)]] * 3
     assert not any(link.cut for link in bench.links)
+
+
+def test_a_chain_fares_as_all_its_workers_together() -> None:
+    bench = Bench()
+    for rank in range(3):
+        assert bench.engine.vitals() == {}
+        beat = Heartbeat(host_bytes=1, resident_bytes=10**rank, copied_out_bytes=2, copied_in_bytes=3)
+        bench.hear(rank, beat)
+    together = Heartbeat(host_bytes=3, resident_bytes=111, copied_out_bytes=6, copied_in_bytes=9)
+    assert bench.engine.vitals() == {WorkerId("denoise-0"): together}
 
 
 def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,17 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
     "white space": (pb.Open(prompt=" \n\t"), "open.prompt", "not only white space"),
     "long prompt": (pb.Open(prompt=LONG), "open.prompt", "5000 bytes"),
     "prompt without a word": (pb.Open(prompt="123"), "open.prompt", "words"),
+    "control in prompt": (pb.Open(prompt="a \x1b[2J b"), "open.prompt", "control characters"),
+    "control in cue id": (
+        pb.Open(prompt="x", cues=[pb.Cue(id="c\nforged line", prompt="y", block=1)]),
+        "open.cues[0].id",
+        "control characters",
+    ),
+    "C1 control in cue prompt": (
+        pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="\x9b2J", block=1)]),
+        "open.cues[0].prompt",
+        "control characters",
+    ),
     "window": (pb.Open(prompt="x", window=33), "open.window", "1 to 32 segments"),
     "pace": (pb.Open.FromString(b"\x0a\x01x\x18\x4d"), "open.pace", "PACE_REALTIME"),
     "codec": (pb.Open.FromString(b"\x0a\x01x\x38\x4d"), "open.codec", "CODEC_H264"),
@@ -142,6 +153,12 @@ async def test_bad_names_of_sessions_are_refused() -> None:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await call
                 assert caught.value.code() is status
+
+
+@pytest.mark.parametrize("prompt", ["赤い\u3000ボール", "👩\u200d🚀 in\ttwo\nlines", "क्\u200dष", "\u00a0é"])
+def test_text_of_any_script_is_text(prompt: str) -> None:
+    frame = pb.StreamRequest(open=pb.Open(prompt=prompt))
+    assert open_event(frame, session=SessionId("s"), offer=offer(), now_s=0.0).prompt == prompt
 
 
 def test_what_is_not_set_gets_its_default_and_seeds_are_drawn() -> None:

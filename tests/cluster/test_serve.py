@@ -19,7 +19,7 @@ from cluster.serve import GRACE_S
 from longtake.cli import run
 from longtake.client import StreamOptions
 from longtake.client_errors import ClientError
-from longtake.client_events import ClosedEvent, Event, SegmentEvent
+from longtake.client_events import ClosedEvent, Event, NoticeEvent, SegmentEvent
 from longtake.sync_client import SyncClient
 from tests.workers.model_dir import write_model
 
@@ -142,6 +142,25 @@ def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_proces
     assert isinstance(closed, ClosedEvent) and closed.ending == "drained"
     assert [event.index for event in events if isinstance(event, SegmentEvent)] == list(range(closed.segments))
     assert closed.segments >= 3
+    assert server.process.wait(timeout=30) == 0, server.text()
+    assert server.group() == []
+
+
+def test_a_signal_cuts_the_grace_of_a_drain_short_and_the_process_ends_well(server: Server) -> None:
+    events: list[Event] = []
+    with SyncClient(server.address) as client, client.stream(PROMPT, StreamOptions(window=2)) as stream:
+        assert client.drain(3600) == 1
+        with pytest.raises(ClientError) as caught:
+            for event in stream:
+                events.append(event)
+                if isinstance(event, SegmentEvent) and event.index == 4:
+                    assert any(isinstance(told, NoticeEvent) for told in events)
+                    server.process.send_signal(signal.SIGTERM)
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    closed = events[-1]
+    assert isinstance(closed, ClosedEvent) and closed.ending == "drained"
+    assert [event.index for event in events if isinstance(event, SegmentEvent)] == list(range(closed.segments))
+    assert closed.segments >= 5
     assert server.process.wait(timeout=30) == 0, server.text()
     assert server.group() == []
 

@@ -14,9 +14,14 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import grpc
+
+from cluster.access import Access
+from cluster.audit import Audit
 from cluster.engine import Engine
 from cluster.frontend_server import FrontendServer
 from cluster.offer import Offer, WireLimits
+from cluster.tenancy import Tenancy
 from longtake.core.admission import Limits
 from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
 from longtake.core.errors import InvalidField
@@ -26,6 +31,7 @@ from longtake.core.recipe import Level, Recipe
 from longtake.core.schedule import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, Role, SessionId, WorkerId
+from monitoring.recorder import Each
 from workers.messages import (
     Decode,
     Done,
@@ -45,6 +51,8 @@ GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, f
 RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
 HEADER = b"header;"
 UNKNOWN_WORD = "zyzzyva"
+OP_S = 2**-10
+"""What the workers say that an op takes them."""
 BAD_PROMPT = "a prompt that breaks the encoder"
 
 
@@ -100,12 +108,14 @@ class ToyWorker:
         match message:
             case Task(order=Decode() as order):
                 self.dispatched.append(order.work)
-                return Done(sequence=message.sequence, segment=order.latents.ljust(self._segment_bytes, b"."))
+                segment = order.latents.ljust(self._segment_bytes, b".")
+                return Done(sequence=message.sequence, segment=segment, seconds=OP_S)
             case Task(order=tuple() as batch):
                 outputs = [self._forward(forward) for forward in batch]
                 return Done(
                     sequence=message.sequence,
                     outputs=tuple(Output(sha256="", latents=latents) for latents in outputs if latents is not None),
+                    seconds=OP_S * len(batch),
                 )
             case EncodeText(conditioning=ref, prompt=prompt):
                 if prompt == BAD_PROMPT:
@@ -168,6 +178,16 @@ class EventList:
 
 
 @dataclass(slots=True)
+class Door:
+    """Who may come in, by default everybody on this machine, and where."""
+
+    tenancy: Tenancy = field(default_factory=lambda: Tenancy(Access(), Audit()))
+    tls: grpc.ServerCredentials | None = None
+    port: int = 0
+    """0: any that is free."""
+
+
+@dataclass(slots=True)
 class ToyCell:
     """A running cell."""
 
@@ -199,13 +219,16 @@ async def toy_cell(
     limits: Limits | None = None,
     wire: WireLimits | None = None,
     workers: bool = True,
+    door: Door | None = None,
 ) -> AsyncIterator[ToyCell]:
     """Two denoise workers, one decode worker, the engine and the front end on a free port."""
-    limits = limits or Limits()
+    limits, door = limits or Limits(), door or Door()
     recorder = EventList()
-    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), recorder)
+    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(recorder, door.tenancy))
     running = asyncio.create_task(engine.run())
-    server = await FrontendServer.start(engine, offer(limits, wire), host="127.0.0.1", port=0)
+    server = await FrontendServer.start(
+        engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
+    )
     cell = ToyCell(engine, server, recorder.events)
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):

@@ -46,6 +46,7 @@ def test_open_streams_go_on_for_the_grace_and_then_what_was_begun_is_delivered()
     cell.steps(60)
     assert len(cell.segments[session]) > blocks and not cell.closed
     cell.later(0.1)
+    assert cell.scheduler.sessions()[0].state is State.FINISHING
     last = begun(cell)[session]
     cell.run()
     assert cell.closed[session].ending is Ending.DRAINED

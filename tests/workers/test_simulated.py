@@ -125,7 +125,7 @@ def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None
     spec = WorkerSpec(worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=tmp_path)
     assert isinstance(load_worker(spec), LoadedWorker)
     with pytest.raises(InvalidField, match="simulated"):
-        list(load(["--engine=x:1", "--", *spec.arguments()]))
+        list(load(["--engine=x:1", "--", *spec.arguments()], "secret"))
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def load_info(folder: Path) -> ModelInfo:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _missing(folder, INFO_FILE) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InvalidField(str(path), str(error), "a JSON object") from None
     _keys(table, _FIELDS, "")
     if table["format"] != FORMAT:

@@ -32,6 +32,8 @@ class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENDING_DRAINED: _ClassVar[Ending]
     ENDING_LOST: _ClassVar[Ending]
     ENDING_FAILED: _ClassVar[Ending]
+    ENDING_ACCESS: _ClassVar[Ending]
+    ENDING_QUOTA: _ClassVar[Ending]
 
 class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -78,6 +80,8 @@ ENDING_OPERATOR: Ending
 ENDING_DRAINED: Ending
 ENDING_LOST: Ending
 ENDING_FAILED: Ending
+ENDING_ACCESS: Ending
+ENDING_QUOTA: Ending
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_OPENING: SessionState
 SESSION_STATE_RUNNING: SessionState
@@ -506,7 +510,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -515,6 +519,7 @@ class GetStatusResponse(_message.Message):
     CELL_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    DRAINS_IN_S_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     sessions: int
     max_sessions: int
@@ -523,7 +528,8 @@ class GetStatusResponse(_message.Message):
     cell: str
     totals: _containers.RepeatedCompositeFieldContainer[PaceTotals]
     forwards_per_block: int
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ...) -> None: ...
+    drains_in_s: float
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ...) -> None: ...
 
 class PaceTotals(_message.Message):
     __slots__ = ("pace", "sessions", "blocks", "late_blocks", "pictures", "bytes", "opened", "refused", "least_slack_s")
@@ -548,7 +554,7 @@ class PaceTotals(_message.Message):
     def __init__(self, pace: _Optional[_Union[Pace, str]] = ..., sessions: _Optional[int] = ..., blocks: _Optional[int] = ..., late_blocks: _Optional[int] = ..., pictures: _Optional[int] = ..., bytes: _Optional[int] = ..., opened: _Optional[int] = ..., refused: _Optional[int] = ..., least_slack_s: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes")
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -562,6 +568,7 @@ class Worker(_message.Message):
     OPS_FIELD_NUMBER: _ClassVar[int]
     CHAIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     HOST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     role: WorkerRole
     capacity: int
@@ -575,7 +582,8 @@ class Worker(_message.Message):
     ops: int
     chain_length: int
     host_memory_bytes: int
-    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ...) -> None: ...
+    passes: int
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ...) -> None: ...
 
 class WatchOpsRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -92,7 +92,8 @@ class LongtakeServiceServicer:
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,8 +151,10 @@ class LongtakeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-        block begins, those begun are delivered, and the server ends. For operators.
+        """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+        open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+        lengthen it. For operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

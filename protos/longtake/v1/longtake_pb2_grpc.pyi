@@ -50,7 +50,8 @@ class LongtakeServiceStub:
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -71,8 +72,10 @@ class LongtakeServiceStub:
     One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]
-    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-    block begins, those begun are delivered, and the server ends. For operators.
+    """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+    open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+    lengthen it. For operators.
     """
 
 @_typing.type_check_only
@@ -86,7 +89,8 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
     its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
     """
     Watch: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]  # type: ignore[assignment]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -107,8 +111,10 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     One that reads too slowly misses the oldest. Any number may watch, up to the server's limit.
     """
     Drain: _aio.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]  # type: ignore[assignment]
-    """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-    block begins, those begun are delivered, and the server ends. For operators.
+    """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+    open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+    lengthen it. For operators.
     """
 
 class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,7 +131,8 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
         its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed.
+        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
+        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
         """
 
     @_abc_1.abstractmethod
@@ -194,8 +201,10 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _longtake_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_longtake_pb2.DrainResponse, _abc.Awaitable[_longtake_pb2.DrainResponse]]:
-        """Shuts the server down in order: nothing new is opened from now on; what is open goes on for `grace`, then no further
-        block begins, those begun are delivered, and the server ends. For operators.
+        """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
+        open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
+        lengthen it. For operators.
         """
 
 def add_LongtakeServiceServicer_to_server(servicer: LongtakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,71 @@
+"""Limits on what a browser's connection may cost: uvicorn's protocols with a bound on each thing that can grow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+MAX_CONNECTIONS = 256
+REQUEST_TIMEOUT_S = 10.0
+"""How long a connection may stay without a complete request."""
+MAX_MESSAGE_BYTES = 64 * 1024
+"""Of a browser: a prompt, escaped, with a token."""
+MAX_FRAGMENTS = 64
+"""Parts of one message; without a limit empty ones could be sent for ever."""
+
+
+class BoundedHttp(H11Protocol):
+    """HTTP on a connection that is closed if there are too many, or if its request takes too long to come."""
+
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, unless there are enough."""
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        if self._overdue is not None:
+            self._overdue.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """The next request has as much time as the first."""
+        super().on_response_complete()
+        self._expect_request()
+
+    def _expect_request(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+        self._overdue = self.loop.call_later(REQUEST_TIMEOUT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and self.transport.get_protocol() is self:  # else it has become a WebSocket
+            self.transport.abort()
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that no stream of empty fragments and no flood of pings can make grow."""
+
+    def handle_cont(self, event: Frame) -> None:
+        """Close the connection when a message comes in too many parts."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.transport.abort()
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer, unless the peer does not even read what it was sent before."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # the answer, thrown away

@@ -1,0 +1,126 @@
+"""The page's server, beside the gRPC server on the same event loop: its port, its way to the service, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from cluster.config import ServerConfig, TlsSection
+from cluster.page.address import FIELD, Address, parse_address
+from cluster.page.app import page_app
+from cluster.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
+from longtake.client import Client
+from longtake.client_credentials import Credentials
+from longtake.core.errors import InvalidField
+
+GRACE_S = 2
+"""How long browsers may take to read what they were sent last."""
+PING_S = 20.0
+"""How often a browser is asked whether it is there, and how long it may take to answer."""
+_MAX_PATH_BYTES = 100
+"""Of a unix socket; the system allows little more."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to whoever serves the streams."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Page:
+    """A page that listens; it answers after `begin`."""
+
+    def __init__(self, address: Address, tls: TlsSection, listener: socket.socket, folder: Path) -> None:
+        self._listener = listener
+        self._scheme = "https" if tls.certificate else "http"
+        self.target = f"unix:{folder / 'page.sock'}"
+        """Where the gRPC server must listen for the page; nobody else's folder."""
+        port: int = listener.getsockname()[1]
+        self._address = Address(host=address.host, port=port)
+        self._uvicorn = _Uvicorn(_settings(self.target, self._address, tls))
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """What a browser is given."""
+        return f"{self._scheme}://{self._address}/"
+
+    def begin(self) -> None:
+        """Answer, from now on; the gRPC server must listen at `target`."""
+        self._serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
+
+    async def end(self) -> None:
+        """Close every connection and the port."""
+        self._uvicorn.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        self._listener.close()
+
+
+@contextlib.asynccontextmanager
+async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
+    """The page that `config` asks for, if it does; InvalidField if its address or its certificate is of no use."""
+    if not config.http.address:
+        yield None
+        return
+    address = parse_address(config.http.address, config.listen.host)
+    listener = _listen(address, config.http.address)
+    folder = Path(tempfile.mkdtemp(prefix="longtake-"))  # only its owner can enter it
+    try:
+        if len(str(folder)) > _MAX_PATH_BYTES:
+            raise InvalidField("TMPDIR", str(folder.parent), f"a path of at most {_MAX_PATH_BYTES} bytes")
+        page = Page(address, config.tls, listener, folder)
+        try:
+            yield page
+        finally:
+            await page.end()
+    finally:
+        listener.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listen(address: Address, asked: str) -> socket.socket:
+    allowed = "an address of this machine and a port that is free"
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address.host, address.port), family=family, backlog=128)
+    except (OSError, UnicodeError):
+        raise InvalidField(FIELD, asked, allowed) from None
+
+
+def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
+    config = uvicorn.Config(
+        page_app(lambda token: Client(target, credentials=Credentials(token=token)), address),
+        http=BoundedHttp,
+        ws=BoundedWebSocket,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=tls.certificate or None,
+        ssl_keyfile=tls.key or None,
+        ssl_ca_certs=tls.client_ca or None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidField("tls", tls.certificate, f"a certificate with its key, in PEM files ({error})") from None
+    return config

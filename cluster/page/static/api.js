@@ -1,0 +1,71 @@
+// The way to the server: questions with the reader's token, and one WebSocket for each stream.
+
+const TOKEN = "longtake.token";
+
+/** The token that the reader gave, for this tab only. */
+export function token() {
+  return sessionStorage.getItem(TOKEN) ?? "";
+}
+
+export function keepToken(text) {
+  sessionStorage.setItem(TOKEN, text);
+}
+
+/** What went wrong, as one sentence, and the name of its gRPC status. */
+export class Refusal extends Error {
+  constructor(sentence, code) {
+    super(sentence);
+    this.code = code;
+  }
+}
+
+/** The answer to a question, as an object. Throws Refusal; its code is "GONE" if there was no answer at all. */
+export async function ask(path) {
+  let response;
+  try {
+    response = await fetch(path, { headers: token() ? { authorization: `Bearer ${token()}` } : {} });
+  } catch {
+    throw new Refusal("The server does not answer.", "GONE");
+  }
+  let answer;
+  try {
+    answer = await response.json();
+  } catch {
+    throw new Refusal(`The server's answer cannot be read (${response.status}).`, "UNKNOWN");
+  }
+  if (!response.ok) throw new Refusal(answer.sentence, answer.code);
+  return answer;
+}
+
+/** One stream's WebSocket. Messages come as (message, bytes); the bytes belong to `opened` and `segment`. */
+export class Connection {
+  #socket;
+  #expecting = null;
+
+  constructor(first, { message, lost }) {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.#socket = new WebSocket(`${scheme}://${location.host}/api/stream`);
+    this.#socket.binaryType = "arraybuffer";
+    this.#socket.onopen = () => this.send({ ...first, token: token() });
+    this.#socket.onmessage = ({ data }) => {
+      if (typeof data !== "string") {
+        const whole = this.#expecting;
+        this.#expecting = null;
+        if (whole) message(whole, data);
+        return;
+      }
+      const told = JSON.parse(data);
+      if (told.type === "opened" || told.type === "segment") this.#expecting = told;
+      else message(told, null);
+    };
+    this.#socket.onclose = (event) => lost(event.reason);
+  }
+
+  send(frame) {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+  }
+
+  close() {
+    this.#socket.close();
+  }
+}

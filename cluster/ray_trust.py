@@ -1,0 +1,106 @@
+"""Whether a Ray may be used: who can reach its ports must have its token, because Ray runs whatever it is told to.
+
+Ray's own processes listen on all interfaces, also those of a local Ray. So before the first worker is placed, this
+process calls them as a stranger would, and insists on being turned away.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc
+
+from longtake.core.errors import InvalidField
+
+TOKEN = "token"
+CLIENT_PORT = 10001
+"""Where the head of a cluster takes drivers from elsewhere, unless it is told otherwise."""
+_ANSWER_S = 5.0
+_GCS_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+_CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
+_JOBS = "/api/jobs/"
+_CLOSED = (401, 403, None)
+"""What a dashboard says to strangers that is closed to them; None: they do not even reach it."""
+_HOW = "start every node of it with RAY_AUTH_MODE=token, on Kubernetes with authOptions.mode: token"
+
+
+def check_gcs(address: str) -> None:
+    """InvalidField if the Ray at `address` (host:port) answers who has no token, or does not know ours."""
+    status = _status(address, _GCS_METHOD)
+    if status is not grpc.StatusCode.UNAUTHENTICATED:
+        said = "does what anybody says" if status is grpc.StatusCode.OK else f"says {status.name} to a stranger"
+        raise InvalidField("cluster.ray_address", address, f"a Ray that asks for a token; this one {said}: {_HOW}")
+    token = own_token(os.environ)
+    if token and _status(address, _GCS_METHOD, token) is grpc.StatusCode.UNAUTHENTICATED:
+        allowed = "a Ray whose token is in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token; it is another"
+        raise InvalidField("cluster.ray_address", address, allowed)
+
+
+def check_doors(gcs_address: str, dashboard: str) -> None:
+    """InvalidField if Ray's client port or its dashboard (host:port or empty), which runs jobs, is open to anybody."""
+    host = gcs_address.rpartition(":")[0]
+    client = f"{host}:{CLIENT_PORT}"
+    if _listens(client) and _status(client, _CLIENT_METHOD) is grpc.StatusCode.OK:
+        raise InvalidField("cluster.ray_address", gcs_address, f"a Ray that asks at {client} for a token: {_HOW}")
+    dashboard = dashboard.removeprefix("http://").rstrip("/")
+    if dashboard and not _is_loopback(dashboard.rpartition(":")[0]) and _http_status(dashboard) not in _CLOSED:
+        allowed = f"a Ray whose dashboard at {dashboard} asks for a token, or listens on the loopback only: {_HOW}"
+        raise InvalidField("cluster.ray_address", gcs_address, allowed)
+
+
+def own_token(environment: Mapping[str, str]) -> str:
+    """The token that Ray would use, found as Ray does; empty if there is none."""
+    if "RAY_AUTH_TOKEN" in environment:
+        return environment["RAY_AUTH_TOKEN"].strip()
+    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:
+    """How a call without a message ends, made without a token or with one."""
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    with grpc.insecure_channel(address) as channel:
+        try:
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+            call(b"", timeout=_ANSWER_S, metadata=metadata)
+        except grpc.RpcError as error:
+            assert isinstance(error, grpc.Call)
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+def _http_status(where: str) -> int | None:
+    """What a stranger is told who asks for the list of jobs; None if nobody answers in HTTP."""
+    try:
+        with urllib.request.urlopen(f"http://{where}{_JOBS}", timeout=_ANSWER_S) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,145 @@
+"""What is made from other files: the chart's schema, dashboards and rules, and the renderings of the overlays.
+
+`python -m deploy.render` writes them, `--check` says whether they are fresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.config import ServerConfig
+from deploy.tools import tool
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "deploy/chart/longtake"
+OVERLAYS = ROOT / "deploy/overlays"
+RENDERED = ROOT / "deploy/rendered"
+NAMESPACE = "longtake"
+OWNED: Mapping[str, frozenset[str]] = {
+    "cluster": frozenset({"launch", "ray_address", "place_within_s", "denoise_nodes", "decode_nodes",
+                          "chains_on_one_node", "denoise_workers", "layer_split", "decode_workers"}),
+    "listen": frozenset({"host", "port"}),
+    "metrics": frozenset({"address", "cell"}),
+    "http": frozenset({"address"}),
+    "tls": frozenset({"certificate", "key", "client_ca"}),
+    "auth": frozenset({"tenants"}),
+    "link": frozenset({"host", "port", "meeting_port", "certificate", "key", "ca"}),
+}  # fmt: skip
+"""Keys of the configuration that the chart sets from other values; all others may stand in `config`."""
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of the value `config`: every key of the server's configuration that the chart leaves open."""
+    whole = ServerConfig.model_json_schema()
+    sections, definitions = whole["properties"], whole["$defs"]
+    for name, owned in OWNED.items():
+        properties = definitions[_named(sections[name])]["properties"]
+        for key in owned:
+            del properties[key]
+        if not properties:
+            del sections[name]
+    schema = _inlined(whole, definitions)
+    assert isinstance(schema, dict)
+    return schema
+
+
+def _named(reference: Mapping[str, str]) -> str:
+    return reference["$ref"].rpartition("/")[2]
+
+
+def _inlined(schema: object, definitions: Mapping[str, object]) -> object:
+    """`schema` with its references replaced, and without titles and defaults, which the server has."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[_named(schema)], definitions)
+    kept = {
+        key: value for key, value in schema.items() if key not in ("$defs", "default") and not _is_title(key, value)
+    }
+    return {key: _inlined(value, definitions) for key, value in kept.items()}
+
+
+def _is_title(key: str, value: object) -> bool:
+    return key == "title" and isinstance(value, str)
+
+
+def helm(*arguments: str) -> str:
+    """What helm prints; CalledProcessError if it fails, with what it says in `stderr`."""
+    return subprocess.run([tool("helm"), *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def rendering(overlay: Path) -> str:
+    """The manifests of a release named like the overlay."""
+    name = overlay.stem
+    text = helm("template", name, str(CHART), "--namespace", NAMESPACE, "--values", str(overlay))
+    return f"# Made by `make rendered` from deploy/overlays/{overlay.name}: read it, do not edit it.\n{text}"
+
+
+def sources() -> dict[Path, str]:
+    """Files of the chart that are made from others, in the order in which they depend on each other."""
+    schema_path = CHART / "values.schema.json"
+    schema = json.loads(schema_path.read_text())
+    schema["properties"]["config"] = config_schema()
+    made = {schema_path: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}
+    for path in sorted((ROOT / "monitoring/dashboards").glob("*.json")):
+        # One line: it is for machines, and people read the one in monitoring/.
+        made[CHART / "files/dashboards" / path.name] = (
+            json.dumps(json.loads(path.read_text()), ensure_ascii=False) + "\n"
+        )
+    for path in sorted((ROOT / "monitoring/rules").glob("*.yaml")):
+        made[CHART / "files/rules" / path.name] = path.read_text()
+    return made
+
+
+def stale() -> list[Path]:
+    """Files that are not as they would be made, or that nothing makes."""
+    made = sources()
+    wrong = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    held = [*CHART.glob("files/*/*.json"), *CHART.glob("files/*/*.yaml")]
+    wrong += [path for path in held if path not in made]
+    if wrong:
+        return wrong  # renderings of a stale chart say nothing
+    shown = {RENDERED / f"{overlay.stem}.yaml": overlay for overlay in OVERLAYS.glob("*.yaml")}
+    wrong += [path for path, overlay in shown.items() if not path.exists() or path.read_text() != rendering(overlay)]
+    return wrong + [path for path in RENDERED.glob("*.yaml") if path not in shown]
+
+
+def write() -> None:
+    """Make all of them again."""
+    made = sources()
+    for path in (*CHART.glob("files/*/*.json"), *CHART.glob("files/*/*.yaml")):
+        if path not in made:
+            path.unlink()
+    for path, text in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    RENDERED.mkdir(exist_ok=True)
+    for path in RENDERED.glob("*.yaml"):
+        path.unlink()
+    for overlay in sorted(OVERLAYS.glob("*.yaml")):
+        (RENDERED / overlay.name).write_text(rendering(overlay))
+
+
+def main() -> int:
+    """Entry; 1 if --check finds something stale."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.render", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something is not fresh")
+    if not parser.parse_args().check:
+        write()
+        return 0
+    wrong = stale()
+    for path in wrong:
+        sys.stderr.write(f"{path.relative_to(ROOT)} is not fresh: make rendered\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

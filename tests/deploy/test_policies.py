@@ -1,0 +1,350 @@
+"""What the pods of a cell may do, who reaches whom, and that monitoring is what `monitoring/` says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.config import parse_config
+from tests.deploy.manifests import (
+    NAMESPACE,
+    OPEN,
+    OVERLAY_NAMES,
+    Document,
+    config_text,
+    of_kind,
+    one,
+    overlay,
+    path,
+    pod,
+    pods,
+    render,
+    require_helm,
+)
+
+ROLES = {"frontend", "head", "denoise", "decode"}
+
+
+@pytest.fixture(params=OVERLAY_NAMES)
+def documents(request: pytest.FixtureRequest) -> list[Document]:
+    require_helm()
+    return copy.deepcopy(list(overlay(request.param)))
+
+
+# --- pods -------------------------------------------------------------------------------------------------------------
+
+
+def writes(spec: Document, container: Document) -> list[Document]:
+    """The volumes that a container may write to."""
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    return [volumes[mount["name"]] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+
+
+FAULTS: dict[str, Callable[[Document, Document], bool]] = {
+    "it may run as root": lambda spec, container: (
+        spec["securityContext"].get("runAsNonRoot") is not True or spec["securityContext"].get("runAsUser", 0) == 0
+    ),
+    "it has no seccomp profile": lambda spec, container: (
+        spec["securityContext"].get("seccompProfile") != {"type": "RuntimeDefault"}
+    ),
+    "it may gain privileges": lambda spec, container: (
+        container["securityContext"].get("allowPrivilegeEscalation") is not False
+        or container["securityContext"].get("privileged") is not False
+    ),
+    "its root can be written": lambda spec, container: (
+        container["securityContext"].get("readOnlyRootFilesystem") is not True
+    ),
+    "it has capabilities": lambda spec, container: (
+        container["securityContext"].get("capabilities") != {"drop": ["ALL"]}
+    ),
+    "it is told of Kubernetes' API": lambda spec, container: spec.get("automountServiceAccountToken") is not False,
+    "it is told of other Services": lambda spec, container: spec.get("enableServiceLinks") is not False,
+    "it shares a namespace with its host": lambda spec, container: any(
+        spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")
+    ),
+    "it sees a path of its host": lambda spec, container: any("hostPath" in volume for volume in spec["volumes"]),
+    "its use is not limited": lambda spec, container: any(
+        not {"cpu", "memory"} <= container["resources"].get(kind, {}).keys() for kind in ("limits", "requests")
+    ),
+    "it has not every probe": lambda spec, container: any(
+        probe not in container for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    ),
+    "its image is not one version": lambda spec, container: (
+        ":" not in container["image"] or container["image"].endswith(":latest")
+    ),
+    "volumes and mounts differ": lambda spec, container: (
+        {mount["name"] for mount in container["volumeMounts"]} != {volume["name"] for volume in spec["volumes"]}
+    ),
+    "it keeps what it writes": lambda spec, container: any(
+        "emptyDir" not in volume for volume in writes(spec, container)
+    ),
+    "its shared memory is not limited": lambda spec, container: any(
+        volume.get("emptyDir", {}).get("medium") == "Memory" and "sizeLimit" not in volume["emptyDir"]
+        for volume in writes(spec, container)
+    ),
+    "a secret stands in the open": lambda spec, container: any(
+        "value" in entry and "TOKEN" in entry["name"] and not entry["name"].endswith("_FILE")
+        for entry in container["env"]
+    ),
+}
+"""What Kubernetes' profile "restricted" bars, and rules of our own."""
+
+
+def faults(spec: Document) -> list[str]:
+    (container,) = spec["containers"]
+    return [fault for fault, holds in FAULTS.items() if holds(spec, container)]
+
+
+def test_every_pod_keeps_the_rules(documents: list[Document]) -> None:
+    found = {each.role: faults(each.spec) for each in pods(documents)}
+    assert found.keys() == ROLES
+    assert not any(found.values()), found
+
+
+BREAKS: dict[str, Callable[[Document], object]] = {
+    "it may run as root": lambda spec: spec["securityContext"].update(runAsUser=0),
+    "it has no seccomp profile": lambda spec: spec["securityContext"].pop("seccompProfile"),
+    "it may gain privileges": lambda spec: spec["containers"][0]["securityContext"].pop("allowPrivilegeEscalation"),
+    "its root can be written": lambda spec: spec["containers"][0]["securityContext"].pop("readOnlyRootFilesystem"),
+    "it has capabilities": lambda spec: spec["containers"][0]["securityContext"].pop("capabilities"),
+    "it is told of Kubernetes' API": lambda spec: spec.pop("automountServiceAccountToken"),
+    "it is told of other Services": lambda spec: spec.pop("enableServiceLinks"),
+    "it shares a namespace with its host": lambda spec: spec.update(hostNetwork=True),
+    "it sees a path of its host": lambda spec: spec["volumes"][0].update(hostPath={"path": "/"}),
+    "its use is not limited": lambda spec: spec["containers"][0]["resources"]["limits"].pop("memory"),
+    "it has not every probe": lambda spec: spec["containers"][0].pop("livenessProbe"),
+    "its image is not one version": lambda spec: spec["containers"][0].update(image="longtake:latest"),
+    "volumes and mounts differ": lambda spec: spec["volumes"].append({"name": "more", "emptyDir": {}}),
+    "it keeps what it writes": lambda spec: spec["containers"][0]["volumeMounts"][-1].pop("readOnly"),
+    "its shared memory is not limited": lambda spec: spec["volumes"][1]["emptyDir"].pop("sizeLimit"),
+    "a secret stands in the open": lambda spec: spec["containers"][0]["env"].append({"name": "A_TOKEN", "value": "x"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_rule_can_be_broken(fault: str) -> None:
+    spec = copy.deepcopy(pod(overlay("h200-4"), "frontend").spec)
+    BREAKS[fault](spec)
+    assert fault in faults(spec)
+
+
+def test_only_the_engine_knows_tenants_and_the_clients_certificate_and_each_side_its_own_link(
+    documents: list[Document],
+) -> None:
+    secrets = {
+        each.role: {volume["secret"]["secretName"] for volume in each.spec["volumes"] if "secret" in volume}
+        for each in pods(documents)
+    }
+    assert secrets["head"] == set()
+    assert secrets["denoise"] == secrets["decode"]
+    assert len(secrets["denoise"]) == 1
+    assert secrets["denoise"].isdisjoint(secrets["frontend"])
+
+
+def test_a_drain_fits_into_the_time_that_a_pod_has(documents: list[Document]) -> None:
+    front = pod(documents, "frontend")
+    command = front.container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command[:3] == ["longtake", "drain", "--grace"]
+    grace_s = int(command[3].removesuffix("s"))
+    # What follows the grace: blocks that have begun, clients' last reads, the Ray node's leave.
+    from cluster.joined import LEAVE_S
+    from cluster.serve import DRAIN_S, GRACE_S
+
+    assert front.spec["terminationGracePeriodSeconds"] >= grace_s + DRAIN_S + GRACE_S + LEAVE_S
+
+
+def test_there_is_one_engine_and_nothing_scales_it(documents: list[Document]) -> None:
+    assert one(documents, "StatefulSet")["spec"]["replicas"] == 1
+    kinds = {document["kind"] for document in documents}
+    assert kinds.isdisjoint({"HorizontalPodAutoscaler", "ScaledObject", "Deployment"})
+    assert "enableInTreeAutoscaling" not in one(documents, "RayCluster")["spec"]
+
+
+def test_ray_asks_for_a_token_and_shows_no_dashboard(documents: list[Document]) -> None:
+    cluster = one(documents, "RayCluster")
+    assert cluster["spec"]["authOptions"]["mode"] == "token"
+    head = cluster["spec"]["headGroupSpec"]["rayStartParams"]
+    assert (head["num-cpus"], head["include-dashboard"]) == ("0", "false")
+    token = {entry["name"]: entry for entry in pod(documents, "frontend").container["env"]}["RAY_AUTH_TOKEN"]
+    assert token["valueFrom"]["secretKeyRef"] == {"name": cluster["metadata"]["name"], "key": "auth_token"}
+
+
+def test_all_nodes_of_ray_use_the_ports_that_are_let_through(documents: list[Document]) -> None:
+    ray = one(documents, "RayCluster")["spec"]
+    joined = dict(option.removeprefix("--").split("=") for option in pod(documents, "frontend").container["args"])
+    for group in (ray["headGroupSpec"], *ray["workerGroupSpecs"]):
+        assert joined.items() <= group["rayStartParams"].items()
+
+
+# --- services and disruption ------------------------------------------------------------------------------------------
+
+
+def matches(selector: Document, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector finds a pod."""
+    return (selector.get("matchLabels") or {}).items() <= labels.items() and all(
+        expression["operator"] == "In" and labels.get(expression["key"]) in expression["values"]
+        for expression in selector.get("matchExpressions", ())
+    )
+
+
+def test_every_service_finds_the_engine_and_a_port_that_it_has(documents: list[Document]) -> None:
+    services = of_kind(documents, "Service")
+    assert len(services) == 3
+    for service in services:
+        found = [each for each in pods(documents) if matches({"matchLabels": service["spec"]["selector"]}, each.labels)]
+        assert [each.role for each in found] == ["frontend"]
+        names = {port["name"] for port in found[0].container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+
+
+def test_no_eviction_takes_a_part_of_a_cell(documents: list[Document]) -> None:
+    ray = {group["groupName"]: group["replicas"] for group in one(documents, "RayCluster")["spec"]["workerGroupSpecs"]}
+    kept = {}
+    for budget in of_kind(documents, "PodDisruptionBudget"):
+        (role,) = [each.role for each in pods(documents) if matches(budget["spec"]["selector"], each.labels)]
+        kept[role] = budget["spec"]["minAvailable"]
+    assert kept == {"frontend": 1, "head": 1} | ray
+
+
+# --- who reaches whom -------------------------------------------------------------------------------------------------
+
+STRANGERS: dict[str, tuple[str, dict[str, str]]] = {
+    "client": (NAMESPACE, {"app": "player"}),
+    "prometheus": ("monitoring", {"app": "prometheus"}),
+    "dns": ("kube-system", {"k8s-app": "kube-dns"}),
+    "elsewhere": ("other", {"app": "anything"}),
+    "internet": ("", {}),
+}
+
+
+class Network:
+    """What the NetworkPolicies of a release let through, as Kubernetes adds them up."""
+
+    def __init__(self, documents: list[Document]) -> None:
+        self._policies = [document["spec"] for document in of_kind(documents, "NetworkPolicy")]
+        self._at = dict(STRANGERS) | {each.role: (NAMESPACE, dict(each.labels)) for each in pods(documents)}
+
+    def open(self, sender: str, receiver: str, port: int, protocol: str = "TCP") -> bool:
+        """Whether a connection is let out by one side and in by the other."""
+        return self._lets(sender, "Egress", "to", receiver, port, protocol) and self._lets(
+            receiver, "Ingress", "from", sender, port, protocol
+        )
+
+    def _lets(self, own: str, direction: str, side: str, other: str, port: int, protocol: str) -> bool:
+        namespace, labels = self._at[own]
+        holding = [
+            policy
+            for policy in self._policies
+            if namespace == NAMESPACE and direction in policy["policyTypes"] and matches(policy["podSelector"], labels)
+        ]
+        if not holding:
+            return True  # no policy of ours is about this pod
+        return any(
+            self._about(rule.get(side), other) and _names(rule.get("ports"), port, protocol)
+            for policy in holding
+            for rule in policy.get(direction.lower()) or ()
+        )
+
+    def _about(self, peers: list[Document] | None, other: str) -> bool:
+        namespace, labels = self._at[other]
+        if peers is None:
+            return True
+        return any(
+            "ipBlock" not in peer
+            and (
+                matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": namespace})
+                if "namespaceSelector" in peer
+                else namespace == NAMESPACE
+            )
+            and matches(peer.get("podSelector", {}), labels)
+            for peer in peers
+        )
+
+
+def _names(ports: list[Document] | None, port: int, protocol: str) -> bool:
+    return ports is None or any(
+        each.get("protocol", "TCP") == protocol and each["port"] <= port <= (each.get("endPort") or each["port"])
+        for each in ports
+    )
+
+
+def edges(document: dict[str, Any]) -> tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]:
+    """Connections that must be open, and some that must not, by a cell's configuration."""
+    config = parse_config(document)
+    grpc, link, meeting = config.listen.port, config.link.port, config.link.meeting_port
+    metrics = int(config.metrics.address.rpartition(":")[2])
+    free = 43_210
+    needed = {("client", "frontend", grpc), ("frontend", "frontend", grpc), ("prometheus", "frontend", metrics)}
+    if config.http.address:
+        needed.add(("client", "frontend", int(config.http.address.rpartition(":")[2])))
+    for worker in ("denoise", "decode"):
+        needed |= {(worker, "frontend", link), (worker, "frontend", meeting), (worker, "head", 6379)}
+        needed |= {(worker, other, free) for other in ("denoise", "decode")}  # torch.distributed
+        needed |= {(other, worker, port) for other in ("frontend", "head") for port in (6380, 10_500)}
+        needed |= {(worker, "frontend", port) for port in (6380, 10_500)}
+    needed |= {("frontend", "head", 6379), ("head", "frontend", 6380)}
+    barred = {(stranger, role, port) for stranger in STRANGERS for role in ROLES
+              for port in (6379, 6380, 10_500, link, meeting, free)}  # fmt: skip
+    barred |= {(role, stranger, 443) for stranger in STRANGERS for role in ROLES}
+    barred |= {(stranger, "frontend", grpc) for stranger in ("prometheus", "elsewhere", "internet")}
+    barred |= {(stranger, "frontend", metrics) for stranger in ("client", "elsewhere", "denoise", "internet")}
+    barred |= {("head", "frontend", link), ("frontend", "denoise", free), ("denoise", "frontend", metrics)}
+    return needed, barred
+
+
+def test_parts_of_a_cell_reach_each_other_and_nobody_else_does(documents: list[Document]) -> None:
+    network = Network(documents)
+    needed, barred = edges(tomllib.loads(config_text(documents)))
+    assert [edge for edge in sorted(needed) if not network.open(*edge)] == []
+    assert [edge for edge in sorted(barred) if network.open(*edge)] == []
+    assert all(network.open(role, "dns", 53, protocol) for role in ROLES for protocol in ("UDP", "TCP"))
+
+
+@pytest.mark.parametrize("part", ["egress", "frontend", "head", "workers"])
+def test_every_policy_is_needed(part: str) -> None:
+    """Without any one of them something is closed that must be open."""
+    documents = copy.deepcopy(list(overlay("h200-4")))
+    documents.remove(one(documents, "NetworkPolicy", f"cell-longtake-{part}"))
+    network = Network(documents)
+    needed, barred = edges(tomllib.loads(config_text(documents)))
+    assert any(not network.open(*edge) for edge in needed)
+    assert not any(network.open(*edge) for edge in barred), "the net below them holds"
+
+
+def test_below_all_policies_lies_one_that_denies_everything_to_every_pod(documents: list[Document]) -> None:
+    deny = one(documents, "NetworkPolicy", "cell-longtake-deny")["spec"]
+    assert all(matches(deny["podSelector"], each.labels) for each in pods(documents))
+    assert deny.keys() == {"podSelector", "policyTypes"}
+    assert set(deny["policyTypes"]) == {"Ingress", "Egress"}
+
+
+# --- monitoring -------------------------------------------------------------------------------------------------------
+
+
+def test_rules_and_dashboards_are_those_of_monitoring() -> None:
+    require_helm()
+    values = OPEN | {"metrics": {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}}
+    documents = render(values)
+    rules = {each["metadata"]["name"]: each["spec"] for each in of_kind(documents, "PrometheusRule")}
+    shown = [each for each in of_kind(documents, "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
+    boards = {name: json.loads(text) for each in shown for name, text in each["data"].items()}
+    made = {f"cell-longtake-{file.stem}": yaml.safe_load(file.read_text())
+            for file in path("monitoring/rules").glob("*.yaml")}  # fmt: skip
+    drawn = {f"longtake-{file.name}": json.loads(file.read_text())
+             for file in path("monitoring/dashboards").glob("*.json")}  # fmt: skip
+    assert rules == made != {}
+    assert boards == drawn != {}
+
+
+def test_prometheus_finds_the_metrics_service() -> None:
+    documents = list(overlay("h200-4"))
+    monitor = one(documents, "ServiceMonitor")["spec"]
+    found = [each for each in of_kind(documents, "Service") if matches(monitor["selector"], each["metadata"]["labels"])]
+    assert [each["metadata"]["name"] for each in found] == ["cell-longtake-metrics"]
+    assert [port["name"] for port in found[0]["spec"]["ports"]] == [end["port"] for end in monitor["endpoints"]]

@@ -1,0 +1,77 @@
+"""How the two ends of a link know each other: certificates of a private authority, and the secret of one launch.
+
+The certificates say what their holder is: the engine's is for `longtake-engine`, a worker's for `longtake-worker`, so
+that one which the same authority gave to a client of the cell opens nothing here. One certificate may carry both names,
+where both ends run on one machine. The secret says that a worker belongs to this launch and no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import grpc
+
+from longtake.core.errors import InvalidField
+
+ENGINE_NAME = "longtake-engine"
+WORKER_NAME = "longtake-worker"
+_NAMES = "x509_subject_alternative_name"
+_MAX_SECRET = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFiles:
+    """PEM files of one end of the link, on its own machine."""
+
+    certificate: Path
+    """For ENGINE_NAME or WORKER_NAME, as subject alternative name …"""
+    key: Path
+    """… its key …"""
+    ca: Path
+    """… and the authority that has signed the certificate of the other end."""
+
+    def arguments(self) -> list[str]:
+        """As command-line arguments."""
+        return [f"--link-certificate={self.certificate}", f"--link-key={self.key}", f"--link-ca={self.ca}"]
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For the engine; InvalidField names a file that cannot be read."""
+        ca, key, certificate = self._contents()
+        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """For a worker; InvalidField names a file that cannot be read."""
+        return grpc.ssl_channel_credentials(*self._contents())
+
+    def _contents(self) -> tuple[bytes, bytes, bytes]:
+        files = (("link.ca", self.ca), ("link.key", self.key), ("link.certificate", self.certificate))
+        ca, key, certificate = (_content(field, path) for field, path in files)
+        return ca, key, certificate
+
+
+def is_worker(auth_context: Mapping[str, Iterable[bytes]]) -> bool:
+    """Whether the certificate that a call came with is a worker's."""
+    return WORKER_NAME.encode() in auth_context.get(_NAMES, ())
+
+
+def write_secret(secret: str) -> bytes:
+    """What a launcher writes to the standard input of a worker: arguments and environment are for others to see."""
+    return f"{secret}\n".encode()
+
+
+def read_secret(standard_input: TextIO) -> str:
+    """The secret of the launch, from whoever starts this worker."""
+    return standard_input.readline(_MAX_SECRET).strip()
+
+
+def _content(field: str, path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidField(field, str(path), f"a readable PEM file ({error.strerror})") from None
+    if b"-----BEGIN " not in content:
+        raise InvalidField(field, str(path), "a PEM file")
+    return content
