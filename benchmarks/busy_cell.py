@@ -27,7 +27,7 @@ LIVE = StreamOptions(pace="realtime", window=2, codec="mjpeg")
 OPEN_S = 60.0
 PAUSE_S = 0.5
 """Before a client that was refused, or whose stream has ended, asks again."""
-_WORKERS = b"workers.simulated_link"
+_WORKERS, _SERVER = b"workers.simulated_link", b"longtake\0serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Cell:
     max_sessions: int = 24
     park_after_s: float = 1.0
     name: str = "busy"
+    tenants: str = ""
+    """Text of a tenants file; empty: nobody is asked who he is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +57,34 @@ class Running:
 
     def kill_workers(self) -> int:
         """End every worker process without a word; how many."""
-        found = [pid for pid in _descendants(os.getpid()) if _WORKERS in _command(pid)]
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
-        return len(found)
+        return _signal(_WORKERS, signal.SIGKILL)
+
+    def freeze_workers(self) -> int:
+        """Stop every worker process where it is; how many."""
+        return _signal(_WORKERS, signal.SIGSTOP)
+
+    def thaw_workers(self) -> int:
+        """Let frozen worker processes go on; how many."""
+        return _signal(_WORKERS, signal.SIGCONT)
+
+    def kill_server(self) -> int:
+        """End the server without a word; how many processes that were."""
+        return _signal(_SERVER, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
     """A server with metrics, ended on leaving."""
     metrics = f"127.0.0.1:{free_port()}"
-    config = folder / "server.toml"
+    config, tenants = folder / "server.toml", folder / "tenants.toml"
+    tenants.write_text(cell.tenants)
     config.write_text(
         f'[model]\ndevice = "{cell.device}"\n'
         f'[cluster]\nlaunch = "subprocess"\ndenoise_workers = {cell.denoise_workers}\n'
         f"sessions_per_worker = {cell.sessions_per_worker}\n"
         f"[limits]\nmax_sessions = {cell.max_sessions}\npark_after_s = {cell.park_after_s}\n"
         f'[metrics]\naddress = "{metrics}"\ncell = "{cell.name}"\n'
+        + (f'[auth]\ntenants = "{tenants}"\n' if cell.tenants else "")
     )
     log = folder / "server.log"
     with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:
@@ -180,6 +193,14 @@ class Clients:
         for session in await self._client.list_sessions():
             async for event in self._client.watch(session.session_id):
                 self.segments += isinstance(event, SegmentEvent)
+
+
+def _signal(command: bytes, number: signal.Signals) -> int:
+    """Send a signal to those processes below this one that were started with this in their command; how many."""
+    found = [pid for pid in _descendants(os.getpid()) if command in _command(pid)]
+    for pid in found:
+        os.kill(pid, number)
+    return len(found)
 
 
 def _descendants(ancestor: int) -> list[int]:
