@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from secrets import token_urlsafe
+from secrets import token_hex
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -77,7 +77,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
     ) -> AsyncIterator[pb.StreamResponse]:
         """Opens a session, forwards frames both ways, closes the session however the call ends."""
-        session, pace = SessionId(token_urlsafe(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
+        session, pace = SessionId(token_hex(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
         try:
             first = await self._first(request_iterator)
             pace = requests.pace_of(first)
