@@ -31,6 +31,8 @@ SHORT = Times(1 / 60)
 SETTLE_S = 6.0
 """Before something is provoked."""
 HEALTHY_S = 40.0
+SCRAPES_S = 1.5
+"""So long that Prometheus has seen what is there."""
 LIMIT_S = 60.0
 CALM = Cell(name="alerts", park_after_s=600.0)
 _TENANTS = f"""[tenants.acme]
@@ -79,7 +81,9 @@ async def kill_once(cell: Running, clients: Clients) -> None:
 async def kill_again(cell: Running, clients: Clients) -> None:
     for _ in range(4):
         cell.kill_workers()
-        await asyncio.sleep(4.0)
+        await asyncio.sleep(SCRAPES_S)
+        await clients.until_joined(CALM.denoise_workers + 1)
+        await asyncio.sleep(SCRAPES_S)
 
 
 async def hiccups(cell: Running, clients: Clients) -> None:

@@ -134,6 +134,12 @@ class Clients:
             while self._opened < count:
                 await asyncio.sleep(0.05)
 
+    async def until_joined(self, workers: int) -> None:
+        """Wait until so many workers are there; TimeoutError if that takes long."""
+        async with asyncio.timeout(OPEN_S):
+            while len((await self._client.get_status()).workers) < workers:
+                await asyncio.sleep(0.2)
+
     async def stop(self) -> None:
         """End all."""
         for task in self._tasks:
