@@ -38,6 +38,9 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 	$(BIN)/python -m benchmarks.mixed --live 28 --bulk 4 --json
 	$(BIN)/python -m benchmarks.mixed --policy fifo --json
 	$(BIN)/python -m benchmarks.loadgen --streams 512 --blocks 20 --rate 500 --workers 8 --json
+	$(BIN)/python -m benchmarks.scrape --json
+	$(BIN)/python -m benchmarks.scrape --pace realtime --streams 24 --blocks 20 --simulated 10ms --json
+	$(BIN)/python -m benchmarks.scrape --streams 512 --simulated 2ms --workers 8 --rate 500 --rounds 4 --json
 	$(BIN)/python -m benchmarks.idle --sessions 10000 --connections 100 --json
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/python -m benchmarks.paging --json
