@@ -194,7 +194,7 @@ def _write_labour(sheet: Sheet, tally: Tally) -> None:
         for order, count in worker.copies.items():
             sheet.put("longtake_images_total", count, name, order)
     for role in Role:
-        sheet.put_histogram("longtake_pass_ops", labour.pass_ops[role], role.value)
+        sheet.put_histogram("longtake_pass_ops", labour.pass_ops(role), role.value)
         sheet.put("longtake_workers_joined_total", labour.joined[role], role.value)
     for (role, cause), count in labour.lost.items():
         sheet.put("longtake_workers_lost_total", count, role.value, cause.value)

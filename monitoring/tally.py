@@ -42,8 +42,10 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.schedule import Kind
+from longtake.core.work import DecodeWork
 from monitoring.session_tally import Streams
-from monitoring.work_tally import Labour, sessions_begun
+from monitoring.work_tally import Labour
 
 _SAMPLED = 16
 """One of so many folds is timed."""
@@ -120,8 +122,10 @@ class Tally:
         match effect:
             case Dispatch():
                 self.labour.dispatched(effect)
-                for session, block in sessions_begun(effect.work):
-                    self.streams.begun(session, block, event.now_s)
+                if not isinstance(effect.work, DecodeWork):
+                    for item in effect.work:
+                        if item.step == 0 and item.kind is Kind.DENOISE:
+                            self.streams.begun(item.session, item.block, event.now_s)
             case Emit():
                 size_bytes = event.segment_bytes if isinstance(event, OpDone) else 0
                 self.streams.sent(effect, size_bytes, event.now_s)
