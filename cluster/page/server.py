@@ -9,6 +9,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -98,9 +99,17 @@ def _listen(address: Address, asked: str) -> socket.socket:
         raise InvalidField(FIELD, asked, allowed) from None
 
 
+def _client(target: str, token: str) -> Client:
+    """With a browser's token; InvalidField if that is none."""
+    try:
+        return Client(target, credentials=Credentials(token=token))
+    except ValueError:
+        raise InvalidField("token", "(not shown)", "printable ASCII without spaces") from None
+
+
 def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
     config = uvicorn.Config(
-        page_app(lambda token: Client(target, credentials=Credentials(token=token)), address),
+        page_app(partial(_client, target), address),
         http=BoundedHttp,
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE_BYTES,
