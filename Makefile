@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check audit hostile identity bench protos dashboards rendered clean
+.PHONY: demo test check audit hostile identity bench protos dashboards rendered page-pictures clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -70,6 +70,9 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,dev]'
 	touch $@
+
+page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/page/test_browser.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
