@@ -8,6 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -98,10 +99,17 @@ def _listen(address: Address, asked: str) -> socket.socket:
         raise InvalidField(FIELD, asked, allowed) from None
 
 
+def _client(target: str, token: str) -> Client:
+    try:
+        return Client(target, credentials=Credentials(token=token))
+    except ValueError:
+        raise InvalidField("token", "(not shown)", "printable ASCII without spaces") from None
+
+
 def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
     encryption = PageTls(tls) if tls.certificate else None
     config = uvicorn.Config(
-        page_app(lambda token: Client(target, credentials=Credentials(token=token)), address),
+        page_app(partial(_client, target), address),
         http=BoundedHttp,
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE_BYTES,
