@@ -337,6 +337,20 @@ def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_th
     advances(card, 60.0)
     pieces, kept_s, from_s = card.locator("video").evaluate(KEPT)
     assert pieces == 1 and kept_s < 30 and from_s > 30
+
+    observer = tab.context.new_page()
+    observer.goto(quick.url)
+    sign_in(observer, "alice" * 4)
+    observer.get_by_role("button", name="Watch a red ball").click()
+    watched = observer.locator("article")
+    advances(watched)
+    watched.get_by_role("button", name="Pause").click()
+    missed_s = time_s(watched) + 10
+    advances(card, missed_s - time_s(card) + 10)
+    watched.locator("video").evaluate("(video) => { video.onseeking = () => { window.jumped = true; }; }")
+    watched.get_by_role("button", name="Play").click()
+    advances(watched, missed_s - time_s(watched))
+    assert observer.evaluate("window.jumped"), "an observer who has paused goes on with what is newest"
     tab.context.close()
 
 
