@@ -512,7 +512,8 @@ async def test_what_is_told_of_model_sessions_and_cluster() -> None:
         async with client.stream("red", options) as stream:
             assert stream.opened is not None
             session = await client.get_session(stream.opened.session_id)
-            assert [session] == list(await client.list_sessions())
+            (listed,) = await client.list_sessions()
+            assert (listed.session_id, listed.seed) == (session.session_id, session.seed)
             assert (session.prompt, session.seed, session.window) == ("red", 9, 2)
             assert (session.pace, session.state) == (pb.PACE_REALTIME, pb.SESSION_STATE_RUNNING)
             status = await client.get_status()
