@@ -206,7 +206,11 @@ def main(attacks: tuple[str, ...], guarded: bool, streams: int, buffer_s: float,
             local_server(lambda line: click.echo(line, err=True), config, log) as address,
         ):
             site = Site(address=address, pid=server_pid(os.getpid()), credentials=credentials)
-            rows = asyncio.run(measure(site, attacks or tuple(ATTACKS), streams, buffer_s))
+            try:
+                rows = asyncio.run(measure(site, attacks or tuple(ATTACKS), streams, buffer_s))
+            except BaseException:
+                click.echo((folder / "server.log").read_text()[-4000:], err=True)
+                raise
     for row in rows:
         row = {"simulated": True, "guarded": guarded, "live_streams": streams, **row}
         click.echo(json.dumps(row) if as_json else "  ".join(f"{key}={value}" for key, value in row.items()))
