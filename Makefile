@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check identity bench protos dashboards rendered page-pictures clean
+.PHONY: demo test check audit hostile identity bench protos dashboards rendered page-pictures clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -20,9 +20,17 @@ check: $(STAMP)  ## static checks
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m protos.document --check
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
 	$(BIN)/python -m deploy.render --check
+
+audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
+	$(BIN)/python -m deploy.audit
+
+hostile: $(STAMP)  ## 10,000 half-open connections, floods and bombs, and what live streams see of them (6 minutes)
+	$(BIN)/python -m benchmarks.hostile --json
+	$(BIN)/python -m benchmarks.hostile --guarded --json
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
@@ -38,6 +46,9 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 	$(BIN)/python -m benchmarks.mixed --live 28 --bulk 4 --json
 	$(BIN)/python -m benchmarks.mixed --policy fifo --json
 	$(BIN)/python -m benchmarks.loadgen --streams 512 --blocks 20 --rate 500 --workers 8 --json
+	$(BIN)/python -m benchmarks.scrape --json
+	$(BIN)/python -m benchmarks.scrape --pace realtime --streams 24 --blocks 20 --simulated 10ms --json
+	$(BIN)/python -m benchmarks.scrape --streams 512 --simulated 2ms --workers 8 --rate 500 --rounds 4 --json
 	$(BIN)/python -m benchmarks.idle --sessions 10000 --connections 100 --json
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/python -m benchmarks.paging --json
@@ -46,6 +57,7 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.document
 
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
 	$(BIN)/python -m monitoring.dashboards

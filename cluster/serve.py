@@ -19,6 +19,7 @@ from cluster.launch import launcher_for, model_path, plan_for
 from cluster.metrics_endpoint import scraped
 from cluster.offer import Offer, WireLimits
 from cluster.page.server import Page, page_for
+from cluster.secret_files import warn_of_readable_secrets
 from cluster.tenancy import Tenancy
 from cluster.tls import CertificateFiles
 from longtake.core.admission import Limits
@@ -128,6 +129,7 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
     """Serve until `stop` is called, or Drain; see `serve`."""
     check_exposure(config)
+    warn_of_readable_secrets(config)
     path = model_path(config.model.path)
     info = await asyncio.to_thread(weights.load_info, path)
     if is_simulated(config.model.device):

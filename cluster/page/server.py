@@ -100,6 +100,7 @@ def _listen(address: Address, asked: str) -> socket.socket:
 
 
 def _client(target: str, token: str) -> Client:
+    """With a browser's token; InvalidField if that is none."""
     try:
         return Client(target, credentials=Credentials(token=token))
     except ValueError:

@@ -74,7 +74,8 @@ class Pki:
     ) -> Credentials:
         """What a client with a certificate of these names shows; it trusts the CA of the server."""
         key, cert = signed_certificate(ca or self.ca, names, common, until or datetime.now(UTC) + timedelta(days=1))
-        files = self.folder / "client.pem", self.folder / "client.key"
+        number = len(list(self.folder.glob("client-*.pem")))
+        files = self.folder / f"client-{number}.pem", self.folder / f"client-{number}.key"
         files[0].write_bytes(cert)
         files[1].write_bytes(key)
         return Credentials(ca=self.folder / "ca.pem", certificate=files[0], key=files[1])
