@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
+<<<<<<< HEAD
 .PHONY: demo test check audit hostile identity bench protos dashboards rendered page-pictures clean
+=======
+.PHONY: demo test check identity bench protos dashboards alerts pictures rendered clean
+>>>>>>> dashboards
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -58,6 +62,12 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
 	$(BIN)/python -m protos.document
+
+alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eight minutes, on a quiet machine)
+	$(BIN)/python -m benchmarks.alerts --json
+
+pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes into docs/pictures
+	$(BIN)/python -m benchmarks.draw_dashboards --seconds 130
 
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
 	$(BIN)/python -m monitoring.dashboards

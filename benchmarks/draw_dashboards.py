@@ -122,7 +122,7 @@ class Page:
         if len(labels) > LEGEND_LINES:
             labels = [*labels[: LEGEND_LINES - 1], f"… and {len(labels) - LEGEND_LINES + 1} more"]
         if labels:
-            axes.legend(handles[: len(labels)], labels, fontsize=6, loc="upper left", framealpha=0.6)
+            axes.legend(handles[: len(labels)], labels, fontsize=6, loc="best", framealpha=0.6)
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color="gray")
 
