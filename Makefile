@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
+<<<<<<< HEAD
+.PHONY: demo test check audit hostile identity bench protos dashboards rendered page-pictures clean
+=======
 .PHONY: demo test check identity bench protos dashboards alerts pictures rendered clean
+>>>>>>> dashboards
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -20,9 +24,17 @@ check: $(STAMP)  ## static checks
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m protos.document --check
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
 	$(BIN)/python -m deploy.render --check
+
+audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
+	$(BIN)/python -m deploy.audit
+
+hostile: $(STAMP)  ## 10,000 half-open connections, floods and bombs, and what live streams see of them (6 minutes)
+	$(BIN)/python -m benchmarks.hostile --json
+	$(BIN)/python -m benchmarks.hostile --guarded --json
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
@@ -49,6 +61,7 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.document
 
 alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eight minutes, on a quiet machine)
 	$(BIN)/python -m benchmarks.alerts --json
@@ -67,6 +80,9 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,dev]'
 	touch $@
+
+page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/page/test_browser.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,7 @@ IDLE_MS = 60_000
 SETTINGS_MS = 3_000
 """How long a client may take to acknowledge our settings; until then gRPC holds it to HTTP/2's limits, not to ours: 16
 MB of headers, for instance."""
-STREAMS = 1024
+STREAMS = 128
 """Calls at once on one connection. A client's further ones wait at its own end; a proxy opens more connections."""
 HEADER_BYTES = 8 << 10
 """Headers of a call, of which those that pass this are refused, ever more likely, up to …"""

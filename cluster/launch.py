@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Protocol
 
 from cluster.chains import Chains
 from cluster.config import LinkSection, ServerConfig
 from cluster.engine import Engine
+from cluster.exposure import is_this_machine
 from cluster.in_process import InProcessLauncher
 from cluster.link_server import LinkServer, LinkService
 from cluster.placing import Placing
@@ -175,7 +175,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
 
 def check_link(plan: LaunchPlan, host: str) -> None:
     """Contradiction if workers would dial `host` from other machines without certificates, and nobody allowed that."""
-    if plan.workers[0].link_files is None and not plan.network_trusted and not ip_address(host).is_loopback:
+    if plan.workers[0].link_files is None and not plan.network_trusted and not is_this_machine(host):
         raise Contradiction(
             "link.certificate = ''",
             f"workers that dial {host}",

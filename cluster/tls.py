@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -35,26 +38,33 @@ class CertificateFiles:
             if path
         }
         self._seen = self._state()
-        self._current = self._load()
+        self._initial = self._load()
+        self._looking = threading.Lock()
 
     def credentials(self) -> grpc.ServerCredentials:
         """For gRPC's port; with `tls.client_ca`, only who has a certificate of these gets in."""
         needs_client = "tls.client_ca" in self._paths
-        return grpc.dynamic_ssl_server_credentials(self._current, self.refresh, needs_client)
+        refresh: Callable[[], Any] = self.refresh  # its type stub does not know that None means no change
+        return grpc.dynamic_ssl_server_credentials(self._initial, refresh, needs_client)
 
-    def refresh(self) -> grpc.ServerCertificateConfiguration:
-        """What new connections get. Called by gRPC from threads of its own, so it must not raise."""
-        before = self._seen
-        try:
-            self._seen = self._state()
-            if self._seen != before:
-                self._current = self._load()
-                _log.info("the certificate was read again")
-        except InvalidField as error:
-            # Also while files are being replaced: key and certificate do not fit for a moment.
-            if self._seen != before:
+    def refresh(self) -> grpc.ServerCertificateConfiguration | None:
+        """What new connections get from now on; None: what they got before.
+
+        Called by gRPC for every connection, from threads of its own, so it must not raise. What it returns gRPC sets up
+        anew for all threads, which costs milliseconds, and under a flood of connections has ended the process.
+        """
+        with self._looking:
+            before, self._seen = self._seen, self._state()
+            if self._seen == before:
+                return None
+            try:
+                changed = self._load()
+            except InvalidField as error:
+                # Also while files are being replaced: key and certificate do not fit for a moment.
                 _log.error("the certificate stays as it is: %s", error)
-        return self._current
+                return None
+        _log.info("the certificate was read again")
+        return changed
 
     def _state(self) -> State:
         return tuple(state_of(path) for path in self._paths.values())

@@ -102,11 +102,14 @@ async def guarded_cell(
     clock: Callable[[], float] = time.time,
     wire: WireLimits | None = None,
     segment_bytes: int = 0,
+    delay_s: float = 0.0,
 ) -> AsyncIterator[GuardedCell]:
     """A toy cell that asks who calls."""
     tenancy = house.tenancy(oidc, clock)
     try:
-        async with toy_cell(door=Door(tenancy=tenancy, tls=tls), wire=wire, segment_bytes=segment_bytes) as cell:
+        async with toy_cell(
+            door=Door(tenancy=tenancy, tls=tls), wire=wire, segment_bytes=segment_bytes, delay_s=delay_s
+        ) as cell:
             yield GuardedCell(cell, house, tenancy)
     finally:
         tenancy.audit.close()

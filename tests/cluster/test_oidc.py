@@ -169,6 +169,7 @@ async def test_a_symmetric_key_in_the_issuers_set_is_no_key() -> None:
     issuer = Issuer()
     coded = base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
     issuer.keys.append({"kty": "oct", "k": coded, "kid": "three", "alg": "HS256"})
+    assert await Keys(ISSUER, "", fetch=issuer).find("three") is None
     with pytest.raises(NotAuthenticated):
         await verifier(issuer).caller(signed(secret, "three", "HS256"), TENANTS)
     issuer.keys.append(public(_RSA_2, "four", use="enc"))

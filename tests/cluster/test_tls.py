@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -74,7 +76,8 @@ class Pki:
     ) -> Credentials:
         """What a client with a certificate of these names shows; it trusts the CA of the server."""
         key, cert = signed_certificate(ca or self.ca, names, common, until or datetime.now(UTC) + timedelta(days=1))
-        files = self.folder / "client.pem", self.folder / "client.key"
+        number = len(list(self.folder.glob("client-*.pem")))
+        files = self.folder / f"client-{number}.pem", self.folder / f"client-{number}.key"
         files[0].write_bytes(cert)
         files[1].write_bytes(key)
         return Credentials(ca=self.folder / "ca.pem", certificate=files[0], key=files[1])
@@ -257,6 +260,22 @@ async def get_model_anew(target: str, credentials: Credentials) -> None:
 
 
 # --- start-up ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_of_half_open_handshakes_changes_nothing_that_has_been_set_up(house: House, pki: Pki) -> None:
+    """Files that did not change are set up once: anew for each connection, a flood of them ended the process."""
+    files = CertificateFiles(pki.section())
+    assert files.refresh() is None
+    async with tls_cell(house, pki.section()) as cell:
+        port = int(cell.cell.target.rpartition(":")[2])
+        with contextlib.ExitStack() as held:
+            for _ in range(300):
+                half = held.enter_context(socket.create_connection(("127.0.0.1", port)))
+                half.sendall(bytes.fromhex("1603010200010001fc0303"))
+            await get_model_anew(cell.cell.target, pki.credentials(house.tokens["acme client"]))
+    pki.renew(pki.ca)
+    assert files.refresh() is not None
+    assert files.refresh() is None
 
 
 def test_files_that_do_not_fit_are_named_with_their_keys(pki: Pki, tmp_path: Path) -> None:

@@ -120,6 +120,25 @@ def test_prompts_that_wait_as_long_as_they_were_told_are_granted(limit: int, scr
             ledger.ask("a", quota, count, now_s)
 
 
+def test_prompts_come_back_at_the_rate_of_the_quota() -> None:
+    ledger, quota = Ledger(), Quota(prompts_per_minute=6)
+    ledger.ask("a", quota, 6, NOON_S)
+    with pytest.raises(QuotaUsed) as refused:
+        ledger.ask("a", quota, 1, NOON_S + 9)
+    assert refused.value.retry_after_s == pytest.approx(1.0)
+    ledger.ask("a", quota, 1, NOON_S + 10)
+    with pytest.raises(QuotaUsed):
+        ledger.ask("a", quota, 1, NOON_S + 10)
+
+
+def test_an_open_that_is_refused_spends_no_prompts() -> None:
+    ledger, quota = Ledger(), Quota(streams=1, prompts_per_minute=2)
+    ledger.open("a", quota, 1, NOON_S)
+    with pytest.raises(QuotaUsed, match="streams"):
+        ledger.open("a", quota, 1, NOON_S)
+    ledger.ask("a", quota, 1, NOON_S)
+
+
 def test_a_day_used_up_is_over_at_midnight_and_the_refusal_says_when() -> None:
     ledger, quota = Ledger(), Quota(device_seconds_per_day=10.0)
     ledger.charge_device("a", 9.5, NOON_S)

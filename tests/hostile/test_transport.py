@@ -12,13 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from cluster import grpc_options
-from cluster.grpc_options import RESERVED_FILES, connections_allowed, server_options
-from cluster.offer import WireLimits
-from longtake.sync_client import SyncClient
-from tests.hostile import http2
-from tests.hostile.cell import Cell, Witness, running, wait_for
-from tests.hostile.http2 import (
+from benchmarks import http2
+from benchmarks.http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -33,6 +28,11 @@ from tests.hostile.http2 import (
     message,
     request,
 )
+from cluster import grpc_options
+from cluster.grpc_options import RESERVED_FILES, connections_allowed, server_options
+from cluster.offer import WireLimits
+from longtake.sync_client import SyncClient
+from tests.hostile.cell import Cell, Witness, running, wait_for
 
 ENHANCE_YOUR_CALM = 11
 HALF_OPEN = 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -81,13 +82,23 @@ def _integer(value: int) -> bytes:
 class RawClient:
     """A connection. Reading never fails: a server that hangs up has said all there is."""
 
-    def __init__(self, address: str, *, source: str = "", greet: bool = True, acknowledge: bool = True) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        source: str = "",
+        greet: bool = True,
+        acknowledge: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Connect to `address` (host:port), from the address `source`.
 
         `greet`: send preface and settings; `acknowledge`: and wait for the server's, and acknowledge them.
         """
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self._received = bytearray()
         self.is_open = True
         if greet:
