@@ -79,11 +79,11 @@ async def drive(cell: Running, prometheus: Prometheus) -> Seen:
         clients.live(2)  # for which there is no decoder slot left
         await until_answered(prometheus, QUERIES | RECORDS, MAY_REST | BY_LOSS | RECORDS.keys(), began_s)
         killed = cell.kill_workers()
+        rules = await until_active(prometheus, "LongtakeSessionsLost", began_s)
         await until_answered(prometheus, {name: QUERIES[name] for name in BY_LOSS}, set(), began_s)
         answers = await asyncio.to_thread(ask, prometheus, QUERIES | RECORDS, began_s)
         control = await asyncio.to_thread(ask, prometheus, {"misspelt": "rate(longtake_bloks_total[5s])"}, began_s)
         assert control == {"misspelt": []}
-        rules = await asyncio.to_thread(prometheus.rules)
     finally:
         await clients.stop()
     return Seen(answers, rules, killed, clients.segments)
@@ -96,6 +96,17 @@ async def until_answered(prometheus: Prometheus, questions: dict[str, str], may_
         answers = await asyncio.to_thread(ask, prometheus, questions, began_s)
         done = {name for name in questions if answers[name] and (name in may_rest or moved(answers[name]))}
         questions = {name: query for name, query in questions.items() if name not in done}
+
+
+async def until_active(prometheus: Prometheus, alert: str, began_s: float) -> list[dict[str, Any]]:
+    """All rules as they are while this alert is active; or at last, if it never is."""
+    rules: list[dict[str, Any]] = []
+    while time.time() < began_s + LIMIT_S:
+        rules = await asyncio.to_thread(prometheus.rules)
+        if any(rule["name"] == alert and rule["alerts"] for rule in rules):
+            break
+        await asyncio.sleep(0.3)
+    return rules
 
 
 def ask(prometheus: Prometheus, questions: dict[str, str], began_s: float) -> dict[str, list[Curve]]:
