@@ -94,8 +94,8 @@ class MetricsSection(_Section):
     """Where Prometheus scrapes, and what it is told of this cell."""
 
     address: str = ""
-    """HOST:PORT of the endpoint /metrics, port 0 for a free one; empty: none. It tells no prompt and no session, and
-    asks for no credentials: give it an address that only Prometheus can reach."""
+    """HOST:PORT of the endpoint /metrics, port 0 for a free one; without HOST that of `listen`; empty: none. It tells
+    no prompt and no session, and asks for no credentials: give it an address that only Prometheus can reach."""
     cell: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "default"
     """Name of this engine with its workers, the label `cell` of every metric."""
 

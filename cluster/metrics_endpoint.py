@@ -11,18 +11,24 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from cluster.addresses import Address, listen, parse_address
 from cluster.config import ServerConfig
 from cluster.engine import Engine
 from cluster.figures import CellFacts, CellFigures
 from cluster.frontend_server import FrontendServer
 from cluster.http_listener import HttpListener
 from monitoring.exposition import Exposition
+
+FIELD = "metrics.address"
+GRACE_S = 1
+"""How long requests may take to end when the listener stops."""
 
 
 @contextlib.asynccontextmanager
@@ -34,11 +40,16 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
     exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
     app = metrics_app(exposition, lambda: server.serving)
-    listener = await HttpListener.start(app, address=config.metrics.address, field="metrics.address")
+    address = parse_address(config.metrics.address, config.listen.host, field=FIELD)
+    settings = uvicorn.Config(
+        app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
+    )
+    listener = HttpListener(settings, listen(address, field=FIELD))
+    listener.begin()
     try:
-        yield f"http://{listener.host}:{listener.port}/metrics"
+        yield f"http://{Address(host=address.host, port=listener.port)}/metrics"
     finally:
-        await listener.stop()
+        await listener.end()
 
 
 def metrics_app(exposition: Exposition, serving: Callable[[], bool]) -> ASGIApp:

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from cluster.page.address import Address
+from cluster.addresses import Address
 from cluster.page.answers import HTTP_STATUSES, Json, error_message, invalid_message, model_json, session_json
 from cluster.page.guard import Guard
 from cluster.page.sockets import Connect, serve_socket

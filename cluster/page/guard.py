@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from cluster.addresses import Address
 from cluster.exposure import is_this_machine
-from cluster.page.address import Address
 
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 HEADERS: Mapping[str, str] = {

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shutil
-import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import uvicorn
 
+from cluster.addresses import Address, listen, parse_address
 from cluster.config import ServerConfig, TlsSection
-from cluster.page.address import FIELD, Address, parse_address
+from cluster.http_listener import HttpListener
 from cluster.page.app import page_app
 from cluster.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
 from cluster.page.tls import PageTls
@@ -22,6 +21,7 @@ from longtake.client import Client
 from longtake.client_credentials import Credentials
 from longtake.core.errors import InvalidField
 
+FIELD = "http.address"
 GRACE_S = 2
 """How long browsers may take to read what they were sent last."""
 PING_S = 20.0
@@ -30,26 +30,18 @@ _MAX_PATH_BYTES = 100
 """Of a unix socket; the system allows little more."""
 
 
-class _Uvicorn(uvicorn.Server):
-    """Leaves the signals to whoever serves the streams."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Page:
     """A page that listens; it answers after `begin`."""
 
-    def __init__(self, address: Address, tls: TlsSection, listener: socket.socket, folder: Path) -> None:
-        self._listener = listener
+    def __init__(self, address: Address, tls: TlsSection, folder: Path) -> None:
         self._scheme = "https" if tls.certificate else "http"
         self.target = f"unix:{folder / 'page.sock'}"
         """Where the gRPC server must listen for the page; nobody else's folder."""
-        port: int = listener.getsockname()[1]
-        self._address = Address(host=address.host, port=port)
-        self._uvicorn = _Uvicorn(_settings(self.target, self._address, tls))
-        self._serving: asyncio.Task[None] | None = None
+        with contextlib.ExitStack() as on_error:
+            listening = on_error.enter_context(listen(address, field=FIELD))
+            self._address = Address(host=address.host, port=listening.getsockname()[1])
+            self._listener = HttpListener(_settings(self.target, self._address, tls), listening)
+            on_error.pop_all()
 
     @property
     def url(self) -> str:
@@ -58,14 +50,11 @@ class Page:
 
     def begin(self) -> None:
         """Answer, from now on; the gRPC server must listen at `target`."""
-        self._serving = asyncio.create_task(self._uvicorn.serve([self._listener]))
+        self._listener.begin()
 
     async def end(self) -> None:
         """Close every connection and the port."""
-        self._uvicorn.should_exit = True
-        if self._serving is not None:
-            await self._serving
-        self._listener.close()
+        await self._listener.end()
 
 
 @contextlib.asynccontextmanager
@@ -74,29 +63,18 @@ async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
     if not config.http.address:
         yield None
         return
-    address = parse_address(config.http.address, config.listen.host)
-    listener = _listen(address, config.http.address)
+    address = parse_address(config.http.address, config.listen.host, field=FIELD)
     folder = Path(tempfile.mkdtemp(prefix="longtake-"))  # only its owner can enter it
     try:
         if len(str(folder)) > _MAX_PATH_BYTES:
             raise InvalidField("TMPDIR", str(folder.parent), f"a path of at most {_MAX_PATH_BYTES} bytes")
-        page = Page(address, config.tls, listener, folder)
+        page = Page(address, config.tls, folder)
         try:
             yield page
         finally:
             await page.end()
     finally:
-        listener.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _listen(address: Address, asked: str) -> socket.socket:
-    allowed = "an address of this machine and a port that is free"
-    try:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((address.host, address.port), family=family, backlog=128)
-    except (OSError, UnicodeError):
-        raise InvalidField(FIELD, asked, allowed) from None
 
 
 def _client(target: str, token: str) -> Client:

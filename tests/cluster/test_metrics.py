@@ -236,7 +236,7 @@ async def test_the_endpoint_answers_health_checks_leaves_signals_alone_and_goes_
             await client.get(ready.metrics)
 
 
-@pytest.mark.parametrize("address", ["nowhere.invalid:0", "127.0.0.1", ":9464", "127.0.0.1:taken", "127.0.0.1:99999"])
+@pytest.mark.parametrize("address", ["nowhere.invalid:0", "127.0.0.1", "127.0.0.1:taken", "127.0.0.1:99999"])
 async def test_an_address_that_cannot_be_listened_on_is_named(tmp_path: Path, address: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -15,9 +15,9 @@ import trustme
 import websockets
 from websockets.frames import Frame, Opcode
 
+from cluster.addresses import Address, parse_address
 from cluster.config import parse_config
 from cluster.page import connections
-from cluster.page.address import Address, parse_address
 from cluster.page.app import STATIC
 from cluster.page.server import page_for
 from longtake.core.errors import InvalidField
@@ -240,8 +240,8 @@ async def test_a_port_in_use_is_named() -> None:
     ],
 )
 def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
-    assert parse_address(text, "10.0.0.1") == address
-    assert parse_address(str(address), "other") == address
+    assert parse_address(text, "10.0.0.1", field="http.address") == address
+    assert parse_address(str(address), "other", field="http.address") == address
 
 
 @pytest.mark.parametrize(
@@ -249,4 +249,4 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
 )
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidField, match=r"^http\.address: "):
-        parse_address(text, "127.0.0.1")
+        parse_address(text, "127.0.0.1", field="http.address")
