@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check audit hostile identity bench protos dashboards rendered clean
+.PHONY: demo test check audit hostile identity bench protos dashboards alerts pictures page-pictures rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -20,6 +20,7 @@ check: $(STAMP)  ## static checks
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python -m protos.document --check
 	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/python -m monitoring.rules --check
 	$(BIN)/python -m deploy.render --check
@@ -45,6 +46,9 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 	$(BIN)/python -m benchmarks.mixed --live 28 --bulk 4 --json
 	$(BIN)/python -m benchmarks.mixed --policy fifo --json
 	$(BIN)/python -m benchmarks.loadgen --streams 512 --blocks 20 --rate 500 --workers 8 --json
+	$(BIN)/python -m benchmarks.scrape --json
+	$(BIN)/python -m benchmarks.scrape --pace realtime --streams 24 --blocks 20 --simulated 10ms --json
+	$(BIN)/python -m benchmarks.scrape --streams 512 --simulated 2ms --workers 8 --rate 500 --rounds 4 --json
 	$(BIN)/python -m benchmarks.idle --sessions 10000 --connections 100 --json
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/python -m benchmarks.paging --json
@@ -53,6 +57,13 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 
 protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.document
+
+alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eight minutes, on a quiet machine)
+	$(BIN)/python -m benchmarks.alerts --json
+
+pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes into docs/pictures
+	$(BIN)/python -m benchmarks.draw_dashboards --seconds 130
 
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
 	$(BIN)/python -m monitoring.dashboards
@@ -65,6 +76,9 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,dev]'
 	touch $@
+
+page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/page/test_browser.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

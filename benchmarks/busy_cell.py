@@ -24,9 +24,10 @@ from longtake.local_server import local_server
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 LIVE = StreamOptions(pace="realtime", window=2, codec="mjpeg")
+OPEN_S = 60.0
 PAUSE_S = 0.5
 """Before a client that was refused, or whose stream has ended, asks again."""
-_WORKERS = b"workers.simulated_link"
+_WORKERS, _SERVER = b"workers.simulated_link", b"longtake\0serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class Cell:
     max_sessions: int = 24
     park_after_s: float = 1.0
     name: str = "busy"
+    tenants: str = ""
+    """Text of a tenants file; empty: nobody is asked who he is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +57,34 @@ class Running:
 
     def kill_workers(self) -> int:
         """End every worker process without a word; how many."""
-        found = [pid for pid in _descendants(os.getpid()) if _WORKERS in _command(pid)]
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
-        return len(found)
+        return _signal(_WORKERS, signal.SIGKILL)
+
+    def freeze_workers(self) -> int:
+        """Stop every worker process where it is; how many."""
+        return _signal(_WORKERS, signal.SIGSTOP)
+
+    def thaw_workers(self) -> int:
+        """Let frozen worker processes go on; how many."""
+        return _signal(_WORKERS, signal.SIGCONT)
+
+    def kill_server(self) -> int:
+        """End the server without a word; how many processes that were."""
+        return _signal(_SERVER, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
     """A server with metrics, ended on leaving."""
     metrics = f"127.0.0.1:{free_port()}"
-    config = folder / "server.toml"
+    config, tenants = folder / "server.toml", folder / "tenants.toml"
+    tenants.write_text(cell.tenants)
     config.write_text(
         f'[model]\ndevice = "{cell.device}"\n'
         f'[cluster]\nlaunch = "subprocess"\ndenoise_workers = {cell.denoise_workers}\n'
         f"sessions_per_worker = {cell.sessions_per_worker}\n"
         f"[limits]\nmax_sessions = {cell.max_sessions}\npark_after_s = {cell.park_after_s}\n"
         f'[metrics]\naddress = "{metrics}"\ncell = "{cell.name}"\n'
+        + (f'[auth]\ntenants = "{tenants}"\n' if cell.tenants else "")
     )
     log = folder / "server.log"
     with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:
@@ -83,6 +97,7 @@ class Clients:
     def __init__(self, address: str) -> None:
         self._client = Client(address)
         self._tasks: list[asyncio.Task[None]] = []
+        self._opened = 0
         self.segments = 0
         self.ended: list[str] = []
         """Why streams were refused, or ended otherwise than asked for."""
@@ -113,6 +128,18 @@ class Clients:
         for _ in range(count):
             self._begin(self._observe)
 
+    async def until_opened(self, count: int) -> None:
+        """Wait until so many streams have begun; TimeoutError if that takes long."""
+        async with asyncio.timeout(OPEN_S):
+            while self._opened < count:
+                await asyncio.sleep(0.05)
+
+    async def until_joined(self, workers: int) -> None:
+        """Wait until so many workers are there; TimeoutError if that takes long."""
+        async with asyncio.timeout(OPEN_S):
+            while len((await self._client.get_status()).workers) < workers:
+                await asyncio.sleep(0.2)
+
     async def stop(self) -> None:
         """End all."""
         for task in self._tasks:
@@ -133,11 +160,13 @@ class Clients:
 
     async def _consume(self, options: StreamOptions) -> None:
         async with self._client.stream(PROMPTS[0], options) as stream:
+            self._opened += 1
             async for event in stream:
                 self.segments += isinstance(event, SegmentEvent)
 
     async def _watch_and_steer(self, *, steers: bool) -> None:
         async with self._client.stream(PROMPTS[1], LIVE) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1
@@ -147,6 +176,7 @@ class Clients:
 
     async def _pause_and_play(self, asleep_s: float) -> None:
         async with self._client.stream(PROMPTS[2], LIVE) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1
@@ -157,6 +187,7 @@ class Clients:
 
     async def _lag(self, silent_s: float) -> None:
         async with self._client.stream(PROMPTS[0], replace(LIVE, auto_ack=False)) as stream:
+            self._opened += 1
             async for event in stream:
                 if isinstance(event, SegmentEvent):
                     self.segments += 1
@@ -168,6 +199,14 @@ class Clients:
         for session in await self._client.list_sessions():
             async for event in self._client.watch(session.session_id):
                 self.segments += isinstance(event, SegmentEvent)
+
+
+def _signal(command: bytes, number: signal.Signals) -> int:
+    """Send a signal to those processes below this one that were started with this in their command; how many."""
+    found = [pid for pid in _descendants(os.getpid()) if command in _command(pid)]
+    for pid in found:
+        os.kill(pid, number)
+    return len(found)
 
 
 def _descendants(ancestor: int) -> list[int]:

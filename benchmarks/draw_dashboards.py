@@ -3,7 +3,8 @@
 python -m benchmarks.draw_dashboards --seconds 150                 # a busy cell of its own, a Prometheus of its own
 python -m benchmarks.draw_dashboards --prometheus http://127.0.0.1:9090 --seconds 3600
 
-It draws what the queries answer, with the panels' units, bounds and legends; how Grafana would draw it, it cannot say.
+It draws what the queries answer, with the panels' units, bounds and legends, and areas as lines; how Grafana would
+draw it, it cannot say.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def written(value: float, unit: Unit) -> str:
     if unit in (Unit.BYTES, Unit.BYTES_PER_SECOND):
         size, name = next(((size, name) for size, name in _BYTES if abs(value) >= size), (1, "B"))
         return f"{value / size:.3g} {name}{_SUFFIXES[unit]}"
-    return f"{value:.3g}{_SUFFIXES[unit]}"
+    return f"{value:.4g}{_SUFFIXES[unit]}"
 
 
 def _seconds(value: float) -> str:
@@ -91,7 +92,7 @@ class Page:
                 self._lines(axes, panel, answers)
             case Kind.HEAT:
                 self._heat(axes, answers[0][1])
-            case Kind.NUMBER | Kind.BARS:
+            case Kind.NUMBER | Kind.BARS | Kind.NAMES:
                 self._numbers(axes, panel, answers)
 
     def _ask(self, line: Line) -> list[Curve]:
@@ -100,10 +101,12 @@ class Page:
         return self._prometheus.over(query, self._begin_s, self._end_s, step_s)
 
     def _lines(self, axes: Axes, panel: Panel, answers: list[tuple[Line, list[Curve]]]) -> None:
-        for line, curves in answers:
-            for curve in curves:
-                at = [moment - self._begin_s for moment, _ in curve.points]
-                axes.plot(at, [value for _, value in curve.points], linewidth=0.9, label=_legend(line, curve))
+        found = [(line, curve) for line, curves in answers for curve in curves]
+        # Those that rest at zero come last, so that the legend has room for the others.
+        found.sort(key=lambda one: -max(abs(value) for _, value in one[1].points))
+        for line, curve in found:
+            at = [moment - self._begin_s for moment, _ in curve.points]
+            axes.plot(at, [value for _, value in curve.points], linewidth=0.9, label=_legend(line, curve))
         colours = ("tab:orange", "tab:red")
         low, high = axes.get_ylim()
         for bound, colour in zip(panel.bounds, colours, strict=False):
@@ -119,7 +122,7 @@ class Page:
         if len(labels) > LEGEND_LINES:
             labels = [*labels[: LEGEND_LINES - 1], f"… and {len(labels) - LEGEND_LINES + 1} more"]
         if labels:
-            axes.legend(handles[: len(labels)], labels, fontsize=6, loc="upper left", framealpha=0.6)
+            axes.legend(handles[: len(labels)], labels, fontsize=6, loc="best", framealpha=0.6)
         else:
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color="gray")
 
@@ -140,9 +143,11 @@ class Page:
         shown = [(_legend(line, curve), curve.points[-1][1]) for line, curves in answers for curve in curves]
         for place, (legend, value) in enumerate(shown[:4]):
             y = 1 - (place + 0.6) / max(1, min(4, len(shown)))
-            axes.text(
-                0.5, y, written(value, panel.unit), fontsize=17, ha="center", va="center", color=_colour(panel, value)
-            )
+            if panel.kind is Kind.NAMES:
+                axes.text(0.5, y, legend, fontsize=10, ha="center", va="center")
+                continue
+            text, colour = written(value, panel.unit), _colour(panel, value)
+            axes.text(0.5, y, text, fontsize=17, ha="center", va="center", color=colour)
             axes.text(0.5, y - 0.25, legend, fontsize=7, ha="center", va="center", color="gray")
 
 
@@ -181,11 +186,12 @@ async def load(cell: Running, seconds: float) -> None:
     clients = Clients(cell.address)
     clients.live(4)
     clients.sleepers(1, asleep_s=6.0)
-    clients.bulk(3, pictures=1200)
-    clients.bulk(3, pictures=200)
     clients.slow(1, silent_s=4.0)
-    clients.observers(1)
     try:
+        await clients.until_opened(6)  # bulk streams would take their places
+        clients.bulk(3, pictures=1200)
+        clients.bulk(3, pictures=200)
+        clients.observers(1)
         for second in tqdm(range(math.ceil(seconds)), unit="s", desc="load"):
             await asyncio.sleep(1)
             if second == math.ceil(seconds / 4):

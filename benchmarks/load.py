@@ -17,6 +17,7 @@ class StreamLog:
     start_s: list[float] = field(default_factory=list)
     """Presentation time of each segment's first picture."""
     pictures: int = 0
+    size_bytes: int = 0
     mixed_up: int = 0
     """Pictures that are not the ones this stream must show at this place."""
     refusals: int = 0

@@ -107,6 +107,7 @@ async def one_stream(client: Client, load: Load, info: ModelInfo, number: int, *
                         log.came_s.append(time.monotonic())
                         log.start_s.append(float(event.start_s))
                         log.pictures += event.picture_count
+                        log.size_bytes += len(event.data)
                         log.mixed_up += judge.mixed_up(event.data) if judge else 0
             return log
         except ClientError as error:

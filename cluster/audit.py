@@ -41,16 +41,18 @@ class Entry:
 
 
 class Audit:
-    """Writes entries to a file, or to the log `longtake.audit`."""
+    """Writes entries to a file, or to the log `longtake.audit`, or nowhere."""
 
-    def __init__(self, path: str = "", clock: Callable[[], float] = time.time) -> None:
-        """Append to `path`; empty: to the log. InvalidField if that is not possible."""
+    def __init__(self, path: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Append to `path`; empty: to the log; None: nowhere. InvalidField if that is not possible."""
         self._clock = clock
         self._second = 0
         self._refused = 0
         self._logger = logging.getLogger(LOGGER)
         self._handler: WatchedFileHandler | None = None
-        if path:
+        if path is None:
+            self._logger = logging.Logger(LOGGER)
+        elif path:
             # Not below the ordinary log: its lines belong into this file alone.
             self._logger = logging.Logger(LOGGER)
             self._handler = _file_handler(path)

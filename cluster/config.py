@@ -141,7 +141,8 @@ class AuthSection(_Section):
     """Take tokens from other machines over connections without TLS: right only behind a proxy that ends TLS, where
     nobody else can listen."""
     audit: str = ""
-    """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log."""
+    """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log, if
+    there are tenants."""
     oidc: OidcSection = OidcSection()
 
 

@@ -88,5 +88,5 @@ class InProcessLauncher:
     async def _beat(self) -> None:
         while True:
             for port in self._ports:
-                self._engine.hear(port.worker, port, vitals(port.runner.images, own_process=False))
+                self._engine.hear(port.worker, port, vitals(port.runner.images, workers=0))
             await asyncio.sleep(HEARTBEAT_S)

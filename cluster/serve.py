@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from cluster.access import Access
 from cluster.audit import Audit
-from cluster.config import ServerConfig
+from cluster.config import AuthSection, ServerConfig
 from cluster.engine import Engine
 from cluster.exposure import check_exposure
 from cluster.frontend_server import FrontendServer
@@ -135,7 +135,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     if is_simulated(config.model.device):
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
-    tenancy = Tenancy(Access.of(config.auth), Audit(config.auth.audit))
+    tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
@@ -162,6 +162,11 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
             tenancy.audit.close()
             if failed.is_set():
                 _log.error("the engine ended by a defect of its own")
+
+
+def _audit(auth: AuthSection) -> Audit:
+    """Where nobody is asked who they are, lines that tell so are written only into a file that is asked for."""
+    return Audit(auth.audit if auth.audit or auth.tenants else None)
 
 
 @contextlib.asynccontextmanager

@@ -32,6 +32,8 @@ from protos.longtake.v1 import longtake_pb2_grpc as rpc
 CODECS = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 PACES = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Each client has a connection of its own: a server lets only so many calls share one.
+    ("grpc.use_local_subchannel_pool", 1),
     # Without these two a client that does not read still takes some 6 MB, a minute of video, into its buffers.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 65536),

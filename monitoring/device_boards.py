@@ -140,7 +140,7 @@ WORKERS = Dashboard(
                             SEEN.latest(names.INFO),
                         ),
                     ),
-                    kind=Kind.NUMBER,
+                    kind=Kind.NAMES,
                     width=16,
                     advice="Two lines of one cell: two servers share its name.",
                 ),

@@ -27,10 +27,10 @@ class Histogram:
         """An empty histogram with the buckets of the metric `name`; KeyError if it is not declared."""
         return cls(BY_NAME[name].buckets)
 
-    def observe(self, value: float) -> None:
-        """Count a value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value that occurred so often."""
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.total += value * times
 
     @property
     def count(self) -> int:

@@ -24,10 +24,12 @@ _COLOURS = ("green", "orange", "red")
 class Kind(Enum):
     """How a panel shows its lines."""
 
-    LINES = "timeseries"
-    NUMBER = "stat"
-    BARS = "bargauge"
-    HEAT = "heatmap"
+    LINES = "lines"
+    NUMBER = "number"
+    NAMES = "names"
+    """The labels of each series; its value says nothing."""
+    BARS = "bars"
+    HEAT = "heat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[Json]:
 def _panel(panel: Panel) -> Json:
     said = " ".join(metric.help for metric in panel.metrics)
     return {
-        "type": panel.kind.value,
+        "type": _PLUGINS[panel.kind],
         "title": panel.title,
         "description": f"{panel.advice}\n\nMade from: {said}",
         "datasource": DATA_SOURCE,
@@ -197,22 +199,29 @@ def _thresholds(bounds: tuple[float, ...]) -> Json:
 
 
 _NUMBERS: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+_STAT: Json = {
+    "reduceOptions": _NUMBERS,
+    "orientation": "auto",
+    "colorMode": "value",
+    "justifyMode": "auto",
+    "wideLayout": True,
+    "showPercentChange": False,
+    "percentChangeColorMode": "standard",
+}
+_PLUGINS = {
+    Kind.LINES: "timeseries",
+    Kind.NUMBER: "stat",
+    Kind.NAMES: "stat",
+    Kind.BARS: "bargauge",
+    Kind.HEAT: "heatmap",
+}
 _OPTIONS: dict[Kind, Json] = {
     Kind.LINES: {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
         "tooltip": {"mode": "multi", "sort": "desc"},
     },
-    Kind.NUMBER: {
-        "reduceOptions": _NUMBERS,
-        "orientation": "auto",
-        "colorMode": "value",
-        "graphMode": "area",
-        "justifyMode": "auto",
-        "textMode": "auto",
-        "wideLayout": True,
-        "showPercentChange": False,
-        "percentChangeColorMode": "standard",
-    },
+    Kind.NUMBER: {**_STAT, "graphMode": "area", "textMode": "auto"},
+    Kind.NAMES: {**_STAT, "graphMode": "none", "textMode": "name"},
     Kind.BARS: {
         "reduceOptions": _NUMBERS,
         "orientation": "horizontal",

@@ -211,7 +211,7 @@ def duration(length_s: float) -> str:
 
 def _unit(metric: Metric) -> Unit:
     base = metric.name.removesuffix("_total")
-    if base.endswith("_per_second"):
+    if base.endswith(("_per_second", "_rate")):
         return Unit.PER_SECOND
     if base.endswith("_seconds"):
         return Unit.SECONDS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from longtake.core.effects import Dispatch
 from longtake.core.events import Loss, OpDone, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.schedule import Kind
-from longtake.core.work import DecodeWork, Role, Sequence, SessionId, Work, WorkerId
+from longtake.core.work import DecodeWork, Role, Sequence, Work, WorkerId
 from monitoring.histogram import Histogram
 
 COPIES = ("stowed", "loaded", "given", "failed")
@@ -21,10 +21,12 @@ class WorkerTally:
     role: Role
     busy_s: float = 0.0
     """By its own clock."""
-    passes: int = 0
-    """Dispatches done."""
-    ops: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
-    """Ops done."""
+    sizes: dict[int, int] = field(default_factory=dict)
+    """Dispatches done, by how many ops they held."""
+    denoised: int = 0
+    committed: int = 0
+    decoded: int = 0
+    """Ops done, by kind."""
     failures: int = 0
     """Dispatches and preparations that failed."""
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COPIES, 0))
@@ -37,9 +39,19 @@ class WorkerTally:
     """… and the dispatches."""
 
     @property
+    def passes(self) -> int:
+        """Dispatches done."""
+        return sum(self.sizes.values())
+
+    @property
+    def ops(self) -> dict[Kind, int]:
+        """Ops done."""
+        return {Kind.DENOISE: self.denoised, Kind.COMMIT: self.committed, Kind.DECODE: self.decoded}
+
+    @property
     def done(self) -> int:
         """Ops of all kinds."""
-        return sum(self.ops.values())
+        return self.denoised + self.committed + self.decoded
 
     @property
     def busy_since_joined_s(self) -> float:
@@ -63,7 +75,6 @@ class Labour:
     def __init__(self) -> None:
         self.workers: dict[WorkerId, WorkerTally] = {}
         """All that ever joined; a configuration names so many and no more."""
-        self.pass_ops = {role: Histogram.of("longtake_pass_ops") for role in Role}
         self.joined = dict.fromkeys(Role, 0)
         self.lost = {(role, cause): 0 for role in Role for cause in Loss}
         self.lane_moves = 0
@@ -95,14 +106,16 @@ class Labour:
         if worker is None or work is None:
             return
         worker.busy_s += event.seconds
-        worker.passes += 1
         if isinstance(work, DecodeWork):
-            worker.ops[Kind.DECODE] += 1
-            self.pass_ops[worker.role].observe(1)
-            return
-        for item in work:
-            worker.ops[item.kind] += 1
-        self.pass_ops[worker.role].observe(len(work))
+            worker.decoded += 1
+            size = 1
+        else:
+            size, commits = len(work), 0
+            for item in work:
+                commits += item.kind is Kind.COMMIT
+            worker.committed += commits
+            worker.denoised += size - commits
+        worker.sizes[size] = worker.sizes.get(size, 0) + 1
 
     def op_failed(self, event: OpFailed) -> None:
         """A dispatch or a preparation has failed; the ops of sessions that it does not name are done."""
@@ -113,10 +126,21 @@ class Labour:
         work = None if event.sequence is None else _taken(worker, event.sequence)
         if work is None:
             return
-        worker.passes += 1
-        self.pass_ops[worker.role].observe(1 if isinstance(work, DecodeWork) else len(work))
+        size = 1 if isinstance(work, DecodeWork) else len(work)
+        worker.sizes[size] = worker.sizes.get(size, 0) + 1
         for item in () if isinstance(work, DecodeWork) else work:
-            worker.ops[item.kind] += item.session not in event.sessions
+            if item.session not in event.sessions:
+                worker.committed += item.kind is Kind.COMMIT
+                worker.denoised += item.kind is Kind.DENOISE
+
+    def pass_ops(self, role: Role) -> Histogram:
+        """Ops that shared a dispatch, of all workers of a role."""
+        histogram = Histogram.of("longtake_pass_ops")
+        for worker in self.workers.values():
+            if worker.role is role:
+                for size, count in worker.sizes.items():
+                    histogram.observe(size, count)
+        return histogram
 
     def copied(self, worker: WorkerId, order: str) -> None:
         """An order about an image, one of COPIES, was done, given or failed."""
@@ -129,10 +153,3 @@ def _taken(worker: WorkerTally, sequence: Sequence) -> Work | None:
     if worker.in_flight and worker.in_flight[0][0] == sequence:
         return worker.in_flight.popleft()[1]
     return None
-
-
-def sessions_begun(work: Work) -> list[tuple[SessionId, int]]:
-    """The sessions of which this is the first op of a block, and the block."""
-    if isinstance(work, DecodeWork):
-        return []
-    return [(item.session, item.block) for item in work if item.step == 0 and item.kind is Kind.DENOISE]

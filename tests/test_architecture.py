@@ -42,8 +42,10 @@ def test_the_wheel_holds_every_package_its_weights_and_nothing_else(tmp_path: Pa
     packages = {str(Path(path).parent) for path in names if path.endswith("/__init__.py")}
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert packages == {name.replace(".", "/") for name in listed}
+    page = [path.relative_to(ROOT).as_posix() for path in (ROOT / "cluster/page/static").iterdir()]
+    assert len(page) >= 8
     for needed in ("pocket/weights/model.json", "pocket/weights/dit.safetensors", "pocket/weights/vae.safetensors",
-                   "protos/longtake/v1/longtake.proto", "longtake/py.typed"):  # fmt: skip
+                   "protos/longtake/v1/longtake.proto", "longtake/py.typed", *page):  # fmt: skip
         assert needed in names
 
 

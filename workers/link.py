@@ -71,8 +71,14 @@ class Loaded(Protocol):
 class WorkerLink:
     """Keeps one loaded worker attached to its engine."""
 
-    def __init__(self, loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:
-        """`engine` is host:port; with `files` it must show a certificate, and is shown one."""
+    def __init__(
+        self, loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None, *, workers: int = 1
+    ) -> None:
+        """`engine` is host:port; with `files` it must show a certificate, and is shown one.
+
+        So many `workers` share this process, this one included.
+        """
+        self._workers = workers
         self._loaded = loaded
         self._files = files
         self._engine = engine
@@ -129,7 +135,7 @@ class WorkerLink:
         runner.start()
         reader = asyncio.create_task(self._read(call, runner))
         writer = asyncio.create_task(self._write(call, outbox))
-        beating = asyncio.create_task(_beat(runner, outbox))
+        beating = asyncio.create_task(self._beat(runner, outbox))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
             if not writer.done():
@@ -173,11 +179,10 @@ class WorkerLink:
                 return message
             await call.write(up_to_proto(message))
 
-
-async def _beat(runner: Runner, outbox: asyncio.Queue[Up | str | StartOver]) -> None:
-    while True:
-        outbox.put_nowait(vitals(runner.images))
-        await asyncio.sleep(HEARTBEAT_S)
+    async def _beat(self, runner: Runner, outbox: asyncio.Queue[Up | str | StartOver]) -> None:
+        while True:
+            outbox.put_nowait(vitals(runner.images, workers=self._workers))
+            await asyncio.sleep(HEARTBEAT_S)
 
 
 def serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:

@@ -40,7 +40,7 @@ def load(arguments: Sequence[str], token: str) -> Iterator[tuple[SimulatedModel,
         loaded = load_worker(spec)
         if not isinstance(loaded, SimulatedModel):
             raise InvalidField("model.device", spec.device, "a simulated device")
-        yield loaded, WorkerLink(loaded, engine, token, spec.link_files)
+        yield loaded, WorkerLink(loaded, engine, token, spec.link_files, workers=len(groups) - 1)
 
 
 async def serve(links: Sequence[WorkerLink]) -> None:

@@ -11,13 +11,13 @@ from workers.messages import Heartbeat
 _STATM = Path("/proc/self/statm")
 
 
-def vitals(images: ImageThread, *, own_process: bool = True) -> Heartbeat:
-    """A heartbeat of now; one that shares its process with others says nothing of the process's memory."""
+def vitals(images: ImageThread, *, workers: int) -> Heartbeat:
+    """A heartbeat of now. Of a process with so many `workers` each says its part; 0: it is the engine's process."""
     return Heartbeat(
         host_bytes=images.host_bytes,
         copied_out_bytes=images.copied_out_bytes,
         copied_in_bytes=images.copied_in_bytes,
-        resident_bytes=_resident_bytes() if own_process else 0,
+        resident_bytes=_resident_bytes() // workers if workers else 0,
     )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -18,6 +17,7 @@ from cluster.config import ServerConfig, TlsSection
 from cluster.page.address import FIELD, Address, parse_address
 from cluster.page.app import page_app
 from cluster.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
+from cluster.page.tls import PageTls
 from longtake.client import Client
 from longtake.client_credentials import Credentials
 from longtake.core.errors import InvalidField
@@ -108,6 +108,7 @@ def _client(target: str, token: str) -> Client:
 
 
 def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
+    encryption = PageTls(tls) if tls.certificate else None
     config = uvicorn.Config(
         page_app(partial(_client, target), address),
         http=BoundedHttp,
@@ -123,13 +124,7 @@ def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=tls.certificate or None,
-        ssl_keyfile=tls.key or None,
-        ssl_ca_certs=tls.client_ca or None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if tls.client_ca else ssl.CERT_NONE,
+        ssl_context_factory=(lambda config, default: encryption.context()) if encryption else None,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidField("tls", tls.certificate, f"a certificate with its key, in PEM files ({error})") from None
+    config.load()
     return config

@@ -1,7 +1,7 @@
 """One WebSocket of a browser, one call of the service: frames go both ways, credit passes through, nothing piles up.
 
 A browser acknowledges what it has shown. For a stream of its own that goes on to the service, whose window it opens;
-an observer's acknowledgements end here: without them nothing more is read, and the service skips to what is newest.
+an observer's acknowledgements end here: what it has no room for gives way to what is newest.
 """
 
 from __future__ import annotations
@@ -179,42 +179,70 @@ async def _steer(socket: WebSocket, stream: Stream) -> None:
 # --- somebody's stream ------------------------------------------------------------------------------------------------
 
 
-class _Credit:
-    """How many segments an observer has been sent and has not acknowledged."""
+class _Newest:
+    """What an observer is still to be told. Of the segments that wait for its acknowledgements only the newest stay."""
 
     def __init__(self) -> None:
-        self._sent: deque[int] = deque()
-        self._fewer = asyncio.Event()
+        self._waiting: deque[Event | ClientError | None] = deque(maxlen=ASIDES)
+        self._unacknowledged: deque[int] = deque()
+        self._changed = asyncio.Event()
+
+    def put(self, event: Event | ClientError | None) -> None:
+        """Append; None or an error is the end."""
+        segments = [waiting for waiting in self._waiting if isinstance(waiting, SegmentEvent)]
+        if isinstance(event, SegmentEvent) and len(segments) >= WATCH_CREDIT:
+            self._waiting.remove(segments[0])
+        self._waiting.append(event)
+        self._changed.set()
 
     def acknowledge(self, segment: int) -> None:
-        while self._sent and self._sent[0] <= segment:
-            self._sent.popleft()
-        self._fewer.set()
+        """It and all before it were shown."""
+        while self._unacknowledged and self._unacknowledged[0] <= segment:
+            self._unacknowledged.popleft()
+        self._changed.set()
 
-    async def take(self, segment: int) -> None:
-        """Wait until a further segment may be sent."""
-        while len(self._sent) >= WATCH_CREDIT:
-            self._fewer.clear()
-            await self._fewer.wait()
-        self._sent.append(segment)
+    async def get(self) -> Event | None:
+        """What comes next, as soon as it may be told; raises the error that is the end."""
+        while not self._ready():
+            self._changed.clear()
+            await self._changed.wait()
+        event = self._waiting.popleft()
+        if isinstance(event, ClientError):
+            raise event
+        if isinstance(event, SegmentEvent):
+            self._unacknowledged.append(event.index)
+        return event
+
+    def _ready(self) -> bool:
+        if not self._waiting:
+            return False
+        return not isinstance(self._waiting[0], SegmentEvent) or len(self._unacknowledged) < WATCH_CREDIT
 
 
 async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: str) -> None:
-    credit = _Credit()
+    newest = _Newest()
+
+    async def read() -> None:
+        try:
+            async for event in client.watch(session_id):
+                newest.put(event)
+        except ClientError as error:
+            newest.put(error)
+        else:
+            newest.put(None)
+
+    async def events() -> AsyncIterator[Event]:
+        async with _in_background(read()):
+            while (event := await newest.get()) is not None:
+                yield event
 
     async def acknowledgements() -> None:
         async for frame in _later(socket):
             if not isinstance(frame, AckFrame):
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
-            credit.acknowledge(frame.segment)
+            newest.acknowledge(frame.segment)
 
-    async def paid() -> AsyncIterator[Event]:
-        async for event in client.watch(session_id):
-            if isinstance(event, SegmentEvent):
-                await credit.take(event.index)
-            yield event
-
-    await _first_to_end(_forward(paid(), teller, client), acknowledgements(), teller.send_asides())
+    await _first_to_end(_forward(events(), teller, client), acknowledgements(), teller.send_asides())
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

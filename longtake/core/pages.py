@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.recipe import Recipe
@@ -206,18 +207,21 @@ class PagePool:
 
     def check(self, tables: list[PageTable]) -> None:
         """State the invariants against all tables that exist: InternalFault names the first one broken."""
-        in_slots = Counter(page for table in tables for page in table.pages)
-        beside = [(*table.spare, *(page for pages in table.left for page in pages)) for table in tables]
-        counted = in_slots + Counter(page for pages in beside for page in pages)
-        if counted != self._mapped:
+        in_slots = Counter(chain.from_iterable(table.pages for table in tables))
+        counted = in_slots.copy()
+        for table in tables:
+            counted.update(chain(table.spare, *table.left))
+        if dict(counted) != dict(self._mapped):  # as counters they would be compared one by one, slowly
             raise InternalFault(f"pages are mapped {dict(self._mapped)} but tables hold {dict(counted)}")
         for page, spares in self._spares.items():
             if len(spares) != in_slots[page] - 1 or not spares:
                 raise InternalFault(f"page {page} has {in_slots[page]} sharers and {len(spares)} spares")
         unmapped = [*self._free, *(page for spares in self._spares.values() for page in spares)]
-        if len(set(unmapped)) != len(unmapped) or counted.keys() & set(unmapped):
+        distinct = set(unmapped)
+        if len(distinct) != len(unmapped) or not distinct.isdisjoint(counted):
             raise InternalFault("a page is free or spare twice, or mapped as well")
-        if counted.keys() | set(unmapped) != set(range(self.size)):
+        there = distinct.union(counted)
+        if len(there) != self.size or min(there, default=0) < 0 or max(there, default=0) >= max(self.size, 1):
             raise InternalFault("a page is neither free nor spare nor mapped")
 
     def _take(self, count: int) -> tuple[PageId, ...]:

@@ -511,8 +511,12 @@ async def test_what_is_told_of_model_sessions_and_cluster() -> None:
         options = StreamOptions(seed=9, pace="realtime", window=2)
         async with client.stream("red", options) as stream:
             assert stream.opened is not None
+            await stands_still(cell)
             session = await client.get_session(stream.opened.session_id)
-            assert [session] == list(await client.list_sessions())
+            (listed,) = await client.list_sessions()
+            assert listed.age_s > session.age_s > 0
+            listed.age_s = session.age_s
+            assert listed == session
             assert (session.prompt, session.seed, session.window) == ("red", 9, 2)
             assert (session.pace, session.state) == (pb.PACE_REALTIME, pb.SESSION_STATE_RUNNING)
             status = await client.get_status()

@@ -190,9 +190,9 @@ class Cell:
             op = op_of(work)
             assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
+            beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
             for need in needs(op, self.recipe):
-                beside = set(mates[: mates.index((work.session, op))]) if self.limits.fused_passes else set()
-                before = {(work.session, need)} & (self.done | ahead | beside)
+                before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self._check_input(work)
         self.journal -= {(ref.session, ref.block, ref.step) for ref in dispatch.spent}

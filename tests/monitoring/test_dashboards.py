@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from longtake.core.errors import Contradiction, InvalidField
 from monitoring import names
@@ -195,6 +196,17 @@ def test_structural_defects_are_seen() -> None:
         "'Pictures sent' is wider than the page",
         "no variable for the data source",
     ]
+
+
+def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> None:
+    grafana_folder = FOLDER.parent / "grafana"
+    source = yaml.safe_load((grafana_folder / "datasources/longtake.yaml").read_text())
+    assert source["apiVersion"] == 1
+    assert [(one["type"], one["url"]) for one in source["datasources"]] == [("prometheus", "http://prometheus:9090")]
+    provider = yaml.safe_load((grafana_folder / "dashboards/longtake.yaml").read_text())
+    assert [(one["type"], one["folder"]) for one in provider["providers"]] == [("file", "Longtake")]
+    scraped_every = yaml.safe_load((FOLDER.parent / "prometheus.yaml").read_text())["global"]["scrape_interval"]
+    assert source["datasources"][0]["jsonData"]["timeInterval"] == scraped_every
 
 
 # --- types ----------------------------------------------------------------------------------------------------------

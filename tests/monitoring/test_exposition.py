@@ -125,7 +125,7 @@ def test_the_page_tells_nothing_of_any_session_and_does_not_grow_with_their_numb
     cell, seen = Counted(recipe(), denoisers=1), []
     exposition = Exposition("here", cell.tally, ())
     for number in range(200):
-        session = cell.open(f"session-{number}", pictures=geometry().first_picture(1), prompt=f"prompt {number}")
+        session = cell.open(f"session-{number}", pictures=geometry().first_picture(3), prompt=f"prompt {number}")
         cell.answer()
         cell.send(Cue(now_s=0.0, session=session, request=CueRequest(cue=CueId(f"cue-{number}"), prompt="q")))
         cell.run()
@@ -135,6 +135,7 @@ def test_the_page_tells_nothing_of_any_session_and_does_not_grow_with_their_numb
             seen.append({key for key in samples(text) if key[0].startswith("longtake_")})
     assert seen[0] == seen[1]
     assert cell.tally.streams.paces[Pace.FAST].closed[Ending.COMPLETED] == 200
+    assert cell.tally.streams.cues["applied"] == 200
 
 
 def test_histograms_add_up() -> None:

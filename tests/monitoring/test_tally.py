@@ -254,7 +254,7 @@ def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:
     cell.send(failed)
     assert cell.tally.labour.workers[worker].done == before + 1
     assert cell.tally.labour.workers[worker].failures == 1
-    assert cell.tally.labour.pass_ops[Role.DENOISE].counts[1] >= 1
+    assert cell.tally.labour.pass_ops(Role.DENOISE).counts[1] >= 1
 
 
 def test_moved_lanes_are_counted() -> None:

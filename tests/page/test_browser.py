@@ -32,6 +32,7 @@ port = 0
 [http]
 address = "127.0.0.1:0"
 """
+QUICK = '[model]\ndevice = "simulated:2ms"\n'
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -130,6 +131,12 @@ def start(page: Page, prompt: str) -> Locator:
     return card
 
 
+def take_what_is_left(page: Page) -> None:
+    """Choose the pace that a slow machine does not refuse."""
+    page.get_by_text("Options").click()
+    page.get_by_label("Pace").select_option("fast")
+
+
 def time_s(card: Locator) -> float:
     found: float = card.locator("video").evaluate("(video) => video.currentTime")
     return found
@@ -185,6 +192,8 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
     expect(card.get_by_role("heading")).to_have_text("a blue box resting in the snow")
     shows(card, "blue", "box", "snow")
+    card.get_by_role("button", name="Show a shorter time").click()
+    page.wait_for_timeout(300)
     keep(page, "light")
 
     card.get_by_role("button", name="Pause").click()
@@ -206,6 +215,7 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
 
 
 def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Browser, server: Server, page: Page) -> None:
+    take_what_is_left(page)
     first = start(page, "a green ring resting at dusk")
     advances(first)
     second = start(page, "a yellow triangle bobbing in the fog")
@@ -246,31 +256,108 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     assert time_s(card) > 0
 
 
-def test_a_token_is_asked_for_and_kept_by_one_tab_and_when_the_server_goes_the_page_says_so(
-    browser: Browser, tmp_path: Path
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose devices only take their time, little of it, and which asks who one is."""
+    folder = tmp_path_factory.mktemp("quick")
+    running = Server(folder, QUICK + f'[auth]\ntenants = "{tenants_file(folder)}"\n')
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+def sign_in(tab: Page, token: str) -> None:
+    field = tab.get_by_label("Token")
+    expect(field).to_be_visible(timeout=PATIENCE_MS)
+    field.fill(token)
+    field.press("Enter")
+
+
+def test_a_token_is_asked_for_and_kept_by_one_tab(browser: Browser, quick: Server) -> None:
+    tab = open_tab(browser, quick)
+    sign_in(tab, "wrong")
+    expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
+    sign_in(tab, "alice" * 4)
+    expect(tab.locator("#sign-in")).to_be_hidden(timeout=PATIENCE_MS)
+    advances(start(tab, "a red ball resting at night"))
+    assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    assert "alice" not in tab.url
+    tab.reload()
+    expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"), timeout=PATIENCE_MS)
+    other = tab.context.new_page()
+    other.goto(quick.url)
+    expect(other.get_by_label("Token")).to_be_visible(timeout=PATIENCE_MS)
+    tab.context.close()
+
+
+FULL = """
+(video) => {
+  const append = SourceBuffer.prototype.appendBuffer;
+  let left = 3;
+  SourceBuffer.prototype.appendBuffer = function (bytes) {
+    if (left-- > 0) throw new DOMException("full", "QuotaExceededError");
+    append.call(this, bytes);
+  };
+  video.playbackRate = 8;
+}
+"""
+"""The browser's buffer is full three times; and playback is quicker than life."""
+KEPT = "(video) => [video.buffered.length, video.buffered.end(0) - video.buffered.start(0), video.buffered.start(0)]"
+
+
+def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_the_memory_of_seconds(
+    browser: Browser, quick: Server
 ) -> None:
-    auth = f'[auth]\ntenants = "{tenants_file(tmp_path)}"\n[model]\ndevice = "simulated:2ms"\n'
-    server = Server(tmp_path, auth)
+    tab = open_tab(browser, quick)
+    sign_in(tab, "alice" * 4)
+    take_what_is_left(tab)
+    tab.get_by_label("Buffer, segments").fill("16")
+    card = start(tab, "a red ball resting at night")
+    advances(card, 2.0)
+
+    card.locator("video").evaluate("(video) => video.pause()")
+    lag = card.locator("[data-part=lag]")
+    expect(lag).to_have_text("16 of 16", timeout=PATIENCE_MS)
+    tab.wait_for_timeout(1000)
+    expect(lag).to_have_text("16 of 16")
+    card.locator("video").evaluate("(video) => video.play()")
+    advances(card)
+
+    card.get_by_role("button", name="Fork").click()
+    expect(tab.locator("article")).to_have_count(2)
+    fork = tab.locator("article").first
+    advances(fork)
+    assert time_s(fork) > 2, "it begins where the other one was, not at 0"
+    fork.get_by_role("button", name="End", exact=True).click()
+    card = tab.locator("article").nth(1)
+    advances(card)
+
+    card.locator("video").evaluate(FULL)
+    advances(card, 60.0)
+    pieces, kept_s, from_s = card.locator("video").evaluate(KEPT)
+    assert pieces == 1 and kept_s < 30 and from_s > 30
+
+    observer = tab.context.new_page()
+    observer.goto(quick.url)
+    sign_in(observer, "alice" * 4)
+    observer.get_by_role("button", name="Watch a red ball").click()
+    watched = observer.locator("article")
+    advances(watched)
+    watched.get_by_role("button", name="Pause").click()
+    missed_s = time_s(watched) + 10
+    advances(card, missed_s - time_s(card) + 10)
+    watched.locator("video").evaluate("(video) => { video.onseeking = () => { window.jumped = true; }; }")
+    watched.get_by_role("button", name="Play").click()
+    advances(watched, missed_s - time_s(watched))
+    assert observer.evaluate("window.jumped"), "an observer who has paused goes on with what is newest"
+    tab.context.close()
+
+
+def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
+    server = Server(tmp_path, QUICK)
     try:
         tab = open_tab(browser, server)
-        token = tab.get_by_label("Token")
-        expect(token).to_be_visible(timeout=PATIENCE_MS)
-        token.fill("wrong")
-        token.press("Enter")
-        expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
-        expect(token).to_be_visible(timeout=PATIENCE_MS)
-        token.fill("alice" * 4)
-        token.press("Enter")
-        expect(tab.locator("#sign-in")).to_be_hidden(timeout=PATIENCE_MS)
-        card = start(tab, "a red ball resting at night")
-        advances(card)
-        assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
-        assert "alice" not in tab.url
-        tab.reload()
-        expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"), timeout=PATIENCE_MS)
-        other = tab.context.new_page()
-        other.goto(server.url)
-        expect(other.get_by_label("Token")).to_be_visible(timeout=PATIENCE_MS)
         card = start(tab, "a blue ring bobbing in the fog")
         advances(card)
     finally:

@@ -160,23 +160,56 @@ async def test_a_flood_of_pings_from_a_peer_that_does_not_read_does_not_pile_up(
         browser.transport.resume_reading()
 
 
-async def test_over_tls_the_page_serves_the_same(tmp_path: Path) -> None:
-    authority = trustme.CA()
+def issue(folder: Path, authority: trustme.CA) -> tuple[Path, Path]:
+    """Certificate and key of this machine, always in the same files."""
     certificate = authority.issue_cert("127.0.0.1")
-    pem, key = tmp_path / "server.pem", tmp_path / "server.key"
-    certificate.private_key_and_cert_chain_pem.write_to_path(pem)
-    certificate.private_key_pem.write_to_path(key)
+    pem, key = folder / "server.pem", folder / "server.key"
+    pem.write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    return pem, key
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def test_over_tls_the_page_serves_the_same_and_takes_a_new_certificate_without_a_restart(tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    pem, key = issue(tmp_path, old)
     config = parse_config({"http": {"address": "127.0.0.1:0"}, "tls": {"certificate": str(pem), "key": str(key)}})
     async with page_for(config) as page:
         assert page is not None and page.url.startswith("https://127.0.0.1:")
         page.begin()
-        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=tmp_path / "ca.pem")) as http:
+        async with httpx.AsyncClient(verify=trusting(old)) as http:
             assert "<title>Longtake</title>" in (await http.get(page.url)).text
-    pem.write_text("no certificate")
-    with pytest.raises(InvalidField, match=r"^tls: .*server.pem"):
+        issue(tmp_path, new)
+        async with httpx.AsyncClient(verify=trusting(new)) as http:
+            assert (await http.get(page.url)).status_code == 200
+        pem.write_text("no certificate")
+        async with httpx.AsyncClient(verify=trusting(new)) as http:
+            assert (await http.get(page.url)).status_code == 200, "the last that was right stays"
+    with pytest.raises(InvalidField, match=r"^tls\.(certificate|key): .*server"):
         async with page_for(config):
             pass
+
+
+async def test_with_a_client_ca_browsers_need_a_certificate(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem, key = issue(tmp_path, authority)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = {"certificate": str(pem), "key": str(key), "client_ca": str(tmp_path / "ca.pem")}
+    async with page_for(parse_config({"http": {"address": "127.0.0.1:0"}, "tls": tls})) as page:
+        assert page is not None
+        page.begin()
+        with pytest.raises(httpx.TransportError):
+            async with httpx.AsyncClient(verify=trusting(authority)) as http:
+                await http.get(page.url)
+        context = trusting(authority)
+        authority.issue_cert("reader@example.org").configure_cert(context)
+        async with httpx.AsyncClient(verify=context) as http:
+            assert (await http.get(page.url)).status_code == 200
 
 
 async def test_the_way_to_the_service_is_a_socket_in_a_folder_of_the_owner_that_is_gone_afterwards() -> None:

@@ -73,7 +73,6 @@ export class Card {
     for (const name of ["cue", "end"]) parts[name].hidden = this.#watching;
     say(parts.veil, "Waiting for the first block …");
     this.#player = new Player(parts.video, {
-      follow: this.#watching,
       shown: (index) => this.#acknowledge(index),
       failed: (why) => say(parts.problem, `video: ${why}`),
     });

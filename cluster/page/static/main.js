@@ -155,7 +155,7 @@ function showRunning(sessions) {
     row.parts.prompt.textContent = row.parts.prompt.title = session.prompt;
     row.parts.watch.ariaLabel = `Watch ${session.prompt}`;
     row.parts.watch.disabled = here.has(id);
-    const whose = session.tenant ? ` · ${session.tenant}` : "";
+    const whose = session.tenant && session.tenant !== "default" ? ` · ${session.tenant}` : "";
     row.parts.facts.textContent = `${session.state} · block ${session.blocks_begun} · ${session.pace}${whose}`;
   }
   at("none").hidden = sessions.length > 0;

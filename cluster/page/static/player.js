@@ -4,13 +4,12 @@ const KEEP_BEHIND_S = 8;
 const TRIM_EVERY_S = 8;
 const LOOK_EVERY_MS = 100;
 const NEAR_S = 0.08; // the last picture of a segment is on the screen for about so long
-const FAR_AHEAD_S = 6; // an observer who is further behind than this goes to what is newest
+const STUCK_S = 0.3; // where playback may stop before a gap
 
 export class Player {
   #video;
   #shown;
   #failed;
-  #follow;
   #source = null;
   #buffer = null;
   #url = "";
@@ -20,10 +19,9 @@ export class Player {
   #ending = false;
   #timer;
 
-  /** `follow`: an observer, who goes to the newest when behind. `shown(index)` is called for each segment, in order. */
-  constructor(video, { follow, shown, failed }) {
+  /** `shown(index)` is called for each segment, in order. */
+  constructor(video, { shown, failed }) {
     this.#video = video;
-    this.#follow = follow;
     this.#shown = shown;
     this.#failed = failed;
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
@@ -121,37 +119,36 @@ export class Player {
     if (!this.#buffer) return;
     this.#work();
     this.#place();
-    const time = this.#video.currentTime;
-    const starving = !this.#video.paused && !this.#video.seeking && this.#video.readyState < 3 && !this.#waiting.length && !this.#buffer.updating;
     while (this.#appended.length) {
       const { index, start_s, duration_s } = this.#appended[0];
       // Whoever starves for more has shown all it has, as far as it can.
-      if (this.#begun && (start_s + duration_s <= time + NEAR_S || starving)) {
+      if (this.#begun && (start_s + duration_s <= this.#video.currentTime + NEAR_S || this.#starves)) {
         this.#appended.shift();
         this.#shown(index);
       } else break;
     }
   }
 
-  /** Stand where there is something to show: at the beginning, after a gap, and not far behind as an observer. */
+  /** Whether the video would go on and has nothing to go on with. */
+  get #starves() {
+    const { paused, seeking, readyState } = this.#video;
+    return !paused && !seeking && readyState < HTMLMediaElement.HAVE_FUTURE_DATA && !this.#waiting.length && !this.#buffer.updating;
+  }
+
+  /** Stand where there is something to show: at the beginning, and after a gap, which is what an observer missed. */
   #place() {
     const { buffered, currentTime, seeking } = this.#video;
     if (!buffered.length || seeking) return;
+    const starts = Array.from({ length: buffered.length }, (_, range) => buffered.start(range));
     if (!this.#begun) {
       this.#begun = true;
-      if (currentTime < buffered.start(0)) this.#video.currentTime = buffered.start(0);
+      if (currentTime < starts[0]) this.#video.currentTime = starts[0];
       return;
     }
-    const last = buffered.length - 1;
-    if (this.#follow && !this.#video.paused && buffered.end(last) - currentTime > FAR_AHEAD_S) {
-      this.#video.currentTime = Math.max(buffered.start(last), buffered.end(last) - 1);
-      return;
-    }
-    for (let range = 0; range <= last; range++) {
-      if (currentTime < buffered.start(range) && (range === 0 || currentTime >= buffered.end(range - 1) - NEAR_S)) {
-        this.#video.currentTime = buffered.start(range);
-        return;
-      }
+    const next = starts.findIndex((start) => start > currentTime);
+    const end_s = next > 0 ? buffered.end(next - 1) : 0;
+    if (next >= 0 && (currentTime >= end_s - NEAR_S || (this.#starves && currentTime >= end_s - STUCK_S))) {
+      this.#video.currentTime = starts[next];
     }
   }
 }

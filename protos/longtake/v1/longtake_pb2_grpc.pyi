@@ -9,9 +9,10 @@ block. All times are presentation times, from the start of the stream.
 
 Errors. A bad argument is INVALID_ARGUMENT with a google.rpc.BadRequest that names the field and what is allowed;
 no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, or that of
-another tenant, is NOT_FOUND; a request that does not fit the present state is FAILED_PRECONDITION;
-a call without credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a lost worker and a server that shuts down are UNAVAILABLE; a
-fault of the server is INTERNAL. No message is larger than 1 MiB in either direction.
+another tenant, is NOT_FOUND; a request that does not fit the present state is FAILED_PRECONDITION; a call without
+credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a lost worker and a
+server that shuts down are UNAVAILABLE; a fault of the server is INTERNAL. No message is larger than 1 MiB in either
+direction.
 """
 
 from collections import abc as _abc

@@ -61,6 +61,9 @@ helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version }}
 {{- if and .Values.auth.tenantsSecret (not (include "longtake.tlsSecret" .)) (not $auth.allow_unencrypted) }}
 {{- fail "auth.tenantsSecret: tokens could be read on their way; set tls.secretName, tls.certManager.enabled, or config.auth.allow_unencrypted behind a proxy that encrypts" }}
 {{- end }}
+{{- if and (include "longtake.tlsSecret" .) (not .Values.tls.privateCa) (gt (int .Values.drain.graceSeconds) 0) (not .Values.drain.server) }}
+{{- fail "drain.server: a certificate of a public issuer has no name of the pod; say at which HOST:PORT it calls itself, or set drain.graceSeconds to 0" }}
+{{- end }}
 {{- if and .Values.tls.clientCa (not (include "longtake.tlsSecret" .)) }}
 {{- fail "tls.clientCa: needs tls.secretName or tls.certManager.enabled" }}
 {{- end }}
