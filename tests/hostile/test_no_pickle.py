@@ -140,7 +140,7 @@ def test_the_port_for_clients(cell: Cell, bomb: Bomb) -> None:
         for payload in payloads(bomb):
             text = payload.decode("latin-1")
             inside = pb.StreamRequest(open=pb.Open(prompt=text)).SerializeToString()
-            for method in service.methods:
+            for method in [each for each in service.methods if each.name != "Drain"]:  # which any message begins
                 path = f"/{service.full_name}/{method.name}"
                 for message in (payload, inside):
                     tried += _ends(channel, path, message, client_streaming=method.name == "Stream")

@@ -37,6 +37,8 @@ from tests.hostile.cell import Cell, Witness, running, wait_for
 ENHANCE_YOUR_CALM = 11
 HALF_OPEN = 300
 LEAST_SEGMENTS = 10
+OWN_FILES = 4
+"""What gRPC may open for itself as it grows, such as pollers. Attacks that leave connections leave dozens."""
 CUT_S = 3 * grpc_options.HANDSHAKE_MS / 1000
 
 
@@ -222,7 +224,7 @@ def test_an_attack_gets_nothing_and_no_other_stream_notices(
     compared = min(len(quiet), len(witness.hashes))
     assert compared >= LEAST_SEGMENTS
     assert witness.hashes[:compared] == quiet[:compared]
-    wait_for(lambda: cell.files() <= files, f"{files} open files, as before")
+    wait_for(lambda: cell.files() <= files + OWN_FILES, f"{files} open files, as before")
     assert cell.is_alive()
     assert cell.resident_bytes() - resident_bytes < 64 << 20
 
