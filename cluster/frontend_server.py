@@ -82,7 +82,7 @@ class FrontendServer:
             raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
         if page:
             self._server.add_insecure_port(page)
-        await self._tell_health()
+        await self.tell_health()
         await self._server.start()
         self._tasks = (asyncio.create_task(self._keep_health()), asyncio.create_task(self._guard.watch()))
         return self
@@ -102,9 +102,10 @@ class FrontendServer:
     async def _keep_health(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_PERIOD_S)
-            await self._tell_health()
+            await self.tell_health()
 
-    async def _tell_health(self) -> None:
+    async def tell_health(self) -> None:
+        """Let health checkers know what is true now; it is looked at every HEALTH_PERIOD_S anyhow."""
         roles = {worker.role for worker in self._engine.scheduler.workers()}
         serving = roles == set(Role) and not self._engine.draining.is_set()
         if serving is self._serving:

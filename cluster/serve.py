@@ -152,6 +152,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
             async with scraped(config, engine, server) as metrics:
                 if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
                     return
+                await server.tell_health()  # who is told "ready" shall not be turned away
                 say(replace(_ready(config, info, server, page), metrics=metrics))
                 await _done_before(stop.asked.wait(), engine.draining, failed)
                 await _done_before(_grace(engine), stop.asked, engine.drained, failed)
