@@ -220,18 +220,22 @@ class Engine:
                 worker=attached.worker,
                 sequence=message.sequence,
                 sha256=tuple(output.sha256 for output in message.outputs),
+                ops=1 if isinstance(work, DecodeWork) else len(work),
                 seconds=message.seconds,
                 segment_bytes=len(message.segment),
             )
         )
 
     def _failed(self, attached: Attached, message: Failed) -> None:
+        ops = 0
         if message.sequence is not None:
             work = self._reported(attached, message.sequence)
             if work is None:
                 return
             if message.outputs and not isinstance(work, DecodeWork) and not self._keep(attached, work, message.outputs):
                 return
+            if not isinstance(work, DecodeWork):
+                ops = sum(item.session not in message.sessions for item in work)
         self.submit(
             OpFailed(
                 now_s=self.now_s(),
@@ -240,6 +244,7 @@ class Engine:
                 sequence=message.sequence,
                 reason=message.reason,
                 sha256=tuple(output.sha256 for output in message.outputs),
+                ops=ops,
             )
         )
 

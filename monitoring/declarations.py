@@ -119,7 +119,7 @@ METRICS: tuple[Metric, ...] = (
            "Time the engine took for an event, its effects included.", _STEPS),
     Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine."),
     Metric("longtake_metrics_seconds_total", COUNTER, (),
-           "CPU time spent on folding events into metrics, sampled, and on writing them out."),
+           "CPU time spent on counting events and on writing the counts out."),
     Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0."),
     Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started."),
     Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served."),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
-from longtake.core.effects import Dispatch
 from longtake.core.events import Loss, OpDone, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.schedule import Kind
-from longtake.core.work import DecodeWork, Role, Sequence, Work, WorkerId
+from longtake.core.work import Role, WorkerId
 from monitoring.histogram import Histogram
 
 COPIES = ("stowed", "loaded", "given", "failed")
@@ -30,7 +28,6 @@ class WorkerTally:
     failures: int = 0
     """Dispatches and preparations that failed."""
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COPIES, 0))
-    in_flight: deque[tuple[Sequence, Work]] = field(default_factory=deque)
     before_s: float = 0.0
     """`busy_s` when it joined last …"""
     before: int = 0
@@ -82,40 +79,29 @@ class Labour:
     def join(self, event: WorkerJoined) -> None:
         """A worker is here."""
         worker = self.workers.setdefault(event.worker, WorkerTally(role=event.role))
-        worker.in_flight.clear()
         worker.before_s, worker.before, worker.before_passes = worker.busy_s, worker.done, worker.passes
         self.joined[event.role] += 1
 
     def lose(self, event: WorkerLost) -> None:
-        """A worker has gone, and what it was doing with it."""
+        """A worker has gone."""
         worker = self.workers.get(event.worker)
         if worker is not None:
-            worker.in_flight.clear()
             self.lost[worker.role, event.cause] += 1
-
-    def dispatched(self, effect: Dispatch) -> None:
-        """A worker was given work."""
-        worker = self.workers.get(effect.worker)
-        if worker is not None:
-            worker.in_flight.append((effect.sequence, effect.work))
 
     def op_done(self, event: OpDone) -> None:
         """A dispatch is done."""
         worker = self.workers.get(event.worker)
-        work = None if worker is None else _taken(worker, event.sequence)
-        if worker is None or work is None:
+        if worker is None:
             return
+        size = event.ops
         worker.busy_s += event.seconds
-        if isinstance(work, DecodeWork):
-            worker.decoded += 1
-            size = 1
-        else:
-            size, commits = len(work), 0
-            for item in work:
-                commits += item.kind is Kind.COMMIT
-            worker.committed += commits
-            worker.denoised += size - commits
         worker.sizes[size] = worker.sizes.get(size, 0) + 1
+        if worker.role is Role.DECODE:
+            worker.decoded += size
+        else:
+            denoised = len(event.sha256)
+            worker.denoised += denoised
+            worker.committed += size - denoised
 
     def op_failed(self, event: OpFailed) -> None:
         """A dispatch or a preparation has failed; the ops of sessions that it does not name are done."""
@@ -123,15 +109,11 @@ class Labour:
         if worker is None:
             return
         worker.failures += 1
-        work = None if event.sequence is None else _taken(worker, event.sequence)
-        if work is None:
-            return
-        size = 1 if isinstance(work, DecodeWork) else len(work)
-        worker.sizes[size] = worker.sizes.get(size, 0) + 1
-        for item in () if isinstance(work, DecodeWork) else work:
-            if item.session not in event.sessions:
-                worker.committed += item.kind is Kind.COMMIT
-                worker.denoised += item.kind is Kind.DENOISE
+        if event.ops:
+            denoised = sum(bool(name) for name in event.sha256)
+            worker.denoised += denoised
+            worker.committed += event.ops - denoised
+            worker.sizes[event.ops] = worker.sizes.get(event.ops, 0) + 1
 
     def pass_ops(self, role: Role) -> Histogram:
         """Ops that shared a dispatch, of all workers of a role."""
@@ -146,10 +128,3 @@ class Labour:
         """An order about an image, one of COPIES, was done, given or failed."""
         if worker in self.workers:
             self.workers[worker].copies[order] += 1
-
-
-def _taken(worker: WorkerTally, sequence: Sequence) -> Work | None:
-    """The oldest work in flight, if it is this one."""
-    if worker.in_flight and worker.in_flight[0][0] == sequence:
-        return worker.in_flight.popleft()[1]
-    return None

@@ -214,6 +214,8 @@ class OpDone:
     """Names the latents that each denoise op of it produced, in its order, now in the journal; commit ops: empty."""
     seconds: float = 0.0
     """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
+    ops: int = 1
+    """How many the dispatch held."""
     segment_bytes: int = 0
     """Size of the segment that a decode op made."""
 
@@ -232,6 +234,8 @@ class OpFailed:
     reason: str
     sha256: tuple[str, ...] = ()
     """As in OpDone; empty strings for the ops that failed."""
+    ops: int = 0
+    """How many of the dispatch are done nonetheless."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

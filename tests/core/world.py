@@ -246,7 +246,16 @@ class Cell:
             if isinstance(work, ForwardWork):
                 self._run_forward(dispatch.worker, work)
             self.done.add((work.session, op_of(work)))
-        done = OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, sha256=("x",), seconds=seconds)
+        works = works_of(dispatch)
+        denoised = [work for work in works if isinstance(work, ForwardWork) and work.kind is Kind.DENOISE]
+        done = OpDone(
+            now_s=self.now_s,
+            worker=worker,
+            sequence=dispatch.sequence,
+            sha256=("x",) * len(denoised),
+            seconds=seconds,
+            ops=len(works),
+        )
         self.send(done)
         return dispatch
 
