@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from longtake.core.events import Loss, OpDone, OpFailed, WorkerJoined, WorkerLost
@@ -19,7 +20,7 @@ class WorkerTally:
     role: Role
     busy_s: float = 0.0
     """By its own clock."""
-    sizes: dict[int, int] = field(default_factory=dict)
+    sizes: Counter[int] = field(default_factory=Counter)
     """Dispatches done, by how many ops they held."""
     denoised: int = 0
     committed: int = 0
@@ -95,7 +96,7 @@ class Labour:
             return
         size = event.ops
         worker.busy_s += event.seconds
-        worker.sizes[size] = worker.sizes.get(size, 0) + 1
+        worker.sizes[size] += 1
         if worker.role is Role.DECODE:
             worker.decoded += size
         else:
@@ -113,7 +114,7 @@ class Labour:
             denoised = sum(bool(name) for name in event.sha256)
             worker.denoised += denoised
             worker.committed += event.ops - denoised
-            worker.sizes[event.ops] = worker.sizes.get(event.ops, 0) + 1
+            worker.sizes[event.ops] += 1
 
     def pass_ops(self, role: Role) -> Histogram:
         """Ops that shared a dispatch, of all workers of a role."""

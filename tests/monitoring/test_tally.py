@@ -336,3 +336,12 @@ def test_a_bucket_holds_what_does_not_exceed_its_bound() -> None:
     assert histogram.counts == [2, 2, 1]
     assert histogram.cumulative() == [("0.0", 2.0), ("1.0", 4.0), ("+Inf", 5.0)]
     assert histogram.total == 2.0
+
+
+def test_events_wait_for_each_other_and_who_reads_has_them_all() -> None:
+    tally = Tally()
+    for number in range(1, 1000):
+        tally.fold(Tick(now_s=float(number)), ())
+        if number % 7 == 0:
+            assert tally.events[Tick] == number
+    assert tally.events[Tick] == 999

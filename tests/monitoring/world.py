@@ -34,6 +34,7 @@ class Counted(Cell):
             if isinstance(effect, Dispatch):
                 self.works[effect.worker, effect.sequence] = effect.work
         self.tally.fold(event, effects)
+        assert self.tally.seconds >= 0  # who reads has everything counted: what a test holds of it is of now
         return effects
 
 
