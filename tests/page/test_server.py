@@ -151,6 +151,7 @@ async def test_a_flood_of_pings_from_a_peer_that_does_not_read_does_not_pile_up(
     flood = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * (count // 100)
     async with page_cell() as cell, cell.browser() as browser:
         browser.transport.pause_reading()
+        browser.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         for _ in range(100):
             browser.transport.write(flood)
         while pings < count:
