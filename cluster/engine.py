@@ -295,7 +295,7 @@ class Engine:
             self._perform(effect)
         self.step_s.observe(time.perf_counter() - began_s)
         self._recorder.fold(event, effects)
-        if self.scheduler.draining.has_begun and not self.scheduler.sessions():
+        if self.scheduler.draining.is_done:
             self.drained.set()
 
     async def _tick(self) -> None:

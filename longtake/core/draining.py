@@ -35,6 +35,11 @@ class Draining:
         """Whether nothing is opened any more."""
         return self.deadline_s < math.inf
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the cell drains and holds no session any more; asked for every event."""
+        return self.has_begun and not self._sessions
+
     def check_open(self) -> None:
         """ShuttingDown if nothing is opened any more."""
         if self.has_begun:
