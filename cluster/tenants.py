@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.callers import Caller, CallerRole
-from cluster.files import state_of
+from cluster.files import Watched
 from cluster.tokens import hash_of
 from longtake.core.errors import InvalidField, LongtakeError
 from longtake.core.quotas import Quota
@@ -162,15 +162,13 @@ class TenantsFile:
     def __init__(self, path: Path) -> None:
         """Read it; InvalidField names the file, or the key in it, that is wrong."""
         self._path = path
-        self._seen = state_of(path)
+        self._file = Watched((path,))
         self.tenants = _load(path)
 
     def refresh(self) -> bool:
         """Read it again if it has changed; whether there is anything new. A file that is wrong changes nothing."""
-        state = state_of(self._path)
-        if state == self._seen:
+        if not self._file.changed():
             return False
-        self._seen = state
         try:
             self.tenants = _load(self._path)
         except LongtakeError as error:

@@ -12,12 +12,10 @@ from typing import Any
 import grpc
 
 from cluster.config import TlsSection
-from cluster.files import FileState, state_of
+from cluster.files import Watched
 from longtake.core.errors import InvalidField
 
 _log = logging.getLogger("longtake.tls")
-
-State = tuple[FileState | None, ...]
 
 
 class CertificateFiles:
@@ -37,7 +35,7 @@ class CertificateFiles:
             )
             if path
         }
-        self._seen = self._state()
+        self._files = Watched(self._paths.values())
         self._initial = self._load()
         self._looking = threading.Lock()
 
@@ -54,8 +52,7 @@ class CertificateFiles:
         anew for all threads, which costs milliseconds, and under a flood of connections has ended the process.
         """
         with self._looking:
-            before, self._seen = self._seen, self._state()
-            if self._seen == before:
+            if not self._files.changed():
                 return None
             try:
                 changed = self._load()
@@ -65,9 +62,6 @@ class CertificateFiles:
                 return None
         _log.info("the certificate was read again")
         return changed
-
-    def _state(self) -> State:
-        return tuple(state_of(path) for path in self._paths.values())
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
         text = {name: _read(name, path) for name, path in self._paths.items()}

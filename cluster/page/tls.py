@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 
 from cluster.config import TlsSection
-from cluster.files import state_of
+from cluster.files import Watched
 from cluster.tls import CertificateFiles
 from longtake.core.errors import InvalidField
 
@@ -20,28 +20,23 @@ class PageTls:
     def __init__(self, section: TlsSection) -> None:
         """Read the files; InvalidField names the key, and the file, that is wrong."""
         self._section = section
-        self._seen = self._state()
+        named = (section.certificate, section.key, section.client_ca)
+        self._files = Watched(Path(name) for name in named if name)
         self._current = self._load()
 
     def context(self) -> ssl.SSLContext:
         """For a server that keeps one context: each handshake takes what the files hold by then."""
-        outer = self._load()
+        outer = self._current
         outer.sni_callback = self._choose
         return outer
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, outer: ssl.SSLContext) -> None:
-        now = self._state()
-        if now != self._seen:
-            self._seen = now
+        if self._files.changed():
             try:
                 self._current = self._load()
             except (InvalidField, OSError) as error:  # also while files are being replaced
                 _log.error("the certificate stays as it is: %s", error)
         connection.context = self._current
-
-    def _state(self) -> tuple[object, ...]:
-        section = self._section
-        return tuple(state_of(Path(path)) for path in (section.certificate, section.key, section.client_ca))
 
     def _load(self) -> ssl.SSLContext:
         section = self._section
