@@ -17,7 +17,7 @@ from cluster.link_server import LinkServer, LinkService
 from cluster.placing import Placing
 from cluster.ray_launcher import RayLauncher
 from cluster.subprocesses import SubprocessLauncher
-from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.errors import Contradiction
 from longtake.core.layers import check_length
 from longtake.core.recipe import Recipe
 from longtake.core.work import Role, WorkerId
@@ -162,11 +162,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
         check_link(plan, host)
         files = plan.workers[0].link_files
         service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
-        try:
-            return LinkServer(service, host, plan.link_port)
-        except RuntimeError:  # of gRPC, when it cannot bind
-            address = f"{host}:{plan.link_port}"
-            raise InvalidField("link.port", address, "an address of this machine and a port that is free") from None
+        return LinkServer(service, host, plan.link_port)
 
     if plan.kind == "subprocess":
         return SubprocessLauncher(plan.workers, chains, listen, plan.token)

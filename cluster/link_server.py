@@ -177,18 +177,21 @@ class LinkServer:
     """The service on a port of its own; port 0 picks a free one."""
 
     def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
+        """InvalidField if it cannot listen there, or not with these files."""
         options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
         self._server = grpc.aio.server(options=options)
         link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
         self.address = f"{host}:{self._bound(f'{host}:{port}', service.files)}"
 
     def _bound(self, where: str, files: LinkFiles | None) -> int:
-        if files is None:
-            return self._server.add_insecure_port(where)
-        credentials = files.server_credentials()
         try:
-            return self._server.add_secure_port(where, credentials)
-        except RuntimeError:
+            if files is None:
+                return self._server.add_insecure_port(where)
+            return self._server.add_secure_port(where, files.server_credentials())
+        except RuntimeError:  # of gRPC, which does not say why
+            if files is None:
+                allowed = "an address of this machine and a port that is free"
+                raise InvalidField("link.port", where, allowed) from None
             raise InvalidField(
                 "link.key", str(files.key), f"the key of {files.certificate}, and a port that can be had at {where}"
             ) from None

@@ -336,6 +336,13 @@ async def status(call: Call) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), str(caught.value.details())
 
 
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with bench() as taken:
+        port = int(taken.address.rpartition(":")[2])
+        with pytest.raises(InvalidField, match=rf"^link\.port: '127\.0\.0\.1:{port}' is not allowed"):
+            LinkServer(LinkService(taken.engine, token="secret", model_digest="model"), port=port)
+
+
 @pytest.mark.parametrize(
     ("first", "code", "detail"),
     [
