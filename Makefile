@@ -21,8 +21,8 @@ check: $(STAMP)  ## static checks
 	cd protos && ../$(BIN)/buf lint
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python -m protos.document --check
-	$(BIN)/python -m monitoring.dashboards --check
-	$(BIN)/python -m monitoring.rules --check
+	$(BIN)/python -m monitoring.boards.dashboards --check
+	$(BIN)/python -m monitoring.alerting.rules --check
 	$(BIN)/python -m deploy.render --check
 
 audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
@@ -66,8 +66,8 @@ pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes int
 	$(BIN)/python -m benchmarks.draw_dashboards --seconds 130
 
 dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
-	$(BIN)/python -m monitoring.dashboards
-	$(BIN)/python -m monitoring.rules
+	$(BIN)/python -m monitoring.boards.dashboards
+	$(BIN)/python -m monitoring.alerting.rules
 
 rendered: $(STAMP)  ## the chart's schema, dashboards and rules, and the renderings of the overlays again
 	$(BIN)/python -m deploy.render
@@ -78,7 +78,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
-	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/page/test_browser.py
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Prometheus, running_prometheus
-from monitoring.records import Times
-from monitoring.rules import RUNBOOK, documents
+from monitoring.alerting.records import Times
+from monitoring.alerting.rules import RUNBOOK, documents
 
 SHORT = Times(1 / 60)
 SETTLE_S = 6.0

@@ -21,17 +21,17 @@ from torch import Tensor
 from benchmarks.process_use import thread_cpu_s
 from longtake.core.errors import Unavailable
 from longtake.core.pages import PageTable
-from longtake.core.recipe import Level
+from longtake.core.recipe.recipe import Level
 from longtake.core.work import PageId, SegmentSettings, SlotId
-from workers.decode import DecoderPool
-from workers.decode_worker import video_settings
-from workers.denoise import predict_x0, renoise
-from workers.encode import encoder_for
-from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.decode.encode import encoder_for
+from workers.decode.slots import DecoderPool
+from workers.decode.worker import video_settings
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.noise import normal
+from workers.denoise.solver import predict_x0, renoise
 from workers.models import weights
 from workers.models.text import text_encoder
-from workers.models.wan import TextKV
-from workers.noise import normal
+from workers.models.wan.dit import TextKV
 
 _CPU = torch.device("cpu")
 

@@ -17,17 +17,17 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.prometheus import free_port
+from longtake.cli.local_server import local_server
 from longtake.client import Client, CueAt, StreamOptions
-from longtake.client_errors import ClientError
-from longtake.client_events import SegmentEvent
-from longtake.local_server import local_server
+from longtake.client.errors import ClientError
+from longtake.client.events import SegmentEvent
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 LIVE = StreamOptions(pace="realtime", window=2, codec="mjpeg")
 OPEN_S = 60.0
 PAUSE_S = 0.5
 """Before a client that was refused, or whose stream has ended, asks again."""
-_WORKERS, _SERVER = b"workers.simulated_link", b"longtake\0serve"
+_WORKERS, _SERVER = b"workers.link.shared", b"longtake\0serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.image_model import Copying, Images, Order
 from benchmarks.playback import Playback
-from longtake.core.admission import Limits
-from longtake.core.dispatching import Dispatcher
+from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
 from longtake.core.events import (
     Ack,
@@ -34,12 +33,13 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.flow import Pace
-from longtake.core.geometry import Geometry
-from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, forwards_per_block
+from longtake.core.limits import Limits
+from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Kind, forwards_per_block
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
-from longtake.presets import HIAR_RECIPE, SIZE_480P
 
 _SETTINGS = SegmentSettings(codec="raw", quality=0)
 _TICK_S = 0.02

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from cluster.call_counts import CallCounts
-from longtake.cli import run
+from cluster.frontend.call_counts import CallCounts
+from longtake.cli.main import run
 from longtake.core.errors import Unavailable
-from monitoring.histogram import Histogram
-from monitoring.tally import Tally
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.tally import Tally
 
 STOP_S = 90.0
 

@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Curve, Prometheus, running_prometheus
-from monitoring.dashboards import DASHBOARDS
-from monitoring.panels import Dashboard, Kind, Line, Panel
-from monitoring.promql import Unit
+from monitoring.boards.dashboards import DASHBOARDS
+from monitoring.boards.panels import Dashboard, Kind, Line, Panel
+from monitoring.boards.promql import Unit
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 NOTICE = "drawn by a script from the panels' queries, not Grafana"

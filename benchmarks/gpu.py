@@ -22,10 +22,10 @@ from torch import nn
 from tqdm import tqdm
 
 from longtake.core.errors import InvalidField
-from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.models import weights
-from workers.models.wan import TextKV, WanModel
-from workers.models.wan_vae import WanDecoder
+from workers.models.wan.dit import TextKV, WanModel
+from workers.models.wan.vae import WanDecoder
 from workers.models.weights import ModelInfo
 
 WAN_1_3B = Path(__file__).parent / "wan2.1-1.3b"

@@ -22,12 +22,12 @@ import click
 
 from benchmarks.hostile_attacks import ATTACKS
 from benchmarks.playback import Playback
-from cluster.tokens import hash_of, new_token
+from cluster.access.callers import hash_of, new_token
+from longtake.cli.local_server import local_server
 from longtake.client import Client, StreamOptions
-from longtake.client_credentials import Credentials
-from longtake.client_errors import ClientError
-from longtake.client_events import SegmentEvent
-from longtake.local_server import local_server
+from longtake.client.credentials import Credentials
+from longtake.client.errors import ClientError
+from longtake.client.events import SegmentEvent
 
 PROMPT = "a red ball swaying at night"
 QUIET_S = 12.0

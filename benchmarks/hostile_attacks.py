@@ -31,7 +31,7 @@ from benchmarks.http2 import (
     message,
     request,
 )
-from protos.longtake.v1 import longtake_pb2 as pb
+from longtake.v1 import longtake_pb2 as pb
 
 Counts = dict[str, float]
 MANY = 10_000

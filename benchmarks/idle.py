@@ -26,23 +26,23 @@ from tqdm import tqdm
 
 from benchmarks.process_use import children_rss_bytes, own_rss_bytes
 from benchmarks.simulated_streams import small_pictures
-from cluster.engine import Engine
-from cluster.in_process import InProcessLauncher
-from cluster.launch import POCKET, model_path
-from cluster.outbox import Outbox
-from longtake.core.admission import Limits
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import Outbox
+from cluster.launch.in_process import InProcessLauncher
+from cluster.launch.plan import POCKET, model_path
+from longtake.cli.local_server import local_server
 from longtake.core.errors import Unavailable
 from longtake.core.events import Open, Pause
 from longtake.core.flow import Pace
+from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.session import State
+from longtake.core.sessions.session import State
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
-from longtake.local_server import local_server
-from protos.longtake.v1 import longtake_pb2 as pb
-from protos.longtake.v1 import longtake_pb2_grpc as rpc
+from longtake.v1 import longtake_pb2 as pb
+from longtake.v1 import longtake_pb2_grpc as rpc
 from workers.models import weights
 from workers.models.weights import ModelInfo
-from workers.spec import WorkerSpec
+from workers.start.spec import WorkerSpec
 
 DEVICE = "simulated:1ms"
 PROMPT = "a red ball circling in the fog"

@@ -27,15 +27,15 @@ from tqdm import tqdm
 from benchmarks.load import StreamLog, figures
 from benchmarks.process_use import descendants_use
 from benchmarks.simulated_streams import expected_pictures, small_pictures
-from cluster.launch import POCKET, model_path
+from cluster.launch.plan import POCKET, model_path
+from longtake.cli.local_server import local_server
 from longtake.client import Client, StreamOptions
-from longtake.client_errors import ClientError
-from longtake.client_events import SegmentEvent
+from longtake.client.errors import ClientError
+from longtake.client.events import SegmentEvent
 from longtake.core.errors import Unavailable
-from longtake.local_server import local_server
 from workers.models import weights
 from workers.models.weights import ModelInfo
-from workers.simulated_device import parse_device
+from workers.simulated.device import parse_device
 
 PROMPTS = (
     "a red ball circling in the fog",

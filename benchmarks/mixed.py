@@ -28,21 +28,21 @@ import grpc
 from benchmarks.playback import Playback
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
 from benchmarks.simulated_streams import small_pictures
+from cluster.cell.engine import Engine
 from cluster.config import parse_config
-from cluster.engine import Engine
-from cluster.frontend_server import FrontendServer
-from cluster.launch import POCKET, launcher_for, model_path, plan_for
-from cluster.serve import offer_for
+from cluster.frontend.offer import offer_for
+from cluster.frontend.server import FrontendServer
+from cluster.launch.plan import POCKET, launcher_for, model_path, plan_for
 from longtake.client import Client, StreamOptions
-from longtake.client_errors import ClientError
-from longtake.client_events import SegmentEvent
-from longtake.core.dispatching import Dispatcher
-from longtake.core.geometry import Geometry
-from longtake.core.schedule import forwards_per_block
+from longtake.client.errors import ClientError
+from longtake.client.events import SegmentEvent
+from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import forwards_per_block
 from longtake.core.scheduler import Scheduler
 from workers.models import weights
 from workers.models.weights import ModelInfo
-from workers.simulated_device import SimulatedDevice
+from workers.simulated.device import SimulatedDevice
 
 POLICIES: dict[str, type[Dispatcher]] = {
     "slack-edf": Dispatcher,

@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 
 from longtake.core.pages import PagePool, PageTable
-from longtake.core.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Level, Recipe
 
 T = TypeVar("T")
 

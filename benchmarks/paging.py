@@ -32,14 +32,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cluster.launch import POCKET, model_path
+from cluster.launch.plan import POCKET, model_path
 from longtake.core.effects import Give, Load, Stow, Take
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
-from workers.images import ImageThread
-from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.images.thread import ImageThread
 from workers.messages import ImageGone, ImageLoaded, ImageStowed, Up
 from workers.models import weights
-from workers.models.wan import sdpa
+from workers.models.wan.dit import sdpa
 from workers.models.weights import ModelInfo
 from workers.orders import Filled
 from workers.peers import MeetingPoint

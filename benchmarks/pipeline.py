@@ -27,22 +27,22 @@ import click
 from tqdm import tqdm
 
 from benchmarks.simulated_streams import small_pictures
-from cluster.engine import Engine
-from cluster.launch import POCKET, LaunchPlan, launcher_for, model_path
-from cluster.outbox import Outbox, SegmentOut
-from longtake.core.admission import Limits
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import Outbox, SegmentOut
+from cluster.launch.plan import POCKET, LaunchPlan, launcher_for, model_path
 from longtake.core.effects import Closed, Refused
 from longtake.core.errors import Unavailable
 from longtake.core.events import Ack, Open
 from longtake.core.flow import Pace
-from longtake.core.recipe import Recipe
-from longtake.core.schedule import forwards_per_block
+from longtake.core.limits import Limits
+from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from workers.models import weights
 from workers.models.weights import ModelInfo
-from workers.simulated_device import is_simulated, parse_device
-from workers.spec import WorkerSpec
+from workers.simulated.device import is_simulated, parse_device
+from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball circling in the fog"
 WINDOW = 8

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from longtake.core.dispatching import Dispatcher
-from longtake.core.schedule import Kind, Op
+from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.fleet.worker import Urgency
+from longtake.core.recipe.graph import Kind, Op
 from longtake.core.work import SessionId
-from longtake.core.workers import Urgency
 
 
 class FirstInFirstOut(Dispatcher):

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from longtake.cli.local_server import local_server
 from longtake.client import Client, StreamOptions
-from longtake.client_events import SegmentEvent
-from longtake.local_server import local_server
+from longtake.client.events import SegmentEvent
 
 PROMPTS = (
     "a red ball circling in the fog",

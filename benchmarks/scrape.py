@@ -32,11 +32,11 @@ from benchmarks.load import StreamLog
 from benchmarks.loadgen import Load, generate, server_config
 from benchmarks.prometheus import Prometheus, running_prometheus
 from benchmarks.simulated_streams import small_pictures
-from cluster.launch import POCKET, model_path
+from cluster.launch.plan import POCKET, model_path
 from longtake.core.errors import Unavailable
 from workers.models import weights
 from workers.models.weights import ModelInfo
-from workers.simulated_device import parse_device
+from workers.simulated.device import parse_device
 
 SCRAPE_S = 1
 """Where figures are compared."""

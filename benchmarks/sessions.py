@@ -31,18 +31,18 @@ import click
 from benchmarks.alone import Processes, Request
 from benchmarks.process_use import thread_cpu_s
 from benchmarks.tiny_model import write_tiny_model
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.config import ClusterSection
-from cluster.engine import Engine
-from cluster.launch import LaunchPlan, launcher_for, model_path
-from cluster.outbox import Outbox, SegmentOut
+from cluster.launch.plan import LaunchPlan, launcher_for, model_path
+from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.render import in_process_workers
-from cluster.subprocesses import SubprocessLauncher
-from longtake.core.admission import Limits
 from longtake.core.effects import Closed, Dispatch, Effect, Refused
 from longtake.core.errors import InternalFault
 from longtake.core.events import Ack, Ending, Event, Open
 from longtake.core.flow import Pace
-from longtake.core.geometry import Geometry
+from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId
 from workers.models import weights

@@ -20,10 +20,10 @@ import click
 
 from benchmarks.cell_model import Client, Hardware, Simulation
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
-from longtake.core.admission import Limits
-from longtake.core.dispatching import Dispatcher
+from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.flow import Pace
-from longtake.presets import SIZE_480P
+from longtake.core.limits import Limits
+from longtake.core.plan.presets import SIZE_480P
 
 LIVE_LOAD = 0.6
 BULK_PER_DEVICE = 2

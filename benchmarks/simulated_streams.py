@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.core.geometry import Geometry
 from longtake.core.pages import slot_of, window_frames
-from longtake.core.recipe import Level, Recipe
-from workers import simulated
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Level, Recipe
+from workers.denoise.worker import tensor_to_bytes
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
-from workers.worker import tensor_to_bytes
+from workers.simulated import workers
 
 
 def small_pictures(info: ModelInfo) -> ModelInfo:
@@ -37,8 +37,8 @@ class _Lane:
         own = range(first, first + recipe.frames_per_block)
         seen = sorted(window_frames(first, recipe), key=lambda frame: slot_of(frame, recipe))
         context = [b"" if frame in own else self.frames[frame] for frame in seen]
-        name = simulated.forward(latents, text, timestep, own, context)
-        self.frames.update({frame: simulated.page_of(name, frame) for frame in own})
+        name = workers.forward(latents, text, timestep, own, context)
+        self.frames.update({frame: workers.page_of(name, frame) for frame in own})
         return name
 
 
@@ -46,17 +46,17 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int) -> Iterator[bytes]
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
     recipe, geometry = info.recipe, info.geometry
     features = text_encoder(info.text_kind, info.dit.text_dim).encode(prompt).features_TC
-    text = simulated.mix(b"text", tensor_to_bytes(features))
+    text = workers.mix(b"text", tensor_to_bytes(features))
     lanes = [_Lane() for _ in range(recipe.lane_count)]
     block = 0
     while True:
-        latents = simulated.latents_of(simulated.noise(seed, block, 0), geometry)
+        latents = workers.latents_of(workers.noise(seed, block, 0), geometry)
         for step, timestep in enumerate(recipe.timesteps):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
             name = lane.run(latents, text, timestep, block, geometry, recipe)
             last = step + 1 == recipe.step_count
-            added = b"" if last else simulated.noise(seed, block, step + 1)
-            latents = simulated.denoised(name, added, geometry)
+            added = b"" if last else workers.noise(seed, block, step + 1)
+            latents = workers.denoised(name, added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
                 lane.run(latents, text, recipe.commit_timestep(step), block, geometry, recipe)
         yield latents
@@ -67,6 +67,6 @@ def expected_pictures(info: ModelInfo, prompt: str, seed: int) -> Iterator[NDArr
     """Pictures [count, height, width, 3] of block 0, 1, … of a stream without cues, for ever."""
     state = b""
     for block, latents in enumerate(expected_latents(info, prompt, seed)):
-        state = simulated.decoded(latents, state)
+        state = workers.decoded(latents, state)
         first, count = info.geometry.first_picture(block), info.geometry.pictures(block)
-        yield simulated.pictures(state, first, count, info.geometry)
+        yield workers.pictures(state, first, count, info.geometry)

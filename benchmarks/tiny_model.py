@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from longtake.core.geometry import Geometry
-from longtake.core.recipe import Level, Recipe
-from workers.models.wan import WanConfig, WanModel
-from workers.models.wan_vae import WanDecoder, WanVAEConfig
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Level, Recipe
+from workers.models.wan.dit import WanConfig, WanModel
+from workers.models.wan.vae import WanDecoder, WanVAEConfig
 from workers.models.weights import ModelInfo, save_model
 
 _DIT = WanConfig(

@@ -1,1 +1,3 @@
-"""Connects clients, decisions and workers: engine, front end, link, launchers."""
+"""Connects clients, decisions and workers: it may import every package below it (workers, monitoring, longtake) and
+Ray, gRPC, asyncio.
+"""

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from longtake.core.admission import Limits
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
-from workers.simulated_device import is_simulated, parse_device
+from longtake.core.limits import Limits
+from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$")]

@@ -1,4 +1,4 @@
-"""Rendering to a file without a server: the real engine, one denoise and one decode worker, all in this process."""
+"""Rendering without a server: the real engine, one denoise and one decode worker, all in this process."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import ClusterSection
-from cluster.engine import Engine
-from cluster.in_process import InProcessLauncher
-from cluster.outbox import ClientMessage, Outbox, SegmentOut
-from longtake.core.admission import Limits
+from cluster.frontend import requests
+from cluster.frontend.offer import offer_for
+from cluster.frontend.responses import Speaker, Terms
+from cluster.launch.in_process import InProcessLauncher
+from cluster.launch.plan import POCKET, model_path
+from longtake.client.events import Decoder, Event
 from longtake.core.effects import Closed, Opened, Refused
-from longtake.core.errors import Unavailable
+from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import Ack, Close, CueRequest, Ending, Open
 from longtake.core.flow import Pace
-from longtake.core.recipe import Recipe
+from longtake.core.limits import Limits
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
-from monitoring.recorder import Recorder
+from longtake.v1 import longtake_pb2 as pb
+from monitoring.folding.recorder import Recorder
 from workers.models import weights
-from workers.spec import WorkerSpec
+from workers.start.spec import WorkerSpec
 
 _SESSION = SessionId("render")
 _WINDOW = 4
@@ -151,3 +157,48 @@ async def _consume(
                 return message
             case _:
                 pass
+
+
+LIMITS = Limits(max_sessions=1)
+
+
+async def render_events(
+    request: pb.Open,
+    take: Callable[[Event], object],
+    *,
+    model: str = POCKET,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> None:
+    """Generate what `request` asks for and pass each event to `take`, in order; the last is a ClosedEvent.
+
+    Raises InvalidField or Contradiction, as a server would answer, and Unavailable if an op fails.
+    """
+    path = model_path(model)
+    offer = offer_for(weights.load_info(path), LIMITS)
+    asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
+    if asked.picture_limit is None:
+        raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
+    speaker = Speaker(offer, Terms(window=asked.window, pace=asked.pace, picture_limit=asked.picture_limit))
+    decoder = Decoder()
+
+    def tell(message: ClientMessage) -> None:
+        for frame in speaker.stream_frames(message):
+            event = decoder.feed(frame)
+            if event is not None:
+                take(event)
+
+    await render(
+        path,
+        RenderRequest(
+            prompt=asked.prompt,
+            seed=asked.seed,
+            picture_limit=asked.picture_limit,
+            settings=asked.settings,
+            cues=asked.cues,
+        ),
+        lambda data: None,
+        tell=tell,
+        device=device,
+        dtype=dtype,
+    )

@@ -6,29 +6,27 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, replace
 
-from cluster.access import Access
-from cluster.audit import Audit
+from cluster.access.audit import Audit
+from cluster.access.identity import Access
+from cluster.access.tenancy import Tenancy
+from cluster.cell.engine import Engine
 from cluster.config import AuthSection, ServerConfig
-from cluster.engine import Engine
-from cluster.exposure import check_exposure
-from cluster.frontend_server import FrontendServer
-from cluster.launch import launcher_for, model_path, plan_for
-from cluster.metrics_endpoint import scraped
-from cluster.offer import Offer, WireLimits
-from cluster.page.server import Page, page_for
-from cluster.secret_files import warn_of_readable_secrets
-from cluster.tenancy import Tenancy
-from cluster.tls import CertificateFiles
-from longtake.core.admission import Limits
+from cluster.frontend.offer import offer_for
+from cluster.frontend.server import FrontendServer
+from cluster.http.metrics import scraped
+from cluster.http.page.server import Page, page_for
+from cluster.launch.plan import launcher_for, model_path, plan_for
+from cluster.net.exposure import check_exposure
+from cluster.net.files import warn_of_readable_secrets
+from cluster.net.tls import CertificateFiles
 from longtake.core.scheduler import Scheduler
-from monitoring.recorder import Each, LogLines
+from monitoring.folding.recorder import Each, LogLines
 from workers.models import weights
-from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
-from workers.simulated_device import is_simulated
+from workers.simulated.device import is_simulated
 
 _log = logging.getLogger("longtake.serve")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -80,22 +78,6 @@ class Stop:
         self.at_once.set()
         for number in _SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
-
-
-def offer_for(info: ModelInfo, limits: Limits) -> Offer:
-    """What a server of this model offers."""
-    text = text_encoder(info.text_kind, info.dit.text_dim)
-    vocabulary = text.vocabulary()
-    return Offer(
-        name=info.name,
-        geometry=info.geometry,
-        recipe=info.recipe,
-        prompt_help=_prompt_help(vocabulary.keys()),
-        vocabulary=vocabulary,
-        check_prompt=text.check,
-        limits=limits,
-        wire=WireLimits(),
-    )
 
 
 async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None:
@@ -224,8 +206,3 @@ def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: 
         launch=config.cluster.launch,
         page=page.url if page else "",
     )
-
-
-def _prompt_help(kinds: Iterable[str]) -> str:
-    words = list(kinds)
-    return f"Say {', '.join(words[:-1])} and {words[-1]}, in any order." if len(words) > 1 else "Free text."

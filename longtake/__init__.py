@@ -1,1 +1,3 @@
-"""Longtake: hour-scale, steerable video streams from autoregressive video diffusion, served over gRPC."""
+"""Longtake serves hour-scale, steerable video streams; here lie what its users import and the core, and this
+package imports nothing.
+"""

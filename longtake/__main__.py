@@ -13,7 +13,7 @@ def main() -> None:
     """Entry; gRPC reads its settings when it is imported, so they come first."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    from longtake.cli import run
+    from longtake.cli.main import run
 
     sys.exit(run(sys.argv[1:]))
 

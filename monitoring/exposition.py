@@ -16,11 +16,11 @@ from prometheus_client.samples import Sample
 
 from longtake.core.errors import InternalFault
 from longtake.core.flow import Pace
-from longtake.core.schedule import Kind
+from longtake.core.recipe.graph import Kind
 from longtake.core.work import Role
 from monitoring.declarations import BY_NAME, METRICS, Instrument, Metric
-from monitoring.histogram import Histogram
-from monitoring.tally import Tally
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.tally import Tally
 
 CELL = "cell"
 PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}

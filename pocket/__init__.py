@@ -1,1 +1,3 @@
-"""The pocket model: a small trained Wan-architecture model and the procedural world it was trained on."""
+"""The pocket model and the procedural world it was trained on; it imports workers and cluster to train, render and
+judge.
+"""

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from longtake.core.recipe import Level
+from longtake.core.recipe.recipe import Level
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
-from workers.models.wan import TextKV, WanModel
+from workers.models.wan.dit import TextKV, WanModel
 
 SIGMAS: Final = (1.0, 0.9375, 5 / 6, 0.625)
 

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from workers.models.wan import WanConfig
-from workers.models.wan_vae import WanVAEConfig
+from workers.models.wan.dit import WanConfig
+from workers.models.wan.vae import WanVAEConfig
 
 LATENT_CHANNELS: Final = 8
 FRAMES_PER_BLOCK: Final = 3

@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocket import prompt, world
+from pocket import world
 from pocket.conditioning import Batch
 from pocket.config import POCKET_DIT
-from pocket.world import Change, Clip, Scene
+from pocket.world import Change, Clip
+from workers.models import pocket_text
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 VERSIONS: Final = 3
 _CUED_SHARE: Final = 0.55
@@ -143,7 +145,7 @@ def attributes_of(clip: Clip) -> NDArray[np.int64]:
     """Indices of the attributes of a clip's scenes [V, 4]; the last scene fills what is left."""
     scenes = [clip.scene, *(change.scene for change in clip.changes)]
     scenes += [scenes[-1]] * (VERSIONS - len(scenes))
-    kinds: list[list[StrEnum]] = [list(world.Colour), list(world.Shape), list(world.Motion), list(world.Background)]
+    kinds: list[list[StrEnum]] = [list(Colour), list(Shape), list(Motion), list(Background)]
     return np.array(
         [[k.index(a) for k, a in zip(kinds, (s.colour, s.shape, s.motion, s.background), strict=True)] for s in scenes]
     )
@@ -152,12 +154,12 @@ def attributes_of(clip: Clip) -> NDArray[np.int64]:
 def texts_of(attributes_V4: NDArray[np.int64]) -> NDArray[np.float32]:
     """Text features [V, rows, channels] of attribute indices."""
     return np.stack([
-        prompt.encode(
+        pocket_text.encode(
             Scene(
-                colour=list(world.Colour)[c],
-                shape=list(world.Shape)[s],
-                motion=list(world.Motion)[m],
-                background=list(world.Background)[b],
+                colour=list(Colour)[c],
+                shape=list(Shape)[s],
+                motion=list(Motion)[m],
+                background=list(Background)[b],
             ),
             POCKET_DIT.text_dim,
         )

@@ -16,14 +16,15 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from longtake.core.recipe import Level
-from longtake.local_server import local_server
-from pocket import prompt, world
+from longtake.cli.local_server import local_server
+from longtake.core.recipe.recipe import Level
+from pocket import world
 from pocket.export import WEIGHTS
 from pocket.judge import ATTRIBUTES, BORDER, Pictures, classify, object_cover
 from pocket.served import served_source
 from pocket.sources import Request, Source, Timed, sampler_source, world_source
-from pocket.world import Background, Scene
+from workers.models import pocket_text
+from workers.models.pocket_text import Background, Scene
 
 log = logging.getLogger("pocket.evaluate")
 _PIECE_S: Final = 5
@@ -127,7 +128,7 @@ def _drift(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, ob
 
 
 def _request(prompts: list[tuple[int, Scene]], pictures: int, seed: int) -> Request:
-    timed = tuple(Timed(picture=at, prompt=prompt.sentence(scene)) for at, scene in prompts)
+    timed = tuple(Timed(picture=at, prompt=pocket_text.sentence(scene)) for at, scene in prompts)
     return Request(prompts=timed, pictures=pictures, seed=seed)
 
 

@@ -14,8 +14,8 @@ from pocket import world
 from pocket.config import FRAMES_PER_BLOCK, POCKET_DECODER, POCKET_DIT, WINDOW_FRAMES
 from pocket.data import LatentSet, Scale
 from pocket.train import Training
-from workers.models.wan import WanModel
-from workers.models.wan_vae import WanDecoder
+from workers.models.wan.dit import WanModel
+from workers.models.wan.vae import WanDecoder
 
 WEIGHTS: Final = Path(__file__).parent / "weights"
 

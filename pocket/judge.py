@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocket import world
-from pocket.world import Background, Clip, Colour, Motion, Scene, Shape
+from pocket.world import Clip
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 Pictures = NDArray[np.uint8]
 ATTRIBUTES: Final = ("colour", "shape", "motion", "background")

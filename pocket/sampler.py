@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.core.recipe import Level
-from pocket import prompt
+from longtake.core.recipe.recipe import Level
 from pocket.conditioning import SIGMAS, noised
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from pocket.data import Scale
-from pocket.world import Scene
-from workers.models.wan import WanModel, sdpa
-from workers.models.wan_vae import WanDecoder
+from workers.models import pocket_text
+from workers.models.pocket_text import Scene
+from workers.models.wan.dit import WanModel, sdpa
+from workers.models.wan.vae import WanDecoder
 
 
 class LaneCache:
@@ -61,7 +61,7 @@ class Sampler:
     @torch.no_grad()
     def cue(self, scenes: Sequence[Scene]) -> None:
         """New prompts, from the next block on."""
-        rows = np.stack([prompt.encode(scene, self._model.config.text_dim) for scene in scenes])
+        rows = np.stack([pocket_text.encode(scene, self._model.config.text_dim) for scene in scenes])
         self._text = self._model.encode_text(torch.from_numpy(rows))
         self._streams = len(scenes)
 

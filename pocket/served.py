@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from longtake.client import Client, CueAt, StreamOptions
-from longtake.client_events import OpenedEvent, SegmentEvent
+from longtake.client.events import OpenedEvent, SegmentEvent
 from pocket.judge import Pictures
 from pocket.sources import Request, Source
 from pocket.world import FPS

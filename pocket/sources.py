@@ -10,12 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from longtake.core.recipe import Level
-from pocket import prompt, world
+from longtake.core.recipe.recipe import Level
+from pocket import world
 from pocket.export import load
 from pocket.judge import Pictures
 from pocket.sampler import Pictures as Decoding
 from pocket.sampler import Sampler
+from workers.models import pocket_text
+from workers.models.pocket_text import Scene
 
 _AT_ONCE: Final = 10
 
@@ -45,7 +47,7 @@ def sampler_source(weights: Path, level: Level = Level.OUTPUT) -> Source:
     model, decoder, scale = load(weights)
 
     def sample(requests: Sequence[Request]) -> list[Pictures]:
-        scenes = [prompt.parse(request.prompts[0].prompt).scene for request in requests]
+        scenes = [pocket_text.parse(request.prompts[0].prompt).scene for request in requests]
         sampler = Sampler(model, scenes, requests[0].seed, level)
         decoding = Decoding(decoder, scale, len(requests))
         longest = max(request.pictures for request in requests)
@@ -65,8 +67,8 @@ def sampler_source(weights: Path, level: Level = Level.OUTPUT) -> Source:
     return source
 
 
-def _prompt_at(request: Request, picture: int) -> world.Scene:
-    return prompt.parse([t.prompt for t in request.prompts if t.picture <= picture][-1]).scene
+def _prompt_at(request: Request, picture: int) -> Scene:
+    return pocket_text.parse([t.prompt for t in request.prompts if t.picture <= picture][-1]).scene
 
 
 def world_source(requests: Sequence[Request]) -> list[Pictures]:
@@ -74,7 +76,7 @@ def world_source(requests: Sequence[Request]) -> list[Pictures]:
     made = []
     for request in requests:
         rng = np.random.default_rng(request.seed)
-        scenes = [prompt.parse(timed.prompt).scene for timed in request.prompts]
+        scenes = [pocket_text.parse(timed.prompt).scene for timed in request.prompts]
         changes = tuple(
             world.Change(picture=timed.picture, scene=scene)
             for timed, scene in zip(request.prompts[1:], scenes[1:], strict=True)

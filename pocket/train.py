@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longtake.core.recipe import Level
+from longtake.core.recipe.recipe import Level
 from pocket.conditioning import SIGMAS, Batch, Sigmas, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.data import LatentSet
 from pocket.optimizer import optimizers
 from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
-from workers.models.wan import WanModel
+from workers.models.wan.dit import WanModel
 
 log = logging.getLogger("pocket.train")
 

@@ -18,7 +18,7 @@ from pocket.config import POCKET_DECODER, POCKET_ENCODER
 from pocket.data import random_pictures
 from pocket.optimizer import optimizers
 from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
-from workers.models.wan_vae import WanDecoder, WanEncoder
+from workers.models.wan.vae import WanDecoder, WanEncoder
 
 log = logging.getLogger("pocket.train_vae")
 

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
+
 Array = NDArray[np.float32]
 
 SIZE: Final = 64
@@ -21,56 +23,6 @@ PERIOD_PICTURES: Final = 48
 TRANSITION_PICTURES: Final = 12
 RADIUS: Final = 14.0
 CENTRE: Final = (SIZE - 1) / 2
-
-
-class Colour(StrEnum):
-    """Colour of the object: six hues, 60 degrees apart."""
-
-    RED = "red"
-    YELLOW = "yellow"
-    GREEN = "green"
-    CYAN = "cyan"
-    BLUE = "blue"
-    MAGENTA = "magenta"
-
-
-class Shape(StrEnum):
-    """Outline of the object."""
-
-    BALL = "ball"
-    BOX = "box"
-    TRIANGLE = "triangle"
-    RING = "ring"
-
-
-class Motion(StrEnum):
-    """What the object does around the centre of the picture, once every 3 s."""
-
-    SWAYING = "swaying"
-    BOBBING = "bobbing"
-    SLIDING = "sliding"
-    CIRCLING = "circling"
-    PULSING = "pulsing"
-    RESTING = "resting"
-
-
-class Background(StrEnum):
-    """What lies behind the object."""
-
-    NIGHT = "night"
-    FOG = "fog"
-    SNOW = "snow"
-    DUSK = "dusk"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What one prompt asks for."""
-
-    colour: Colour
-    shape: Shape
-    motion: Motion
-    background: Background
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

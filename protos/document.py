@@ -18,7 +18,8 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = Path("protos/longtake/v1/longtake.proto")
+PROTOS = ROOT / "protos"
+SOURCE = Path("longtake/v1/longtake.proto")
 PREFACE = Path("protos/preface.md")
 TARGET = Path("docs/protocol.md")
 
@@ -46,11 +47,11 @@ class Comments:
 
 
 def parsed(source: Path) -> FileDescriptorProto:
-    """The file, with its comments; `source` is relative to the root of the repository."""
+    """The file, with its comments; `source` is relative to protos/."""
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "set"
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", "--include_source_info"]
-        subprocess.run([*command, f"--descriptor_set_out={target}", str(source)], check=True, cwd=ROOT)
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", "--include_source_info"]
+        subprocess.run([*command, f"--descriptor_set_out={target}", str(source)], check=True, cwd=PROTOS)
         return FileDescriptorSet.FromString(target.read_bytes()).file[0]
 
 

@@ -13,13 +13,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 
 
+PROTOS = ROOT / "protos"
+
+
 def sources() -> list[Path]:
-    """Every .proto file, relative to the root of the repository."""
-    return sorted(path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*.proto"))
+    """Every .proto file, relative to protos/."""
+    return sorted(path.relative_to(PROTOS) for path in PROTOS.rglob("*.proto"))
 
 
 def generated(source: Path) -> list[Path]:
-    """The files made from `source`, relative to the root of the repository."""
+    """The files made from `source`, relative to the root of the repository: the path names the Python package."""
     return [source.with_name(source.stem + suffix) for suffix in SUFFIXES]
 
 
@@ -29,10 +32,10 @@ def generate(target: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run(
         [
-            sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", f"--python_out={target}", f"--pyi_out={target}",
+            sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"--python_out={target}", f"--pyi_out={target}",
             f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *map(str, sources()),
         ],
-        check=True, cwd=ROOT, env=environment,
+        check=True, cwd=PROTOS, env=environment,
     )
 
 

@@ -1,1 +1,3 @@
-"""Executes on devices: denoise, commit, pages as tensors, decode, encode."""
+"""Executes on devices: denoise, commit, decode, encode; it imports the core and torch, and the protocol only in
+workers.link.
+"""

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import grpc
-
 from longtake.core.errors import InvalidField
 
 ENGINE_NAME = "longtake-engine"
@@ -37,16 +35,8 @@ class LinkFiles:
         """As command-line arguments."""
         return [f"--link-certificate={self.certificate}", f"--link-key={self.key}", f"--link-ca={self.ca}"]
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """For the engine; InvalidField names a file that cannot be read."""
-        ca, key, certificate = self._contents()
-        return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """For a worker; InvalidField names a file that cannot be read."""
-        return grpc.ssl_channel_credentials(*self._contents())
-
-    def _contents(self) -> tuple[bytes, bytes, bytes]:
+    def contents(self) -> tuple[bytes, bytes, bytes]:
+        """What `ca`, `key` and `certificate` hold; InvalidField names a file that cannot be read."""
         files = (("link.ca", self.ca), ("link.key", self.key), ("link.certificate", self.certificate))
         ca, key, certificate = (_content(field, path) for field, path in files)
         return ca, key, certificate

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
-from longtake.core.schedule import Kind
+from longtake.core.recipe.graph import Kind
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, ImageId, Role, Sequence, SessionId, WorkerId
 
 

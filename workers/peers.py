@@ -163,6 +163,8 @@ def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, 
         return str(store.get(key).decode(errors="replace"))
     except (RuntimeError, OSError) as error:
         raise Unavailable(f"nobody has said what {name!r} is: {error}") from error
+
+
 class _All:
     """Several exchanges that were started together."""
 

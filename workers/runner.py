@@ -13,7 +13,7 @@ import torch
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.work import Role
-from workers.images import Holder, ImageThread, Missing, Wanted
+from workers.images.thread import Holder, ImageThread, Missing, Wanted
 from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
 from workers.orders import Detached, Filled, Order
 

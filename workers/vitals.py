@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from workers.images import ImageThread
+from workers.images.thread import ImageThread
 from workers.messages import Heartbeat
 
 _STATM = Path("/proc/self/statm")

@@ -1,1 +1,3 @@
-"""The pure core: it decides, from events alone, and touches no clock, device, socket or random source."""
+"""The pure core decides, from events alone; it imports the standard library only, and no clock, device, socket or
+random source.
+"""

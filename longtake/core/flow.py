@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from longtake.core.errors import InvalidField
-from longtake.core.geometry import Geometry
+from longtake.core.recipe.geometry import Geometry
 
 
 class Pace(Enum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from longtake.core.errors import InternalFault
-from longtake.core.session import Session
+from longtake.core.fleet.worker import Worker
+from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
-from longtake.core.workers import Worker
 
 
 def check(

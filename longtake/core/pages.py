@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
-from longtake.core.recipe import Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import PageId
 
 

@@ -10,12 +10,12 @@ names them has reported.
 
 from __future__ import annotations
 
-from longtake.core import cues
-from longtake.core.admission import Limits
-from longtake.core.balancing import Balance
-from longtake.core.census import Census
-from longtake.core.dispatching import Dispatcher
-from longtake.core.draining import REASON, Draining, finish
+from longtake.core.carry.balancing import Balance
+from longtake.core.carry.forking import set_free
+from longtake.core.carry.moving import Mover
+from longtake.core.carry.parking import Parking
+from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Closed, DropJournal, Effect, Forget, Opened, Refused, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField, LongtakeError, UnknownSession
 from longtake.core.events import (
@@ -39,18 +39,18 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.fleet import Fleet
-from longtake.core.forking import set_free
-from longtake.core.geometry import Geometry
+from longtake.core.fleet.peers import Fleet
+from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
-from longtake.core.moving import Mover
-from longtake.core.parking import Parking
-from longtake.core.recipe import Recipe
-from longtake.core.schedule import Kind, Op
-from longtake.core.session import GENERATING, NOWHERE, Session, SessionView, State, Trigger, next_state, view
-from longtake.core.waiting import WaitingRoom
+from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.sessions import cues
+from longtake.core.sessions.census import Census
+from longtake.core.sessions.draining import REASON, Draining, finish
+from longtake.core.sessions.session import GENERATING, NOWHERE, Session, SessionView, State, Trigger, next_state, view
 from longtake.core.work import CueId, SessionId, WorkerId, image_ids
-from longtake.core.workers import Worker, WorkerView
 
 
 class Scheduler:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
 
-from longtake.core.schedule import Kind
+from longtake.core.recipe.graph import Kind
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)

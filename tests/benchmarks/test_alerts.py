@@ -9,10 +9,10 @@ from matplotlib import pyplot
 from benchmarks.alerts import SCENARIOS, Outcome
 from benchmarks.draw_dashboards import FOLDER, NOTICE, Page, written
 from benchmarks.prometheus import Curve, Prometheus
-from monitoring.alerts import alerts
-from monitoring.dashboards import DASHBOARDS
-from monitoring.promql import Unit
-from monitoring.records import Records, Times
+from monitoring.alerting.alerts import alerts
+from monitoring.alerting.records import Records, Times
+from monitoring.boards.dashboards import DASHBOARDS
+from monitoring.boards.promql import Unit
 
 
 def outcome(expected: list[str], fired: list[str]) -> Outcome:

@@ -6,13 +6,13 @@ import pytest
 
 from benchmarks.cell_model import Client, Hardware, Simulation
 from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
-from longtake.core.admission import Limits
-from longtake.core.balancing import Balance
-from longtake.core.dispatching import Dispatcher
+from longtake.core.carry.balancing import Balance
+from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.events import Ending
 from longtake.core.flow import Pace
+from longtake.core.limits import Limits
+from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
 from longtake.core.work import SessionId
-from longtake.presets import HIAR_RECIPE, SIZE_480P
 
 H100_S = 0.091
 LIVE = Client(pace=Pace.REALTIME, window=2)

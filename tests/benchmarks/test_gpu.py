@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import WAN_1_3B, Bench, Forwards, forward_flop, main, measure, swap_rates, table
 from longtake.core.errors import InvalidField
 from tests.workers.model_dir import model_info
-from workers.kv import ItemPages, PagedAttention, PagePool
-from workers.models.wan import WanModel
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool
+from workers.models.wan.dit import WanModel
 from workers.models.weights import load_info, save_info
 
 INFO = model_info()

@@ -8,8 +8,8 @@ from fractions import Fraction
 from click.testing import CliRunner
 
 from benchmarks.mixed import Screen, main
-from longtake.client_events import SegmentEvent
-from longtake.core.geometry import Geometry
+from longtake.client.events import SegmentEvent
+from longtake.core.recipe.geometry import Geometry
 
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, frames_per_block=3)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from benchmarks.paging import Size, attention_seconds, main, measure, move_seconds, size_of, swap_seconds, table
 from tests.workers.model_dir import model_info
-from workers import kv, transfers
-from workers.host_memory import HostMemory
+from workers.denoise import kv
+from workers.images import transfers
+from workers.images.host_memory import HostMemory
 from workers.models.weights import save_info
 from workers.peers import Pair
 

@@ -16,11 +16,11 @@ import grpc
 import pytest
 
 from cluster.serve import GRACE_S
-from longtake.cli import run
+from longtake.cli.main import run
 from longtake.client import StreamOptions
-from longtake.client_errors import ClientError
-from longtake.client_events import ClosedEvent, Event, NoticeEvent, SegmentEvent
-from longtake.sync_client import SyncClient
+from longtake.client.errors import ClientError
+from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
+from longtake.client.sync import SyncClient
 from tests.workers.model_dir import write_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from longtake.core.errors import InternalFault, NoCapacity
 from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
-from longtake.core.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.work import PageId
-from tests.core.page_use import FINITE, SINKS, SMALL, PageUse, use
+from tests.core.support.page_use import FINITE, SINKS, SMALL, PageUse, use
 
 RECIPES = st.builds(
     lambda frames, past, sinks: Recipe(

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core import dispatching, schedule
-from longtake.core.admission import Limits
+from longtake.core.dispatch import dispatcher
 from longtake.core.effects import (
     CueAccepted,
     CueApplied,
@@ -24,10 +23,12 @@ from longtake.core.effects import (
 from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, UnknownSession, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
 from longtake.core.flow import Pace
-from longtake.core.recipe import Level, Recipe
-from longtake.core.schedule import Kind, Op
+from longtake.core.limits import Limits
+from longtake.core.recipe import graph
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.work import CueId, DecodeWork, Role, SessionId, WorkerId
-from tests.core.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
+from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
 
 LEVELS = st.sampled_from(list(Level))
 BLOCKS_4 = geometry().first_picture(4)
@@ -80,9 +81,9 @@ def test_any_mix_of_sessions_runs_in_order_and_leaks_nothing(
 
 def test_the_cell_fails_when_an_edge_of_the_op_order_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_earlier_steps(op: Op, made_for: Recipe) -> tuple[Op, ...]:
-        return tuple(need for need in schedule.needs(op, made_for) if need.kind is not Kind.DENOISE)
+        return tuple(need for need in graph.needs(op, made_for) if need.kind is not Kind.DENOISE)
 
-    monkeypatch.setattr(dispatching, "needs", without_earlier_steps)
+    monkeypatch.setattr(dispatcher, "needs", without_earlier_steps)
     cell = Cell(recipe(), denoisers=4)
     cell.open("s", pictures=BLOCKS_4)
     with pytest.raises(AssertionError, match="was dispatched before"):

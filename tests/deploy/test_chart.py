@@ -19,7 +19,7 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 from pydantic import BaseModel
 
 from cluster.config import ServerConfig, parse_config
-from cluster.exposure import check_exposure
+from cluster.net.exposure import check_exposure
 from deploy.render import CHART, OVERLAYS, OWNED, helm, stale
 from tests.deploy.manifests import (
     OPEN,

@@ -15,8 +15,8 @@ import yaml
 from compose_pydantic import ComposeSpecification
 
 from cluster.config import load_config
-from cluster.exposure import check_exposure
-from longtake.cli import cli
+from cluster.net.exposure import check_exposure
+from longtake.cli.main import cli
 from tests.deploy.manifests import Document, path, unknown
 
 ROOT = path("")
@@ -130,7 +130,7 @@ def test_entry_points_exist() -> None:
     assert entries["frontend"] == ['["longtake"]', '["serve"]']
     assert entries["worker"] == ['["python", "-m", "workers.link"]']
     assert "serve" in cli.commands
-    for module in ("workers/link.py", "cluster/joined.py"):
+    for module in ("workers/link/__main__.py", "cluster/launch/ray_node.py"):
         assert 'if __name__ == "__main__"' in path(module).read_text()
 
 

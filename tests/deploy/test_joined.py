@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from cluster.config import parse_config
-from cluster.joined import node_command
-from cluster.launch import plan_for
-from cluster.placing import Placing, groups
+from cluster.launch.plan import plan_for
+from cluster.launch.ray_node import node_command
+from cluster.launch.ray_placing import Placing, groups
 from longtake.client import Client, StreamOptions
-from longtake.client_events import ClosedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, SegmentEvent
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.work import Role, WorkerId
 from tests.deploy.ray_nodes import LEAVE_S, RayNodes, below, free_port, wait_for_text
@@ -54,7 +54,7 @@ class Container:
 
 @contextmanager
 def container(nodes: RayNodes, folder: Path, model: str, cluster: str) -> Iterator[Container]:
-    """`python -m cluster.joined` with a configuration; whatever is left of it at the end is killed."""
+    """`python -m cluster.launch.ray_node` with a configuration; whatever is left of it at the end is killed."""
     ports = [free_port(ENGINE) for _ in range(3)]
     config = folder / "longtake.toml"
     config.write_text(f"""
@@ -74,7 +74,7 @@ meeting_port = {ports[2]}
 """)
     log = folder / "container.log"
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "cluster.joined", str(config)],
+        process = subprocess.Popen([sys.executable, "-m", "cluster.launch.ray_node", str(config)],
                                    cwd=folder, env=nodes.environment, stdout=out, stderr=subprocess.STDOUT)  # fmt: skip
     try:
         yield Container(process, log, ports[0])
@@ -172,7 +172,7 @@ def test_the_node_offers_nothing_and_has_the_pods_address(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("text", ["", '[cluster]\nlaunch = "subprocess"\nray_address = "head:6379"', "[cluster"])
 def test_a_configuration_that_joins_nothing_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.toml").write_text(text)
-    found = subprocess.run([sys.executable, "-m", "cluster.joined", str(tmp_path / "c.toml")],
+    found = subprocess.run([sys.executable, "-m", "cluster.launch.ray_node", str(tmp_path / "c.toml")],
                            capture_output=True, text=True, cwd=Path(__file__).parents[2])  # fmt: skip
     assert found.returncode == 2
     assert "cluster.ray_address" in found.stderr or "TOML" in found.stderr

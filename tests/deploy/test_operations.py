@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from cluster.config import ServerConfig
 from deploy.render import CHART
-from longtake.cli import cli
+from longtake.cli.main import cli
 from tests.deploy.manifests import path, pod, pods, render, require_helm
 
 PAGES = ("docs/operations.md", "docs/decisions/kubernetes.md")

@@ -153,7 +153,7 @@ def test_a_drain_fits_into_the_time_that_a_pod_has(documents: list[Document]) ->
     assert command[:3] == ["longtake", "drain", "--grace"]
     grace_s = int(command[3].removesuffix("s"))
     # What follows the grace: blocks that have begun, clients' last reads, the Ray node's leave.
-    from cluster.joined import LEAVE_S
+    from cluster.launch.ray_node import LEAVE_S
     from cluster.serve import DRAIN_S, GRACE_S
 
     assert front.spec["terminationGracePeriodSeconds"] >= grace_s + DRAIN_S + GRACE_S + LEAVE_S

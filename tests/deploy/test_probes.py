@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cluster.config import parse_config
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
-from longtake.client_events import ClosedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, SegmentEvent
 from tests.workers.model_dir import model_info
 from workers.models.weights import save_info
 

@@ -11,9 +11,9 @@ from benchmarks.paging import size_of, swap_seconds
 from longtake.core.effects import Load, Stow
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from tests.workers.model_dir import model_info
-from workers.host_memory import HostMemory
-from workers.images import ImageThread
-from workers.kv import PagePool, PageShape
+from workers.denoise.kv import PagePool, PageShape
+from workers.images.host_memory import HostMemory
+from workers.images.thread import ImageThread
 from workers.messages import ImageLoaded, ImageStowed, Up
 from workers.orders import Filled
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from longtake.client import StreamOptions
-from longtake.client_events import SegmentEvent
-from longtake.sync_client import SyncClient
+from longtake.client.events import SegmentEvent
+from longtake.client.sync import SyncClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROMPT = "a red ball swaying at night"

@@ -17,25 +17,25 @@ import pytest
 import torch
 from grpc_reflection.v1alpha import reflection_pb2
 
+from cluster.cell.engine import Engine
 from cluster.config import load_config
-from cluster.engine import Engine
-from cluster.launch import launcher_for, plan_for
-from cluster.link_server import LinkServer, LinkService
-from longtake.core.admission import Limits
+from cluster.launch.link_server import LinkServer, LinkService
+from cluster.launch.plan import launcher_for, plan_for
 from longtake.core.errors import InternalFault, InvalidField
-from longtake.core.layers import LayerTimes
+from longtake.core.limits import Limits
+from longtake.core.recipe.layers import LayerTimes
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import WorkerId
-from protos.longtake.link.v1 import link_pb2 as link
-from protos.longtake.v1 import longtake_pb2 as pb
+from longtake.link.v1 import link_pb2 as link
+from longtake.v1 import longtake_pb2 as pb
 from tests.hostile.cell import ROOT, Cell
 from tests.workers.model_dir import model_info, write_model
-from workers.layer_times import held_layers
 from workers.messages import Seat
 from workers.models import weights
 from workers.peers import MeetingPoint, Pair, c10d
-from workers.probe import BatchProfile
-from workers.profile_cache import ProfileKey, cached
+from workers.start.layer_times import held_layers
+from workers.start.probe import BatchProfile
+from workers.start.profile_cache import ProfileKey, cached
 
 ATTACH = "/longtake.link.v1.LinkService/Attach"
 FOLDERS = ("benchmarks", "cluster", "deploy", "longtake", "monitoring", "pocket", "protos", "workers")

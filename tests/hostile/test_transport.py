@@ -28,10 +28,10 @@ from benchmarks.http2 import (
     message,
     request,
 )
-from cluster import grpc_options
-from cluster.grpc_options import RESERVED_FILES, connections_allowed, server_options
-from cluster.offer import WireLimits
-from longtake.sync_client import SyncClient
+from cluster.frontend.offer import WireLimits
+from cluster.net import grpc_options
+from cluster.net.grpc_options import RESERVED_FILES, connections_allowed, server_options
+from longtake.client.sync import SyncClient
 from tests.hostile.cell import Cell, Witness, running, wait_for
 
 ENHANCE_YOUR_CALM = 11

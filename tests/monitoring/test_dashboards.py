@@ -17,12 +17,12 @@ import yaml
 
 from longtake.core.errors import Contradiction, InvalidField
 from monitoring import names
-from monitoring.dashboards import DASHBOARDS, FOLDER, documents
+from monitoring.alerting.records import Records, Times
+from monitoring.boards.dashboards import DASHBOARDS, FOLDER, documents
+from monitoring.boards.panels import Line, Panel, grafana
+from monitoring.boards.promql import Scope, duration
 from monitoring.declarations import METRICS, Metric
 from monitoring.generated import bring, stale
-from monitoring.panels import Line, Panel, grafana
-from monitoring.promql import Scope, duration
-from monitoring.records import Records, Times
 
 PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
 TYPES = Path(__file__).parent / "grafana.ts"

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from longtake.core.admission import Limits
 from longtake.core.errors import InternalFault
 from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
 from longtake.core.flow import Pace
+from longtake.core.limits import Limits
 from longtake.core.work import CueId, Role, WorkerId
 from monitoring.declarations import BY_NAME, METRICS, Instrument
 from monitoring.exposition import Exposition, Sheet, tally_writer
-from monitoring.histogram import Histogram
-from monitoring.tally import Tally
-from tests.core.world import geometry, recipe
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.tally import Tally
+from tests.core.support.world import geometry, recipe
 from tests.monitoring.world import Counted, CountedImageCell
 
 PICTURES = geometry().first_picture(4)

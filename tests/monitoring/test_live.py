@@ -13,10 +13,10 @@ import pytest
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Curve, Prometheus, installed, running_prometheus
-from monitoring.dashboards import DASHBOARDS
-from monitoring.panels import SEEN
-from monitoring.records import Records, Times
-from monitoring.rules import RUNBOOK, documents
+from monitoring.alerting.records import Records, Times
+from monitoring.alerting.rules import RUNBOOK, documents
+from monitoring.boards.dashboards import DASHBOARDS
+from monitoring.boards.panels import SEEN
 
 EVERY = "500ms"
 SHORT = Times(1 / 60)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.alerts import Severity, alerts
-from monitoring.dashboards import DASHBOARDS
+from monitoring.alerting.alerts import Severity, alerts
+from monitoring.alerting.records import Records, Times
+from monitoring.alerting.rules import FOLDER, RUNBOOK, documents
+from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.generated import stale
-from monitoring.records import Records, Times
-from monitoring.rules import FOLDER, RUNBOOK, documents
 from tests.monitoring.alert_scenarios import HEALTHY, SCENARIOS, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]

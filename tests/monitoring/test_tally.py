@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.admission import Limits
 from longtake.core.effects import Emit, LaneMoved, Parked
 from longtake.core.errors import InvalidField, Lack, NoCapacity, ShuttingDown, Unavailable
 from longtake.core.events import (
@@ -26,12 +25,13 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.flow import Pace
-from longtake.core.schedule import Kind
+from longtake.core.limits import Limits
+from longtake.core.recipe.graph import Kind
 from longtake.core.work import CueId, Role, SessionId, WorkerId
-from monitoring.histogram import Histogram
-from monitoring.refusals import Refusal, refusal_of
-from monitoring.tally import Tally
-from tests.core.world import effects_of, geometry, recipe, works_of
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.refusals import Refusal, refusal_of
+from monitoring.folding.tally import Tally
+from tests.core.support.world import effects_of, geometry, recipe, works_of
 from tests.monitoring.world import Counted, CountedImageCell, segment_bytes
 
 BLOCKS = 5

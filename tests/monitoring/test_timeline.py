@@ -8,14 +8,14 @@ from itertools import groupby, pairwise
 
 import pytest
 
-from longtake.core.admission import Limits
 from longtake.core.effects import Dispatch, Effect, Emit
 from longtake.core.events import Ack, Close, Ending, Event, OpFailed
-from longtake.core.recipe import Level
-from longtake.core.schedule import Kind, Op, lane_of
+from longtake.core.limits import Limits
+from longtake.core.recipe.graph import Kind, Op, lane_of
+from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
-from monitoring.timeline import Observer, OpSpan, Timeline
-from tests.core.world import Cell, geometry, recipe, works_of
+from monitoring.folding.timeline import Observer, OpSpan, Timeline
+from tests.core.support.world import Cell, geometry, recipe, works_of
 
 DENOISE, DECODE = WorkerId("denoise-0"), WorkerId("decode-0")
 

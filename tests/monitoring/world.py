@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from longtake.core.effects import Dispatch, Effect
 from longtake.core.events import Event, OpDone
 from longtake.core.work import DecodeWork, Sequence, Work, WorkerId
-from monitoring.tally import Tally
-from tests.core.page_model import ImageCell
-from tests.core.world import Cell
+from monitoring.folding.tally import Tally
+from tests.core.support.page_model import ImageCell
+from tests.core.support.world import Cell
 
 
 def segment_bytes(block: int) -> int:

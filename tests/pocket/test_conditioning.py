@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe import Level
+from longtake.core.recipe.recipe import Level
 from pocket.conditioning import SIGMAS, Batch, Layout, Sigmas, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.sampler import LaneCache
 from pocket.train import Training, dit_loss
-from workers.models.wan import WanModel
+from workers.models.wan.dit import WanModel
 
 BLOCKS, FRAMES = 5, 3
 TINY = replace(POCKET_DIT, dim=32, ffn_dim=64, num_heads=2, num_layers=3)

@@ -11,7 +11,8 @@ import pytest
 from pocket import evaluate, judge, sources, world
 from pocket.judge import Pictures
 from pocket.served import decoded
-from pocket.world import Background, Change, Clip, Colour, Motion, Scene, Shape
+from pocket.world import Change, Clip
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 PERIOD = world.PERIOD_PICTURES
 

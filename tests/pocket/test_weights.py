@@ -13,7 +13,8 @@ from pocket.judge import classify
 from pocket.sampler import Pictures, Sampler
 from pocket.sources import Request, Timed, sampler_source
 from pocket.train_vae import Autoencoder, load_autoencoder
-from pocket.world import Background, Clip, Colour, Motion, Scene, Shape
+from pocket.world import Clip
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 
 def test_the_weights_are_small() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pocket import world
-from pocket.world import Background, Change, Clip, Colour, Motion, Scene, Shape
+from pocket.world import Change, Clip
+from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 RED_BALL = Scene(colour=Colour.RED, shape=Shape.BALL, motion=Motion.SWAYING, background=Background.FOG)
 BLUE_RING = Scene(colour=Colour.BLUE, shape=Shape.RING, motion=Motion.BOBBING, background=Background.SNOW)

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from longtake.core.recipe import Level
-from workers.models.wan import TextKV, WanModel
+from longtake.core.recipe.recipe import Level
+from workers.models.wan.dit import TextKV, WanModel
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 NoiseFn = Callable[[int, int], Tensor]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from longtake.core.pages import PageTable, slot_of
-from longtake.core.recipe import Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import PageId
-from workers.kv import ItemPages, PagedAttention, PagePool, PageShape
-from workers.models.wan import TextKV, WanModel
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.models.wan.dit import TextKV, WanModel
 
 DECOY = 1000
 """Added to a session's number: the decoy beside it."""

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from longtake.core.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Level, Recipe
 from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
 from tests.workers.paged import PagedLanes
-from workers.models.wan import TextKV, WanConfig, WanModel
+from workers.models.wan.dit import TextKV, WanConfig, WanModel
 
 _ROOT = Path(__file__).parents[2]
 PLACES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from workers.images import ImageThread
+from workers.images.thread import ImageThread
 from workers.messages import Heartbeat
 from workers.vitals import vitals
 

@@ -1,1 +1,1 @@
-"""The models that workers run."""
+"""The networks and their files; it imports torch and the core."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
-from pocket import prompt as pocket_prompt
+from workers.models import pocket_text as pocket_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.core.errors import Contradiction, InvalidField
-from longtake.core.geometry import Geometry
-from longtake.core.recipe import Recipe
-from workers.models.wan import WanConfig, WanModel
-from workers.models.wan_vae import WanDecoder, WanVAEConfig
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
+from workers.models.wan.dit import WanConfig, WanModel
+from workers.models.wan.vae import WanDecoder, WanVAEConfig
 
 INFO_FILE = "model.json"
 DIT_FILE = "dit.safetensors"

@@ -1,0 +1,253 @@
+"""The door of the public port: asks every call who it is before its request is parsed, and goes on asking.
+
+Theory of operation. The interceptor puts a handler of its own before each handler of a method. That one identifies the
+caller by the call's metadata and the connection's certificate, looks the method up in the table of rights, and only
+then parses the request and lets the handler serve it. Streams of answers can outlive what their caller showed: a task
+looks at all of them every second, and ends those whose caller's credentials have expired or were taken back, and those
+whose tenant has used up its day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TypeVar, cast
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from cluster.access.audit import Entry
+from cluster.access.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
+from cluster.access.tenancy import Tenancy
+from cluster.cell.engine import Engine
+from cluster.net.statuses import abort, status_of
+from longtake.core.errors import InvalidField, LongtakeError, NotAllowed, NotAuthenticated, QuotaUsed
+from longtake.core.events import Close, Ending
+from longtake.v1 import longtake_pb2 as pb
+
+SWEEP_S = 1.0
+"""How often streams are looked at."""
+GRACE_S = 5.0
+"""A stream that is to end, and whose client does not read, is cut off after so long."""
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = grpc.aio.ServicerContext[object, Message]
+_Unary = Callable[[object, Context], Awaitable[Message]]
+_Streaming = Callable[[object, Context], AsyncGenerator[Message, None]]
+_Parse = Callable[[bytes], Message]
+_AUDITED = {LONGTAKE + "CloseSession": "close", LONGTAKE + "Drain": "drain"}
+"""Methods with one answer that end something."""
+
+
+class _Live:
+    """A stream of answers that is being sent."""
+
+    def __init__(self, call: Call) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.call = call
+        self.task = task
+        self.stopped = False
+        """Whether no further answer shall be sent."""
+        self.waits = False
+        """Whether it waits for the next answer, not for the client to read the last one."""
+        self._cut_at_s = 0.0
+
+    def end(self, error: LongtakeError, engine: Engine) -> None:
+        """Have the stream end with a status. A session of its own ends first, and its client is told why."""
+        self.call.error = error
+        self._cut_at_s = asyncio.get_running_loop().time() + GRACE_S
+        if self.call.session is None:
+            self.stopped = True
+            if self.waits:
+                self.task.cancel()
+            return
+        ending = Ending.QUOTA if isinstance(error, QuotaUsed) else Ending.ACCESS
+        engine.submit(Close(now_s=engine.now_s(), session=self.call.session, ending=ending, reason=str(error)))
+
+    def insist(self) -> None:
+        """Cut it off if its client has not read for long after it was to end."""
+        if asyncio.get_running_loop().time() >= self._cut_at_s:
+            self.stopped = True
+            self.task.cancel()
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """The interceptor; `watch` is to run beside the server."""
+
+    def __init__(self, tenancy: Tenancy, engine: Engine) -> None:
+        self._tenancy = tenancy
+        self._engine = engine
+        self._live: set[_Live] = set()
+
+    async def watch(self) -> None:
+        """Until cancelled, look at the tenants file and at every stream."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End the streams that may not go on."""
+        self._tenancy.refresh()
+        for live in list(self._live):
+            if live.call.error is not None:
+                live.insist()
+                continue
+            error = self._tenancy.objection(live.call)
+            if error is not None:
+                self._tenancy.count_refused(_reason(error))
+                self._tenancy.note_end(live.call, error)
+                live.end(error, self._engine)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Request, Response] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Request, Response] | None:
+        """The method's handler behind ours; that of a health check as it is."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method == HEALTH_CHECK:
+            return handler
+        return cast(
+            "grpc.RpcMethodHandler[Request, Response]",
+            self._guarded(method, cast("grpc.RpcMethodHandler[Message, Message]", handler)),
+        )
+
+    def _guarded(
+        self, method: str, handler: grpc.RpcMethodHandler[Message, Message]
+    ) -> grpc.RpcMethodHandler[Message, Message]:
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        if handler.unary_unary is not None:
+            unary = self._unary(method, cast(_Unary, handler.unary_unary), cast(_Parse, parse))
+            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+        if handler.unary_stream is not None:
+            stream = self._stream(method, cast(_Streaming, handler.unary_stream), cast(_Parse, parse))
+            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        # The frames of a client are parsed one by one, as the handler asks for them.
+        frames = self._stream(method, cast(_Streaming, handler.stream_stream), None)
+        return grpc.stream_stream_rpc_method_handler(frames, parse, serialize)
+
+    def _unary(self, method: str, answer: _Unary, parse: _Parse) -> _Unary:
+        async def unary(raw: object, context: Context) -> Message:
+            call = await self._admit(method, context)
+            request = await _parsed(parse, raw, context)
+            response: Message | None = None
+            try:
+                response = await answer(request, context)
+            finally:
+                if method in _AUDITED:
+                    self._audit(call, request, "OK" if response is not None else _status_name(context))
+            self._tenancy.sent(call, response.ByteSize())
+            return response
+
+        return unary
+
+    def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, Context], object]:
+        async def stream(raw: object, context: Context) -> AsyncIterator[Message]:
+            call = await self._admit(method, context)
+            objection = self._tenancy.objection(call)
+            if objection is not None:
+                self._refused(objection, call.caller, call.peer, method, "open")
+                await abort(context, objection)
+            request = raw if parse is None else await _parsed(parse, raw, context)
+            live = _Live(call)
+            self._live.add(live)
+            # When a call breaks while an answer is sent, nothing in here is told, only the task ends.
+            live.task.add_done_callback(lambda _: self._live.discard(live))
+            async for frame in self._frames(answer(request, context), live):
+                yield frame
+            if call.error is not None:
+                await abort(context, call.error)
+
+        async def written(raw: object, context: Context) -> None:
+            """For handlers that write their answers, as that of the health service does."""
+            await self._admit(method, context)
+            request = raw if parse is None else await _parsed(parse, raw, context)
+            await cast(Awaitable[None], answer(request, context))
+
+        return written if inspect.iscoroutinefunction(answer) else stream
+
+    async def _frames(self, frames: AsyncGenerator[Message, None], live: _Live) -> AsyncIterator[Message]:
+        """The answers, until there are no more or `live` is stopped."""
+        try:
+            while not live.stopped:
+                live.waits = True
+                frame = await anext(frames, None)
+                live.waits = False
+                if frame is None:
+                    return
+                self._tenancy.sent(live.call, frame.ByteSize())
+                yield frame
+        except asyncio.CancelledError:
+            live.waits = False
+            if not live.stopped or live.task.uncancel() > 0:
+                raise
+        finally:
+            with contextlib.suppress(RuntimeError):
+                await frames.aclose()
+
+    async def _admit(self, method: str, context: Context) -> Call:
+        """Who calls, if they may; ends the call if not."""
+        caller: Caller | None = None
+        try:
+            caller = await self._tenancy.access.identify(context.invocation_metadata() or (), context.auth_context())
+            caller.check(method)
+        except LongtakeError as error:
+            self._refused(error, caller, context.peer(), method, "call")
+            await abort(context, error)
+        call = Call(caller=caller, method=method, peer=context.peer())
+        enter(call)
+        return call
+
+    def _refused(self, error: LongtakeError, caller: Caller | None, peer: str, method: str, action: str) -> None:
+        self._tenancy.count_refused(_reason(error))
+        detail = error.kind if isinstance(error, NotAuthenticated) else ""
+        entry = Entry(
+            caller=caller, peer=peer, method=method, action=action, outcome=status_of(error).name, detail=detail
+        )
+        self._tenancy.audit.refused(entry)
+
+    def _audit(self, call: Call, request: Message, outcome: str) -> None:
+        session = request.session_id if isinstance(request, pb.CloseSessionRequest) else ""
+        self._tenancy.audit.write(
+            Entry(
+                caller=call.caller,
+                peer=call.peer,
+                method=call.method,
+                action=_AUDITED[call.method],
+                session=session,
+                outcome=outcome,
+            )
+        )
+
+
+def _status_name(context: Context) -> str:
+    """The status of a call that has failed."""
+    code: object = context.code()  # before anything is set it is a number, whatever its type says
+    return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
+
+
+async def _parsed(parse: _Parse, raw: object, context: Context) -> Message:
+    try:
+        return parse(cast(bytes, raw))
+    except DecodeError as error:
+        await abort(context, InvalidField("request", str(error), "an encoded message of the method's request type"))
+
+
+def _reason(error: LongtakeError) -> str:
+    """Why somebody was not let in, in a few words for metrics."""
+    match error:
+        case NotAuthenticated(kind="missing"):
+            return "no_credentials"
+        case NotAuthenticated():
+            return "wrong_credentials"
+        case NotAllowed():
+            return "not_allowed"
+        case QuotaUsed():
+            return "quota"
+        case _:
+            return "unavailable"

@@ -1,0 +1,160 @@
+"""Whose each session is, what their tenants have used of their quotas, and the audit lines of their lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from cluster.access.audit import Audit, Entry
+from cluster.access.callers import Call, current_call
+from cluster.access.identity import Access
+from cluster.net.statuses import status_of
+from longtake.core.effects import Closed, CueAccepted, Dispatch, Effect, Opened, Refused, RequestRefused
+from longtake.core.errors import LongtakeError, NotAuthenticated, QuotaUsed
+from longtake.core.events import Event, OpDone, Open, OpFailed, Pause, Play, WorkerJoined, WorkerLost
+from longtake.core.quotas import Ledger
+from longtake.core.work import DecodeWork, SessionId, WorkerId
+from longtake.core.work import Sequence as Number
+
+
+def _uncounted(reason: str) -> None:
+    """Where nobody counts refusals."""
+
+
+class Tenancy:
+    """A recorder of the engine, and what the front end asks before it lets a call do something."""
+
+    def __init__(self, access: Access, audit: Audit) -> None:
+        self.access = access
+        self.audit = audit
+        self.ledger = Ledger()
+        self.count_refused: Callable[[str], object] = _uncounted
+        """Is told a word for each refusal: no_credentials, wrong_credentials, not_allowed, quota, unavailable."""
+        self._calls: dict[SessionId, Call] = {}
+        self._running: dict[WorkerId, dict[Number, tuple[str | None, ...]]] = {}
+        """Of each dispatch that is not reported, whose ops are in it."""
+
+    def owner(self, session: SessionId) -> str | None:
+        """Whose a session is; None: nobody's who came through the front end."""
+        call = self._calls.get(session)
+        return None if call is None else call.caller.tenant
+
+    # --- what calls do ----------------------------------------------------------------------------------------------
+
+    def begin(self, request: Open) -> Callable[[], object]:
+        """The present call opens a session; QuotaUsed if its tenant may not. What is returned is for the call's end."""
+        call = current_call()
+        tenant, prompts = call.caller.tenant, 1 + len(request.cues)
+        self.ledger.open(tenant, self.access.quota(tenant), prompts, self.access.now_s())
+        call.session, call.forks = request.session, request.fork is not None
+        self._calls[request.session] = call
+        return partial(self.ledger.close, tenant)
+
+    def cue(self) -> None:
+        """The present call asks for another prompt; QuotaUsed if its tenant may not."""
+        tenant = current_call().caller.tenant
+        try:
+            self.ledger.ask(tenant, self.access.quota(tenant), 1, self.access.now_s())
+        except QuotaUsed as error:
+            self.refused(current_call(), "cue", error)
+            raise
+
+    def sent(self, call: Call, count_bytes: int) -> None:
+        """So much goes to the caller."""
+        self.ledger.charge_bytes(call.caller.tenant, count_bytes, self.access.now_s())
+
+    def objection(self, call: Call) -> LongtakeError | None:
+        """Why a stream of answers may not begin or go on; None: it may."""
+        if not self.access.holds(call.caller):
+            return NotAuthenticated("expired", "what the caller showed has expired or was taken back")
+        tenant = call.caller.tenant
+        return self.ledger.used_up(tenant, self.access.quota(tenant), self.access.now_s())
+
+    def refused(self, call: Call, action: str, error: LongtakeError) -> None:
+        """Note that a call of a known caller was not let do something."""
+        if isinstance(error, QuotaUsed):
+            self.count_refused("quota")
+        self.audit.refused(_entry(call, action, outcome=_outcome(error), session=call.session))
+
+    def note_end(self, call: Call, error: LongtakeError) -> None:
+        """Note that a stream is made to end."""
+        self.audit.write(_entry(call, "end", outcome=_outcome(error), session=call.session))
+
+    def refresh(self) -> None:
+        """Read the tenants file again if it has changed."""
+        tenants = self.access.refresh()
+        if tenants is not None:
+            self.ledger.keep(tenants)
+
+    # --- what the engine did ----------------------------------------------------------------------------------------
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Take note of device time, and of what callers achieved."""
+        match event:
+            case OpDone():
+                self._charge(event)
+            case OpFailed() if event.sequence is not None:
+                self._running.get(event.worker, {}).pop(event.sequence, None)
+            case WorkerJoined() | WorkerLost():
+                self._running.pop(event.worker, None)
+            case Pause() | Play() if not any(isinstance(effect, RequestRefused) for effect in effects):
+                self._note(event.session, type(event).__name__.lower())
+            case _:
+                pass
+        for effect in effects:
+            self._take(effect)
+
+    def _take(self, effect: Effect) -> None:
+        match effect:
+            case Dispatch():
+                work = (effect.work,) if isinstance(effect.work, DecodeWork) else effect.work
+                tenants = tuple(self.owner(item.session) for item in work)
+                self._running.setdefault(effect.worker, {})[effect.sequence] = tenants
+            case Opened():
+                self._note(effect.session, _opening(self._calls.get(effect.session)))
+            case CueAccepted():
+                self._note(effect.session, "cue")
+            case RequestRefused(cue=cue):
+                self._note(effect.session, "request" if cue is None else "cue", outcome=_outcome(effect.error))
+            case Refused():
+                action = _opening(self._calls.get(effect.session))
+                self._note(effect.session, action, outcome=_outcome(effect.error))
+                self._calls.pop(effect.session, None)
+            case Closed():
+                self._note(effect.session, "closed", detail=effect.ending.value)
+                self._calls.pop(effect.session, None)
+            case _:
+                pass
+
+    def _charge(self, event: OpDone) -> None:
+        """The ops of one dispatch share its time equally."""
+        tenants = self._running.get(event.worker, {}).pop(event.sequence, ())
+        now_s = self.access.now_s()
+        for tenant in tenants:
+            if tenant is not None:
+                self.ledger.charge_device(tenant, event.seconds / len(tenants), now_s)
+
+    def _note(self, session: SessionId, action: str, *, outcome: str = "OK", detail: str = "") -> None:
+        call = self._calls.get(session)
+        if call is not None:
+            self.audit.write(_entry(call, action, session=session, outcome=outcome, detail=detail))
+
+
+def _entry(call: Call, action: str, *, session: SessionId | None, outcome: str = "OK", detail: str = "") -> Entry:
+    return Entry(
+        caller=call.caller,
+        peer=call.peer,
+        method=call.method,
+        action=action,
+        session=session or "",
+        outcome=outcome,
+        detail=detail,
+    )
+
+
+def _opening(call: Call | None) -> str:
+    return "fork" if call is not None and call.forks else "open"
+
+
+def _outcome(error: LongtakeError) -> str:
+    return status_of(error).name

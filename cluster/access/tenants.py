@@ -1,0 +1,190 @@
+"""The tenants file: who has which credentials, what they may do and how much; read again when it changes."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from cluster.access.callers import Caller, CallerRole, hash_of
+from cluster.net.files import Watched
+from longtake.core.errors import InvalidField, LongtakeError
+from longtake.core.quotas import Quota
+
+_log = logging.getLogger("longtake.tenants")
+
+_NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=_NAME)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Token(_Section):
+    """A token, by its hash; `longtake token` makes both."""
+
+    id: Name
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
+    expires: AwareDatetime | None = None
+
+
+class _Certificate(_Section):
+    """A client certificate, by a name in it."""
+
+    id: Name
+    name: Annotated[str, Field(pattern=r"^((URI|DNS):\S{1,500}|CN:[^\x00-\x1f]{1,200})$")]
+    role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
+
+
+class _Oidc(_Section):
+    """What those may whom the issuer's tokens call members of the tenant."""
+
+    role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
+
+
+class _Quota(_Section):
+    """As longtake.core.quotas.Quota; without a number, without a limit."""
+
+    streams: Count | None = None
+    prompts_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    device_seconds_per_day: Seconds | None = None
+    bytes_per_day: Count | None = None
+
+
+class _Tenant(_Section):
+    tokens: Annotated[tuple[_Token, ...], Field(strict=False)] = ()
+    certificates: Annotated[tuple[_Certificate, ...], Field(strict=False)] = ()
+    oidc: _Oidc | None = None
+    quota: _Quota = _Quota()
+
+
+class _File(_Section):
+    tenants: dict[Name, _Tenant]
+
+
+class Tenants:
+    """Everybody whose credentials hold, by credential."""
+
+    def __init__(self, callers: Mapping[str, Caller], quotas: Mapping[str, Quota]) -> None:
+        self._callers = callers
+        self.quotas = quotas
+        """Of each tenant."""
+
+    def find(self, key: str) -> Caller | None:
+        """Who has the credential `key`, if anybody has; whether it has expired is another question."""
+        return self._callers.get(key)
+
+    def of_token(self, token: str) -> Caller | None:
+        """Who has the token.
+
+        It is looked up by its hash, of which a stranger knows nothing, so how long that takes tells nothing either; the
+        comparison at the end takes the same time whatever differs.
+        """
+        key = hash_of(token)
+        found = self._callers.get(key)
+        return found if found is not None and hmac.compare_digest(found.key, key) else None
+
+    def holds(self, caller: Caller, now_s: float) -> bool:
+        """Whether what this caller showed still gives the same rights."""
+        found = self._callers.get(caller.key)
+        if found is None or (found.tenant, found.role) != (caller.tenant, caller.role):
+            return False
+        return all(end is None or now_s < end for end in (found.expires_s, caller.expires_s))
+
+
+def parse_tenants(document: Mapping[str, object]) -> Tenants:
+    """The tenants in `document` (a parsed TOML file); InvalidField names the first key that is wrong."""
+    try:
+        file = _File.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        # What stands there may be a secret at the wrong place, so it is not repeated.
+        allowed = _keys(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
+        raise InvalidField(".".join(map(str, first["loc"])), "(not shown)", allowed) from None
+    callers: dict[str, Caller] = {}
+    for name, tenant in file.tenants.items():
+        for where, caller in _callers_of(name, tenant):
+            if caller.key in callers:
+                raise InvalidField(f"tenants.{name}.{where}", "(not shown)", "credentials that nobody else has")
+            callers[caller.key] = caller
+    quotas = {name: Quota(**tenant.quota.model_dump()) for name, tenant in file.tenants.items()}
+    return Tenants(callers, quotas)
+
+
+def _keys(place: tuple[str | int, ...]) -> str:
+    """What may stand where an unknown key does."""
+    sections: dict[str | int, type[_Section]] = {
+        "tokens": _Token,
+        "certificates": _Certificate,
+        "oidc": _Oidc,
+        "quota": _Quota,
+    }
+    section = _File if len(place) == 1 else _Tenant if len(place) == 3 else sections[place[2]]
+    return "one of the keys " + ", ".join(section.model_fields)
+
+
+def _callers_of(name: str, tenant: _Tenant) -> list[tuple[str, Caller]]:
+    """The credentials of a tenant, and where they stand."""
+    found = []
+    for number, token in enumerate(tenant.tokens):
+        expires_s = None if token.expires is None else token.expires.timestamp()
+        caller = Caller(
+            tenant=name, role=token.role, credential=f"token {token.id}", key=token.hash, expires_s=expires_s
+        )
+        found.append((f"tokens.{number}.hash", caller))
+    for number, certificate in enumerate(tenant.certificates):
+        credential = f"certificate {certificate.id}"
+        caller = Caller(tenant=name, role=certificate.role, credential=credential, key=certificate.name)
+        found.append((f"certificates.{number}.name", caller))
+    if tenant.oidc is not None:
+        found.append(("oidc", Caller(tenant=name, role=tenant.oidc.role, credential="oidc", key=oidc_key(name))))
+    return found
+
+
+def oidc_key(tenant: str) -> str:
+    """Where a tenant's members by OpenID Connect stand; no hash and no name in a certificate looks like it."""
+    return f"oidc:{tenant}"
+
+
+class TenantsFile:
+    """The file as it was when it was last right."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it; InvalidField names the file, or the key in it, that is wrong."""
+        self._path = path
+        self._file = Watched((path,))
+        self.tenants = _load(path)
+
+    def refresh(self) -> bool:
+        """Read it again if it has changed; whether there is anything new. A file that is wrong changes nothing."""
+        if not self._file.changed():
+            return False
+        try:
+            self.tenants = _load(self._path)
+        except LongtakeError as error:
+            _log.error("the tenants stay as they are: %s", error)
+            return False
+        _log.info("%s was read again: %d tenants", self._path, len(self.tenants.quotas))
+        return True
+
+
+def _load(path: Path) -> Tenants:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidField("auth.tenants", str(path), f"a readable file ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidField("auth.tenants", str(path), f"a TOML file ({error})") from None
+    try:
+        return parse_tenants(document)
+    except InvalidField as error:
+        raise InvalidField(f"{path}: {error.field}", error.value, error.allowed) from None

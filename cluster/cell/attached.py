@@ -1,0 +1,93 @@
+"""A worker that is joined, as the engine knows it: its port, the work it has not reported yet, and what it reports."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import Batch, DecodeWork, ForwardWork, FromLane, LatentRef, Sequence, Work, WorkerId
+from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Output, Prepared
+
+
+class Port(Protocol):
+    """The engine's end of the way to one worker."""
+
+    def send(self, message: Down) -> None:
+        """Pass a message on; never waits."""
+        ...
+
+    def end(self, reason: str) -> None:
+        """The engine has given this worker up; it may dial in again."""
+        ...
+
+
+class Attached:
+    """One worker, from its dialling in to the end of its link."""
+
+    def __init__(self, worker: WorkerId, port: Port) -> None:
+        self.worker = worker
+        self.port = port
+        self.vitals: Heartbeat | None = None
+        """What it said last of its process."""
+        self._in_flight: deque[tuple[Sequence, Work]] = deque()
+        """Oldest first."""
+
+    def sent(self, sequence: Sequence, work: Work) -> None:
+        """It was given a dispatch."""
+        self._in_flight.append((sequence, work))
+
+    def reported(self, sequence: Sequence) -> Work:
+        """The work of a dispatch that it reports; ValueError if it is another one's turn."""
+        if not self._in_flight or self._in_flight[0][0] != sequence:
+            expected = self._in_flight[0][0] if self._in_flight else "none"
+            raise ValueError(f"it reported dispatch {sequence}, expected {expected}")
+        return self._in_flight.popleft()[1]
+
+    def travelling(self, batch: Batch, outputs: tuple[Output, ...]) -> list[tuple[LatentRef, bytes]]:
+        """What denoise ops produced and others start from elsewhere; ValueError if there is not one output for each."""
+        denoised = [work for work in batch if work.kind is Kind.DENOISE]
+        if len(outputs) != len(denoised):
+            raise ValueError(f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops")
+        return [
+            (LatentRef(session=work.session, block=work.block, step=work.step + 1), output.latents)
+            for work, output in zip(denoised, outputs, strict=True)
+            if output.latents and not any(_follows_in_lane(later, work) for _, later in self._in_flight)
+        ]
+
+
+def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
+    """Whether `later` holds the denoise op that starts from the output of `work` where it lies."""
+    if isinstance(later, DecodeWork):
+        return False
+    return any(
+        item.kind is Kind.DENOISE
+        and isinstance(item.input, FromLane)
+        and (item.session, item.block, item.step) == (work.session, work.block, work.step + 1)
+        for item in later
+    )
+
+
+Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
+
+
+def event_of(report: Report, worker: WorkerId, now_s: float) -> Event:
+    """What has happened at `worker`."""
+    match report:
+        case Encoded():
+            return TextEncoded(now_s=now_s, worker=worker, conditioning=report.conditioning, notice=report.notice)
+        case Prepared():
+            return StreamPrepared(
+                now_s=now_s,
+                worker=worker,
+                session=report.session,
+                header=report.header,
+                media_type=report.media_type,
+            )
+        case ImageStowed():
+            return Stowed(now_s=now_s, worker=worker, image=report.image)
+        case ImageLoaded():
+            return Loaded(now_s=now_s, worker=worker, image=report.image)
+        case ImageGone():
+            return ImageFailed(now_s=now_s, worker=worker, image=report.image, reason=report.reason)

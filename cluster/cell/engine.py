@@ -1,0 +1,376 @@
+"""The engine: the only place where clock, network and decision meet.
+
+Theory of operation. Everything that happens becomes an event in one inbox. For each event the scheduler names the
+effects, the engine performs them without waiting (every peer has a bounded outbox), and what comes of them returns as
+another event. The engine decides nothing: it moves bytes between workers, journal and clients as the effects say. All
+methods are called on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from cluster.cell.attached import Attached, Port, event_of
+from cluster.cell.journal import Journal
+from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
+from longtake.core.effects import (
+    Closed,
+    CueAccepted,
+    CueApplied,
+    CueSuperseded,
+    Discard,
+    Dispatch,
+    DropJournal,
+    Effect,
+    Emit,
+    EncodeText,
+    Forget,
+    Give,
+    Load,
+    Notice,
+    Opened,
+    PrepareStream,
+    Refused,
+    RequestRefused,
+    Stow,
+    Take,
+)
+from longtake.core.errors import Unavailable
+from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import (
+    Batch,
+    ConditioningRef,
+    DecodeWork,
+    ForwardWork,
+    FromLatent,
+    Sequence,
+    SessionId,
+    Work,
+    WorkerId,
+)
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.recorder import Each, Recorder, Silent
+from monitoring.folding.tally import Tally
+from monitoring.folding.timeline import Timeline
+from workers.messages import (
+    Decode,
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Forward,
+    Heartbeat,
+    Introduction,
+    Output,
+    Task,
+    Up,
+)
+
+TICK_S = 0.02
+"""How often REALTIME sessions are looked at; far below the time of a block."""
+
+
+class Engine:
+    """Moves events, effects and bytes between clients, scheduler and workers."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        recorder: Recorder | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.scheduler = scheduler
+        self.journal = Journal()
+        self.timeline = Timeline()
+        self.tally = Tally()
+        self.step_s = Histogram.of("longtake_engine_step_seconds")
+        self._recorder = Each(recorder or Silent(), self.timeline, self.tally)
+        self._clock = clock
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._workers: dict[WorkerId, Attached] = {}
+        self._clients: dict[SessionId, Outbox] = {}
+        self._watchers: dict[SessionId, list[Outbox]] = {}
+        self._opened: dict[SessionId, Opened] = {}
+        self.draining = asyncio.Event()
+        """Set when the first drain was asked for …"""
+        self.drained = asyncio.Event()
+        """… and when nothing is open any more."""
+
+    def now_s(self) -> float:
+        """Seconds on the engine's monotonic clock, for events."""
+        return self._clock()
+
+    # --- clients ----------------------------------------------------------------------------------------------------
+
+    def submit(self, event: Event) -> None:
+        """Put an event into the inbox; never waits."""
+        self._inbox.put_nowait(event)
+
+    def attach(self, session: SessionId, outbox: Outbox) -> None:
+        """Send what concerns `session` to `outbox`, from before its Open until Refused or Closed."""
+        self._clients[session] = outbox
+
+    def watch(self, session: SessionId, outbox: Outbox) -> None:
+        """Send what the client of `session` is told to an observer as well; first Opened, if it is open already."""
+        self._watchers.setdefault(session, []).append(outbox)
+        if session in self._opened:
+            outbox.offer(self._opened[session])
+
+    def unwatch(self, session: SessionId, outbox: Outbox) -> None:
+        """Stop; harmless if the session has ended."""
+        watchers = self._watchers.get(session, [])
+        if outbox in watchers:
+            watchers.remove(outbox)
+        if not watchers:
+            self._watchers.pop(session, None)
+
+    # --- workers ----------------------------------------------------------------------------------------------------
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """A worker has dialled in. An older link of the same name is given up first."""
+        older = self._workers.get(introduction.worker)
+        if older is not None:
+            self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
+        self._workers[introduction.worker] = Attached(introduction.worker, port)
+        self.submit(
+            WorkerJoined(
+                now_s=self.now_s(),
+                worker=introduction.worker,
+                role=introduction.role,
+                capacity=introduction.capacity,
+                batch_limit=introduction.batch_limit,
+                mixes_kinds=introduction.mixes_kinds,
+                forward_s=introduction.forward_s,
+                chain_length=introduction.chain_length,
+            )
+        )
+
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
+        """The link `port` has ended or is to be given up; nothing if it was already."""
+        attached = self._workers.get(worker)
+        if attached is None or attached.port is not port:
+            return
+        del self._workers[worker]
+        port.end(reason)
+        self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason, cause=cause))
+
+    def broadcast(self, message: Down) -> None:
+        """Send a message to every worker."""
+        for attached in list(self._workers.values()):
+            attached.port.send(message)
+
+    def is_attached(self, worker: WorkerId) -> bool:
+        """Whether the worker has a link now."""
+        return worker in self._workers
+
+    def vitals(self) -> dict[WorkerId, Heartbeat]:
+        """What workers that are attached said last of their processes; without those that said nothing yet."""
+        return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
+
+    @property
+    def inbox_events(self) -> int:
+        """Events that wait."""
+        return self._inbox.qsize()
+
+    @property
+    def watchers(self) -> int:
+        """Observers of all sessions."""
+        return sum(map(len, self._watchers.values()))
+
+    async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:
+        """Wait until all of `workers` are attached; Unavailable names those that are not after `timeout_s`."""
+        deadline_s = self.now_s() + timeout_s
+        while missing := workers - self._workers.keys():
+            if self.now_s() > deadline_s:
+                raise Unavailable(f"{', '.join(sorted(missing))} did not attach within {timeout_s:g} s")
+            await asyncio.sleep(TICK_S)
+
+    def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
+        """A worker said something. One that breaks the order of its reports is given up."""
+        attached = self._workers.get(worker)
+        if attached is None or attached.port is not port:
+            return
+        match message:
+            case Done():
+                self._done(attached, message)
+            case Failed():
+                self._failed(attached, message)
+            case Heartbeat():
+                attached.vitals = message
+            case _:
+                if isinstance(message, Encoded):
+                    self.journal.put_conditioning(message.conditioning, message.tensor)
+                self.submit(event_of(message, worker, self.now_s()))
+
+    def _done(self, attached: Attached, message: Done) -> None:
+        work = self._reported(attached, message.sequence)
+        if work is None:
+            return
+        if isinstance(work, DecodeWork):
+            self.journal.put_segment(work.session, work.block, message.segment)
+        elif not self._keep(attached, work, message.outputs):
+            return
+        self.submit(
+            OpDone(
+                now_s=self.now_s(),
+                worker=attached.worker,
+                sequence=message.sequence,
+                sha256=tuple(output.sha256 for output in message.outputs),
+                ops=1 if isinstance(work, DecodeWork) else len(work),
+                seconds=message.seconds,
+                segment_bytes=len(message.segment),
+            )
+        )
+
+    def _failed(self, attached: Attached, message: Failed) -> None:
+        ops = 0
+        if message.sequence is not None:
+            work = self._reported(attached, message.sequence)
+            if work is None:
+                return
+            if message.outputs and not isinstance(work, DecodeWork) and not self._keep(attached, work, message.outputs):
+                return
+            if not isinstance(work, DecodeWork):
+                ops = sum(item.session not in message.sessions for item in work)
+        self.submit(
+            OpFailed(
+                now_s=self.now_s(),
+                worker=attached.worker,
+                sessions=message.sessions,
+                sequence=message.sequence,
+                reason=message.reason,
+                sha256=tuple(output.sha256 for output in message.outputs),
+                ops=ops,
+            )
+        )
+
+    def _reported(self, attached: Attached, sequence: Sequence) -> Work | None:
+        """The oldest work in flight, if it is the one reported; else the worker is given up."""
+        try:
+            return attached.reported(sequence)
+        except ValueError as error:
+            self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
+            return None
+
+    def _keep(self, attached: Attached, batch: Batch, outputs: tuple[Output, ...]) -> bool:
+        """Journal what denoise ops produced; if there is not one output for each, the worker is given up."""
+        try:
+            for ref, latents in attached.travelling(batch, outputs):
+                self.journal.put_latents(ref, latents)
+        except ValueError as error:
+            self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
+            return False
+        return True
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle events until cancelled. An exception here is a defect of ours and ends the server."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            while True:
+                event = await self._inbox.get()
+                self._step(event)
+        finally:
+            ticking.cancel()
+
+    def begin_drain(self, grace_s: float = 0.0) -> None:
+        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+        self.draining.set()
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+
+    async def drain(self) -> None:
+        """Drain without a grace; returns when nothing is open any more."""
+        self.begin_drain()
+        await self.drained.wait()
+
+    def _step(self, event: Event) -> None:
+        began_s = time.perf_counter()
+        effects = self.scheduler.handle(event)
+        for effect in effects:
+            self._perform(effect)
+        self.step_s.observe(time.perf_counter() - began_s)
+        self._recorder.fold(event, effects)
+        if self.scheduler.draining.is_done:
+            self.drained.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.submit(Tick(now_s=self.now_s()))
+
+    # --- effects ----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        """Facts (longtake.core.effects.Fact) ask for nothing."""
+        match effect:
+            case Dispatch():
+                self._dispatch(effect)
+            case Emit():
+                data = self.journal.take_segment(effect.session, effect.block)
+                self._tell(effect.session, SegmentOut(emit=effect, data=data))
+            case PrepareStream():
+                self.journal.begin(effect.session)
+                self._send(effect.worker, effect)
+            case EncodeText():
+                self.journal.begin(effect.conditioning.session)
+                self._send(effect.worker, effect)
+            case Stow() | Load() | Give() | Take() | Discard():
+                self._send(effect.worker, effect)
+            case Forget():
+                if effect.version is not None:
+                    self.journal.drop_conditioning(ConditioningRef(session=effect.session, version=effect.version))
+                self._send(effect.worker, effect)
+            case DropJournal():
+                self.journal.drop(effect.session)
+            case Opened():
+                self._opened[effect.session] = effect
+                self._tell(effect.session, effect)
+            case Refused() | Closed():
+                self._tell(effect.session, effect)
+                self._release(effect.session)
+            case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Notice():
+                self._tell(effect.session, effect)
+
+    def _dispatch(self, effect: Dispatch) -> None:
+        attached = self._workers.get(effect.worker)
+        if attached is None:  # its loss is in the inbox behind this event
+            return
+        work = effect.work
+        order: tuple[Forward, ...] | Decode
+        if isinstance(work, DecodeWork):
+            order = Decode(work=work, latents=self.journal.latents(work.latents))
+        else:
+            attach = effect.attach_conditioning
+            order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
+        for ref in effect.spent:
+            self.journal.drop_latents(ref)
+        attached.sent(effect.sequence, work)
+        attached.port.send(Task(sequence=effect.sequence, order=order))
+
+    def _forward(self, work: ForwardWork, *, attach: bool) -> Forward:
+        """One item of a batch with the bytes that its worker lacks."""
+        latents = self.journal.latents(work.input.ref) if isinstance(work.input, FromLatent) else b""
+        conditioning = self.journal.conditioning(work.conditioning) if attach else b""
+        return Forward(work=work, latents=latents, conditioning=conditioning)
+
+    def _send(self, worker: WorkerId, message: Down) -> None:
+        attached = self._workers.get(worker)
+        if attached is not None:
+            attached.port.send(message)
+
+    def _tell(self, session: SessionId, message: ClientMessage) -> None:
+        for watcher in self._watchers.get(session, ()):
+            watcher.offer(message)
+        outbox = self._clients.get(session)
+        if outbox is not None and not outbox.offer(message):
+            self._clients.pop(session)
+            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.CLIENT))
+
+    def _release(self, session: SessionId) -> None:
+        self._clients.pop(session, None)
+        self._watchers.pop(session, None)
+        self._opened.pop(session, None)

@@ -1,0 +1,88 @@
+"""What this server offers its clients: the model, how its prompts look, the codecs and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
+from longtake.v1 import longtake_pb2 as pb
+from workers.models.text import text_encoder
+from workers.models.weights import ModelInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecRange:
+    """A codec by the name the core has for it, and the qualities that can be asked for."""
+
+    name: str
+    min_quality: int
+    max_quality: int
+    default_quality: int
+
+
+CODECS: dict[pb.Codec, CodecRange] = {
+    pb.CODEC_H264: CodecRange(name="h264", min_quality=1, max_quality=51, default_quality=23),
+    pb.CODEC_MJPEG: CodecRange(name="mjpeg", min_quality=1, max_quality=100, default_quality=85),
+    pb.CODEC_RAW: CodecRange(name="raw", min_quality=0, max_quality=0, default_quality=0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What the front end itself limits; sessions, windows and cues are limited by the core."""
+
+    max_watchers: int = 8
+    """Observers of one session."""
+    max_prompt_bytes: int = 4096
+    max_message_bytes: int = 1 << 20
+    """In either direction; larger segments travel in parts."""
+    max_frames_per_s: float = 100.0
+    """Frames of one client that are read each second; more wait in the client's own connection."""
+    open_timeout_s: float = 10.0
+    """How long a call may stay without its first frame."""
+
+
+def _any_prompt(prompt: str) -> None:
+    """Allows every text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Everything a client can know before it opens a stream."""
+
+    name: str
+    geometry: Geometry
+    recipe: Recipe
+    prompt_help: str = ""
+    vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Words the model knows, by what they say something about; empty: free text."""
+    check_prompt: Callable[[str], None] = _any_prompt
+    """Raises InvalidField for a text that the model cannot read at all."""
+    limits: Limits
+    wire: WireLimits
+    cell: str = ""
+    """Name of this engine with its workers."""
+
+
+def offer_for(info: ModelInfo, limits: Limits) -> Offer:
+    """What a server of this model offers."""
+    text = text_encoder(info.text_kind, info.dit.text_dim)
+    vocabulary = text.vocabulary()
+    return Offer(
+        name=info.name,
+        geometry=info.geometry,
+        recipe=info.recipe,
+        prompt_help=_prompt_help(vocabulary.keys()),
+        vocabulary=vocabulary,
+        check_prompt=text.check,
+        limits=limits,
+        wire=WireLimits(),
+    )
+
+
+def _prompt_help(kinds: Iterable[str]) -> str:
+    words = list(kinds)
+    return f"Say {', '.join(words[:-1])} and {words[-1]}, in any order." if len(words) > 1 else "Free text."

@@ -1,0 +1,112 @@
+"""What operators ask of a running server: its status, and what its workers do for a session."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cluster.cell.engine import Engine
+from cluster.frontend.offer import Offer
+from cluster.frontend.responses import WIRE_PACES, session_message, worker_message
+from longtake.core.errors import Lack, NoCapacity
+from longtake.core.fleet.worker import WorkerView
+from longtake.core.flow import Pace
+from longtake.core.recipe.graph import Kind, forwards_per_block
+from longtake.core.sessions.session import SessionView
+from longtake.core.work import SessionId
+from longtake.v1 import longtake_pb2 as pb
+from monitoring.folding.timeline import Observer, OpSpan
+from workers.messages import Heartbeat
+
+RETRY_S = 5.0
+WIRE_KINDS: dict[Kind, pb.OpKind] = {
+    Kind.DENOISE: pb.OP_KIND_DENOISE,
+    Kind.COMMIT: pb.OP_KIND_COMMIT,
+    Kind.DECODE: pb.OP_KIND_DECODE,
+}
+
+
+class Operations:
+    """Answers operators for one engine, since its front end was made."""
+
+    def __init__(self, engine: Engine, offer: Offer) -> None:
+        self._engine = engine
+        self._offer = offer
+        self._started_at_s = engine.now_s()
+
+    def status(self, sessions: Sequence[SessionView]) -> pb.GetStatusResponse:
+        """The cell as it is; `sessions` are the open ones."""
+        now_s, deadline_s = self._engine.now_s(), self._engine.scheduler.draining.deadline_s
+        vitals = self._engine.vitals()
+        views = self._engine.scheduler.workers()
+        return pb.GetStatusResponse(
+            workers=[self._worker(view, vitals.get(view.worker, Heartbeat())) for view in views],
+            sessions=len(sessions),
+            max_sessions=self._offer.limits.max_sessions,
+            draining=self._engine.draining.is_set(),
+            drains_in_s=None if deadline_s == math.inf else max(0.0, deadline_s - now_s),
+            uptime_s=self._since_start_s(now_s),
+            cell=self._offer.cell,
+            totals=[self._totals(pace, sessions) for pace in Pace],
+            forwards_per_block=forwards_per_block(self._offer.recipe),
+        )
+
+    def session(self, view: SessionView) -> pb.Session:
+        """What is told of an open session, but whose it is."""
+        message = session_message(view)
+        counts = self._engine.tally.streams.open.get(view.session)
+        if counts is not None:
+            message.pictures_sent = counts.pictures
+            message.age_s = self._engine.now_s() - counts.opened_at_s
+            if counts.slack_s is not None:
+                message.slack_s = counts.slack_s
+        return message
+
+    def _worker(self, view: WorkerView, vitals: Heartbeat) -> pb.Worker:
+        message = worker_message(view)
+        counts = self._engine.tally.labour.workers[view.worker]
+        message.busy_s = counts.busy_since_joined_s
+        message.ops = counts.done_since_joined
+        message.passes = counts.passes_since_joined
+        message.host_memory_bytes = vitals.host_bytes
+        return message
+
+    def _totals(self, pace: Pace, sessions: Sequence[SessionView]) -> pb.PaceTotals:
+        streams = self._engine.tally.streams
+        counts = streams.paces[pace]
+        here = [view.session for view in sessions if view.realtime == (pace is Pace.REALTIME)]
+        slacks_s = (streams.open[session].slack_s for session in here if session in streams.open)
+        return pb.PaceTotals(
+            pace=WIRE_PACES[pace],
+            sessions=len(here),
+            blocks=counts.blocks,
+            late_blocks=counts.late_blocks,
+            pictures=counts.pictures,
+            bytes=counts.segment_bytes,
+            opened=counts.opened,
+            refused=counts.refusals,
+            least_slack_s=min((slack_s for slack_s in slacks_s if slack_s is not None), default=None),
+        )
+
+    def observe(self, session: SessionId) -> Observer:
+        """Somebody who watches the ops of an open session; NoCapacity if as many do as may."""
+        count, limit = self._engine.timeline.observers(session), self._offer.wire.max_watchers
+        if count >= limit:
+            raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S, Lack.OBSERVERS)
+        return self._engine.timeline.observe(session)
+
+    def span(self, span: OpSpan) -> pb.OpSpan:
+        """An op as it goes over the wire: its times count from the start of the server."""
+        return pb.OpSpan(
+            kind=WIRE_KINDS[span.kind],
+            step=span.step,
+            block=span.block,
+            worker_id=span.worker,
+            batch=span.batch,
+            dispatched_at_s=self._since_start_s(span.dispatched_s),
+            done_at_s=self._since_start_s(span.done_s),
+            seconds=span.seconds,
+        )
+
+    def _since_start_s(self, now_s: float) -> float:
+        return now_s - self._started_at_s

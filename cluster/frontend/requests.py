@@ -1,0 +1,204 @@
+"""From frames of a client to events of the core: every field is checked here, nothing malformed goes further."""
+
+from __future__ import annotations
+
+import secrets
+from fractions import Fraction
+from unicodedata import category
+
+from google.protobuf import duration_pb2
+
+from cluster.frontend.offer import CODECS, Offer
+from longtake.core.errors import InvalidField, WrongState
+from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
+from longtake.core.flow import Pace
+from longtake.core.work import CueId, SegmentSettings, SessionId
+from longtake.v1 import longtake_pb2 as pb
+
+MAX_PICTURE = 1 << 40
+"""Tens of thousands of years at any rate; keeps sums within 64 bits."""
+MAX_CUE_ID_BYTES = 64
+MAX_GRACE_S = 24 * 3600
+SEED_BITS = 64
+PACES: dict[pb.Pace, Pace] = {
+    pb.PACE_UNSPECIFIED: Pace.FAST,
+    pb.PACE_REALTIME: Pace.REALTIME,
+    pb.PACE_FAST: Pace.FAST,
+}
+
+
+def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now_s: float) -> Open:
+    """The first frame of a call as an event; draws a seed if none was asked for.
+
+    Raises InvalidField, with the path of the field, for whatever is not allowed.
+    """
+    kind = frame.WhichOneof("frame")
+    if kind != "open":
+        raise InvalidField("frame", kind, "open, as the first frame of a call")
+    request = frame.open
+    limits = offer.limits
+    if request.resume_token or request.HasField("cursor"):
+        field = "open.resume_token" if request.resume_token else "open.cursor"
+        value = f"{len(request.resume_token)} bytes" if request.resume_token else request.cursor
+        raise InvalidField(field, value, "unset: reserved until recovery exists")
+    if request.window > limits.max_window:
+        raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments, or 0 for the default")
+    if request.pace not in PACES:
+        raise InvalidField("open.pace", request.pace, ", ".join(pb.Pace.keys()))
+    return Open(
+        now_s=now_s,
+        session=session,
+        prompt=_prompt("open.prompt", request.prompt, offer),
+        seed=request.seed if request.HasField("seed") else secrets.randbits(SEED_BITS),
+        pace=PACES[request.pace],
+        window=request.window or limits.default_window,
+        picture_limit=_length(request, offer),
+        settings=_settings(request),
+        cues=_cues(request, offer),
+        fork=session_id("open.fork.session_id", request.fork.session_id) if request.HasField("fork") else None,
+    )
+
+
+def pace_of(frame: pb.StreamRequest) -> Pace:
+    """The pace that a first frame asks for; the default if it does not, or for one that there is not."""
+    return PACES.get(frame.open.pace, PACES[pb.PACE_UNSPECIFIED])
+
+
+def later_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now_s: float) -> Event:
+    """Any later frame of a call as an event.
+
+    Raises InvalidField for whatever is not allowed, WrongState for a second `open`.
+    """
+    match frame.WhichOneof("frame"):
+        case "cue":
+            return Cue(now_s=now_s, session=session, request=_cue("cue", frame.cue, offer))
+        case "ack":
+            if frame.ack.segment > MAX_PICTURE:
+                raise InvalidField("ack.segment", frame.ack.segment, "0 to the last segment received")
+            return Ack(now_s=now_s, session=session, segment=frame.ack.segment)
+        case "pause":
+            return Pause(now_s=now_s, session=session)
+        case "play":
+            return Play(now_s=now_s, session=session)
+        case "close":
+            return Close(now_s=now_s, session=session, ending=Ending.CLIENT)
+        case "open":
+            raise WrongState("open: this call has its stream already; open another call for another stream")
+        case _:
+            raise InvalidField("frame", None, "one of cue, ack, pause, play, close")
+
+
+def cue_id(frame: pb.StreamRequest) -> CueId | None:
+    """The id of the cue in a frame that was refused, as far as it can be told."""
+    if frame.WhichOneof("frame") != "cue" or not frame.cue.id:
+        return None
+    return CueId(frame.cue.id[:MAX_CUE_ID_BYTES])
+
+
+def drain_grace_s(request: pb.DrainRequest) -> float:
+    """How long open sessions may go on; InvalidField if it is not 0 to MAX_GRACE_S."""
+    grace = request.grace
+    grace_s = grace.seconds + grace.nanos / 1e9
+    if not 0 <= grace_s <= MAX_GRACE_S or not 0 <= grace.nanos < 1_000_000_000:
+        raise InvalidField("grace", f"{grace.seconds} s + {grace.nanos} ns", f"0 to {MAX_GRACE_S} s")
+    return grace_s
+
+
+def session_id(field: str, value: str) -> SessionId:
+    """A session's name from a unary request; whether it is open is for the engine to say."""
+    if not value:
+        raise InvalidField(field, value, "the session id from Opened")
+    return SessionId(value[:256])
+
+
+def _prompt(field: str, prompt: str, offer: Offer) -> str:
+    limit = offer.wire.max_prompt_bytes
+    size_bytes = len(prompt.encode())
+    if not prompt.strip():
+        raise InvalidField(field, prompt[:40], f"1 to {limit} bytes of text, not only white space")
+    if size_bytes > limit:
+        raise InvalidField(field, f"{prompt[:40]}… ({size_bytes} bytes)", f"1 to {limit} bytes of text")
+    if _has_controls(prompt, but="\n\t"):
+        raise InvalidField(field, prompt[:40], "text without control characters other than tab and new line")
+    try:
+        offer.check_prompt(prompt)
+    except InvalidField as error:
+        raise InvalidField(field, prompt[:40], error.allowed) from None
+    return prompt
+
+
+def _has_controls(text: str, but: str = "") -> bool:
+    """Whether control characters other than `but` are in a text: what it is written to would obey them."""
+    return any(category(letter) == "Cc" and letter not in but for letter in text)
+
+
+def _length(request: pb.Open, offer: Offer) -> int | None:
+    match request.WhichOneof("length"):
+        case "pictures":
+            if not 1 <= request.pictures <= MAX_PICTURE:
+                raise InvalidField("open.pictures", request.pictures, "1 to 2^40 pictures")
+            return request.pictures
+        case "duration":
+            picture = _picture_at("open.duration", request.duration, offer)
+            if picture == 0:
+                raise InvalidField("open.duration", "0 s", "a time above 0")
+            return picture
+        case _:
+            return None
+
+
+def _settings(request: pb.Open) -> SegmentSettings:
+    codec = CODECS.get(request.codec or pb.CODEC_H264)
+    if codec is None:
+        raise InvalidField("open.codec", request.codec, ", ".join(pb.Codec.keys()))
+    if not request.HasField("quality"):
+        return SegmentSettings(codec=codec.name, quality=codec.default_quality)
+    if codec.min_quality == codec.max_quality:
+        raise InvalidField("open.quality", request.quality, f"unset: {codec.name} has no quality")
+    if not codec.min_quality <= request.quality <= codec.max_quality:
+        allowed = f"{codec.min_quality} to {codec.max_quality} for {codec.name}"
+        raise InvalidField("open.quality", request.quality, allowed)
+    return SegmentSettings(codec=codec.name, quality=request.quality)
+
+
+def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
+    limit = offer.limits.max_pending_cues
+    if len(request.cues) > limit:
+        raise InvalidField("open.cues", f"{len(request.cues)} cues", f"at most {limit}")
+    cues = tuple(_cue(f"open.cues[{number}]", cue, offer) for number, cue in enumerate(request.cues))
+    seen: set[str] = set()
+    for number, cue in enumerate(cues):
+        if cue.block is None and cue.picture is None:
+            raise InvalidField(f"open.cues[{number}].at", None, "a block or a time: a cue in open must have its place")
+        if cue.cue in seen:
+            raise InvalidField(f"open.cues[{number}].id", cue.cue, "ids that differ from each other")
+        seen.add(cue.cue)
+    return cues
+
+
+def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
+    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES or _has_controls(cue.id):
+        allowed = f"1 to {MAX_CUE_ID_BYTES} bytes of text without control characters"
+        raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], allowed)
+    prompt = _prompt(f"{path}.prompt", cue.prompt, offer)
+    block: int | None = None
+    picture: int | None = None
+    match cue.WhichOneof("at"):
+        case "block":
+            if cue.block > MAX_PICTURE:
+                raise InvalidField(f"{path}.block", cue.block, "0 to 2^40")
+            block = cue.block
+        case "time":
+            picture = _picture_at(f"{path}.time", cue.time, offer)
+    return CueRequest(cue=CueId(cue.id), prompt=prompt, block=block, picture=picture)
+
+
+def _picture_at(field: str, duration: duration_pb2.Duration, offer: Offer) -> int:
+    """The first picture at or after a time, computed without rounding."""
+    time_s = Fraction(duration.seconds) + Fraction(duration.nanos, 1_000_000_000)
+    if time_s < 0 or not 0 <= duration.nanos < 1_000_000_000:
+        raise InvalidField(field, f"{duration.seconds} s + {duration.nanos} ns", "a time of 0 or more")
+    picture = offer.geometry.picture_at(time_s)
+    if picture > MAX_PICTURE:
+        raise InvalidField(field, f"{duration.seconds} s", "a time within 2^40 pictures")
+    return picture

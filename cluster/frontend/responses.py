@@ -1,0 +1,263 @@
+"""From what the core tells a client to frames on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cluster.cell.outbox import ClientMessage, SegmentOut
+from cluster.frontend.offer import CODECS, Offer
+from cluster.frontend.requests import PACES
+from cluster.net.statuses import number_of, status_of
+from longtake.core.effects import (
+    Closed,
+    CueAccepted,
+    CueApplied,
+    CueSuperseded,
+    Notice,
+    Opened,
+    Refused,
+    RequestRefused,
+)
+from longtake.core.errors import InternalFault, InvalidField, TooLate
+from longtake.core.events import Ending
+from longtake.core.fleet.worker import WorkerView
+from longtake.core.flow import Pace
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.session import SessionView, State
+from longtake.core.work import Role
+from longtake.v1 import longtake_pb2 as pb
+
+FRAME_OVERHEAD_BYTES = 1024
+"""More than all fields of a Segment beside its data take."""
+
+WIRE_PACES: dict[Pace, pb.Pace] = {pace: number for number, pace in PACES.items() if number != pb.PACE_UNSPECIFIED}
+WIRE_ENDINGS: dict[Ending, pb.Ending] = {
+    Ending.COMPLETED: pb.ENDING_COMPLETED,
+    Ending.CLIENT: pb.ENDING_CLIENT,
+    Ending.OPERATOR: pb.ENDING_OPERATOR,
+    Ending.DRAINED: pb.ENDING_DRAINED,
+    Ending.LOST: pb.ENDING_LOST,
+    Ending.FAILED: pb.ENDING_FAILED,
+    Ending.ACCESS: pb.ENDING_ACCESS,
+    Ending.QUOTA: pb.ENDING_QUOTA,
+}
+WIRE_STATES: dict[State, pb.SessionState] = {
+    State.QUEUED: pb.SESSION_STATE_QUEUED,
+    State.OPENING: pb.SESSION_STATE_OPENING,
+    State.RUNNING: pb.SESSION_STATE_RUNNING,
+    State.PAUSED: pb.SESSION_STATE_PAUSED,
+    State.PARKING: pb.SESSION_STATE_PARKED,
+    State.PARKED: pb.SESSION_STATE_PARKED,
+    State.RESTORING: pb.SESSION_STATE_RESTORING,
+    State.FINISHING: pb.SESSION_STATE_FINISHING,
+    State.CLOSING: pb.SESSION_STATE_CLOSING,
+    State.CLOSED: pb.SESSION_STATE_CLOSING,
+}
+WIRE_ROLES: dict[Role, pb.WorkerRole] = {Role.DENOISE: pb.WORKER_ROLE_DENOISE, Role.DECODE: pb.WORKER_ROLE_DECODE}
+WIRE_LEVELS: dict[Level, pb.Level] = {
+    Level.CLEAN: pb.LEVEL_CLEAN,
+    Level.OUTPUT: pb.LEVEL_OUTPUT,
+    Level.INPUT: pb.LEVEL_INPUT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What was agreed with the client of a session, as far as Opened repeats it."""
+
+    window: int
+    pace: Pace
+    picture_limit: int | None
+
+
+class Speaker:
+    """Puts the messages of one session into frames."""
+
+    def __init__(self, offer: Offer, terms: Terms) -> None:
+        self._offer = offer
+        self._terms = terms
+        self._part_bytes = offer.wire.max_message_bytes - FRAME_OVERHEAD_BYTES
+
+    def stream_frames(self, message: ClientMessage) -> Iterator[pb.StreamResponse]:
+        """The frames for the session's own client; a segment may need several."""
+        match message:
+            case Opened():
+                yield pb.StreamResponse(opened=self._opened(message))
+            case SegmentOut():
+                for part in self._parts(message):
+                    yield pb.StreamResponse(segment=part)
+            case CueAccepted(cue=cue, block=block):
+                accepted = pb.CueAccepted(cue_id=cue, block=block, pts_ticks=self._ticks(block))
+                yield pb.StreamResponse(cue_accepted=accepted)
+            case CueApplied():
+                yield pb.StreamResponse(cue_applied=self._applied(message))
+            case CueSuperseded(cue=cue, by=by, block=block):
+                yield pb.StreamResponse(cue_superseded=pb.CueSuperseded(cue_id=cue, by_cue_id=by, block=block))
+            case RequestRefused():
+                yield pb.StreamResponse(request_refused=_refused(message))
+            case Notice(text=text):
+                yield pb.StreamResponse(notice=pb.Notice(text=text))
+            case Closed():
+                yield pb.StreamResponse(closed=_closed(message))
+            case Refused(error=error):
+                raise error
+
+    def watch_frames(self, message: ClientMessage) -> Iterator[pb.WatchResponse]:
+        """The frames for an observer, who is not told what its client and the server negotiate."""
+        match message:
+            case Opened():
+                yield pb.WatchResponse(opened=self._opened(message))
+            case SegmentOut():
+                for part in self._parts(message):
+                    yield pb.WatchResponse(segment=part)
+            case CueApplied():
+                yield pb.WatchResponse(cue_applied=self._applied(message))
+            case Notice(text=text):
+                yield pb.WatchResponse(notice=pb.Notice(text=text))
+            case Closed():
+                yield pb.WatchResponse(closed=_closed(message))
+            case Refused(error=error):
+                raise error
+            case CueAccepted() | CueSuperseded() | RequestRefused():
+                return
+
+    def _opened(self, message: Opened) -> pb.Opened:
+        return pb.Opened(
+            session_id=message.session,
+            seed=message.seed,
+            recipe_digest=self._offer.recipe.digest,
+            header=message.header,
+            media_type=message.media_type,
+            video=_video(self._offer),
+            window=self._terms.window,
+            timescale=self._offer.geometry.fps.numerator,
+            pace=WIRE_PACES[self._terms.pace],
+            pictures=self._terms.picture_limit,
+        )
+
+    def _parts(self, message: SegmentOut) -> Iterator[pb.Segment]:
+        emit, data = message.emit, message.data
+        if not data:
+            raise InternalFault(f"segment {emit.block} is empty")
+        tick = self._offer.geometry.fps.denominator
+        starts = range(0, len(data), self._part_bytes)
+        for part, start in enumerate(starts):
+            yield pb.Segment(
+                index=emit.block,
+                first_picture=emit.first_picture,
+                picture_count=emit.picture_count,
+                pts_ticks=emit.first_picture * tick,
+                duration_ticks=emit.picture_count * tick,
+                prompt_version=emit.prompt_version,
+                part=part,
+                part_count=len(starts),
+                data=data[start : start + self._part_bytes],
+                keyframe=True,
+            )
+
+    def _applied(self, message: CueApplied) -> pb.CueApplied:
+        return pb.CueApplied(cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block))
+
+    def _ticks(self, block: int) -> int:
+        geometry = self._offer.geometry
+        return geometry.first_picture(block) * geometry.fps.denominator
+
+
+def model_response(offer: Offer) -> pb.GetModelResponse:
+    """What GetModel answers."""
+    recipe, geometry, limits, wire = offer.recipe, offer.geometry, offer.limits, offer.wire
+    return pb.GetModelResponse(
+        name=offer.name,
+        video=_video(offer),
+        first_block_pictures=geometry.pictures(0),
+        block_pictures=geometry.pictures(1),
+        recipe=pb.Recipe(
+            digest=recipe.digest,
+            steps=recipe.steps,
+            shift=recipe.shift,
+            level=WIRE_LEVELS[recipe.level],
+            frames_per_block=recipe.frames_per_block,
+            window_frames=recipe.window_frames or 0,
+            sink_frames=recipe.sink_frames,
+        ),
+        prompt_help=offer.prompt_help,
+        vocabulary=[pb.WordGroup(name=name, words=words) for name, words in offer.vocabulary.items()],
+        codecs=[
+            pb.CodecOption(
+                codec=codec,
+                min_quality=range_.min_quality,
+                max_quality=range_.max_quality,
+                default_quality=range_.default_quality,
+            )
+            for codec, range_ in CODECS.items()
+        ],
+        limits=pb.Limits(
+            max_sessions=limits.max_sessions,
+            max_watchers=wire.max_watchers,
+            default_window=limits.default_window,
+            max_window=limits.max_window,
+            max_prompt_bytes=wire.max_prompt_bytes,
+            max_cues=limits.max_pending_cues,
+            max_message_bytes=wire.max_message_bytes,
+            max_queued=limits.max_queued,
+        ),
+    )
+
+
+def session_message(view: SessionView) -> pb.Session:
+    """What the core tells of an open session."""
+    return pb.Session(
+        session_id=view.session,
+        state=WIRE_STATES[view.state],
+        prompt=view.prompt,
+        seed=view.seed,
+        pace=pb.PACE_REALTIME if view.realtime else pb.PACE_FAST,
+        window=view.window,
+        blocks_begun=view.blocks_begun,
+        segments_sent=view.segments_sent,
+        segments_acknowledged=view.segments_acknowledged,
+        cues_pending=view.cues_pending,
+    )
+
+
+def worker_message(view: WorkerView) -> pb.Worker:
+    """What the core tells of a worker."""
+    return pb.Worker(
+        worker_id=view.worker,
+        role=WIRE_ROLES[view.role],
+        capacity=view.capacity,
+        free=view.free,
+        sessions=view.sessions,
+        in_flight=view.in_flight,
+        ready=view.ready,
+        dispatched=view.dispatched,
+        op_s=view.op_s,
+        chain_length=view.chain_length,
+    )
+
+
+def _video(offer: Offer) -> pb.Video:
+    geometry = offer.geometry
+    return pb.Video(
+        width=geometry.width,
+        height=geometry.height,
+        fps_numerator=geometry.fps.numerator,
+        fps_denominator=geometry.fps.denominator,
+    )
+
+
+def _refused(message: RequestRefused) -> pb.RequestRefused:
+    error = message.error
+    return pb.RequestRefused(
+        code=number_of(status_of(error)),
+        message=str(error),
+        field=error.field if isinstance(error, InvalidField) else "",
+        allowed=error.allowed if isinstance(error, InvalidField) else "",
+        cue_id=message.cue or "",
+        earliest_block=error.earliest_block if isinstance(error, TooLate) else None,
+    )
+
+
+def _closed(message: Closed) -> pb.Closed:
+    return pb.Closed(ending=WIRE_ENDINGS[message.ending], reason=message.reason, segments=message.segments)

@@ -1,0 +1,304 @@
+"""The front end: gRPC calls in, events to the engine; what the engine tells a client out, as frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from secrets import token_hex
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from cluster.access.callers import current_call
+from cluster.access.tenancy import Tenancy
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import Outbox, SegmentOut, WatcherOutbox
+from cluster.frontend import requests
+from cluster.frontend.offer import Offer
+from cluster.frontend.operations import Operations
+from cluster.frontend.responses import Speaker, Terms, model_response
+from cluster.net.statuses import ENDINGS, Call, abort
+from longtake.core.effects import Closed, RequestRefused
+from longtake.core.errors import (
+    InternalFault,
+    InvalidField,
+    Lack,
+    LongtakeError,
+    NoCapacity,
+    UnknownSession,
+    WrongState,
+)
+from longtake.core.events import Close, Cue, Ending
+from longtake.core.flow import Pace
+from longtake.core.sessions.session import SessionView, State
+from longtake.core.work import SessionId
+from longtake.v1 import longtake_pb2 as pb
+from longtake.v1 import longtake_pb2_grpc as rpc
+
+SESSION_ID_BYTES = 12
+WATCH_RETRY_S = 5.0
+
+StreamContext = grpc.aio.ServicerContext[pb.StreamRequest, pb.StreamResponse]
+WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.WatchResponse]
+
+
+class Throttle:
+    """Lets a client's frames pass at a bounded rate, with bursts of one second's worth."""
+
+    def __init__(self, rate_per_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._tokens = rate_per_s
+        self._filled_at_s = asyncio.get_running_loop().time()
+
+    async def take(self) -> None:
+        """Wait until the next frame may pass; meanwhile the client's frames wait in its own connection."""
+        now_s = asyncio.get_running_loop().time()
+        self._tokens = min(self._rate_per_s, self._tokens + (now_s - self._filled_at_s) * self._rate_per_s)
+        self._filled_at_s = now_s
+        self._tokens -= 1
+        if self._tokens < 0:
+            await asyncio.sleep(-self._tokens / self._rate_per_s)
+
+
+class Frontend(rpc.LongtakeServiceServicer):
+    """Serves `longtake.v1` for one engine, on the engine's event loop."""
+
+    def __init__(self, engine: Engine, offer: Offer, tenancy: Tenancy) -> None:
+        self._engine = engine
+        self._tenancy = tenancy
+        self._offer = offer
+        self._watcher_counts: dict[SessionId, int] = {}
+        self._operations = Operations(engine, offer)
+
+    # --- a client's own stream --------------------------------------------------------------------------------------
+
+    async def Stream(
+        self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
+    ) -> AsyncIterator[pb.StreamResponse]:
+        """Opens a session, forwards frames both ways, closes the session however the call ends."""
+        session, pace = SessionId(token_hex(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
+        try:
+            first = await self._first(request_iterator)
+            pace = requests.pace_of(first)
+            event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
+            if event.fork is not None:
+                self._open_session(event.fork)
+            _when_over(self._tenancy.begin(event))
+        except LongtakeError as error:
+            self._engine.tally.streams.refused(pace, error)
+            self._tenancy.refused(current_call(), "open", error)
+            await abort(context, error)
+        outbox = Outbox()
+        self._engine.attach(session, outbox)
+        self._engine.submit(event)
+        reader = asyncio.create_task(self._read(request_iterator, session, outbox))
+        _when_over(reader.cancel)
+        speaker = Speaker(self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit))
+        try:
+            closed: Closed | None = None
+            while closed is None:
+                message = await outbox.get()
+                for frame in speaker.stream_frames(message):
+                    yield frame
+                closed = message if isinstance(message, Closed) else None
+        except LongtakeError as error:
+            await abort(context, error)
+        await _end(context, closed)
+
+    async def _first(self, frames: AsyncIterator[pb.StreamRequest]) -> pb.StreamRequest:
+        timeout_s = self._offer.wire.open_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await anext(frames)
+        except StopAsyncIteration:
+            raise InvalidField("frame", None, "open, as the first frame of a call") from None
+        except DecodeError as error:
+            raise InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest") from None
+        except TimeoutError:
+            raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
+
+    async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId, outbox: Outbox) -> None:
+        """Turn the later frames of a call into events; its end, for whatever reason, closes the session."""
+        throttle = Throttle(self._offer.wire.max_frames_per_s)
+        try:
+            async for frame in frames:
+                await throttle.take()
+                now_s = self._engine.now_s()
+                try:
+                    event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
+                    if isinstance(event, Cue):
+                        self._tenancy.cue()
+                except LongtakeError as error:
+                    refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
+                    self._engine.tally.streams.cue_refused(refused)
+                    if not outbox.offer(refused):
+                        return
+                else:
+                    self._engine.submit(event)
+        except DecodeError as error:
+            garbage = InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest")
+            outbox.offer(RequestRefused(session=session, cue=None, error=garbage))
+        finally:
+            self._engine.submit(Close(now_s=self._engine.now_s(), session=session, ending=Ending.CLIENT))
+
+    # --- observers --------------------------------------------------------------------------------------------------
+
+    async def Watch(self, request: pb.WatchRequest, context: WatchContext) -> AsyncIterator[pb.WatchResponse]:
+        """Forwards what the session's client is shown, the newest segments if the observer is slow."""
+        outbox = WatcherOutbox()
+        try:
+            view = self._watch(request, outbox)
+        except LongtakeError as error:
+            await abort(context, error)
+        session = view.session
+        _when_over(partial(self._unwatch, session, outbox))
+        pace = Pace.REALTIME if view.realtime else Pace.FAST
+        speaker = Speaker(self._offer, Terms(window=view.window, pace=pace, picture_limit=None))
+        wanted = request.from_segment if request.HasField("from_segment") else None
+        closed: Closed | None = None
+        try:
+            while closed is None:
+                message = await outbox.get()
+                if isinstance(message, SegmentOut):
+                    block = message.emit.block
+                    if wanted is not None and block < wanted:
+                        continue
+                    if wanted is not None and block > wanted:
+                        yield pb.WatchResponse(skipped=pb.Skipped(first=wanted, count=block - wanted))
+                    wanted = block + 1
+                for frame in speaker.watch_frames(message):
+                    yield frame
+                closed = message if isinstance(message, Closed) else None
+        except LongtakeError as error:
+            await abort(context, error)
+        await _end(context, closed)
+
+    def _watch(self, request: pb.WatchRequest, outbox: WatcherOutbox) -> SessionView:
+        view = self._open_session(request.session_id)
+        if request.from_segment > requests.MAX_PICTURE:
+            raise InvalidField("from_segment", request.from_segment, "0 to 2^40")
+        limit = self._offer.wire.max_watchers
+        count = self._watcher_counts.get(view.session, 0)
+        if count >= limit:
+            raise NoCapacity(
+                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
+            )
+        self._watcher_counts[view.session] = count + 1
+        self._engine.watch(view.session, outbox)
+        return view
+
+    def _unwatch(self, session: SessionId, outbox: WatcherOutbox) -> None:
+        self._engine.unwatch(session, outbox)
+        self._watcher_counts[session] -= 1
+        if not self._watcher_counts[session]:
+            del self._watcher_counts[session]
+
+    # --- single answers ---------------------------------------------------------------------------------------------
+
+    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
+        """What is offered."""
+        return model_response(self._offer)
+
+    async def GetSession(
+        self,
+        request: pb.GetSessionRequest,
+        context: grpc.aio.ServicerContext[pb.GetSessionRequest, pb.GetSessionResponse],
+    ) -> pb.GetSessionResponse:
+        """One session."""
+        try:
+            view = self._open_session(request.session_id)
+        except LongtakeError as error:
+            await abort(context, error)
+        return pb.GetSessionResponse(session=self._session_message(view))
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: object) -> pb.ListSessionsResponse:
+        """All sessions that the caller may see."""
+        return pb.ListSessionsResponse(sessions=map(self._session_message, self._visible()))
+
+    async def CloseSession(
+        self,
+        request: pb.CloseSessionRequest,
+        context: grpc.aio.ServicerContext[pb.CloseSessionRequest, pb.CloseSessionResponse],
+    ) -> pb.CloseSessionResponse:
+        """Ends a session."""
+        try:
+            view = self._open_session(request.session_id)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.submit(Close(now_s=self._engine.now_s(), session=view.session, ending=Ending.OPERATOR))
+        return pb.CloseSessionResponse()
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
+        """Workers and load."""
+        return self._operations.status(list(self._views()))
+
+    async def Drain(
+        self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
+    ) -> pb.DrainResponse:
+        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        try:
+            grace_s = requests.drain_grace_s(request)
+        except LongtakeError as error:
+            await abort(context, error)
+        self._engine.begin_drain(grace_s)
+        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
+
+    async def WatchOps(
+        self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
+    ) -> AsyncIterator[pb.WatchOpsResponse]:
+        """Forwards what workers do for a session until it ends."""
+        try:
+            observer = self._operations.observe(self._open_session(request.session_id).session)
+        except LongtakeError as error:
+            await abort(context, error)
+        _when_over(partial(self._engine.timeline.leave, observer))
+        while spans := await observer.get():
+            yield pb.WatchOpsResponse(ops=map(self._operations.span, spans))
+
+    def _views(self) -> Iterator[SessionView]:
+        """Sessions that a client would call open: those that have been told Closed only wait for their last ops."""
+        for view in self._engine.scheduler.sessions():
+            if view.state not in (State.CLOSING, State.CLOSED):
+                yield view
+
+    def _visible(self) -> Iterator[SessionView]:
+        """Of these, those that the caller may see."""
+        caller = current_call().caller
+        return (view for view in self._views() if caller.may_see(self._tenancy.owner(view.session)))
+
+    def _open_session(self, name: str) -> SessionView:
+        """The one place where a session is found by a name from outside: that of another tenant is not."""
+        session = requests.session_id("session_id", name)
+        for view in self._visible():
+            if view.session == session:
+                return view
+        raise UnknownSession(session)
+
+    def _session_message(self, view: SessionView) -> pb.Session:
+        message = self._operations.session(view)
+        message.tenant = self._tenancy.owner(view.session) or ""
+        return message
+
+
+def _when_over(clean_up: Callable[[], object]) -> None:
+    """Call `clean_up` when the present call is over.
+
+    A generator's own `finally` is not enough: when a call breaks while gRPC sends one of its frames, the generator is
+    not told, only the task that drives it ends.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise InternalFault("a call is served outside of any task")
+    task.add_done_callback(lambda _: clean_up())
+
+
+async def _end(call: Call, closed: Closed) -> None:
+    """End a call whose session has ended, with the status of the ending."""
+    error = current_call().error
+    if error is not None:
+        await abort(call, error)
+    status = ENDINGS[closed.ending]
+    if status is not grpc.StatusCode.OK:
+        call.set_code(status)
+        await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")

@@ -1,0 +1,1 @@
+"""What is served over HTTP: metrics and the page; it imports cluster.net, cluster.access and figures of the engine."""

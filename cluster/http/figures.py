@@ -1,0 +1,125 @@
+"""What a scrape is told that no event says: how full workers are, what waits, how calls ended, what is served.
+
+Memory and utilisation of the devices themselves are not here: NVIDIA's DCGM exporter tells them, on the same machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from cluster.cell.engine import Engine
+from cluster.config import ServerConfig
+from cluster.frontend.call_counts import CallCounts
+from cluster.frontend.offer import Offer
+from longtake.core.fleet.worker import WorkerView
+from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.sessions.session import State
+from longtake.core.work import Role
+from monitoring.exposition import FORWARD, PACES, Sheet
+
+STATES = tuple(state for state in State if state is not State.CLOSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFacts:
+    """What does not change while a server runs."""
+
+    offer: Offer
+    device: str
+    expected: Mapping[Role, int]
+    """Workers that the configuration asks for; a chain is one."""
+    started_at_s: float
+    """On the engine's clock."""
+
+    @classmethod
+    def of(cls, config: ServerConfig, offer: Offer, *, now_s: float) -> CellFacts:
+        """Of a server that starts now."""
+        cluster = config.cluster
+        expected = {Role.DENOISE: cluster.denoise_workers, Role.DECODE: cluster.decode_workers}
+        return cls(offer=offer, device=config.model.device, expected=expected, started_at_s=now_s)
+
+
+class CellFigures:
+    """Writes the gauges of one cell, and the counters that its parts keep themselves."""
+
+    def __init__(self, engine: Engine, calls: CallCounts, facts: CellFacts) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._facts = facts
+
+    def __call__(self, sheet: Sheet) -> None:
+        """See monitoring.exposition.Writer."""
+        self._write_facts(sheet)
+        self._write_sessions(sheet)
+        self._write_workers(sheet)
+        self._write_processes(sheet)
+        self._write_engine(sheet)
+        for (method, code), count in self._calls.ended.items():
+            sheet.put("longtake_calls_total", count, method, code)
+        for reason, count in self._calls.turned_away.items():
+            sheet.put("longtake_calls_refused_total", count, reason.value)
+
+    def _write_facts(self, sheet: Sheet) -> None:
+        facts, offer = self._facts, self._facts.offer
+        sheet.put("longtake_info", 1, longtake_version(), offer.name, offer.recipe.digest[:12], facts.device)
+        sheet.put("longtake_uptime_seconds", self._engine.now_s() - facts.started_at_s)
+        sheet.put("longtake_sessions_limit", offer.limits.max_sessions)
+        sheet.put("longtake_picture_rate", float(offer.geometry.pictures_per_s))
+        sheet.put("longtake_forwards_per_block", forwards_per_block(offer.recipe))
+        for role, count in facts.expected.items():
+            sheet.put("longtake_workers_expected", count, role.value)
+
+    def _write_sessions(self, sheet: Sheet) -> None:
+        census = self._engine.scheduler.census()
+        for pace, label in PACES.items():
+            for state in STATES:
+                sheet.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
+            sheet.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
+
+    def _write_workers(self, sheet: Sheet) -> None:
+        workers = self._engine.scheduler.workers()
+        for role in Role:
+            sheet.put("longtake_workers", sum(worker.role is role for worker in workers), role.value)
+        for worker in workers:
+            _write_worker(sheet, worker)
+        rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)
+        limit = sum(rates) / forwards_per_block(self._facts.offer.recipe)
+        sheet.put("longtake_limit_blocks_per_second", limit)
+
+    def _write_processes(self, sheet: Sheet) -> None:
+        for worker, vitals in self._engine.vitals().items():
+            sheet.put("longtake_host_memory_bytes", vitals.host_bytes, worker)
+            sheet.put("longtake_image_bytes_total", vitals.copied_out_bytes, worker, "out")
+            sheet.put("longtake_image_bytes_total", vitals.copied_in_bytes, worker, "in")
+            if vitals.resident_bytes:
+                sheet.put("longtake_resident_memory_bytes", vitals.resident_bytes, worker)
+
+    def _write_engine(self, sheet: Sheet) -> None:
+        engine = self._engine
+        sheet.put_histogram("longtake_engine_step_seconds", engine.step_s)
+        sheet.put("longtake_engine_inbox_events", engine.inbox_events)
+        sheet.put("longtake_watchers", engine.watchers)
+        for content, size_bytes in engine.journal.sizes_bytes().items():
+            sheet.put("longtake_journal_bytes", size_bytes, content)
+
+
+def _write_worker(sheet: Sheet, worker: WorkerView) -> None:
+    name = worker.worker
+    memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
+    sheet.put(memory, worker.free, name, "free")
+    sheet.put(memory, worker.capacity - worker.free, name, "held")
+    sheet.put("longtake_ready_ops", worker.ready, name)
+    sheet.put("longtake_in_flight_passes", worker.in_flight, name)
+    sheet.put("longtake_worker_slowness", worker.slowness, name)
+    if worker.op_s:
+        sheet.put("longtake_op_seconds", worker.op_s, FORWARD[worker.role], name)
+
+
+def longtake_version() -> str:
+    """Of the installed distribution; "unknown" in a bare source tree."""
+    try:
+        return version("longtake")
+    except PackageNotFoundError:
+        return "unknown"

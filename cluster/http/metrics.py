@@ -1,0 +1,69 @@
+"""The endpoint that Prometheus scrapes: GET /metrics. Beside it, for probes, GET /healthz says that the process answers
+and GET /readyz whether it takes streams, as the gRPC health service does for whom that speaks to.
+
+It tells no prompt, session or tenant and asks for no credentials, so it has a port of its own. A scrape reads the
+counts on the engine's loop, where nothing changes meanwhile, and writes the page on another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from cluster.cell.engine import Engine
+from cluster.config import ServerConfig
+from cluster.frontend.server import FrontendServer
+from cluster.http.figures import CellFacts, CellFigures
+from cluster.net.addresses import Address, HttpListener, listen, parse_address
+from monitoring.exposition import Exposition
+
+FIELD = "metrics.address"
+GRACE_S = 1
+"""How long requests may take to end when the listener stops."""
+
+
+@contextlib.asynccontextmanager
+async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) -> AsyncIterator[str]:
+    """The endpoint as `config` wants it: its URL, empty for none. InvalidField if it cannot be."""
+    if not config.metrics.address:
+        yield ""
+        return
+    facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
+    exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
+    app = metrics_app(exposition, lambda: server.serving)
+    address = parse_address(config.metrics.address, config.listen.host, field=FIELD)
+    settings = uvicorn.Config(
+        app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
+    )
+    listener = HttpListener(settings, listen(address, field=FIELD))
+    listener.begin()
+    try:
+        yield f"http://{Address(host=address.host, port=listener.port)}/metrics"
+    finally:
+        await listener.end()
+
+
+def metrics_app(exposition: Exposition, serving: Callable[[], bool]) -> ASGIApp:
+    """The application."""
+
+    async def metrics(request: Request) -> Response:
+        families = exposition.families()
+        accept = request.headers.get("accept", "")
+        text, media_type = await asyncio.to_thread(exposition.page, families, accept)
+        return Response(text, headers={"content-type": media_type})
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        return PlainTextResponse("ok\n") if serving() else PlainTextResponse("not serving\n", status_code=503)
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)])

@@ -1,0 +1,162 @@
+"""What a browser is told, as JSON: events of a stream, sessions, the model, and what went wrong in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from longtake.client.errors import ClientError
+from longtake.client.events import (
+    ClosedEvent,
+    CueAcceptedEvent,
+    CueAppliedEvent,
+    CueSupersededEvent,
+    Event,
+    NoticeEvent,
+    OpenedEvent,
+    RequestRefusedEvent,
+    SegmentEvent,
+    SkippedEvent,
+)
+from longtake.core.errors import InvalidField
+from longtake.v1 import longtake_pb2 as pb
+
+Json = Mapping[str, object]
+
+HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.FAILED_PRECONDITION: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
+"""All others are 500."""
+_CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
+
+
+def event_message(event: Event) -> Json:
+    """What is told of an event; the bytes of a header or a segment follow in a message of their own."""
+    match event:
+        case OpenedEvent():
+            return _opened(event)
+        case SegmentEvent():
+            return {
+                "type": "segment",
+                "index": event.index,
+                "start_s": float(event.start_s),
+                "duration_s": float(event.duration_s),
+                "prompt_version": event.prompt_version,
+            }
+        case CueAcceptedEvent() | CueAppliedEvent():
+            kind = "cue_accepted" if isinstance(event, CueAcceptedEvent) else "cue_applied"
+            return {"type": kind, "id": event.cue_id, "block": event.block, "start_s": float(event.start_s)}
+        case CueSupersededEvent():
+            return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
+        case RequestRefusedEvent():
+            return {
+                "type": "refused",
+                "id": event.cue_id,
+                "code": _CODES.get(event.code, "UNKNOWN"),
+                "sentence": event.message,
+                "field": event.field,
+                "earliest_block": event.earliest_block,
+            }
+        case NoticeEvent(text=text):
+            return {"type": "notice", "text": text}
+        case SkippedEvent():
+            return {"type": "skipped", "first": event.first, "count": event.count}
+        case ClosedEvent():
+            return {"type": "closed", "ending": event.ending, "reason": event.reason, "segments": event.segments}
+
+
+def _opened(event: OpenedEvent) -> Json:
+    return {
+        "type": "opened",
+        "session_id": event.session_id,
+        "seed": str(event.seed),
+        "media_type": event.media_type,
+        "width": event.width,
+        "height": event.height,
+        "fps": float(event.fps),
+        "window": event.window,
+        "pictures": event.pictures,
+    }
+
+
+def ops_message(spans: Sequence[pb.OpSpan]) -> Json:
+    """Ops that are done."""
+    return {"type": "ops", "ops": [_op(span) for span in spans]}
+
+
+def _op(span: pb.OpSpan) -> Json:
+    return {
+        "kind": _word(pb.OpKind.Name(span.kind)),
+        "step": span.step,
+        "block": span.block,
+        "worker": span.worker_id,
+        "batch": span.batch,
+        "dispatched_at_s": span.dispatched_at_s,
+        "done_at_s": span.done_at_s,
+        "seconds": span.seconds,
+    }
+
+
+def error_message(error: ClientError) -> Json:
+    """What went wrong, in one sentence that names the field and what is allowed."""
+    violations = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
+    retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
+    return {"type": "error", "code": error.code.name, "sentence": (violations or error.message) + retry}
+
+
+def invalid_message(error: InvalidField) -> Json:
+    """The same for a frame that did not get as far as the service."""
+    return {"type": "error", "code": grpc.StatusCode.INVALID_ARGUMENT.name, "sentence": str(error)}
+
+
+def session_json(session: pb.Session) -> Json:
+    """An open session."""
+    return {
+        "session_id": session.session_id,
+        "state": _word(pb.SessionState.Name(session.state)),
+        "prompt": session.prompt,
+        "seed": str(session.seed),
+        "pace": _word(pb.Pace.Name(session.pace)),
+        "window": session.window,
+        "blocks_begun": session.blocks_begun,
+        "segments_sent": session.segments_sent,
+        "segments_acknowledged": session.segments_acknowledged,
+        "cues_pending": session.cues_pending,
+        "tenant": session.tenant,
+        "slack_s": session.slack_s if session.HasField("slack_s") else None,
+        "pictures_sent": session.pictures_sent,
+        "age_s": session.age_s,
+    }
+
+
+def model_json(model: pb.GetModelResponse) -> Json:
+    """What is served, as far as a page shows it."""
+    video, limits = model.video, model.limits
+    return {
+        "name": model.name,
+        "width": video.width,
+        "height": video.height,
+        "fps": video.fps_numerator / video.fps_denominator,
+        "first_block_pictures": model.first_block_pictures,
+        "block_pictures": model.block_pictures,
+        "steps": list(model.recipe.steps),
+        "level": _word(pb.Level.Name(model.recipe.level)),
+        "prompt_help": model.prompt_help,
+        "vocabulary": [{"name": group.name, "words": list(group.words)} for group in model.vocabulary],
+        "max_prompt_bytes": limits.max_prompt_bytes,
+        "max_window": limits.max_window,
+        "max_sessions": limits.max_sessions,
+    }
+
+
+def _word(constant: str) -> str:
+    """The last word of a constant's name, for instance `running` of SESSION_STATE_RUNNING."""
+    return constant.rsplit("_", 1)[-1].lower()

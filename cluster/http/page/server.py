@@ -1,0 +1,107 @@
+"""The page's server, beside the gRPC server on the same event loop: its port, its way to the service, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from cluster.config import ServerConfig, TlsSection
+from cluster.http.page.app import page_app
+from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
+from cluster.http.page.tls import PageTls
+from cluster.net.addresses import Address, HttpListener, listen, parse_address
+from longtake.client import Client
+from longtake.client.credentials import Credentials
+from longtake.core.errors import InvalidField
+
+FIELD = "http.address"
+GRACE_S = 2
+"""How long browsers may take to read what they were sent last."""
+PING_S = 20.0
+"""How often a browser is asked whether it is there, and how long it may take to answer."""
+_MAX_PATH_BYTES = 100
+"""Of a unix socket; the system allows little more."""
+
+
+class Page:
+    """A page that listens; it answers after `begin`."""
+
+    def __init__(self, address: Address, tls: TlsSection, folder: Path) -> None:
+        self._scheme = "https" if tls.certificate else "http"
+        self.target = f"unix:{folder / 'page.sock'}"
+        """Where the gRPC server must listen for the page; nobody else's folder."""
+        with contextlib.ExitStack() as on_error:
+            listening = on_error.enter_context(listen(address, field=FIELD))
+            self._address = Address(host=address.host, port=listening.getsockname()[1])
+            self._listener = HttpListener(_settings(self.target, self._address, tls), listening)
+            on_error.pop_all()
+
+    @property
+    def url(self) -> str:
+        """What a browser is given."""
+        return f"{self._scheme}://{self._address}/"
+
+    def begin(self) -> None:
+        """Answer, from now on; the gRPC server must listen at `target`."""
+        self._listener.begin()
+
+    async def end(self) -> None:
+        """Close every connection and the port."""
+        await self._listener.end()
+
+
+@contextlib.asynccontextmanager
+async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
+    """The page that `config` asks for, if it does; InvalidField if its address or its certificate is of no use."""
+    if not config.http.address:
+        yield None
+        return
+    address = parse_address(config.http.address, config.listen.host, field=FIELD)
+    folder = Path(tempfile.mkdtemp(prefix="longtake-"))  # only its owner can enter it
+    try:
+        if len(str(folder)) > _MAX_PATH_BYTES:
+            raise InvalidField("TMPDIR", str(folder.parent), f"a path of at most {_MAX_PATH_BYTES} bytes")
+        page = Page(address, config.tls, folder)
+        try:
+            yield page
+        finally:
+            await page.end()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _client(target: str, token: str) -> Client:
+    """With a browser's token; InvalidField if that is none."""
+    try:
+        return Client(target, credentials=Credentials(token=token))
+    except ValueError:
+        raise InvalidField("token", "(not shown)", "printable ASCII without spaces") from None
+
+
+def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
+    encryption = PageTls(tls) if tls.certificate else None
+    config = uvicorn.Config(
+        page_app(partial(_client, target), address),
+        http=BoundedHttp,
+        ws=BoundedWebSocket,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_context_factory=(lambda config, default: encryption.context()) if encryption else None,
+    )
+    config.load()
+    return config

@@ -1,0 +1,307 @@
+"""One WebSocket of a browser, one call of the service: frames go both ways, credit passes through, nothing piles up.
+
+A browser acknowledges what it has shown. For a stream of its own that goes on to the service, whose window it opens;
+an observer's acknowledgements end here: what it has no room for gives way to what is newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from cluster.frontend.service import Throttle
+from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message
+from cluster.http.page.frames import (
+    AckFrame,
+    CommandFrame,
+    CueFrame,
+    FirstFrame,
+    LaterFrame,
+    OpenFrame,
+    WatchFrame,
+    first_frame,
+    later_frame,
+)
+from longtake.client import Client, CueAt, Stream, StreamOptions
+from longtake.client.errors import ClientError
+from longtake.client.events import ClosedEvent, Event, OpenedEvent, SegmentEvent
+from longtake.core.errors import InvalidField
+from longtake.v1 import longtake_pb2 as pb
+
+Connect = Callable[[str], Client]
+"""A client with a browser's token."""
+FIRST_FRAME_TIMEOUT_S = 10.0
+FRAMES_PER_S = 50.0
+"""Of one browser; more wait in its own connection."""
+WATCH_CREDIT = 4
+"""Segments that an observer may be behind with its acknowledgements."""
+OPS_PERIOD_S = 0.1
+MAX_OPS = 256
+"""Told at once; of more the oldest give way."""
+ASIDES = 64
+"""Messages beside the stream that may wait for a browser; the oldest give way."""
+
+
+class Teller:
+    """The way to one browser; waits while it does not read, so that what is behind waits too."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._turn = asyncio.Lock()
+        self._asides: deque[Json] = deque(maxlen=ASIDES)
+        self._aside = asyncio.Event()
+
+    async def tell(self, message: Json, data: bytes | None = None) -> None:
+        """Send a message, and the bytes that belong to it."""
+        async with self._turn:
+            await self._socket.send_text(json.dumps(message, ensure_ascii=False, allow_nan=False))
+            if data is not None:
+                await self._socket.send_bytes(data)
+
+    async def event(self, event: Event) -> None:
+        """Send what happened."""
+        data = event.header if isinstance(event, OpenedEvent) else None
+        await self.tell(event_message(event), event.data if isinstance(event, SegmentEvent) else data)
+
+    def aside(self, message: Json) -> None:
+        """Have it sent when there is time; may be lost."""
+        self._asides.append(message)
+        self._aside.set()
+
+    async def send_asides(self) -> None:
+        """For ever."""
+        while True:
+            await self._aside.wait()
+            self._aside.clear()
+            while self._asides:
+                await self.tell(self._asides.popleft())
+
+
+async def serve_socket(socket: WebSocket, connect: Connect) -> None:
+    """All that happens on one WebSocket, until the browser or the stream ends it."""
+    await socket.accept()
+    teller = Teller(socket)
+    try:
+        frame = await _first(socket)
+        async with connect(frame.token) as client:
+            match frame:
+                case OpenFrame():
+                    await _own(socket, teller, client, frame)
+                case WatchFrame():
+                    await _watch(socket, teller, client, frame.session_id)
+    except WebSocketDisconnect:
+        return
+    except InvalidField as error:
+        await _last_word(socket, teller, invalid_message(error))
+    except ClientError as error:
+        await _last_word(socket, teller, error_message(error))
+    else:
+        await _last_word(socket, teller, None)
+
+
+async def _last_word(socket: WebSocket, teller: Teller, message: Json | None) -> None:
+    with contextlib.suppress(WebSocketDisconnect):
+        if message is not None:
+            await teller.tell(message)
+        if socket.application_state is WebSocketState.CONNECTED:
+            await socket.close()
+
+
+async def _first(socket: WebSocket) -> FirstFrame:
+    try:
+        async with asyncio.timeout(FIRST_FRAME_TIMEOUT_S):
+            return first_frame(await _text(socket))
+    except TimeoutError:
+        raise InvalidField("frame", None, f"open or watch, within {FIRST_FRAME_TIMEOUT_S:g} s") from None
+
+
+async def _text(socket: WebSocket) -> str:
+    """The next text of the browser. WebSocketDisconnect when it is gone."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    text: str | None = message.get("text")
+    if text is None:
+        raise InvalidField("frame", "(bytes)", "a text of JSON")
+    return text
+
+
+async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame]:
+    throttle = Throttle(FRAMES_PER_S)
+    while True:
+        yield later_frame(await _text(socket))
+        await throttle.take()
+
+
+# --- a stream of the browser's own ------------------------------------------------------------------------------------
+
+
+async def _own(socket: WebSocket, teller: Teller, client: Client, frame: OpenFrame) -> None:
+    options = StreamOptions(
+        seed=frame.seed_number,
+        pace=frame.pace,
+        duration_s=frame.duration_s or None,
+        window=frame.window,
+        fork=frame.fork,
+        auto_ack=False,
+    )
+    stream = client.stream(frame.prompt, options, waiting=lambda event: teller.aside(event_message(event)))
+    await _first_to_end(_show(stream, teller, client), _steer(socket, stream), teller.send_asides())
+
+
+async def _show(stream: Stream, teller: Teller, client: Client) -> None:
+    """Forward what the service tells, until the stream has ended."""
+    async with stream:
+        await _forward(stream, teller, client)
+
+
+async def _steer(socket: WebSocket, stream: Stream) -> None:
+    """Forward what the browser asks for, for ever; WebSocketDisconnect when it is gone."""
+    async for frame in _later(socket):
+        match frame:
+            case CueFrame():
+                await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id))
+            case AckFrame():
+                await stream.ack(frame.segment)
+            case CommandFrame(type="pause"):
+                await stream.pause()
+            case CommandFrame(type="play"):
+                await stream.play()
+            case CommandFrame():
+                await stream.close()
+
+
+# --- somebody's stream ------------------------------------------------------------------------------------------------
+
+
+class _Newest:
+    """What an observer is still to be told. Of the segments that wait for its acknowledgements only the newest stay."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event | ClientError | None] = deque(maxlen=ASIDES)
+        self._unacknowledged: deque[int] = deque()
+        self._changed = asyncio.Event()
+
+    def put(self, event: Event | ClientError | None) -> None:
+        """Append; None or an error is the end."""
+        segments = [waiting for waiting in self._waiting if isinstance(waiting, SegmentEvent)]
+        if isinstance(event, SegmentEvent) and len(segments) >= WATCH_CREDIT:
+            self._waiting.remove(segments[0])
+        self._waiting.append(event)
+        self._changed.set()
+
+    def acknowledge(self, segment: int) -> None:
+        """It and all before it were shown."""
+        while self._unacknowledged and self._unacknowledged[0] <= segment:
+            self._unacknowledged.popleft()
+        self._changed.set()
+
+    async def get(self) -> Event | None:
+        """What comes next, as soon as it may be told; raises the error that is the end."""
+        while not self._ready():
+            self._changed.clear()
+            await self._changed.wait()
+        event = self._waiting.popleft()
+        if isinstance(event, ClientError):
+            raise event
+        if isinstance(event, SegmentEvent):
+            self._unacknowledged.append(event.index)
+        return event
+
+    def _ready(self) -> bool:
+        if not self._waiting:
+            return False
+        return not isinstance(self._waiting[0], SegmentEvent) or len(self._unacknowledged) < WATCH_CREDIT
+
+
+async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: str) -> None:
+    newest = _Newest()
+
+    async def read() -> None:
+        try:
+            async for event in client.watch(session_id):
+                newest.put(event)
+        except ClientError as error:
+            newest.put(error)
+        else:
+            newest.put(None)
+
+    async def events() -> AsyncIterator[Event]:
+        async with _in_background(read()):
+            while (event := await newest.get()) is not None:
+                yield event
+
+    async def acknowledgements() -> None:
+        async for frame in _later(socket):
+            if not isinstance(frame, AckFrame):
+                raise InvalidField("type", frame.type, "ack: an observer does not steer")
+            newest.acknowledge(frame.segment)
+
+    await _first_to_end(_forward(events(), teller, client), acknowledgements(), teller.send_asides())
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+async def _forward(events: AsyncIterator[Event], teller: Teller, client: Client) -> None:
+    """Tell the browser what happens, from the beginning of a stream to its end, and which ops are done for it."""
+    closed = False
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            async for event in events:
+                if isinstance(event, OpenedEvent):
+                    await stack.enter_async_context(_in_background(_ops(teller, client, event.session_id)))
+                await teller.event(event)
+                closed = isinstance(event, ClosedEvent)
+    except ClientError:
+        if not closed:  # else the status says once more how the stream ended
+            raise
+
+
+async def _ops(teller: Teller, client: Client, session_id: str) -> None:
+    """Show the ops of a session as an aside; a service that does not show them, or no longer, is no failure."""
+    spans: deque[pb.OpSpan] = deque(maxlen=MAX_OPS)
+    try:
+        async with _in_background(_tell_ops(teller, spans)):
+            async for span in client.watch_ops(session_id):
+                spans.append(span)
+    except ClientError as error:
+        teller.aside({"type": "no_ops", "text": error.message})
+
+
+async def _tell_ops(teller: Teller, spans: deque[pb.OpSpan]) -> None:
+    while True:
+        await asyncio.sleep(OPS_PERIOD_S)
+        if spans:
+            teller.aside(ops_message(tuple(spans)))
+            spans.clear()
+
+
+async def _first_to_end(*works: Coroutine[None, None, None]) -> None:
+    """Run all until one ends; then end the others, and raise what that one raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done:
+            task.result()
+            return
+
+
+@contextlib.asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

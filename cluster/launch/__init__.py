@@ -1,0 +1,1 @@
+"""Starts workers (Ray, child processes, threads) and holds the link to them; it imports cluster.cell and workers."""

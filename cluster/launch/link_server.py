@@ -1,0 +1,211 @@
+"""The engine's end of the link: a gRPC service on which workers attach themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from cluster.cell.attached import Port
+from cluster.net.grpc_options import connections_allowed, server_options
+from longtake.core.errors import InvalidField
+from longtake.core.events import Loss
+from longtake.core.work import WorkerId
+from longtake.link.v1 import link_pb2 as pb
+from longtake.link.v1 import link_pb2_grpc
+from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
+from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
+from workers.messages import Down, Introduction, Up
+
+SILENCE_S = 5.0
+"""A worker that says nothing for this long (ten heartbeats) is lost."""
+HELLO_S = 5.0
+"""A connection that has not said Hello by then is closed."""
+QUEUE_LIMIT = 1024
+
+_log = logging.getLogger("longtake.link")
+
+_Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
+
+
+class _LinkPort:
+    """One attached worker as the engine sees it."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        self._lost = lost
+        self.last_heard_s = asyncio.get_running_loop().time()
+        self.reason = ""
+        """Why the engine gave it up; empty while it is attached."""
+        self._waiting: deque[Down] = deque()
+        self._changed = asyncio.Event()
+
+    def send(self, message: Down) -> None:
+        """See cluster.attached.Port."""
+        if len(self._waiting) >= QUEUE_LIMIT:
+            self._lost("it does not read what it is sent")
+            return
+        self._waiting.append(message)
+        self._changed.set()
+
+    def end(self, reason: str) -> None:
+        """See cluster.attached.Port."""
+        self.reason = self.reason or reason
+        self._changed.set()
+
+    async def messages(self) -> AsyncIterator[Down]:
+        """What is to be sent, until the engine gives the worker up."""
+        while not self.reason:
+            if self._waiting:
+                yield self._waiting.popleft()
+            else:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Desk(Protocol):
+    """Whom attached workers speak with: the engine, or who stands between."""
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+
+class LinkService(link_pb2_grpc.LinkServiceServicer):
+    """Lets workers of this launch, with this model, attach to the engine."""
+
+    def __init__(
+        self,
+        engine: Desk,
+        *,
+        token: str,
+        model_digest: str,
+        silence_s: float = SILENCE_S,
+        files: LinkFiles | None = None,
+    ) -> None:
+        """With `files` workers must show a certificate."""
+        self._engine = engine
+        self.files = files
+        self._token = token
+        self._model_digest = model_digest
+        self._silence_s = silence_s
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        """One worker, from its Hello to the end of its link."""
+        introduction = await self._introduction(request_iterator, context)
+        yield pb.AttachResponse(welcome=pb.Welcome())
+        worker = introduction.worker
+        port = _LinkPort(lambda reason: self._engine.leave(worker, port, reason, Loss.SILENCE))
+        self._engine.join(introduction, port)
+        tasks = (
+            asyncio.create_task(self._read(request_iterator, worker, port)),
+            asyncio.create_task(self._watch(worker, port)),
+        )
+        try:
+            async for message in port.messages():
+                yield down_to_proto(message)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._engine.leave(worker, port, "its link broke")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
+
+    async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
+        """Hello, or the end of the call with the status that says what is wrong."""
+        if self.files is not None and not is_worker(context.auth_context()):
+            _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
+        try:
+            async with asyncio.timeout(HELLO_S):
+                first = await anext(requests, None)
+        except (TimeoutError, DecodeError):
+            first = None
+        if first is None or first.WhichOneof("message") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
+        hello = first.hello
+        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
+            _log.warning("a worker that calls itself %r dialled in with a wrong token", hello.worker[:100])
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "hello.token is not this launch's")
+        try:
+            introduction = hello_from_proto(hello)
+        except InvalidField as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if introduction.model_digest != self._model_digest:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"hello.model_digest is {introduction.model_digest}, the engine serves {self._model_digest}",
+            )
+        return introduction
+
+    async def _read(self, requests: AsyncIterator[pb.AttachRequest], worker: WorkerId, port: _LinkPort) -> None:
+        loop = asyncio.get_running_loop()
+        reason, cause = "its link broke", Loss.LINK
+        try:
+            async for message in requests:
+                port.last_heard_s = loop.time()
+                self._engine.hear(worker, port, up_from_proto(message))
+            reason = "it closed its link"
+        except (InvalidField, DecodeError) as error:
+            reason, cause = str(error), Loss.PROTOCOL
+        finally:
+            self._engine.leave(worker, port, reason, cause)
+
+    async def _watch(self, worker: WorkerId, port: _LinkPort) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() - port.last_heard_s < self._silence_s:
+            await asyncio.sleep(self._silence_s / 10)
+        self._engine.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
+
+
+def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:
+    """The engine's end of the link, which asks workers for certificates; InvalidField names a file that is wrong."""
+    ca, key, certificate = files.contents()
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
+
+
+class LinkServer:
+    """The service on a port of its own; port 0 picks a free one."""
+
+    def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
+        """InvalidField if it cannot listen there, or not with these files."""
+        options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
+        self._server = grpc.aio.server(options=options)
+        link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
+        self.address = f"{host}:{self._bound(f'{host}:{port}', service.files)}"
+
+    def _bound(self, where: str, files: LinkFiles | None) -> int:
+        try:
+            if files is None:
+                return self._server.add_insecure_port(where)
+            return self._server.add_secure_port(where, server_credentials(files))
+        except RuntimeError:  # of gRPC, which does not say why
+            if files is None:
+                allowed = "an address of this machine and a port that is free"
+                raise InvalidField("link.port", where, allowed) from None
+            raise InvalidField(
+                "link.key", str(files.key), f"the key of {files.certificate}, and a port that can be had at {where}"
+            ) from None
+
+    async def start(self) -> None:
+        """Listen."""
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Cut what is still attached and stop listening."""
+        await self._server.stop(0.5)

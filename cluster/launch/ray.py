@@ -1,0 +1,248 @@
+"""Workers as Ray actors that dial the engine. Ray places, starts and restarts them; no op ever passes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from cluster.cell.chains import Chains
+from cluster.launch.link_server import LinkServer
+from cluster.launch.ray_placing import Placing, group_of, groups, resources_of
+from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
+from longtake.core.errors import InvalidField, LongtakeError, Unavailable
+from longtake.core.work import WorkerId
+from workers.link.dial import Loaded, serve
+from workers.link_trust import LinkFiles
+from workers.peers import MeetingPoint
+from workers.start.spec import WorkerSpec, load_worker
+
+REACH_S = 5.0
+"""How long a running Ray may take to accept a connection."""
+LOOK_UP_S = 0.5
+START_S = 180.0
+"""How long workers may take to load their weights."""
+
+_log = logging.getLogger("longtake.launch")
+
+
+class WorkerActor:
+    """A process for one worker; the worker itself knows nothing of Ray.
+
+    A worker that cannot load its weights makes the constructor fail, which Ray reports and does not repeat. One that
+    ends later ends its process, and Ray starts it again.
+    """
+
+    def __init__(self, spec: WorkerSpec, engine: str, token: str) -> None:
+        loaded = load_worker(spec)
+        threading.Thread(target=self._serve, args=(loaded, engine, token, spec.link_files), daemon=True).start()
+
+    def pid(self) -> int:
+        """Process id; an answer proves that the weights are loaded."""
+        return os.getpid()
+
+    @staticmethod
+    def _serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None) -> None:
+        status = 1
+        try:
+            serve(loaded, engine, token, files)
+            status = 0
+        finally:
+            os._exit(status)
+
+
+class RayLauncher:
+    """One actor for each worker. The workers of a chain have a placement group of their own, so that they are close."""
+
+    def __init__(
+        self,
+        workers: Sequence[WorkerSpec],
+        engine: Chains,
+        listen: Callable[[str], LinkServer],
+        token: str,
+        address: str,
+        placing: Placing,
+    ) -> None:
+        self._specs = tuple(workers)
+        self._engine = engine
+        self._listen = listen
+        self._server: LinkServer | None = None
+        self._token = token
+        self._address = address
+        self._placing = placing
+        self._host = "127.0.0.1"
+        """Where workers can reach this process."""
+        self._ray: Any = None
+        self._groups: dict[WorkerId, Any] = {}
+        """Placement groups by replica; workers that hold a whole model share the one under the empty name."""
+        self._actors: dict[WorkerId, Any] = {}
+        self._meeting_point: MeetingPoint | None = None
+        self._threads: list[asyncio.Future[None]] = []
+        self._stopping = threading.Event()
+
+    async def start(self) -> None:
+        """See cluster.launch.Launcher. Unavailable if Ray cannot place the workers or they do not attach in time."""
+        try:
+            # Ray first: it starts processes, which a running gRPC server makes harder.
+            await self._in_thread(self._join)
+            _keep_signals()
+            await self._in_thread(self._reserve)
+            self._server = self._listen(self._host)
+            await self._server.start()
+            await self._in_thread(partial(self._create, self._server.address))
+            await self._engine.attached(frozenset(spec.replica for spec in self._specs), timeout_s=START_S)
+        except (LongtakeError, asyncio.CancelledError):
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """See cluster.launch.Launcher."""
+        self._stopping.set()
+        if self._ray is not None:
+            await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
+            await asyncio.gather(*self._threads, return_exceptions=True)
+            await asyncio.to_thread(self._leave)
+        if self._server is not None:
+            await self._server.stop()
+
+    async def _in_thread(self, call: Callable[[], None]) -> None:
+        """Ray's calls block. A thread cannot be cancelled: `stop` waits for it."""
+        thread = asyncio.ensure_future(asyncio.to_thread(call))
+        self._threads.append(thread)
+        await asyncio.shield(thread)
+
+    async def pids(self) -> dict[WorkerId, int]:
+        """Process ids of the workers."""
+        return {
+            worker: await asyncio.to_thread(self._ray.get, actor.pid.remote()) for worker, actor in self._actors.items()
+        }
+
+    def _join(self) -> None:
+        """Join or start Ray."""
+        # Read by Ray when it is imported.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, is for jobs that nobody waits for
+        os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        import ray
+
+        self._ray = ray
+        joined: Any
+        try:
+            if self._address:
+                _reach(self._address)
+                host = self._placing.host
+                joined = ray.init(address=self._address, _node_ip_address=host or None, logging_level=logging.ERROR)
+                self._host = host or str(self._ray.util.get_node_ip_address())
+            else:
+                joined = ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        except LongtakeError:
+            raise
+        except Exception as error:  # Ray raises the bare class when a node is slow to start
+            where = f"Ray at {self._address}" if self._address else "a local Ray"
+            raise Unavailable(f"{where} did not come up: {error}") from error
+        found: dict[str, str] = joined.address_info
+        check_gcs(found["gcs_address"])
+        check_doors(found["gcs_address"], found["webui_url"] or "")
+
+    def _reserve(self) -> None:
+        """Reserve room for every worker; looks up now and then, because to wait for new nodes takes minutes."""
+        from ray.util.placement_group import placement_group
+
+        needed = groups(self._specs, self._placing)
+        for name, group in needed.items():
+            self._groups[name] = placement_group(
+                list(group.resources), strategy=group.strategy, bundle_label_selector=list(group.nodes)
+            )
+        waiting = [group.ready() for group in self._groups.values()]
+        deadline_s = time.monotonic() + self._placing.within_s
+        room = "; ".join(str(group) for group in needed.values())
+        told = False
+        while waiting and not self._stopping.is_set():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise Unavailable(f"Ray found no room within {self._placing.within_s:g} s for {room}")
+            _ready, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=min(left_s, LOOK_UP_S))
+            if waiting and not told:
+                _log.info("waiting up to %g s until Ray has room for %s", self._placing.within_s, room)
+                told = True
+
+    def _create(self, engine: str) -> None:
+        """Start the actors and wait until each has its weights loaded."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        try:
+            self._meeting_point = MeetingPoint(self._host, self._placing.meeting_port)
+        except OSError:
+            address = f"{self._host}:{self._placing.meeting_port}"
+            raise InvalidField("link.meeting_port", address, "an address of this machine and a free port") from None
+        actor_class = self._ray.remote(WorkerActor)
+        placed = Counter[WorkerId]()
+        for worker in self._specs:
+            name = group_of(worker)
+            spec = replace(worker, meeting_point=self._meeting_point.address)
+            resources = resources_of(spec)
+            options = {
+                "num_cpus": resources["CPU"],
+                "num_gpus": resources.get("GPU", 0),
+                "max_restarts": -1,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                    placement_group=self._groups[name], placement_group_bundle_index=placed[name]
+                ),
+            }
+            placed[name] += 1
+            self._actors[spec.worker] = actor_class.options(**options).remote(spec, engine, self._token)
+        try:
+            self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=START_S)
+        except self._ray.exceptions.GetTimeoutError:
+            raise Unavailable(f"the workers had not loaded their weights after {START_S:g} s") from None
+        except self._ray.exceptions.RayError as error:
+            raise Unavailable(f"a worker could not start: {error}") from None
+
+    def _kill(self) -> None:
+        for actor in list(self._actors.values()):
+            self._ray.kill(actor, no_restart=True)
+
+    def _leave(self) -> None:
+        """Give the room back and disconnect, which ends a local Ray."""
+        from ray.util.placement_group import remove_placement_group
+
+        self._kill()
+        self._actors.clear()
+        for group in self._groups.values():
+            remove_placement_group(group)
+        self._groups.clear()
+        self._ray.shutdown()
+        self._ray = self._meeting_point = None
+
+
+def _reach(address: str) -> None:
+    """Unavailable if nothing listens there, InvalidField if it is not to be trusted.
+
+    Ray itself would try for minutes, and not hear a signal meanwhile.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" and other names that only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise Unavailable(f"cluster.ray_address: no Ray answers at {address} ({error})") from None
+    check_gcs(address)  # before it is shown our token
+
+
+def _keep_signals() -> None:
+    """Make Python's signal handlers hold again: joining, Ray installs one for SIGTERM that aborts the process."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))

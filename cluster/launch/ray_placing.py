@@ -1,0 +1,79 @@
+"""Where Ray puts workers: what room each needs, on which nodes, and how close the workers of a chain are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from longtake.core.work import Role, WorkerId
+from workers.start.spec import WorkerSpec
+
+CPU_SHARE = 0.1
+"""Logical CPUs of a worker: enough to be counted, and to keep workers off nodes that offer none; little enough for
+several to share a small machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Which nodes of a Ray cluster workers may be on, and at which address of this machine they find the engine."""
+
+    denoise_nodes: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the Ray node of a denoise worker must have; empty: any node will do."""
+    decode_nodes: Mapping[str, str] = field(default_factory=dict)
+    """As `denoise_nodes`, of decode workers."""
+    chains_on_one_node: bool = False
+    """The workers of a chain must be on one node; otherwise as close as there is room."""
+    within_s: float = 30.0
+    """How long Ray may take to find room for all workers."""
+    host: str = ""
+    """Address of this machine, and of its Ray node, that workers dial; empty: what Ray says."""
+    meeting_port: int = 0
+    """Port there on which workers find each other (workers.peers.MeetingPoint); 0: any that is free."""
+
+    def nodes_of(self, role: Role) -> dict[str, str]:
+        """Labels that the node of a worker must have."""
+        return dict(self.denoise_nodes if role is Role.DENOISE else self.decode_nodes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Room that Ray reserves as a whole: one bundle for each worker, in the order of the workers."""
+
+    resources: tuple[dict[str, float], ...]
+    nodes: tuple[dict[str, str], ...]
+    """For each bundle the labels of nodes where it may be."""
+    strategy: Literal["PACK", "STRICT_PACK"]
+
+    def __str__(self) -> str:
+        needs = [
+            f"{need} on nodes with {nodes or 'any labels'}"
+            for need, nodes in zip(self.resources, self.nodes, strict=True)
+        ]
+        together = "on one node: " if self.strategy == "STRICT_PACK" else ""
+        return together + ", ".join(f"{needs.count(need)} x {need}" for need in dict.fromkeys(needs))
+
+
+def group_of(spec: WorkerSpec) -> WorkerId:
+    """The name of the group a worker is in: its chain's, or the empty one that all workers of a whole model share."""
+    return WorkerId("") if spec.seat is None else spec.replica
+
+
+def resources_of(spec: WorkerSpec) -> dict[str, float]:
+    """What a worker takes of a node, by Ray's names of resources."""
+    return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.device.startswith("cuda") else {})
+
+
+def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Group]:
+    """The room to reserve for `specs`, by the name of the group."""
+    members: dict[WorkerId, list[WorkerSpec]] = {}
+    for spec in specs:
+        members.setdefault(group_of(spec), []).append(spec)
+    return {
+        name: Group(
+            resources=tuple(resources_of(spec) for spec in held),
+            nodes=tuple(placing.nodes_of(spec.role) for spec in held),
+            strategy="STRICT_PACK" if name and placing.chains_on_one_node else "PACK",
+        )
+        for name, held in members.items()
+    }

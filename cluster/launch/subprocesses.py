@@ -1,0 +1,131 @@
+"""Workers as child processes that dial the engine; one that ends is started again.
+
+A worker that computes has a process of its own; simulated workers, which only sleep, share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from cluster.cell.chains import Chains
+from cluster.launch.link_server import LinkServer
+from longtake.core.errors import Unavailable
+from longtake.core.work import WorkerId
+from workers.link.shared import arguments_for
+from workers.link_trust import write_secret
+from workers.messages import Shutdown
+from workers.peers import MeetingPoint
+from workers.simulated.device import is_simulated
+from workers.start.spec import WorkerSpec
+
+Group = tuple[WorkerSpec, ...]
+"""Workers that share a process."""
+
+LOOPBACK = "127.0.0.1"
+START_S = 120.0
+"""How long workers may take to load their weights and attach."""
+STOP_S = 10.0
+RESTART_S = 0.5
+"""Pause before a worker is started again."""
+
+_log = logging.getLogger("longtake.launch")
+
+
+class SubprocessLauncher:
+    """One child process for each worker that computes, one for all simulated ones."""
+
+    def __init__(
+        self, workers: Sequence[WorkerSpec], engine: Chains, listen: Callable[[str], LinkServer], token: str
+    ) -> None:
+        self._meeting_point = MeetingPoint(LOOPBACK)
+        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in workers]
+        simulated = tuple(spec for spec in specs if is_simulated(spec.device))
+        alone = tuple((spec,) for spec in specs if not is_simulated(spec.device))
+        self._groups: tuple[Group, ...] = (*alone, simulated) if simulated else alone
+        self._engine = engine
+        self._server = listen(LOOPBACK)
+        self._token = token
+        self._processes: dict[Group, asyncio.subprocess.Process] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+
+    @property
+    def pids(self) -> dict[WorkerId, int]:
+        """Process ids of the workers that run."""
+        return {
+            spec.worker: process.pid
+            for group, process in self._processes.items()
+            if process.returncode is None
+            for spec in group
+        }
+
+    async def start(self) -> None:
+        """See cluster.launch.Launcher. Unavailable if a worker ends before it attached, or takes too long."""
+        await self._server.start()
+        for group in self._groups:
+            self._processes[group] = await self._spawn(group)
+        workers = [spec.worker for group in self._groups for spec in group]
+        replicas = frozenset(spec.replica for group in self._groups for spec in group)
+        attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=START_S))
+        exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
+        try:
+            await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)
+            if not attached.done():
+                ended = [worker for worker in workers if worker not in self.pids]
+                raise Unavailable(f"{', '.join(ended)} ended while starting; its log says why")
+            attached.result()
+        except (Unavailable, asyncio.CancelledError):
+            await self.stop()
+            raise
+        finally:
+            for task in (attached, *exits):
+                task.cancel()
+        self._keepers = [asyncio.create_task(self._keep(group)) for group in self._groups]
+
+    async def stop(self) -> None:
+        """See cluster.launch.Launcher."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._engine.broadcast(Shutdown())
+        for group, process in self._processes.items():
+            if process.returncode is None and not all(self._engine.is_attached(spec.worker) for spec in group):
+                process.terminate()  # it is still loading its weights, or dialling
+        await asyncio.gather(*(self._end(process) for process in self._processes.values()))
+        await self._server.stop()
+
+    async def _spawn(self, group: Group) -> asyncio.subprocess.Process:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        shared = is_simulated(group[0].device)
+        arguments = arguments_for(group) if shared else group[0].arguments()
+        module = "workers.link.shared" if shared else "workers.link"
+        command = [sys.executable, "-m", module, f"--engine={self._server.address}", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(write_secret(self._token))
+        process.stdin.close()
+        return process
+
+    async def _keep(self, group: Group) -> None:
+        """Start workers again whenever their process ends."""
+        while True:
+            status = await self._processes[group].wait()
+            names = ", ".join(spec.worker for spec in group)
+            _log.warning("%s ended with status %d, started again", names, status)
+            await asyncio.sleep(RESTART_S)
+            self._processes[group] = await self._spawn(group)
+
+    @staticmethod
+    async def _end(process: asyncio.subprocess.Process) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,1 @@
+"""Addresses, certificates, files, statuses and options of gRPC; it imports the core and the configuration."""

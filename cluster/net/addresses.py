@@ -1,0 +1,82 @@
+"""Addresses of the HTTP listeners, and what listens there: uvicorn on the loop of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from longtake.core.errors import InvalidField
+
+_LAST_PORT = 65535
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A host and a port to listen on; port 0: any free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, default_host: str, *, field: str) -> Address:
+    """The address in `text`; InvalidField about `field` if it is none."""
+    allowed = f"HOST:PORT, or :PORT for {default_host}, with a port from 0 (any free one) to {_LAST_PORT}"
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InvalidField(field, text, f"{allowed}; an IPv6 address in brackets")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > _LAST_PORT or not host.isprintable():
+        raise InvalidField(field, text, allowed)
+    return Address(host=host or default_host, port=int(port))
+
+
+def listen(address: Address, *, field: str) -> socket.socket:
+    """A socket that listens; InvalidField about `field` if there can be none."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError):
+        raise InvalidField(field, str(address), "an address of this machine and a port that is free") from None
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: signals are for `longtake serve`, which stops this listener in its turn."""
+        yield
+
+
+class HttpListener:
+    """An application on a socket that listens; it answers from `begin` to `end`."""
+
+    def __init__(self, config: uvicorn.Config, listening: socket.socket) -> None:
+        self._server = _Server(config)
+        self._socket = listening
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def begin(self) -> None:
+        """Answer, from now on."""
+        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+
+    async def end(self) -> None:
+        """Answer what was asked, then close every connection and the port."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        self._socket.close()

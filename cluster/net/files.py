@@ -1,0 +1,71 @@
+"""Files of the configuration: those that are read again when they change, and secrets that others can read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cluster.config import ServerConfig
+from longtake.core.errors import InvalidField
+
+
+class Watched:
+    """Tells whether files have changed since they were last asked about."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """As they are now is how they were read."""
+        self._paths = tuple(paths)
+        self._seen = self._states()
+
+    def changed(self) -> bool:
+        """Whether any is another one than when this was last asked; what was wrong once is not read again and again."""
+        before, self._seen = self._seen, self._states()
+        return self._seen != before
+
+    def _states(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_state(path) for path in self._paths)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content, also where a link is turned to another file, as Kubernetes does.
+
+    None if there is no file, or none that may be looked at.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+_log = logging.getLogger("longtake.serve")
+
+
+def warn_of_readable_secrets(config: ServerConfig) -> None:
+    """Log a warning for each file of a secret that every user of this machine may read.
+
+    InvalidField if every user may write one: then anybody here chooses who is let in.
+    """
+    for field, path in _secrets(config):
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue  # whoever reads it says so
+        if mode & stat.S_IWOTH:
+            allowed = f"a file that not everybody on this machine may write: chmod 600 {path}"
+            raise InvalidField(field, str(path), allowed)
+        if mode & stat.S_IROTH:
+            _log.warning("%s: every user of this machine may read %s; chmod 600 it", field, path)
+
+
+def _secrets(config: ServerConfig) -> Iterator[tuple[str, Path]]:
+    named = (
+        ("tls.key", config.tls.key),
+        ("link.key", config.link.key),
+        ("auth.tenants", config.auth.tenants),
+        ("RAY_AUTH_TOKEN_PATH", os.environ.get("RAY_AUTH_TOKEN_PATH", "") if config.cluster.launch == "ray" else ""),
+    )
+    yield from ((field, Path(path)) for field, path in named if path)

@@ -1,0 +1,304 @@
+"""The command line: serve, stream, render, and a look at a server. Server code is imported only when needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
+
+import click
+import grpc
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+
+from longtake.cli import values
+from longtake.cli.demo import run_demo
+from longtake.cli.drain import drain_command
+from longtake.cli.plan import plan_command
+from longtake.cli.server import Server, server_options
+from longtake.cli.stream import SUFFIXES, Output, render_to_file, stream_to_file
+from longtake.cli.token import token_command
+from longtake.cli.top import top_command
+from longtake.cli.values import word
+from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
+from longtake.client.errors import ClientError
+from longtake.core.errors import CallerFault, LongtakeError
+from longtake.v1 import longtake_pb2 as pb
+
+FAILED = 1
+WRONG_INPUT = 2
+_CALLERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+
+Answer = TypeVar("Answer")
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; one line for what goes wrong. Returns 2 for wrong input, 130 after Ctrl-C, else 0 or 1."""
+    try:
+        status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
+    except click.ClickException as error:
+        return _fail(error.format_message(), WRONG_INPUT)
+    except click.exceptions.Abort:
+        return 128 + 2
+    except ClientError as error:
+        return _fail(_text_of(error), WRONG_INPUT if error.code in _CALLERS else FAILED)
+    except LongtakeError as error:
+        return _fail(str(error), WRONG_INPUT if isinstance(error, CallerFault) else FAILED)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}; the extra `server` brings it: pip install 'longtake[server]'", FAILED)
+    except OSError as error:
+        return _fail(str(error), FAILED)
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """Entry; `longtake.__main__` is the quieter one."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(text: str, status: int) -> int:
+    click.echo(f"longtake: {' '.join(text.split())}", err=True)
+    return status
+
+
+def _text_of(error: ClientError) -> str:
+    text = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
+    retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
+    return (text or f"{error.message} [{error.code.name}]") + retry
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="longtake")
+def cli() -> None:
+    """Longtake: endless, steerable video streams."""
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _stream_options(command: Command) -> Command:
+    """The options that `stream` and `render` share."""
+    for option in reversed((
+        click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
+                     help="Another prompt from a time on; repeatable."),
+        click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
+        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
+        click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
+        click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
+        click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
+        _json,
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+class _Asked(TypedDict):
+    """What `stream` and `render` are given alike."""
+
+    prompt: str
+    cues: tuple[CueAt, ...]
+    duration: Fraction | None
+    seed: int | None
+    output: str | None
+    codec: str
+    quality: int | None
+    as_json: bool
+
+
+class _StreamAsked(_Asked):
+    pace: str
+    window: int | None
+    fork: str | None
+    server: Server
+
+
+class _RenderAsked(_Asked):
+    model: str
+    device: str
+    dtype: str
+
+
+@cli.command()
+@click.argument("prompt")
+@_stream_options
+@click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
+@click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
+@click.option("--fork", metavar="ID", help="Go on from the session ID where it is; it goes on as well.")
+@server_options
+def stream(**asked: Unpack[_StreamAsked]) -> int:
+    """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
+    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=asked["fork"])
+    return asyncio.run(stream_to_file(asked["server"], asked["prompt"], options, _output(asked)))
+
+
+@cli.command()
+@click.argument("prompt")
+@_stream_options
+@click.option("--model", default="pocket", show_default=True, help="A model directory.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
+def render(**asked: Unpack[_RenderAsked]) -> int:
+    """Generate what `stream` would, without a server, in this process. Needs --duration."""
+    from cluster.render import render_events
+
+    options = _options(asked)
+    work = partial(
+        render_events,
+        open_request(asked["prompt"], options),
+        model=asked["model"],
+        device=asked["device"],
+        dtype=asked["dtype"],
+    )
+    return asyncio.run(render_to_file(work, options, _output(asked)))
+
+
+def _options(asked: _Asked) -> StreamOptions:
+    return StreamOptions(
+        seed=asked["seed"],
+        duration_s=asked["duration"],
+        codec=asked["codec"],
+        quality=asked["quality"],
+        cues=asked["cues"],
+    )
+
+
+def _output(asked: _Asked) -> Output:
+    path = asked["output"] or f"longtake{SUFFIXES[asked['codec']]}"
+    return Output(path=path, as_json=asked["as_json"])
+
+
+# --- serving ----------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
+@click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
+def serve(config: Path | None, port: int | None, http: str | None) -> None:
+    """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM."""
+    from cluster.config import ServerConfig, load_config
+    from cluster.serve import serve as serve_forever
+
+    settings = load_config(config) if config is not None else ServerConfig()
+    if port is not None:
+        settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"port": port})})
+    if http is not None:
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"address": http})})
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
+
+
+@cli.command()
+@click.option("-o", "--output", default="demo.mp4", show_default=True)
+def demo(output: str) -> int:
+    """Serve the pocket model on a local Ray, stream 20 s with a new prompt in the middle, and end the server."""
+    return run_demo(output)
+
+
+cli.add_command(plan_command)
+cli.add_command(top_command)
+cli.add_command(drain_command)
+cli.add_command(token_command)
+
+
+# --- looking at a server ----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@server_options
+@_json
+def status(server: Server, as_json: bool) -> None:
+    """Workers and load of a server."""
+    answer = _ask(server, Client.get_status)
+    if as_json:
+        _show(answer)
+        return
+    state = "draining" if answer.draining else "serving"
+    uptime = timedelta(seconds=round(answer.uptime_s))
+    click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions")
+    rows = [
+        (worker.worker_id, word(pb.WorkerRole.Name(worker.role)), f"{worker.capacity - worker.free}/{worker.capacity}",
+         worker.sessions, worker.in_flight, worker.ready, worker.dispatched)
+        for worker in answer.workers
+    ]  # fmt: skip
+    _table(("worker", "role", "used", "sessions", "in flight", "ready", "done"), rows)
+
+
+@cli.command()
+@server_options
+@_json
+def sessions(server: Server, as_json: bool) -> None:
+    """Open sessions of a server."""
+    found = _ask(server, Client.list_sessions)
+    if as_json:
+        _show(pb.ListSessionsResponse(sessions=found))
+        return
+    rows = [
+        (session.session_id, word(pb.SessionState.Name(session.state)), word(pb.Pace.Name(session.pace)),
+         session.blocks_begun, session.segments_sent, session.segments_acknowledged, session.window,
+         f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-", timedelta(seconds=round(session.age_s)),
+         session.tenant, session.prompt)
+        for session in found
+    ]  # fmt: skip
+    heads = ("session", "state", "pace", "begun", "sent", "acknowledged", "window", "slack", "age", "tenant", "prompt")
+    _table(heads, rows)
+
+
+@cli.command()
+@click.argument("session_id", metavar="ID")
+@server_options
+def close(session_id: str, server: Server) -> None:
+    """End the session ID, whoever opened it."""
+    _ask(server, lambda client: client.close_session(session_id))
+
+
+@cli.command()
+@server_options
+@_json
+def model(server: Server, as_json: bool) -> None:
+    """What a server offers: model, prompts, limits."""
+    answer = _ask(server, Client.get_model)
+    if as_json:
+        _show(answer)
+        return
+    video, recipe, limits = answer.video, answer.recipe, answer.limits
+    fps = Fraction(video.fps_numerator, video.fps_denominator)
+    window = f"{recipe.window_frames} latent frames" if recipe.window_frames else "everything"
+    click.echo(f"{answer.name}: {video.width} x {video.height} at {float(fps):g} pictures/s, ", nl=False)
+    click.echo(f"{answer.block_pictures} pictures a block ({answer.first_block_pictures} in the first)")
+    click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
+    click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
+    click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
+    click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
+    click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
+    click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")
+    click.echo(answer.prompt_help)
+    for group in answer.vocabulary:
+        click.echo(f"  {group.name}: {', '.join(group.words)}")
+
+
+def _ask(server: Server, question: Callable[[Client], Coroutine[None, None, Answer]]) -> Answer:
+    async def answer() -> Answer:
+        async with server.client() as client:
+            return await question(client)
+
+    return asyncio.run(answer())
+
+
+def _show(message: Message) -> None:
+    click.echo(MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    cells = [head, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

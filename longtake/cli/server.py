@@ -1,0 +1,73 @@
+"""The options by which every command that talks to a server is told which one, and what to show it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from longtake.client import Client
+from longtake.client.credentials import Credentials
+
+TOKEN_VARIABLE = "LONGTAKE_TOKEN"
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server and how to talk to it."""
+
+    target: str
+    credentials: Credentials = field(default_factory=Credentials)
+
+    def client(self) -> Client:
+        """A connection, to be used as an asynchronous context manager; UsageError if the credentials are of no use."""
+        try:
+            return Client(self.target, credentials=self.credentials)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+
+def server_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Adds --server and its fellows; the command gets one `server: Server` of them."""
+
+    @functools.wraps(command)
+    def with_server(
+        *,
+        server: str,
+        token_file: Path | None,
+        tls: bool,
+        ca: Path | None,
+        certificate: Path | None,
+        key: Path | None,
+        **asked: object,
+    ) -> object:
+        token = _token(token_file)
+        credentials = Credentials(token=token, tls=tls, ca=ca, certificate=certificate, key=key)
+        return command(server=Server(target=server, credentials=credentials), **asked)
+
+    decorated: Callable[..., object] = with_server
+    for option in reversed((
+        click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_default=True,
+                     metavar="HOST:PORT"),
+        click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE",
+                     help=f"A file with the token to show; the token itself may stand in {TOKEN_VARIABLE}."),
+        click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS",
+                     help="Encrypt; the system's CAs must know the server."),
+        click.option("--ca", type=_FILE, envvar="LONGTAKE_CA",
+                     help="Encrypt; a PEM file of CAs that may have signed the server's certificate."),
+        click.option("--certificate", type=_FILE, envvar="LONGTAKE_CERTIFICATE",
+                     help="A PEM file with a certificate to show, for servers that ask for one …"),
+        click.option("--key", type=_FILE, envvar="LONGTAKE_KEY", help="… and one with its key."),
+    )):  # fmt: skip
+        decorated = option(decorated)
+    return decorated
+
+
+def _token(path: Path | None) -> str:
+    """No argument holds a token: everybody on the machine can read those."""
+    return path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get(TOKEN_VARIABLE, "").strip()

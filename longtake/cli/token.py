@@ -1,0 +1,33 @@
+"""`longtake token`: a new token for a client, and the lines by which the server knows it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import click
+
+ROLES = ("viewer", "client", "operator")
+
+
+@click.command("token")
+@click.option("--id", "name", default="new", show_default=True, help="Names the token in the audit log.")
+@click.option("--role", type=click.Choice(ROLES), default="client", show_default=True)
+@click.option("--days", type=click.IntRange(min=1), help="Expires after so many days. Default: never.")
+@click.option("--tenant", default="TENANT", show_default=True, help="Whose token it is, as in the tenants file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def token_command(name: str, role: str, days: int | None, tenant: str, as_json: bool) -> None:
+    """Make a token. It goes to standard output, and to standard error what to add to the tenants file.
+
+    The server keeps the hash only, and nothing can bring a lost token back.
+    """
+    from cluster.access.callers import hash_of, new_token
+
+    token = new_token()
+    expires = "" if days is None else (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if as_json:
+        click.echo(json.dumps({"token": token, "hash": hash_of(token), "expires": expires or None}))
+        return
+    click.echo(token)
+    lines = [f"[[tenants.{tenant}.tokens]]", f'id = "{name}"', f'role = "{role}"', f'hash = "{hash_of(token)}"']
+    click.echo("\n".join([*lines, *([f"expires = {expires}"] if expires else [])]), err=True)

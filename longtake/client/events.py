@@ -1,0 +1,201 @@
+"""What a stream tells its consumer: frames of the protocol as plain data, parts of a segment joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from longtake.v1 import longtake_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedEvent:
+    """The stream begins; write `header` first."""
+
+    session_id: str
+    seed: int
+    recipe_digest: str
+    header: bytes
+    media_type: str
+    width: int
+    height: int
+    fps: Fraction
+    window: int
+    timescale: int
+    pictures: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentEvent:
+    """The encoded video of one block, whole."""
+
+    index: int
+    first_picture: int
+    picture_count: int
+    start_s: Fraction
+    duration_s: Fraction
+    prompt_version: int
+    data: bytes
+    keyframe: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueAcceptedEvent:
+    cue_id: str
+    block: int
+    start_s: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueAppliedEvent:
+    """The next segment is the first that shows the cue."""
+
+    cue_id: str
+    block: int
+    start_s: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueSupersededEvent:
+    """The cue `by_cue_id` took the block; this one will not be shown."""
+
+    cue_id: str
+    by_cue_id: str
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefusedEvent:
+    """Something asked for on the open stream cannot be; the stream goes on."""
+
+    code: int
+    """A google.rpc.Code."""
+    message: str
+    field: str
+    allowed: str
+    cue_id: str
+    earliest_block: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeEvent:
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedEvent:
+    """Segments that a watcher does not get."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedEvent:
+    """The last event of every stream."""
+
+    ending: str
+    """completed, client, operator, drained, lost or failed."""
+    reason: str
+    segments: int
+
+
+Event = (
+    OpenedEvent
+    | SegmentEvent
+    | CueAcceptedEvent
+    | CueAppliedEvent
+    | CueSupersededEvent
+    | RequestRefusedEvent
+    | NoticeEvent
+    | SkippedEvent
+    | ClosedEvent
+)
+
+
+class Decoder:
+    """Turns the frames of one call into events."""
+
+    def __init__(self) -> None:
+        self._timescale = 1
+        self._parts: list[bytes] = []
+
+    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> Event | None:
+        """The event a frame completes; None for a part of a segment and for a frame of a newer server."""
+        kind = frame.WhichOneof("frame")
+        if kind is None:
+            return None
+        message = getattr(frame, kind)
+        match message:
+            case pb.Opened():
+                return self._opened(message)
+            case pb.Segment():
+                return self._segment(message)
+            case pb.CueAccepted():
+                start_s = self._time(message.pts_ticks)
+                return CueAcceptedEvent(cue_id=message.cue_id, block=message.block, start_s=start_s)
+            case pb.CueApplied():
+                start_s = self._time(message.pts_ticks)
+                return CueAppliedEvent(cue_id=message.cue_id, block=message.block, start_s=start_s)
+            case pb.CueSuperseded():
+                return CueSupersededEvent(cue_id=message.cue_id, by_cue_id=message.by_cue_id, block=message.block)
+            case pb.RequestRefused():
+                return _refused(message)
+            case pb.Notice():
+                return NoticeEvent(text=message.text)
+            case pb.Skipped():
+                return SkippedEvent(first=message.first, count=message.count)
+            case pb.Closed():
+                ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
+                return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
+        return None
+
+    def _opened(self, message: pb.Opened) -> OpenedEvent:
+        self._timescale = message.timescale
+        video = message.video
+        return OpenedEvent(
+            session_id=message.session_id,
+            seed=message.seed,
+            recipe_digest=message.recipe_digest,
+            header=message.header,
+            media_type=message.media_type,
+            width=video.width,
+            height=video.height,
+            fps=Fraction(video.fps_numerator, video.fps_denominator),
+            window=message.window,
+            timescale=message.timescale,
+            pictures=message.pictures if message.HasField("pictures") else None,
+        )
+
+    def _segment(self, message: pb.Segment) -> SegmentEvent | None:
+        if message.part == 0:
+            self._parts.clear()
+        self._parts.append(message.data)
+        if message.part + 1 < message.part_count:
+            return None
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return SegmentEvent(
+            index=message.index,
+            first_picture=message.first_picture,
+            picture_count=message.picture_count,
+            start_s=self._time(message.pts_ticks),
+            duration_s=self._time(message.duration_ticks),
+            prompt_version=message.prompt_version,
+            data=data,
+            keyframe=message.keyframe,
+        )
+
+    def _time(self, ticks: int) -> Fraction:
+        return Fraction(ticks, self._timescale)
+
+
+def _refused(message: pb.RequestRefused) -> RequestRefusedEvent:
+    return RequestRefusedEvent(
+        code=message.code,
+        message=message.message,
+        field=message.field,
+        allowed=message.allowed,
+        cue_id=message.cue_id,
+        earliest_block=message.earliest_block if message.HasField("earliest_block") else None,
+    )

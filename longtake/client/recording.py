@@ -1,0 +1,194 @@
+"""A stream on its way into a file: what was received, how fast, and where cues became visible."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+from longtake.client import CueAt
+from longtake.client.events import (
+    ClosedEvent,
+    CueAcceptedEvent,
+    CueAppliedEvent,
+    CueSupersededEvent,
+    Event,
+    NoticeEvent,
+    OpenedEvent,
+    RequestRefusedEvent,
+    SegmentEvent,
+    SkippedEvent,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueSummary:
+    """Where a cue was asked for and where it was first shown, in seconds of the stream."""
+
+    cue_id: str
+    asked_s: float | None
+    shown_s: float | None
+    latency_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a recording came to."""
+
+    output: str
+    session_id: str
+    seed: str
+    """A decimal number of up to 64 bits, as text because JSON readers round such numbers."""
+    ending: str
+    segments: int
+    pictures: int
+    video_s: float
+    wall_s: float
+    """From the request to the last segment."""
+    realtime_factor: float
+    first_segment_s: float | None
+    """From the request to the first segment."""
+    bytes: int
+    cues: tuple[CueSummary, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        first = "none" if self.first_segment_s is None else f"{self.first_segment_s:.2f} s"
+        lines = [
+            f"{self.output}: {self.segments} segments, {self.pictures} pictures, {self.video_s:.2f} s, "
+            f"{self.bytes / 1000:.0f} kB ({self.ending}, seed {self.seed})",
+            f"{self.realtime_factor:.2f} x real time, first segment after {first}",
+        ]
+        for cue in self.cues:
+            if cue.shown_s is None:
+                lines.append(f"{cue.cue_id}: not shown")
+            elif cue.latency_s is None:
+                lines.append(f"{cue.cue_id}: shown from {cue.shown_s:.2f} s")
+            else:
+                lines.append(
+                    f"{cue.cue_id}: asked for {cue.asked_s:.2f} s, shown from {cue.shown_s:.2f} s "
+                    f"(latency {cue.latency_s:.2f} s)"
+                )
+        return lines
+
+
+class Recording:
+    """Takes the events of one stream, writes header and segments, and keeps count."""
+
+    def __init__(
+        self,
+        open_output: Callable[[], BinaryIO],
+        name: str,
+        cues: Sequence[CueAt],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`open_output` is called when the stream has been granted, so that a refusal leaves an older file alone."""
+        self._open_output = open_output
+        self._name = name
+        self._clock = clock
+        self._asked = {cue.id or f"cue-{number}": cue.time_s for number, cue in enumerate(cues, start=1)}
+        self._shown: dict[str, Fraction] = {}
+        self._output: BinaryIO | None = None
+        self._began_s = clock()
+        self._first_s: float | None = None
+        self._last_s = self._began_s
+        self.opened: OpenedEvent | None = None
+        self.closed: ClosedEvent | None = None
+        self.segments = 0
+        self.pictures = 0
+        self.video_s = Fraction(0)
+        self._newest_s = Fraction(0)
+        self.written_bytes = 0
+
+    def take(self, event: Event) -> str:
+        """Record an event; returns what a person should read about it, empty if nothing."""
+        match event:
+            case OpenedEvent():
+                self.opened = event
+                self._output = self._open_output()
+                self._write(event.header)
+            case SegmentEvent():
+                self._segment(event)
+            case CueAppliedEvent(cue_id=cue, start_s=start_s):
+                self._shown[cue] = start_s
+            case ClosedEvent():
+                self.closed = event
+            case NoticeEvent(text=text):
+                return text
+            case RequestRefusedEvent(message=message):
+                return message
+            case CueSupersededEvent(cue_id=cue, by_cue_id=by, block=block):
+                return f"{cue} gives way to {by} at block {block}"
+            case CueAcceptedEvent() | SkippedEvent():
+                pass
+        return ""
+
+    def close(self) -> None:
+        """Close the file; what is in it plays."""
+        if self._output is not None:
+            self._output.close()
+
+    @property
+    def lag_s(self) -> float:
+        """How late the newest segment came for a player that began with the first one; 0 or less is in time."""
+        if self._first_s is None or self.opened is None:
+            return 0.0
+        return self._last_s - self._first_s - float(self.video_s - self._newest_s)
+
+    @property
+    def realtime_factor(self) -> float:
+        """Seconds of video for each second since the request."""
+        elapsed_s = self._last_s - self._began_s
+        return float(self.video_s) / elapsed_s if elapsed_s > 0 else 0.0
+
+    def summary(self) -> Summary:
+        """What has come so far."""
+        cues = []
+        for cue, asked in self._asked.items():
+            shown = self._shown.get(cue)
+            latency_s = None if shown is None or asked is None else float(shown) - float(asked)
+            cues.append(
+                CueSummary(
+                    cue_id=cue,
+                    asked_s=None if asked is None else float(asked),
+                    shown_s=None if shown is None else float(shown),
+                    latency_s=latency_s,
+                )
+            )
+        return Summary(
+            output=self._name,
+            session_id=self.opened.session_id if self.opened else "",
+            seed=str(self.opened.seed) if self.opened else "",
+            ending=self.closed.ending if self.closed else "broken",
+            segments=self.segments,
+            pictures=self.pictures,
+            video_s=float(self.video_s),
+            wall_s=self._last_s - self._began_s,
+            realtime_factor=self.realtime_factor,
+            first_segment_s=None if self._first_s is None else self._first_s - self._began_s,
+            bytes=self.written_bytes,
+            cues=tuple(cues),
+        )
+
+    def _segment(self, event: SegmentEvent) -> None:
+        self._last_s = self._clock()
+        if self._first_s is None:
+            self._first_s = self._last_s
+        self.segments += 1
+        self.pictures += event.picture_count
+        self.video_s += event.duration_s
+        self._newest_s = event.duration_s
+        self._write(event.data)
+
+    def _write(self, data: bytes) -> None:
+        if self._output is None:
+            raise ValueError("a segment came before the stream was opened")
+        self._output.write(data)
+        self._output.flush()
+        self.written_bytes += len(data)

@@ -1,0 +1,147 @@
+"""Balancing: which lane moves to which worker, so that no device waits while another has too much.
+
+Theory of operation. Loads drift apart as streams come and go, as workers join with nothing to do, and as one becomes
+slow: a worker's load is in units of time (`placement.Room`), so a straggler's grows with its time and it sheds lanes by
+the very rule that fills an empty one. At each tick the most loaded worker that may take part is compared with the best
+place for a further lane:
+
+    unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
+    reserved lanes     move if the origin holds more than may be reserved; else a live stream is left in peace
+
+A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
+times bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests
+long after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
+number of workers is looked at per tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from longtake.core.carry.moving import Mover
+from longtake.core.effects import Effect
+from longtake.core.fleet.peers import Fleet
+from longtake.core.fleet.placement import first
+from longtake.core.fleet.worker import Worker
+from longtake.core.sessions.session import Session, State
+from longtake.core.work import Role, SessionId, WorkerId
+
+_WORTH = 0.08
+"""A move must make the larger pressure so much smaller …"""
+_WORTH_OF_SLOW = -0.02
+"""… or, away from a slow worker, hardly larger: of two whole numbers of lanes it shall have the smaller, because it
+holds up every stream that passes through it. Nothing brings such a lane back, so this comes to rest, too."""
+_OVER = 1.02
+"""Times the load limit: so much is more than may be reserved."""
+_EQUAL = 0.02
+"""Places whose loads differ by no more are equally good."""
+_LOOKED_AT = 32
+"""Workers that are looked at from either end, at most."""
+_BLOCKS_LEFT = 6
+"""A lane with fewer blocks to go does not move."""
+_REST_S = 3.0
+_REST_AFTER_FAILURE_S = 30.0
+
+
+Begun = tuple[Session, list[Effect]]
+"""A session of which a lane has begun to move, and what follows."""
+
+
+class Balance:
+    """Begins moves that even out the load of the denoise workers."""
+
+    def __init__(
+        self,
+        load_limit: float,
+        sessions: Mapping[SessionId, Session],
+        workers: Mapping[WorkerId, Worker],
+        fleet: Fleet,
+        mover: Mover,
+    ) -> None:
+        self._load_limit = load_limit
+        self._sessions = sessions
+        self._workers = workers
+        self._ranking = fleet.ranking(Role.DENOISE)
+        self._mover = mover
+        self._rests_until_s: dict[WorkerId, float] = {}
+
+    def failed(self, worker: WorkerId, *, now_s: float) -> None:
+        """An image failed at this worker."""
+        self._rests_until_s[worker] = now_s + _REST_AFTER_FAILURE_S
+
+    def moves(self, *, now_s: float) -> Iterator[Begun]:
+        """Begin what moves are worth while now, one after the other."""
+        yield from self._even_reserved(now_s)
+        yield from self._even_pressure(now_s)
+
+    def _even_reserved(self, now_s: float) -> Iterator[Begun]:
+        for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
+            if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
+                break
+            target = self._target(origin, self._load_limit, live=True, now_s=now_s)
+            if target is None:
+                break
+            yield from self._move(origin, target, live=True, now_s=now_s)
+
+    def _even_pressure(self, now_s: float) -> Iterator[Begun]:
+        for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
+            room = self._ranking.room(origin.id)
+            most = room.pressure * (1 - (_WORTH_OF_SLOW if room.weight > 1 else _WORTH))
+            target = self._target(origin, most, live=False, now_s=now_s)
+            if target is None:
+                break
+            yield from self._move(origin, target, live=False, now_s=now_s)
+
+    def _target(self, origin: Worker, most: float, *, live: bool, now_s: float) -> Worker | None:
+        """The best place for a lane that leaves `origin`, if its load stays within `most`.
+
+        Of equally good ones it is the one with the most streams in common: what its streams lose by the lane is then
+        lost by those that the origin holds up anyway.
+        """
+        able = (worker for worker in self._able(self._ranking.best(live=live), now_s) if worker is not origin)
+        best = next(able, None)
+        if best is None or self._load_after(best, live=live) > most:
+            return None
+        most = min(most, self._load_after(best, live=live) * (1 + _EQUAL))
+        equal = (worker for worker in able if self._load_after(worker, live=live) <= most)
+        return max((best, *equal), key=lambda worker: len(origin.sessions & worker.sessions))
+
+    def _load_after(self, worker: Worker, *, live: bool) -> float:
+        """What one lane more would make of the worker's load."""
+        room = self._ranking.room(worker.id)
+        if live:
+            return (room.live + 1) * max(room.even_share, room.lane_share)
+        return room.pressure_of(room.bulk + 1)
+
+    def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
+        """Those of the first workers that may take part in a move now."""
+        for worker in first(workers, _LOOKED_AT):
+            if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
+                yield self._workers[worker]
+
+    def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
+        session = self._pick(origin, target, live=live)
+        if session is None:
+            return
+        for worker in (origin.id, target.id):
+            self._rests_until_s[worker] = now_s + _REST_S
+        yield session, self._mover.begin(session, session.place.lanes.index(origin.id), target)
+
+    def _pick(self, origin: Worker, target: Worker, *, live: bool) -> Session | None:
+        """The stream whose lane moves: its lanes spread most by it, and it is held up least."""
+        able = [
+            session
+            for session in (self._sessions[session_id] for session_id in origin.sessions)
+            if session.is_live == live
+            and session.state in (State.OPENING, State.RUNNING)
+            and origin.id in session.place.lanes
+            and not self._mover.is_moving(session.id)
+            and not (session.forks or session.depends)
+            and (session.last_block is None or session.last_block - session.next_block >= _BLOCKS_LEFT)
+        ]
+
+        def cost(session: Session) -> tuple[int, int, SessionId]:
+            lanes = session.place.lanes
+            return lanes.count(target.id) - lanes.count(origin.id), -session.flow.window, session.id
+
+        return min(able, key=cost, default=None)

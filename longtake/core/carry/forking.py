@@ -1,0 +1,116 @@
+"""Forks: a stream that goes on from the state of another one, at the block which that has not begun yet.
+
+Theory of operation. A fork of block n has everything of its parent before n and nothing after. Its lanes lie on its
+parent's workers, because it shares the parent's sealed pages there; the pages that it may need in the end are taken
+when it opens, like those of any other session, and given up lane by lane for the shared ones. At that moment the lanes
+of the parent may be at different blocks, since its steps are pipelined, and none of them waits: a lane is shared right
+after the parent's op that seals block n - 1 in it was dispatched, which is before its first op of block n can be. The
+fork's own ops of that lane follow on the same link, so they find the pages written. Likewise its decoder slot is filled
+from the parent's right behind V(n-1).
+
+Until all ops of the parent before block n are done the fork depends on them: if the parent ends before, so does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from longtake.core.effects import PrepareStream
+from longtake.core.errors import InvalidField, Lack, NoCapacity, UnknownSession, WrongState
+from longtake.core.events import Open
+from longtake.core.fleet.worker import Worker
+from longtake.core.recipe.graph import Kind, Op, sealing_op
+from longtake.core.sessions.session import Session, State
+from longtake.core.work import SessionId, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A session that has got something of its parent, and the order that fills its slot, if that is it."""
+
+    child: Session
+    prepare: PrepareStream | None
+
+
+_ALLOWED = (State.RUNNING, State.PAUSED)
+
+
+def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session | None:
+    """The session that `request` forks; UnknownSession, WrongState or InvalidField if that cannot be."""
+    if request.fork is None:
+        return None
+    parent = sessions.get(request.fork)
+    if parent is None or parent.state in (State.CLOSING, State.CLOSED):
+        raise UnknownSession(request.fork)
+    if parent.state not in _ALLOWED:
+        allowed = " or ".join(state.value for state in _ALLOWED)
+        raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
+    if parent.holds:
+        raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
+    block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
+    if parent.last_block is not None and block > parent.last_block:
+        raise WrongState(f"open.fork: block {parent.last_block}, the last of the session, has begun")
+    if request.picture_limit is not None and request.picture_limit <= first:
+        allowed = f"more than {first}, where the fork begins; counted from the start of the session that is forked"
+        raise InvalidField("open.picture_limit", request.picture_limit, allowed)
+    return parent
+
+
+def begin(child: Session, parent: Session) -> None:
+    """Note that `child`, which has its place, waits for its share in every lane and for its slot."""
+    child.begin_at(parent.next_block)
+    child.unshared = set(range(len(child.place.lanes)))
+    child.unprepared = child.depends = True
+    parent.forks.append((child.id, parent.next_block))
+
+
+def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Fork]:
+    """Give every fork of `parent` what it can have by now; what was given, in order."""
+    given = []
+    for child_id, block in parent.forks:
+        child = sessions.get(child_id)
+        if child is None or child.state is State.CLOSING:
+            continue
+        shared = [lane for lane in sorted(child.unshared) if _is_sealed(parent, lane, block)]
+        for lane in shared:
+            _share_lane(child, parent, lane, workers[child.place.lanes[lane]])
+        prepare = None
+        if child.unprepared and (block == 0 or parent.is_sent(Op(Kind.DECODE, 0, block - 1))):
+            child.unprepared = False
+            prepare = PrepareStream(
+                worker=child.place.decoder,
+                session=child.id,
+                slot=child.place.slot,
+                settings=child.request.settings,
+                origin=parent.place.slot,
+            )
+        if shared or prepare is not None:
+            given.append(Fork(child, prepare))
+    return given
+
+
+def _is_sealed(parent: Session, lane: int, block: int) -> bool:
+    """Whether the last op that writes what the lane holds at the boundary before `block` was dispatched."""
+    return block == 0 or parent.is_sent(sealing_op(lane, block - 1, parent.recipe))
+
+
+def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> None:
+    """Give up the pages that were kept for the lane, for a table that shares the parent's: it takes no more of them."""
+    first = child.geometry.first_frame(child.first_block)
+    tables = list(child.place.tables)
+    worker.pool.release(tables[lane])
+    tables[lane] = worker.pool.fork(parent.place.tables[lane], first, child.recipe)
+    child.place = replace(child.place, tables=tuple(tables))
+    child.unshared.discard(lane)
+
+
+def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
+    """Forget the forks that need no op of `parent` any more that is not done; which they are."""
+    oldest = min(parent.done.values())
+    free = [child for child, block in parent.forks if oldest >= block]
+    parent.forks = [(child, block) for child, block in parent.forks if oldest < block]
+    for child in free:
+        if child in sessions:
+            sessions[child].depends = False
+    return free

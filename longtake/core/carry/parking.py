@@ -1,0 +1,383 @@
+"""Parking: a session that generates nothing gives up its place, and gets its state back with another one.
+
+Theory of operation. A session that is paused, or whose client gives no credit, keeps its place for a grace time. If it
+is between two blocks then, with nothing in flight, its lanes are stowed to host memory, after them its decoder slot;
+when all of that is answered its pages, slot and rate are free (PARKED). Nothing of this is final before the last
+answer: pages are only copied, so a session that may go on again meanwhile, or an image that could not be made, just
+discards the images and stays; a slot that is stowed already is filled again where it was.
+
+Once it has a place again (who gets one when is decided elsewhere), every image is sent to the worker that needs it, if
+it lies with another, and loaded; the prompts in use are encoded anew, because a parked session keeps no text anywhere.
+It goes on from the boundary it stopped at when all of this is answered, so no op ever finds half of its state.
+
+A session that has not begun its first block has no state: parking it frees its place at once, and it holds nothing.
+
+An order that is not answered yet names pages or a slot; a session that ends meanwhile waits for it (`owes`). Images
+lie with their workers: a worker that is lost takes the sessions with it whose images it has.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from longtake.core.effects import (
+    Discard,
+    Effect,
+    Forget,
+    Give,
+    Load,
+    Notice,
+    Parked,
+    PrepareStream,
+    Restored,
+    Stalled,
+    Stow,
+    Take,
+)
+from longtake.core.errors import InternalFault
+from longtake.core.events import ImageFailed, Loaded, Stowed
+from longtake.core.fleet.admission import Homes
+from longtake.core.fleet.peers import Fleet
+from longtake.core.fleet.worker import Worker
+from longtake.core.limits import Limits
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.sessions import cues
+from longtake.core.sessions.census import is_stalled
+from longtake.core.sessions.session import NOWHERE, Place, Session, State, Trigger, next_state
+from longtake.core.work import ImageId, SessionId, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A copy in the host memory of `worker`."""
+
+    id: ImageId
+    worker: WorkerId
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known of a session from the beginning of its parking to the end of its return."""
+
+    lanes: dict[int, _Image] = field(default_factory=dict)
+    """By lane; a lane that keeps nothing between blocks has none."""
+    slot: _Image | None = None
+    owed: dict[ImageId, WorkerId] = field(default_factory=dict)
+    """Images in orders that are not answered, and by whom they are to be."""
+    gave_up: bool = False
+    """An image could not be made: it stays where it is."""
+    preparing: bool = False
+    """A decoder slot is being prepared without an image."""
+    left: tuple[WorkerId, ...] = ()
+    """Workers of the place it gave up that still keep something of it."""
+
+    @property
+    def images(self) -> tuple[_Image, ...]:
+        return (*self.lanes.values(), *((self.slot,) if self.slot is not None else ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What follows from an answer about an image."""
+
+    session: SessionId
+    effects: list[Effect]
+    failure: str = ""
+    """Why the session cannot go on; empty if it can."""
+
+
+class Parking:
+    """Who is parked and how far that is. Changes the state and the place of sessions, and nothing else of them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        limits: Limits,
+        sessions: Mapping[SessionId, Session],
+        workers: Mapping[WorkerId, Worker],
+        images: Iterator[ImageId],
+        fleet: Fleet,
+    ) -> None:
+        self._recipe = recipe
+        self._limits = limits
+        self._sessions = sessions
+        self._workers = workers
+        self._numbers = images
+        self._fleet = fleet
+        self._records: dict[SessionId, _Record] = {}
+        self._owners: dict[ImageId, SessionId] = {}
+        self._holding: set[SessionId] = set()
+        """Sessions that have images, or are to have some."""
+        self._crowded: set[SessionId] = set()
+        """Sessions that were told that there is no room for their images."""
+        self._due_s: dict[SessionId, float] = {}
+        """When a session that generates nothing is to be parked."""
+        self._timers: list[tuple[float, SessionId]] = []
+        """Heap over `_due_s`; an entry that it does not confirm is stale."""
+
+    # --- who is idle ------------------------------------------------------------------------------------------------
+
+    def note(self, session: Session, *, now_s: float) -> list[Effect]:
+        """Look whether the session generates nothing and could be parked; its grace time begins then."""
+        stalled = is_stalled(session)
+        if not stalled and not (session.state is State.PAUSED and session.is_at_rest):
+            self._due_s.pop(session.id, None)
+        elif session.id not in self._due_s:
+            self._set_timer(session.id, now_s + self._limits.park_after_s)
+            return [Stalled(session=session.id)] if stalled else []
+        return []
+
+    def due(self, *, now_s: float) -> list[Session]:
+        """The sessions whose grace time is over, each once."""
+        found = []
+        while self._timers and self._timers[0][0] <= now_s:
+            at_s, session_id = heapq.heappop(self._timers)
+            if self._due_s.get(session_id) == at_s:
+                del self._due_s[session_id]
+                found.append(self._sessions[session_id])
+        return found
+
+    def _set_timer(self, session: SessionId, at_s: float) -> None:
+        self._due_s[session] = at_s
+        heapq.heappush(self._timers, (at_s, session))
+
+    # --- away -------------------------------------------------------------------------------------------------------
+
+    def begin(self, session: Session, *, now_s: float) -> list[Effect]:
+        """Park a session that is idle; later if there is no room for its images."""
+        if session.next_block == 0:
+            self._records[session.id] = _Record()
+            session.state = next_state(session.state, Trigger.PARK)
+            return self._vacate(session)
+        if len(self._holding) >= self._limits.max_parked:
+            self._set_timer(session.id, now_s + max(self._limits.park_after_s, 1.0))
+            return self._keep_place(session)
+        session.state = next_state(session.state, Trigger.PARK)
+        self._holding.add(session.id)
+        record = self._records[session.id] = _Record()
+        first = session.geometry.first_frame(session.next_block)
+        orders: list[Effect] = []
+        for lane, (worker, table) in enumerate(zip(session.place.lanes, session.place.tables, strict=True)):
+            pages = table.kept(first, self._recipe)
+            if pages:
+                image = record.lanes[lane] = self._image(session, worker)
+                record.owed[image.id] = worker
+                orders.append(Stow(worker=worker, session=session.id, image=image.id, source=pages))
+        return orders or self._stow_slot(session, record)
+
+    def _keep_place(self, session: Session) -> list[Effect]:
+        """Say once that host memory is full."""
+        if session.id in self._crowded:
+            return []
+        self._crowded.add(session.id)
+        why = f"{len(self._holding)} streams are parked with their state, the most allowed; this one keeps its place"
+        return [Notice(session=session.id, text=why)]
+
+    def _stow_slot(self, session: Session, record: _Record) -> list[Effect]:
+        place = session.place
+        image = record.slot = self._image(session, place.decoder)
+        record.owed[image.id] = place.decoder
+        return [Stow(worker=place.decoder, session=session.id, image=image.id, source=place.slot)]
+
+    def _image(self, session: Session, worker: WorkerId) -> _Image:
+        image = _Image(next(self._numbers), worker)
+        self._owners[image.id] = session.id
+        return image
+
+    def _vacate(self, session: Session) -> list[Effect]:
+        """Give up the place; the texts of the prompts go too. What lies with the images stays until they are used."""
+        record, place = self._records[session.id], session.place
+        effects: list[Effect] = [
+            Forget(worker=worker, session=session.id, version=version)
+            for version in sorted(session.encoded)
+            for worker in place.workers
+        ]
+        if record.images:
+            record.left = place.workers
+        else:
+            effects += [Forget(worker=worker, session=session.id, version=None) for worker in place.workers]
+        for worker in place.workers:
+            self._workers[worker].release(session)
+        self._fleet.changed(*(self._workers[worker] for worker in place.workers))
+        session.place = NOWHERE
+        session.encoded.clear()
+        session.conditioned.clear()
+        session.flow = session.flow.stopped()
+        session.state = next_state(session.state, Trigger.STOWED)
+        return [*effects, Parked(session=session.id)]
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def heard(self, event: Stowed | Loaded | ImageFailed) -> Heard | None:
+        """Go on after an answer; None if the image is of somebody else."""
+        session_id = self._owners.get(event.image)
+        if session_id is None:
+            return None
+        session, record = self._sessions[session_id], self._records[session_id]
+        record.owed.pop(event.image, None)
+        of_slot = record.slot is not None and record.slot.id == event.image
+        if not isinstance(event, Stowed):
+            self._drop(record, event.image)
+        if session.state is State.RESTORING and isinstance(event, ImageFailed):
+            why = f"its state could not be brought back on {event.worker}: {event.reason}"
+            return Heard(session=session_id, effects=[], failure=why)
+        if session.state is not State.PARKING:
+            return Heard(session=session_id, effects=[])
+        if of_slot and isinstance(event, ImageFailed):  # unlike pages, a slot is given up to be stowed
+            why = f"the state of its decoder was lost on {event.worker}: {event.reason}"
+            return Heard(session=session_id, effects=[], failure=why)
+        record.gave_up = record.gave_up or isinstance(event, ImageFailed)
+        return Heard(session=session_id, effects=[] if record.owed else self._stowed(session, record))
+
+    def _drop(self, record: _Record, image: ImageId) -> None:
+        """The image is used up or never came to be."""
+        del self._owners[image]
+        record.lanes = {lane: held for lane, held in record.lanes.items() if held.id != image}
+        if record.slot is not None and record.slot.id == image:
+            record.slot = None
+
+    def _stowed(self, session: Session, record: _Record) -> list[Effect]:
+        """All that was ordered is answered: the slot comes after the lanes, and then the place is free."""
+        if record.gave_up or session.wants_place:
+            return self._turn_back(session, record)
+        if record.slot is None:
+            return self._stow_slot(session, record)
+        return self._vacate(session)
+
+    def _turn_back(self, session: Session, record: _Record) -> list[Effect]:
+        """Stay: the pages are as they were, and the slot is filled again if it was stowed."""
+        session.state = next_state(session.state, Trigger.RESTORE)
+        effects: list[Effect] = []
+        for image in record.lanes.values():
+            del self._owners[image.id]
+            effects.append(Discard(worker=image.worker, image=image.id))
+        record.lanes.clear()
+        return effects + ([self._prepare(session, record)] if record.slot is not None else [])
+
+    # --- back -------------------------------------------------------------------------------------------------------
+
+    def homes(self, session: Session) -> Homes | None:
+        """Where its images lie, if it has one of each lane."""
+        record = self._records[session.id]
+        if record.slot is None or len(record.lanes) < self._recipe.lane_count:
+            return None
+        lanes = tuple(record.lanes[lane].worker for lane in range(self._recipe.lane_count))
+        return Homes(lanes=lanes, decoder=record.slot.worker)
+
+    def restore(self, session: Session, place: Place) -> list[Effect]:
+        """Bring a parked session back to `place`."""
+        record = self._records[session.id]
+        session.state = next_state(session.state, Trigger.RESTORE)
+        session.place = place
+        first = session.geometry.first_frame(session.next_block)
+        effects: list[Effect] = [Restored(session=session.id)]
+        for lane, image in list(record.lanes.items()):
+            worker = place.lanes[lane]
+            effects += self._send(session, image, worker)
+            record.lanes[lane] = _Image(image.id, worker)
+            record.owed[image.id] = worker
+            target = place.tables[lane].kept(first, self._recipe)
+            effects.append(Load(worker=worker, session=session.id, image=image.id, target=target))
+        if record.slot is not None:
+            effects += self._send(session, record.slot, place.decoder)
+            record.slot = _Image(record.slot.id, place.decoder)
+        effects.append(self._prepare(session, record))
+        return effects + cues.encode(session)
+
+    def _send(self, session: Session, image: _Image, to: WorkerId) -> list[Effect]:
+        if image.worker == to:
+            return []
+        return [
+            Give(worker=image.worker, session=session.id, image=image.id, to=to),
+            Take(worker=to, session=session.id, image=image.id, origin=image.worker),
+        ]
+
+    def _prepare(self, session: Session, record: _Record) -> PrepareStream:
+        place, image = session.place, record.slot
+        if image is None:
+            record.preparing = True
+        else:
+            record.owed[image.id] = place.decoder
+        return PrepareStream(
+            worker=place.decoder,
+            session=session.id,
+            slot=place.slot,
+            settings=session.request.settings,
+            image=None if image is None else image.id,
+        )
+
+    def prepared(self, session: SessionId) -> bool:
+        """Its decoder slot is ready, or failed to be; whether it was on the way back."""
+        record = self._records.get(session)
+        if record is None:
+            return False
+        record.preparing = False
+        if record.slot is not None and record.slot.id in record.owed:
+            del record.owed[record.slot.id]
+            self._drop(record, record.slot.id)
+        return True
+
+    def is_back(self, session: Session) -> bool:
+        """Whether a session that is on the way back may go on."""
+        record = self._records[session.id]
+        texts = {turn.version for turn in session.timeline.turns} <= session.encoded
+        return texts and not record.owed and not record.preparing
+
+    def settle(self, session: Session) -> list[Effect]:
+        """It is back: the workers it left drop the rest of it, and it is paused or runs."""
+        record = self._forget(session.id)
+        session.state = next_state(session.state, Trigger.RESTORED)
+        if session.playing:
+            session.state = next_state(session.state, Trigger.PLAY)
+        gone = [worker for worker in record.left if worker not in session.place.workers and worker in self._workers]
+        return [Forget(worker=worker, session=session.id, version=None) for worker in gone]
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def owes(self, session: SessionId) -> bool:
+        """Whether an order that names pages or a slot of the session is not answered."""
+        return session in self._records and bool(self._records[session].owed)
+
+    def lost(self, worker: WorkerId) -> set[SessionId]:
+        """The sessions that cannot go on without what this worker had, or that wait for its answer."""
+        struck = set()
+        for session_id, record in self._records.items():
+            owed = [image for image, by in record.owed.items() if by == worker]
+            if owed or any(image.worker == worker for image in record.images):
+                struck.add(session_id)
+            for image in owed:
+                del record.owed[image]
+        return struck
+
+    def leave(self, session: SessionId) -> list[Effect]:
+        """The session ends: nothing is kept of it anywhere."""
+        self._due_s.pop(session, None)
+        self._crowded.discard(session)
+        if session not in self._records:
+            return []
+        record = self._forget(session)
+        effects: list[Discard | Forget] = [Discard(worker=image.worker, image=image.id) for image in record.images]
+        effects += [Forget(worker=worker, session=session, version=None) for worker in record.left]
+        return [effect for effect in effects if effect.worker in self._workers]
+
+    def _forget(self, session: SessionId) -> _Record:
+        record = self._records.pop(session)
+        for image in record.images:
+            self._owners.pop(image.id, None)
+        self._holding.discard(session)
+        return record
+
+    def check(self) -> None:
+        """State the invariants; InternalFault names the first one broken."""
+        states = (State.PARKING, State.PARKED, State.RESTORING)
+        there = {session.id for session in self._sessions.values() if session.state in states}
+        ending = {session.id for session in self._sessions.values() if session.state is State.CLOSING}
+        if not there <= self._records.keys() <= there | ending:
+            raise InternalFault(f"sessions {sorted(there)} are parked, records are of {sorted(self._records)}")
+        held = {image.id for record in self._records.values() for image in record.images}
+        if held != self._owners.keys():
+            raise InternalFault(f"images {sorted(held)} are held and {sorted(self._owners)} have an owner")
+        if not self._holding <= self._records.keys() or not self._due_s.keys() <= self._sessions.keys():
+            raise InternalFault("a session that has ended is still counted as parked or idle")

@@ -1,0 +1,37 @@
+"""Published models as numbers, for planning and simulation without their weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from longtake.core.plan.plan import DecoderShape, Model, TransformerShape
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Level, Recipe
+
+HIAR_RECIPE = Recipe(
+    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21
+)  # fmt: skip
+"""Hierarchical denoising in four steps (arXiv 2603.08703), six past blocks in the window."""
+SIZE_480P = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, frames_per_block=3)
+SIZE_720P = replace(SIZE_480P, width=1280, height=720)
+
+_WAN_1_3B = TransformerShape(dim=1536, ffn_dim=8960, layers=30, text_tokens=512, text_dim=4096, freq_dim=256)
+_WAN_14B = TransformerShape(dim=5120, ffn_dim=13824, layers=40, text_tokens=512, text_dim=4096, freq_dim=256)
+_WAN_DECODER = DecoderShape(
+    dim=96, dim_mult=(1, 2, 4, 4), num_res_blocks=2, temporal_upsample=(True, True, False)
+)  # fmt: skip
+
+
+def _wan(name: str, transformer: TransformerShape, geometry: Geometry) -> Model:
+    return Model(name=name, recipe=HIAR_RECIPE, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
+
+
+PRESETS = {
+    model.name: model
+    for model in (
+        _wan("wan2.1-1.3b-480p", _WAN_1_3B, SIZE_480P),
+        _wan("wan2.1-1.3b-720p", _WAN_1_3B, SIZE_720P),
+        _wan("wan2.1-14b-480p", _WAN_14B, SIZE_480P),
+    )
+}

@@ -1,0 +1,39 @@
+"""How many sessions there are of each kind, without a word about any single one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from longtake.core.flow import Pace
+from longtake.core.sessions.session import Session, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Sessions at one moment; kinds that nobody is of are left out."""
+
+    sessions: Mapping[tuple[State, Pace], int]
+    stalled: Mapping[Pace, int]
+    """Running ones that generate nothing because their client gives no credit."""
+
+    @classmethod
+    def of(cls, sessions: Iterable[Session]) -> Self:
+        """Count `sessions`, of which there may be ten thousands: members of an enum are told apart by identity here,
+        because their hash costs more than everything else.
+        """
+        held = list(sessions)
+        counts = Counter([(id(session.state), id(session.request.pace)) for session in held])
+        kinds = {(id(state), id(pace)): (state, pace) for state in State for pace in Pace}
+        running = [session for session in held if session.state is State.RUNNING]
+        return cls(
+            sessions={kinds[kind]: count for kind, count in counts.items()},
+            stalled=Counter(session.request.pace for session in running if is_stalled(session)),
+        )
+
+
+def is_stalled(session: Session) -> bool:
+    """Whether it would generate, but has sent all it has begun and lacks the credit to begin more."""
+    return session.state is State.RUNNING and session.is_at_rest and not session.wants_place

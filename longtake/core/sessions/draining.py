@@ -1,0 +1,75 @@
+"""The way down: until when open sessions go on once the server drains, and which of them end now.
+
+Theory of operation. From the first Drain on nothing is opened. Sessions that wait in the queue would begin only to be
+ended, so they end at once. The others go on, with their blocks, cues and pauses, until the deadline: then no further
+block begins, those begun are delivered. A later Drain may bring the deadline forward, never put it off: whoever waits
+for the server's end relies on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from longtake.core.effects import Effect, Notice
+from longtake.core.errors import ShuttingDown
+from longtake.core.events import Drain
+from longtake.core.sessions.session import Session, State, Trigger, next_state
+from longtake.core.work import SessionId
+
+REASON = str(ShuttingDown())
+_GONE = (State.CLOSING, State.CLOSED)
+
+
+class Draining:
+    """Whether the cell drains, and until when."""
+
+    def __init__(self, sessions: Mapping[SessionId, Session]) -> None:
+        self._sessions = sessions
+        self.deadline_s = math.inf
+        """When open sessions are to end, on the engine's clock; infinity: the cell does not drain."""
+        self._is_over = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether nothing is opened any more."""
+        return self.deadline_s < math.inf
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the cell drains and holds no session any more; asked for every event."""
+        return self.has_begun and not self._sessions
+
+    def check_open(self) -> None:
+        """ShuttingDown if nothing is opened any more."""
+        if self.has_begun:
+            raise ShuttingDown
+
+    def begin(self, event: Drain, *, now_s: float) -> list[Effect]:
+        """Drain by `event`, if that is sooner than before; tells those whose end it sets."""
+        deadline_s = now_s + max(event.grace_s, 0.0)
+        if deadline_s >= self.deadline_s:
+            return []
+        self.deadline_s = deadline_s
+        if deadline_s <= now_s:
+            return []
+        text = f"{REASON}: this stream ends in {deadline_s - now_s:.0f} s"
+        staying = [session for session in self._sessions.values() if session.state not in (*_GONE, State.QUEUED)]
+        return [Notice(session=session.id, text=text) for session in staying]
+
+    def leaving(self, *, now_s: float) -> list[Session]:
+        """The sessions that have to end now; each is named once."""
+        if self._is_over or not self.has_begun:
+            return []
+        self._is_over = now_s >= self.deadline_s
+        return [
+            session
+            for session in self._sessions.values()
+            if session.state not in _GONE and (self._is_over or session.state is State.QUEUED)
+        ]
+
+
+def finish(session: Session) -> None:
+    """Begin no further block of a session that generates: it ends with the segment of the last one begun."""
+    session.state = next_state(session.state, Trigger.DRAIN)
+    session.last_block = session.next_block - 1

@@ -1,0 +1,1 @@
+"""Generated code of the link between engine and workers lies below; this package imports nothing."""

@@ -1,0 +1,218 @@
+"""What is worth telling a person: few alerts, each with a section of docs/runbook.md under its name.
+
+A page wakes somebody: clients are being failed now and a person can help. A ticket waits for the morning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from monitoring import names
+from monitoring.alerting.records import DAY_S, HOUR_S, LIVE, MINUTE_S, Records
+from monitoring.boards.promql import Expression
+
+ALLOWED_LATE = 0.001
+"""Of a live stream's blocks 99.9 % shall leave in time, over 30 days."""
+_FULL = "pages|slots|time|sessions"
+_BAD_CREDENTIALS = "no_credentials|wrong_credentials"
+_MEBIBYTE = 2.0**20
+
+
+class Severity(Enum):
+    """Whom it reaches, and when."""
+
+    PAGE = "page"
+    TICKET = "ticket"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A condition and what to say of it; `{{ … }}` in the texts is filled in by Prometheus."""
+
+    name: str
+    severity: Severity
+    query: Expression
+    for_s: float
+    """How long the condition must hold."""
+    summary: str
+    description: str
+
+
+def alerts(records: Records) -> Iterator[Alert]:
+    """All alerts, on records of the same times."""
+    yield from _late_blocks(records)
+    yield from _service(records)
+    yield from _workers(records)
+    yield from _room(records)
+    yield from _clients(records)
+
+
+def _late_blocks(records: Records) -> Iterator[Alert]:
+    """Burn rates: how many times faster than allowed the objective's allowance is used up, over two windows each."""
+    burns = (
+        # Name, severity, times the allowance, windows, for: 2 % of a month's allowance in an hour, 5 % in 6 hours, …
+        ("Fast", Severity.PAGE, 14.4, HOUR_S, 5 * MINUTE_S, 2 * MINUTE_S),
+        ("Slow", Severity.PAGE, 6.0, 6 * HOUR_S, 30 * MINUTE_S, 15 * MINUTE_S),
+        ("Lasting", Severity.TICKET, 1.0, 3 * DAY_S, 6 * HOUR_S, HOUR_S),
+    )
+    for name, severity, times, long_s, short_s, for_s in burns:
+        bound = times * ALLOWED_LATE
+        # A single short stream with one late block is no trend.
+        several = records.times.scope(long_s).increase(names.LATE_BLOCKS, **LIVE).at_least(10)
+        late = records.late(long_s).series.above(bound) & records.late(short_s).series.above(bound)
+        yield Alert(
+            name=f"LongtakeLateBlocks{name}",
+            severity=severity,
+            query=late & several,
+            for_s=for_s,
+            summary="Live streams of cell {{ $labels.cell }} get their blocks late",
+            description="{{ $value | humanizePercentage }} of live blocks left late; the objective allows "
+            f"{ALLOWED_LATE:.1%} over 30 days. Screens of clients run dry.",
+        )
+
+
+def _service(records: Records) -> Iterator[Alert]:
+    times = records.times
+    hour, ten, three = times.scope(HOUR_S), times.scope(10 * MINUTE_S), times.scope(3 * MINUTE_S)
+    gone = hour.lately("last_over_time", names.UPTIME).unless(hour.sum(names.UPTIME))
+    yield Alert(
+        name="LongtakeDown",
+        severity=Severity.PAGE,
+        query=gone.unless(hour.lately("last_over_time", names.DRAINING).at_least(1)),
+        for_s=MINUTE_S,
+        summary="Cell {{ $labels.cell }} is not there any more",
+        description="It answered scrapes within the last hour and does not now, and it was not shutting down.",
+    )
+    ended = ten.increase(names.SESSIONS_CLOSED, ending="lost|failed")
+    yield Alert(
+        name="LongtakeSessionsLost",
+        severity=Severity.PAGE,
+        query=ended.at_least(3) & (ended / ten.increase(names.SESSIONS_CLOSED)).above(0.01),
+        for_s=0,
+        summary="Streams of cell {{ $labels.cell }} were ended by our fault",
+        description='{{ $value | printf "%.0f" }} sessions ended as lost or failed within ten minutes.',
+    )
+    may_run = three.lately("min_over_time", names.SESSIONS, state="running") - three.lately(
+        "max_over_time", names.STALLED_SESSIONS
+    )
+    yield Alert(
+        name="LongtakeNothingComesOut",
+        severity=Severity.PAGE,
+        query=may_run.above(0) & three.rate(names.BLOCKS).at_most(0),
+        for_s=2 * MINUTE_S,
+        summary="Cell {{ $labels.cell }} has running streams and sends no block",
+        description='{{ $value | printf "%.0f" }} sessions run with credit, and not one block left for minutes.',
+    )
+    behind = times.scope(2 * MINUTE_S).lately("min_over_time", names.ENGINE_INBOX).above(1000)
+    yield Alert(
+        name="LongtakeEngineOverloaded",
+        severity=Severity.PAGE,
+        query=records.engine_busy.series.above(0.8).or_else(behind),
+        for_s=5 * MINUTE_S,
+        summary="The engine of cell {{ $labels.cell }} does not keep up",
+        description="Its one thread is busy more than 80 % of the time, or over 1000 events wait for it.",
+    )
+    yield Alert(
+        name="LongtakeFirstSegmentSlow",
+        severity=Severity.TICKET,
+        query=records.first_segment.series_of('pace="live"').above(10.0),
+        for_s=15 * MINUTE_S,
+        summary="Live streams of cell {{ $labels.cell }} take long to begin",
+        description="One in twenty waits more than {{ $value | humanizeDuration }} for its first segment.",
+    )
+
+
+def _workers(records: Records) -> Iterator[Alert]:
+    half_hour, quarter = records.times.scope(30 * MINUTE_S), records.times.scope(15 * MINUTE_S)
+    here, expected = quarter.sum(names.WORKERS, "role"), quarter.sum(names.WORKERS_EXPECTED, "role")
+    yield Alert(
+        name="LongtakeNoWorkers",
+        severity=Severity.PAGE,
+        query=expected.above(0).unless(here.above(0)),
+        for_s=2 * MINUTE_S,
+        summary="Cell {{ $labels.cell }} has no {{ $labels.role }} worker",
+        description='None of {{ $value | printf "%.0f" }} is joined: no stream can begin or go on.',
+    )
+    yield Alert(
+        name="LongtakeWorkersMissing",
+        severity=Severity.TICKET,
+        query=here.below(expected),
+        for_s=10 * MINUTE_S,
+        summary="Cell {{ $labels.cell }} has fewer {{ $labels.role }} workers than it should",
+        description='Only {{ $value | printf "%.0f" }} are joined, and the launcher has not brought back the others.',
+    )
+    yield Alert(
+        name="LongtakeWorkersLostAgain",
+        severity=Severity.PAGE,
+        # A machine that takes its eight workers along is one occasion.
+        query=half_hour.changes(names.WORKERS_LOST, "role").at_least(3),
+        for_s=0,
+        summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
+        description='On {{ $value | printf "%.0f" }} occasions within half an hour; each ends sessions.',
+    )
+    yield Alert(
+        name="LongtakeStraggler",
+        severity=Severity.TICKET,
+        query=quarter.most(names.SLOWNESS, "worker").above(1.3),
+        for_s=10 * MINUTE_S,
+        summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} is slow",
+        description='It takes {{ $value | printf "%.2f" }} times as long as its fellows.',
+    )
+    yield Alert(
+        name="LongtakeOpsFail",
+        severity=Severity.TICKET,
+        query=quarter.increase(names.OPS_FAILED, "worker").at_least(5),
+        for_s=0,
+        summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} fails at its work",
+        description='{{ $value | printf "%.0f" }} dispatches or preparations failed within a quarter of an hour.',
+    )
+
+
+def _room(records: Records) -> Iterator[Alert]:
+    times = records.times
+    quarter = times.scope(15 * MINUTE_S)
+    refused = quarter.increase(names.OPENS_REFUSED, pace="live", reason=_FULL)
+    granted = quarter.increase(names.OPENS, **LIVE)
+    yield Alert(
+        name="LongtakeRefusingLive",
+        severity=Severity.TICKET,
+        query=(refused / (refused + granted)).above(0.05) & refused.at_least(3),
+        for_s=15 * MINUTE_S,
+        summary="Cell {{ $labels.cell }} is full and refuses live streams",
+        description="{{ $value | humanizePercentage }} of live Opens found no pages, decoder slots, time or places.",
+    )
+    window = times.text(6 * HOUR_S)
+    settled = quarter.sum(names.UPTIME).above(7 * HOUR_S * times.factor)
+    idle = records.sessions.series.over("delta", window).at_most(0)
+    yield Alert(
+        name="LongtakeMemoryGrows",
+        severity=Severity.TICKET,
+        query=records.memory[0].series.over("delta", window).above(256 * _MEBIBYTE) & idle & settled,
+        for_s=30 * MINUTE_S,
+        summary="Memory of cell {{ $labels.cell }} grows without more sessions: {{ $labels.store }}",
+        description="By {{ $value | humanize1024 }}B in six hours, with no more sessions than before.",
+    )
+
+
+def _clients(records: Records) -> Iterator[Alert]:
+    five = records.times.scope(5 * MINUTE_S)
+    stalled = five.sum(names.STALLED_SESSIONS, **LIVE)
+    running = five.sum(names.SESSIONS, pace="live", state="running")
+    yield Alert(
+        name="LongtakeClientsStall",
+        severity=Severity.TICKET,
+        query=(stalled / running).above(0.25) & stalled.at_least(3),
+        for_s=15 * MINUTE_S,
+        summary="Clients of cell {{ $labels.cell }} do not keep up",
+        description="{{ $value | humanizePercentage }} of live sessions wait for their clients' credit.",
+    )
+    yield Alert(
+        name="LongtakeCredentialsRefused",
+        severity=Severity.TICKET,
+        query=five.rate(names.CALLS_REFUSED, reason=_BAD_CREDENTIALS).above(1.0),
+        for_s=5 * MINUTE_S,
+        summary="Many calls to cell {{ $labels.cell }} show no or wrong credentials",
+        description='{{ $value | printf "%.1f" }} calls a second were not let in: expired tokens, or somebody guesses.',
+    )

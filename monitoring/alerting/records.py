@@ -1,0 +1,118 @@
+"""Recording rules: the figures that dashboards, alerts and people share, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from monitoring import names
+from monitoring.boards.promql import Expression, Scope, duration
+from monitoring.declarations import Metric
+
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
+LATE_WINDOWS_S = (5 * MINUTE_S, 30 * MINUTE_S, HOUR_S, 6 * HOUR_S, 3 * DAY_S)
+LIVE = {"pace": "live"}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A series that Prometheus computes: LEVEL:METRIC:OPERATIONS, as its conventions say."""
+
+    name: str
+    query: Expression
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Added to those of the query."""
+
+    @property
+    def series(self) -> Expression:
+        """It, as a query of others."""
+        return replace(self.query, text=self.name, labels=(*self.query.labels, *self.labels))
+
+    def series_of(self, matcher: str) -> Expression:
+        """The part of it that matches."""
+        return replace(self.series, text=f"{self.name}{{{matcher}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Shortens all windows of the rules alike, for trials that cannot take hours; 1: as they are meant."""
+
+    factor: float = 1.0
+
+    def scope(self, window_s: float) -> Scope:
+        """All cells, over a window."""
+        return Scope(self.text(window_s))
+
+    def text(self, length_s: float) -> str:
+        """The length of time as Prometheus writes it."""
+        return duration(length_s * self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All recording rules."""
+
+    times: Times
+
+    def late(self, window_s: float) -> Record:
+        """Share of live blocks that left late, over one of LATE_WINDOWS_S."""
+        scope = self.times.scope(window_s)
+        share = scope.rate(names.LATE_BLOCKS, **LIVE) / scope.rate(names.BLOCKS, **LIVE)
+        return Record(f"cell:longtake_late_block:ratio{duration(window_s)}", share)
+
+    @property
+    def first_segment(self) -> Record:
+        """From Open to the first segment, 95th percentile."""
+        query = self._five.quantile(0.95, names.FIRST_SEGMENT, "pace")
+        return Record("cell_pace:longtake_first_segment_seconds:p95_5m", query)
+
+    @property
+    def engine_busy(self) -> Record:
+        """Share of time that the engine's thread spends on events."""
+        return Record("cell:longtake_engine_busy:ratio5m", self._five.spent(names.ENGINE_STEP))
+
+    @property
+    def sessions(self) -> Record:
+        """Sessions that are not closed, in whatever state."""
+        return Record("cell:longtake_sessions:sum", self._five.sum(names.SESSIONS))
+
+    @property
+    def memory(self) -> tuple[Record, ...]:
+        """Bytes in each of the places that could grow for ever; all have one name and the label `store`."""
+        stores = {"journal": names.JOURNAL, "images": names.HOST_MEMORY, "workers": names.RESIDENT_MEMORY}
+        name = "cell_store:longtake_memory_bytes:sum"
+        return tuple(Record(name, self._five.sum(metric), {"store": store}) for store, metric in stores.items())
+
+    def __iter__(self) -> Iterator[Record]:
+        """In the order of the file."""
+        five = self._five
+        yield from map(self.late, LATE_WINDOWS_S)
+        yield Record("cell_pace:longtake_blocks:rate5m", five.rate(names.BLOCKS, "pace"))
+        yield Record("cell:longtake_of_limit:ratio5m", five.rate(names.BLOCKS) / five.sum(names.LIMIT))
+        yield Record("cell:longtake_real_time_factor:ratio5m", _real_time_factor(five))
+        yield Record("cell_worker:longtake_busy:ratio5m", five.rate(names.BUSY, "worker"))
+        yield Record("cell:longtake_pages_used:ratio", _used(five, names.PAGES))
+        yield Record("cell:longtake_decoder_slots_used:ratio", _used(five, names.DECODER_SLOTS))
+        yield self.first_segment
+        for name in (names.PROMPT_TO_SCREEN, names.BLOCK_LATENCY):
+            yield Record(f"cell_pace:{name.name}:p95_5m", five.quantile(0.95, name, "pace"))
+        slack = five.quantile(0.01, names.BLOCK_SLACK, **LIVE)
+        yield Record(f"cell:{names.BLOCK_SLACK.name}:p01_5m", slack)
+        yield self.engine_busy
+        yield self.sessions
+        yield from self.memory
+
+    @property
+    def _five(self) -> Scope:
+        return self.times.scope(5 * MINUTE_S)
+
+
+def _used(scope: Scope, metric: Metric) -> Expression:
+    return (scope.sum(metric, state="free") / scope.sum(metric)).rest()
+
+
+def _real_time_factor(scope: Scope) -> Expression:
+    """Pictures sent a second and live stream that may run, over the rate at which they play."""
+    running = scope.lately("avg_over_time", names.SESSIONS, pace="live", state="running")
+    stalled = scope.lately("avg_over_time", names.STALLED_SESSIONS, **LIVE)
+    return (scope.rate(names.PICTURES, **LIVE) / (running - stalled)) / scope.most(names.PICTURE_RATE)

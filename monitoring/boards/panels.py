@@ -1,0 +1,317 @@
+"""Panels and dashboards as plain data, and the JSON that Grafana reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from longtake.core.errors import Contradiction
+from monitoring.boards.promql import CELL, Expression, Scope, Unit, distinct
+from monitoring.declarations import Metric
+from monitoring.names import UPTIME
+
+Json = dict[str, object]
+
+SEEN = Scope("$__rate_interval", f'{CELL}=~"$cell"')
+"""What panels look at: the cells chosen on the dashboard, rates over Grafana's own window."""
+DATA_SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
+_WIDTH, _HEIGHT = 24, 8
+_SCHEMA_VERSION = 41
+_COLOURS = ("green", "orange", "red")
+
+
+class Kind(Enum):
+    """How a panel shows its lines."""
+
+    LINES = "lines"
+    NUMBER = "number"
+    NAMES = "names"
+    """The labels of each series; its value says nothing."""
+    BARS = "bars"
+    HEAT = "heat"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One query of a panel."""
+
+    query: Expression
+    note: str = ""
+    """Tells it from the panel's other lines."""
+
+    @property
+    def legend(self) -> str:
+        """The labels of its values, and the note."""
+        if self.query.labels == ("le",):
+            return "{{le}}"
+        return " ".join([*(f"{{{{{label}}}}}" for label in (CELL, *self.query.labels)), *filter(None, [self.note])])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One picture: what it asks, how it shows it, and what to do when it looks bad."""
+
+    title: str
+    lines: tuple[Line, ...]
+    advice: str
+    """What a bad look is and what to do then."""
+    kind: Kind = Kind.LINES
+    bounds: tuple[float, ...] = ()
+    """Where it begins to look doubtful, then bad; falling bounds: less is worse."""
+    stacked: bool = False
+    width: int = 8
+    top: float | None = None
+    """The greatest value shown; None: as the data say."""
+
+    def __post_init__(self) -> None:
+        units = distinct(line.query.unit for line in self.lines)
+        if len(units) != 1:
+            raise Contradiction(f"panel {self.title!r}", f"units {units}", "a panel has one axis")
+
+    @property
+    def unit(self) -> Unit:
+        """Of all its lines."""
+        return self.lines[0].query.unit
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it asks for, each once."""
+        return distinct(metric for line in self.lines for metric in line.query.metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under one heading, from left to right, then down."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard:
+    """A page of panels."""
+
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...]
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """All of them, in the order shown."""
+        return tuple(panel for row in self.rows for panel in row.panels)
+
+
+def grafana(dashboard: Dashboard) -> Json:
+    """The dashboard as Grafana's JSON model."""
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "tags": ["longtake"],
+        "schemaVersion": _SCHEMA_VERSION,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "links": [_other_dashboards()],
+        "annotations": {"list": [_alerts()]},
+        "templating": {"list": [_data_source_variable(), _cell_variable()]},
+        "panels": list(_laid_out(dashboard.rows)),
+    }
+
+
+def _laid_out(rows: Iterable[Row]) -> Iterator[Json]:
+    number, top = 0, 0
+    for row in rows:
+        number += 1
+        at = {"h": 1, "w": _WIDTH, "x": 0, "y": top}
+        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "gridPos": at, "panels": []}
+        top, left = top + 1, 0
+        for panel in row.panels:
+            number += 1
+            if left + panel.width > _WIDTH:
+                top, left = top + _HEIGHT, 0
+            place = {"h": _HEIGHT, "w": panel.width, "x": left, "y": top}
+            yield {"id": number, "gridPos": place, **_panel(panel)}
+            left += panel.width
+        top += _HEIGHT
+
+
+def _panel(panel: Panel) -> Json:
+    said = " ".join(metric.help for metric in panel.metrics)
+    return {
+        "type": _PLUGINS[panel.kind],
+        "title": panel.title,
+        "description": f"{panel.advice}\n\nMade from: {said}",
+        "datasource": DATA_SOURCE,
+        "targets": [_target(panel, place, line) for place, line in enumerate(panel.lines)],
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "options": _OPTIONS[panel.kind],
+    }
+
+
+def _target(panel: Panel, place: int, line: Line) -> Json:
+    return {
+        "refId": chr(ord("A") + place),
+        "datasource": DATA_SOURCE,
+        "expr": line.query.text,
+        "legendFormat": line.legend,
+        "format": "heatmap" if panel.kind is Kind.HEAT else "time_series",
+        "range": True,
+        "instant": False,
+        "editorMode": "code",
+    }
+
+
+def _defaults(panel: Panel) -> Json:
+    unit = Unit.SECONDS if panel.kind is Kind.HEAT else panel.unit
+    shown: Json = {"unit": unit.value, "thresholds": _thresholds(panel.bounds)}
+    if panel.kind is not Kind.HEAT:
+        shown["color"] = {"mode": "palette-classic" if panel.kind is Kind.LINES else "thresholds"}
+    if panel.kind is Kind.LINES:
+        shown["custom"] = {
+            "drawStyle": "line",
+            "lineWidth": 1,
+            "fillOpacity": 30 if panel.stacked else 0,
+            "showPoints": "never",
+            "spanNulls": False,
+            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "line" if panel.bounds else "off"},
+        }
+    if panel.unit in (Unit.SHARE, Unit.BYTES):
+        shown["min"] = 0
+    if panel.top is not None:
+        shown["max"] = panel.top
+    return shown
+
+
+def _thresholds(bounds: tuple[float, ...]) -> Json:
+    falling = len(bounds) > 1 and bounds[0] > bounds[-1]
+    colours = _COLOURS[: len(bounds) + 1]
+    if falling:
+        bounds, colours = bounds[::-1], colours[::-1]
+    values: tuple[float | None, ...] = (None, *bounds)
+    steps = [{"color": colour, "value": value} for colour, value in zip(colours, values, strict=True)]
+    return {"mode": "absolute", "steps": steps}
+
+
+_NUMBERS: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+_STAT: Json = {
+    "reduceOptions": _NUMBERS,
+    "orientation": "auto",
+    "colorMode": "value",
+    "justifyMode": "auto",
+    "wideLayout": True,
+    "showPercentChange": False,
+    "percentChangeColorMode": "standard",
+}
+_PLUGINS = {
+    Kind.LINES: "timeseries",
+    Kind.NUMBER: "stat",
+    Kind.NAMES: "stat",
+    Kind.BARS: "bargauge",
+    Kind.HEAT: "heatmap",
+}
+_OPTIONS: dict[Kind, Json] = {
+    Kind.LINES: {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    Kind.NUMBER: {**_STAT, "graphMode": "area", "textMode": "auto"},
+    Kind.NAMES: {**_STAT, "graphMode": "none", "textMode": "name"},
+    Kind.BARS: {
+        "reduceOptions": _NUMBERS,
+        "orientation": "horizontal",
+        "displayMode": "basic",
+        "valueMode": "color",
+        "namePlacement": "auto",
+        "showUnfilled": True,
+        "sizing": "auto",
+        "minVizHeight": 16,
+        "minVizWidth": 8,
+        "maxVizHeight": 300,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []},
+    },
+    Kind.HEAT: {
+        "calculate": False,
+        "cellGap": 1,
+        "color": {
+            "mode": "scheme",
+            "scheme": "Oranges",
+            "scale": "exponential",
+            "exponent": 0.5,
+            "fill": "dark-orange",
+            "reverse": False,
+            "steps": 64,
+        },
+        "exemplars": {"color": "rgba(255,0,255,0.7)"},
+        "filterValues": {"le": 1e-9},
+        "legend": {"show": True},
+        "rowsFrame": {"layout": "auto"},
+        "showValue": "never",
+        "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": True},
+        "yAxis": {"axisPlacement": "left", "reverse": False, "unit": Unit.SECONDS.value},
+    },
+}
+
+
+def _data_source_variable() -> Json:
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "includeAll": False,
+        "multi": False,
+        "hide": 0,
+        "refresh": 1,
+    }
+
+
+def _cell_variable() -> Json:
+    return {
+        "name": CELL,
+        "label": "Cell",
+        "type": "query",
+        "datasource": DATA_SOURCE,
+        "query": {"query": f"label_values({UPTIME.name}, {CELL})", "refId": "cells"},
+        "includeAll": True,
+        "allValue": ".*",
+        "multi": True,
+        "current": {"text": ["All"], "value": ["$__all"], "selected": True},
+        "hide": 0,
+        "refresh": 2,
+        "sort": 7,
+    }
+
+
+def _alerts() -> Json:
+    """Marks on every panel where an alert fires."""
+    return {
+        "name": "Alerts",
+        "datasource": DATA_SOURCE,
+        "enable": True,
+        "iconColor": "red",
+        "target": {
+            "refId": "alerts",
+            "expr": f'ALERTS{{alertname=~"Longtake.+", alertstate="firing", {SEEN.cells}}}',
+        },
+    }
+
+
+def _other_dashboards() -> Json:
+    return {
+        "title": "Longtake",
+        "type": "dashboards",
+        "tags": ["longtake"],
+        "asDropdown": True,
+        "includeVars": True,
+        "keepTime": True,
+        "targetBlank": False,
+        "icon": "external link",
+        "tooltip": "",
+        "url": "",
+    }

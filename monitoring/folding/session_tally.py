@@ -1,0 +1,214 @@
+"""What is counted of streams: sums by pace, and the little that is kept of each while it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from longtake.core.effects import (
+    Closed,
+    CueAccepted,
+    CueApplied,
+    CueSuperseded,
+    Effect,
+    Emit,
+    EncodeText,
+    Parked,
+    Refused,
+    RequestRefused,
+    Restored,
+    Stalled,
+)
+from longtake.core.errors import LongtakeError
+from longtake.core.events import Ack, Cue, Ending, Open
+from longtake.core.flow import Pace
+from longtake.core.work import CueId, SessionId
+from monitoring.folding.histogram import Histogram
+from monitoring.folding.refusals import Refusal, refusal_of
+
+CUE_RESULTS = ("accepted", "applied", "superseded", "refused")
+
+
+@dataclass(slots=True)
+class PaceTally:
+    """All streams of one pace since the server started."""
+
+    opened: int = 0
+    """Opens that were granted: a session got a place."""
+    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
+    closed: dict[Ending, int] = field(default_factory=lambda: dict.fromkeys(Ending, 0))
+    parked: int = 0
+    restored: int = 0
+    stalls: int = 0
+    blocks: int = 0
+    """Sent as segments."""
+    late_blocks: int = 0
+    pictures: int = 0
+    segment_bytes: int = 0
+    slack_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_block_slack_seconds"))
+    first_segment_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_first_segment_seconds"))
+    block_latency_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_block_latency_seconds"))
+    prompt_to_screen_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_prompt_to_screen_seconds"))
+    client_lag: Histogram = field(default_factory=partial(Histogram.of, "longtake_client_lag_segments"))
+
+    @property
+    def refusals(self) -> int:
+        """Opens that were refused, for whatever reason."""
+        return sum(self.refused.values())
+
+
+@dataclass(slots=True)
+class SessionTally:
+    """One open session. What is kept does not grow with its stream: blocks in flight, cues not yet seen."""
+
+    pace: PaceTally
+    opened_at_s: float
+    """When it was asked for, on the engine's clock."""
+    placed_at_s: float | None = None
+    """When it got a place; None: it is queued."""
+    pictures: int = 0
+    """Sent."""
+    slack_s: float | None = None
+    """How long before it was due the newest segment left; None: nothing was due yet, or ever is."""
+    newest: int | None = None
+    """Block of the newest segment; None: none was sent."""
+    acknowledged: int = -1
+    begun_s: dict[int, float] = field(default_factory=dict)
+    """When the first op of each block was dispatched whose segment has not left."""
+    cues_s: dict[CueId, float] = field(default_factory=dict)
+    """When cues came that are to take effect as soon as possible and have not."""
+    shown_s: dict[int, float] = field(default_factory=dict)
+    """The same of cues whose first block was sent and not acknowledged, by block."""
+
+
+class Streams:
+    """Folds what concerns streams."""
+
+    def __init__(self) -> None:
+        self.paces = {pace: PaceTally() for pace in Pace}
+        self.open: dict[SessionId, SessionTally] = {}
+        """Sessions from their Open to their Closed."""
+        self.queue_wait_s = Histogram.of("longtake_queue_wait_seconds")
+        self.cues = dict.fromkeys(CUE_RESULTS, 0)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def opening(self, event: Open, effects: Sequence[Effect]) -> None:
+        """An Open came, with these effects. What follows from them is folded after it."""
+        for effect in effects:
+            if isinstance(effect, Refused) and effect.session == event.session:
+                self.refused(event.pace, effect.error)
+                return
+        entry = SessionTally(pace=self.paces[event.pace], opened_at_s=event.now_s)
+        self.open[event.session] = entry
+        for effect in effects:
+            if isinstance(effect, EncodeText) and effect.conditioning.session == event.session:
+                entry.placed_at_s = event.now_s
+                entry.pace.opened += 1
+                return
+
+    def refused(self, pace: Pace, error: LongtakeError) -> None:
+        """An Open was refused."""
+        self.paces[pace].refused[refusal_of(error)] += 1
+
+    def asked(self, event: Cue) -> None:
+        """A cue came."""
+        entry, request = self.open.get(event.session), event.request
+        if entry is not None and request.block is None and request.picture is None:
+            entry.cues_s[request.cue] = event.now_s
+
+    def acknowledged(self, event: Ack) -> None:
+        """A client has consumed segments; an acknowledgement that is refused says nothing."""
+        entry = self.open.get(event.session)
+        if entry is None or entry.newest is None or event.segment > entry.newest:
+            return
+        entry.pace.client_lag.observe(entry.newest - entry.acknowledged)
+        entry.acknowledged = max(entry.acknowledged, event.segment)
+        if entry.shown_s:
+            for block in [block for block in entry.shown_s if block <= event.segment]:
+                entry.pace.prompt_to_screen_s.observe(event.now_s - entry.shown_s.pop(block))
+
+    def begun(self, session: SessionId, block: int, now_s: float) -> None:
+        """The first op of a block was dispatched."""
+        entry = self.open.get(session)
+        if entry is not None:
+            entry.begun_s[block] = now_s
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def sent(self, emit: Emit, size_bytes: int, now_s: float) -> None:
+        """A segment has left."""
+        entry = self.open.get(emit.session)
+        if entry is None:
+            return
+        pace = entry.pace
+        pace.blocks += 1
+        pace.pictures += emit.picture_count
+        pace.segment_bytes += size_bytes
+        entry.pictures += emit.picture_count
+        entry.slack_s = emit.slack_s
+        if emit.slack_s is not None:
+            pace.slack_s.observe(emit.slack_s)
+            pace.late_blocks += emit.slack_s < 0
+        if entry.newest is None:
+            entry.acknowledged = emit.block - 1
+            pace.first_segment_s.observe(now_s - (entry.placed_at_s or entry.opened_at_s))
+        entry.newest = emit.block
+        begun_s = entry.begun_s.pop(emit.block, None)
+        if begun_s is not None:
+            pace.block_latency_s.observe(now_s - begun_s)
+
+    def placed(self, session: SessionId, now_s: float) -> None:
+        """Texts of the session are encoded, which is done where it has a place: if it was queued, it is no more."""
+        entry = self.open.get(session)
+        if entry is not None and entry.placed_at_s is None:
+            entry.placed_at_s = now_s
+            entry.pace.opened += 1
+            self.queue_wait_s.observe(now_s - entry.opened_at_s)
+
+    def cue(self, effect: CueAccepted | CueApplied | CueSuperseded | RequestRefused) -> None:
+        """What became of a cue, or of another request."""
+        entry = self.open.get(effect.session)
+        match effect:
+            case CueAccepted():
+                self.cues["accepted"] += 1
+            case CueApplied():
+                self.cues["applied"] += 1
+                asked_s = None if entry is None else entry.cues_s.pop(effect.cue, None)
+                if entry is not None and asked_s is not None:
+                    entry.shown_s[effect.block] = asked_s
+            case CueSuperseded():
+                self.cues["superseded"] += 1
+                if entry is not None:
+                    entry.cues_s.pop(effect.cue, None)
+            case RequestRefused():
+                self.cue_refused(effect)
+
+    def cue_refused(self, effect: RequestRefused) -> None:
+        """A request on an open stream was refused; counted if it was a cue."""
+        if effect.cue is None:
+            return
+        self.cues["refused"] += 1
+        entry = self.open.get(effect.session)
+        if entry is not None:
+            entry.cues_s.pop(effect.cue, None)
+
+    def placement(self, effect: Parked | Restored | Stalled) -> None:
+        """A session gave up its place, got one again, or had to stop."""
+        entry = self.open.get(effect.session)
+        if entry is None:
+            return
+        match effect:
+            case Parked():
+                entry.pace.parked += 1
+            case Restored():
+                entry.pace.restored += 1
+            case Stalled():
+                entry.pace.stalls += 1
+
+    def ended(self, effect: Closed) -> None:
+        """A session has ended: forget it."""
+        entry = self.open.pop(effect.session, None)
+        if entry is not None:
+            entry.pace.closed[effect.ending] += 1

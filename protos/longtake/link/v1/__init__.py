@@ -1,1 +1,0 @@
-"""Generated code of the link between engine and workers."""

@@ -1,1 +1,0 @@
-"""The public protocol, `package longtake.v1`."""

@@ -1,0 +1,316 @@
+"""Replicas of several workers: the oracle's latents over any ranges of layers, and what the loss of a worker does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from benchmarks.tiny_model import write_tiny_model
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import ClientMessage
+from cluster.config import parse_config
+from cluster.launch.plan import POCKET, Launcher, LaunchPlan, launcher_for, model_path, plan_for, split
+from cluster.launch.ray import RayLauncher
+from cluster.launch.subprocesses import SubprocessLauncher
+from longtake.core.effects import Closed, Dispatch, Effect
+from longtake.core.errors import InvalidField
+from longtake.core.events import CueRequest, Ending, Event, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.limits import Limits
+from longtake.core.recipe.recipe import Level
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import CueId, DecodeWork, Role, WorkerId
+from tests.cluster.cell.world import Hashes, expected_hashes, stream
+from workers.models import weights
+from workers.models.wan.dit import WanModel
+from workers.start.spec import WorkerSpec
+
+PROMPT = "a red ball resting in the fog"
+OTHER = "a blue box swaying at night"
+BLOCKS = 5
+SESSIONS = 6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Level, Path]:
+    """A random model of four layers at every level."""
+    folders = {level: tmp_path_factory.mktemp(level.value) for level in Level}
+    for level, folder in folders.items():
+        write_tiny_model(folder, level)
+    return folders
+
+
+@cache
+def oracle(model: Path, prompt: str, seed: int, cues: tuple[tuple[int, str], ...] = ()) -> list[str]:
+    return expected_hashes(model, {0: prompt, **dict(cues)}, seed, BLOCKS)
+
+
+def specs(model: Path, *, length: int, replicas: int = 1, decode: int = 1) -> tuple[WorkerSpec, ...]:
+    recipe = weights.load_info(model).recipe
+    pages = SESSIONS * recipe.page_count * recipe.lane_count
+    denoisers = [
+        WorkerSpec(worker=WorkerId(f"denoise-{n}"), role=Role.DENOISE, capacity=pages, model=model, max_batch=4)
+        for n in range(replicas)
+    ]
+    decoders = [
+        WorkerSpec(worker=WorkerId(f"decode-{n}"), role=Role.DECODE, capacity=SESSIONS, model=model)
+        for n in range(decode)
+    ]
+    return (*(part for spec in denoisers for part in split(spec, length)), *decoders)
+
+
+class Log(Hashes):
+    """Hashes, and all events."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.events: list[Event] = []
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        super().fold(event, effects)
+        self.events.append(event)
+
+    async def until_back(self, worker: str) -> None:
+        """Wait until a worker has joined for the second time."""
+        async with asyncio.timeout(60):
+            while sum(isinstance(event, WorkerJoined) and event.worker == worker for event in self.events) < 2:
+                await asyncio.sleep(0.02)
+
+
+class Cell:
+    """An engine with its workers started by a launcher."""
+
+    def __init__(self, workers: tuple[WorkerSpec, ...], kind: Literal["ray", "subprocess", "in-process"]) -> None:
+        self.model = workers[0].model
+        self.info = weights.load_info(self.model)
+        self.log = Log(self.info.recipe.step_count)
+        self.engine = Engine(Scheduler(self.info.recipe, self.info.geometry, Limits()), self.log)
+        self.launcher: Launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), self.engine)
+
+    async def __aenter__(self) -> Cell:
+        self._running = asyncio.create_task(self.engine.run())
+        await self.launcher.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                async with asyncio.timeout(60):
+                    await self.engine.drain()
+        finally:
+            await self.launcher.stop()
+            self._running.cancel()
+
+    @property
+    def pictures(self) -> int:
+        return self.info.geometry.first_picture(BLOCKS)
+
+    async def stream(self, name: str, prompt: str = PROMPT, **changes: object) -> list[ClientMessage]:
+        return await stream(self.engine, name, prompt, **({"picture_limit": self.pictures} | changes))  # type: ignore[arg-type]
+
+    async def pids(self) -> dict[WorkerId, int]:
+        if isinstance(self.launcher, RayLauncher):
+            return await self.launcher.pids()
+        assert isinstance(self.launcher, SubprocessLauncher)
+        return self.launcher.pids
+
+    async def serve_a_mix(self, tag: str = "") -> None:
+        """Streams in company, with equal and other prompts and a cue: always the oracle's latents."""
+        cue = CueRequest(cue=CueId("c"), prompt=OTHER, block=2)
+        await asyncio.gather(
+            self.stream(f"a{tag}"),
+            self.stream(f"b{tag}", OTHER, seed=8),
+            self.stream(f"c{tag}", cues=(cue,), seed=9),
+            self.stream(f"d{tag}", seed=2**64 - 1),
+        )
+        assert self.log.of(f"a{tag}") == oracle(self.model, PROMPT, 7)
+        assert self.log.of(f"b{tag}") == oracle(self.model, OTHER, 8)
+        assert self.log.of(f"c{tag}") == oracle(self.model, PROMPT, 9, ((2, OTHER),))
+        assert self.log.of(f"d{tag}") == oracle(self.model, PROMPT, 2**64 - 1)
+
+
+def closed(told: list[ClientMessage]) -> Closed:
+    assert isinstance(told[-1], Closed)
+    return told[-1]
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("length", [2, 4])
+async def test_every_block_is_the_oracles_over_any_ranges_of_layers(
+    models: dict[Level, Path], level: Level, length: int
+) -> None:
+    async with Cell(specs(models[level], length=length), "in-process") as cell:
+        await cell.serve_a_mix()
+        assert max(cell.log.batches) > 1, "batches pass through a chain as well"
+        (view,) = [view for view in cell.engine.scheduler.workers() if view.role is Role.DENOISE]
+        assert (view.worker, view.chain_length) == ("denoise-0", length)
+        assert view.op_s > 0
+        cell.engine.scheduler.check()
+
+
+async def lose_one_of_a_chain(cell: Cell, victim: str) -> None:
+    """Kill -9 of one worker amid a stream: the stream ends, the other workers stay, and the chain serves again."""
+    before = await cell.pids()
+    doomed = asyncio.create_task(cell.stream("doomed", picture_limit=None))
+    while sum(view.segments_sent for view in cell.engine.scheduler.sessions()) < 2:
+        await asyncio.sleep(0.01)
+    os.kill(before[WorkerId(victim)], signal.SIGKILL)
+    end = closed(await doomed)
+    assert end.ending is Ending.LOST
+    assert f"worker denoise-0 was lost: {victim}: it closed its link" in end.reason
+    await cell.log.until_back("denoise-0")
+    await cell.serve_a_mix("-again")
+    after = await cell.pids()
+    assert {name for name in before if before[name] != after[name]} == {victim}
+    cell.engine.scheduler.check()
+    assert all(view.free == view.capacity for view in cell.engine.scheduler.workers())
+
+
+async def hang_one_of_a_chain(cell: Cell, victim: str) -> None:
+    """A worker that stops amid a stream is given up, those that wait for it too; all go on in the same processes."""
+    before = await cell.pids()
+    doomed = asyncio.create_task(cell.stream("hung", picture_limit=None))
+    while sum(view.segments_sent for view in cell.engine.scheduler.sessions()) < 2:
+        await asyncio.sleep(0.01)
+    os.kill(before[WorkerId(victim)], signal.SIGSTOP)
+    end = closed(await doomed)
+    assert (end.ending, f"{victim}: it was silent" in end.reason) == (Ending.LOST, True)
+    os.kill(before[WorkerId(victim)], signal.SIGCONT)
+    await cell.log.until_back(victim.partition(".")[0])
+    await cell.serve_a_mix("-after")
+    assert await cell.pids() == before
+
+
+async def test_steps_and_layers_and_replicas_combine_and_chains_come_together_again(
+    models: dict[Level, Path],
+) -> None:
+    """Real processes: two replicas of two workers, the lanes of each session spread over both."""
+    async with Cell(specs(models[Level.OUTPUT], length=2, replicas=2), "subprocess") as cell:
+        await cell.serve_a_mix()
+        where: dict[str, set[str]] = {}
+        for effect in cell.log.effects:
+            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
+                for work in effect.work:
+                    where.setdefault(work.session, set()).add(effect.worker)
+        assert set(where) == set("abcd")
+        assert all(workers == {"denoise-0", "denoise-1"} for workers in where.values())
+        assert set(await cell.pids()) == {
+            *(f"denoise-{replica}.{rank}of2" for replica in (0, 1) for rank in (1, 2)), "decode-0",
+        }  # fmt: skip
+        await lose_one_of_a_chain(cell, "denoise-0.1of2")
+        await hang_one_of_a_chain(cell, "denoise-1.2of2")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+async def test_a_chain_on_ray_has_a_placement_group_of_its_own_and_comes_together_again(
+    models: dict[Level, Path],
+) -> None:
+    async with Cell(specs(models[Level.OUTPUT], length=2), "ray") as cell:
+        assert isinstance(cell.launcher, RayLauncher)
+        groups = cell.launcher._groups
+        assert {name: len(group.bundle_specs) for name, group in groups.items()} == {"denoise-0": 2, "": 1}
+        await cell.serve_a_mix()
+        await lose_one_of_a_chain(cell, "denoise-0.2of2")
+    logging.getLogger("ray").setLevel(logging.NOTSET)
+
+
+async def test_an_op_that_fails_ends_its_session_and_the_chain_goes_on(models: dict[Level, Path]) -> None:
+    """Features of a text too long for the model: all workers of the chain refuse them alike."""
+    async with Cell(specs(models[Level.OUTPUT], length=2), "in-process") as cell:
+        put = cell.engine.journal.put_conditioning
+        width = 4 * cell.info.dit.text_dim
+
+        def spoil(ref: object, data: bytes) -> None:
+            spoiled = ref.session == "bad"  # type: ignore[attr-defined]
+            put(ref, bytes(width * (cell.info.dit.text_len + 1)) if spoiled else data)  # type: ignore[arg-type]
+
+        cell.engine.journal.put_conditioning = spoil  # type: ignore[method-assign]
+        told = await asyncio.gather(cell.stream("bad"), cell.serve_a_mix())
+        assert closed(told[0]).ending is Ending.FAILED
+        assert "text has 9 rows" in closed(told[0]).reason
+        assert [event for event in cell.log.events if isinstance(event, WorkerLost)] == []
+        assert next(event.worker for event in cell.log.events if isinstance(event, OpFailed)) == "denoise-0"
+
+
+async def test_workers_of_a_chain_that_disagree_start_over(
+    models: dict[Level, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker's device fails; nobody waits for what will not come."""
+    run, fails = WanModel.run, [False]
+
+    def run_or_fail(self: WanModel, *arguments: object) -> torch.Tensor:
+        if fails[0] and self.layers.start > 0:
+            raise RuntimeError("no memory")
+        return run(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WanModel, "run", run_or_fail)
+    async with Cell(specs(models[Level.OUTPUT], length=2), "in-process") as cell:
+        doomed = asyncio.create_task(cell.stream("doomed", picture_limit=None))
+        while sum(view.segments_sent for view in cell.engine.scheduler.sessions()) < 2:
+            await asyncio.sleep(0.01)
+        fails[0] = True
+        end = closed(await doomed)
+        assert end.ending is Ending.LOST
+        assert end.reason == "worker denoise-0 was lost: denoise-0.2of2: RuntimeError: no memory"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+async def test_the_check_fails_if_one_page_of_one_worker_holds_what_another_should(
+    models: dict[Level, Path], rank: int
+) -> None:
+    """Bit-identity is checked by these tests: swap two pages of one worker, and it is gone."""
+    async with Cell(specs(models[Level.OUTPUT], length=2), "in-process") as cell:
+        member = cell.launcher._ports[rank].runner._worker._worker  # type: ignore[attr-defined]
+        forward, count = member._forward, [0]
+
+        def forward_over_swapped_pages(batch: object) -> object:
+            count[0] += 1
+            if count[0] == 10:
+                kv_YUPLND = member._pool.kv_YUPLND
+                work = batch[0].work  # type: ignore[index]
+                first, second = [page for page in work.reads if page not in work.writes][:2]
+                kv_YUPLND[:, :, [first, second]] = kv_YUPLND[:, :, [second, first]].clone()
+            return forward(batch)
+
+        member._forward = forward_over_swapped_pages
+        await cell.stream("a")
+        assert count[0] > 10
+        assert cell.log.of("a") != oracle(cell.model, PROMPT, 7)
+        assert cell.log.of("a")[0] == oracle(cell.model, PROMPT, 7)[0]
+
+
+@pytest.mark.parametrize("length", [2, 4])
+async def test_the_pocket_model_in_unequal_ranges(length: int) -> None:
+    """Its five layers do not divide."""
+    async with Cell(specs(model_path(POCKET), length=length), "in-process") as cell:
+        await asyncio.gather(cell.stream("a"), cell.stream("b", OTHER, seed=8))
+        assert cell.log.of("a") == oracle(cell.model, PROMPT, 7)
+        assert cell.log.of("b") == oracle(cell.model, OTHER, 8)
+
+
+def test_a_configuration_names_every_worker_of_every_chain(models: dict[Level, Path]) -> None:
+    model = models[Level.OUTPUT]
+    cluster = {"layer_split": 2, "denoise_workers": 2, "launch": "subprocess", "sessions_per_worker": 3}
+    config = parse_config({"model": {"path": str(model)}, "cluster": cluster})
+    plan = plan_for(config, weights.load_info(model).recipe)
+    assert [(spec.worker, spec.replica, spec.capacity) for spec in plan.workers] == [
+        ("denoise-0.1of2", "denoise-0", 108),
+        ("denoise-0.2of2", "denoise-0", 108),
+        ("denoise-1.1of2", "denoise-1", 108),
+        ("denoise-1.2of2", "denoise-1", 108),
+        ("decode-0", "decode-0", 3),
+    ]
+
+
+def test_a_chain_longer_than_the_model_is_refused_before_anything_starts(models: dict[Level, Path]) -> None:
+    with pytest.raises(InvalidField, match=r"cluster\.layer_split: 5 is not allowed; allowed: 1 to 4 workers"):
+        Cell(specs(models[Level.OUTPUT], length=5), "subprocess")

@@ -1,0 +1,128 @@
+"""A client of the engine for tests: opens sessions, acknowledges, collects what it is told and what was computed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
+from longtake.core.effects import Closed, Dispatch, Effect, Refused
+from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, WorkerJoined
+from longtake.core.flow import Pace
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import Batch, DecodeWork, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Sequence as Number
+from tests.workers.oracle import ContiguousLanes, generate
+from workers.denoise.noise import normal
+from workers.denoise.worker import tensor_to_bytes
+from workers.models import weights
+from workers.models.text import text_encoder
+from workers.models.wan.dit import sdpa
+
+RAW = SegmentSettings(codec="raw", quality=0)
+
+
+@dataclass
+class Hashes:
+    """A recorder that keeps the SHA-256 of every finished block, by session and block, and all effects."""
+
+    steps: int
+    finished: dict[tuple[str, int], str] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    """Sizes of all forwards."""
+    mixed: int = 0
+    """How many of them held ops of both kinds."""
+    _sent: dict[tuple[WorkerId, Number], Batch] = field(default_factory=dict)
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        match event:
+            case OpDone() if (event.worker, event.sequence) in self._sent:
+                batch = self._sent.pop((event.worker, event.sequence))
+                self.batches.append(len(batch))
+                self.mixed += len({work.kind for work in batch}) > 1
+                denoised = [work for work in batch if work.kind is Kind.DENOISE]
+                for work, sha256 in zip(denoised, event.sha256, strict=True):
+                    if work.step + 1 == self.steps:
+                        self.finished[work.session, work.block] = sha256
+            case WorkerJoined():
+                for key in [key for key in self._sent if key[0] == event.worker]:
+                    del self._sent[key]
+        for effect in effects:
+            self.effects.append(effect)
+            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
+                self._sent[effect.worker, effect.sequence] = effect.work
+
+    def of(self, session: str) -> list[str]:
+        """Hashes of a session's blocks, in order."""
+        return [sha for (_, _), sha in sorted(item for item in self.finished.items() if item[0][0] == session)]
+
+
+def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int) -> list[str]:
+    """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to."""
+    torch.set_num_threads(1)
+    info = weights.load_info(model)
+    denoiser = weights.load_denoiser(model, info, device=torch.device("cpu"), dtype=torch.float32)
+    encoder = text_encoder(info.text_kind, info.dit.text_dim)
+    text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
+    lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
+    latents = generate(
+        denoiser,
+        info.recipe,
+        text,
+        lambda block, draw: normal(seed, block, draw, info.geometry.block_shape).unsqueeze(0),
+        blocks,
+        lanes,
+    )
+
+    return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
+
+
+def open_event(engine: Engine, session: str, prompt: str, **changes: object) -> Open:
+    """An Open for 40 pictures in raw, as fast as possible."""
+    values: dict[str, object] = {
+        "now_s": engine.now_s(),
+        "session": SessionId(session),
+        "prompt": prompt,
+        "seed": 7,
+        "pace": Pace.FAST,
+        "window": 4,
+        "picture_limit": 40,
+        "settings": RAW,
+        "cues": (),
+    }
+    return Open(**(values | changes))  # type: ignore[arg-type]
+
+
+async def stream(
+    engine: Engine,
+    session: str,
+    prompt: str = "a red ball resting in the fog",
+    *,
+    acknowledge: bool = True,
+    cues: tuple[CueRequest, ...] = (),
+    **changes: object,
+) -> list[ClientMessage]:
+    """Open a session, consume it to its end; everything its client was told."""
+    outbox = Outbox()
+    engine.attach(SessionId(session), outbox)
+    engine.submit(open_event(engine, session, prompt, cues=cues, **changes))
+    told: list[ClientMessage] = []
+    while not told or not isinstance(told[-1], Closed | Refused):
+        async with asyncio.timeout(60):
+            told.append(await outbox.get())
+        message = told[-1]
+        if isinstance(message, SegmentOut) and acknowledge:
+            engine.submit(Ack(now_s=engine.now_s(), session=SessionId(session), segment=message.emit.block))
+    return told
+
+
+def segments(told: list[ClientMessage]) -> list[bytes]:
+    """The segments among what a client was told."""
+    return [message.data for message in told if isinstance(message, SegmentOut)]

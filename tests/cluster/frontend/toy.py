@@ -1,0 +1,261 @@
+"""A cell with real gRPC, engine and scheduler, whose workers do arithmetic that can be done by hand.
+
+Latents are the names of the steps that made them, conditioning is the prompt itself, and a segment is a line of text:
+`segment(block, seed, prompt)` says which, so every byte that a client receives is known beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import grpc
+
+from cluster.access.audit import Audit
+from cluster.access.identity import Access
+from cluster.access.tenancy import Tenancy
+from cluster.cell.engine import Engine
+from cluster.frontend.offer import Offer, WireLimits
+from cluster.frontend.server import FrontendServer
+from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
+from longtake.core.errors import InvalidField
+from longtake.core.events import Event, Tick
+from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, Role, SessionId, WorkerId
+from monitoring.folding.recorder import Each
+from workers.messages import (
+    Decode,
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Forward,
+    Introduction,
+    Output,
+    Prepared,
+    Shutdown,
+    Task,
+    Up,
+)
+
+GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)
+RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
+HEADER = b"header;"
+UNKNOWN_WORD = "zyzzyva"
+OP_S = 2**-10
+"""What the workers say that an op takes them."""
+BAD_PROMPT = "a prompt that breaks the encoder"
+
+
+def segment(block: int, seed: int, prompt: str, size_bytes: int = 0) -> bytes:
+    """What the toy cell sends for `block`."""
+    line = f"block {block} of seed {seed} through steps 0 1 shows {prompt};".encode()
+    return line.ljust(size_bytes, b".")
+
+
+def refuse_numbers(prompt: str) -> None:
+    """A text without a word is none."""
+    if prompt.strip().isdigit():
+        raise InvalidField("prompt", prompt, "words")
+
+
+class ToyWorker:
+    """A port whose worker answers each message `delay_s` later, one after the other."""
+
+    def __init__(
+        self, engine: Engine, name: str, role: Role, *, delay_s: float, segment_bytes: int, batch_limit: int = 4
+    ) -> None:
+        self.id = WorkerId(name)
+        self.dispatched: list[ForwardWork | DecodeWork] = []
+        self._engine = engine
+        self._delay_s = delay_s
+        self._segment_bytes = segment_bytes
+        self._last: dict[tuple[SessionId, int], bytes] = {}
+        self._prompts: dict[tuple[SessionId, int], bytes] = {}
+        self._free_at_s = 0.0
+        capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
+        engine.join(
+            Introduction(worker=self.id, role=role, capacity=capacity, batch_limit=batch_limit, model_digest="toy"),
+            self,
+        )
+
+    def send(self, message: Down) -> None:
+        """Work on a message."""
+        answer = self._answer(message)
+        if answer is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._free_at_s = max(self._free_at_s, loop.time()) + self._delay_s
+        loop.call_at(self._free_at_s, self._engine.hear, self.id, self, answer)
+
+    def end(self, reason: str) -> None:
+        """Nothing is held here that would need an end."""
+
+    def die(self) -> None:
+        """As if the process were killed."""
+        self._engine.leave(self.id, self, "killed by the test")
+
+    def _answer(self, message: Down) -> Up | None:
+        match message:
+            case Task(order=Decode() as order):
+                self.dispatched.append(order.work)
+                segment = order.latents.ljust(self._segment_bytes, b".")
+                return Done(sequence=message.sequence, segment=segment, seconds=OP_S)
+            case Task(order=tuple() as batch):
+                outputs = [self._forward(forward) for forward in batch]
+                return Done(
+                    sequence=message.sequence,
+                    outputs=tuple(Output(sha256="", latents=latents) for latents in outputs if latents is not None),
+                    seconds=OP_S * len(batch),
+                )
+            case EncodeText(conditioning=ref, prompt=prompt):
+                if prompt == BAD_PROMPT:
+                    return Failed(sessions=(ref.session,), sequence=None, reason="the encoder broke")
+                notice = f"ignored: {UNKNOWN_WORD}" if UNKNOWN_WORD in prompt else ""
+                return Encoded(conditioning=ref, tensor=prompt.encode(), notice=notice)
+            case PrepareStream(session=session):
+                return Prepared(session=session, header=HEADER, media_type='video/mp4; codecs="avc1.42C00A"')
+            case Forget() | Shutdown():
+                pass
+        return None
+
+    def _forward(self, forward: Forward) -> bytes | None:
+        """The latents that a denoise op produces."""
+        work = forward.work
+        self.dispatched.append(work)
+        key = (work.session, work.conditioning.version)
+        if forward.conditioning:
+            self._prompts[key] = forward.conditioning
+        if work.kind is Kind.COMMIT:
+            return None
+        match work.input:
+            case FromNoise():
+                latents = f"block {work.block} of seed {work.seed} through steps".encode()
+            case FromLane():
+                latents = self._last[work.session, work.lane]
+            case _:
+                latents = forward.latents
+        latents += f" {work.step}".encode()
+        if work.next_sigma is None:
+            latents += b" shows " + self._prompts[key] + b";"
+        self._last[work.session, work.lane] = latents
+        return latents
+
+
+def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer:
+    """What the toy cell offers."""
+    return Offer(
+        name="toy",
+        geometry=GEOMETRY,
+        recipe=RECIPE,
+        prompt_help="Anything.",
+        vocabulary={"colour": ("red", "blue"), "shape": ("ball",)},
+        check_prompt=refuse_numbers,
+        limits=limits or Limits(),
+        wire=wire or WireLimits(),
+    )
+
+
+class EventList:
+    """A recorder that keeps all events but the ticks."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """Keep the event."""
+        if not isinstance(event, Tick):
+            self.events.append(event)
+
+
+@dataclass(slots=True)
+class Door:
+    """Who may come in, by default everybody on this machine, and where."""
+
+    tenancy: Tenancy = field(default_factory=lambda: Tenancy(Access(), Audit()))
+    tls: grpc.ServerCredentials | None = None
+    port: int = 0
+    """0: any that is free."""
+
+
+@dataclass(slots=True)
+class ToyCell:
+    """A running cell."""
+
+    engine: Engine
+    server: FrontendServer
+    events: list[Event]
+    workers: list[ToyWorker] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def blocks_begun(self) -> dict[str, int]:
+        """Of each session."""
+        return {view.session: view.blocks_begun for view in self.engine.scheduler.sessions()}
+
+    async def settled(self) -> None:
+        """Wait until no session is left; fails by the test's own timeout."""
+        while self.engine.scheduler.sessions():
+            await asyncio.sleep(0.005)
+        self.engine.scheduler.check()
+
+
+@asynccontextmanager
+async def toy_cell(
+    *,
+    delay_s: float = 0.0,
+    segment_bytes: int = 0,
+    limits: Limits | None = None,
+    wire: WireLimits | None = None,
+    workers: bool = True,
+    door: Door | None = None,
+) -> AsyncIterator[ToyCell]:
+    """Two denoise workers, one decode worker, the engine and the front end on a free port."""
+    limits, door = limits or Limits(), door or Door()
+    recorder = EventList()
+    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(recorder, door.tenancy))
+    running = asyncio.create_task(engine.run())
+    server = await FrontendServer.start(
+        engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
+    )
+    cell = ToyCell(engine, server, recorder.events)
+    if workers:
+        for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
+            cell.workers.append(ToyWorker(engine, name, role, delay_s=delay_s, segment_bytes=segment_bytes))
+    try:
+        yield cell
+    finally:
+        await cell.server.stop(0.0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@contextmanager
+def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) -> Iterator[ToyCell]:
+    """A cell on an event loop of its own, for callers that wait."""
+    begun: queue.SimpleQueue[ToyCell] = queue.SimpleQueue()
+    over = threading.Event()
+
+    async def live() -> None:
+        async with toy_cell(delay_s=delay_s, limits=limits) as cell:
+            begun.put(cell)
+            await asyncio.to_thread(over.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(live(),))
+    thread.start()
+    try:
+        yield begun.get(timeout=10.0)
+    finally:
+        over.set()
+        thread.join()

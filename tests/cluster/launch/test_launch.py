@@ -1,0 +1,286 @@
+"""Launchers with real processes: the same results, killed workers come back, and no process stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from cluster.cell.engine import Engine
+from cluster.cell.outbox import ClientMessage
+from cluster.config import parse_config
+from cluster.launch.plan import LaunchPlan, launcher_for, plan_for
+from cluster.launch.ray import RayLauncher
+from cluster.launch.subprocesses import SubprocessLauncher
+from longtake.core.effects import Closed
+from longtake.core.errors import InvalidField, Unavailable
+from longtake.core.events import Ending
+from longtake.core.limits import Limits
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import Role, WorkerId
+from tests.cluster.cell.world import Hashes, expected_hashes, segments, stream
+from tests.workers.model_dir import model_info, write_model
+from workers.models import weights
+from workers.start.spec import WorkerSpec
+
+PROMPT = "a red ball resting in the fog"
+OTHER = "a blue box swaying at night"
+INFO = model_info()
+BLOCKS = 6
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder)
+    return folder
+
+
+def specs(model: Path, *, denoise: int, decode: int = 1, sessions: int = 3) -> tuple[WorkerSpec, ...]:
+    pages = sessions * INFO.recipe.page_count * INFO.recipe.lane_count
+    sizes = [(Role.DENOISE, number, pages) for number in range(denoise)]
+    sizes += [(Role.DECODE, number, sessions) for number in range(decode)]
+    return tuple(
+        WorkerSpec(worker=WorkerId(f"{role.value}-{number}"), role=role, capacity=capacity, model=model)
+        for role, number, capacity in sizes
+    )
+
+
+class Cell:
+    """An engine with its workers started by a launcher."""
+
+    def __init__(self, plan: LaunchPlan) -> None:
+        self.model = plan.workers[0].model
+        self.hashes = Hashes(INFO.recipe.step_count)
+        self.engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()), self.hashes)
+        self.launcher = launcher_for(plan, self.engine)
+
+    async def pids(self) -> dict[WorkerId, int]:
+        match self.launcher:
+            case RayLauncher():
+                return await self.launcher.pids()
+            case SubprocessLauncher():
+                return self.launcher.pids
+            case _:
+                return {}
+
+    async def until_joined(self, worker: str) -> None:
+        """Wait for a worker to be back."""
+        async with asyncio.timeout(60):
+            while worker not in [view.worker for view in self.engine.scheduler.workers()]:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def cell(plan: LaunchPlan) -> AsyncIterator[Cell]:
+    made = Cell(plan)
+    running = asyncio.create_task(made.engine.run())
+    await made.launcher.start()
+    try:
+        yield made
+        await made.engine.drain()
+    finally:
+        await made.launcher.stop()
+        running.cancel()
+
+
+def closed(told: list[ClientMessage]) -> Closed:
+    """How a session ended."""
+    assert isinstance(told[-1], Closed)
+    return told[-1]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def descendants() -> set[int]:
+    """Process ids of all living processes below this one."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    waiting = [os.getpid()]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found.update(below)
+        waiting += below
+    return found
+
+
+async def serve_alone_and_in_company(made: Cell) -> None:
+    """Two streams at once, then the first alone again: always the oracle's latents."""
+    await asyncio.gather(stream(made.engine, "a", PROMPT), stream(made.engine, "b", OTHER, seed=8))
+    await stream(made.engine, "alone", PROMPT)
+    expected = expected_hashes(made.model, {0: PROMPT}, 7, BLOCKS)
+    assert made.hashes.of("a") == made.hashes.of("alone") == expected
+    assert made.hashes.of("b") == expected_hashes(made.model, {0: OTHER}, 8, BLOCKS)
+
+
+async def lose_a_decoder(made: Cell) -> None:
+    """Kill -9 of one of two decode workers while both have a stream."""
+    streams = {
+        name: asyncio.create_task(stream(made.engine, name, PROMPT, picture_limit=limit))
+        for name, limit in (("a", 2000), ("b", 2000))
+    }
+    while sum(view.segments_sent > 0 for view in made.engine.scheduler.sessions()) < 2:
+        await asyncio.sleep(0.01)
+    killed = (await made.pids())[WorkerId("decode-0")]
+    os.kill(killed, signal.SIGKILL)
+    told = {name: await task for name, task in streams.items()}
+    lost = [name for name, messages in told.items() if closed(messages).ending is Ending.LOST]
+    assert len(lost) == 1
+    assert "worker decode-0 was lost" in closed(told[lost[0]]).reason
+    (survivor,) = told.keys() - set(lost)
+    assert closed(told[survivor]).ending is Ending.COMPLETED
+    assert len(segments(told[survivor])) == closed(told[survivor]).segments == INFO.geometry.blocks_for(2000)
+    await made.until_joined("decode-0")
+    assert (await made.pids())[WorkerId("decode-0")] != killed
+    made.engine.scheduler.check()
+    assert all(worker.free == worker.capacity for worker in made.engine.scheduler.workers())
+    assert made.engine.journal.sessions == ()
+
+
+async def lose_a_denoiser(made: Cell) -> None:
+    """Kill -9 of a denoise worker ends what runs through it; the worker comes back and serves the same bits."""
+    task = asyncio.create_task(stream(made.engine, "doomed", PROMPT, picture_limit=None))
+    while sum(view.segments_sent for view in made.engine.scheduler.sessions()) < 3:
+        await asyncio.sleep(0.01)
+    os.kill((await made.pids())[WorkerId("denoise-1")], signal.SIGKILL)
+    assert closed(await task).ending is Ending.LOST
+    await made.until_joined("denoise-1")
+    await stream(made.engine, "after", PROMPT)
+    assert made.hashes.of("after") == expected_hashes(made.model, {0: PROMPT}, 7, BLOCKS)
+
+
+async def test_subprocesses_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
+    async with cell(LaunchPlan(kind="subprocess", workers=specs(model, denoise=2, decode=2))) as made:
+        await serve_alone_and_in_company(made)
+        await lose_a_decoder(made)
+        await lose_a_denoiser(made)
+        pids = await made.pids()
+        assert len(set(pids.values())) == 4
+    assert not any(is_alive(pid) for pid in pids.values())
+
+
+async def test_a_worker_whose_engine_vanishes_ends_by_itself(model: Path) -> None:
+    """The engine's process is killed; its workers are nobody's children then."""
+    script = f"""
+import asyncio
+from pathlib import Path
+from typing import Literal
+from cluster.launch import LaunchPlan
+from tests.cluster.test_launch import Cell, specs
+
+async def main() -> None:
+    made = Cell(LaunchPlan(kind="subprocess", workers=specs(Path({str(model)!r}), denoise=1)))
+    running = asyncio.create_task(made.engine.run())
+    await made.launcher.start()
+    print(*(await made.pids()).values(), flush=True)
+    await running
+
+asyncio.run(main())
+"""
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert engine.stdout is not None
+    pids = [int(pid) for pid in (await engine.stdout.readline()).split()]
+    assert len(pids) == 2
+    engine.kill()
+    await engine.wait()
+    async with asyncio.timeout(40):
+        while any(is_alive(pid) for pid in pids):
+            await asyncio.sleep(0.2)
+
+
+async def test_a_wrong_model_directory_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    held = load_file(tmp_path / weights.DIT_FILE)
+    del held["head.head.bias"]
+    save_file(held, tmp_path / weights.DIT_FILE)
+    with pytest.raises(InvalidField, match=r"head.head.bias: None is not allowed; .* it is missing"):
+        Cell(LaunchPlan(kind="subprocess", workers=specs(tmp_path, denoise=1)))
+
+
+async def test_workers_that_cannot_start_are_reported(model: Path) -> None:
+    plan = LaunchPlan(kind="subprocess", workers=specs(model, denoise=1))
+    made = Cell(plan)
+    (model / weights.INFO_FILE).rename(model / "hidden")
+    try:
+        with pytest.raises(Unavailable, match="ended while starting"):
+            await made.launcher.start()
+    finally:
+        (model / "hidden").rename(model / weights.INFO_FILE)
+    assert await made.pids() == {}
+
+
+def test_the_plan_of_a_configuration_names_every_worker(model: Path) -> None:
+    config = parse_config(
+        {
+            "model": {"path": str(model)},
+            "cluster": {"launch": "subprocess", "denoise_workers": 3, "decode_workers": 2, "sessions_per_worker": 4},
+        }
+    )
+    plan = plan_for(config, INFO.recipe)
+    assert [spec.worker for spec in plan.workers] == ["denoise-0", "denoise-1", "denoise-2", "decode-0", "decode-1"]
+    assert [spec.capacity for spec in plan.workers] == [4 * 3 * 5] * 3 + [4, 4]
+    assert {spec.model for spec in plan.workers} == {model}
+    assert plan.token not in repr(plan)
+    assert plan_for(config, INFO.recipe).token != plan.token
+
+
+@pytest.mark.parametrize("kind", ["subprocess", pytest.param("ray", marks=pytest.mark.ray)])
+async def test_a_start_that_is_cancelled_leaves_no_process(model: Path, kind: Literal["subprocess", "ray"]) -> None:
+    before = descendants()
+    made = Cell(LaunchPlan(kind=kind, workers=specs(model, denoise=1)))
+    starting = asyncio.create_task(made.launcher.start())
+    async with asyncio.timeout(30):
+        while len(descendants() - before) < 2:
+            await asyncio.sleep(0.05)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await made.launcher.stop()
+    assert not [pid for pid in descendants() - before if is_alive(pid)]
+    logging.getLogger("ray").setLevel(logging.NOTSET)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
+    async with cell(LaunchPlan(kind="ray", workers=specs(model, denoise=2, decode=2))) as made:
+        await serve_alone_and_in_company(made)
+        await lose_a_decoder(made)
+        await lose_a_denoiser(made)
+        pids = await made.pids()
+        assert len(set(pids.values())) == 4
+    async with asyncio.timeout(10):
+        while any(is_alive(pid) for pid in pids.values()):
+            await asyncio.sleep(0.1)
+    logging.getLogger("ray").setLevel(logging.NOTSET)
+
+
+async def test_a_ray_that_is_not_there_is_named_at_once(model: Path) -> None:
+    engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
+    plan = LaunchPlan(kind="ray", workers=specs(model, denoise=1), ray_address="127.0.0.1:1")
+    with pytest.raises(Unavailable, match=r"no Ray answers at 127\.0\.0\.1:1"):
+        await launcher_for(plan, engine).start()

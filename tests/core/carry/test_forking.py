@@ -1,0 +1,299 @@
+"""Forks: everything before their first block is their parent's, everything after their own, and nothing is copied."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from longtake.core.carry import forking
+from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.effects import Notice, PrepareStream, Refused
+from longtake.core.errors import InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
+from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
+from longtake.core.limits import Limits
+from longtake.core.pages import PagePool
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.session import Session, State
+from longtake.core.work import SessionId, WorkerId
+from tests.core.carry.test_parking import later
+from tests.core.support.page_model import ImageCell
+from tests.core.support.world import effects_of, geometry, recipe, works_of
+
+PAGES = 4 * 9
+
+
+def running(level: Level = Level.OUTPUT, steps: int = 25, **changes: object) -> tuple[ImageCell, SessionId]:
+    """A session in the middle of several blocks."""
+    cell = ImageCell(recipe(level, sinks=2), **({"denoisers": 3} | changes))  # type: ignore[arg-type]
+    session = cell.open("parent", window=9, pictures=geometry().first_picture(14))
+    cell.answer()
+    cell.steps(steps)
+    return cell, session
+
+
+def refusal(cell: ImageCell) -> LongtakeError:
+    return effects_of(cell, Refused)[-1].error
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("steps", [0, 9, 25])
+def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level: Level, steps: int) -> None:
+    cell, parent = running(level, steps)
+    block = cell.fork("child", parent, pictures=geometry().first_picture(18))
+    assert block == cell.scheduler._sessions[parent].next_block
+    cell.settle()
+    assert cell.segments[parent] == list(range(14))
+    assert cell.segments[SessionId("child")] == list(range(block, 18))
+    assert cell.closed[SessionId("child")].segments == 18 - block
+    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
+    cell.check_empty()
+
+
+def test_lanes_are_shared_one_by_one_as_the_parent_seals_them() -> None:
+    cell, parent = running(steps=30, denoisers=4)
+    cell.fork("child", parent)
+    seen = [len(cell.scheduler._sessions[SessionId("child")].unshared)]
+    while seen[-1]:
+        cell.finish_and_acknowledge(cell.busy[0])
+        seen.append(len(cell.scheduler._sessions[SessionId("child")].unshared))
+    assert len(set(seen)) > 2, "not all at once"
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_nothing_is_copied_a_page_is_shared_until_one_of_both_writes_it() -> None:
+    cell, parent = running(steps=60, denoisers=1)
+    cell.send(Pause(now_s=0.0, session=parent))
+    cell.settle()
+    free = cell.scheduler.workers()[1].free
+    cell.fork("child", parent)
+    tables = [cell.scheduler._sessions[SessionId(name)].place.tables for name in ("parent", "child")]
+    shared = [len(set(one.pages) & set(two.pages)) for one, two in zip(*tables, strict=True)]
+    assert shared == [6] * 4
+    assert free - cell.scheduler.workers()[1].free == 4 * (9 - 2), "the sinks cost nothing"
+    cell.send(Play(now_s=0.0, session=parent))
+    for name in ("child", "parent"):
+        cell.send(Close(now_s=0.0, session=SessionId(name), ending=Ending.CLIENT))
+        cell.settle()
+    cell.check_empty()
+
+
+def test_forks_of_forks_run_to_their_ends() -> None:
+    cell, parent = running(steps=40, denoisers=1)
+    for name, origin in (("a", parent), ("b", parent), ("c", SessionId("a"))):
+        assert cell.fork(name, origin, pictures=geometry().first_picture(16)) > 0
+        cell.answer()
+        cell.steps(16)
+        cell.answer()
+    cell.settle()
+    assert set(cell.closed) == {"parent", "a", "b", "c"}
+    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
+    cell.check_empty()
+
+
+def test_a_parked_parent_leaves_the_shared_pages_to_its_fork() -> None:
+    cell, parent = running(steps=40, limits=Limits(park_after_s=1.0))
+    cell.fork("child", parent, pictures=geometry().first_picture(12), window=20)
+    cell.send(Pause(now_s=0.0, session=parent))
+    for _ in range(3):
+        cell.answer()
+        for worker in cell.busy:
+            cell.finish(worker)
+    cell.settle()
+    later(cell, 1.0)
+    cell.settle()
+    cell.send(Play(now_s=cell.now_s, session=parent))
+    cell.settle()
+    assert cell.segments[parent] == list(range(14))
+    cell.check_empty()
+
+
+def test_what_cannot_be_forked_is_refused_with_the_reason() -> None:
+    cell, parent = running(steps=10, denoisers=1, pages=2 * PAGES - 1)
+    cell.fork("x", SessionId("nobody"))
+    assert isinstance(refusal(cell), UnknownSession)
+    cell.fork("x", parent)
+    assert isinstance(refusal(cell), NoCapacity)
+    assert "a fork lies where the session does" in str(refusal(cell))
+    assert not effects_of(cell, Notice), "it is not queued"
+    cell.fork("x", parent, pictures=1)
+    assert isinstance(refusal(cell), InvalidField)
+    opening = cell.open("opening", window=1)
+    cell.fork("x", opening)
+    assert isinstance(refusal(cell), WrongState)
+    cell.send(Close(now_s=0.0, session=opening, ending=Ending.CLIENT))
+    cell.settle()
+    assert cell.ended_with(parent, Ending.COMPLETED)
+    cell.check_empty()
+
+
+def test_the_last_block_cannot_be_forked_away() -> None:
+    cell, parent = running(steps=0)
+    while cell.scheduler._sessions[parent].next_block < 14:
+        cell.finish_and_acknowledge(cell.busy[0])
+    cell.fork("x", parent)
+    assert isinstance(refusal(cell), WrongState)
+    assert "the last of the session" in str(refusal(cell))
+
+
+class Stall:
+    """A fork that is open although the first lane of its parent is not sealed, because that op is kept back."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None) -> None:
+        kept, may_run = Op(Kind.COMMIT, 0, 3), Dispatcher._may_run
+        self.over = False
+
+        def not_yet(dispatcher: Dispatcher, session: Session, op: Op, *, now_s: float) -> bool:
+            stalled = session.id == "parent" and op == kept and not self.over
+            return not stalled and may_run(dispatcher, session, op, now_s=now_s)
+
+        monkeypatch.setattr(Dispatcher, "_may_run", not_yet)
+        self.cell, parent = running(steps=0, denoisers=4, limits=limits or Limits())
+        self.cell.settle()
+        self.child = SessionId("child")
+        assert self.cell.fork("child", parent, pictures=geometry().first_picture(9)) == 4
+        self.cell.answer()
+        assert self.session.unshared == {0}
+
+    @property
+    def session(self) -> Session:
+        return self.cell.scheduler._sessions[self.child]
+
+    def stands(self, state: State) -> bool:
+        return self.session.state is state
+
+    def end(self) -> None:
+        """The op may run."""
+        self.over = True
+        self.cell.send(Play(now_s=self.cell.now_s, session=SessionId("parent")))
+        self.cell.settle()
+
+
+def test_a_fork_begins_its_first_block_only_when_its_lane_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stall = Stall(monkeypatch)
+    stall.cell.settle()
+    assert stall.stands(State.RUNNING)
+    assert stall.session.next_block == 4
+    stall.end()
+    assert stall.cell.segments[stall.child] == list(range(4, 9))
+    stall.cell.check_empty()
+
+
+def test_a_fork_that_is_paused_is_not_parked_before_it_has_all_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stall = Stall(monkeypatch, limits=Limits(park_after_s=1.0))
+    cell, child = stall.cell, stall.child
+    cell.send(Pause(now_s=0.0, session=child))
+    later(cell, 1.0)
+    later(cell, 1.0)
+    assert stall.stands(State.PAUSED)
+    stall.end()
+    cell.send(Pause(now_s=0.0, session=child))
+    later(cell, 1.0)
+    cell.settle()
+    assert stall.stands(State.PARKED)
+    cell.send(Play(now_s=cell.now_s, session=child))
+    cell.settle()
+    assert cell.segments[child] == list(range(4, 9))
+    cell.check_empty()
+
+
+@pytest.mark.parametrize("end", ["close", "drain", "lose", "fail", "close the fork"])
+def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
+    cell, parent = running(steps=30, denoisers=4)
+    cell.fork("child", parent)
+    child = SessionId("child")
+    assert cell.scheduler._sessions[child].unshared
+    match end:
+        case "close":
+            cell.send(Close(now_s=0.0, session=parent, ending=Ending.CLIENT))
+            assert "the session it was forked from ended before block" in cell.closed[child].reason
+        case "close the fork":
+            cell.send(Close(now_s=0.0, session=child, ending=Ending.CLIENT))
+            cell.settle()
+            assert cell.ended_with(parent, Ending.COMPLETED)
+        case "drain":
+            cell.send(Drain(now_s=0.0))
+        case "lose":
+            cell.lose(WorkerId("denoise-2"))
+            assert cell.ended_with(child, Ending.LOST)
+        case "fail":
+            worker = cell.busy[0]
+            dispatch = cell.queues[worker].popleft()
+            owner = works_of(dispatch)[0].session
+            cell.send(OpFailed(now_s=0.0, worker=worker, sessions=(owner,), sequence=dispatch.sequence, reason="nan"))
+            assert cell.ended_with(child, Ending.FAILED)
+    cell.send(Drain(now_s=0.0))
+    cell.check_empty()
+
+
+def test_a_lane_that_is_shared_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "_is_sealed", lambda parent, lane, block: True)
+    cell, parent = running(steps=30, denoisers=4)
+    cell.fork("child", parent)
+    with pytest.raises(AssertionError, match="should read"):
+        cell.settle()
+
+
+def test_a_slot_is_copied_behind_the_block_before_and_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, parent = running(steps=30, denoisers=4)
+    cell.fork("child", parent)
+    assert not [effect for effect in effects_of(cell, PrepareStream) if effect.session == "child"]
+    is_sent = Session.is_sent
+    monkeypatch.setattr(Session, "is_sent", lambda session, op: op.kind is Kind.DECODE or is_sent(session, op))
+    with pytest.raises(AssertionError, match="when it is copied"):
+        cell.settle()
+
+
+def test_a_pool_without_copy_on_write_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, parent = running(steps=60, denoisers=1)
+    monkeypatch.setattr(PagePool, "claim", lambda *given: None)
+    cell.fork("child", parent)
+    with pytest.raises(AssertionError, match="should read"):
+        cell.settle()
+
+
+def random_event(cell: ImageCell, draw: random.Random, names: list[SessionId], number: int) -> None:
+    """Something that may happen to one of the sessions `names`."""
+    choices = ["finish"] * 8 * bool(cell.busy) + ["answer"] * 3 * bool(cell.answers)
+    choices += ["acknowledge"] * 2 * bool(cell.owing()) + ["carry out"] * 2 * bool(cell.ordered)
+    choices += ["later", "pause", "play"] + ["fork"] * (len(cell.parents) < 6)
+    match draw.choice(choices):
+        case "finish":
+            cell.finish(draw.choice(cell.busy))
+        case "answer":
+            cell.send(cell.answers.popleft())
+        case "carry out":
+            cell.carry_out(draw.choice(cell.ordered))
+        case "acknowledge":
+            cell.acknowledge(draw.choice(cell.owing()))
+        case "fork":
+            cell.fork(f"f{number}", draw.choice(names), pictures=geometry().first_picture(14))
+        case "later":
+            later(cell, 0.2)
+        case "pause":
+            cell.send(Pause(now_s=cell.now_s, session=draw.choice(names)))
+        case "play":
+            cell.send(Play(now_s=cell.now_s, session=draw.choice(names)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_forks_at_any_moment_read_what_they_must(seed: int) -> None:
+    draw = random.Random(seed)
+    level = draw.choice(list(Level))
+    made = recipe(level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+    cell = ImageCell(
+        made, denoisers=draw.randrange(1, 5), pages=60 * made.lane_count, batch_limit=draw.choice([1, 4]),
+        limits=Limits(park_after_s=0.5),
+    )  # fmt: skip
+    cell.open("s0", pictures=geometry().first_picture(12))
+    for number in range(1, 300):
+        names = [name for name in cell.scheduler._sessions if name not in cell.closed]
+        if names:
+            random_event(cell, draw, names, number)
+    for _ in range(30):
+        for name in [name for name in cell.scheduler._sessions if name not in cell.closed]:
+            cell.send(Play(now_s=cell.now_s, session=name))
+        cell.settle()
+    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
+    cell.check_empty()

@@ -1,0 +1,166 @@
+"""The plan's numbers against published ones, against the model's own code, and against what the server admits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from longtake.cli.main import cli
+from longtake.cli.plan import model_of
+from longtake.core.effects import Refused
+from longtake.core.errors import InvalidField, NoCapacity
+from longtake.core.events import Open, WorkerJoined
+from longtake.core.flow import Pace
+from longtake.core.limits import Limits
+from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan, session_bytes
+from longtake.core.plan.presets import PRESETS
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from workers.models.wan.dit import WanModel
+from workers.models.wan.vae import WanDecoder, WanVAEConfig
+from workers.models.weights import load_info
+
+WAN = PRESETS["wan2.1-1.3b-480p"]
+POCKET = Path(__file__).parents[3] / "pocket" / "weights"
+H100_S = 0.091
+
+
+def devices(count: int = 4, *, gigabytes: int = 80, forward_s: float = H100_S, decode_s: float = 0.0) -> Devices:
+    return Devices(
+        count=count, memory_bytes=gigabytes * 10**9, forward_s=forward_s, decode_s=decode_s, latent_value_bytes=2
+    )
+
+
+def test_sizes_of_a_session_are_those_of_the_cost_model() -> None:
+    sizes = session_bytes(WAN, devices())
+    assert sizes.page == 1560 * 1536 * 2 * 2 * 30  # 287.5 MB
+    assert sizes.kv_past == pytest.approx(20.70e9, rel=0.001)
+    assert sizes.kv_reserved == pytest.approx(24.15e9, rel=0.001)
+    assert sizes.text_kv == pytest.approx(94.4e6, rel=0.001)
+    assert sizes.decoder_state == pytest.approx(1.89e9, rel=0.002)
+    assert sizes.latent == 599_040
+    assert sizes.journal == pytest.approx(431e6, rel=0.001)
+
+
+@pytest.mark.parametrize(("preset", "gigabytes"), [("wan2.1-1.3b-720p", 47.8), ("wan2.1-14b-480p", 92.0)])
+def test_sizes_of_larger_models_too(preset: str, gigabytes: float) -> None:
+    assert session_bytes(PRESETS[preset], devices()).kv_past == pytest.approx(gigabytes * 1e9, rel=0.002)
+
+
+def test_decoder_state_at_720p() -> None:
+    assert session_bytes(PRESETS["wan2.1-1.3b-720p"], devices()).decoder_state == pytest.approx(4.36e9, rel=0.002)
+
+
+def test_work_and_weights_are_those_of_the_cost_model() -> None:
+    made = plan(WAN, devices(), ServiceClass.INTERACTIVE)
+    assert made.forward_tflop == pytest.approx(40.41, rel=0.001)
+    assert made.weights_bytes == pytest.approx(2.84e9, rel=0.002)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 104), (90, 160)])
+def test_the_decoders_state_is_what_the_decoder_says(height: int, width: int) -> None:
+    with torch.device("meta"):
+        decoder = WanDecoder(WanVAEConfig())
+    values = sum(torch.Size(shape).numel() for shape in decoder.state_shapes(1, height, width))
+    preset = PRESETS["wan2.1-1.3b-480p" if height == 60 else "wan2.1-1.3b-720p"]
+    assert preset.decoder.state_values(preset.geometry) == values
+
+
+def test_weights_and_decoder_state_of_a_model_directory_are_what_its_modules_hold() -> None:
+    info, model = load_info(POCKET), model_of(str(POCKET))
+    with torch.device("meta"):
+        denoiser, decoder = WanModel(info.dit), WanDecoder(info.vae)
+    held = sum(parameter.numel() for parameter in denoiser.parameters())
+    assert model.transformer.weights(info.geometry.latent_channels) == held
+    shapes = decoder.state_shapes(1, info.geometry.latent_height, info.geometry.latent_width)
+    assert model.decoder.state_values(info.geometry) == sum(torch.Size(shape).numel() for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("count", "gigabytes", "past_only", "reserved"), [(1, 80, 3, 2), (4, 80, 12, 11), (1, 141, 5, 5), (4, 141, 23, 20)]
+)  # fmt: skip
+def test_streams_that_fit_by_memory(count: int, gigabytes: int, past_only: int, reserved: int) -> None:
+    """The cost model's figures count past frames alone; the server also reserves the pages of the block in flight."""
+    made = plan(WAN, devices(count, gigabytes=gigabytes), ServiceClass.BULK)
+    per_device = made.pages_per_worker * made.bytes_per_session.page
+    assert count * per_device // made.bytes_per_session.kv_past == past_only
+    assert made.streams_by_memory == reserved
+    assert (made.streams, made.streams_by_rate) == (made.streams_by_memory, None)
+
+
+def admitted_by_the_server(found: Plan, given: Devices, pace: Pace) -> int:
+    """How many streams a real scheduler lets in on such workers."""
+    scheduler = Scheduler(WAN.recipe, WAN.geometry, Limits(max_sessions=10_000, max_queued=0))
+    roles = [("denoise", Role.DENOISE, found.pages_per_worker)] * given.count + [("decode", Role.DECODE, 10_000)]
+    for number, (name, role, capacity) in enumerate(roles):
+        worker = WorkerId(f"{name}-{number}")
+        forward_s = given.forward_s if role is Role.DENOISE else given.decode_s
+        scheduler.handle(
+            WorkerJoined(now_s=0.0, worker=worker, role=role, capacity=capacity, forward_s=forward_s)
+        )  # fmt: skip
+    for number in range(10_000):
+        asked = Open(
+            now_s=0.0, session=SessionId(f"s{number}"), prompt="p", seed=1, pace=pace, window=2, picture_limit=None,
+            settings=SegmentSettings(codec="raw", quality=0),
+        )  # fmt: skip
+        if any(isinstance(effect, Refused) for effect in scheduler.handle(asked)):
+            return number
+    raise AssertionError("the server never refuses")
+
+
+@pytest.mark.parametrize("forward_s", [0.136, 0.091, 0.06, 0.02])
+@pytest.mark.parametrize("count", [1, 3, 4, 7, 16])
+def test_the_server_admits_what_the_plan_says(count: int, forward_s: float) -> None:
+    given = devices(count, gigabytes=141, forward_s=forward_s)
+    for service, pace in ((ServiceClass.INTERACTIVE, Pace.REALTIME), (ServiceClass.BULK, Pace.FAST)):
+        found = plan(WAN, given, service)
+        assert admitted_by_the_server(found, given, pace) == found.streams
+
+
+def test_a_step_pipeline_is_planned_where_there_is_a_device_for_each_step() -> None:
+    made = plan(WAN, devices(4, decode_s=0.1), ServiceClass.INTERACTIVE)
+    assert made.placement == ("denoise-0", "denoise-1", "denoise-2", "denoise-3")
+    assert made.speed_up == 4.0
+    assert made.block_latency_s == pytest.approx(0.364)
+    assert list(made.prompt_to_screen_s) == pytest.approx([0.464, 0.464 + 2 * 0.75])
+    assert made.between_workers_bytes == 3 * 599_040  # 1.8 MB a block
+    assert made.limit_blocks_per_s == pytest.approx(5.49, abs=0.01)
+    assert made.decode_workers == 1
+
+
+def test_one_device_carries_no_latents_and_no_live_stream_if_it_is_too_slow() -> None:
+    made = plan(WAN, devices(1), ServiceClass.CINEMA)
+    assert made.between_workers_bytes == 0
+    assert made.streams_by_rate == 0
+    assert made.stream_rate == pytest.approx(0.75 / 0.728)
+
+
+def test_what_does_not_fit_is_said_in_bytes() -> None:
+    with pytest.raises(NoCapacity, match=r"a device of 24\.0 GB has 0\.0 GB left beside the weights \(28\.58 GB\)"):
+        plan(PRESETS["wan2.1-14b-480p"], devices(gigabytes=24), ServiceClass.BULK)
+    with pytest.raises(InvalidField, match=r"devices\.forward"):
+        devices(forward_s=0.0)
+
+
+def test_the_command_prints_a_table_or_json_and_models_t_from_tflops() -> None:
+    runner = CliRunner()
+    table = runner.invoke(cli, ["plan", "--forward", "0.091"], catch_exceptions=False)
+    assert "session: K/V of its past       20.70 GB" in table.output
+    found = runner.invoke(cli, ["plan", "--tflops", "444", "--json", "--memory", "141"], catch_exceptions=False)
+    values = json.loads(found.output)
+    assert values["forward_modelled"] is True
+    assert values["forward_s"] == pytest.approx(0.091, rel=0.001)
+    assert values["bytes_per_session"]["kv_past"] == pytest.approx(20.7e9, rel=0.001)
+
+
+def test_a_model_directory_is_planned_and_nonsense_is_refused() -> None:
+    found = CliRunner().invoke(cli, ["plan", str(POCKET), "--forward", "0.01", "--memory", "8", "--json"])
+    assert json.loads(found.output)["model"] == "pocket"
+    with pytest.raises(InvalidField, match="a model directory or one of"):
+        model_of("no such model")
+    with pytest.raises(InvalidField, match="exactly one of the two"):
+        CliRunner().invoke(cli, ["plan"], catch_exceptions=False, standalone_mode=False)

@@ -1,0 +1,56 @@
+"""Recipes compute the reference's numbers and refuse contradictions, naming both sides."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.recipe import Level, Recipe
+
+HIAR = Recipe(
+    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21
+)  # fmt: skip
+
+
+def test_the_four_steps_of_hiar_have_the_published_levels() -> None:
+    assert HIAR.sigmas == pytest.approx((1.0, 0.9375, 0.8333333, 0.625), abs=1e-7)
+    assert HIAR.timesteps == pytest.approx((1000.0, 937.5, 833.33331, 625.0), abs=1e-5)
+    assert HIAR.timesteps[2] != 833.0
+    assert [HIAR.commit_timestep(step) for step in range(4)] == [*HIAR.timesteps[1:], 0.0]
+    assert (HIAR.history_blocks, HIAR.lane_count, HIAR.page_count) == (6, 4, 21)
+
+
+def test_a_clean_recipe_has_one_lane_committed_at_zero() -> None:
+    clean = dataclasses.replace(HIAR, level=Level.CLEAN)
+    assert clean.lane_count == 1
+    assert [clean.commit_timestep(step) for step in range(4)] == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "names"),
+    [
+        ({"steps": ()}, InvalidField, ["recipe.steps"]),
+        ({"steps": (1000, 1001)}, InvalidField, ["recipe.steps", "1 to 1000"]),
+        ({"steps": (500, 500)}, InvalidField, ["recipe.steps", "strictly falling"]),
+        ({"shift": 0.0}, InvalidField, ["recipe.shift"]),
+        ({"sink_frames": -1}, InvalidField, ["recipe.sink_frames"]),
+        ({"block_limit": 0}, InvalidField, ["recipe.block_limit"]),
+        ({"window_frames": None}, Contradiction, ["recipe.window_frames", "recipe.block_limit"]),
+        ({"sink_frames": 19}, Contradiction, ["recipe.window_frames = 21", "sink_frames = 19"]),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(
+    change: dict[str, object], error: type[Exception], names: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        dataclasses.replace(HIAR, **change)  # type: ignore[arg-type]
+    assert all(name in str(caught.value) for name in names)
+
+
+def test_the_digest_tells_recipes_apart() -> None:
+    assert HIAR.digest == dataclasses.replace(HIAR).digest
+    variants = [{"window_frames": 22}, {"level": Level.INPUT}, {"shift": 4.0}, {"sink_frames": 1}, {"block_limit": 9}]
+    digests = {dataclasses.replace(HIAR, **change).digest for change in variants}  # type: ignore[arg-type]
+    assert len(digests | {HIAR.digest}) == 6

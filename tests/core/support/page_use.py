@@ -1,0 +1,158 @@
+"""Random use of a page pool with a canary in every page: who reads anything but what it wrote has found a mistake."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
+from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.work import PageId
+
+Content = tuple[int, int]
+"""Number of the write, and the frame."""
+
+
+def _recipe(window: int | None, sinks: int = 0) -> Recipe:
+    return Recipe(
+        steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=2, window_frames=window, sink_frames=sinks,
+        block_limit=None if window else 8,
+    )  # fmt: skip
+
+
+SMALL = _recipe(6)
+SINKS = _recipe(9, sinks=3)
+FINITE = _recipe(None)
+
+
+@dataclass
+class Lane:
+    """A table and what its frames must hold."""
+
+    table: PageTable
+    block: int = 0
+    holds: dict[int, Content] = field(default_factory=dict)
+    """By frame."""
+    begun: int = 0
+    """The first block of this table: what only earlier blocks read, it does not have."""
+
+
+@dataclass
+class Swapped:
+    """A lane without pages: what it held, in the order of `PageTable.kept`."""
+
+    block: int
+    holds: dict[int, Content]
+    image: list[Content]
+
+
+class PageUse:
+    """A pool, its lanes, and the contents of its pages."""
+
+    def __init__(self, recipe: Recipe, *, spare: int, seed: int, size: int = 120) -> None:
+        self.recipe = recipe
+        self.pool = PagePool(size)
+        self.lanes: list[Lane] = []
+        self.swapped: list[Swapped] = []
+        self.contents: dict[PageId, Content] = {}
+        self.counts: Counter[str] = Counter()
+        self._spare = spare
+        self._draw = random.Random(seed)
+        self._writes = 0
+
+    def step(self) -> None:
+        """One operation of any kind that is possible."""
+        choices = ["open"]
+        if self.lanes:
+            choices += ["advance"] * 6 + ["fork", "swap out", "release"]
+        if self.swapped:
+            choices.append("swap in")
+        choice = self._draw.choice(choices)
+        self.counts[choice] += 1
+        lane = self._draw.choice(self.lanes) if self.lanes else None
+        match choice:
+            case "open" if self._room(self.recipe.page_count):
+                self.lanes.append(Lane(self._allocate()))
+            case "swap in" if self._room(self.recipe.page_count):
+                self._swap_in(self.swapped.pop(self._draw.randrange(len(self.swapped))))
+            case "advance" if lane is not None:
+                self._advance(lane)
+            case "fork" if lane is not None and self._room(self.recipe.page_count):
+                self._fork(lane)
+            case "swap out" if lane is not None:
+                first = lane.block * self.recipe.frames_per_block
+                image = [self.contents[page] for page in lane.table.kept(first, self.recipe)]
+                self.swapped.append(Swapped(lane.block, dict(lane.holds), image))
+                self._release(lane)
+            case "release" if lane is not None:
+                self._release(lane)
+
+    def check(self) -> None:
+        """Count everything."""
+        self.pool.check([lane.table for lane in self.lanes])
+
+    def end(self) -> None:
+        """Everything goes back."""
+        for lane in list(self.lanes):
+            self._release(lane)
+        self.pool.check([])
+        assert self.pool.free_count == self.pool.size
+
+    def _room(self, pages: int) -> bool:
+        return self.pool.free_count >= pages + self._spare
+
+    def _allocate(self) -> PageTable:
+        return self.pool.allocate(self.recipe.page_count, spare=self._spare)
+
+    def _advance(self, lane: Lane) -> None:
+        """What the ops of one block do: claim, read, write, and read with the block before in between."""
+        frames = self.recipe.frames_per_block
+        first = lane.block * frames
+        if self.recipe.block_limit is not None and lane.block >= self.recipe.block_limit:
+            return
+        self.pool.claim(lane.table, first, self.recipe)
+        reads, writes = lane.table.reads(first, self.recipe), lane.table.writes(first, self.recipe)
+        for offset, page in enumerate(writes):
+            self._writes += 1
+            lane.holds[first + offset] = self.contents[page] = (self._writes, first + offset)
+        self._compare(lane, first, reads)
+        if self._spare and lane.block > lane.begun:  # the block before may still be read after this one was written
+            self._compare(lane, first - frames, lane.table.reads(first - frames, self.recipe))
+        for frame in lane.holds.keys() - set(window_frames(first, self.recipe)):
+            if frame < first - 2 * self.recipe.page_count:
+                del lane.holds[frame]
+        lane.block += 1
+
+    def _compare(self, lane: Lane, first: int, reads: tuple[PageId, ...]) -> None:
+        window = sorted(window_frames(first, self.recipe), key=lambda frame: slot_of(frame, self.recipe))
+        for frame, page in zip(window, reads, strict=True):
+            found = self.contents.get(page)
+            assert found == lane.holds[frame], f"page {page} holds {found}, not {lane.holds[frame]}"
+
+    def _fork(self, lane: Lane) -> None:
+        first = lane.block * self.recipe.frames_per_block
+        table = self.pool.fork(lane.table, first, self.recipe)
+        self.lanes.append(Lane(table, lane.block, dict(lane.holds), lane.block))
+
+    def _swap_in(self, swapped: Swapped) -> None:
+        table = self._allocate()
+        first = swapped.block * self.recipe.frames_per_block
+        for page, content in zip(table.kept(first, self.recipe), swapped.image, strict=True):
+            self.contents[page] = content
+        self.lanes.append(Lane(table, swapped.block, swapped.holds, swapped.block))
+
+    def _release(self, lane: Lane) -> None:
+        self.lanes.remove(lane)
+        self.pool.release(lane.table)
+
+
+def use(pages: PageUse, operations: int, *, check_each: int) -> None:
+    """Random operations, the invariants counted now and then, and everything given back."""
+    for number in range(operations):
+        pages.step()
+        if number % check_each == 0:
+            pages.check()
+    pages.check()
+    pages.end()
+    assert set(pages.counts) == {"open", "advance", "fork", "swap out", "swap in", "release"}

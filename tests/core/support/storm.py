@@ -1,0 +1,101 @@
+"""Clients, workers and bad luck, all at random, on a cell without devices."""
+
+from __future__ import annotations
+
+import random
+
+from longtake.core.events import Close, Ending, Pause, Play
+from longtake.core.flow import Pace
+from longtake.core.limits import Limits
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.session import State
+from longtake.core.work import SessionId, WorkerId
+from tests.core.support.page_model import ImageCell
+from tests.core.support.world import geometry, recipe
+
+
+class Storm:
+    """Clients, workers and bad luck, all at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        draw = self.draw
+        limits = Limits(
+            park_after_s=draw.choice([0.0, 1.0, 5.0]),
+            max_parked=draw.choice([1, 3, 20]),
+            max_queued=draw.choice([0, 2, 9]),
+        )
+        self.level = draw.choice(list(Level))
+        made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+        lanes = made.lane_count
+        self.cell = ImageCell(
+            made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),
+            pages=draw.choice([9 * lanes, 9 * lanes + 4, 18 * lanes]), batch_limit=draw.choice([1, 4]), limits=limits,
+        )  # fmt: skip
+        self.seen: set[State] = set()
+        self.pictures: dict[SessionId, int] = {}
+        """Length of each stream."""
+        self._names = 0
+
+    def step(self) -> None:
+        """One event."""
+        cell, draw = self.cell, self.draw
+        open_now = [name for name in cell.scheduler._sessions if name not in cell.closed]
+        choices = ["tick"] + ["finish"] * 6 * bool(cell.busy) + ["carry out"] * 5 * bool(cell.ordered)
+        choices += ["answer"] * 4 * bool(cell.answers) + ["acknowledge"] * 2 * bool(cell.owing())
+        choices += ["pause", "play", "play"] * bool(open_now) + ["close"] * (draw.random() < 0.1 and bool(open_now))
+        choices += ["open"] * (self._names < 12) + ["lose"] * (draw.random() < 0.02)
+        choice = draw.choice(choices)
+        match choice:
+            case "tick":
+                cell.later(draw.choice([0.0, 0.1, 3.0]))
+            case "finish":
+                cell.finish(draw.choice(cell.busy))
+            case "carry out":
+                cell.carry_out(draw.choice(cell.ordered), fails=draw.random() < 0.03)
+            case "answer":
+                cell.send(cell.answers.popleft())
+            case "acknowledge":
+                cell.acknowledge(draw.choice(cell.owing()))
+            case "pause":
+                cell.send(Pause(now_s=cell.now_s, session=draw.choice(open_now)))
+            case "play":
+                cell.send(Play(now_s=cell.now_s, session=draw.choice(open_now)))
+            case "close":
+                cell.send(Close(now_s=cell.now_s, session=draw.choice(open_now), ending=Ending.CLIENT))
+            case "open":
+                self._open()
+            case "lose":
+                self._lose(draw.choice(list(cell.queues)))
+        self.seen |= {session.state for session in cell.scheduler._sessions.values()}
+
+    def _open(self) -> None:
+        self._names += 1
+        name = f"s{self._names}"
+        self.pictures[SessionId(name)] = self.draw.randrange(1, 90)
+        self.cell.open(
+            name,
+            pictures=self.pictures[SessionId(name)],
+            window=self.draw.randrange(1, 4),
+            pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
+        )
+
+    def _lose(self, worker: WorkerId) -> None:
+        view = next(view for view in self.cell.scheduler.workers() if view.worker == worker)
+        self.cell.lose(worker)
+        self.cell.join(worker, view.role, view.capacity)
+
+    def finish(self) -> None:
+        """Every client wants to go on; then all streams that can be complete are."""
+        cell = self.cell
+        for _ in range(200):
+            for name in [name for name in cell.scheduler._sessions if name not in cell.closed]:
+                cell.send(Play(now_s=cell.now_s, session=name))
+            cell.settle()
+            if not cell.scheduler.sessions():
+                break
+            cell.later(1.0)
+        for name, closed in cell.closed.items():
+            asked = geometry().blocks_for(self.pictures[name])
+            assert (closed.segments == asked) == (closed.ending is Ending.COMPLETED), closed
+        cell.check_empty()

@@ -1,0 +1,103 @@
+"""Workers for the identity matrix: one that makes no pictures, and one in whose pages something goes wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
+from longtake.core.errors import UnknownPeer
+from longtake.core.work import PageId, Role
+from workers.denoise.worker import tensor_to_bytes
+from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task, Up
+from workers.models.text import TextEncoder
+from workers.orders import Detached, Filled, Order
+from workers.runner import Worker
+
+
+class WithoutPictures:
+    """A decode worker that encodes prompts and answers every block with nothing."""
+
+    role = Role.DECODE
+    device = torch.device("cpu")
+
+    def __init__(self, text: TextEncoder) -> None:
+        self._text = text
+
+    def page(self, page: PageId) -> Tensor:
+        """See workers.images.Holder."""
+        raise UnknownPeer(f"a decode worker has no page {page}")
+
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
+        """See workers.runner.Worker."""
+        match message:
+            case Stow():
+                yield Detached(image=message.image, tensors=())
+            case Filled(order=PrepareStream(session=session)):
+                yield Prepared(session=session, header=b"", media_type="")
+            case Task(order=Decode()):
+                yield Done(sequence=message.sequence)
+            case PrepareStream():
+                yield Prepared(session=message.session, header=b"", media_type="")
+            case EncodeText():
+                encoded = self._text.encode(message.prompt)
+                tensor = tensor_to_bytes(encoded.features_TC)
+                yield Encoded(conditioning=message.conditioning, tensor=tensor, notice="")
+            case Forget():
+                pass
+            case _:
+                raise AssertionError(message)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker that is made by `make` and introduces itself so."""
+
+    introduction: Introduction
+    make: Callable[[], Worker]
+    meeting_point: str
+
+    def fresh(self) -> Worker:
+        """See workers.link.Loaded."""
+        return self.make()
+
+
+class OnePageSwapped:
+    """A denoise worker in whose pool two sealed pages of one lane change places, once, before one of its ops."""
+
+    role = Role.DENOISE
+    AFTER = 10
+    """Ops before that."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._left = self.AFTER
+
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
+        """See workers.runner.Worker."""
+        if isinstance(message, Task) and isinstance(message.order, tuple):
+            self._left -= 1
+            work = message.order[0].work
+            sealed = [page for page in work.reads if page not in work.writes]
+            if self._left <= 0 and len(sealed) > 1:
+                self._swap(sealed[0], sealed[1])
+                self._left = sys.maxsize
+        yield from self._worker.perform(message)
+
+    @property
+    def device(self) -> torch.device:
+        """See workers.images.Holder."""
+        return self._worker.device
+
+    def page(self, page: PageId) -> Tensor:
+        """See workers.images.Holder."""
+        return self._worker.page(page)
+
+    def _swap(self, one: PageId, other: PageId) -> None:
+        kept = self.page(one).clone()
+        self.page(one).copy_(self.page(other))
+        self.page(other).copy_(kept)

@@ -1,0 +1,220 @@
+"""The client against a real front end: its synchronous face, acknowledgements by hand, errors as exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from fractions import Fraction
+from functools import partial
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from cluster.net.statuses import ENDINGS as STATUS_OF_ENDING
+from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
+from longtake.client.errors import ClientError
+from longtake.client.events import ClosedEvent, CueAppliedEvent, Decoder, Event, OpenedEvent, SegmentEvent
+from longtake.client.sync import SyncClient
+from longtake.core.limits import Limits
+from longtake.v1 import longtake_pb2 as pb
+from tests.cluster.frontend.toy import GEOMETRY, HEADER, ToyCell, segment, toy_cell, toy_cell_in_thread
+
+
+@pytest.fixture
+def cell() -> Iterator[ToyCell]:
+    with toy_cell_in_thread(limits=Limits(max_sessions=1)) as running:
+        yield running
+
+
+def segments(events: list[Event]) -> list[bytes]:
+    return [event.data for event in events if isinstance(event, SegmentEvent)]
+
+
+def test_the_synchronous_face_streams_steers_watches_and_asks(cell: ToyCell) -> None:
+    with SyncClient(cell.target) as client:
+        assert client.get_model().name == "toy"
+        options = StreamOptions(seed=4, window=1, pictures=GEOMETRY.first_picture(12))
+        with client.stream("red", options) as stream:
+            assert stream.opened is not None and stream.opened.header == HEADER
+            name = stream.opened.session_id
+            assert client.get_session(name).prompt == "red"
+            assert [session.session_id for session in client.list_sessions()] == [name]
+            watching = client.watch(name)
+            assert isinstance(next(watching), OpenedEvent)
+            stream.pause()
+            stream.play()
+            stream.cue(CueAt(prompt="blue", block=10))
+            events = list(stream)
+        assert segments(events) == [segment(n, 4, "blue" if n >= 10 else "red") for n in range(12)]
+        assert isinstance(events[-1], ClosedEvent)
+        assert isinstance(list(watching)[-1], ClosedEvent)
+        assert client.get_status().sessions == 0
+
+
+def test_a_synchronous_stream_that_is_left_early_is_closed(cell: ToyCell) -> None:
+    with SyncClient(cell.target) as client:
+        with client.stream("red") as stream:
+            next(iter(stream))
+        while client.list_sessions():
+            pass
+        with client.stream("blue", StreamOptions(pictures=1)) as stream:  # there is room for one session only
+            assert isinstance(list(stream)[-1], ClosedEvent)
+
+
+def test_errors_carry_status_field_and_retry_delay(cell: ToyCell) -> None:
+    with SyncClient(cell.target) as client:
+        with pytest.raises(ClientError) as caught, client.stream("  "):
+            pass
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in caught.value.violations] == ["open.prompt"]
+        live = StreamOptions(pace="realtime")  # such a stream never waits for room
+        with client.stream("red"), pytest.raises(ClientError) as caught, client.stream("blue", live):
+            pass
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.retry_after_s == 5.0
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with SyncClient("127.0.0.1:1") as client:
+        with pytest.raises(ClientError) as caught:
+            client.get_status()
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(ClientError) as caught, client.stream("red"):
+            pass
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_acknowledgements_by_hand_give_the_credit() -> None:
+    options = StreamOptions(seed=1, window=2, auto_ack=False)
+    async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
+        seen = 0
+        async for event in stream:
+            if isinstance(event, SegmentEvent):
+                assert event.index == seen
+                seen += 1
+                if seen == 2:
+                    assert toy.blocks_begun() == {event_session(stream.opened): 2}
+                    await stream.ack(1)
+                if seen == 4:
+                    break
+
+
+def event_session(opened: OpenedEvent | None) -> str:
+    assert opened is not None
+    return opened.session_id
+
+
+async def test_a_cue_at_a_time_given_as_a_fraction_keeps_its_block() -> None:
+    start_s = GEOMETRY.time_s(GEOMETRY.first_picture(5))
+    options = StreamOptions(pictures=GEOMETRY.first_picture(8), cues=(CueAt(prompt="blue", time_s=start_s),))
+    async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
+        applied = [event async for event in stream if isinstance(event, CueAppliedEvent)]
+    assert applied == [CueAppliedEvent(cue_id="cue-1", block=5, start_s=start_s)]
+
+
+def test_times_are_rounded_down_so_that_a_repeating_fraction_names_the_picture_it_means() -> None:
+    duration = open_request("x", StreamOptions(duration_s=Fraction(2, 3))).duration
+    assert (duration.seconds, duration.nanos) == (0, 666_666_666)
+    duration = open_request("x", StreamOptions(duration_s=0.7)).duration
+    assert 0.7 - 1e-9 <= duration.nanos / 1e9 <= 0.7
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (StreamOptions(pictures=1, duration_s=1), "not both"),
+        (StreamOptions(codec="gif"), "h264, mjpeg, raw"),
+        (StreamOptions(pace="slow"), "realtime, fast"),
+        (StreamOptions(duration_s=-1), "0 s or more"),
+    ],
+)
+def test_options_no_server_could_understand_are_value_errors(options: StreamOptions, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        open_request("x", options)
+
+
+def test_frames_of_a_newer_server_are_ignored_and_parts_of_a_segment_joined() -> None:
+    decoder = Decoder()
+    opened = pb.Opened(timescale=16, video=pb.Video(fps_numerator=16, fps_denominator=1))
+    decoder.feed(pb.StreamResponse(opened=opened))
+    assert decoder.feed(pb.StreamResponse()) is None
+    parts = [pb.Segment(index=3, part=n, part_count=3, data=bytes([n]), pts_ticks=33) for n in range(3)]
+    *nothing, event = [decoder.feed(pb.StreamResponse(segment=part)) for part in parts]
+    assert nothing == [None, None]
+    assert isinstance(event, SegmentEvent)
+    assert (event.data, event.start_s) == (b"\x00\x01\x02", Fraction(33, 16))
+
+
+async def test_a_write_that_crosses_the_end_of_the_call_loses_nothing() -> None:
+    for _ in range(5):
+        options = StreamOptions(seed=1, window=8, pictures=GEOMETRY.first_picture(4), auto_ack=False)
+        async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
+            await toy.settled()
+            with contextlib.suppress(ClientError):
+                await asyncio.gather(*(stream.ack(0) for _ in range(8)))
+            events = [event async for event in stream]
+        assert segments(events) == [segment(n, 1, "red") for n in range(4)]
+        assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
+
+
+def test_client_and_server_agree_on_what_an_ending_means() -> None:
+    told = {ending.value: status for ending, status in STATUS_OF_ENDING.items() if status is not grpc.StatusCode.OK}
+    assert told == ENDINGS
+
+
+class ForgetfulCall:
+    """A call whose status was overwritten by a failed write (grpc issue 36066): all frames, then INTERNAL."""
+
+    def __init__(self, ending: pb.Ending) -> None:
+        opened = pb.Opened(timescale=16, video=pb.Video(fps_numerator=16, fps_denominator=1))
+        self._frames = [
+            pb.StreamResponse(opened=opened),
+            pb.StreamResponse(segment=pb.Segment(part_count=1)),
+            pb.StreamResponse(closed=pb.Closed(ending=ending, reason="because")),
+        ]
+
+    def cancel(self) -> None:
+        pass
+
+    async def write(self, frame: pb.StreamRequest) -> None:
+        if not self._frames:
+            raise self._status()
+
+    async def __aiter__(self) -> AsyncIterator[pb.StreamResponse]:
+        while self._frames:
+            yield self._frames.pop(0)
+        raise self._status()
+
+    def _status(self) -> grpc.aio.AioRpcError:
+        empty = grpc.aio.Metadata()
+        return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, "Internal error from Core")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        (pb.ENDING_COMPLETED, None),
+        (pb.ENDING_CLIENT, None),
+        (pb.ENDING_OPERATOR, grpc.StatusCode.ABORTED),
+        (pb.ENDING_DRAINED, grpc.StatusCode.UNAVAILABLE),
+        (pb.ENDING_LOST, grpc.StatusCode.UNAVAILABLE),
+        (pb.ENDING_FAILED, grpc.StatusCode.INTERNAL),
+        (pb.ENDING_ACCESS, grpc.StatusCode.UNAUTHENTICATED),
+        (pb.ENDING_QUOTA, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+)
+async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
+    ending: pb.Ending, code: grpc.StatusCode | None
+) -> None:
+    events: list[Event] = []
+    expected = pytest.raises(ClientError, match="because") if code else contextlib.nullcontext()
+    begin = cast(Any, partial(ForgetfulCall, ending))
+    async with Stream(begin, "red", StreamOptions()) as stream:
+        with expected as caught:
+            async for event in stream:
+                events.append(event)
+        await stream.close()
+    assert [type(event) for event in events] == [OpenedEvent, SegmentEvent, ClosedEvent]
+    assert code is None or (caught is not None and caught.value.code is code)

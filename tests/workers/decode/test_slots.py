@@ -1,0 +1,175 @@
+"""Decoder slots: streams do not disturb each other, survive a move, and never grow."""
+
+import gc
+import re
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from workers.decode.slots import DecoderPool
+from workers.models.wan.vae import WanDecoder, WanVAEConfig
+
+torch.set_num_threads(1)
+
+CONFIG = WanVAEConfig(dim=4, z_dim=3, dim_mult=(1, 2, 2), num_res_blocks=1, temporal_downsample=(False, True))
+MEAN, STD = (0.5, -0.25, 0.0), (2.0, 0.5, 1.0)
+HEIGHT, WIDTH, FRAMES = 4, 6, 3
+
+
+def model(seed: int = 0) -> WanDecoder:
+    torch.manual_seed(seed)
+    return WanDecoder(CONFIG)
+
+
+def pool(slots: int = 2) -> DecoderPool:
+    return DecoderPool(model(), mean=MEAN, std=STD, latent_height=HEIGHT, latent_width=WIDTH, slots=slots)
+
+
+def blocks(seed: int, count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(FRAMES, 3, HEIGHT, WIDTH, generator=generator) for _ in range(count)]
+
+
+def expected_pictures(latents_FCHW: Tensor) -> NDArray[np.uint8]:
+    z = latents_FCHW * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        pixels_CFHW: Tensor = model()(z.transpose(0, 1)[None])[0]
+    levels = ((pixels_CFHW.double().clamp(-1, 1) + 1) * 127.5).round()
+    return levels.permute(1, 2, 3, 0).to(torch.uint8).numpy()
+
+
+def test_blocks_of_interleaved_streams_decode_as_whole_clips() -> None:
+    ours = pool()
+    ours.open(0)
+    ours.open(1)
+    first, second = blocks(1, 3), blocks(2, 3)
+    got: list[list[NDArray[np.uint8]]] = [[], []]
+    for pair in zip(first, second, strict=True):
+        for slot, latents in enumerate(pair):
+            got[slot].append(ours.decode(slot, latents))
+    assert [len(p) for p in got[0]] == [1 + 2 * 2, 6, 6]
+    for slot, clip in enumerate((first, second)):
+        pictures = np.concatenate(got[slot])
+        assert pictures.dtype == np.uint8 and pictures.shape == (17, HEIGHT * 4, WIDTH * 4, 3)
+        np.testing.assert_array_equal(pictures, expected_pictures(torch.cat(clip)))
+
+
+def test_denormalisation_and_rounding_are_seen() -> None:
+    latents = blocks(3, 1)[0]
+    plain = DecoderPool(model(), mean=(0, 0, 0), std=(1, 1, 1), latent_height=4, latent_width=6, slots=1)
+    plain.open(0)
+    assert not np.array_equal(plain.decode(0, latents), expected_pictures(latents))
+
+
+class Constant(WanDecoder):
+    """A decoder whose pictures are a given level."""
+
+    level = 0.0
+
+    def decode(self, z_BCFHW: Tensor, state: object) -> Tensor:
+        return torch.full((1, 3, 1, 16, 24), self.level)
+
+
+@pytest.mark.parametrize(("level", "byte"), [(-9.0, 0), (-1.0, 0), (0.0, 128), (0.2, 153), (1.0, 255), (7.0, 255)])
+def test_pixels_are_clamped_and_rounded(level: float, byte: int) -> None:
+    constant = Constant(CONFIG)
+    constant.level = level
+    ours = DecoderPool(constant, mean=MEAN, std=STD, latent_height=HEIGHT, latent_width=WIDTH, slots=1)
+    ours.open(0)
+    assert set(ours.decode(0, blocks(0, 1)[0]).ravel().tolist()) == {byte}
+
+
+def test_a_moved_stream_goes_on_bit_for_bit() -> None:
+    here, there = pool(), pool(slots=3)
+    clip = blocks(4, 4)
+    here.open(1)
+    before = [here.decode(1, latents) for latents in clip[:2]]
+    here.open_copy(0, 1)
+    taken = here.take_state(0)
+    there.import_state(2, taken)
+    after_there = [there.decode(2, latents) for latents in clip[2:]]
+    after_here = [here.decode(1, latents) for latents in clip[2:]]
+    np.testing.assert_array_equal(np.concatenate(before + after_there), expected_pictures(torch.cat(clip)))
+    np.testing.assert_array_equal(np.concatenate(after_here), np.concatenate(after_there))
+    assert taken.nbytes == here.slot_bytes
+
+
+def test_without_its_state_a_stream_does_not_go_on() -> None:
+    clip = blocks(4, 2)
+    wrong = pool()
+    wrong.open(0)
+    wrong.decode(0, clip[1])  # another past
+    expected = expected_pictures(torch.cat(clip))[5:]
+    assert not np.array_equal(wrong.decode(0, clip[1]), expected)
+
+
+def tensor_bytes() -> int:
+    """Bytes of every distinct storage a live tensor holds on to."""
+    gc.collect()
+    storages = [o.untyped_storage() for o in gc.get_objects() if issubclass(type(o), Tensor)]
+    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
+def test_memory_is_the_computed_constant_for_any_number_of_blocks() -> None:
+    ours = pool()
+    latents = blocks(5, 1)[0]
+    empty = tensor_bytes()
+    ours.open(0)
+    held = []
+    for _ in range(12):
+        ours.decode(0, latents)
+        held.append(tensor_bytes() - empty)
+    assert held == [ours.slot_bytes] * 12
+    ours.close(0)
+    assert tensor_bytes() == empty
+
+
+def test_slot_bytes_follow_from_the_geometry() -> None:
+    # conv1 sees 3 channels; the stages' inputs and the head's as listed, each 2 frames of float32.
+    at_4x6 = 3 + 2 * 8 + 2 * 8 + 4 * 8 + 8  # conv1, two middle residuals, two stage residuals (2 each), time_conv
+    at_8x12 = (4 + 8) + 2 * 8
+    at_16x24 = 4 * 4 + 4
+    pixels = at_4x6 * 24 + at_8x12 * 96 + at_16x24 * 384
+    assert pool().slot_bytes == 2 * 4 * pixels
+
+
+def test_a_closed_slot_starts_afresh() -> None:
+    ours = pool()
+    latents = blocks(6, 1)[0]
+    ours.open(0)
+    first = ours.decode(0, latents)
+    ours.close(0)
+    ours.open(0)
+    np.testing.assert_array_equal(ours.decode(0, latents), first)
+
+
+def test_wrong_use_is_named() -> None:
+    ours = pool()
+    with pytest.raises(UnknownPeer, match="decoder slot: 2 is not allowed; allowed: 0 to 1"):
+        ours.open(2)
+    with pytest.raises(UnknownPeer):
+        ours.decode(-1, blocks(0, 1)[0])
+    with pytest.raises(InternalFault, match="decoder slot 0 is not open"):
+        ours.decode(0, blocks(0, 1)[0])
+    with pytest.raises(InternalFault, match="decoder slot 0 is not open"):
+        ours.close(0)
+    ours.open(0)
+    with pytest.raises(InternalFault, match="decoder slot 0 is already open"):
+        ours.open(0)
+    ours.open(1)
+    taken = ours.take_state(1)
+    with pytest.raises(InternalFault, match="decoder slot 0 is already open"):
+        ours.import_state(0, taken)
+    with pytest.raises(InternalFault, match=re.escape("shape 3x3x4x5, allowed: Fx3x4x6 with F >= 1")):
+        ours.decode(0, torch.zeros(3, 3, 4, 5))
+    other = DecoderPool(model(), mean=MEAN, std=STD, latent_height=2, latent_width=6, slots=1)
+    with pytest.raises(InternalFault, match="does not fit"):
+        other.import_state(0, taken)
+    with pytest.raises(InvalidField, match=r"vae\.std"):
+        DecoderPool(model(), mean=MEAN, std=(1.0,), latent_height=2, latent_width=6, slots=1)
+    with pytest.raises(InvalidField, match="decoder slots: 0"):
+        DecoderPool(model(), mean=MEAN, std=STD, latent_height=2, latent_width=6, slots=0)

@@ -1,0 +1,51 @@
+"""Arithmetic between forwards, by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers.denoise.solver import ode_step, predict_x0, renoise
+
+
+def filled(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A latent [len(values), 2, 1, 1, 2] with one value per batch item."""
+    return torch.tensor(values, dtype=dtype).view(-1, 1, 1, 1, 1).expand(-1, 2, 1, 1, 2)
+
+
+def test_x0_is_x_minus_sigma_flow_of_each_item() -> None:
+    assert torch.equal(predict_x0(filled(3, 3), filled(2, -4), (1.0, 0.25)), filled(1, 4))
+
+
+def test_x0_is_rounded_once_from_float64() -> None:
+    # 1/3 times 3 rounds to 1 in float32 arithmetic, but the float32 nearest 1/3 lies above it.
+    sigma = float(torch.tensor(1 / 3))
+    x0 = predict_x0(filled(1), filled(3), (sigma,))
+    assert x0.dtype == torch.float32
+    assert torch.equal(x0, filled(1 - 3 * sigma))
+    assert (1 - torch.tensor(sigma) * 3) != x0.flatten()[0]
+
+
+def test_renoise_mixes_in_float32() -> None:
+    mixed = renoise(filled(4, 8), filled(8, 0, dtype=torch.bfloat16), (0.5, 0.25))
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, filled(6, 6))
+
+
+def test_renoise_inverts_x0() -> None:
+    x0, noise = filled(0.3), filled(-1.7)
+    x = renoise(x0, noise, (0.625,))
+    torch.testing.assert_close(predict_x0(x, noise - x0, (0.625,)), x0)
+
+
+def test_ode_step_moves_along_the_flow() -> None:
+    assert torch.equal(ode_step(filled(1, 1), filled(2, 2), (1.0, 0.5), (0.75, 0.0)), filled(0.5, 0))
+
+
+def test_ode_step_to_zero_is_x0() -> None:
+    x, flow = filled(0.7), filled(1.3)
+    torch.testing.assert_close(ode_step(x, flow, (0.625,), (0.0,)), predict_x0(x, flow, (0.625,)))
+
+
+def test_one_sigma_per_item() -> None:
+    with pytest.raises(ValueError, match="1 sigmas for 2"):
+        predict_x0(filled(1, 1), filled(1, 1), (0.5,))

@@ -1,0 +1,278 @@
+"""Simulated workers: times are kept without using the CPU, and results show any op that went astray."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.simulated_streams import expected_latents
+from longtake.core.dispatch import dispatcher
+from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from longtake.core.events import Open, WorkerJoined
+from longtake.core.fleet.worker import Worker
+from longtake.core.flow import Flow
+from longtake.core.flow import Pace as FlowPace
+from longtake.core.pages import PagePool
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.session import Place, Session
+from longtake.core.work import (
+    ConditioningRef,
+    DecodeWork,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    LatentRef,
+    PageId,
+    Role,
+    SegmentSettings,
+    SessionId,
+    SlotId,
+    WorkerId,
+)
+from longtake.core.work import Sequence as Number
+from tests.workers.model_dir import model_info, write_model
+from workers.link.shared import load
+from workers.messages import Decode, Done, Encoded, Forward, Task
+from workers.models.weights import save_info
+from workers.simulated.device import Pace, SimulatedDevice, parse_device
+from workers.simulated.workers import SimulatedModel
+from workers.start.spec import LoadedWorker, WorkerSpec, load_worker, model_digest, parse_arguments
+
+INFO = model_info()
+PROMPT = "a red ball resting in the fog"
+A = SessionId("a")
+INSTANT = SimulatedDevice(forward_s=0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_info(tmp_path, INFO)
+    return tmp_path
+
+
+def model(folder: Path, role: Role = Role.DENOISE, capacity: int = 64) -> SimulatedModel:
+    return SimulatedModel(worker=WorkerId("w"), role=role, capacity=capacity, model=folder, device=INSTANT)
+
+
+def test_a_device_is_read_as_it_is_written() -> None:
+    for text in ("simulated:60ms", "simulated:60ms,decode=5ms", "simulated:1.5ms,decode=0.5ms,factor=1.3"):
+        assert str(parse_device(text)) == text
+    assert parse_device("simulated:2s").forward_s == 2.0
+
+
+@pytest.mark.parametrize(
+    "text", ["simulated:", "simulated:60", "simulated:60ms,encode=1ms", "simulated:-1ms", "simulated:60ms,factor=0",
+             "simulated:60ms,factor=x", "simulated:600s", "simulated:60ms,factor=1,factor=2", "cpu"]
+)  # fmt: skip
+def test_a_device_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(InvalidField, match=r"model\.device"):
+        parse_device(text)
+
+
+def test_the_time_is_kept_without_the_cpu_and_what_is_too_long_is_counted() -> None:
+    pace = Pace()
+
+    def ops() -> None:
+        for _ in range(10):
+            pace.wait(time.monotonic(), 0.02)
+
+    began_s, cpu_s = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+    thread = threading.Thread(target=ops)
+    thread.start()
+    thread.join()
+    took_s, used = time.monotonic() - began_s, resource.getrusage(resource.RUSAGE_SELF)
+    assert took_s >= 0.2 + pace.late_s
+    assert pace.ops == 10
+    assert 0 < pace.latest_s <= pace.late_s
+    assert used.ru_utime + used.ru_stime - cpu_s.ru_utime - cpu_s.ru_stime < 0.5 * took_s
+
+
+def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = WorkerSpec(
+        worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=folder, device="simulated:10ms,factor=3"
+    )
+    worker, text = load_worker(spec).fresh(), features(folder)
+    lasting_s: list[float] = []
+    monkeypatch.setattr(Pace, "wait", lambda self, began_s, seconds: lasting_s.append(seconds))
+    list(worker.perform(task(0, forward_work(), conditioning=text)))
+    assert lasting_s == [pytest.approx(0.03)]
+
+
+def test_a_specification_makes_a_simulated_worker_that_cannot_pass_for_a_real_one(folder: Path) -> None:
+    spec = WorkerSpec(worker=WorkerId("w"), role=Role.DECODE, capacity=2, model=folder, device="simulated:60ms")
+    assert parse_arguments(["--engine=x:1", *spec.arguments()])[0] == spec
+    loaded = load_worker(spec)
+    assert isinstance(loaded, SimulatedModel)
+    assert loaded.introduction.model_digest == model_digest(spec)
+    for name in ("dit.safetensors", "vae.safetensors"):
+        (folder / name).write_bytes(b"")
+    assert model_digest(replace(spec, device="cpu")) != model_digest(spec)
+
+
+def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    spec = WorkerSpec(worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=tmp_path)
+    assert isinstance(load_worker(spec), LoadedWorker)
+    with pytest.raises(InvalidField, match="simulated"):
+        list(load(["--engine=x:1", "--", *spec.arguments()], "secret"))
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def features(folder: Path, prompt: str = PROMPT) -> bytes:
+    """A prompt as a decode worker encodes it."""
+    worker = model(folder, Role.DECODE).fresh()
+    order = EncodeText(worker=WorkerId("w"), conditioning=ConditioningRef(session=A, version=0), prompt=prompt)
+    (encoded,) = worker.perform(order)
+    assert isinstance(encoded, Encoded)
+    return encoded.tensor
+
+
+def forward_work(**changes: object) -> ForwardWork:
+    values: dict[str, object] = {
+        "session": A, "lane": 0, "kind": Kind.DENOISE, "step": 0, "block": 0,
+        "timestep": INFO.recipe.timesteps[0], "sigma": INFO.recipe.sigmas[0], "next_sigma": INFO.recipe.sigmas[1],
+        "seed": 7, "positions": (0, 1), "reads": (PageId(0), PageId(1)), "writes": (PageId(0), PageId(1)),
+        "conditioning": ConditioningRef(session=A, version=0), "input": FromNoise(),
+    }  # fmt: skip
+    return ForwardWork(**(values | changes))  # type: ignore[arg-type]
+
+
+def task(sequence: int, work: ForwardWork | DecodeWork, *, latents: bytes = b"", conditioning: bytes = b"") -> Task:
+    order: tuple[Forward, ...] | Decode
+    if isinstance(work, DecodeWork):
+        order = Decode(work=work, latents=latents)
+    else:
+        order = (Forward(work=work, latents=latents, conditioning=conditioning),)
+    return Task(sequence=Number(sequence), order=order)
+
+
+def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iterator[ForwardWork]:
+    """Forwards of one stream in an order that the scheduler could give; `swap` exchanges two pages of block 2's D."""
+    info = model_info(info_level)
+    pool = PagePool(200)
+    session = Session(
+        request=Open(now_s=0.0, session=A, prompt=PROMPT, seed=7, pace=FlowPace.FAST, window=4, picture_limit=None,
+                     settings=SegmentSettings(codec="raw", quality=0), cues=()),
+        recipe=info.recipe, geometry=info.geometry,
+        place=Place(lanes=(WorkerId("w"),) * info.recipe.lane_count,
+                    tables=tuple(pool.allocate(info.recipe.page_count) for _ in range(info.recipe.lane_count)),
+                    decoder=WorkerId("v"), slot=SlotId(0)),
+        flow=Flow(window=4, pace=FlowPace.FAST),
+    )  # fmt: skip
+    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, capacity=pool.free_count)
+    worker = Worker.joined(joined, info.recipe)
+    for block in range(blocks):
+        for step in range(info.recipe.step_count):
+            ops = [Op(Kind.DENOISE, step, block)]
+            last = step + 1 == info.recipe.step_count
+            if info_level is Level.OUTPUT or (info_level is Level.CLEAN and last):
+                ops.append(Op(Kind.COMMIT, step if info_level is Level.OUTPUT else 0, block))
+            for op in ops:
+                work = dispatcher.forward_work(op, session, worker)
+                if swap and block == 2 and op.kind is Kind.DENOISE and step == 0:
+                    reads = list(work.reads)
+                    reads[swap[0]], reads[swap[1]] = reads[swap[1]], reads[swap[0]]
+                    work = replace(work, reads=tuple(reads))
+                yield work
+
+
+def latents(
+    folder: Path, level: Level = Level.OUTPUT, blocks: int = 4, swap: tuple[int, int] | None = None
+) -> list[bytes]:
+    """Finished latents of a stream whose forwards one simulated worker does."""
+    save_info(folder, model_info(level))
+    worker, text = model(folder).fresh(), features(folder)
+    finished: list[bytes] = []
+    last: bytes = b""
+    for sequence, work in enumerate(orders(level, blocks, swap)):
+        (done,) = worker.perform(
+            task(sequence, work, latents=last if isinstance(work.input, FromLatent) else b"", conditioning=text)
+        )
+        assert isinstance(done, Done)
+        if work.kind is Kind.DENOISE:
+            last = done.outputs[0].latents
+            if work.next_sigma is None:
+                finished.append(last)
+    return finished
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_latents_are_those_computed_by_hand(folder: Path, level: Level) -> None:
+    assert latents(folder, level) == list(islice(expected_latents(model_info(level), PROMPT, 7), 4))
+
+
+def test_a_page_read_in_another_place_changes_everything_after_it(folder: Path) -> None:
+    right, wrong = latents(folder), latents(folder, swap=(0, 1))
+    assert right[:2] == wrong[:2]
+    assert all(a != b for a, b in zip(right[2:], wrong[2:], strict=True))
+
+
+def test_seed_and_prompt_tell_streams_apart() -> None:
+    prompts = (PROMPT, "a blue box swaying at night")
+    first = {next(expected_latents(INFO, prompt, seed)) for prompt in prompts for seed in (1, 2)}
+    assert len(first) == 4
+
+
+def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
+    worker, text = model(folder, capacity=4).fresh(), features(folder)
+    with pytest.raises(UnknownPeer, match="never sent"):
+        list(worker.perform(task(0, forward_work())))
+    with pytest.raises(InternalFault, match="page 3 is read before"):
+        list(worker.perform(task(0, forward_work(reads=(3, 0, 1)), conditioning=text)))
+    with pytest.raises(IndexError, match="pool of 4"):
+        list(worker.perform(task(0, forward_work(reads=(3, 4), writes=(3, 4)), conditioning=text)))
+    with pytest.raises(UnknownPeer, match="no output"):
+        list(worker.perform(task(0, forward_work(input=FromLane()), conditioning=text)))
+    with pytest.raises(InternalFault, match="bytes"):
+        wrong = forward_work(input=FromLatent(LatentRef(session=A, block=0, step=0)))
+        list(worker.perform(task(0, wrong, latents=b"1234", conditioning=text)))
+
+
+def test_forget_leaves_nothing_to_start_from(folder: Path) -> None:
+    worker, text = model(folder).fresh(), features(folder)
+    list(worker.perform(task(0, forward_work(), conditioning=text)))
+    list(worker.perform(Forget(worker=WorkerId("w"), session=A, version=None)))
+    with pytest.raises(UnknownPeer, match="never sent"):
+        list(worker.perform(task(1, forward_work(kind=Kind.COMMIT, input=FromLane()))))
+
+
+def test_pictures_depend_on_the_blocks_before(folder: Path) -> None:
+    worker = model(folder, Role.DECODE, capacity=1).fresh()
+    settings = SegmentSettings(codec="raw", quality=0)
+    prepare = PrepareStream(worker=WorkerId("w"), session=A, slot=SlotId(0), settings=settings)
+    list(worker.perform(prepare))
+    with pytest.raises(InternalFault, match="already open"):
+        list(worker.perform(prepare))
+
+    def segment(block: int) -> bytes:
+        work = DecodeWork(
+            session=A, block=block, slot=SlotId(0), latents=LatentRef(session=A, block=block, step=3),
+            first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block),
+            settings=settings,
+        )  # fmt: skip
+        (done,) = worker.perform(task(0, work, latents=b"x"))
+        assert isinstance(done, Done)
+        return done.segment
+
+    first, second = segment(0), segment(1)
+    size = INFO.geometry.width * INFO.geometry.height * 3
+    assert [len(first), len(second)] == [5 * size, 8 * size]
+    frames = [part.tobytes() for part in np.frombuffer(first + second, np.uint8).reshape(-1, size)]
+    assert len(set(frames)) == 13
+    list(worker.perform(Forget(worker=WorkerId("w"), session=A, version=None)))
+    list(worker.perform(prepare))
+    assert segment(0) == first
+    assert segment(0) != first

@@ -1,0 +1,127 @@
+"""The probe: it lets in what pays and is exact, and keeps out what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.core.work import Role, WorkerId
+from tests.workers.model_dir import model_info, write_model
+from workers.models.wan.dit import TextKV, WanModel
+from workers.start import probe as probing
+from workers.start.probe import BatchProfile, Trial, probe
+from workers.start.spec import LoadedWorker, WorkerSpec
+
+INFO = model_info()
+PAGES = 8 * INFO.recipe.page_count
+
+
+@pytest.fixture(scope="module")
+def model() -> WanModel:
+    torch.manual_seed(0)
+    return WanModel(INFO.dit)
+
+
+def times(per_forward_s: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let forwards take the times given, by batch size."""
+    monkeypatch.setattr(Trial, "forward_s", lambda self, size: per_forward_s[size])
+
+
+@pytest.mark.parametrize(
+    ("forward_s", "limit", "measured"),
+    [
+        ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}, 8, {1, 2, 4, 8}),
+        ({1: 1.0, 2: 1.2, 4: 2.4, 8: 1.0}, 2, {1, 2, 4}),  # 4 give no more than 2, so 8 are not tried
+        ({1: 1.0, 2: 1.92}, 1, {1, 2}),  # 4 per cent
+        ({1: 1.0, 2: 1.88, 4: 3.8}, 2, {1, 2, 4}),
+    ],
+)
+def test_a_batch_grows_while_it_pays(
+    forward_s: dict[int, float], limit: int, measured: set[int], model: WanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times(forward_s, monkeypatch)
+    profile = probe(model, INFO.geometry, INFO.recipe, pages=PAGES, max_batch=8)
+    assert (profile.limit, set(profile.forward_s), profile.inexact) == (limit, measured, None)
+
+
+@pytest.mark.parametrize(("pages", "max_batch", "limit"), [(PAGES, 1, 1), (PAGES, 3, 3), (PAGES - 1, 8, 7), (1, 8, 1)])
+def test_a_batch_is_as_large_as_it_may_be(
+    pages: int, max_batch: int, limit: int, model: WanModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times(dict.fromkeys(range(1, 9), 1.0), monkeypatch)
+    assert probe(model, INFO.geometry, INFO.recipe, pages=pages, max_batch=max_batch).limit == limit
+
+
+class OffByAnUlp(WanModel):
+    """Gives other bits in batches of 3 or more."""
+
+    def forward(self, x_BFCHW: Tensor, *rest: object) -> Tensor:
+        flow: Tensor = super().forward(x_BFCHW, *rest)  # type: ignore[arg-type]
+        if len(flow) < 3:
+            return flow
+        return torch.nextafter(flow, torch.full_like(flow, torch.inf))
+
+
+class CommitsOtherwise(WanModel):
+    """Writes other keys in a commit than in a forward."""
+
+    def commit(self, x_BFCHW: Tensor, *rest: object) -> None:
+        super().commit(torch.nextafter(x_BFCHW, torch.full_like(x_BFCHW, torch.inf)), *rest)  # type: ignore[arg-type]
+
+
+def test_kinds_mix_if_a_commit_writes_what_a_forward_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(dict.fromkeys(range(1, 9), 1.0), monkeypatch)
+
+    def made(kind: type[WanModel], max_batch: int) -> tuple[int, bool]:
+        torch.manual_seed(0)
+        profile = probe(kind(INFO.dit), INFO.geometry, INFO.recipe, pages=PAGES, max_batch=max_batch)
+        return profile.limit, profile.mixes_kinds
+
+    assert made(WanModel, 4) == (4, True)
+    assert made(CommitsOtherwise, 4) == (4, False)
+    assert made(WanModel, 1) == (1, False)
+
+
+def test_one_forward_is_timed_though_there_are_no_batches(model: WanModel) -> None:
+    profile = probe(model, INFO.geometry, INFO.recipe, pages=PAGES, max_batch=1)
+    assert list(profile.forward_s) == [1]
+    assert profile.forward_s[1] > 0
+
+
+class MixesTexts(WanModel):
+    """Gives the first item of a batch the text of the last."""
+
+    def forward(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, *rest: object) -> Tensor:
+        def mixed(kv: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {layer: torch.cat([kv_BTND[-1:], kv_BTND[1:]]) for layer, kv_BTND in kv.items()}
+
+        wrong = TextKV(k_BTND=mixed(text.k_BTND), v_BTND=mixed(text.v_BTND))
+        flow: Tensor = super().forward(x_BFCHW, timestep_BF, position_BF, wrong, *rest)  # type: ignore[arg-type]
+        return flow
+
+
+@pytest.mark.parametrize(("kind", "limit", "inexact"), [(WanModel, 8, None), (OffByAnUlp, 2, 3), (MixesTexts, 1, 2)])
+def test_a_size_that_changes_a_bit_ends_the_range(
+    kind: type[WanModel], limit: int, inexact: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "MIN_GAIN", -10.0)
+    torch.manual_seed(0)
+    profile = probe(kind(INFO.dit), INFO.geometry, INFO.recipe, pages=PAGES, max_batch=8)
+    assert (profile.limit, profile.inexact) == (limit, inexact)
+    assert ("equal bits" in str(profile)) == (inexact is None)
+
+
+def test_the_probe_speaks_plainly() -> None:
+    profile = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=1, inexact=2)
+    assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits, commits alone"
+
+
+def test_the_decoding_of_a_block_is_timed_before_anybody_asks(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    spec = WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=2, model=tmp_path)
+    loaded = LoadedWorker(spec)
+    assert 0 < loaded.introduction.forward_s < 1
+    assert loaded.fresh().held_sessions == set()  # type: ignore[attr-defined]

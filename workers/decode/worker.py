@@ -1,0 +1,157 @@
+"""The decode worker: encodes prompts, decodes finished latents in numbered slots and encodes pictures as segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
+from longtake.core.errors import InvalidField, UnknownPeer
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.work import PageId, Role, SegmentSettings, SessionId, SlotId
+from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
+from workers.decode.slots import DecoderPool
+from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
+from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
+from workers.models.text import TextEncoder
+from workers.models.wan.causal_conv import CarriedState
+from workers.models.wan.vae import WanDecoder
+from workers.models.weights import ModelInfo
+from workers.orders import Detached, Filled, Order
+
+_BEST_QUALITY = 100
+_COARSEST_SCALE = 31
+
+
+def video_settings(settings: SegmentSettings, geometry: Geometry) -> VideoSettings:
+    """What the encoder must know, from what the session asks for; InvalidField if it cannot be.
+
+    JPEG quality 1 to 100 is spread over the quantiser scales 31 (coarsest) to 1.
+    """
+    try:
+        codec = Codec(settings.codec)
+    except ValueError:
+        allowed = ", ".join(codec.value for codec in Codec)
+        raise InvalidField("settings.codec", settings.codec, allowed) from None
+    video = VideoSettings(codec=codec, width=geometry.width, height=geometry.height, fps=geometry.fps)
+    match codec:
+        case Codec.H264:
+            return replace(video, crf=settings.quality)
+        case Codec.MJPEG:
+            if not 1 <= settings.quality <= _BEST_QUALITY:
+                raise InvalidField("settings.quality", settings.quality, f"1 to {_BEST_QUALITY} with codec mjpeg")
+            coarseness = Fraction(_BEST_QUALITY - settings.quality, _BEST_QUALITY - 1)
+            scale = 1 + round(coarseness * (_COARSEST_SCALE - 1))
+            return replace(video, jpeg_scale=scale)
+        case Codec.RAW:
+            return video
+
+
+class DecodeWorker:
+    """One decoder with `slots` slots. Not thread-safe: one thread does everything."""
+
+    role = Role.DECODE
+
+    def __init__(self, decoder: WanDecoder, info: ModelInfo, text: TextEncoder, *, slots: int) -> None:
+        weight = decoder.conv2.weight
+        self._device = weight.device
+        self._geometry = info.geometry
+        self._text = text
+        self._pool = DecoderPool(
+            decoder,
+            mean=info.latent_mean,
+            std=info.latent_std,
+            latent_height=info.geometry.latent_height,
+            latent_width=info.geometry.latent_width,
+            slots=slots,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
+        self._awaiting: dict[SessionId, PrepareStream] = {}
+        """Preparations whose state is on its way."""
+
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
+        """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
+        match message:
+            case Task(order=Decode() as order):
+                yield self._decode(message, order)
+            case PrepareStream(image=None, origin=None):
+                yield self._prepare(message, self._pool.open)
+            case PrepareStream(image=None, origin=int() as origin):
+                yield self._prepare(message, lambda slot: self._pool.open_copy(slot, origin))
+            case PrepareStream():
+                self._awaiting[message.session] = message
+            case Filled():
+                if self._awaiting.get(message.order.session) == message.order:  # else it was forgotten meanwhile
+                    yield self._fill(message)
+            case Stow():
+                yield self._detach(message)
+            case EncodeText():
+                encoded = self._text.encode(message.prompt)
+                yield Encoded(
+                    conditioning=message.conditioning,
+                    tensor=tensor_to_bytes(encoded.features_TC),
+                    notice=encoded.notice,
+                )
+            case Forget(version=None):
+                self._close(message.session)
+            case Forget():
+                pass
+            case _:
+                raise UnknownPeer(f"a decode worker cannot do {type(message).__name__}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where its slots lie."""
+        return self._device
+
+    def page(self, page: PageId) -> Tensor:
+        """UnknownPeer: what a decode worker has is slots."""
+        raise UnknownPeer(f"a decode worker has no page {page}")
+
+    @property
+    def held_sessions(self) -> set[SessionId]:
+        """Sessions that a slot is open for, or is about to be."""
+        return self._streams.keys() | self._awaiting.keys()
+
+    def _prepare(self, order: PrepareStream, open_slot: Callable[[SlotId], None]) -> Prepared:
+        encoder = encoder_for(video_settings(order.settings, self._geometry))
+        open_slot(order.slot)
+        self._streams[order.session] = (order.slot, encoder)
+        return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _fill(self, message: Filled) -> Prepared:
+        """Open a slot with a state that was detached from one."""
+        order = self._awaiting.pop(message.order.session)
+        *history_BFHWC, started = message.tensors
+        state = CarriedState(history_BFHWC, started=bool(started))
+        return self._prepare(order, lambda slot: self._pool.import_state(slot, state))
+
+    def _detach(self, order: Stow) -> Detached:
+        """Free a slot; what was in it shall be stowed."""
+        if self._streams.get(order.session, (None,))[0] != order.source:
+            raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
+        slot, _ = self._streams.pop(order.session)
+        state = self._pool.take_state(slot)
+        started = torch.tensor([state.started], dtype=torch.uint8)
+        return Detached(image=order.image, tensors=(*state.history_BFHWC, started))
+
+    def _decode(self, task: Task, order: Decode) -> Done:
+        work = order.work
+        if self._streams.get(work.session, (None,))[0] != work.slot:
+            raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
+        _, encoder = self._streams[work.session]
+        latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
+        pictures_FHWC = self._pool.decode(work.slot, latents_FCHW)[: work.picture_count]
+        return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
+
+    def _close(self, session: SessionId) -> None:
+        self._awaiting.pop(session, None)
+        stream = self._streams.pop(session, None)
+        if stream is not None:
+            self._pool.close(stream[0])

@@ -1,0 +1,1 @@
+"""Forwards of the transformer with pages of K/V; it imports the models, the words of workers and the core."""

@@ -1,0 +1,203 @@
+"""One worker of a chain: the layers it holds of the model, and its place between its neighbours.
+
+Theory of operation. The workers of a chain are one replica: they get the same orders, under the same numbers and with
+the same page ids, and each does its part of every op in that order. The first embeds the latents and passes hidden
+states [B, L, E] on, the others take them, run their layers and pass them on, the last makes the output, which travels
+to whoever needs it as that of any worker does. Times and positions are cheap: each worker computes them itself.
+
+Hidden states flow one way only, through a pair of the two neighbours (workers.peers), as many and of such shapes as the
+orders say, so both ends know them without asking. Before them goes a note of which op they are of, because sizes that
+differ would end the process. Sending does not wait until the other takes it: a worker computes its next op meanwhile,
+and only then waits, before it sends that. No worker waits for ever: the last waits for nobody behind it, so it takes
+all that comes; then so does the one before it, and so on. And nobody waits for the engine within an op.
+
+What is wrong with an order, all workers of the chain see alike, before anything is sent: they report the op as failed
+and go on. Whatever else fails here leaves the chain out of step, so the worker starts over: its pairs end with it. The
+neighbours notice at once (that one merely hangs: after PEER_S), and so does the engine, which lets the chain meet again
+under the number of a new generation.
+
+Shape suffixes: B batch item, F latent frame, C channel, H row, W column, L token of the item's frames, E model width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from longtake.core.errors import Unavailable
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import PageId, Role, Sequence
+from workers.denoise.worker import DenoiseWorker
+from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, Up, reason_of
+from workers.models.wan.dit import Conditioning, SelfAttention, TextKV, WanModel
+from workers.orders import Detached, Order
+from workers.peers import Pair
+
+PEER_S = 30.0
+"""How long a neighbour may take to come, or to pass an op on."""
+
+
+class ModelPart:
+    """The stage of a worker that holds some layers."""
+
+    def __init__(
+        self, model: WanModel, geometry: Geometry, seat: Seat, *, meeting_point: str, timeout_s: float = PEER_S
+    ) -> None:
+        """`meeting_point` is where the neighbours find each other; they have `timeout_s` for everything."""
+        self._model = model
+        self._seat = seat
+        self._meeting_point = meeting_point
+        self._timeout_s = timeout_s
+        self._device = model.patch_embedding.weight.device
+        _, rows, columns = model.config.patch_size
+        *_, height, width = geometry.block_shape
+        self._grid = (height // rows, width // columns)
+        self._tokens_per_frame = geometry.tokens_per_frame
+        self._before: Pair | None = None
+        self._behind: Pair | None = None
+        self._sending: list[Callable[[], None]] = []
+        self._sequence = Sequence(0)
+        self._waited_s = 0.0
+
+    def join(self, generation: int) -> None:
+        """Meet the neighbours; StartOver if one does not come."""
+        name, rank = f"{self._seat.replica}/{generation}", self._seat.rank
+        try:
+            if rank > 0:
+                self._before = self._meet(f"{name}/{rank}", 1)
+                self._before.receive(torch.zeros(1, device=self._device))
+                self._before.close()
+            if not self._seat.is_last:
+                self._behind = self._meet(f"{name}/{rank + 1}", 0)
+                self._behind.send(torch.zeros(1, device=self._device))
+        except Unavailable as error:
+            raise StartOver(str(error)) from error
+
+    def begin(self, sequence: Sequence) -> None:
+        """What follows is of this dispatch."""
+        self._sequence = sequence
+        self._waited_s = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds of the present dispatch that passed without computing."""
+        return self._waited_s
+
+    def settle(self) -> None:
+        """Wait until the device has computed what it was given, so that a clock can tell."""
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+
+    # --- the stage --------------------------------------------------------------------------------------------------
+
+    def takes_latents(self, kind: Kind) -> bool:
+        """See Stage."""
+        return self._seat.takes_latents(kind)
+
+    def denoise(
+        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
+    ) -> Tensor | None:
+        """See Stage; StartOver if it cannot be done."""
+        try:
+            h_BLE, cond = self._enter(x_BFCHW, timestep_BF, position_BF)
+            h_BLE = self._model.run(h_BLE, cond, text, attention)
+            if self._seat.is_last:
+                return self._model.head_out(h_BLE, cond)
+            self._pass_on(h_BLE)
+        except OP_ERRORS as error:
+            raise StartOver(reason_of(error)) from error
+        return None
+
+    def commit(
+        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
+    ) -> None:
+        """See Stage; StartOver if it cannot be done."""
+        try:
+            h_BLE, cond = self._enter(x_BFCHW, timestep_BF, position_BF)
+            if self._seat.is_last:
+                self._model.run_commit(h_BLE, cond, text, attention)
+            else:
+                self._pass_on(self._model.run(h_BLE, cond, text, attention))
+        except OP_ERRORS as error:
+            raise StartOver(reason_of(error)) from error
+
+    def _enter(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
+        """Hidden states as they come to the layers held here, and what these share."""
+        batch, frames = position_BF.shape
+        shape = (batch, frames * self._tokens_per_frame, self._model.config.dim)
+        h_BLE = self._receive(shape) if self._seat.rank else self._model.embed(x_BFCHW)
+        return h_BLE, self._model.condition(timestep_BF, position_BF, self._grid)
+
+    # --- the neighbours ---------------------------------------------------------------------------------------------
+
+    def _meet(self, name: str, rank: int) -> Pair:
+        return Pair(self._meeting_point, name, rank, device=self._device, timeout_s=self._timeout_s)
+
+    def _note(self, shape: tuple[int, ...]) -> Tensor:
+        """Which op hidden states are of."""
+        return torch.tensor([self._sequence, *shape], dtype=torch.int64, device=self._device)
+
+    def _receive(self, shape: tuple[int, ...]) -> Tensor:
+        if self._before is None:
+            raise Unavailable("the chain has not met yet")
+        began_s = time.perf_counter()
+        expected = self._note(shape)
+        note, h_BLE = torch.zeros_like(expected), torch.empty(shape, dtype=self._model.dtype, device=self._device)
+        self._before.receive(note)
+        if not torch.equal(note, expected):
+            raise Unavailable(f"the worker before sends {note.tolist()}, expected {expected.tolist()}")
+        self._before.receive(h_BLE)
+        self.settle()
+        self._waited_s += time.perf_counter() - began_s
+        return h_BLE
+
+    def _pass_on(self, h_BLE: Tensor) -> None:
+        if self._behind is None:
+            raise Unavailable("the chain has not met yet")
+        self.settle()
+        began_s = time.perf_counter()
+        for finish in self._sending:
+            finish()
+        note, h_BLE = self._note(tuple(h_BLE.shape)), h_BLE.contiguous()
+        self._sending = [self._behind.start_send(note), self._behind.start_send(h_BLE)]
+        self._waited_s += time.perf_counter() - began_s
+
+
+class ChainMember:
+    """A denoise worker over a part of the model, and the time that its own part of each op takes."""
+
+    role = Role.DENOISE
+
+    def __init__(self, worker: DenoiseWorker, part: ModelPart) -> None:
+        """`part` is the stage of `worker`."""
+        self._worker = worker
+        self._part = part
+
+    @property
+    def device(self) -> torch.device:
+        """Where its pages lie."""
+        return self._worker.device
+
+    def page(self, page: PageId) -> Tensor:
+        """The memory of its part of one page, a view; IndexError if it is not in the pool."""
+        return self._worker.page(page)
+
+    def perform(self, message: Order) -> Iterator[Up | Detached]:
+        """What DenoiseWorker.perform does, and StartOver if the chain is broken."""
+        match message:
+            case JoinChain(generation):
+                self._part.join(generation)
+            case Task():
+                began_s = time.perf_counter()
+                self._part.begin(message.sequence)
+                for report in self._worker.perform(message):
+                    self._part.settle()
+                    busy_s = time.perf_counter() - began_s - self._part.waited_s
+                    yield replace(report, seconds=busy_s) if isinstance(report, Done) else report
+            case _:
+                yield from self._worker.perform(message)

@@ -1,0 +1,312 @@
+"""Images: copies of lanes and decoder slots in a worker's host memory, and the thread that makes and uses them.
+
+Theory of operation. The thread does what arrives in the order of arrival, beside the compute thread. All it ever waits
+for is a copy between device and host memory. An image that is not here yet (it is being received, or the compute thread
+has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and orders that name other
+images go on. Giving and receiving run on a short-lived thread each, with a process group of their own. So nothing waits
+for a thread that could wait for it, whatever workers give each other at the same time: there is no deadlock to be had.
+A peer that does not come, or dies, costs its own image after `timeout_s` and nothing else.
+
+Decoder slots belong to the compute thread, which alone opens and closes them. To stow one, it first does the decodes
+that were ordered before, then hands the state over to be copied; to fill one, the state is brought to the device here
+and handed to it. What arrives for a session that was forgotten meanwhile is dropped; of each image that was coming for
+it, it is said that it is gone, so that every order to stow or load is answered, whatever happens.
+
+The threads that give and receive hold nothing but one image, so a worker that ends frees its device at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from longtake.core.effects import Discard, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.errors import InternalFault, UnknownPeer
+from longtake.core.work import ImageId, PageId, SessionId
+from workers.images.host_memory import HostMemory
+from workers.images.transfers import TIMEOUT_S, Transfers
+from workers.messages import OP_ERRORS, Failed, ImageGone, ImageLoaded, ImageStowed, Shutdown, Up, reason_of
+from workers.orders import Detached, Filled
+
+LINGER_S = 0.5
+"""How long transfers that are about to end may take when the worker ends."""
+
+
+class Holder(Protocol):
+    """The worker that images are made of."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its pages and slots lie."""
+        ...
+
+    def page(self, page: PageId) -> Tensor:
+        """The memory of one page, a view; IndexError or UnknownPeer if it has no such page."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The image that `order` fills a decoder slot from."""
+
+    order: PrepareStream
+    image: ImageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """An image that was coming will not come."""
+
+    image: ImageId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrived:
+    image: ImageId
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    image: ImageId
+
+
+_Use = Load | Give | Wanted | Discard
+"""What needs an image to be here."""
+
+_Message = Stow | Take | _Use | Forget | Detached | Missing | _Arrived | _Given | Shutdown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    session: SessionId
+    tensors: tuple[Tensor, ...]
+    """In host memory: of a lane one for each page, of a slot what its worker detached."""
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Coming:
+    session: SessionId
+    waiting: list[_Use] = field(default_factory=list)
+
+
+class ImageThread:
+    """The images of one worker. It reports on a thread of its own."""
+
+    def __init__(
+        self,
+        holder: Holder,
+        *,
+        meeting_point: str,
+        report: Callable[[Up], None],
+        fill: Callable[[Filled], None],
+        broken: Callable[[str], None],
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """`fill` passes a state to the compute thread; `broken` says that this thread ended by a defect, and why."""
+        self._holder = holder
+        self._host = HostMemory(holder.device)
+        self._transfers = Transfers(meeting_point, self._host.empty, timeout_s)
+        self._report = report
+        self._fill = fill
+        self._broken = broken
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._images: dict[ImageId, _Image] = {}
+        self._coming: dict[ImageId, _Coming] = {}
+        self._leaving: dict[ImageId, _Image] = {}
+        """Being given: gone for every order, but still in memory."""
+        self.copied_out_bytes = self.copied_in_bytes = 0
+        """What was copied from the device to host memory, and back."""
+        self._thread = threading.Thread(target=self._run, name="images", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, message: _Message) -> None:
+        """Queue a message; never waits."""
+        self._inbox.put(message)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Do what is queued, then end; whether it did in time. A transfer whose peer says nothing is left behind."""
+        self._inbox.put(Shutdown())
+        self._thread.join(timeout_s)
+        self._transfers.join(LINGER_S)
+        return not self._thread.is_alive()
+
+    @property
+    def held(self) -> dict[ImageId, SessionId]:
+        """Images that are here or coming, and whose they are."""
+        coming = {image: entry.session for image, entry in list(self._coming.items())}
+        return coming | {image: entry.session for image, entry in list(self._images.items())}
+
+    @property
+    def host_bytes(self) -> int:
+        """Host memory of all images, those that are being given among them."""
+        return sum(image.size_bytes for image in (*self._images.values(), *self._leaving.values()))
+
+    # --- on its thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)
+        done = False
+        try:
+            while not isinstance(message := self._inbox.get(), Shutdown):
+                self._handle(message)
+            done = True
+        finally:
+            del self._holder  # its pages are free when its worker ends, whoever still holds on to this object
+            if not done:
+                self._broken("its thread for images ended by an unforeseen error")
+
+    def _handle(self, message: _Message) -> None:
+        match message:
+            case Load() | Give() | Wanted() | Discard():
+                coming = self._coming.get(message.image)
+                if coming is not None:
+                    coming.waiting.append(message)
+                else:
+                    self._attempt(message, lambda: self._use(message))
+            case Stow() | Take():
+                self._attempt(message, lambda: self._begin(message))
+            case Detached() | _Arrived():
+                self._arrive(message)
+            case Missing():
+                self._miss(message.image, message.reason)
+            case _Given():
+                del self._leaving[message.image]
+            case Forget():
+                self._forget(message.session)
+
+    def _attempt(self, order: Stow | Take | _Use, act: Callable[[], None]) -> None:
+        """Act, or say why it cannot be done; the image is gone then."""
+        try:
+            act()
+        except OP_ERRORS as error:
+            self._images.pop(order.image, None)
+            self._refuse(order, reason_of(error))
+
+    def _refuse(self, order: Stow | Take | _Use, reason: str) -> None:
+        if isinstance(order, Wanted):
+            self._report(Failed(sessions=(order.order.session,), sequence=None, reason=reason))
+        else:
+            self._report(ImageGone(image=order.image, reason=reason))
+
+    def _begin(self, order: Stow | Take) -> None:
+        """An image comes into being, or begins to come."""
+        if order.image in self.held:
+            raise InternalFault(f"image {order.image} is here already")
+        if isinstance(order, Take):
+            self._transfers.take(
+                order,
+                arrived=partial(_arrived, self._inbox, order.image),
+                failed=partial(_failed, self._inbox, order.image),
+            )
+            self._coming[order.image] = _Coming(session=order.session)
+        elif isinstance(order.source, tuple):
+            pages = self._down(self._holder.page(page) for page in order.source)
+            self._images[order.image] = _Image(session=order.session, tensors=pages)
+            self._report(ImageStowed(image=order.image))
+        else:  # the compute thread has this order too, and hands the state over
+            self._coming[order.image] = _Coming(session=order.session)
+
+    def _use(self, order: _Use) -> None:
+        """An image that is here is used up."""
+        image = self._images.get(order.image)
+        if image is None:
+            if isinstance(order, Discard):
+                return
+            raise UnknownPeer(f"image {order.image} is not here")
+        if isinstance(order, Give):
+            self._give(order, image)
+        del self._images[order.image]
+        match order:
+            case Load():
+                self._load(order, image)
+                self._report(ImageLoaded(image=order.image))
+            case Wanted():
+                self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+                self.copied_in_bytes += image.size_bytes
+
+    def _give(self, order: Give, image: _Image) -> None:
+        self._leaving[order.image] = image
+        try:
+            self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
+        except OP_ERRORS:
+            del self._leaving[order.image]
+            raise
+
+    def _load(self, order: Load, image: _Image) -> None:
+        targets = [self._holder.page(page) for page in order.target]
+        found = [(tuple(tensor.shape), tensor.dtype) for tensor in image.tensors]
+        allowed = [(tuple(target.shape), target.dtype) for target in targets]
+        if found != allowed:  # told before the first page is overwritten
+            raise InternalFault(f"image {order.image} holds {found}, the {len(targets)} pages it is for hold {allowed}")
+        self._host.fill(targets, image.tensors)
+        self.copied_in_bytes += image.size_bytes
+
+    def _down(self, tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        copies = self._host.down(tuple(tensors))
+        self.copied_out_bytes += sum(copy.nbytes for copy in copies)
+        return copies
+
+    def _arrive(self, message: Detached | _Arrived) -> None:
+        coming = self._coming.get(message.image)
+        if coming is None:  # its session was forgotten meanwhile
+            return
+        tensors = message.tensors
+        if isinstance(message, Detached):
+            try:
+                tensors = self._down(tensors)
+            except OP_ERRORS as error:
+                self._miss(message.image, reason_of(error))
+                return
+            self._report(ImageStowed(image=message.image))
+        self._images[message.image] = _Image(session=coming.session, tensors=tensors)
+        del self._coming[message.image]
+        for order in coming.waiting:
+            self._handle(order)
+
+    def _miss(self, image: ImageId, reason: str) -> None:
+        """Said once for the image, and to each session whose slot waits for it."""
+        coming = self._coming.pop(image, None)
+        if coming is None:
+            return
+        self._report(ImageGone(image=image, reason=reason))
+        for order in coming.waiting:
+            if isinstance(order, Wanted):
+                self._refuse(order, reason)
+
+    def _forget(self, session: SessionId) -> None:
+        for image in [image for image, entry in self._images.items() if entry.session == session]:
+            del self._images[image]
+        for image in [image for image, entry in self._coming.items() if entry.session == session]:
+            del self._coming[image]
+            self._report(ImageGone(image=image, reason=f"session {session} was forgotten"))
+
+
+# Called on the thread of a transfer, which shall keep the queue alive but not the worker.
+
+
+def _arrived(inbox: queue.SimpleQueue[_Message], image: ImageId, tensors: tuple[Tensor, ...]) -> None:
+    inbox.put(_Arrived(image=image, tensors=tensors))
+
+
+def _failed(inbox: queue.SimpleQueue[_Message], image: ImageId, reason: str) -> None:
+    inbox.put(Missing(image=image, reason=reason))
+
+
+def _given(inbox: queue.SimpleQueue[_Message], image: ImageId) -> None:
+    inbox.put(_Given(image=image))

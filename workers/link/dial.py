@@ -1,0 +1,189 @@
+"""The worker's end of the link: dials the engine, passes messages between it and the compute thread, dials again.
+
+Run as a process of its own: `python -m workers.link --engine HOST:PORT --worker NAME …`, with the launch's secret as
+the first line of its standard input. The process ends when the engine says so or cannot be reached any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from longtake.core.errors import Unavailable
+from longtake.link.v1 import link_pb2 as pb
+from longtake.link.v1 import link_pb2_grpc
+from workers.denoise.layer_split import PEER_S
+from workers.link.convert import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
+from workers.link_trust import ENGINE_NAME, LinkFiles
+from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
+from workers.runner import Runner, Worker
+from workers.vitals import vitals
+
+HEARTBEAT_S = 0.5
+REDIAL_S = 0.3
+PATIENCE_S = 6.0
+"""How long the engine may be out of reach before the process ends."""
+END_S = 2 * PEER_S
+"""How long a compute thread may take to end: one that waits for a neighbour in its chain gives up before."""
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FATAL = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+)
+
+_log = logging.getLogger("longtake.worker")
+
+Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
+
+
+class Loaded(Protocol):
+    """Weights on their device; see workers.spec.load_worker."""
+
+    @property
+    def introduction(self) -> Introduction:
+        """How it says Hello."""
+        ...
+
+    @property
+    def meeting_point(self) -> str:
+        """Where other workers are met; see workers.spec.WorkerSpec."""
+        ...
+
+    def fresh(self) -> Worker:
+        """A worker over the weights, without any history."""
+        ...
+
+
+class WorkerLink:
+    """Keeps one loaded worker attached to its engine."""
+
+    def __init__(
+        self, loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None, *, workers: int = 1
+    ) -> None:
+        """`engine` is host:port; with `files` it must show a certificate, and is shown one.
+
+        So many `workers` share this process, this one included.
+        """
+        self._workers = workers
+        self._loaded = loaded
+        self._files = files
+        self._engine = engine
+        self._token = token
+        self._heard = False
+
+    async def serve(self) -> None:
+        """Work until the engine sends Shutdown; Unavailable if it refuses or is out of reach for too long.
+
+        After a break everything held for sessions is worthless, because the engine has ended them; so the next
+        attachment starts with a fresh worker over the same weights.
+        """
+        loop = asyncio.get_running_loop()
+        last_contact_s = loop.time()
+        while True:
+            self._heard = False
+            try:
+                async with self._channel() as channel:
+                    if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach()):
+                        return
+                why = "the stream ended"
+            except grpc.aio.AioRpcError as error:
+                why = f"{error.code().name}: {error.details()}"
+                if error.code() in _FATAL:
+                    raise Unavailable(f"the engine refuses this worker: {error.details()}") from error
+            if self._heard:
+                last_contact_s = loop.time()
+            if loop.time() - last_contact_s > PATIENCE_S:
+                raise Unavailable(f"no engine at {self._engine}: {why}")
+            _log.info("link to %s broke (%s), dialling again", self._engine, why)
+            await asyncio.sleep(REDIAL_S)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self._files is None:
+            return grpc.aio.insecure_channel(self._engine, options=CHANNEL_OPTIONS)
+        named = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", ENGINE_NAME))
+        return grpc.aio.secure_channel(
+            self._engine, grpc.ssl_channel_credentials(*self._files.contents()), options=named
+        )
+
+    async def _attached(self, call: Call) -> bool:
+        """One attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
+        await call.write(hello_to_proto(self._loaded.introduction, self._token))
+        welcome = await call.read()
+        if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":
+            await call.code()  # raises nothing; the status is thrown by the next read
+            return False
+        self._heard = True
+        loop = asyncio.get_running_loop()
+        outbox: asyncio.Queue[Up | str | StartOver] = asyncio.Queue()
+
+        def say(message: Up | str | StartOver) -> None:
+            loop.call_soon_threadsafe(outbox.put_nowait, message)
+
+        runner = Runner(self._loaded.fresh(), report=say, ended=say, meeting_point=self._loaded.meeting_point)
+        runner.start()
+        reader = asyncio.create_task(self._read(call, runner))
+        writer = asyncio.create_task(self._write(call, outbox))
+        beating = asyncio.create_task(self._beat(runner, outbox))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done():
+                reader.result()  # the link broke: raises its status
+                return False
+            try:
+                reason = writer.result()
+            except asyncio.InvalidStateError:  # the link broke, and a write noticed before the reader was told
+                return False
+            if isinstance(reason, StartOver):
+                _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+                await asyncio.wait((reader,), timeout=REDIAL_S)
+                return False
+            if reason:
+                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
+            return True
+        finally:
+            for task in (reader, writer, beating):
+                task.cancel()
+            runner.put(Shutdown())
+            await asyncio.to_thread(runner.join, END_S)
+
+    async def _read(self, call: Call, runner: Runner) -> None:
+        worker = self._loaded.introduction.worker
+        while True:
+            message = await call.read()
+            if not isinstance(message, pb.AttachResponse):
+                return
+            runner.put(down_from_proto(message, worker))
+
+    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str | StartOver]) -> str | StartOver:
+        """Send what the compute thread reports; returns the reason with which it ended."""
+        while True:
+            message = await outbox.get()
+            if isinstance(message, StartOver):
+                await asyncio.sleep(REDIAL_S)  # if another worker was lost, the engine shall hear of that one first
+                await call.write(up_to_proto(Failed(sessions=(), sequence=None, reason=str(message))))
+                return message
+            if isinstance(message, str):
+                await call.done_writing()
+                return message
+            await call.write(up_to_proto(message))
+
+    async def _beat(self, runner: Runner, outbox: asyncio.Queue[Up | str | StartOver]) -> None:
+        while True:
+            outbox.put_nowait(vitals(runner.images, workers=self._workers))
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+def serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:
+    """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
+    asyncio.run(WorkerLink(loaded, engine, token, files).serve())

@@ -1,0 +1,1 @@
+"""Wan transformer and VAE; it imports torch, and of workers nothing but the models' interface."""

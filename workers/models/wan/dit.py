@@ -1,0 +1,389 @@
+"""The Wan2.1 diffusion transformer with one timestep and position per latent frame; its caller holds the K/V.
+
+Shape suffixes:
+    B batch item      F latent frame       L token of the item's frames (frame-major, then row, then column)
+    C latent channel  H, W latent height, width
+    E model width     N attention head     D channel of one head      S attended key
+    R rotary pair of channels              T text row
+Attribute names are those of Wan2.1's checkpoints; there, and only there, a layer is called a block.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LADDER_BASE = 10000.0
+_FEW_ROWS = 16
+"""Products of fewer rows than this are padded: kernels for a handful of rows (CPU: below 4) round differently,
+so an item's bits would depend on its batch mates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WanConfig:
+    """Sizes of a Wan2.1 transformer; `patch_size` is (latent frames, rows, columns) and must start with 1."""
+
+    dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    in_dim: int
+    out_dim: int
+    freq_dim: int
+    text_dim: int
+    text_len: int
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+            raise ValueError(f"dim {self.dim} does not split into {self.num_heads} heads of even size")
+        if self.freq_dim % 2:
+            raise ValueError(f"freq_dim {self.freq_dim} is odd")
+        if self.patch_size[0] != 1:
+            raise ValueError(f"patch_size {self.patch_size} joins latent frames, which are paged one by one")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.dim // self.num_heads
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        """Tokens of a latent frame of `height` x `width`; ValueError if it does not divide into patches."""
+        _, rows, columns = self.patch_size
+        if height % rows or width % columns:
+            raise ValueError(f"latent {height}x{width} does not divide into patches of {rows}x{columns}")
+        return (height // rows) * (width // columns)
+
+
+class SelfAttention(Protocol):
+    """Where keys and values live: pages when serving, plain tensors in the oracle, a mask when training."""
+
+    def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
+        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated."""
+        ...
+
+    def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
+        """Keep k, v (k normed and rotated) of the item's own frames; nobody asks for an output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextKV:
+    """Cross-attention keys and values [B, T, N, D] of one text by layer number; B = 1 serves any batch."""
+
+    k_BTND: dict[int, Tensor]
+    v_BTND: dict[int, Tensor]
+
+    @staticmethod
+    def batch(items: list["TextKV"]) -> "TextKV":
+        """The texts of batch mates as one batch, in list order."""
+        if len(items) == 1:
+            return items[0]
+        first = items[0]
+        return TextKV(
+            k_BTND={layer: torch.cat([item.k_BTND[layer] for item in items]) for layer in first.k_BTND},
+            v_BTND={layer: torch.cat([item.v_BTND[layer] for item in items]) for layer in first.v_BTND},
+        )
+
+    def __len__(self) -> int:
+        """Number of batch items."""
+        return next(iter(self.k_BTND.values())).shape[0]
+
+    def size_bytes(self) -> int:
+        """Memory of the keys and values in bytes."""
+        return sum(t.numel() * t.element_size() for kv in (self.k_BTND, self.v_BTND) for t in kv.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioning:
+    """What every layer of one forward shares: time embeddings per frame, rotations per token, patch grid."""
+
+    e_BFE: Tensor
+    e0_BF6E: Tensor
+    rotation_BL1R: Tensor
+    grid: tuple[int, int]
+
+
+def _ladder(steps: int, device: torch.device) -> Tensor:
+    exponent = torch.arange(steps, dtype=torch.float64, device=device) / -steps
+    return torch.pow(_LADDER_BASE, exponent)
+
+
+def time_features(timestep_BF: Tensor, freq_dim: int) -> Tensor:
+    """Sinusoids [B, F, freq_dim] in float64 of timesteps (0..1000): all cosines, then all sines."""
+    angle = timestep_BF.to(torch.float64).unsqueeze(-1) * _ladder(freq_dim // 2, timestep_BF.device)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def rotations(position_BF: Tensor, grid: tuple[int, int], head_dim: int) -> Tensor:
+    """Rotary factors exp(i angle) [B, L, 1, R] in complex64; float64 angles, so positions have no limit.
+
+    The pairs of a head serve time, then rows, then columns, each axis with its own ladder of frequencies.
+    Wan2.1 gives rows and columns head_dim // 6 pairs each, and time the rest.
+    """
+    device = position_BF.device
+    rows, columns = grid
+    spatial = head_dim // 6
+
+    def axis(position: Tensor, pairs: int) -> Tensor:
+        angle = position.to(torch.float64).unsqueeze(-1) * _ladder(pairs, device)
+        return torch.complex(angle.cos().float(), angle.sin().float())
+
+    batch, frames = position_BF.shape
+    shape = (batch, frames, rows, columns, -1)
+    time = axis(position_BF, head_dim // 2 - 2 * spatial)[:, :, None, None].expand(shape)
+    row = axis(torch.arange(rows, device=device), spatial)[:, None].expand(shape)
+    column = axis(torch.arange(columns, device=device), spatial).expand(shape)
+    return torch.cat([time, row, column], -1).view(batch, frames * rows * columns, 1, head_dim // 2)
+
+
+def rotate(x_BLND: Tensor, rotation_BL1R: Tensor) -> Tensor:
+    """Channels (2i, 2i+1) rotated as one complex number, in float32, returned in the type of x."""
+    pairs = torch.view_as_complex(x_BLND.float().reshape(*x_BLND.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * rotation_BL1R).flatten(-2).to(x_BLND.dtype)
+
+
+def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
+    """Unmasked scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D)."""
+    q, k, v = (x.transpose(1, 2) for x in (q_BLND, k_BSND, v_BSND))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def _by_frame(x_BLE: Tensor, frames: int) -> Tensor:
+    return x_BLE.view(x_BLE.shape[0], frames, -1, x_BLE.shape[-1])
+
+
+def _modulated(h_BLE: Tensor, shift_BF1E: Tensor, scale_BF1E: Tensor, eps: float) -> Tensor:
+    normed = _by_frame(F.layer_norm(h_BLE, h_BLE.shape[-1:], eps=eps), shift_BF1E.shape[1])
+    return torch.addcmul(shift_BF1E, normed, scale_BF1E + 1).flatten(1, 2)
+
+
+def _gated(h_BLE: Tensor, gate_BF1E: Tensor, update_BLE: Tensor) -> Tensor:
+    frames = gate_BF1E.shape[1]
+    return torch.addcmul(_by_frame(h_BLE, frames), gate_BF1E, _by_frame(update_BLE, frames)).flatten(1, 2)
+
+
+def _mlp(width_in: int, width: int, width_out: int, activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width_in, width), activation, nn.Linear(width, width_out))
+
+
+def _modulation(rows: int, width: int) -> nn.Parameter:
+    # Not torch.randn, which on the meta device imports the whole compiler.
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, rows, width), std=width**-0.5))
+
+
+class WanAttention(nn.Module):
+    """Projections of one attention; q, k are RMS-normed over the whole width, before the heads split."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.q = nn.Linear(config.dim, config.dim)
+        self.k = nn.Linear(config.dim, config.dim)
+        self.v = nn.Linear(config.dim, config.dim)
+        self.o = nn.Linear(config.dim, config.dim)
+        self.norm_q = nn.RMSNorm(config.dim, eps=config.eps)
+        self.norm_k = nn.RMSNorm(config.dim, eps=config.eps)
+
+    def _heads(self, x_BLE: Tensor) -> Tensor:
+        return x_BLE.view(*x_BLE.shape[:-1], self.num_heads, -1)
+
+    def queries(self, x_BLE: Tensor) -> Tensor:
+        """Normed queries [B, L, N, D]."""
+        return self._heads(self.norm_q(self.q(x_BLE)))
+
+    def keys_values(self, x_BLE: Tensor) -> tuple[Tensor, Tensor]:
+        """Normed keys and raw values [B, L, N, D]."""
+        return self._heads(self.norm_k(self.k(x_BLE))), self._heads(self.v(x_BLE))
+
+    def project(self, out_BLND: Tensor) -> Tensor:
+        """Output projection [B, L, E] of the joined heads."""
+        out: Tensor = self.o(out_BLND.flatten(2))
+        return out
+
+
+class WanLayer(nn.Module):
+    """One transformer layer: self-attention, cross-attention to the text, feed-forward."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.self_attn = WanAttention(config)
+        self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
+        self.cross_attn = WanAttention(config)
+        self.ffn = _mlp(config.dim, config.ffn_dim, config.dim, nn.GELU(approximate="tanh"))
+        self.modulation = _modulation(6, config.dim)
+
+    def _self_keys_values(self, a_BLE: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
+        k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
+        return rotate(k_BLND, cond.rotation_BL1R), v_BLND
+
+    def _modulation(self, cond: Conditioning) -> tuple[Tensor, ...]:
+        return (self.modulation + cond.e0_BF6E).unsqueeze(3).unbind(2)
+
+    def forward(
+        self, layer: int, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention
+    ) -> Tensor:
+        """Hidden states after this layer, whose number is `layer`."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(cond)
+        a_BLE = _modulated(h_BLE, shift1, scale1, self.eps)
+        q_BLND = rotate(self.self_attn.queries(a_BLE), cond.rotation_BL1R)
+        k_BLND, v_BLND = self._self_keys_values(a_BLE, cond)
+        seen_BLND = attention.attend(layer, q_BLND, k_BLND, v_BLND)
+        h_BLE = _gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
+
+        q_BLND = self.cross_attn.queries(self.norm3(h_BLE))
+        k_BTND, v_BTND = text_kv.k_BTND[layer], text_kv.v_BTND[layer]
+        if k_BTND.shape[0] != q_BLND.shape[0]:
+            shape = (q_BLND.shape[0], -1, -1, -1)
+            k_BTND, v_BTND = k_BTND.expand(shape), v_BTND.expand(shape)
+        h_BLE = h_BLE + self.cross_attn.project(sdpa(q_BLND, k_BTND, v_BTND))
+
+        return _gated(h_BLE, gate2, self.ffn(_modulated(h_BLE, shift2, scale2, self.eps)))
+
+    def store(self, layer: int, h_BLE: Tensor, cond: Conditioning, attention: SelfAttention) -> None:
+        """Compute and store self-attention K/V only: all that a commit needs of the last layer."""
+        shift, scale = self._modulation(cond)[:2]
+        k_BLND, v_BLND = self._self_keys_values(_modulated(h_BLE, shift, scale, self.eps), cond)
+        attention.store(layer, k_BLND, v_BLND)
+
+
+class WanHead(nn.Module):
+    """Last norm, modulation by the plain time embedding, projection to patches."""
+
+    def __init__(self, config: WanConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        _, rows, columns = config.patch_size
+        self.head = nn.Linear(config.dim, rows * columns * config.out_dim)
+        self.modulation = _modulation(2, config.dim)
+
+    def forward(self, h_BLE: Tensor, e_BFE: Tensor) -> Tensor:
+        """Patches [B, L, rows * columns * out_dim], channels fastest."""
+        shift, scale = (self.modulation + e_BFE.unsqueeze(2)).unsqueeze(3).unbind(2)
+        patches: Tensor = self.head(_modulated(h_BLE, shift, scale, self.eps))
+        return patches
+
+
+class WanModel(nn.Module):
+    """Wan2.1's transformer as a causal block denoiser; with `layers`, a part of it (layer split).
+
+    A part has the same parameter names as the whole and loads its share of a checkpoint; a chain of parts
+    calls `start`, `condition`, `run`, `run_commit` and `head_out`.
+    """
+
+    def __init__(self, config: WanConfig, layers: range | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = range(config.num_layers) if layers is None else layers
+        self.patch_embedding = nn.Conv3d(config.in_dim, config.dim, config.patch_size, config.patch_size)
+        self.text_embedding = _mlp(config.text_dim, config.dim, config.dim, nn.GELU(approximate="tanh"))
+        self.time_embedding = _mlp(config.freq_dim, config.dim, config.dim, nn.SiLU())
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
+        self.blocks = nn.ModuleDict({str(layer): WanLayer(config) for layer in self.layers})
+        self.head = WanHead(config)
+
+    @property
+    def absent_layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that the model has and this part of it does not."""
+        return tuple(layer for layer in range(self.config.num_layers) if layer not in self.layers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, in which the model computes."""
+        return self.patch_embedding.weight.dtype
+
+    def _layer(self, layer: int) -> WanLayer:
+        module = self.blocks[str(layer)]
+        assert isinstance(module, WanLayer)
+        return module
+
+    def encode_text(self, text_BTC: Tensor) -> TextKV:
+        """Cross-attention K/V of text [B, <= text_len, text_dim], padded with zeros that are attended."""
+        missing = self.config.text_len - text_BTC.shape[1]
+        if missing < 0:
+            raise ValueError(f"text has {text_BTC.shape[1]} rows, the model takes {self.config.text_len}")
+        text_BTE = self.text_embedding(F.pad(text_BTC.to(self.dtype), (0, 0, 0, missing)))
+        pairs = {layer: self._layer(layer).cross_attn.keys_values(text_BTE) for layer in self.layers}
+        return TextKV(
+            k_BTND={layer: pair[0] for layer, pair in pairs.items()},
+            v_BTND={layer: pair[1] for layer, pair in pairs.items()},
+        )
+
+    def condition(self, timestep_BF: Tensor, position_BF: Tensor, grid: tuple[int, int]) -> Conditioning:
+        """Time embeddings and rotations of frames at `timestep_BF` (0..1000) and integer `position_BF`."""
+        batch, frames = timestep_BF.shape
+        rows = batch * frames
+        features = time_features(timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
+        e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
+        e_BFE = e[:rows].view(batch, frames, -1)
+        e0_BF6E = self.time_projection(e)[:rows].view(batch, frames, 6, -1)
+        rotation_BL1R = rotations(position_BF, grid, self.config.head_dim)
+        return Conditioning(e_BFE=e_BFE, e0_BF6E=e0_BF6E, rotation_BL1R=rotation_BL1R, grid=grid)
+
+    def embed(self, x_BFCHW: Tensor) -> Tensor:
+        """Tokens [B, L, E] of a latent; input patches are flattened (channel, row, column)."""
+        _, rows, columns = self.config.patch_size
+        batch, frames, channels, height, width = x_BFCHW.shape
+        split = (batch, frames, channels, height // rows, rows, width // columns, columns)
+        patches = x_BFCHW.to(self.dtype).reshape(split).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
+        return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+    def run(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> Tensor:
+        """Hidden states after the held layers."""
+        for layer in self.layers:
+            h_BLE = self._layer(layer)(layer, h_BLE, cond, text_kv, attention)
+        return h_BLE
+
+    def run_commit(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> None:
+        """The held layers, of which the last only stores its K/V: the tail of a commit."""
+        *before, last = self.layers
+        for layer in before:
+            h_BLE = self._layer(layer)(layer, h_BLE, cond, text_kv, attention)
+        self._layer(last).store(last, h_BLE, cond, attention)
+
+    def head_out(self, h_BLE: Tensor, cond: Conditioning) -> Tensor:
+        """Flow [B, F, C, H, W] (noise - x0) of the last hidden states; patches are (row, column, channel)."""
+        _, rows, columns = self.config.patch_size
+        patches: Tensor = self.head(h_BLE, cond.e_BFE)
+        frames = cond.e_BFE.shape[1]
+        shaped = patches.view(patches.shape[0], frames, *cond.grid, rows, columns, self.config.out_dim)
+        return shaped.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+
+    def start(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
+        """Tokens of a latent, and what its layers share."""
+        height, width = x_BFCHW.shape[-2:]
+        self.config.tokens_per_frame(height, width)
+        grid = (height // self.config.patch_size[1], width // self.config.patch_size[2])
+        return self.embed(x_BFCHW), self.condition(timestep_BF, position_BF, grid)
+
+    def forward(
+        self,
+        x_BFCHW: Tensor,
+        timestep_BF: Tensor,
+        position_BF: Tensor,
+        text_kv: TextKV,
+        attention: SelfAttention,
+    ) -> Tensor:
+        """Flow [B, F, C, H, W] = noise - x0, in the model's type.
+
+        `x_BFCHW` is the latent, `timestep_BF` float timesteps 0..1000 (fractions matter), `position_BF` int64
+        numbers of the latent frames, all on the model's device.
+        """
+        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
+        return self.head_out(self.run(h_BLE, cond, text_kv, attention), cond)
+
+    def commit(
+        self,
+        x_BFCHW: Tensor,
+        timestep_BF: Tensor,
+        position_BF: Tensor,
+        text_kv: TextKV,
+        attention: SelfAttention,
+    ) -> None:
+        """Write the K/V of a latent in every layer; the last layer stops once its K/V are stored."""
+        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
+        self.run_commit(h_BLE, cond, text_kv, attention)

@@ -1,0 +1,95 @@
+"""How long embedding, one layer and head take on this device, and which layers a worker of a chain therefore holds.
+
+The first worker of a chain measures, over a full window and with the weights of one layer alone, and the ranges that
+follow are agreed on for the life of the cell: all chains of a cell have the same, and a worker that is started again
+holds what it held before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from longtake.core.errors import InvalidField
+from longtake.core.recipe.layers import LayerTimes, balanced_ranges, check_length
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.messages import Seat
+from workers.models import weights
+from workers.models.weights import ModelInfo
+from workers.peers import agreed
+
+WAIT_S = 120.0
+"""How long the first worker of a chain may take to measure."""
+_ROUNDS = 4
+"""Each time is the least of so many: whatever disturbs a measurement makes it longer."""
+
+
+def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], meeting_point: str) -> range:
+    """The layers of the worker in `seat`; `measure` is called if nobody has said yet how they are shared out.
+
+    InvalidField if the model has fewer layers than the chain has workers; Unavailable if the first worker of the chain
+    does not come.
+    """
+    layers = info.dit.num_layers
+    check_length(seat.length, layers)
+
+    def propose() -> str:
+        return json.dumps([[held.start, held.stop] for held in balanced_ranges(measure(), layers, seat.length)])
+
+    name = f"layers of {seat.length} workers"
+    text = agreed(meeting_point, name, propose if seat.rank == 0 else None, timeout_s=WAIT_S)
+    try:
+        ranges = [range(start, stop) for start, stop in json.loads(text)]
+    except (ValueError, TypeError, RecursionError):
+        ranges = []
+    if len(ranges) != seat.length or [layer for held in ranges for layer in held] != list(range(layers)):
+        raise InvalidField(name, text, f"{seat.length} ranges that make up {layers} layers")
+    return ranges[seat.rank]
+
+
+def measured_times(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> LayerTimes:
+    """Seconds of one op over a full window, in the parts that a chain can be cut into."""
+    torch.set_num_threads(1)  # as where the worker computes
+    model = weights.load_denoiser(folder, info, device=device, dtype=dtype, layers=range(1))
+    config, recipe, geometry = info.dit, info.recipe, info.geometry
+    frames = recipe.frames_per_block
+    shape = PageShape(
+        layers=model.layers,
+        tokens_per_frame=geometry.tokens_per_frame,
+        num_heads=config.num_heads,
+        head_dim=config.head_dim,
+    )
+    pages = range(recipe.page_count)
+    attention = PagedAttention(
+        PagePool(shape, len(pages), device=device, dtype=dtype),
+        [ItemPages(reads=tuple(pages), writes=tuple(pages[-frames:]))],
+    )
+    with torch.inference_mode():
+        x_BFCHW = torch.randn(1, *geometry.block_shape, device=device)
+        timestep_BF = torch.full((1, frames), float(recipe.timesteps[0]), device=device)
+        position_BF = torch.arange(frames, device=device).unsqueeze(0)
+        text = model.encode_text(torch.zeros(1, config.text_len, config.text_dim, device=device))
+        h_BLE, cond = model.start(x_BFCHW, timestep_BF, position_BF)
+        return LayerTimes(
+            embed_s=_least_s(device, lambda: model.embed(x_BFCHW)),
+            layer_s=_least_s(device, lambda: model.run(h_BLE, cond, text, attention)),
+            head_s=_least_s(device, lambda: model.head_out(h_BLE, cond)),
+        )
+
+
+def _least_s(device: torch.device, run: Callable[[], object]) -> float:
+    """Seconds of `run`; on a CPU those of this thread, while other workers start beside it."""
+    on_cpu = device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+    found = []
+    for _ in range(_ROUNDS):
+        began_s = clock()
+        run()
+        if not on_cpu:
+            torch.cuda.synchronize(device)
+        found.append(clock() - began_s)
+    return min(found)

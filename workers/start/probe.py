@@ -1,0 +1,232 @@
+"""The start-up probe: how many ops one forward may serve, because it gives the same bits and is worth it.
+
+Whether a batched kernel rounds as the single one does depends on library, device and shape, so it is measured on the
+very weights, device and shapes that will be served. First the times of forwards over the full window, t(1), t(2), t(4),
+…: the limit grows as long as the time per op, t(b) / b, falls by MIN_GAIN. Then every batch size up to that limit, with
+every number of pages that a block can read, must give bit for bit what its items give alone, output and K/V alike; the
+first size that does not ends the range. A forward that holds a commit beside a denoise op is such a batch too, in which
+the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
+same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
+
+Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.kv's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.core.pages import window_size
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
+from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.models.wan.dit import TextKV, WanModel
+from workers.models.wan.vae import WanDecoder
+
+MIN_GAIN = 0.05
+"""By what part the time per op must fall for a larger batch to be used."""
+_ROUNDS = 3
+"""Each time is the least of so many: whatever disturbs a measurement makes it longer."""
+_SPREAD = 7
+"""Blocks between the items, so that their positions differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchProfile:
+    """What the probe found."""
+
+    forward_s: dict[int, float]
+    """Seconds of one full-window forward by batch size, as far as it was worth measuring; of one op always."""
+    limit: int
+    """Ops that one forward may serve; 1: no batching."""
+    inexact: int | None = None
+    """The batch size that paid but gave other bits than its items alone; None: there was none."""
+    mixes_kinds: bool = False
+    """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
+
+    def __str__(self) -> str:
+        times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
+        exact = "equal bits" if self.inexact is None else f"a batch of {self.inexact} gives other bits"
+        mixed = "commits beside denoise ops and fused with them" if self.mixes_kinds else "commits alone"
+        return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
+
+
+class Trial:
+    """Made-up ops of a model, `size` of them, to be run together or alone over a pool of their own."""
+
+    def __init__(self, model: WanModel, geometry: Geometry, recipe: Recipe, *, size: int) -> None:
+        weight, config = model.patch_embedding.weight, model.config
+        self._model = model
+        self._recipe = recipe
+        self._device = weight.device
+        shape = PageShape(
+            layers=model.layers,
+            tokens_per_frame=geometry.tokens_per_frame,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+        )
+        random = torch.Generator(weight.device).manual_seed(0)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=random, device=weight.device)
+
+        self._pool = PagePool(shape, size * recipe.page_count, device=weight.device, dtype=weight.dtype)
+        self._pool.kv_YUPLND.normal_(generator=random)  # what earlier blocks would have left
+        self._texts = [model.encode_text(normal(1, config.text_len, config.text_dim)) for _ in range(size)]
+        self._x_BFCHW = normal(size, *geometry.block_shape)
+
+    def run(self, items: range, pages: int) -> Tensor:
+        """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
+        flow: Tensor = self._model(*self._arguments(items, pages))
+        return flow
+
+    def _arguments(self, items: range, pages: int) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+        return self._over(items, [self._pages(item, pages) for item in items])
+
+    def _over(self, items: range, pages: list[ItemPages]) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+        frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
+        first = [_SPREAD * frames * item for item in items]
+        position_BF = torch.tensor([range(start, start + frames) for start in first], device=self._device)
+        timestep_BF = torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device)
+        attention = PagedAttention(self._pool, pages)
+        text = TextKV.batch([self._texts[item] for item in items])
+        return self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention
+
+    def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
+        """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
+        own = self._cleared(items, pages)
+        return self.run(items, pages), self._pool.export(own)
+
+    def committed(self, items: range, pages: int) -> Tensor:
+        """The K/V that the same items leave if all are commits."""
+        own = self._cleared(items, pages)
+        self._model.commit(*self._arguments(items, pages))
+        return self._pool.export(own)
+
+    def _cleared(self, items: range, pages: int) -> list[int]:
+        own = [page for item in items for page in self._pages(item, pages).writes]
+        self._pool.restore(own, torch.full_like(self._pool.export(own), torch.nan))
+        return own
+
+    def forward_s(self, size: int) -> float:
+        """Seconds of one forward over the first `size` items with a full window."""
+        return _seconds(lambda: self.run(range(size), self._recipe.page_count), self._device)
+
+    def _page_counts(self) -> set[int]:
+        recipe = self._recipe
+        return {window_size(first, recipe) for first in range(0, recipe.page_count, recipe.frames_per_block)}
+
+    def commits_like_a_forward(self, items: int) -> bool:
+        """Whether each of so many items writes the same K/V alone as a commit as it does in a forward."""
+        return all(
+            torch.equal(self.committed(one, pages), self.result(one, pages)[1])
+            for pages in self._page_counts()
+            for one in (range(item, item + 1) for item in range(items))
+        )
+
+    def fused_like_apart(self) -> bool:
+        """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
+        commit = self._pages(0, self._recipe.page_count)
+        own = self._pages(1, self._recipe.page_count).writes
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
+        written = [*commit.writes, *own]
+        blank_YUPLND = torch.full_like(self._pool.export(written), torch.nan)
+        self._pool.restore(written, blank_YUPLND)
+        self._model.commit(*self._over(range(1), [commit]))
+        apart: Tensor = self._model(*self._over(range(1, 2), [denoise]))
+        left_YUPLND = self._pool.export(written)
+        self._pool.restore(written, blank_YUPLND)
+        fused: Tensor = self._model(*self._over(range(2), [commit, denoise]))
+        return torch.equal(fused[1:], apart) and torch.equal(self._pool.export(written), left_YUPLND)
+
+    def inexact_size(self, limit: int) -> int | None:
+        """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
+        found: set[int] = set()
+        for pages in self._page_counts():
+            ones = [range(item, item + 1) for item in range(limit)]
+            alone = [(*self.result(one, pages), self.committed(one, pages)) for one in ones]
+            for size in range(2, limit + 1):
+                made = (*self.result(range(size), pages), self.committed(range(size), pages))
+                flows, written, committed = zip(*alone[:size], strict=True)
+                expected = (torch.cat(flows), torch.cat(written, dim=2), torch.cat(committed, dim=2))
+                if not all(torch.equal(got, wanted) for got, wanted in zip(made, expected, strict=True)):
+                    found.add(size)
+                    break
+        return min(found, default=None)
+
+    def _pages(self, item: int, pages: int) -> ItemPages:
+        first = item * self._recipe.page_count
+        reads = tuple(range(first, first + pages))
+        return ItemPages(reads=reads, writes=reads[-self._recipe.frames_per_block :])
+
+
+def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+    """How long `run` takes.
+
+    On a CPU, of this thread: while several workers start on one machine, they disturb each other.
+    """
+    on_cpu = device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+    began_s = clock()
+    run()
+    if not on_cpu:
+        torch.cuda.synchronize(device)
+    return clock() - began_s
+
+
+def decode_s(decoder: WanDecoder, geometry: Geometry) -> float:
+    """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
+
+    More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
+    """
+    torch.set_num_threads(1)  # as where the worker computes
+    weight = decoder.conv2.weight
+    frames, channels, height, width = geometry.block_shape
+    with torch.inference_mode():
+        z_BCFHW = torch.zeros(1, channels, frames, height, width, device=weight.device, dtype=weight.dtype)
+        state = decoder.initial_state(1, height, width)
+        times = [_seconds(lambda: decoder.decode(z_BCFHW, state), weight.device) for _ in range(1 + _ROUNDS)]
+    return min(times[1:])
+
+
+def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, max_batch: int) -> BatchProfile:
+    """How many ops one forward of `model` may serve: at most `max_batch`, in at most `pages` pages.
+
+    Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
+    """
+    torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
+    max_batch = min(max_batch, pages // recipe.page_count)
+    with torch.inference_mode():
+        forward_s, limit = _worthwhile(model, geometry, recipe, max_batch)
+        trial = Trial(model, geometry, recipe, size=limit)
+        inexact = trial.inexact_size(limit) if limit > 1 else None
+        exact = limit if inexact is None else inexact - 1
+        mixes = exact > 1 and trial.commits_like_a_forward(exact) and trial.fused_like_apart()
+    return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
+
+
+def _worthwhile(model: WanModel, geometry: Geometry, recipe: Recipe, max_batch: int) -> tuple[dict[int, float], int]:
+    """Times by batch size, doubled until it does not pay any more, and the last size that did."""
+    if max_batch < 2:
+        one = Trial(model, geometry, recipe, size=1)
+        return {1: min([one.forward_s(1) for _ in range(1 + _ROUNDS)][1:])}, 1
+    forward_s: dict[int, float] = {}
+    limit = 1
+    while limit < max_batch:
+        larger = min(2 * limit, max_batch)
+        try:
+            trial = Trial(model, geometry, recipe, size=larger)
+            rounds = [(trial.forward_s(limit), trial.forward_s(larger)) for _ in range(1 + _ROUNDS)][1:]
+        except torch.OutOfMemoryError:
+            break
+        per_op_s = min(before for before, _ in rounds) / limit
+        forward_s.setdefault(limit, per_op_s * limit)
+        forward_s[larger] = min(after for _, after in rounds)
+        if forward_s[larger] / larger > (1 - MIN_GAIN) * per_op_s:
+            break
+        limit = larger
+    return forward_s, limit
