@@ -79,6 +79,8 @@ class Open:
     """The stream ends before this picture; None: it goes on until closed."""
     settings: SegmentSettings
     cues: tuple[CueRequest, ...] = ()
+    recipe: str = ""
+    """Name of the recipe that the stream is made by; empty: the cell's default."""
     fork: SessionId | None = None
     """The session whose next block this one begins with, from its state there; pictures are counted from its start."""
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
+from longtake.core.cell import Cell
 from longtake.core.errors import InternalFault
-from longtake.core.fleet.worker import Worker
-from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
 
 
-def check(
-    sessions: Mapping[SessionId, Session],
-    workers: Mapping[WorkerId, Worker],
-    homes: Mapping[tuple[SessionId, int], WorkerId],
-) -> None:
+def check(cell: Cell, homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
     """Pages, slots and counts; `homes` says where moving lanes are to be. InternalFault names what is broken."""
-    existing = list(sessions.values())
-    for worker in workers.values():
-        worker.check(existing, homes)
-    for session in existing:
-        flying = sum(
-            owner == session.id
-            for worker in workers.values()
-            for dispatch in worker.in_flight
-            for owner, _ in dispatch.ops
-        )
-        if flying != session.in_flight:
-            raise InternalFault(f"session {session.id} counts {session.in_flight} ops in flight, workers {flying}")
+    sessions = list(cell.sessions.values())
+    for worker in cell.workers.values():
+        worker.check(sessions, homes)
+    flying = Counter(
+        ticket.session
+        for worker in cell.workers.values()
+        for dispatch in worker.in_flight
+        for ticket in dispatch.tickets
+    )
+    for session in sessions:
+        counted = session.progress.in_flight
+        if flying[session.id] != counted:
+            raise InternalFault(f"session {session.id} counts {counted} ops in flight, workers {flying[session.id]}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from longtake.core.events import Open
 from longtake.core.flow import Flow, Pace
-from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.blocks import BlockPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class Limits:
     fused_passes: bool = False
     """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
 
-    def spare_pages(self, recipe: Recipe) -> int:
+    def spare_pages(self, blocks: BlockPlan) -> int:
         """Pages that a lane has beside its window."""
-        return recipe.frames_per_block if self.fused_passes else 0
+        return blocks.frames if self.fused_passes else 0
 
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""

@@ -2,13 +2,9 @@
 
 Theory of operation. A worker's pool is a number of pages; the core alone decides what each of them holds, workers only
 execute page ids. A lane keeps the K/V of its sinks and of a sliding window that includes the block in flight, so it
-needs `Recipe.page_count` pages for ever: they are reserved when its session is admitted, which is why no op can run out
-of memory later. Inside a lane, frame f lives in slot f (a sink) or sinks + (f - sinks) mod ring, where ring =
-window - sinks. A
-new frame therefore takes the slot of the one frame that has just left the window, nothing is ever moved, and the slots
-in ascending order are the canonical order in which keys are presented to attention: mathematically the order is free,
-bit for bit it is not (floating-point sums are not associative). Which page lies in a slot is free, and may change from
-block to block: a lane claims the pages of a block before its first op writes them.
+needs as many pages for ever as its window has slots: they are reserved when its session is admitted, which is why no op
+can run out of memory later. Which frame lives in which slot is the window's rule (recipe/window.py). Which page lies in
+a slot is free, and may change from block to block: a lane claims the pages of a block before its first op writes them.
 
 Forks. A fork at a block boundary shares the sealed pages of its parent's window. A shared page is never written: the
 table that is about to write its slot takes a spare page into the slot instead and leaves the shared one to the others,
@@ -34,90 +30,49 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
-from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
-
-
-def window_frames(first_frame: int, recipe: Recipe) -> tuple[int, ...]:
-    """The frames that the block starting at `first_frame` attends to, its own among them, ascending.
-
-    All of its own F frames and every earlier frame g with g < k or g >= first + F - (W - k) (hiar_spec 2.2).
-    """
-    end = first_frame + recipe.frames_per_block
-    if recipe.window_frames is None or end <= recipe.window_frames:
-        return tuple(range(end))
-    sinks = recipe.sink_frames
-    oldest = max(sinks, end - (recipe.window_frames - sinks))
-    return (*range(min(sinks, end)), *range(oldest, end))
-
-
-def window_size(first_frame: int, recipe: Recipe) -> int:
-    """How many pages the block starting at `first_frame` reads: the length of `window_frames`."""
-    return min(first_frame + recipe.frames_per_block, recipe.page_count)
-
-
-def slot_of(frame: int, recipe: Recipe) -> int:
-    """The slot of a lane in which `frame` lives."""
-    if frame < recipe.sink_frames or recipe.window_frames is None:
-        return frame
-    return recipe.sink_frames + (frame - recipe.sink_frames) % (recipe.window_frames - recipe.sink_frames)
-
-
-def kept_slots(first_frame: int, recipe: Recipe) -> tuple[int, ...]:
-    """The slots of what the block starting at `first_frame` reads and does not write, ascending.
-
-    They are the whole state of a lane at the boundary before that block.
-    """
-    return tuple(sorted(slot_of(frame, recipe) for frame in window_frames(first_frame, recipe) if frame < first_frame))
-
-
-def is_lasting(slot: int, recipe: Recipe) -> bool:
-    """Whether what was sealed in `slot` stays there to the end of the stream."""
-    return recipe.window_frames is None or slot < recipe.sink_frames
 
 
 @dataclass(slots=True)
 class PageTable:
-    """The pages of one lane, by slot."""
+    """The pages of one lane, by slot of its window."""
 
+    window: Window
     pages: tuple[PageId, ...]
     spare: tuple[PageId, ...] = ()
     """Pages of the spare block, or none."""
     claimed: int = 0
-    """Frames before this one have had their pages claimed."""
+    """Blocks before this one have had their pages claimed."""
     before: tuple[PageId, ...] = ()
     """What lay in the slots of the last block claimed, in the order of its frames."""
     left: tuple[tuple[PageId, ...], ...] = ()
     """Pages that this table shared and that belong to others now, of the last claims, oldest first."""
 
-    def reads(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
-        """All pages that the block at `first_frame` attends to, in canonical order, its own among them.
+    def reads(self, block: int) -> tuple[PageId, ...]:
+        """All pages that `block` attends to, in canonical order, its own among them.
 
         The block is the last one claimed, or the one before it.
         """
-        pages = self.pages
-        if first_frame + recipe.frames_per_block < self.claimed:
-            pages = self._with(self.before, self.claimed - recipe.frames_per_block, recipe)
-        slots = sorted(slot_of(frame, recipe) for frame in window_frames(first_frame, recipe))
-        return tuple(pages[slot] for slot in slots)
+        pages = self.pages if block + 1 >= self.claimed else self._with(self.before, self.claimed - 1)
+        return pages[: self.window.count(block)]
 
-    def writes(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
+    def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
-        frames = range(first_frame, first_frame + recipe.frames_per_block)
-        return tuple(self.pages[slot_of(frame, recipe)] for frame in frames)
+        return tuple(self.pages[slot] for slot in self.window.own_slots(block))
 
-    def kept(self, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
-        """The pages of `kept_slots`: what a copy of this lane at the boundary before the block must hold, in order."""
-        return tuple(self.pages[slot] for slot in kept_slots(first_frame, recipe))
+    def kept(self, block: int) -> tuple[PageId, ...]:
+        """The pages of the kept slots: what a copy of this lane at the boundary before `block` must hold, in order."""
+        return tuple(self.pages[slot] for slot in self.window.kept_slots(block))
 
-    def put(self, pages: tuple[PageId, ...], first_frame: int, recipe: Recipe) -> None:
+    def put(self, pages: tuple[PageId, ...], block: int) -> None:
         """Have `pages` in the slots of the block's own frames."""
-        self.pages = self._with(pages, first_frame, recipe)
+        self.pages = self._with(pages, block)
 
-    def _with(self, pages: tuple[PageId, ...], first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
+    def _with(self, pages: tuple[PageId, ...], block: int) -> tuple[PageId, ...]:
         changed = list(self.pages)
-        for frame, page in enumerate(pages, start=first_frame):
-            changed[slot_of(frame, recipe)] = page
+        for slot, page in zip(self.window.own_slots(block), pages, strict=False):
+            changed[slot] = page
         return tuple(changed)
 
 
@@ -142,23 +97,23 @@ class PagePool:
     def free_count(self) -> int:
         return len(self._free)
 
-    def allocate(self, count: int, *, spare: int = 0) -> PageTable:
-        """A table of `count` fresh pages, `spare` more for a spare block; NoCapacity if there are not so many."""
-        pages = self._take(count + spare)
+    def allocate(self, window: Window, *, spare: int = 0) -> PageTable:
+        """A table of fresh pages, `spare` more for a spare block; NoCapacity if there are not so many."""
+        pages = self._take(window.size + spare)
         self._mapped.update(pages)
-        return PageTable(pages[:count], spare=pages[count:])
+        return PageTable(window, pages[: window.size], spare=pages[window.size :])
 
-    def claim(self, table: PageTable, first_frame: int, recipe: Recipe) -> None:
+    def claim(self, table: PageTable, block: int) -> None:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.
 
-        `first_frame` is that of the block after the last one claimed, or of that one again.
+        `block` is the one after the last one claimed, or that one again.
         """
-        if first_frame < table.claimed:
+        if block < table.claimed:
             return
         gone = max(0, len(table.left) - self.claims_in_flight + 1)
         for pages in table.left[:gone]:
             self._unmap_all(pages)
-        before = table.writes(first_frame, recipe)
+        before = table.writes(block)
         own, spare, left = list(before), list(table.spare), []
         for index, page in enumerate(before):
             if self._spares.get(page):
@@ -166,22 +121,22 @@ class PagePool:
                 left.append(page)
             elif spare:
                 own[index], spare[index] = spare[index], page
-        table.claimed = first_frame + recipe.frames_per_block
+        table.claimed = block + 1
         table.before, table.left = before, (*table.left[gone:], tuple(left))
         if left or spare:
-            table.put(tuple(own), first_frame, recipe)
+            table.put(tuple(own), block)
             table.spare = tuple(spare)
 
-    def fork(self, table: PageTable, first_frame: int, recipe: Recipe) -> PageTable:
-        """Another table with the same contents, for a lane that goes on at the block of `first_frame`, the next one.
+    def fork(self, table: PageTable, block: int) -> PageTable:
+        """Another table with the same contents, for a lane that goes on at `block`, the next one.
 
         It takes the pages of its ring, whether it shares them (spares) or not; NoCapacity if there are not so many.
         """
-        if table.claimed > first_frame:
-            raise InternalFault(f"a lane is forked at frame {first_frame}, but frames up to {table.claimed} are begun")
-        shared = kept_slots(first_frame, recipe)
+        if table.claimed > block:
+            raise InternalFault(f"a lane is forked at block {block}, but blocks before {table.claimed} are begun")
+        shared = table.window.kept_slots(block)
         fresh = [slot for slot in range(len(table.pages)) if slot not in set(shared)]
-        ring = [slot for slot in shared if not is_lasting(slot, recipe)]
+        ring = [slot for slot in shared if not table.window.is_lasting(slot)]
         taken = self._take(len(fresh) + len(ring) + len(table.spare))
         own = taken[len(ring) :]
         self._mapped.update(own)
@@ -191,7 +146,7 @@ class PagePool:
         for slot, page in zip(fresh, own, strict=False):
             pages[slot] = page
         self._mapped.update(table.pages[slot] for slot in shared)
-        return PageTable(tuple(pages), spare=own[len(fresh) :], claimed=first_frame)
+        return PageTable(table.window, tuple(pages), spare=own[len(fresh) :], claimed=block)
 
     def release(self, table: PageTable) -> None:
         """Give a table back; a page becomes free when its last table goes."""

@@ -10,11 +10,17 @@ names them has reported.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from longtake.core.carry.balancing import Balance
-from longtake.core.carry.forking import set_free
+from longtake.core.carry.forking import parent_of, set_free
 from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
+from longtake.core.cell import Cell
+from longtake.core.dispatch.admission import check_open, graph_for
 from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.dispatch.offering import Offers
+from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Closed, DropJournal, Effect, Forget, Opened, Refused, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField, LongtakeError, UnknownSession
@@ -44,54 +50,61 @@ from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.graph import Graph, Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions import cues
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import REASON, Draining, finish
-from longtake.core.sessions.session import GENERATING, NOWHERE, Session, SessionView, State, Trigger, next_state, view
-from longtake.core.work import CueId, SessionId, WorkerId, image_ids
+from longtake.core.sessions.emitting import emit
+from longtake.core.sessions.life import GENERATING, State, Trigger
+from longtake.core.sessions.place import NOWHERE
+from longtake.core.sessions.session import Session, SessionView, view
+from longtake.core.work import CueId, SessionId, Ticket, WorkerId, image_ids
 
 
 class Scheduler:
     """All decisions of one cell. Not thread-safe; `handle` is deterministic in the sequence of events."""
 
-    def __init__(
-        self, recipe: Recipe, geometry: Geometry, limits: Limits, dispatcher: type[Dispatcher] = Dispatcher
-    ) -> None:
-        self._recipe = recipe
-        self._geometry = geometry
-        self._limits = limits
-        self._sessions: dict[SessionId, Session] = {}
-        self._workers: dict[WorkerId, Worker] = {}
-        self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
-        self._fleet = Fleet(recipe, geometry)
-        images = image_ids()
-        self._mover = Mover(self._workers, self._fleet, images)
-        self._balance = Balance(limits.load_limit, self._sessions, self._workers, self._fleet, self._mover)
-        self._parking = Parking(recipe, limits, self._sessions, self._workers, images, self._fleet)
-        self._waiting = WaitingRoom(recipe, geometry, limits, self._sessions, self._workers, self._parking, self._fleet)
+    def __init__(self, recipe: Recipe, geometry: Geometry, limits: Limits) -> None:
+        graph = Graph(recipe)
+        self.cell = Cell(
+            graphs={"": graph},
+            geometry=geometry,
+            limits=limits,
+            fleet=Fleet(graph, geometry, limits),
+            images=image_ids(),
+            sessions={},
+            workers={},
+            urgency=slack_first,
+        )
+        """What all parts share; to be changed by nobody else."""
+        self._offers = Offers(self.cell)
+        self._dispatcher = Dispatcher(self.cell, self._offers)
+        self._mover = Mover(self.cell)
+        self._balance = Balance(self.cell, self._mover)
+        self._parking = Parking(self.cell)
+        self._waiting = WaitingRoom(self.cell, self._parking)
         self._now_s = 0.0
-        self.draining = Draining(self._sessions)
+        self.draining = Draining(self.cell.sessions)
         self._effects: list[Effect] = []
 
     # --- what others may read ---------------------------------------------------------------------------------------
 
     def sessions(self) -> tuple[SessionView, ...]:
         """All sessions that hold something, in the order they were opened."""
-        return tuple(view(session) for session in self._sessions.values())
+        return tuple(view(session, now_s=self._now_s) for session in self.cell.sessions.values())
 
     def census(self) -> Census:
         """How many sessions there are of each kind; far cheaper than the view of each."""
-        return Census.of(self._sessions.values())
+        return Census.of(self.cell.sessions.values())
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
-        return tuple(self._workers[worker].view() for worker in sorted(self._workers))
+        return tuple(self.cell.workers[worker].view() for worker in sorted(self.cell.workers))
 
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
-        check(self._sessions, self._workers, self._mover.homes())
+        check(self.cell, self._mover.homes())
         self._parking.check()
         self._waiting.check()
 
@@ -126,8 +139,8 @@ class Scheduler:
 
     def _tick(self) -> None:
         self._drain()
-        woken = self._dispatcher.wake(now_s=self._now_s)
-        self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
+        woken = self._offers.wake(now_s=self._now_s)
+        self._advance(*(self.cell.sessions[session_id] for session_id in woken if session_id in self.cell.sessions))
         for session, effects in self._balance.moves(now_s=self._now_s):
             self._effects += effects
             self._advance(session)
@@ -145,11 +158,11 @@ class Scheduler:
                 self._balance.failed(event.worker, now_s=self._now_s)
             self._effects += self._mover.heard(event)
             self._waiting.look_again()
-            if moved in self._sessions:
-                self._advance(self._sessions[moved])
+            if moved in self.cell.sessions:
+                self._advance(self.cell.sessions[moved])
         elif heard is not None:
             self._effects += heard.effects
-            session = self._sessions[heard.session]
+            session = self.cell.sessions[heard.session]
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
             elif heard.failure:
@@ -160,7 +173,7 @@ class Scheduler:
 
     def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
         session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
-        session = self._sessions.get(session_id)
+        session = self.cell.sessions.get(session_id)
         was_on_its_way = isinstance(event, StreamPrepared) and self._parking.prepared(session_id)
         if session is None or session.state is State.CLOSING:
             if session is not None and was_on_its_way:
@@ -178,7 +191,7 @@ class Scheduler:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
-                self._effects += cues.ask(session, event.request, self._limits)
+                self._effects += cues.ask(session, event.request, self.cell.limits)
             case TextEncoded():
                 self._effects += cues.text_encoded(session, event)
                 self._open_if_ready(session)
@@ -186,11 +199,13 @@ class Scheduler:
                 session.header, session.media_type = event.header, event.media_type
                 self._open_if_ready(session)
             case Pause():
-                session.state, session.playing = next_state(session.state, Trigger.PAUSE), False
+                session.follow(Trigger.PAUSE)
+                session.playing = False
                 session.flow = session.flow.stopped()
-                self._dispatcher.withdraw(session)
+                self._offers.withdraw(session)
             case Play():
-                session.state, session.playing = next_state(session.state, Trigger.PLAY), True
+                session.follow(Trigger.PLAY)
+                session.playing = True
                 self._start_clock(session)
             case Close():
                 self._end(session, event.ending, event.reason)
@@ -198,65 +213,69 @@ class Scheduler:
 
     def _open(self, event: Open) -> None:
         try:
-            if event.session in self._sessions:
-                raise InvalidField("session", event.session, "an id that is not in use")
-            self.draining.check_open()
-            place = self._waiting.admit(event)
+            session, parent = self._petition(event)
+            place = self._waiting.admit(session, parent)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
-        session = Session(
-            request=event, recipe=self._recipe, geometry=self._geometry, place=NOWHERE,
-            flow=self._limits.flow_for(event), state=State.QUEUED if place is None else State.OPENING,
-        )  # fmt: skip
-        self._sessions[session.id] = session
+        self.cell.sessions[session.id] = session
         for request in event.cues:
-            session.timeline.ask(request)
+            session.prompts.ask(request)
         if place is None:
+            session.state = State.QUEUED
             self._waiting.wait(session.id)
-        else:
-            self._effects += self._waiting.settle(session, place)
-            if event.fork is not None:
-                parent = self._sessions[event.fork]
-                self._effects += self._dispatcher.share(parent, now_s=self._now_s)
-                set_free(parent, self._sessions)
+            return
+        self._effects += self._waiting.settle(session, place, parent)
+        if parent is not None:
+            self._effects += self._dispatcher.share(parent, now_s=self._now_s)
+            set_free(parent, self.cell.sessions)
+
+    def _petition(self, event: Open) -> tuple[Session, Session | None]:
+        """The session that is asked for, and the one that it forks; an error of the caller if it cannot be."""
+        if event.session in self.cell.sessions:
+            raise InvalidField("session", event.session, "an id that is not in use")
+        self.draining.check_open()
+        check_open(event, self.cell.limits)
+        parent = parent_of(event, self.cell.sessions)
+        graph = graph_for(event, self.cell, parent)
+        flow = self.cell.limits.flow_for(event)
+        geometry = self.cell.geometry.divided(graph.blocks)
+        return Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow), parent
 
     def _open_if_ready(self, session: Session) -> None:
-        wanted = {0, *session.timeline.waiting}
-        if session.state is not State.OPENING or session.header is None or not wanted <= session.encoded:
+        wanted = {0, *session.prompts.waiting}
+        if session.state is not State.OPENING or session.header is None or not wanted <= session.prompts.encoded:
             return
-        session.state = next_state(session.state, Trigger.READY)
+        session.follow(Trigger.READY)
         if not session.playing:
-            session.state = next_state(session.state, Trigger.PAUSE)
+            session.follow(Trigger.PAUSE)
         self._start_clock(session)
-        session.virtual_time = self._dispatcher.virtual_clock
+        session.virtual_time = self._offers.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
-        for version in sorted(session.timeline.waiting):
+        for version in sorted(session.prompts.waiting):
             self._effects += cues.accept(session, version)
 
     def _start_clock(self, session: Session) -> None:
-        session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=self._geometry)
+        session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=session.geometry)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
-        if event.worker in self._workers:
+        if event.worker in self.cell.workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
-        spare_pages = self._limits.spare_pages(self._recipe)
-        self._workers[event.worker] = Worker.joined(event, self._recipe, spare_pages=spare_pages)
-        self._fleet.joined(self._workers[event.worker])
+        self.cell.workers[event.worker] = Worker(event)
+        self.cell.fleet.joined(self.cell.workers[event.worker])
         self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
-        worker = self._workers.pop(event.worker, None)
+        worker = self.cell.workers.pop(event.worker, None)
         if worker is None:
             return
-        self._fleet.lost(worker)
+        self.cell.fleet.lost(worker)
         for flying in worker.in_flight:
-            for session_id, _ in flying.ops:
-                self._sessions[session_id].in_flight -= 1
+            self._reported(flying.tickets)
         for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
-            session = self._sessions.get(session_id)
+            session = self.cell.sessions.get(session_id)
             if session is None:  # a fork, gone with the session it depended on
                 continue
             if session.place is not NOWHERE:
@@ -273,99 +292,116 @@ class Scheduler:
         for session in self.draining.leaving(now_s=self._now_s):
             if session.state in GENERATING:
                 finish(session)
-                self._dispatcher.withdraw(session)
+                self._offers.withdraw(session)
                 self._advance(session)
             elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
                 self._end(session, Ending.DRAINED, REASON)
 
     def _op_done(self, event: OpDone) -> None:
-        flying = self._report(event.worker, event.sequence)
-        if flying:
-            self._fleet.measured(self._workers[event.worker], event.seconds, len(flying))
-        self._count(flying)
+        tickets = self._report(event.worker, event.sequence)
+        if tickets:
+            self.cell.fleet.measured(self.cell.workers[event.worker], event.seconds, len(tickets))
+        self._count(tickets)
         self._feed(event.worker)
 
     def _op_failed(self, event: OpFailed) -> None:
         """End the sessions that it names; what else the dispatch did is done. Those ended before go when quiet."""
-        flying = self._report(event.worker, event.sequence)
+        tickets = self._report(event.worker, event.sequence)
         for session_id in event.sessions:
-            session = self._sessions.get(session_id)
+            session = self.cell.sessions.get(session_id)
             if event.sequence is None:
                 self._parking.prepared(session_id)
             if session is not None and session.state is not State.CLOSING:
                 self._end(session, Ending.FAILED, event.reason)
             elif session is not None and event.sequence is None:
                 self._leave_if_quiet(session)
-        self._count(flying)
+        self._count(tickets)
         self._feed(event.worker)
 
-    def _count(self, flying: tuple[tuple[SessionId, Op], ...]) -> None:
+    def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
-        for session_id, op in flying:
-            session = self._sessions.get(session_id)
+        woken: dict[SessionId, set[int]] = {}
+        for ticket in tickets:
+            session = self.cell.sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
                 continue
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
-            else:
-                self._op_counts(session, op)
-                self._effects += self._mover.advance(session)
-        ids = dict.fromkeys(session_id for session_id, _ in flying)
-        for parent in [self._sessions[session_id] for session_id in ids if session_id in self._sessions]:
-            ids |= dict.fromkeys(set_free(parent, self._sessions) if parent.forks else ())
-        self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
+                continue
+            woken.setdefault(session.id, set()).update(self._op_counts(session, ticket))
+            self._effects += self._mover.advance(session)
+        for parent in [self.cell.sessions[session_id] for session_id in woken if session_id in self.cell.sessions]:
+            if parent.kin.forks:
+                for child in set_free(parent, self.cell.sessions):
+                    woken.setdefault(child, set()).update(_all_chains(self.cell.sessions[child]))
+        there = [
+            (self.cell.sessions[key], sorted(chains)) for key, chains in woken.items() if key in self.cell.sessions
+        ]
+        self._advance_chains(there)
 
-    def _op_counts(self, session: Session, op: Op) -> None:
-        """`op` is done: send its segment, drop prompts that nothing reads any more."""
-        session.done[op.kind, op.step] += 1
+    def _op_counts(self, session: Session, ticket: Ticket) -> Iterable[int]:
+        """An op is done: send its segment, drop prompts that nothing reads any more. Chains that may go on now."""
+        op, graph = ticket.op, session.graph
+        number = graph.number_of(op)
+        if not session.progress.mark_done(number, op.block):
+            return graph.woken[number]
         if op.kind is Kind.DECODE:
-            self._effects += cues.shown(session, op.block, now_s=self._now_s)
+            self._effects += emit(session, op.block, now_s=self._now_s)
         for version in session.forget_prompts():
-            session.encoded.discard(version)
-            session.conditioned -= {(worker, version) for worker in session.place.workers}
+            session.prompts.drop(version)
             self._effects += [
                 Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers
             ]
+        # A segment that leaves may start the playback clock, and then every op has another urgency.
+        return _all_chains(session) if op.kind is Kind.DECODE else graph.woken[number]
 
-    def _report(self, worker_id: WorkerId, sequence: int | None) -> tuple[tuple[SessionId, Op], ...]:
+    def _report(self, worker_id: WorkerId, sequence: int | None) -> tuple[Ticket, ...]:
         """Take a reported dispatch off its worker; no ops if the worker has gone meanwhile or it was no dispatch."""
-        worker = self._workers.get(worker_id)
+        worker = self.cell.workers.get(worker_id)
         if worker is None or sequence is None:
             return ()
-        flying = worker.report(sequence)
-        for session_id, _ in flying.ops:
-            self._sessions[session_id].in_flight -= 1
-        return flying.ops
+        return self._reported(worker.report(sequence).tickets)
+
+    def _reported(self, tickets: tuple[Ticket, ...]) -> tuple[Ticket, ...]:
+        """These ops are in flight no more; those that count, because they were not taken back."""
+        counted = []
+        for ticket in tickets:
+            session = self.cell.sessions[ticket.session]
+            number = session.graph.number_of(ticket.op)
+            if session.progress.mark_reported(number, ticket.op.block, ticket.attempt):
+                counted.append(ticket)
+        return tuple(counted)
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
     def _end(self, session: Session, ending: Ending, reason: str) -> None:
-        session.state = next_state(session.state, Trigger.END)
-        sent = session.emitted - session.first_block
-        self._effects.append(Closed(session=session.id, ending=ending, reason=reason, segments=sent))
-        for fork, _ in session.forks:
-            child = self._sessions.get(fork)
+        session.follow(Trigger.END)
+        closed = Closed(session=session.id, ending=ending, reason=reason, segments=session.segments_sent)
+        self._effects.append(closed)
+        for fork, _ in session.kin.forks:
+            child = self.cell.sessions.get(fork)
             if child is not None and child.state is not State.CLOSING:
-                why = f"the session it was forked from ended before block {child.first_block}: {reason or ending.value}"
+                first, because = child.kin.first_block, reason or ending.value
+                why = f"the session it was forked from ended before block {first}: {because}"
                 self._end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
         self._waiting.leave(session.id)
         for worker in session.place.workers:
-            if worker in self._workers:
-                self._workers[worker].drop_ready(session.id)
+            if worker in self.cell.workers:
+                self.cell.workers[worker].ready.drop_session(session.id)
         self._effects += self._mover.ended(session)
         self._leave_if_quiet(session)
 
     def _leave_if_quiet(self, session: Session) -> None:
-        if session.in_flight or self._parking.owes(session.id):
+        if session.progress.in_flight or self._parking.owes(session.id):
             return
-        session.state = next_state(session.state, Trigger.QUIET)
-        del self._sessions[session.id]
+        session.follow(Trigger.QUIET)
+        del self.cell.sessions[session.id]
         self._waiting.look_again()
         self._effects += self._parking.leave(session.id)
         for worker in session.place.workers:
-            if worker in self._workers:
-                self._workers[worker].release(session)
-                self._fleet.changed(self._workers[worker])
+            if worker in self.cell.workers:
+                self.cell.workers[worker].release(session, self.cell.fleet.demands(session))
+                self.cell.fleet.changed(self.cell.workers[worker])
                 self._effects.append(Forget(worker=worker, session=session.id, version=None))
         self._effects.append(DropJournal(session=session.id))
 
@@ -374,24 +410,33 @@ class Scheduler:
 
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""
-        running = []
-        for session in sessions:
+        self._advance_chains([(session, _all_chains(session)) for session in sessions])
+
+    def _advance_chains(self, candidates: Iterable[tuple[Session, Iterable[int]]]) -> None:
+        """The same, where only these chains of each can have something new to run."""
+        running: list[tuple[Session, Iterable[int]]] = []
+        for session, chains in candidates:
             if session.state is State.PARKED:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
                 self._effects += self._parking.settle(session)
                 self._start_clock(session)
+                chains = _all_chains(session)
             if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
-                running.append(session)
+                running.append((session, chains))
                 continue
             drained = session.state is State.FINISHING
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
-        for session in running:
+        for session, _ in running:
             self._effects += self._parking.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
-        if worker in self._workers:
-            self._effects += self._dispatcher.feed(self._workers[worker], now_s=self._now_s)
+        if worker in self.cell.workers:
+            self._effects += self._dispatcher.feed(self.cell.workers[worker], now_s=self._now_s)
+
+
+def _all_chains(session: Session) -> range:
+    return range(len(session.graph.chains))

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType
+from typing import NamedTuple, NewType
 
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Op
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
@@ -33,6 +33,14 @@ class Role(Enum):
     """Runs forwards; its capacity is pages."""
     DECODE = "decode"
     """Encodes prompts, decodes latents and encodes segments; its capacity is decoder slots."""
+
+
+class Ticket(NamedTuple):
+    """An op of a session as it waits for a worker and flies: `attempt` is how often it was taken back before."""
+
+    session: SessionId
+    op: Op
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

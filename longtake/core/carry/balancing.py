@@ -16,14 +16,15 @@ number of workers is looked at per tick.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from longtake.core.carry.moving import Mover
+from longtake.core.cell import Cell
 from longtake.core.effects import Effect
-from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.placement import first
+from longtake.core.fleet.placement import Ask, first
 from longtake.core.fleet.worker import Worker
-from longtake.core.sessions.session import Session, State
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId, WorkerId
 
 _WORTH = 0.08
@@ -50,18 +51,9 @@ Begun = tuple[Session, list[Effect]]
 class Balance:
     """Begins moves that even out the load of the denoise workers."""
 
-    def __init__(
-        self,
-        load_limit: float,
-        sessions: Mapping[SessionId, Session],
-        workers: Mapping[WorkerId, Worker],
-        fleet: Fleet,
-        mover: Mover,
-    ) -> None:
-        self._load_limit = load_limit
-        self._sessions = sessions
-        self._workers = workers
-        self._ranking = fleet.ranking(Role.DENOISE)
+    def __init__(self, cell: Cell, mover: Mover) -> None:
+        self._cell = cell
+        self._ranking = cell.fleet.ranking(Role.DENOISE)
         self._mover = mover
         self._rests_until_s: dict[WorkerId, float] = {}
 
@@ -76,9 +68,9 @@ class Balance:
 
     def _even_reserved(self, now_s: float) -> Iterator[Begun]:
         for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
-            if self._ranking.room(origin.id).reserved <= _OVER * self._load_limit:
+            if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
-            target = self._target(origin, self._load_limit, live=True, now_s=now_s)
+            target = self._target(origin, self._cell.limits.load_limit, live=True, now_s=now_s)
             if target is None:
                 break
             yield from self._move(origin, target, live=True, now_s=now_s)
@@ -98,7 +90,9 @@ class Balance:
         Of equally good ones it is the one with the most streams in common: what its streams lose by the lane is then
         lost by those that the origin holds up anyway.
         """
-        able = (worker for worker in self._able(self._ranking.best(live=live), now_s) if worker is not origin)
+        able = (
+            worker for worker in self._able(self._ranking.best(Ask(count=1, live=live)), now_s) if worker is not origin
+        )
         best = next(able, None)
         if best is None or self._load_after(best, live=live) > most:
             return None
@@ -116,8 +110,8 @@ class Balance:
     def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
         for worker in first(workers, _LOOKED_AT):
-            if not self._workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
-                yield self._workers[worker]
+            if not self._cell.workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
+                yield self._cell.workers[worker]
 
     def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
         session = self._pick(origin, target, live=live)
@@ -131,13 +125,14 @@ class Balance:
         """The stream whose lane moves: its lanes spread most by it, and it is held up least."""
         able = [
             session
-            for session in (self._sessions[session_id] for session_id in origin.sessions)
+            for session in (self._cell.sessions[session_id] for session_id in origin.sessions)
             if session.is_live == live
             and session.state in (State.OPENING, State.RUNNING)
             and origin.id in session.place.lanes
             and not self._mover.is_moving(session.id)
-            and not (session.forks or session.depends)
+            and not (session.kin.forks or session.kin.depends)
             and (session.last_block is None or session.last_block - session.next_block >= _BLOCKS_LEFT)
+            and self._cell.fleet.demands(session).lane.units <= target.free
         ]
 
         def cost(session: Session) -> tuple[int, int, SessionId]:

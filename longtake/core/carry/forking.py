@@ -20,8 +20,10 @@ from longtake.core.effects import PrepareStream
 from longtake.core.errors import InvalidField, Lack, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Open
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind, Op, sealing_op
-from longtake.core.sessions.session import Session, State
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
 
 
@@ -46,7 +48,7 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
     if parent.state not in _ALLOWED:
         allowed = " or ".join(state.value for state in _ALLOWED)
         raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
-    if parent.holds:
+    if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
     if parent.last_block is not None and block > parent.last_block:
@@ -60,24 +62,23 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
 def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place, waits for its share in every lane and for its slot."""
     child.begin_at(parent.next_block)
-    child.unshared = set(range(len(child.place.lanes)))
-    child.unprepared = child.depends = True
-    parent.forks.append((child.id, parent.next_block))
+    parent.kin.forks.append((child.id, parent.next_block))
 
 
 def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Fork]:
     """Give every fork of `parent` what it can have by now; what was given, in order."""
     given = []
-    for child_id, block in parent.forks:
+    for child_id, block in parent.kin.forks:
         child = sessions.get(child_id)
         if child is None or child.state is State.CLOSING:
             continue
-        shared = [lane for lane in sorted(child.unshared) if _is_sealed(parent, lane, block)]
+        unshared = sorted(lane for lane, hold in child.lane_holds if hold is Hold.SHARING)
+        shared = [lane for lane in unshared if _is_sealed(parent, lane, block)]
         for lane in shared:
             _share_lane(child, parent, lane, workers[child.place.lanes[lane]])
         prepare = None
-        if child.unprepared and (block == 0 or parent.is_sent(Op(Kind.DECODE, 0, block - 1))):
-            child.unprepared = False
+        if child.kin.unprepared and (block == 0 or parent.progress.is_sent(Op(Kind.DECODE, 0, block - 1))):
+            child.kin.unprepared = False
             prepare = PrepareStream(
                 worker=child.place.decoder,
                 session=child.id,
@@ -92,25 +93,24 @@ def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mappi
 
 def _is_sealed(parent: Session, lane: int, block: int) -> bool:
     """Whether the last op that writes what the lane holds at the boundary before `block` was dispatched."""
-    return block == 0 or parent.is_sent(sealing_op(lane, block - 1, parent.recipe))
+    return block == 0 or parent.progress.is_sent(parent.graph.sealing_op(lane, block - 1))
 
 
 def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> None:
     """Give up the pages that were kept for the lane, for a table that shares the parent's: it takes no more of them."""
-    first = child.geometry.first_frame(child.first_block)
     tables = list(child.place.tables)
     worker.pool.release(tables[lane])
-    tables[lane] = worker.pool.fork(parent.place.tables[lane], first, child.recipe)
+    tables[lane] = worker.pool.fork(parent.place.tables[lane], child.kin.first_block)
     child.place = replace(child.place, tables=tuple(tables))
-    child.unshared.discard(lane)
+    child.lane_holds.discard((lane, Hold.SHARING))
 
 
 def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
     """Forget the forks that need no op of `parent` any more that is not done; which they are."""
-    oldest = min(parent.done.values())
-    free = [child for child, block in parent.forks if oldest >= block]
-    parent.forks = [(child, block) for child, block in parent.forks if oldest < block]
+    oldest = min(parent.progress.done)
+    free = [child for child, block in parent.kin.forks if oldest >= block]
+    parent.kin.forks = [(child, block) for child, block in parent.kin.forks if oldest < block]
     for child in free:
         if child in sessions:
-            sessions[child].depends = False
+            sessions[child].kin.depends = False
     return free

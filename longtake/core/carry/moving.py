@@ -20,17 +20,16 @@ objects, not by name: one that was lost and has joined again is another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from longtake.core.cell import Cell
 from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, Load, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
-from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Op, begins_block, chains, lane_of
-from longtake.core.sessions.session import Hold, Session
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
 
 
@@ -59,10 +58,8 @@ class Move:
 class Mover:
     """Carries out moves; which lane goes where is decided elsewhere."""
 
-    def __init__(self, workers: Mapping[WorkerId, Worker], fleet: Fleet, images: Iterator[ImageId]) -> None:
-        self._workers = workers
-        self._fleet = fleet
-        self._images = images
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
         self._moves: dict[ImageId, Move] = {}
         self._of_session: dict[SessionId, dict[int, Move]] = {}
         """Those not abandoned, by lane."""
@@ -87,17 +84,17 @@ class Mover:
 
     def begin(self, session: Session, lane: int, target: Worker) -> list[Effect]:
         """Move a lane that is not on its way yet, of a session that has not ended, to a worker that has room for it."""
-        origin = self._workers[session.place.lanes[lane]]
+        origin = self._cell.workers[session.place.lanes[lane]]
         if origin is target or lane in self._of_session.get(session.id, {}):
             raise InternalFault(f"lane {lane} of {session.id} cannot move from {origin.id} to {target.id}")
-        move = Move(next(self._images), session, lane, origin, target)
-        target.arriving[move.image] = target.new_table()
+        move = Move(next(self._cell.images), session, lane, origin, target)
+        target.arriving[move.image] = target.new_table(session, self._cell.fleet.demands(session).lane)
         self._moves[move.image] = move
         self._of_session.setdefault(session.id, {})[lane] = move
         origin.moves += 1
         target.moves += 1
         self._recount(move, origin, target)
-        session.holds.add((lane, Hold.MOVING))
+        session.lane_holds.add((lane, Hold.MOVING))
         self._withdraw(session, lane, origin)
         return self._try(move)
 
@@ -149,14 +146,13 @@ class Mover:
     def _try(self, move: Move) -> list[Effect]:
         """Copy the pages if the lane has come to its boundary."""
         session = move.session
-        block = session.boundary(move.lane) if move.stage is Stage.WAITING else None
+        block = session.progress.boundary(move.lane) if move.stage is Stage.WAITING else None
         if block is None:
             return []
-        first = session.geometry.first_frame(block)
-        source = session.place.tables[move.lane].kept(first, session.recipe)
+        source = session.place.tables[move.lane].kept(block)
         if not source:
             return self._arrive(move)
-        target = move.target.arriving[move.image].kept(first, session.recipe)
+        target = move.target.arriving[move.image].kept(block)
         move.stage = Stage.COPYING
         origin_id, target_id, image = move.origin.id, move.target.id, move.image
         return [
@@ -175,12 +171,12 @@ class Mover:
         target.sessions.add(session.id)
         self._end(move)
         self._done(move)
-        self._fleet.changed(origin, target)
+        self._cell.fleet.changed(origin, target)
         moved = LaneMoved(session=session.id, origin=origin.id, target=target.id)
         if origin.id in session.place.workers:
             return [moved]
         origin.sessions.discard(session.id)
-        session.conditioned = {(worker, version) for worker, version in session.conditioned if worker != origin.id}
+        session.prompts.drop_worker(origin.id)
         return [moved, Forget(worker=origin.id, session=session.id, version=None)]
 
     def _abandon(self, move: Move) -> list[Effect]:
@@ -199,7 +195,7 @@ class Mover:
     def _end(self, move: Move) -> None:
         """The stream has nothing to do with the move any more."""
         move.origin.moves -= 1
-        move.session.holds.discard((move.lane, Hold.MOVING))
+        move.session.lane_holds.discard((move.lane, Hold.MOVING))
         moves = self._of_session[move.session.id]
         del moves[move.lane]
         if not moves:
@@ -210,7 +206,7 @@ class Mover:
         move.target.pool.release(move.target.arriving.pop(move.image))
         self._done(move)
         if self._is_up(move.target):
-            self._fleet.changed(move.target)
+            self._cell.fleet.changed(move.target)
 
     def _done(self, move: Move) -> None:
         """The target has nothing to do with the move any more."""
@@ -218,18 +214,19 @@ class Mover:
         del self._moves[move.image]
 
     def _recount(self, move: Move, leaves: Worker, comes: Worker) -> None:
+        demand = self._cell.fleet.demands(move.session).lane
         for worker, number in ((leaves, -1), (comes, 1)):
-            worker.count_lane(number, live=move.session.is_live)
+            worker.load.count(number, demand, live=move.session.is_live)
             if self._is_up(worker):
-                self._fleet.changed(worker)
+                self._cell.fleet.changed(worker)
 
     def _withdraw(self, session: Session, lane: int, worker: Worker) -> None:
         """Take what would begin a block off the ready list."""
-        for kind, step in chains(session.recipe):
-            op = Op(kind, step, session.sent[kind, step])
-            in_lane = begins_block(op, session.recipe) and lane_of(op, session.recipe) == lane
-            if in_lane and worker.is_ready(session.id, op):
-                worker.drop_ready(session.id, op)
+        for number in session.graph.in_lane[lane]:
+            if session.graph.chains[number].begins_block:
+                ticket = session.ticket(number)
+                if ticket in worker.ready:
+                    worker.ready.drop(ticket)
 
     def _is_up(self, worker: Worker) -> bool:
-        return self._workers.get(worker.id) is worker
+        return self._cell.workers.get(worker.id) is worker

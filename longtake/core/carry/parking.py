@@ -19,9 +19,9 @@ lie with their workers: a worker that is lost takes the sessions with it whose i
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from longtake.core.cell import Cell
 from longtake.core.effects import (
     Discard,
     Effect,
@@ -38,14 +38,11 @@ from longtake.core.effects import (
 )
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
-from longtake.core.fleet.admission import Homes
-from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.worker import Worker
-from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions import cues
 from longtake.core.sessions.census import is_stalled
-from longtake.core.sessions.session import NOWHERE, Place, Session, State, Trigger, next_state
+from longtake.core.sessions.life import State, Trigger
+from longtake.core.sessions.place import NOWHERE, Homes, Place
+from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
 
 
@@ -91,21 +88,8 @@ class Heard:
 class Parking:
     """Who is parked and how far that is. Changes the state and the place of sessions, and nothing else of them."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        limits: Limits,
-        sessions: Mapping[SessionId, Session],
-        workers: Mapping[WorkerId, Worker],
-        images: Iterator[ImageId],
-        fleet: Fleet,
-    ) -> None:
-        self._recipe = recipe
-        self._limits = limits
-        self._sessions = sessions
-        self._workers = workers
-        self._numbers = images
-        self._fleet = fleet
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
         self._records: dict[SessionId, _Record] = {}
         self._owners: dict[ImageId, SessionId] = {}
         self._holding: set[SessionId] = set()
@@ -125,7 +109,7 @@ class Parking:
         if not stalled and not (session.state is State.PAUSED and session.is_at_rest):
             self._due_s.pop(session.id, None)
         elif session.id not in self._due_s:
-            self._set_timer(session.id, now_s + self._limits.park_after_s)
+            self._set_timer(session.id, now_s + self._cell.limits.park_after_s)
             return [Stalled(session=session.id)] if stalled else []
         return []
 
@@ -136,7 +120,7 @@ class Parking:
             at_s, session_id = heapq.heappop(self._timers)
             if self._due_s.get(session_id) == at_s:
                 del self._due_s[session_id]
-                found.append(self._sessions[session_id])
+                found.append(self._cell.sessions[session_id])
         return found
 
     def _set_timer(self, session: SessionId, at_s: float) -> None:
@@ -149,18 +133,17 @@ class Parking:
         """Park a session that is idle; later if there is no room for its images."""
         if session.next_block == 0:
             self._records[session.id] = _Record()
-            session.state = next_state(session.state, Trigger.PARK)
+            session.follow(Trigger.PARK)
             return self._vacate(session)
-        if len(self._holding) >= self._limits.max_parked:
-            self._set_timer(session.id, now_s + max(self._limits.park_after_s, 1.0))
+        if len(self._holding) >= self._cell.limits.max_parked:
+            self._set_timer(session.id, now_s + max(self._cell.limits.park_after_s, 1.0))
             return self._keep_place(session)
-        session.state = next_state(session.state, Trigger.PARK)
+        session.follow(Trigger.PARK)
         self._holding.add(session.id)
         record = self._records[session.id] = _Record()
-        first = session.geometry.first_frame(session.next_block)
         orders: list[Effect] = []
         for lane, (worker, table) in enumerate(zip(session.place.lanes, session.place.tables, strict=True)):
-            pages = table.kept(first, self._recipe)
+            pages = table.kept(session.next_block)
             if pages:
                 image = record.lanes[lane] = self._image(session, worker)
                 record.owed[image.id] = worker
@@ -182,7 +165,7 @@ class Parking:
         return [Stow(worker=place.decoder, session=session.id, image=image.id, source=place.slot)]
 
     def _image(self, session: Session, worker: WorkerId) -> _Image:
-        image = _Image(next(self._numbers), worker)
+        image = _Image(next(self._cell.images), worker)
         self._owners[image.id] = session.id
         return image
 
@@ -191,21 +174,21 @@ class Parking:
         record, place = self._records[session.id], session.place
         effects: list[Effect] = [
             Forget(worker=worker, session=session.id, version=version)
-            for version in sorted(session.encoded)
+            for version in sorted(session.prompts.encoded)
             for worker in place.workers
         ]
         if record.images:
             record.left = place.workers
         else:
             effects += [Forget(worker=worker, session=session.id, version=None) for worker in place.workers]
+        demands = self._cell.fleet.demands(session)
         for worker in place.workers:
-            self._workers[worker].release(session)
-        self._fleet.changed(*(self._workers[worker] for worker in place.workers))
+            self._cell.workers[worker].release(session, demands)
+        self._cell.fleet.changed(*(self._cell.workers[worker] for worker in place.workers))
         session.place = NOWHERE
-        session.encoded.clear()
-        session.conditioned.clear()
+        session.prompts.drop_all()
         session.flow = session.flow.stopped()
-        session.state = next_state(session.state, Trigger.STOWED)
+        session.follow(Trigger.STOWED)
         return [*effects, Parked(session=session.id)]
 
     # --- answers ----------------------------------------------------------------------------------------------------
@@ -215,7 +198,7 @@ class Parking:
         session_id = self._owners.get(event.image)
         if session_id is None:
             return None
-        session, record = self._sessions[session_id], self._records[session_id]
+        session, record = self._cell.sessions[session_id], self._records[session_id]
         record.owed.pop(event.image, None)
         of_slot = record.slot is not None and record.slot.id == event.image
         if not isinstance(event, Stowed):
@@ -248,7 +231,7 @@ class Parking:
 
     def _turn_back(self, session: Session, record: _Record) -> list[Effect]:
         """Stay: the pages are as they were, and the slot is filled again if it was stowed."""
-        session.state = next_state(session.state, Trigger.RESTORE)
+        session.follow(Trigger.RESTORE)
         effects: list[Effect] = []
         for image in record.lanes.values():
             del self._owners[image.id]
@@ -261,24 +244,24 @@ class Parking:
     def homes(self, session: Session) -> Homes | None:
         """Where its images lie, if it has one of each lane."""
         record = self._records[session.id]
-        if record.slot is None or len(record.lanes) < self._recipe.lane_count:
+        count = session.graph.lane_count
+        if record.slot is None or len(record.lanes) < count:
             return None
-        lanes = tuple(record.lanes[lane].worker for lane in range(self._recipe.lane_count))
+        lanes = tuple(record.lanes[lane].worker for lane in range(count))
         return Homes(lanes=lanes, decoder=record.slot.worker)
 
     def restore(self, session: Session, place: Place) -> list[Effect]:
         """Bring a parked session back to `place`."""
         record = self._records[session.id]
-        session.state = next_state(session.state, Trigger.RESTORE)
+        session.follow(Trigger.RESTORE)
         session.place = place
-        first = session.geometry.first_frame(session.next_block)
         effects: list[Effect] = [Restored(session=session.id)]
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += self._send(session, image, worker)
             record.lanes[lane] = _Image(image.id, worker)
             record.owed[image.id] = worker
-            target = place.tables[lane].kept(first, self._recipe)
+            target = place.tables[lane].kept(session.next_block)
             effects.append(Load(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
             effects += self._send(session, record.slot, place.decoder)
@@ -322,16 +305,17 @@ class Parking:
     def is_back(self, session: Session) -> bool:
         """Whether a session that is on the way back may go on."""
         record = self._records[session.id]
-        texts = {turn.version for turn in session.timeline.turns} <= session.encoded
-        return texts and not record.owed and not record.preparing
+        return session.prompts.are_known and not record.owed and not record.preparing
 
     def settle(self, session: Session) -> list[Effect]:
         """It is back: the workers it left drop the rest of it, and it is paused or runs."""
         record = self._forget(session.id)
-        session.state = next_state(session.state, Trigger.RESTORED)
+        session.follow(Trigger.RESTORED)
         if session.playing:
-            session.state = next_state(session.state, Trigger.PLAY)
-        gone = [worker for worker in record.left if worker not in session.place.workers and worker in self._workers]
+            session.follow(Trigger.PLAY)
+        gone = [
+            worker for worker in record.left if worker not in session.place.workers and worker in self._cell.workers
+        ]
         return [Forget(worker=worker, session=session.id, version=None) for worker in gone]
 
     # --- ends -------------------------------------------------------------------------------------------------------
@@ -360,7 +344,7 @@ class Parking:
         record = self._forget(session)
         effects: list[Discard | Forget] = [Discard(worker=image.worker, image=image.id) for image in record.images]
         effects += [Forget(worker=worker, session=session, version=None) for worker in record.left]
-        return [effect for effect in effects if effect.worker in self._workers]
+        return [effect for effect in effects if effect.worker in self._cell.workers]
 
     def _forget(self, session: SessionId) -> _Record:
         record = self._records.pop(session)
@@ -372,12 +356,12 @@ class Parking:
     def check(self) -> None:
         """State the invariants; InternalFault names the first one broken."""
         states = (State.PARKING, State.PARKED, State.RESTORING)
-        there = {session.id for session in self._sessions.values() if session.state in states}
-        ending = {session.id for session in self._sessions.values() if session.state is State.CLOSING}
+        there = {session.id for session in self._cell.sessions.values() if session.state in states}
+        ending = {session.id for session in self._cell.sessions.values() if session.state is State.CLOSING}
         if not there <= self._records.keys() <= there | ending:
             raise InternalFault(f"sessions {sorted(there)} are parked, records are of {sorted(self._records)}")
         held = {image.id for record in self._records.values() for image in record.images}
         if held != self._owners.keys():
             raise InternalFault(f"images {sorted(held)} are held and {sorted(self._owners)} have an owner")
-        if not self._holding <= self._records.keys() or not self._due_s.keys() <= self._sessions.keys():
+        if not self._holding <= self._records.keys() or not self._due_s.keys() <= self._cell.sessions.keys():
             raise InternalFault("a session that has ended is still counted as parked or idle")

@@ -9,100 +9,81 @@ page, no slot and no rate; no admitted session is ever evicted for it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from itertools import islice
 
-from longtake.core.carry.forking import begin, parent_of
+from longtake.core.carry.forking import begin
 from longtake.core.carry.parking import Parking
+from longtake.core.cell import Cell
+from longtake.core.dispatch.admission import fits_at_all, retry_s, take_place, take_place_at
 from longtake.core.effects import Effect, Notice, PrepareStream
 from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
-from longtake.core.events import Open
-from longtake.core.fleet.admission import Homes, admit, check_open, fits_at_all, retry_s, take_place, take_place_at
-from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
-from longtake.core.limits import Limits
-from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions import cues
-from longtake.core.sessions.session import Place, Session, State, Trigger, next_state
-from longtake.core.work import SessionId, WorkerId
+from longtake.core.sessions.life import State, Trigger
+from longtake.core.sessions.place import Homes, Place
+from longtake.core.sessions.session import Session
+from longtake.core.work import SessionId
 
 _TOLD = 8
-"""So many at the front of the queue are told every change of their place; the others their first one."""
+"""So many at the front of the queue are told every change of their place; the others are told their first one only."""
 
 
 class WaitingRoom:
     """Sessions without a place that want one, and the taking of places."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        geometry: Geometry,
-        limits: Limits,
-        sessions: Mapping[SessionId, Session],
-        workers: Mapping[WorkerId, Worker],
-        parking: Parking,
-        fleet: Fleet,
-    ) -> None:
-        self._recipe = recipe
-        self._geometry = geometry
-        self._limits = limits
-        self._sessions = sessions
-        self._workers = workers
+    def __init__(self, cell: Cell, parking: Parking) -> None:
+        self._cell = cell
         self._parking = parking
-        self._fleet = fleet
         self._returning: OrderedDict[SessionId, None] = OrderedDict()
         self._opening: OrderedDict[SessionId, int] = OrderedDict()
         """With the place in the queue that each was told last."""
         self._changed = False
         """Whether there may be room, or somebody new who wants it, since the last look."""
 
-    def admit(self, request: Open) -> Place | None:
-        """A place for a new session, or None if it is to be queued.
+    def admit(self, session: Session, parent: Session | None) -> Place | None:
+        """A place for a new session, whose request was checked, or None if it is to be queued.
 
-        NoCapacity, Unavailable or InvalidField if it can have neither.
+        NoCapacity or Unavailable if it can have neither.
         """
-        check_open(request, self._recipe, self._geometry, self._limits)
-        parent = parent_of(request, self._sessions)
-        patient = request.pace is Pace.FAST and self._limits.max_queued > 0 and parent is None
+        patient = session.request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and parent is None
         if self._opening and patient:
             self._check_queue()
             return None
         try:
-            if self._returning:
-                waiting = len(self._returning)
-                raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
-            opened = len(self._sessions) - len(self._opening)
-            if opened >= self._limits.max_sessions:
-                raise self._no_room(
-                    f"{opened} sessions are open and the limit is {self._limits.max_sessions}", Lack.SESSIONS
-                )
-            if parent is not None:
-                return self._beside(request, parent)
-            return admit(
-                request, self._recipe, self._geometry, self._limits, self._workers, self._sessions, self._fleet
-            )
+            self._check_turn()
+            return self._place(session, parent)
         except NoCapacity:
-            if not patient or not fits_at_all(self._recipe, self._workers):
+            if not patient or not fits_at_all(self._cell, session):
                 raise
         self._check_queue()
         return None
 
-    def _beside(self, request: Open, parent: Session) -> Place:
-        """A place on the workers of `parent`, of which a fork shares the pages."""
-        homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
+    def _check_turn(self) -> None:
+        """NoCapacity if nobody new may come in now."""
+        if self._returning:
+            waiting = len(self._returning)
+            raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
+        opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
+        if opened >= most:
+            raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
+
+    def _place(self, session: Session, parent: Session | None) -> Place:
+        """A place; of a fork, on the workers of its parent, of which it shares the pages."""
         try:
-            return take_place_at(request, self._limits, self._workers, self._fleet, homes)
+            if parent is None:
+                return take_place(self._cell, session)
+            homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
+            return take_place_at(self._cell, session, homes)
         except NoCapacity as refusal:
-            raise self._no_room(f"a fork lies where the session does that it forks: {refusal}", refusal.lack) from None
+            why = str(refusal) if parent is None else f"a fork lies where the session does that it forks: {refusal}"
+            raise self._no_room(why, refusal.lack) from None
 
     def _no_room(self, why: str, lack: Lack) -> NoCapacity:
-        return NoCapacity(why, retry_s(self._sessions, self._geometry), lack)
+        return NoCapacity(why, retry_s(self._cell.sessions.values()), lack)
 
     def _check_queue(self) -> None:
-        if len(self._opening) >= self._limits.max_queued:
-            waiting, most = len(self._opening), self._limits.max_queued
+        if len(self._opening) >= self._cell.limits.max_queued:
+            waiting, most = len(self._opening), self._cell.limits.max_queued
             raise self._no_room(f"{waiting} sessions are queued and the limit is {most}", Lack.QUEUE)
 
     def wait(self, session: SessionId) -> None:
@@ -130,7 +111,7 @@ class WaitingRoom:
 
     def check(self) -> None:
         """State who must wait here, and who must not; InternalFault names the first that is wrong."""
-        for session in self._sessions.values():
+        for session in self._cell.sessions.values():
             waits = session.state is State.QUEUED or (session.state is State.PARKED and session.wants_place)
             if waits != self.waits(session.id):
                 raise InternalFault(f"{session.id} is {session.state.value} and in the waiting room: {not waits}")
@@ -153,14 +134,14 @@ class WaitingRoom:
             parked = session.state is State.PARKED
             homes = self._parking.homes(session) if parked else None
             try:
-                place = take_place(session.request, self._recipe, self._limits, self._workers, self._fleet, homes)
+                place = take_place(self._cell, session, homes)
             except (NoCapacity, Unavailable):
                 break
             self.leave(session.id)
             if parked:
                 effects += self._parking.restore(session, place)
             else:
-                session.state = next_state(session.state, Trigger.ADMIT)
+                session.follow(Trigger.ADMIT)
                 effects += self.settle(session, place)
         self._changed = False
         return effects + self._notices()
@@ -168,15 +149,14 @@ class WaitingRoom:
     def _next(self) -> Session | None:
         """Who gets the next place."""
         if self._returning:
-            return self._sessions[next(iter(self._returning))]
-        if self._opening and len(self._sessions) - len(self._opening) < self._limits.max_sessions:
-            return self._sessions[next(iter(self._opening))]
+            return self._cell.sessions[next(iter(self._returning))]
+        if self._opening and len(self._cell.sessions) - len(self._opening) < self._cell.limits.max_sessions:
+            return self._cell.sessions[next(iter(self._opening))]
         return None
 
-    def settle(self, session: Session, place: Place) -> list[Effect]:
+    def settle(self, session: Session, place: Place, parent: Session | None = None) -> list[Effect]:
         """Begin a session at its place."""
         session.place = place
-        parent = parent_of(session.request, self._sessions)
         if parent is not None:
             begin(session, parent)
             return list(cues.encode(session))

@@ -13,11 +13,13 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 
 from longtake.core.errors import Lack
+from longtake.core.fleet.load import Demand, Demands, Rates
 from longtake.core.fleet.placement import Ranking, Room
 from longtake.core.fleet.worker import Worker
+from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import forwards_per_block
-from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.graph import Graph
+from longtake.core.sessions.session import Session
 from longtake.core.work import Role, WorkerId
 
 _NOTICED = 0.01
@@ -70,13 +72,13 @@ class _Average:
         self.value += (value - self.value) / self._count
 
 
-class Peers:
+class RoleFleet:
     """The workers of one role."""
 
-    def __init__(self, ops_per_block: int, geometry: Geometry, lack: Lack) -> None:
-        self.ranking = Ranking(lack=lack)
-        self._ops_per_block = ops_per_block
-        self._block_s = geometry.block_s
+    def __init__(self, ops_per_s: float, ranking: Ranking) -> None:
+        """`ops_per_s` are those of a lane or slot of the default recipe, for each second of its stream."""
+        self.ranking = ranking
+        self._ops_per_s = ops_per_s
         self._op_times = _Figures()
         self._slowness = _Figures()
         self._usual: dict[int, _Average] = {}
@@ -89,20 +91,22 @@ class Peers:
 
     def join(self, worker: Worker) -> None:
         """The worker is new; what it said of its time counts for what it has measured."""
-        if worker.op_s:
+        timing = worker.timing
+        if timing.op_s:
             usual = self._usual.setdefault(1, _Average())
-            usual.fold(worker.op_s)
-            worker.slowness = worker.op_s / usual.value
+            usual.fold(timing.op_s)
+            timing.slowness = timing.op_s / usual.value
         self.enter(worker)
 
     def enter(self, worker: Worker) -> None:
         """Something about the worker has changed."""
-        if worker.op_s and self._op_times.differs(worker.id, worker.op_s):
-            self._op_times.put(worker.id, worker.op_s)
-        if worker.is_measured:
+        timing = worker.timing
+        if timing.op_s and self._op_times.differs(worker.id, timing.op_s):
+            self._op_times.put(worker.id, timing.op_s)
+        if timing.is_trusted:
             self._new.pop(worker.id, None)
-            if self._slowness.differs(worker.id, worker.slowness):
-                self._slowness.put(worker.id, worker.slowness)
+            if self._slowness.differs(worker.id, timing.slowness):
+                self._slowness.put(worker.id, timing.slowness)
         else:
             self._new[worker.id] = worker
         self._rank(worker)
@@ -115,11 +119,12 @@ class Peers:
     def measured(self, worker: Worker, seconds: float, ops: int) -> None:
         """The worker says how long a dispatch of so many ops took."""
         usual = self._usual.setdefault(ops, _Average())
-        worker.measured(seconds, ops, usual_s=usual.value)
+        timing = worker.timing
+        timing.fold(seconds, ops, usual_s=usual.value)
         if seconds > 0:
             usual.fold(seconds)
-        known = worker.is_measured and (worker.id in self._new or self._slowness.differs(worker.id, worker.slowness))
-        if known or self._op_times.differs(worker.id, worker.op_s):
+        known = timing.is_trusted and (worker.id in self._new or self._slowness.differs(worker.id, timing.slowness))
+        if known or self._op_times.differs(worker.id, timing.op_s):
             self.enter(worker)
 
     def drop(self, worker: Worker) -> None:
@@ -132,19 +137,18 @@ class Peers:
 
     def _rank(self, worker: Worker) -> None:
         usual_s = self._op_times.median
-        own_s = worker.op_s or usual_s
+        own_s = worker.timing.op_s or usual_s
         weight = self._weight(worker)
-        denoises = worker.role is Role.DENOISE
-        live = (worker.live_lanes if denoises else worker.live_slots) if own_s else 0  # of no time nothing is reserved
-        held = worker.lanes if denoises else worker.capacity - len(worker.free_slots)
+        live, bulk = worker.load.time(live=True), worker.load.time(live=False)
         self.ranking.put(
             worker.id,
             Room(
-                lanes=worker.lane_room if denoises else len(worker.free_slots),
-                live=live,
-                bulk=held - live,
-                lane_share=self._ops_per_block * own_s / self._block_s,
-                even_share=self._ops_per_block * usual_s * weight / self._block_s,
+                free=worker.free,
+                lanes=worker.load.total,
+                live=live if own_s else 0,  # of no time nothing is reserved
+                bulk=bulk if own_s else bulk + live,
+                lane_share=self._ops_per_s * own_s,
+                even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,
             ),
         )
@@ -152,30 +156,47 @@ class Peers:
     def _weight(self, worker: Worker) -> float:
         """How many times as long as usual the worker takes: 1 unless it is clearly off."""
         usual = self._slowness.median
-        if not worker.is_measured or not usual:
+        slowness = worker.timing.slowness
+        if not worker.timing.is_trusted or not usual:
             self._odd.discard(worker.id)
             return 1.0
-        off = abs(worker.slowness / usual - 1)
+        off = abs(slowness / usual - 1)
         if off > _ODD:
             self._odd.add(worker.id)
         elif off < _EVEN:
             self._odd.discard(worker.id)
-        return worker.slowness / usual if worker.id in self._odd else 1.0
+        return slowness / usual if worker.id in self._odd else 1.0
 
 
 class Fleet:
     """All workers of a cell, by role."""
 
-    def __init__(self, recipe: Recipe, geometry: Geometry) -> None:
-        lane_ops = forwards_per_block(recipe) // recipe.lane_count
+    def __init__(self, graph: Graph, geometry: Geometry, limits: Limits) -> None:
+        """`graph` is that of the cell's default recipe, in whose lanes loads are counted."""
+        self._limits = limits
+        self._demands: dict[Graph, Demands] = {}
+        self._rates = Rates.of(graph, geometry)
+        pages = graph.window.size + limits.spare_pages(graph.blocks)
         self._peers = {
-            Role.DENOISE: Peers(lane_ops, geometry, Lack.PAGES),
-            Role.DECODE: Peers(1, geometry, Lack.SLOTS),
+            Role.DENOISE: RoleFleet(self._rates.lane_ops_per_s, Ranking(lack=Lack.PAGES, least=pages)),
+            Role.DECODE: RoleFleet(self._rates.blocks_per_s, Ranking(lack=Lack.SLOTS)),
         }
 
     def ranking(self, role: Role) -> Ranking:
         """The workers of `role`, by load."""
         return self._peers[role].ranking
+
+    def demands(self, session: Session) -> Demands:
+        """What the lanes and the slot of a session take of their workers."""
+        graph = session.graph
+        known = self._demands.get(graph)
+        if known is None:
+            own = Rates.of(graph, session.geometry)
+            pages = graph.window.size + self._limits.spare_pages(graph.blocks)
+            lane = Demand(units=pages, time=own.lane_ops_per_s / self._rates.lane_ops_per_s)
+            known = Demands(lane=lane, slot=Demand(time=own.blocks_per_s / self._rates.blocks_per_s))
+            self._demands[graph] = known
+        return known
 
     def joined(self, worker: Worker) -> None:
         """The worker is new."""

@@ -14,9 +14,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from longtake.core.errors import Lack, NoCapacity
+from longtake.core.fleet.load import Demand
 from longtake.core.work import WorkerId
 
 _LEAST_LEFT = 0.01
@@ -24,21 +25,35 @@ _WORDS = {Lack.PAGES: "lanes", Lack.SLOTS: "decoder slots"}
 _LOOKED_AT = 32
 """Workers that are tried for all lanes of a session, at most."""
 
-Key = tuple[float, int]
+Key = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Lanes (or slots) of one session that want places, all alike."""
+
+    count: int
+    demand: Demand = field(default_factory=Demand)
+    live: bool = False
+    """Whether they reserve their time."""
+    limit: float = 1.0
+    """Share of a worker's time that may be reserved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
     """What one worker has left."""
 
-    lanes: int
-    """Lanes (decode worker: slots) that it can still hold."""
-    live: int = 0
-    """Lanes or slots here that reserve time …"""
-    bulk: int = 0
-    """… and those that share what is left."""
+    free: int
+    """Pages (decode worker: slots) that nobody has."""
+    lanes: int = 0
+    """Lanes (decode worker: slots) that are here, or are to be."""
+    live: float = 0
+    """Time that lanes or slots here reserve, in lanes of the default recipe (`Demand.time`)."""
+    bulk: float = 0
+    """Time of those that share what is left, in the same unit."""
     lane_share: float = 0.0
-    """Share of its time that a lane or slot reserves; 0 if nothing was measured yet."""
+    """Share of its time that a lane or slot of the default recipe takes; 0 if nothing was measured yet."""
     even_share: float = 0.0
     """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
     weight: float = 1.0
@@ -54,23 +69,34 @@ class Room:
         """How long its unreserved lanes wait for one another."""
         return self.pressure_of(self.bulk)
 
-    def pressure_of(self, bulk: int) -> float:
-        """The pressure if so many lanes here shared the time that is left."""
+    def pressure_of(self, bulk: float) -> float:
+        """The pressure if so much were to share the time that is left."""
         return bulk * self.weight / max(1 - self.reserved, _LEAST_LEFT)
 
     @property
     def live_order(self) -> Key:
         """The smaller, the better a place for a lane that reserves time."""
-        return (self.live + 1) * self.lane_share, self.live + self.bulk
+        return (self.live + 1) * self.lane_share, self.lanes
 
     @property
     def bulk_order(self) -> Key:
         """The smaller, the better a place for a lane that reserves none."""
-        return self.pressure_of(self.bulk + 1), self.live + self.bulk
+        return self.pressure_of(self.bulk + 1), self.lanes
 
-    def with_lane(self, *, live: bool) -> Room:
+    def with_one(self, ask: Ask) -> Room:
         """The room after one more lane."""
-        return replace(self, lanes=self.lanes - 1, live=self.live + live, bulk=self.bulk + (not live))
+        time = ask.demand.time
+        return replace(
+            self,
+            free=self.free - ask.demand.units,
+            lanes=self.lanes + 1,
+            live=self.live + ask.live * time,
+            bulk=self.bulk + (not ask.live) * time,
+        )
+
+    def share_after(self, ask: Ask, count: int = 1) -> float:
+        """Share of its time that is reserved once so many lanes have come."""
+        return (self.live + count * ask.demand.time) * self.lane_share
 
 
 class _Order:
@@ -102,9 +128,10 @@ class _Order:
 class Ranking:
     """The workers of one role, ordered by their load."""
 
-    def __init__(self, rooms: Mapping[WorkerId, Room] | None = None, lack: Lack = Lack.PAGES) -> None:
-        """`lack` is what its workers run out of."""
+    def __init__(self, rooms: Mapping[WorkerId, Room] | None = None, lack: Lack = Lack.PAGES, least: int = 1) -> None:
+        """`lack` is what its workers run out of; who has less than `least` free has no room for anything."""
         self._lack = lack
+        self._least = least
         self._rooms: dict[WorkerId, Room] = {}
         self._free_live, self._free_bulk = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
@@ -125,7 +152,7 @@ class Ranking:
         self._rooms[worker] = room
         self._reserved.put(worker, (room.reserved, room.live))
         self._pressed.put(worker, (room.pressure, room.bulk))
-        if room.lanes > 0:
+        if room.free >= self._least:
             self._free_live.put(worker, room.live_order)
             self._free_bulk.put(worker, room.bulk_order)
         else:
@@ -146,66 +173,67 @@ class Ranking:
         """Workers by their pressure, the largest first."""
         return self._pressed.descending()
 
-    def best(self, *, live: bool) -> Iterator[WorkerId]:
-        """Workers that have room, the best place for a further lane first."""
-        return (self._free_live if live else self._free_bulk).ascending()
+    def best(self, ask: Ask) -> Iterator[WorkerId]:
+        """Workers that have room for one lane more, the best place for it first."""
+        order = self._free_live if ask.live else self._free_bulk
+        return (worker for worker in order.ascending() if self._rooms[worker].free >= ask.demand.units)
 
-    def place(self, count: int, *, live: bool = False, limit: float = 1.0) -> tuple[WorkerId, ...]:
+    def place(self, ask: Ask) -> tuple[WorkerId, ...]:
         """The worker of each lane (or slot) 0, 1, …: always the one whose load is the least after it.
 
         On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
         puts them all there; with more workers than steps the next session takes the others (data parallel):
-        placements, not code paths. A lane that reserves time goes only where the sum stays within `limit`; NoCapacity
+        placements, not code paths. A lane that reserves time goes only where the sum stays within the limit; NoCapacity
         says what is missing. The order itself is left as it was.
         """
         before: dict[WorkerId, Room] = {}
         chosen: list[WorkerId] = []
         try:
-            for _ in range(count):
-                worker = next(self.best(live=live), None)
+            for _ in range(ask.count):
+                worker = next(self.best(ask), None)
                 if worker is None:
                     what = _WORDS[self._lack]
-                    why = f"{count} {what} are needed and there is room for {len(chosen)}"
+                    why = f"{ask.count} {what} are needed and there is room for {len(chosen)}"
                     raise NoCapacity(why, 1.0, self._lack)
                 room = self._rooms[worker]
-                if live and room.lane_share and room.live_order[0] > limit:
-                    raise NoCapacity(self._too_little_time(count, len(chosen), limit), 1.0, Lack.TIME)
+                if ask.live and room.lane_share and room.share_after(ask) > ask.limit:
+                    raise NoCapacity(self._too_little_time(ask, len(chosen)), 1.0, Lack.TIME)
                 before.setdefault(worker, room)
-                self.put(worker, room.with_lane(live=live))
+                self.put(worker, room.with_one(ask))
                 chosen.append(worker)
         finally:
             for worker, room in before.items():
                 self.put(worker, room)
         return tuple(chosen)
 
-    def place_together(self, count: int, *, live: bool, limit: float) -> tuple[WorkerId, ...]:
+    def place_together(self, ask: Ask) -> tuple[WorkerId, ...]:
         """One worker for all lanes, the least loaded of those that have room for them; spread if there is none.
 
         What happens to a worker then happens to few streams, and no latents travel; but a stream is only as fast as one
         worker.
         """
-        for worker in first(self.best(live=live), _LOOKED_AT):
-            if self.lacks((worker,) * count, live=live, limit=limit) is None:
-                return (worker,) * count
-        return self.place(count, live=live, limit=limit)
+        for worker in first(self.best(ask), _LOOKED_AT):
+            if self.lacks((worker,) * ask.count, ask) is None:
+                return (worker,) * ask.count
+        return self.place(ask)
 
-    def lacks(self, chosen: tuple[WorkerId, ...], *, live: bool, limit: float) -> Lack | None:
-        """What keeps lanes (or slots) from just these workers: room, or time within `limit` if they reserve any."""
+    def lacks(self, chosen: tuple[WorkerId, ...], ask: Ask) -> Lack | None:
+        """What keeps lanes (or slots) from just these workers: room, or time if they reserve any."""
         for worker, count in Counter(chosen).items():
             room = self._rooms.get(worker)
-            if room is None or room.lanes < count:
+            if room is None or room.free < count * ask.demand.units:
                 return self._lack
-            if live and room.lane_share and (room.live + count) * room.lane_share > limit:
+            if ask.live and room.lane_share and room.share_after(ask, count) > ask.limit:
                 return Lack.TIME
         return None
 
-    def _too_little_time(self, count: int, placed: int, limit: float) -> str:
-        rooms = self._rooms.values()
-        needed = sum(room.lane_share for room in rooms) / len(rooms)
+    def _too_little_time(self, ask: Ask, placed: int) -> str:
+        rooms, limit = self._rooms.values(), ask.limit
+        needed = sum(room.lane_share for room in rooms) / len(rooms) * ask.demand.time
         free = sum(max(0.0, limit - room.live * room.lane_share) for room in rooms) + placed * needed
         most = max(limit - room.live * room.lane_share for room in rooms)
         return (
-            f"a live stream takes {count * needed:.2f} workers' time in {count} parts of {needed:.2f}; of "
+            f"a live stream takes {ask.count * needed:.2f} workers' time in {ask.count} parts of {needed:.2f}; of "
             f"{limit * len(rooms):.2f} ({limit:.0%} of {len(rooms)}) {free:.2f} are free, {placed} parts fit and then "
             f"no worker has more than {max(0.0, most):.2f}"
         )

@@ -20,10 +20,10 @@ from enum import Enum
 from itertools import pairwise
 
 from longtake.core.errors import InvalidField, Lack, NoCapacity
-from longtake.core.fleet.placement import Ranking, Room
+from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import WorkerId
 
@@ -245,7 +245,7 @@ def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits |
             0.0,
             Lack.PAGES,
         )
-    forwards = forwards_per_block(recipe)
+    forwards = Graph(recipe).forwards_per_block
     share = forwards / recipe.lane_count * devices.forward_s / block_s
     by_memory = devices.count * lanes_by_memory // recipe.lane_count
     by_rate = devices.count * int(load_limit / share) // recipe.lane_count if service.is_live else None
@@ -282,5 +282,5 @@ def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits |
 
 def _first_placement(model: Model, count: int, lanes_by_memory: int) -> tuple[WorkerId, ...]:
     """Where the server puts the lanes of the first stream; NoCapacity if there is no room for it."""
-    rooms = {WorkerId(f"denoise-{number}"): Room(lanes=lanes_by_memory) for number in range(count)}
-    return Ranking(rooms).place(model.recipe.lane_count)
+    rooms = {WorkerId(f"denoise-{number}"): Room(free=lanes_by_memory) for number in range(count)}
+    return Ranking(rooms).place(Ask(count=model.recipe.lane_count))

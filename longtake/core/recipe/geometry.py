@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from longtake.core.errors import InvalidField
+from longtake.core.recipe.blocks import BlockPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,10 @@ class Geometry:
             raise InvalidField("video.fps", str(self.fps), "a positive number of pictures a second")
         if self.frames_per_block < 1:
             raise InvalidField("recipe.frames_per_block", self.frames_per_block, "1 or more latent frames")
+
+    def divided(self, blocks: BlockPlan) -> Geometry:
+        """The same model, with its latent frames divided into other blocks."""
+        return self if blocks.frames == self.frames_per_block else replace(self, frames_per_block=blocks.frames)
 
     @property
     def latent_height(self) -> int:

@@ -1,14 +1,17 @@
-"""Ops and what each of them waits for: the one place that decides what can be pipelined.
+"""The recipe, compiled: ops, what each of them waits for, and everything else that follows from level and steps.
 
 Theory of operation. A block passes through S denoise ops D(0,n) .. D(S-1,n) and is then decoded by V(n). What earlier
 blocks look like to D(s,n) is the recipe's level, and the level alone decides which commits exist and what waits for
-what. Nothing else in the project branches on the level: workers see page lists and timesteps, the scheduler sees the
-edges that `needs` returns.
+what. Nothing outside this file and the recipe names the level: workers see page lists and timesteps, the scheduler
+walks the chains of a graph.
 
     OUTPUT   D(s,n) <- D(s-1,n), C(s,n-1)      C(s,n) <- D(s,n), C(s,n-1)      a lane per step
     CLEAN    D(s,n) <- D(s-1,n), C(n-1)        C(n)   <- D(S-1,n)              one lane
     INPUT    D(s,n) <- D(s-1,n), D(s,n-1)      no commit                       a lane per step
     all      V(n)   <- D(S-1,n), V(n-1)
+
+A chain is all ops of one kind and step, one a block, in the order of their blocks. A graph is made once for each
+recipe; its chains are rows of small numbers, because the scheduler asks them with every op.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from longtake.core.recipe.recipe import Level, Recipe
 
@@ -31,8 +35,7 @@ class Kind(Enum):
     """By identity, as members are compared; Enum's own is slow, and ops are looked up all the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One op of one session. `step` is 0 for a decode and for the commit of level CLEAN."""
 
     kind: Kind
@@ -40,89 +43,206 @@ class Op:
     block: int
 
 
-def needs(op: Op, recipe: Recipe) -> tuple[Op, ...]:
-    """The ops that must be done before `op` may run (DESIGN section 5; HiAR section 3)."""
-    last = recipe.step_count - 1
-    step, block = op.step, op.block
-    match op.kind:
-        case Kind.DENOISE:
-            own = () if step == 0 else (Op(Kind.DENOISE, step - 1, block),)
-            return own if block == 0 else (*own, sealing_op(step, block - 1, recipe))
-        case Kind.COMMIT if recipe.level is Level.CLEAN:
-            return (Op(Kind.DENOISE, last, block),)
-        case Kind.COMMIT:
-            own = (Op(Kind.DENOISE, step, block),)
-            return own if block == 0 else (*own, Op(Kind.COMMIT, step, block - 1))
-        case Kind.DECODE:
-            own = (Op(Kind.DENOISE, last, block),)
-            return own if block == 0 else (*own, Op(Kind.DECODE, 0, block - 1))
+class Need(NamedTuple):
+    """What an op waits for: an op of chain number `chain`, `back` blocks before its own (0 or 1)."""
+
+    chain: int
+    back: int
+    is_input: bool
+    """Whether the op starts from the latents that this one puts out."""
 
 
-def sealing_op(step: int, block: int, recipe: Recipe) -> Op:
-    """The op whose K/V later blocks read when they are denoised at `step`."""
-    match recipe.level:
-        case Level.OUTPUT:
-            return Op(Kind.COMMIT, step, block)
-        case Level.CLEAN:
-            return Op(Kind.COMMIT, 0, block)
-        case Level.INPUT:
-            return Op(Kind.DENOISE, step, block)
+class Readers(NamedTuple):
+    """Who starts from the latents that enter one step of a block, by the numbers of their chains."""
+
+    further: int
+    """The denoise op or decode that takes them further."""
+    commit: int | None
+    """The commit that starts from them, if there is one."""
 
 
-def chains(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
-    """Every (kind, step) of a session; the ops of one chain run in the order of their blocks."""
-    for step in range(recipe.step_count):
-        yield (Kind.DENOISE, step)
-    if recipe.level is not Level.INPUT:
-        for step in range(recipe.lane_count):
-            yield (Kind.COMMIT, step)
-    yield (Kind.DECODE, 0)
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """All ops of one kind and step of a session."""
 
-
-def forwards_per_block(recipe: Recipe) -> int:
-    """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
-    return sum(1 for kind, _ in chains(recipe) if kind is not Kind.DECODE)
-
-
-def lane_of(op: Op, recipe: Recipe) -> int:
-    """The lane whose pages `op` reads and writes."""
-    return 0 if recipe.level is Level.CLEAN else op.step
-
-
-def begins_block(op: Op, recipe: Recipe) -> bool:
-    """Whether `op` is the first of its block in its lane: before it, and only there, the lane is at a boundary."""
-    return op.kind is Kind.DENOISE and not input_is_in_lane(op, recipe)
-
-
-def entered_step(op: Op, recipe: Recipe) -> int:
-    """Which latents `op` starts from: those that enter this step of its block; S is the finished x0, 0 noise."""
-    match op.kind:
-        case Kind.DENOISE:
-            return op.step
-        case Kind.COMMIT if recipe.level is Level.OUTPUT:
-            return op.step + 1
-        case _:
-            return recipe.step_count
-
-
-def readers(step: int, block: int, recipe: Recipe) -> tuple[Op, Op | None]:
-    """The op that takes the latents that enter `step` further, and the commit that starts from them, if there is one.
-
-    They are the outputs of D(step - 1, block), so `step` is 1 to S.
-    """
-    further = Op(Kind.DENOISE, step, block) if step < recipe.step_count else Op(Kind.DECODE, 0, block)
-    match recipe.level:
-        case Level.OUTPUT:
-            return further, Op(Kind.COMMIT, step - 1, block)
-        case Level.CLEAN if step == recipe.step_count:
-            return further, Op(Kind.COMMIT, 0, block)
-        case _:
-            return further, None
-
-
-def input_is_in_lane(op: Op, recipe: Recipe) -> bool:
-    """Whether the latent that `op` starts from is the output of the last denoise op in its own lane.
+    number: int
+    """Its place in `Graph.chains`."""
+    kind: Kind
+    step: int
+    lane: int | None
+    """The lane whose pages its ops read and write; None for decodes, which have none."""
+    needs: tuple[Need, ...]
+    timestep: float
+    """What the model is told; 0 for decodes."""
+    sigma: float
+    """Noise level of the input of its step; 0 for decodes."""
+    next_sigma: float | None
+    """Noise level of the output of its step; None: the output is x0."""
+    entered_step: int
+    """Its ops start from the latents that enter this step of their block: S is the finished x0, 0 is noise."""
+    begins_block: bool
+    """Whether its op is the first of its block in its lane: before it, and only there, a lane is at a boundary."""
+    input_is_in_lane: bool
+    """Whether its ops start from the output of the last denoise op in their own lane.
 
     A worker keeps exactly that latent, so it need not be sent again; a chain of workers does not.
     """
-    return op.kind is Kind.COMMIT or (recipe.level is Level.CLEAN and op.kind is Kind.DENOISE and op.step > 0)
+    lanes_left: tuple[int, ...]
+    """Lanes that a block passes through from the end of its op to finished latents: what a deadline must leave."""
+
+
+class Graph:
+    """The chains of one recipe, and who waits for whom."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.blocks = recipe.blocks
+        self.window = recipe.window
+        self.chains = tuple(_chains(recipe))
+        self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
+        self.step_count = recipe.step_count
+        self.lane_count = recipe.lane_count
+        self.first = self._numbers[Kind.DENOISE, 0]
+        """Number of the chain whose ops begin blocks."""
+        self.decodes = self._numbers[Kind.DECODE, 0]
+        """Number of the chain of decodes."""
+        self.forwards_per_block = len(self.chains) - 1
+        """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
+        self.sealing = tuple(_sealing(recipe, self._numbers))
+        """By lane, the number of the chain whose ops seal its pages."""
+        self.in_lane = tuple(
+            tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
+        )
+        """By lane, the numbers of its chains."""
+        self.followers = tuple(
+            self.in_lane[chain.lane] if chain.lane is not None else (chain.number,) for chain in self.chains
+        )
+        """By chain, the numbers of those whose next op may follow right behind one of its ops."""
+        self.woken = tuple(
+            tuple(
+                other.number
+                for other in self.chains
+                if other is chain or any(need.chain == chain.number for need in other.needs)
+            )
+            for chain in self.chains
+        )
+        """By chain, the numbers of those whose next op may be able to run once one of its ops is done."""
+        self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
+
+    def chain_of(self, op: Op) -> Chain:
+        """The chain that `op` belongs to."""
+        return self.chains[self._numbers[op.kind, op.step]]
+
+    def number_of(self, op: Op) -> int:
+        """The number of the chain that `op` belongs to."""
+        return self._numbers[op.kind, op.step]
+
+    def op(self, chain: int, block: int) -> Op:
+        """The op of `block` in the chain with this number."""
+        row = self.chains[chain]
+        return Op(row.kind, row.step, block)
+
+    def needs(self, op: Op) -> tuple[Op, ...]:
+        """The ops that must be done before `op` may run (DESIGN section 5; HiAR section 3)."""
+        return tuple(
+            self.op(need.chain, op.block - need.back) for need in self.chain_of(op).needs if op.block >= need.back
+        )
+
+    def readers(self, step: int) -> Readers | None:
+        """Who starts from the latents that enter `step`, 0 to S; None for step 0, which starts from noise."""
+        return self._readers[step]
+
+    def shape(self, block: int) -> tuple[int, int]:
+        """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
+        own = self.blocks.own(block)
+        return len(own), min(own.stop, self.window.size)
+
+    def sealing_op(self, lane: int, block: int) -> Op:
+        """The op whose K/V later blocks read in `lane`."""
+        return self.op(self.sealing[lane], block)
+
+    def _readers_of(self, step: int) -> Readers:
+        taken = [chain for chain in self.chains if chain.entered_step == step]
+        further = next(chain.number for chain in taken if chain.kind is not Kind.COMMIT)
+        return Readers(further, next((chain.number for chain in taken if chain.kind is Kind.COMMIT), None))
+
+
+def _rows(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
+    for step in range(recipe.step_count):
+        yield Kind.DENOISE, step
+    if recipe.level is not Level.INPUT:
+        for step in range(recipe.lane_count):
+            yield Kind.COMMIT, step
+    yield Kind.DECODE, 0
+
+
+def _chains(recipe: Recipe) -> Iterator[Chain]:
+    rows = list(_rows(recipe))
+    numbers = {row: number for number, row in enumerate(rows)}
+    lanes = [_lane(recipe, step) for step in range(recipe.step_count)]
+    for number, (kind, step) in enumerate(rows):
+        commits, decodes = kind is Kind.COMMIT, kind is Kind.DECODE
+        in_lane = commits or (recipe.level is Level.CLEAN and kind is Kind.DENOISE and step > 0)
+        yield Chain(
+            number=number,
+            kind=kind,
+            step=step,
+            lane=None if decodes else lanes[step],
+            needs=tuple(
+                Need(numbers[row], back, row[0] is Kind.DENOISE and not back)
+                for row, back in _needs(recipe, kind, step)
+            ),
+            timestep=0.0 if decodes else recipe.commit_timestep(step) if commits else recipe.timesteps[step],
+            sigma=0.0 if decodes else recipe.sigmas[step],
+            next_sigma=None if decodes or step + 1 == recipe.step_count else recipe.sigmas[step + 1],
+            entered_step=_entered_step(recipe, kind, step),
+            begins_block=kind is Kind.DENOISE and not in_lane,
+            input_is_in_lane=in_lane,
+            # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+            lanes_left=() if decodes else tuple(lanes[step + (not commits) :]),
+        )
+
+
+def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int], int]]:
+    """What an op waits for: rows, and how many blocks back."""
+    last = (Kind.DENOISE, recipe.step_count - 1)
+    match kind:
+        case Kind.DENOISE:
+            own = [((Kind.DENOISE, step - 1), 0)] if step else []
+            return [*own, (_sealing_row(recipe, step), 1)]
+        case Kind.COMMIT if recipe.level is Level.CLEAN:
+            return [(last, 0)]
+        case Kind.COMMIT:
+            return [((Kind.DENOISE, step), 0), ((Kind.COMMIT, step), 1)]
+        case Kind.DECODE:
+            return [(last, 0), ((Kind.DECODE, 0), 1)]
+
+
+def _sealing_row(recipe: Recipe, step: int) -> tuple[Kind, int]:
+    """Whose K/V later blocks read when they are denoised at `step`."""
+    match recipe.level:
+        case Level.OUTPUT:
+            return Kind.COMMIT, step
+        case Level.CLEAN:
+            return Kind.COMMIT, 0
+        case Level.INPUT:
+            return Kind.DENOISE, step
+
+
+def _sealing(recipe: Recipe, numbers: dict[tuple[Kind, int], int]) -> Iterator[int]:
+    for lane in range(recipe.lane_count):
+        yield numbers[_sealing_row(recipe, lane)]
+
+
+def _lane(recipe: Recipe, step: int) -> int:
+    return 0 if recipe.level is Level.CLEAN else step
+
+
+def _entered_step(recipe: Recipe, kind: Kind, step: int) -> int:
+    match kind:
+        case Kind.DENOISE:
+            return step
+        case Kind.COMMIT if recipe.level is Level.OUTPUT:
+            return step + 1
+        case _:
+            return recipe.step_count

@@ -10,6 +10,8 @@ from enum import Enum
 from functools import lru_cache
 
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.window import Window
 
 
 class Level(Enum):
@@ -28,6 +30,12 @@ class Positions(Enum):
 
     ABSOLUTE = "absolute"
     """Rotated once, at write, by the absolute number of its latent frame."""
+
+    def of(self, frames: range) -> tuple[int, ...]:
+        """The numbers by which queries and keys of these latent frames are rotated."""
+        match self:
+            case Positions.ABSOLUTE:
+                return tuple(frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +104,22 @@ class Recipe:
         return _thousandfold(self.sigmas)
 
     @property
+    def blocks(self) -> BlockPlan:
+        """Which latent frames each block makes."""
+        return BlockPlan(frames=self.frames_per_block)
+
+    @property
+    def window(self) -> Window:
+        """Which latent frames each block reads."""
+        limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
+        ring = None if self.window_frames is None else self.window_frames - self.sink_frames
+        size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
+        return Window(blocks=self.blocks, size=size, sinks=self.sink_frames, ring=ring)
+
+    @property
     def page_count(self) -> int:
-        """Pages of one lane: the whole window, or every frame of a finite stream that is shorter or has no window."""
-        frames = None if self.block_limit is None else self.block_limit * self.frames_per_block
-        if self.window_frames is None:
-            assert frames is not None  # refused in __post_init__
-            return frames
-        return self.window_frames if frames is None else min(self.window_frames, frames)
+        """Pages of one lane: as many as its window has slots."""
+        return self.window.size
 
     @property
     def history_blocks(self) -> int:

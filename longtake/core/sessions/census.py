@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from longtake.core.flow import Pace
-from longtake.core.sessions.session import Session, State
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,14 @@
-"""Cues: from the wish for another prompt to the first segment that shows it."""
+"""Cues: from the wish for another prompt to the block that takes it."""
 
 from __future__ import annotations
 
-from longtake.core.effects import (
-    CueAccepted,
-    CueApplied,
-    CueSuperseded,
-    Effect,
-    Emit,
-    EncodeText,
-    Notice,
-    RequestRefused,
-)
+from longtake.core.effects import CueAccepted, CueSuperseded, Effect, EncodeText, Notice, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import Cue, CueRequest, Event, TextEncoded
 from longtake.core.limits import Limits
-from longtake.core.sessions.session import NOWHERE, Session, State
+from longtake.core.sessions.life import State
+from longtake.core.sessions.place import NOWHERE
+from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef, CueId
 
 
@@ -26,19 +19,19 @@ def cue_of(event: Event) -> CueId | None:
 
 def ask(session: Session, request: CueRequest, limits: Limits) -> list[Effect]:
     """Have the text of a cue encoded, when the session has a place; CallerFault if the cue cannot be any more."""
-    if session.timeline.pending_count >= limits.max_pending_cues:
+    if session.prompts.pending_count >= limits.max_pending_cues:
         raise InvalidField(
-            "cue", session.timeline.pending_count + 1, f"at most {limits.max_pending_cues} cues not yet shown"
+            "cue", session.prompts.pending_count + 1, f"at most {limits.max_pending_cues} cues not yet shown"
         )
     session.target_block(request)  # refuse at once what is already too late
-    version = session.timeline.ask(request)
+    version = session.prompts.ask(request)
     return [] if session.place is NOWHERE else [_encode(session, version, request.prompt)]
 
 
 def encode(session: Session) -> list[Effect]:
     """Have every prompt encoded whose text is not known: those in use, and those of cues that wait for it."""
-    prompts = session.prompts()
-    return [_encode(session, version, prompts[version]) for version in sorted(prompts.keys() - session.encoded)]
+    texts = session.prompt_texts()
+    return [_encode(session, version, texts[version]) for version in sorted(texts.keys() - session.prompts.encoded)]
 
 
 def _encode(session: Session, version: int, prompt: str) -> EncodeText:
@@ -52,9 +45,9 @@ def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:
     Cues that came with Open take theirs when all of them are known, so that none can come too late.
     """
     version = event.conditioning.version
-    session.encoded.add(version)
+    session.prompts.encoded.add(version)
     opening = session.state is State.OPENING
-    if not opening and version not in session.timeline.waiting:
+    if not opening and version not in session.prompts.waiting:
         return []  # it was known before the session was parked
     effects: list[Effect] = [Notice(session=session.id, text=event.notice)] if event.notice else []
     return effects if opening else effects + accept(session, version)
@@ -62,33 +55,14 @@ def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:
 
 def accept(session: Session, version: int) -> list[Effect]:
     """Give a cue its block, or say why it cannot have it."""
-    request = session.timeline.waiting[version]
+    request = session.prompts.waiting[version]
     try:
         block = session.target_block(request)
     except CallerFault as error:
-        del session.timeline.waiting[version]
+        del session.prompts.waiting[version]
         return [RequestRefused(session=session.id, cue=request.cue, error=error)]
     effects: list[Effect] = [CueAccepted(session=session.id, cue=request.cue, block=block)]
-    earlier = session.timeline.take(version, block=block)
+    earlier = session.prompts.take(version, block=block)
     if earlier is not None and earlier.cue is not None:
         effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
     return effects
-
-
-def shown(session: Session, block: int, *, now_s: float) -> list[Effect]:
-    """The segment of `block` leaves; before it, the receipt of a cue that it is the first to show."""
-    geometry = session.geometry
-    slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
-    session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
-    turn = session.timeline.turn_at(block)
-    emit = Emit(
-        session=session.id,
-        block=block,
-        first_picture=geometry.first_picture(block),
-        picture_count=session.picture_count(block),
-        prompt_version=turn.version,
-        slack_s=slack_s,
-    )
-    if turn.block == block and turn.cue is not None:
-        return [CueApplied(session=session.id, cue=turn.cue, block=block), emit]
-    return [emit]

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from longtake.core.effects import Effect, Notice
 from longtake.core.errors import ShuttingDown
 from longtake.core.events import Drain
-from longtake.core.sessions.session import Session, State, Trigger, next_state
+from longtake.core.sessions.life import State, Trigger
+from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 
 REASON = str(ShuttingDown())
@@ -71,5 +72,5 @@ class Draining:
 
 def finish(session: Session) -> None:
     """Begin no further block of a session that generates: it ends with the segment of the last one begun."""
-    session.state = next_state(session.state, Trigger.DRAIN)
-    session.last_block = session.next_block - 1
+    session.follow(Trigger.DRAIN)
+    session.progress.last_block = session.next_block - 1

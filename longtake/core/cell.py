@@ -1,0 +1,32 @@
+"""What all parts of the core share: one record, without behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from longtake.core.fleet.peers import Fleet
+from longtake.core.fleet.ready import Urgency
+from longtake.core.fleet.worker import Worker
+from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph
+from longtake.core.sessions.session import Session
+from longtake.core.work import ImageId, SessionId, Ticket, WorkerId
+
+
+@dataclass(slots=True, kw_only=True)
+class Cell:
+    """One cell: what it serves, what it allows, who is in it and who works for it."""
+
+    graphs: Mapping[str, Graph]
+    """The recipes that a session may ask for, by name; the empty name is the default."""
+    geometry: Geometry
+    limits: Limits
+    fleet: Fleet
+    images: Iterator[ImageId]
+    """Numbers for images, each once."""
+    sessions: dict[SessionId, Session]
+    workers: dict[WorkerId, Worker]
+    urgency: Callable[[Cell, Ticket], Urgency]
+    """Which of the ready ops of a worker goes first."""

@@ -1,0 +1,100 @@
+"""Batching: which ready ops a worker is handed together.
+
+Theory of operation. One forward may serve several ops, up to the batch limit of the worker: the most urgent one takes
+along, in the order of their urgency, others that are ready now and have the same shape: as many own frames, as many
+pages to read. None of those depends on another or shares its lane, because an op becomes ready only when all it needs
+is done or dispatched. Mates of one kind are preferred where they fill the batch: a forward of nothing but commits
+ends early; else denoise ops and commits go together, if the worker has proved that this changes no bit.
+
+Fused passes. In a lane that has a spare block of pages a commit may even take along the denoise op that waits for it,
+D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are written before any are read, so D(s,n) reads
+what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
+
+As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
+that has a deadline no more ops without one than it still has time for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+from longtake.core.cell import Cell
+from longtake.core.dispatch.offering import Offers
+from longtake.core.fleet.worker import Worker
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.work import Ticket
+
+_FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
+_ALONE = {kind: frozenset({kind}) for kind in Kind}
+
+Batch = tuple[Ticket, ...]
+
+
+class Batching:
+    """Makes up batches from ready lists."""
+
+    def __init__(self, cell: Cell, offers: Offers) -> None:
+        self._cell = cell
+        self._offers = offers
+
+    def batch(self, worker: Worker, *, now_s: float) -> Batch:
+        """The most urgent ready op and the mates it takes along; somebody is ready."""
+        first = worker.ready.most_urgent(lambda ticket: self._cell.urgency(self._cell, ticket))
+        if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
+            return (first,)
+        batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
+        if not worker.mixes_kinds:
+            return batch
+        if len(batch) < worker.batch_limit:
+            mixed = self._together(worker, first, _FORWARDS, now_s=now_s)
+            batch = max(batch, mixed, key=len)
+        room = worker.batch_limit - len(batch)
+        return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
+
+    def _together(self, worker: Worker, first: Ticket, kinds: frozenset[Kind], *, now_s: float) -> Batch:
+        """`first` and the most urgent of those that may go with it, of `kinds` only."""
+        ready, shape = worker.ready, self._shape(first)
+        mates, left_s = [], math.inf
+        for ticket in ready:
+            if ticket.op.kind not in kinds or self._shape(ticket) != shape:
+                left_s = min(left_s, ready.urgency(ticket).deadline_s)
+            elif ticket != first:
+                mates.append(ticket)
+        allowed = [ticket for ticket in mates if ready.urgency(ticket).deadline_s <= left_s]
+        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=ready.urgency)
+        spare_s, op_s = ready.urgency(first).deadline_s - now_s, worker.timing.op_s
+        while chosen and (1 + len(chosen)) * op_s > spare_s and ready.urgency(chosen[-1]).deadline_s == math.inf:
+            chosen.pop()
+        return (first, *chosen)
+
+    def _fused_with(self, worker: Worker, batch: Batch, *, now_s: float) -> Iterator[Ticket]:
+        """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
+        shape, deadline_s = self._shape(batch[0]), worker.ready.urgency(batch[0]).deadline_s
+        for size, ticket in enumerate(batch, start=len(batch) + 1):
+            if ticket.op.kind is Kind.COMMIT and now_s + size * worker.timing.op_s <= deadline_s:
+                follower = self._follower(ticket, shape, now_s=now_s)
+                if follower is not None:
+                    yield follower
+
+    def _follower(self, commit: Ticket, shape: tuple[int, int], *, now_s: float) -> Ticket | None:
+        """The denoise op of the next block in the lane of a commit, if it can run beside it."""
+        session, op = self._cell.sessions[commit.session], commit.op
+        graph, progress = session.graph, session.progress
+        chain = graph.chain_of(op)
+        number, block = graph.number_of(Op(Kind.DENOISE, op.step, 0)), op.block + 1
+        if (
+            session.kin.forks  # a fork shares the lane between these two ops
+            or not session.place.tables[chain.lane or 0].spare
+            or graph.shape(block) != shape
+            or progress.next(number) != block
+            or not progress.wants(number, block)
+            or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
+        ):
+            return None
+        return session.ticket(number)
+
+    def _shape(self, ticket: Ticket) -> tuple[int, int]:
+        return self._cell.sessions[ticket.session].graph.shape(ticket.op.block)

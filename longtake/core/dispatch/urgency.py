@@ -1,0 +1,42 @@
+"""Urgency: which of the ready ops of a worker goes first.
+
+Theory of operation. Urgency is the latest time at which the op may end without making its block late (slack; sessions
+without a playback clock have none and come last), then the service received so far: equal sessions get equal shares,
+and one that was idle gets no credit for it. Within a session older blocks go first, and a denoise op goes before a
+commit of the same block, because the next step waits for it. Due times alone would not do: of two blocks due at the
+same time, the one that has four forwards to go is in greater haste than the one that has only its last.
+"""
+
+from __future__ import annotations
+
+from longtake.core.cell import Cell
+from longtake.core.fleet.ready import Urgency
+from longtake.core.recipe.graph import Chain, Kind
+from longtake.core.sessions.session import Session
+from longtake.core.work import Ticket
+
+
+def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
+    """Slack first, then fairness, then the order of ops."""
+    session, op = cell.sessions[ticket.session], ticket.op
+    commits = op.kind is Kind.COMMIT
+    if not session.is_live:
+        return Urgency(_NEVER_S, session.virtual_time, op.block, commits, op.step)
+    # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+    due_s = session.flow.due_s(op.block + commits, geometry=session.geometry)
+    deadline_s = due_s - _rest_s(cell, session, session.graph.chain_of(op))
+    return Urgency(deadline_s, session.virtual_time, op.block, commits, op.step)
+
+
+_NEVER_S = float("inf")
+
+
+def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
+    """Time from the end of an op to the segment that waits for it, if nothing comes between: the critical path."""
+    if chain.lane is None:
+        return 0.0
+    workers, place = cell.workers, session.place
+    rest_s = workers[place.decoder].passage_s
+    for lane in chain.lanes_left:
+        rest_s += workers[place.lanes[lane]].passage_s
+    return rest_s

@@ -1,0 +1,81 @@
+"""Load: what lanes and decoder slots take of a worker, in units that sessions of different recipes share.
+
+Theory of operation. A worker gives two things: memory (pages, or decoder slots) and time. A lane of the recipe that the
+cell serves by default takes 1 of time; a lane of another recipe takes as many times more or less as its ops take
+seconds of the device for each second of the stream. Such weights are added up from the number of lanes of each kind,
+never by adding and taking away floats, so a worker that nothing is left on has a load of exactly 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one lane, or one decoder slot, takes of its worker."""
+
+    units: int = 1
+    """Pages, or slots."""
+    time: float = 1.0
+    """Seconds of the device for a second of the stream, over those of the cell's default recipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What the parts of one session take of the workers that hold them."""
+
+    lane: Demand
+    slot: Demand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """How often the parts of a session are worked on, while it keeps its pace."""
+
+    lane_ops_per_s: float
+    """Forwards of one lane, for each second of the stream."""
+    blocks_per_s: float
+
+    @classmethod
+    def of(cls, graph: Graph, geometry: Geometry) -> Rates:
+        """The rates of a session with this recipe."""
+        return cls(
+            lane_ops_per_s=len(graph.in_lane[0]) / geometry.block_s,
+            blocks_per_s=1 / geometry.block_s,
+        )
+
+
+class Load:
+    """The lanes (or slots) on one worker."""
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self) -> None:
+        self._kinds: Counter[tuple[float, bool]] = Counter()
+        """Of each demand of time, and whether it is reserved, how many there are."""
+
+    def count(self, number: int, demand: Demand, *, live: bool) -> None:
+        """So many more; fewer if negative."""
+        kind = (demand.time, live)
+        self._kinds[kind] += number
+        if not self._kinds[kind]:
+            del self._kinds[kind]
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return sum(self._kinds.values())
+
+    @property
+    def live(self) -> int:
+        """How many reserve their time."""
+        return sum(number for (_, live), number in self._kinds.items() if live)
+
+    def time(self, *, live: bool) -> float:
+        """The time that those which reserve it take, or those which do not."""
+        return sum(time * number for (time, reserves), number in sorted(self._kinds.items()) if reserves == live)

@@ -1,0 +1,88 @@
+"""The ready list of one worker: ops that may run now, the most urgent first."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from longtake.core.work import SessionId, Ticket
+
+_SLACK_ENTRIES = 64
+"""Dead heap entries that are tolerated before the heap is made anew."""
+
+
+class Urgency(NamedTuple):
+    """What is dispatched first: the smallest."""
+
+    deadline_s: float
+    virtual_time: float
+    block: int
+    commit_last: bool
+    step: int
+
+
+class ReadyList:
+    """Ops with the urgency they were last given."""
+
+    __slots__ = ("_heap", "_queued", "_urgency")
+
+    def __init__(self) -> None:
+        self._urgency: dict[Ticket, Urgency] = {}
+        self._heap: list[tuple[Urgency, int, Ticket]] = []
+        """Entries are not removed when their op is: one that `_urgency` does not confirm is skipped."""
+        self._queued = 0
+
+    def __len__(self) -> int:
+        return len(self._urgency)
+
+    def __contains__(self, ticket: object) -> bool:
+        return ticket in self._urgency
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self._urgency)
+
+    def urgency(self, ticket: Ticket) -> Urgency:
+        """What it was given last."""
+        return self._urgency[ticket]
+
+    def put(self, ticket: Ticket, urgency: Urgency) -> None:
+        """Put an op on the list, or give one that is there its present urgency."""
+        if self._urgency.get(ticket) == urgency:
+            return
+        self._urgency[ticket] = urgency
+        self._queued += 1  # of two equally urgent ops the one that became ready first goes first
+        if len(self._heap) > 2 * len(self._urgency) + _SLACK_ENTRIES:
+            self._heap = [entry for entry in self._heap if self._urgency.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (urgency, self._queued, ticket))
+
+    def most_urgent(self, now: Callable[[Ticket], Urgency]) -> Ticket:
+        """The op that goes first, by its urgency now; the list must not be empty. It stays on the list.
+
+        An op that has become less urgent since it was queued goes back into the heap, so the cost does not grow with
+        the length of the list. One that has become more urgent is put again by its session's next event.
+        """
+        while True:
+            queued, _, ticket = self._heap[0]
+            if self._urgency.get(ticket) != queued:
+                heapq.heappop(self._heap)
+                continue
+            urgency = now(ticket)
+            if urgency <= queued:
+                return ticket
+            heapq.heappop(self._heap)
+            self.put(ticket, urgency)
+
+    def drop(self, ticket: Ticket) -> None:
+        """Take one op off the list."""
+        del self._urgency[ticket]
+        if not self._urgency:
+            self._heap.clear()
+
+    def drop_session(self, session: SessionId) -> None:
+        """Take all ops of a session off the list."""
+        for ticket in [ticket for ticket in self._urgency if ticket.session == session]:
+            del self._urgency[ticket]
+        if not self._urgency:
+            self._heap.clear()

@@ -1,0 +1,46 @@
+"""How long the ops of one worker take, and how slow that is."""
+
+from __future__ import annotations
+
+_MEMORY = 64
+"""Ops over which a worker's time is averaged: so many that a hiccup moves no lane elsewhere."""
+_CALIBRATION_WEIGHT = 8
+"""Ops that a calibrated time counts for."""
+_TRUSTED = 20
+"""Ops after which an average says whether the worker is slow."""
+
+
+class Timing:
+    """Moving averages of what a worker says of its time."""
+
+    __slots__ = ("_count", "_is_calibrated", "op_s", "pass_s", "slowness")
+
+    def __init__(self, forward_s: float) -> None:
+        """`forward_s` is what the worker said on joining, 0 if it said nothing."""
+        self.op_s = forward_s
+        """What one op costs the worker: its share of a forward, or the decode of a block; 0: unknown.
+
+        Of a chain it is what the op costs the slowest of its workers: so often the chain can take another one.
+        """
+        self.pass_s = forward_s
+        """What one op waits for: the whole forward that it shares."""
+        self.slowness = 1.0
+        """The times of its dispatches over what the fleet takes for as many ops: a batch makes no worker fast."""
+        self._is_calibrated = forward_s > 0
+        self._count = _CALIBRATION_WEIGHT if forward_s else 0
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether enough is known to call the worker slow."""
+        return self._is_calibrated or self._count >= _TRUSTED
+
+    def fold(self, seconds: float, ops: int = 1, *, usual_s: float = 0.0) -> None:
+        """Fold the time of a dispatch of so many ops into the averages; 0 seconds say nothing.
+
+        `usual_s` is what the fleet takes for as many; 0: not known.
+        """
+        if seconds > 0:
+            self._count = min(self._count + 1, _MEMORY)
+            self.slowness += ((seconds / usual_s if usual_s else 1.0) - self.slowness) / self._count
+            self.op_s += (seconds / ops - self.op_s) / self._count
+            self.pass_s += (seconds - self.pass_s) / self._count

@@ -1,0 +1,65 @@
+"""The window: which latent frames a block attends to, and where in its lane each of them lies.
+
+Theory of operation. A lane keeps the K/V of its sinks and of a sliding window that includes the block in flight. Frame
+f lives in slot f (a sink) or sinks + (f - sinks) mod ring, where ring = window - sinks: a new frame takes the slot of
+the one frame that has just left the window, and nothing is ever moved. Until the window is full slot and frame are the
+same number, and from then on every slot is read, so what a block reads is always a prefix of the slots. The slots in
+ascending order are the canonical order in which keys are presented to attention: mathematically the order is free, bit
+for bit it is not (floating-point sums are not associative).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.recipe.blocks import BlockPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The frames that blocks of one recipe read, and their slots."""
+
+    blocks: BlockPlan
+    size: int
+    """Slots of a lane: the whole window, or every frame of a finite stream that is shorter or has no window."""
+    sinks: int
+    """The first frames of a stream, which every block reads."""
+    ring: int | None
+    """Slots in which later frames take turns; None: no frame ever leaves."""
+
+    def count(self, block: int) -> int:
+        """How many frames, and so pages, `block` reads."""
+        return min(self.blocks.own(block).stop, self.size)
+
+    def frames(self, block: int) -> tuple[int, ...]:
+        """The frames that `block` attends to, its own among them, ascending.
+
+        They are all of its own frames and every earlier frame g with g < sinks or g >= end - ring, where `end` is the
+        frame after its last (hiar_spec 2.2).
+        """
+        end = self.blocks.own(block).stop
+        if self.ring is None or end <= self.sinks + self.ring:
+            return tuple(range(end))
+        return (*range(self.sinks), *range(max(self.sinks, end - self.ring), end))
+
+    def slot(self, frame: int) -> int:
+        """The slot of a lane in which `frame` lives."""
+        if frame < self.sinks or self.ring is None:
+            return frame
+        return self.sinks + (frame - self.sinks) % self.ring
+
+    def own_slots(self, block: int) -> tuple[int, ...]:
+        """The slots of the block's own frames, in the order of the frames."""
+        return tuple(self.slot(frame) for frame in self.blocks.own(block))
+
+    def kept_slots(self, block: int) -> tuple[int, ...]:
+        """The slots of what `block` reads and does not write, ascending.
+
+        They are the whole state of a lane at the boundary before that block.
+        """
+        own = set(self.own_slots(block))
+        return tuple(slot for slot in range(self.count(block)) if slot not in own)
+
+    def is_lasting(self, slot: int) -> bool:
+        """Whether what was sealed in `slot` stays there to the end of the stream."""
+        return self.ring is None or slot < self.sinks

@@ -1,0 +1,25 @@
+"""Emitting: a segment leaves, with the receipt of a cue that it is the first to show."""
+
+from __future__ import annotations
+
+from longtake.core.effects import CueApplied, Effect, Emit
+from longtake.core.sessions.session import Session
+
+
+def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
+    """The segment of `block` leaves; before it, the receipt of a cue that it is the first to show."""
+    geometry = session.geometry
+    slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
+    session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)
+    turn = session.prompts.turn_at(block)
+    segment = Emit(
+        session=session.id,
+        block=block,
+        first_picture=geometry.first_picture(block),
+        picture_count=session.picture_count(block),
+        prompt_version=turn.version,
+        slack_s=slack_s,
+    )
+    if turn.block == block and turn.cue is not None:
+        return [CueApplied(session=session.id, cue=turn.cue, block=block), segment]
+    return [segment]

@@ -1,0 +1,220 @@
+"""Progress: how far each chain of one session has come.
+
+Theory of operation. The ops of a chain run in the order of their blocks, so how far it has come is two numbers: before
+`sent` every op of it was dispatched, before `done` every op is done. Three things do not fit numbers that only grow,
+and stand beside them:
+
+    skipped    a block may go without an op of a chain (it takes fewer steps than others); the chain passes over it
+    replay     the ops that seal a lane's pages, or decode, run once more over blocks that are done, to build state that
+               was lost; they do not count as progress: nothing is emitted for them, and no boundary moves
+    attempt    how often the op of a block was taken back: what an earlier attempt reports does not count
+
+While a lane is replayed it begins nothing new; its other chains may go on, since their needs are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from longtake.core.errors import InternalFault
+from longtake.core.recipe.graph import Graph, Kind, Op
+
+
+@dataclass(slots=True)
+class Replay:
+    """Ops of one chain that run again, of the blocks from `done` to the one before `until`."""
+
+    done: int
+    until: int
+    sent: int
+
+
+class Progress:
+    """What was sent and what is done, of every chain of a session; its size does not depend on the stream's length.
+
+    Chains are named by their numbers in the graph. Ops that are reported are always the oldest of their chain in
+    flight, because links are first in, first out.
+    """
+
+    __slots__ = ("_attempts", "_late", "_replays", "_skipped", "done", "graph", "in_flight", "last_block", "sent")
+
+    def __init__(self, graph: Graph, last_block: int | None = None) -> None:
+        """`last_block` is the last of the stream, None while it is endless."""
+        self.graph = graph
+        self.last_block = last_block
+        self.sent = [0] * len(graph.chains)
+        """By chain: ops of blocks before this one were dispatched, or skipped."""
+        self.done = [0] * len(graph.chains)
+        """By chain: ops of blocks before this one are done, or skipped."""
+        self.in_flight = 0
+        """Ops that were sent and have not reported."""
+        self._skipped: dict[int, frozenset[int]] = {}
+        """By block, the chains that have no op of it; of blocks that are not done in every chain."""
+        self._replays: dict[int, Replay] = {}
+        """By chain, what is being replayed."""
+        self._attempts: dict[tuple[int, int], int] = {}
+        """By chain and block, how often an op was taken back; of blocks that are not done in every chain."""
+        self._late = 0
+        """Ops in flight that were taken back."""
+
+    # --- what is next -----------------------------------------------------------------------------------------------
+
+    def next(self, chain: int) -> int:
+        """The block whose op of this chain is to be sent next: of a replay, while there is one."""
+        replay = self._replays.get(chain)
+        return self.sent[chain] if replay is None or replay.sent == replay.until else replay.sent
+
+    def wants(self, chain: int, block: int) -> bool:
+        """Whether the stream needs this op at all: not past its last block, and no commit that nobody will read."""
+        if self.last_block is None:
+            return True
+        commits = self.graph.chains[chain].kind is Kind.COMMIT
+        return block < self.last_block if commits else block <= self.last_block
+
+    def takes_part(self, chain: int, block: int) -> bool:
+        """Whether `block` has an op of this chain."""
+        return chain not in self._skipped.get(block, ())
+
+    def has_sent(self, chain: int, block: int) -> bool:
+        """Whether the op was dispatched; while it is to be replayed, whether it was dispatched again."""
+        replay = self._replays.get(chain)
+        return block < (self.sent[chain] if replay is None or block >= replay.until else replay.sent)
+
+    def has_done(self, chain: int, block: int) -> bool:
+        """Whether the op is done; while it is to be replayed, whether it is done again."""
+        replay = self._replays.get(chain)
+        return block < (self.done[chain] if replay is None or block >= replay.until else replay.done)
+
+    def is_sent(self, op: Op) -> bool:
+        """The same as `has_sent`, by the op."""
+        return self.has_sent(self.graph.number_of(op), op.block)
+
+    def is_done(self, op: Op) -> bool:
+        """The same as `has_done`, by the op."""
+        return self.has_done(self.graph.number_of(op), op.block)
+
+    def attempt(self, chain: int, block: int) -> int:
+        """How often the op was taken back: 0 for almost all."""
+        return self._attempts.get((chain, block), 0)
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def mark_sent(self, chain: int) -> None:
+        """The next op of the chain was dispatched."""
+        replay = self._replays.get(chain)
+        if replay is not None and replay.sent < replay.until:
+            replay.sent += 1
+        else:
+            self.sent[chain] += 1
+            if self._skipped:
+                self._pass_over(chain)
+        self.in_flight += 1
+
+    def mark_reported(self, chain: int, block: int, attempt: int = 0) -> bool:
+        """An op has reported; whether it counts, and was not taken back meanwhile."""
+        self.in_flight -= 1
+        if attempt >= self.attempt(chain, block):
+            return True
+        self._late -= 1
+        self._forget()
+        return False
+
+    def mark_done(self, chain: int, block: int) -> bool:
+        """An op that has reported, and counts, is done; whether that is progress, and no replay."""
+        replay = self._replays.get(chain)
+        if replay is not None and block == replay.done:
+            replay.done += 1
+            if replay.done == replay.until:
+                del self._replays[chain]
+            return False
+        if block != self.done[chain]:
+            raise InternalFault(f"block {block} of chain {chain} is done, but {self.done[chain]} is the oldest")
+        self.done[chain] += 1
+        if self._skipped or self._attempts:
+            self._pass_over(chain)
+            self._forget()
+        return True
+
+    # --- what is not plain counting ---------------------------------------------------------------------------------
+
+    def begin_at(self, block: int) -> None:
+        """Begin as a fork, with everything before `block` done."""
+        self.sent = [block] * len(self.sent)
+        self.done = list(self.sent)
+
+    def skip(self, block: int, chains: Iterable[int]) -> None:
+        """`block`, of which nothing was sent, has no ops of these chains."""
+        skipped = frozenset(chains)
+        if any(sent > block for sent in self.sent) or skipped & {self.graph.first, self.graph.decodes}:
+            raise InternalFault(f"block {block} has begun, or would lose its beginning or its end")
+        self._skipped[block] = skipped
+        for chain in skipped:
+            self._pass_over(chain)
+
+    def replay(self, chain: int, blocks: range) -> None:
+        """Run ops of this chain once more, of `blocks`, the last of which is its last; none of it is in flight."""
+        if self.sent[chain] != self.done[chain] or blocks.stop != self.done[chain] or chain in self._replays:
+            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, done to {self.done[chain]}: {blocks}")
+        if blocks:
+            self._replays[chain] = Replay(done=blocks.start, until=blocks.stop, sent=blocks.start)
+
+    def take_back(self, block: int) -> None:
+        """Nothing of `block` and later was: its ops are sent again, and what those in flight report does not count."""
+        if self._replays:
+            raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
+        for chain, sent in enumerate(self.sent):
+            for taken in range(block, sent):
+                if self.takes_part(chain, taken):
+                    self._attempts[chain, taken] = self._attempts.get((chain, taken), 0) + 1
+                    self._late += taken >= self.done[chain]
+        self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}
+        self.sent = [min(sent, block) for sent in self.sent]
+        self.done = [min(done, block) for done in self.done]
+
+    def _pass_over(self, chain: int) -> None:
+        while not self.takes_part(chain, self.sent[chain]):
+            self.sent[chain] += 1
+        while self.done[chain] < self.sent[chain] and not self.takes_part(chain, self.done[chain]):
+            self.done[chain] += 1
+
+    def _forget(self) -> None:
+        """Drop what is known of blocks that are done in every chain."""
+        oldest = min(self.done)
+        self._skipped = {block: skipped for block, skipped in self._skipped.items() if block >= oldest}
+        if not self._late:
+            self._attempts = {key: count for key, count in self._attempts.items() if key[1] >= oldest}
+
+    # --- what others ask --------------------------------------------------------------------------------------------
+
+    @property
+    def next_block(self) -> int:
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
+        return self.sent[self.graph.first]
+
+    @property
+    def emitted(self) -> int:
+        """Number of the next segment to leave."""
+        return self.done[self.graph.decodes]
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every block begun is done to the last op, with nothing in flight."""
+        return not self.in_flight and not self._replays and len(set(self.done)) == 1
+
+    def replays(self, lane: int) -> bool:
+        """Whether the pages of this lane are being built again."""
+        return self.graph.sealing[lane] in self._replays
+
+    def boundary(self, lane: int) -> int | None:
+        """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
+        if self._late or self.replays(lane):
+            return None
+        counts = {count for chain in self.graph.in_lane[lane] for count in (self.sent[chain], self.done[chain])}
+        return counts.pop() if len(counts) == 1 else None
+
+    @property
+    def oldest_block(self) -> int:
+        """The oldest block of which an op that the stream needs is still to be done."""
+        pending = [block for chain, block in enumerate(self.done) if self.wants(chain, block)]
+        return min([*pending, *(replay.done for replay in self._replays.values())], default=self.emitted)

@@ -1,0 +1,96 @@
+"""The prompts of a session: from which block on each of them holds, and where their encoded texts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from longtake.core.events import CueRequest
+from longtake.core.work import CueId, WorkerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A cue that has its block: from `block` on the stream is conditioned on `version`."""
+
+    block: int
+    version: int
+    cue: CueId | None
+    """None for the prompt that the stream was opened with."""
+    prompt: str = ""
+    """Its text; empty for the one that the stream was opened with."""
+
+
+@dataclass(slots=True)
+class Prompts:
+    """The prompts of a session: those that wait for a text, the turns that have a block, and who holds which text."""
+
+    turns: list[Turn] = field(default_factory=lambda: [Turn(block=0, version=0, cue=None)])
+    waiting: dict[int, CueRequest] = field(default_factory=dict)
+    """By conditioning version."""
+    next_version: int = 1
+    encoded: set[int] = field(default_factory=set)
+    """Versions whose text is encoded."""
+    held: set[tuple[WorkerId, int]] = field(default_factory=set)
+    """Which worker holds which version."""
+
+    def ask(self, request: CueRequest) -> int:
+        """Note a cue whose text is being encoded; returns its conditioning version."""
+        version = self.next_version
+        self.next_version += 1
+        self.waiting[version] = request
+        return version
+
+    def take(self, version: int, *, block: int) -> Turn | None:
+        """Give the waiting cue its block; returns the turn that it supersedes, if there is one."""
+        request = self.waiting.pop(version)
+        earlier = next((turn for turn in self.turns if turn.block == block), None)
+        if earlier is not None:
+            self.turns.remove(earlier)
+        self.turns.append(Turn(block=block, version=version, cue=request.cue, prompt=request.prompt))
+        self.turns.sort(key=lambda turn: turn.block)
+        return earlier
+
+    def turn_at(self, block: int) -> Turn:
+        """The turn that `block` is conditioned on."""
+        if len(self.turns) == 1:  # nearly always, and asked for with every op
+            return self.turns[0]
+        return max((turn for turn in self.turns if turn.block <= block), key=lambda turn: turn.block)
+
+    def forget_before(self, block: int) -> tuple[int, ...]:
+        """Drop turns that neither `block` nor a later one reads; returns their versions."""
+        current = self.turn_at(block)
+        past = [turn for turn in self.turns if turn.block < current.block]
+        for turn in past:
+            self.turns.remove(turn)
+        return tuple(turn.version for turn in past)
+
+    def send_to(self, worker: WorkerId, version: int) -> bool:
+        """An op of this version goes to `worker`; whether the text must go along."""
+        if (worker, version) in self.held:
+            return False
+        self.held.add((worker, version))
+        return True
+
+    def drop(self, version: int) -> None:
+        """Nobody holds this version any more."""
+        self.encoded.discard(version)
+        self.held = {(worker, held) for worker, held in self.held if held != version}
+
+    def drop_worker(self, worker: WorkerId) -> None:
+        """This worker holds nothing of the session any more."""
+        self.held = {(holder, version) for holder, version in self.held if holder != worker}
+
+    def drop_all(self) -> None:
+        """Nobody holds any text: all are to be encoded anew."""
+        self.encoded.clear()
+        self.held.clear()
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the text of every turn is encoded."""
+        return {turn.version for turn in self.turns} <= self.encoded
+
+    @property
+    def pending_count(self) -> int:
+        """Cues that are not in effect yet."""
+        return len(self.waiting) + len(self.turns) - 1
