@@ -44,7 +44,7 @@ from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.graph import Op
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions import cues
 from longtake.core.sessions.census import Census
@@ -308,24 +308,12 @@ class Scheduler:
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
             else:
-                self._op_counts(session, op)
+                self._effects += cues.op_done(session, op, now_s=self._now_s)
                 self._effects += self._mover.advance(session)
         ids = dict.fromkeys(session_id for session_id, _ in flying)
         for parent in [self._sessions[session_id] for session_id in ids if session_id in self._sessions]:
             ids |= dict.fromkeys(set_free(parent, self._sessions) if parent.forks else ())
         self._advance(*(self._sessions[session_id] for session_id in ids if session_id in self._sessions))
-
-    def _op_counts(self, session: Session, op: Op) -> None:
-        """`op` is done: send its segment, drop prompts that nothing reads any more."""
-        session.done[op.kind, op.step] += 1
-        if op.kind is Kind.DECODE:
-            self._effects += cues.shown(session, op.block, now_s=self._now_s)
-        for version in session.forget_prompts():
-            session.encoded.discard(version)
-            session.conditioned -= {(worker, version) for worker in session.place.workers}
-            self._effects += [
-                Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers
-            ]
 
     def _report(self, worker_id: WorkerId, sequence: int | None) -> tuple[tuple[SessionId, Op], ...]:
         """Take a reported dispatch off its worker; no ops if the worker has gone meanwhile or it was no dispatch."""

@@ -9,12 +9,14 @@ from longtake.core.effects import (
     Effect,
     Emit,
     EncodeText,
+    Forget,
     Notice,
     RequestRefused,
 )
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import Cue, CueRequest, Event, TextEncoded
 from longtake.core.limits import Limits
+from longtake.core.recipe.graph import Kind, Op
 from longtake.core.sessions.session import NOWHERE, Session, State
 from longtake.core.work import ConditioningRef, CueId
 
@@ -92,3 +94,14 @@ def shown(session: Session, block: int, *, now_s: float) -> list[Effect]:
     if turn.block == block and turn.cue is not None:
         return [CueApplied(session=session.id, cue=turn.cue, block=block), emit]
     return [emit]
+
+
+def op_done(session: Session, op: Op, *, now_s: float) -> list[Effect]:
+    """An op of the session is done: its segment leaves, and prompts that nothing reads any more are dropped."""
+    session.done[op.kind, op.step] += 1
+    effects = shown(session, op.block, now_s=now_s) if op.kind is Kind.DECODE else []
+    for version in session.forget_prompts():
+        session.encoded.discard(version)
+        session.conditioned -= {(worker, version) for worker in session.place.workers}
+        effects += [Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers]
+    return effects
