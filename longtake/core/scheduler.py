@@ -64,7 +64,7 @@ class Scheduler:
         self._limits = limits
         self._sessions: dict[SessionId, Session] = {}
         self._workers: dict[WorkerId, Worker] = {}
-        self._dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
+        self.dispatcher = dispatcher(recipe, geometry, self._sessions, self._workers)
         self._fleet = Fleet(recipe, geometry)
         images = image_ids()
         self._mover = Mover(self._workers, self._fleet, images)
@@ -89,9 +89,18 @@ class Scheduler:
         """All workers that are joined, by id."""
         return tuple(self._workers[worker].view() for worker in sorted(self._workers))
 
+    def inspect(self, session: SessionId) -> Session:
+        """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""
+        return self._sessions[session]
+
+    def worker(self, worker: WorkerId) -> Worker:
+        """The live record of one worker, for tests and debugging: to look at. KeyError if it is not there."""
+        return self._workers[worker]
+
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
         check(self._sessions, self._workers, self._mover.homes())
+        self._mover.check()
         self._parking.check()
         self._waiting.check()
 
@@ -124,9 +133,15 @@ class Scheduler:
         self._effects += self._waiting.let_in()
         return self._effects
 
+    def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
+        """Begin to move a lane by hand, as the balance does: it is not on its way yet and `target` has room for it."""
+        self._effects = self._mover.begin(self._sessions[session], lane, self._workers[target])
+        self._advance(self._sessions[session])
+        return self._effects
+
     def _tick(self) -> None:
         self._drain()
-        woken = self._dispatcher.wake(now_s=self._now_s)
+        woken = self.dispatcher.wake(now_s=self._now_s)
         self._advance(*(self._sessions[session_id] for session_id in woken if session_id in self._sessions))
         for session, effects in self._balance.moves(now_s=self._now_s):
             self._effects += effects
@@ -188,7 +203,7 @@ class Scheduler:
             case Pause():
                 session.state, session.playing = next_state(session.state, Trigger.PAUSE), False
                 session.flow = session.flow.stopped()
-                self._dispatcher.withdraw(session)
+                self.dispatcher.withdraw(session)
             case Play():
                 session.state, session.playing = next_state(session.state, Trigger.PLAY), True
                 self._start_clock(session)
@@ -218,7 +233,7 @@ class Scheduler:
             self._effects += self._waiting.settle(session, place)
             if event.fork is not None:
                 parent = self._sessions[event.fork]
-                self._effects += self._dispatcher.share(parent, now_s=self._now_s)
+                self._effects += self.dispatcher.share(parent, now_s=self._now_s)
                 set_free(parent, self._sessions)
 
     def _open_if_ready(self, session: Session) -> None:
@@ -229,7 +244,7 @@ class Scheduler:
         if not session.playing:
             session.state = next_state(session.state, Trigger.PAUSE)
         self._start_clock(session)
-        session.virtual_time = self._dispatcher.virtual_clock
+        session.virtual_time = self.dispatcher.virtual_clock
         self._effects.append(
             Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
         )
@@ -273,7 +288,7 @@ class Scheduler:
         for session in self.draining.leaving(now_s=self._now_s):
             if session.state in GENERATING:
                 finish(session)
-                self._dispatcher.withdraw(session)
+                self.dispatcher.withdraw(session)
                 self._advance(session)
             elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
                 self._end(session, Ending.DRAINED, REASON)
@@ -376,10 +391,10 @@ class Scheduler:
                 continue
             drained = session.state is State.FINISHING
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
-        self._effects += self._dispatcher.advance(running, now_s=self._now_s)
+        self._effects += self.dispatcher.advance(running, now_s=self._now_s)
         for session in running:
             self._effects += self._parking.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self._workers:
-            self._effects += self._dispatcher.feed(self._workers[worker], now_s=self._now_s)
+            self._effects += self.dispatcher.feed(self._workers[worker], now_s=self._now_s)

@@ -21,21 +21,17 @@ from longtake.core.effects import (
     RequestRefused,
 )
 from longtake.core.errors import InvalidField, NoCapacity, TooLate, Unavailable, UnknownSession, WrongState
-from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
+from longtake.core.events import Ack, Close, Cue, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe import graph
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level, Recipe
-from longtake.core.work import CueId, DecodeWork, Role, SessionId, WorkerId
-from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
+from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
+from tests.core.support.world import Cell, cue, effects_of, forwards_of, geometry, recipe, works_of
 
 LEVELS = st.sampled_from(list(Level))
 BLOCKS_4 = geometry().first_picture(4)
-
-
-def cue(name: str, *, block: int | None = None, picture: int | None = None, prompt: str = "q") -> CueRequest:
-    return CueRequest(cue=CueId(name), prompt=prompt, block=block, picture=picture)
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +90,7 @@ def test_the_cell_fails_when_two_lanes_share_a_page() -> None:
     cell = Cell(recipe(), denoisers=1)
     cell.open("s", pictures=BLOCKS_4)
     cell.answer()
-    session = next(iter(cell.scheduler._sessions.values()))
+    session = cell.session("s")
     session.place = dataclasses.replace(session.place, tables=(session.place.tables[0],) * 4)
     with pytest.raises(Exception, match="pages are mapped"):
         cell.run()
@@ -169,9 +165,9 @@ def test_equal_sessions_share_the_workers_equally() -> None:
     cell.steps(600)
     late = cell.open("late", window=30)
     cell.answer()
-    before = {name: cell.scheduler._sessions[name].virtual_time for name in names}
+    before = {name: cell.session(name).virtual_time for name in names}
     cell.steps(400)
-    served = {name: cell.scheduler._sessions[name].virtual_time - before[name] for name in names}
+    served = {name: cell.session(name).virtual_time - before[name] for name in names}
     late_served = sum(1 for _, op in cell.done if _ == late and op.kind is not Kind.DECODE)
     assert max(served.values()) - min(served.values()) <= 4
     assert abs(late_served - min(served.values())) <= 8
@@ -338,7 +334,7 @@ def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
     cell = Cell(recipe(Level.CLEAN), denoisers=2)
     lost, kept = cell.open("lost"), cell.open("kept", pictures=BLOCKS_4)
     cell.answer()
-    assert [s.place.lanes for s in cell.scheduler._sessions.values()] == [("denoise-0",), ("denoise-1",)]
+    assert [s.place.lanes for s in cell.records] == [("denoise-0",), ("denoise-1",)]
     cell.queues[WorkerId("denoise-0")].clear()
     cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
     assert cell.closed[lost].ending is Ending.LOST
@@ -428,7 +424,7 @@ def test_the_record_of_a_session_does_not_grow_with_its_length() -> None:
             done = cell.finish(cell.busy[0])
             if isinstance(done.work, DecodeWork):
                 cell.send(Ack(now_s=0.0, session=done.work.session, segment=done.work.block))
-        return len(repr(cell.scheduler._sessions)) + len(repr(cell.scheduler._workers))
+        return len(repr(cell.records)) + len(repr(cell.fleet))
 
     assert run_to(600) <= run_to(150) + 100  # numbers get longer, nothing else does
 
@@ -442,7 +438,7 @@ def test_nothing_is_kept_of_a_cue_that_has_passed() -> None:
         cell.send(Cue(now_s=0.0, session=session, request=cue(f"c{number}")))
     cell.answer()
     cell.steps(200)
-    record = cell.scheduler._sessions[session]
+    record = cell.session(session)
     assert len(record.timeline.turns) == len(record.encoded) == 1
     assert {version for _, version in record.conditioned} == {20}
 

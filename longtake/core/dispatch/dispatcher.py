@@ -139,7 +139,7 @@ class Dispatcher:
         """Dispatch the most urgent ready ops while the worker has room for one."""
         dispatches: list[Dispatch | PrepareStream] = []
         while worker.has_room and worker.ready:
-            ops = self._batch(worker, now_s=now_s)
+            ops = self.batch(worker, now_s=now_s)
             if len(ops) < min(worker.batch_limit, worker.lanes):
                 if len(worker.in_flight) >= worker.chain_length:
                     break
@@ -180,8 +180,8 @@ class Dispatcher:
         backlog_s = len(decoder.ready) * decoder.op_s
         return backlog_s > (1 + self._recipe.step_count - op.step) * self._workers[self._worker_of(session, op)].pass_s
 
-    def _batch(self, worker: Worker, *, now_s: float) -> tuple[tuple[SessionId, Op], ...]:
-        """The most urgent ready op and the mates it takes along."""
+    def batch(self, worker: Worker, *, now_s: float) -> tuple[tuple[SessionId, Op], ...]:
+        """The most urgent ready op of a worker and the mates it would take along now; its ready list is not empty."""
         first = worker.most_urgent(self.urgency)
         if worker.batch_limit == 1 or first[1].kind is Kind.DECODE:
             return (first,)
