@@ -102,6 +102,14 @@ class Scheduler:
         """All workers that are joined, by id."""
         return tuple(self.cell.workers[worker].view() for worker in sorted(self.cell.workers))
 
+    def inspect(self, session: SessionId) -> Session:
+        """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""
+        return self._sessions[session]
+
+    def worker(self, worker: WorkerId) -> Worker:
+        """The live record of one worker, for tests and debugging: to look at. KeyError if it is not there."""
+        return self._workers[worker]
+
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
         check(self.cell, self._mover.homes())
@@ -135,6 +143,12 @@ class Scheduler:
             case _:
                 self._session_event(event)
         self._effects += self._waiting.let_in()
+        return self._effects
+
+    def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
+        """Begin to move a lane by hand, as the balance does: it is not on its way yet and `target` has room for it."""
+        self._effects = self._mover.begin(self._sessions[session], lane, self._workers[target])
+        self._advance(self._sessions[session])
         return self._effects
 
     def _tick(self) -> None:

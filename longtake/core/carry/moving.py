@@ -80,6 +80,12 @@ class Mover:
         moves = (move for by_lane in self._of_session.values() for move in by_lane.values())
         return {(move.session.id, move.lane): move.target.id for move in moves}
 
+    def check(self) -> None:
+        """Pages are reserved for exactly the moves that are under way; InternalFault says which are not."""
+        reserved = {image for worker in self._workers.values() for image in worker.arriving}
+        if reserved != self._moves.keys():
+            raise InternalFault(f"pages are reserved for images {sorted(reserved)}, moves are {sorted(self._moves)}")
+
     # --- one move -----------------------------------------------------------------------------------------------------
 
     def begin(self, session: Session, lane: int, target: Worker) -> list[Effect]:

@@ -21,6 +21,7 @@ from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream
 from longtake.core.events import Ack, Ending
 from longtake.core.limits import Limits
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SessionId
@@ -207,8 +208,8 @@ def test_the_identity_test_fails_when_pages_of_batch_mates_are_swapped(
         check(model, rig, streams)
 
 
-async def open_all(engine: Engine, streams: list[Stream]) -> None:
-    pictures = {asked.name: engine.scheduler._geometry.first_picture(asked.blocks) for asked in streams}
+async def open_all(engine: Engine, geometry: Geometry, streams: list[Stream]) -> None:
+    pictures = {asked.name: geometry.first_picture(asked.blocks) for asked in streams}
     await asyncio.gather(
         *(
             stream(engine, asked.name, asked.prompt, seed=asked.seed, picture_limit=pictures[asked.name])
@@ -225,7 +226,7 @@ async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pyte
     workers = in_process_workers(model, recipe, sessions=len(streams))
     async with in_process_engine(model, workers, recorder=hashes) as engine:
         limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
-        await open_all(engine, streams)
+        await open_all(engine, weights.load_info(model).geometry, streams)
     for asked in streams:
         assert hashes.of(asked.name) == oracle(model, asked.prompt, asked.seed, 4)[: asked.blocks]
     assert limits == [8]
@@ -243,7 +244,7 @@ async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
     await launcher.start()
     try:
         limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
-        await open_all(engine, streams)
+        await open_all(engine, weights.load_info(model).geometry, streams)
     finally:
         await launcher.stop()
         running.cancel()

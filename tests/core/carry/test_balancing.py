@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 import sys
-from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
 import pytest
 
-from longtake.core.carry import balancing
 from longtake.core.effects import Refused, Stow, Take
 from longtake.core.events import Ack, Close, Ending, Event, Open, Tick, WorkerJoined
 from longtake.core.fleet.peers import Fleet
@@ -19,6 +17,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
+from tests.core.support.timed import join_timed
 from tests.core.support.world import SETTINGS, Cell, effects_of, geometry, recipe
 
 SLOW = WorkerId("denoise-0")
@@ -52,8 +51,7 @@ def noisy(seed: int = 1, slow: float = 1.0) -> Times:
 
 
 def lanes(cell: Cell) -> list[int]:
-    workers = cell.scheduler._workers
-    return [workers[worker].lanes for worker in sorted(workers) if workers[worker].role is Role.DENOISE]
+    return [worker.lanes for worker in cell.fleet if worker.role is Role.DENOISE]
 
 
 def streams(cell: Cell, count: int, pace: Pace = Pace.FAST) -> list[SessionId]:
@@ -63,9 +61,7 @@ def streams(cell: Cell, count: int, pace: Pace = Pace.FAST) -> list[SessionId]:
 def timed_cell(*forward_s: float) -> Cell:
     cell = Long(recipe(), denoisers=0)
     for number, seconds in enumerate(forward_s):
-        name = WorkerId(f"denoise-{number}")
-        cell.queues[name] = deque()
-        cell.send(WorkerJoined(now_s=0.0, worker=name, role=Role.DENOISE, capacity=4000, forward_s=seconds))
+        join_timed(cell, f"denoise-{number}", Role.DENOISE, seconds)
     return cell
 
 
@@ -120,7 +116,7 @@ def test_a_worker_that_joins_takes_its_part() -> None:
 def test_loads_even_out_when_streams_end() -> None:
     cell = bulk_cell(8, 16)
     turns(cell, 30, noisy())
-    for session in [s for s in cell.scheduler._sessions.values() if SLOW in s.place.lanes]:
+    for session in [s for s in cell.records if SLOW in s.place.lanes]:
         cell.send(Close(now_s=cell.now_s, session=session.id, ending=Ending.CLIENT))
     turns(cell, 2, noisy())
     assert max(lanes(cell)) - min(lanes(cell)) > 1
@@ -131,11 +127,11 @@ def test_loads_even_out_when_streams_end() -> None:
 def test_a_worker_takes_part_in_one_move_at_a_time() -> None:
     cell = bulk_cell(8, 16)
     turns(cell, 30, noisy())
-    for session in list(cell.scheduler._sessions)[::2]:
+    for session in cell.there[::2]:
         cell.send(Close(now_s=cell.now_s, session=session, ending=Ending.CLIENT))
     for _ in range(60):
         turns(cell, 1, noisy())
-        assert all(worker.moves <= 1 for worker in cell.scheduler._workers.values())
+        assert all(worker.moves <= 1 for worker in cell.fleet)
     assert cell.images.moved > 3
 
 
@@ -152,7 +148,7 @@ def test_a_worker_that_has_become_too_slow_for_its_live_streams_sheds_them() -> 
     cell = timed_cell(0.02, 0.02, 0.02)
     streams(cell, 8, Pace.REALTIME)
     turns(cell, 120, lambda worker: 0.05 if worker == SLOW else 0.02)
-    shares = [worker.live_lanes * 2 * worker.op_s / 0.75 for worker in cell.scheduler._workers.values()]
+    shares = [worker.live_lanes * 2 * worker.op_s / 0.75 for worker in cell.fleet]
     assert cell.images.moved > 0
     assert max(shares) <= 0.97
 
@@ -170,17 +166,15 @@ def test_a_worker_where_an_image_failed_is_left_alone_for_a_while() -> None:
     assert cell.images.moved  # to others
 
 
-def test_a_lane_near_its_end_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shed() -> int:
+def test_a_lane_near_its_end_stays() -> None:
+    def shed(blocks: int) -> int:
         cell = Long(recipe(), denoisers=4, pages=2000)
         for number in range(8):
-            cell.open(f"s{number}", pictures=12 * 20)
+            cell.open(f"s{number}", pictures=geometry().first_picture(blocks))
         turns(cell, 60, noisy(slow=2.0))
         return len(effects_of(cell, Stow))
 
-    long = shed()
-    monkeypatch.setattr(balancing, "_BLOCKS_LEFT", 30)
-    assert shed() == 0 < long
+    assert shed(6) == 0 < shed(20)
 
 
 def calls(cell: Cell, event: Event) -> int:
@@ -196,8 +190,7 @@ def calls(cell: Cell, event: Event) -> int:
         effects = cell.scheduler.handle(event)
     finally:
         sys.setprofile(None)
-    for effect in effects:
-        cell._perform(effect)
+    cell.follow(effects)
     return count
 
 

@@ -7,17 +7,16 @@ import random
 import pytest
 
 from longtake.core.carry import forking
-from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.effects import Notice, PrepareStream, Refused
 from longtake.core.errors import InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
+from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.session import Session, State
 from longtake.core.work import SessionId, WorkerId
-from tests.core.carry.test_parking import later
 from tests.core.support.page_model import ImageCell
 from tests.core.support.world import effects_of, geometry, recipe, works_of
 
@@ -42,7 +41,7 @@ def refusal(cell: ImageCell) -> LongtakeError:
 def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level: Level, steps: int) -> None:
     cell, parent = running(level, steps)
     block = cell.fork("child", parent, pictures=geometry().first_picture(18))
-    assert block == cell.scheduler._sessions[parent].next_block
+    assert block == cell.session(parent).next_block
     cell.settle()
     assert cell.segments[parent] == list(range(14))
     assert cell.segments[SessionId("child")] == list(range(block, 18))
@@ -54,10 +53,10 @@ def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level
 def test_lanes_are_shared_one_by_one_as_the_parent_seals_them() -> None:
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
-    seen = [len(cell.scheduler._sessions[SessionId("child")].unshared)]
+    seen = [len(cell.session("child").unshared)]
     while seen[-1]:
         cell.finish_and_acknowledge(cell.busy[0])
-        seen.append(len(cell.scheduler._sessions[SessionId("child")].unshared))
+        seen.append(len(cell.session("child").unshared))
     assert len(set(seen)) > 2, "not all at once"
     assert seen == sorted(seen, reverse=True)
 
@@ -68,7 +67,7 @@ def test_nothing_is_copied_a_page_is_shared_until_one_of_both_writes_it() -> Non
     cell.settle()
     free = cell.scheduler.workers()[1].free
     cell.fork("child", parent)
-    tables = [cell.scheduler._sessions[SessionId(name)].place.tables for name in ("parent", "child")]
+    tables = [cell.session(name).place.tables for name in ("parent", "child")]
     shared = [len(set(one.pages) & set(two.pages)) for one, two in zip(*tables, strict=True)]
     assert shared == [6] * 4
     assert free - cell.scheduler.workers()[1].free == 4 * (9 - 2), "the sinks cost nothing"
@@ -101,7 +100,7 @@ def test_a_parked_parent_leaves_the_shared_pages_to_its_fork() -> None:
         for worker in cell.busy:
             cell.finish(worker)
     cell.settle()
-    later(cell, 1.0)
+    cell.later(1.0)
     cell.settle()
     cell.send(Play(now_s=cell.now_s, session=parent))
     cell.settle()
@@ -130,7 +129,7 @@ def test_what_cannot_be_forked_is_refused_with_the_reason() -> None:
 
 def test_the_last_block_cannot_be_forked_away() -> None:
     cell, parent = running(steps=0)
-    while cell.scheduler._sessions[parent].next_block < 14:
+    while cell.session(parent).next_block < 14:
         cell.finish_and_acknowledge(cell.busy[0])
     cell.fork("x", parent)
     assert isinstance(refusal(cell), WrongState)
@@ -138,58 +137,64 @@ def test_the_last_block_cannot_be_forked_away() -> None:
 
 
 class Stall:
-    """A fork that is open although the first lane of its parent is not sealed, because that op is kept back."""
+    """A fork that is open although the first lane of its parent is not sealed, because its worker is kept busy."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None) -> None:
-        kept, may_run = Op(Kind.COMMIT, 0, 3), Dispatcher._may_run
-        self.over = False
+    first = WorkerId("denoise-0")
+    sealing = Op(Kind.COMMIT, 0, 3)
+    beginning = Op(Kind.DENOISE, 0, 4)
 
-        def not_yet(dispatcher: Dispatcher, session: Session, op: Op, *, now_s: float) -> bool:
-            stalled = session.id == "parent" and op == kept and not self.over
-            return not stalled and may_run(dispatcher, session, op, now_s=now_s)
-
-        monkeypatch.setattr(Dispatcher, "_may_run", not_yet)
+    def __init__(self, limits: Limits | None = None) -> None:
         self.cell, parent = running(steps=0, denoisers=4, limits=limits or Limits())
+        while self.cell.session(parent).next_block < 4:
+            self.cell.finish_and_acknowledge(self.cell.busy[0])
+        # Its ops go first, so that the worker is handed two of them before the op that seals the lane.
+        other = self.cell.open("other", pictures=geometry().first_picture(2), pace=Pace.REALTIME)
+        self.cell.answer()
+        assert self.cell.session(parent).place.lanes[0] == self.cell.session(other).place.lanes[0] == self.first
+        while {work.session for dispatch in self.cell.queues[self.first] for work in works_of(dispatch)} != {other}:
+            self.cell.finish(self.first)
+        self.cell.stuck.add(self.first)
         self.cell.settle()
         self.child = SessionId("child")
         assert self.cell.fork("child", parent, pictures=geometry().first_picture(9)) == 4
         self.cell.answer()
+        assert self.cell.worker(self.first).is_ready(parent, self.sealing)
         assert self.session.unshared == {0}
 
     @property
     def session(self) -> Session:
-        return self.cell.scheduler._sessions[self.child]
+        return self.cell.session(self.child)
 
     def stands(self, state: State) -> bool:
         return self.session.state is state
 
     def end(self) -> None:
-        """The op may run."""
-        self.over = True
-        self.cell.send(Play(now_s=self.cell.now_s, session=SessionId("parent")))
+        """The worker goes on."""
+        self.cell.stuck.clear()
         self.cell.settle()
 
 
-def test_a_fork_begins_its_first_block_only_when_its_lane_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
-    stall = Stall(monkeypatch)
+def test_a_fork_begins_its_first_block_only_when_its_lane_is_sealed() -> None:
+    stall = Stall()
     stall.cell.settle()
     assert stall.stands(State.RUNNING)
     assert stall.session.next_block == 4
+    assert not stall.cell.worker(stall.first).is_ready(stall.child, stall.beginning)
     stall.end()
     assert stall.cell.segments[stall.child] == list(range(4, 9))
     stall.cell.check_empty()
 
 
-def test_a_fork_that_is_paused_is_not_parked_before_it_has_all_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    stall = Stall(monkeypatch, limits=Limits(park_after_s=1.0))
+def test_a_fork_that_is_paused_is_not_parked_before_it_has_all_its_lanes() -> None:
+    stall = Stall(limits=Limits(park_after_s=1.0))
     cell, child = stall.cell, stall.child
     cell.send(Pause(now_s=0.0, session=child))
-    later(cell, 1.0)
-    later(cell, 1.0)
+    cell.later(1.0)
+    cell.later(1.0)
     assert stall.stands(State.PAUSED)
     stall.end()
     cell.send(Pause(now_s=0.0, session=child))
-    later(cell, 1.0)
+    cell.later(1.0)
     cell.settle()
     assert stall.stands(State.PARKED)
     cell.send(Play(now_s=cell.now_s, session=child))
@@ -203,7 +208,7 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
     child = SessionId("child")
-    assert cell.scheduler._sessions[child].unshared
+    assert cell.session(child).unshared
     match end:
         case "close":
             cell.send(Close(now_s=0.0, session=parent, ending=Ending.CLIENT))
@@ -228,7 +233,7 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
 
 
 def test_a_lane_that_is_shared_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forking, "_is_sealed", lambda parent, lane, block: True)
+    monkeypatch.setattr(forking, "sealing_op", lambda lane, block, made_for: Op(Kind.DENOISE, 0, block))
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
     with pytest.raises(AssertionError, match="should read"):
@@ -270,7 +275,7 @@ def random_event(cell: ImageCell, draw: random.Random, names: list[SessionId], n
         case "fork":
             cell.fork(f"f{number}", draw.choice(names), pictures=geometry().first_picture(14))
         case "later":
-            later(cell, 0.2)
+            cell.later(0.2)
         case "pause":
             cell.send(Pause(now_s=cell.now_s, session=draw.choice(names)))
         case "play":
@@ -288,11 +293,11 @@ def test_forks_at_any_moment_read_what_they_must(seed: int) -> None:
     )  # fmt: skip
     cell.open("s0", pictures=geometry().first_picture(12))
     for number in range(1, 300):
-        names = [name for name in cell.scheduler._sessions if name not in cell.closed]
+        names = [name for name in cell.there if name not in cell.closed]
         if names:
             random_event(cell, draw, names, number)
     for _ in range(30):
-        for name in [name for name in cell.scheduler._sessions if name not in cell.closed]:
+        for name in [name for name in cell.there if name not in cell.closed]:
             cell.send(Play(now_s=cell.now_s, session=name))
         cell.settle()
     assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.effects import Discard, Dispatch, Effect, Forget, Give, LaneMoved, Load, Stow, Take
+from longtake.core.effects import Discard, Dispatch, Forget, Give, LaneMoved, Load, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -14,29 +14,14 @@ from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.sessions.session import Session, State
 from longtake.core.work import PageId, Role, SessionId, WorkerId
-from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe
-from tests.core.test_scheduler import cue
+from tests.core.support.world import Cell, cue, effects_of, forwards_of, geometry, recipe
 
 BLOCKS_9 = geometry().first_picture(9)
 LEVELS = st.sampled_from(list(Level))
 
 
-def move(cell: Cell, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
-    """Begin a move by hand, as the balance does; the mover's effects are performed as the scheduler's."""
-    scheduler = cell.scheduler
-    record = scheduler._sessions[session]
-    scheduler._effects = scheduler._mover.begin(record, lane, scheduler._workers[target])
-    scheduler._advance(record)
-    effects, scheduler._effects = scheduler._effects, []
-    cell.effects += effects
-    for effect in effects:
-        cell._perform(effect)
-    scheduler.check()
-    return effects
-
-
 def place_of(cell: Cell, session: SessionId) -> tuple[WorkerId, ...]:
-    return cell.scheduler._sessions[session].place.lanes
+    return cell.session(session).place.lanes
 
 
 def under_way(level: Level = Level.OUTPUT, *, dispatches: int = 60, denoisers: int = 3) -> tuple[Cell, SessionId]:
@@ -57,7 +42,7 @@ def test_a_lane_moves_at_a_block_boundary_and_the_stream_goes_on(level: Level) -
     cell, session = under_way(level)
     lane = recipe(level).lane_count - 1
     origin, target = place_of(cell, session)[lane], elsewhere(cell, session, lane)
-    move(cell, session, lane, target)
+    cell.move(session, lane, target)
     cell.run()
     assert cell.images.moved == 1
     assert cell.segments[session] == list(range(30))
@@ -71,9 +56,9 @@ def test_a_lane_moves_at_a_block_boundary_and_the_stream_goes_on(level: Level) -
 def test_the_four_orders_go_out_together_once_the_last_op_before_the_boundary_has_reported() -> None:
     cell, session = under_way()
     target = elsewhere(cell, session, 0)
-    effects = move(cell, session, 0, target)
+    effects = cell.move(session, 0, target)
     while not effects:
-        record = cell.scheduler._sessions[session]
+        record = cell.session(session)
         assert record.boundary(0) is None
         before = len(cell.effects)
         cell.finish_and_acknowledge(cell.busy[0])
@@ -88,7 +73,7 @@ def test_a_lane_that_has_not_begun_moves_without_a_copy() -> None:
     cell = Cell(recipe(), denoisers=3)
     session = cell.open("s", pictures=BLOCKS_9)
     target = elsewhere(cell, session, 2)
-    assert not [e for e in move(cell, session, 2, target) if not isinstance(e, Forget | LaneMoved)]
+    assert not [e for e in cell.move(session, 2, target) if not isinstance(e, Forget | LaneMoved)]
     assert place_of(cell, session)[2] == target
     cell.run()
     assert cell.segments[session] == list(range(9))
@@ -101,7 +86,7 @@ def test_the_text_goes_along_when_a_worker_is_new_and_is_forgotten_where_nothing
     cell.steps(60)
     origin = place_of(cell, session)[1]
     (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
-    move(cell, session, 1, target)
+    cell.move(session, 1, target)
     cell.run()
     assert Forget(worker=origin, session=session, version=None) in cell.effects
     attached = [d.worker for d in effects_of(cell, Dispatch) if any(d.attach_conditioning)]
@@ -115,7 +100,7 @@ def test_a_lane_that_comes_back_brings_its_text_again() -> None:
     origin = place_of(cell, session)[1]
     (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
     for worker in (target, origin):
-        move(cell, session, 1, worker)
+        cell.move(session, 1, worker)
         while place_of(cell, session)[1] != worker:
             cell.copy()
             cell.finish_and_acknowledge(cell.busy[0])
@@ -128,7 +113,7 @@ def test_a_lane_that_comes_back_brings_its_text_again() -> None:
 def test_a_failed_image_leaves_the_lane_where_it_is_and_its_pages_as_they_were(broken: str) -> None:
     cell, session = under_way()
     before, target = place_of(cell, session), elsewhere(cell, session, 3)
-    move(cell, session, 3, target)
+    cell.move(session, 3, target)
     while not cell.images.ready:
         cell.finish_and_acknowledge(cell.busy[0])
     if broken == "target":
@@ -146,7 +131,7 @@ def test_pages_at_the_target_stay_reserved_until_the_order_to_load_them_is_answe
     cell, session = under_way()
     target = elsewhere(cell, session, 3)
     free = {w.worker: w.free for w in cell.scheduler.workers()}
-    move(cell, session, 3, target)
+    cell.move(session, 3, target)
     while not cell.images.ready:
         cell.finish_and_acknowledge(cell.busy[0])
     cell.send(Close(now_s=0.0, session=session, ending=Ending.CLIENT))
@@ -165,7 +150,7 @@ def test_a_lost_target_lets_the_lane_go_on_where_it_is() -> None:
     cell.answer()
     cell.steps(60)
     (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
-    move(cell, session, 1, target)
+    cell.move(session, 1, target)
     while not cell.images.ready:
         cell.finish_and_acknowledge(cell.busy[0])
     cell.lose(target)
@@ -177,7 +162,7 @@ def test_a_stream_that_only_waits_for_its_moves_goes_on_when_their_target_is_los
     cell, session = under_way(denoisers=5)
     (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
     for lane in range(4):
-        move(cell, session, lane, target)
+        cell.move(session, lane, target)
     while cell.busy:
         cell.finish_and_acknowledge(cell.busy[0])
     assert len(cell.segments[session]) < 30
@@ -191,7 +176,7 @@ def test_a_lost_origin_ends_the_session_and_frees_the_target_when_it_answers() -
     cell, session = under_way(denoisers=5)
     origin = place_of(cell, session)[1]
     (target,) = {w for w in cell.queues if w.startswith("denoise")} - set(place_of(cell, session))
-    move(cell, session, 1, target)
+    cell.move(session, 1, target)
     while not cell.images.ready:
         cell.finish_and_acknowledge(cell.busy[0])
     cell.lose(origin)
@@ -230,7 +215,7 @@ def test_the_cell_notices_pages_in_the_wrong_order_and_pages_left_behind(
     monkeypatch.setattr(PageTable, "kept", fault)
     cell, session = under_way()
     cell.open("t")  # so that the lane's pages at the target do not begin with page 0
-    move(cell, session, 0, elsewhere(cell, session, 0))
+    cell.move(session, 0, elsewhere(cell, session, 0))
     with pytest.raises(AssertionError, match="reads"):
         cell.run()
 
@@ -241,7 +226,7 @@ def test_the_cell_notices_a_lane_that_does_not_wait_at_the_boundary(monkeypatch:
     cell.send(Ack(now_s=0.0, session=session, segment=len(cell.segments[session]) - 1))
     with pytest.raises(AssertionError, match="reads"):
         for lane in range(4):
-            move(cell, session, lane, elsewhere(cell, session, lane))
+            cell.move(session, lane, elsewhere(cell, session, lane))
         cell.run()
 
 
@@ -261,7 +246,7 @@ def test_streams_are_whole_and_nothing_leaks_whatever_moves_fails_and_ends(
     for _ in range(data.draw(st.integers(20, 100))):
         cell.now_s += 0.1
         random_step(data, cell, denoisers, ended)
-    for session in list(cell.scheduler._sessions.values()):
+    for session in cell.records:
         if session.state is State.PAUSED:
             cell.send(Play(now_s=cell.now_s, session=session.id))
     settle(cell)
@@ -271,16 +256,15 @@ def test_streams_are_whole_and_nothing_leaks_whatever_moves_fails_and_ends(
         if cell.closed[name].ending is Ending.COMPLETED:
             assert cell.segments[name] == list(range(count))
     assert {w.free for w in cell.scheduler.workers() if w.role is Role.DENOISE} == {cell.pages}
-    assert not cell.scheduler._mover._moves
+    assert not any(worker.moves or worker.arriving for worker in cell.fleet)
     assert not cell.images.stored
 
 
 def random_step(data: st.DataObject, cell: Cell, denoisers: list[WorkerId], ended: set[SessionId]) -> None:
     """One thing that may happen."""
-    scheduler = cell.scheduler
     kinds = ["move"] * 3 + ["finish"] * 12 + ["image"] * 4 + ["image fails", "close", "lose", "pause", "play", "cue"]
     kind = data.draw(st.sampled_from(kinds))
-    open_now = [s for s in scheduler._sessions.values() if s.state is not State.CLOSING]
+    open_now = [s for s in cell.records if s.state is not State.CLOSING]
     match kind:
         case "finish":
             cell.answer()
@@ -300,13 +284,12 @@ def random_step(data: st.DataObject, cell: Cell, denoisers: list[WorkerId], ende
 
 
 def on_one(data: st.DataObject, cell: Cell, kind: str, session: Session, ended: set[SessionId]) -> None:
-    workers = cell.scheduler._workers
     match kind:
         case "move":
             lane = data.draw(st.integers(0, len(session.place.lanes) - 1))
-            target = workers[data.draw(st.sampled_from(sorted(w for w in workers if w.startswith("denoise"))))]
+            target = data.draw(st.sampled_from([w for w in cell.fleet if w.role is Role.DENOISE]))
             if target.id != session.place.lanes[lane] and not session.is_held(lane) and target.lane_room:
-                move(cell, session.id, lane, target.id)
+                cell.move(session.id, lane, target.id)
         case "close":
             ended.add(session.id)
             cell.send(Close(now_s=cell.now_s, session=session.id, ending=Ending.CLIENT))

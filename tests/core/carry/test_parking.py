@@ -24,16 +24,11 @@ LIMITS = Limits(park_after_s=GRACE_S)
 
 
 def state_of(cell: ImageCell, session: SessionId) -> State:
-    return cell.scheduler._sessions[session].state
+    return cell.session(session).state
 
 
 def free_pages(cell: ImageCell) -> int:
     return sum(worker.free for worker in cell.scheduler.workers() if worker.role is Role.DENOISE)
-
-
-def later(cell: ImageCell, seconds: float = GRACE_S) -> None:
-    """Let time pass."""
-    cell.later(seconds)
 
 
 def paused_cell(level: Level = Level.OUTPUT, **changes: object) -> tuple[ImageCell, SessionId]:
@@ -51,9 +46,9 @@ def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothi
     cell, session = paused_cell(level)
     taken = sum(worker.capacity - worker.free for worker in cell.scheduler.workers())
     assert taken == recipe(level).lane_count * 9 + 1
-    later(cell, GRACE_S - 0.1)
+    cell.later(GRACE_S - 0.1)
     assert not effects_of(cell, Stow)
-    later(cell, 0.2)
+    cell.later(0.2)
     assert state_of(cell, session) is State.PARKING
     assert sum(worker.capacity - worker.free for worker in cell.scheduler.workers()) == taken
     cell.settle()
@@ -69,7 +64,7 @@ def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothi
 
 def test_the_slot_is_stowed_only_when_all_lanes_are() -> None:
     cell, session = paused_cell()
-    later(cell)
+    cell.later(GRACE_S)
     assert len(effects_of(cell, Stow)) == 4
     for _ in range(3):
         cell.carry_out(cell.ordered[0])
@@ -84,7 +79,7 @@ def test_the_slot_is_stowed_only_when_all_lanes_are() -> None:
 def test_a_wrong_order_of_pages_in_an_image_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = PageTable.kept
     cell, session = paused_cell()
-    later(cell)
+    cell.later(GRACE_S)
     monkeypatch.setattr(PageTable, "kept", lambda *given: tuple(reversed(kept(*given))))
     cell.settle()
     cell.send(Play(now_s=cell.now_s, session=session))
@@ -98,7 +93,7 @@ def test_a_session_that_began_no_block_leaves_no_image() -> None:
     cell.send(Pause(now_s=0.0, session=session))
     cell.settle()
     assert state_of(cell, session) is State.PAUSED
-    later(cell)
+    cell.later(GRACE_S)
     assert state_of(cell, session) is State.PARKED
     assert not effects_of(cell, Stow) and not cell.slot_states
     assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
@@ -117,7 +112,7 @@ def test_without_credit_a_session_parks_and_an_acknowledgement_wakes_it() -> Non
     session = cell.open("s", window=2, pictures=geometry().first_picture(6))
     cell.settle(acknowledge=False)
     assert cell.segments[session] == [0, 1]
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle(acknowledge=False)
     assert state_of(cell, session) is State.PARKED
     cell.settle()
@@ -128,7 +123,7 @@ def test_without_credit_a_session_parks_and_an_acknowledgement_wakes_it() -> Non
 def test_play_before_everything_is_stowed_needs_no_other_place_and_moves_no_page() -> None:
     for carried_out in range(6):
         cell, session = paused_cell(denoisers=1, pages=PAGES, slots=1)
-        later(cell)
+        cell.later(GRACE_S)
         for _ in range(carried_out):
             cell.carry_out(cell.ordered[0])
         assert state_of(cell, session) is (State.PARKED if carried_out == 5 else State.PARKING)
@@ -141,7 +136,7 @@ def test_play_before_everything_is_stowed_needs_no_other_place_and_moves_no_page
 
 def test_pause_on_the_way_back_ends_in_pause() -> None:
     cell, session = paused_cell()
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle()
     cell.send(Play(now_s=cell.now_s, session=session))
     assert state_of(cell, session) is State.RESTORING
@@ -149,7 +144,7 @@ def test_pause_on_the_way_back_ends_in_pause() -> None:
     cell.settle()
     assert state_of(cell, session) is State.PAUSED
     assert cell.segments[session] == [0, 1]
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle()
     assert state_of(cell, session) is State.PARKED
     cell.send(Play(now_s=cell.now_s, session=session))
@@ -160,7 +155,7 @@ def test_pause_on_the_way_back_ends_in_pause() -> None:
 
 def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
     cell, session = paused_cell(denoisers=1, decoders=1, pages=PAGES, slots=1)
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle()
     other = cell.open("other", window=30)
     cell.answer()
@@ -185,20 +180,20 @@ def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
 
 def test_it_comes_back_to_where_its_images_lie_if_there_is_room() -> None:
     cell, session = paused_cell(denoisers=4, decoders=2)
-    lanes = cell.scheduler._sessions[session].place.lanes
-    later(cell)
+    lanes = cell.session(session).place.lanes
+    cell.later(GRACE_S)
     cell.settle()
     for number in range(4):  # elsewhere there is less to do now
         cell.open(f"o{number}", window=1)
     cell.settle(acknowledge=False)
     cell.send(Play(now_s=cell.now_s, session=session))
-    assert cell.scheduler._sessions[session].place.lanes == lanes
+    assert cell.session(session).place.lanes == lanes
     assert not effects_of(cell, Give)
 
 
 def test_who_wants_to_go_on_is_served_before_every_new_stream_and_never_refused() -> None:
     cell, session = paused_cell(denoisers=1, pages=PAGES, slots=2)
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle()
     first, second = cell.open("first", window=1), cell.open("second", window=1, pictures=30)
     cell.settle(acknowledge=False)
@@ -222,7 +217,7 @@ def test_text_is_kept_nowhere_and_encoded_again_for_the_prompt_in_use() -> None:
     cell.settle(acknowledge=False)
     cell.send(Pause(now_s=0.0, session=session))
     cell.acknowledge(session)
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle()
     forgotten = {effect.version for effect in effects_of(cell, Forget)}
     assert forgotten >= {0, 1}
@@ -245,14 +240,14 @@ def test_when_host_memory_is_full_a_session_keeps_its_place_and_is_told_once() -
     sessions = [cell.open(name, window=1) for name in ("a", "b")]
     cell.settle(acknowledge=False)
     for _ in range(4):
-        later(cell)
+        cell.later(GRACE_S)
         cell.settle(acknowledge=False)
     assert [state_of(cell, session) for session in sessions] == [State.PARKED, State.RUNNING]
     told = [effect for effect in effects_of(cell, Notice) if "keeps its place" in effect.text]
     assert [effect.session for effect in told] == [sessions[1]]
     cell.send(Close(now_s=cell.now_s, session=sessions[0], ending=Ending.CLIENT))
     cell.settle(acknowledge=False)
-    later(cell)
+    cell.later(GRACE_S)
     cell.settle(acknowledge=False)
     assert state_of(cell, sessions[1]) is State.PARKED
 
@@ -260,13 +255,13 @@ def test_when_host_memory_is_full_a_session_keeps_its_place_and_is_told_once() -
 def test_a_lane_that_cannot_be_stowed_leaves_the_session_where_it_is() -> None:
     for failing in range(4):
         cell, session = paused_cell()
-        place = cell.scheduler._sessions[session].place
-        later(cell)
+        place = cell.session(session).place
+        cell.later(GRACE_S)
         for number in range(4):
             cell.carry_out(cell.ordered[0], fails=number == failing)
         cell.settle()
         assert state_of(cell, session) is State.PAUSED
-        assert cell.scheduler._sessions[session].place is place
+        assert cell.session(session).place is place
         assert not cell.stored, "nothing is left of the others"
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
@@ -276,7 +271,7 @@ def test_a_lane_that_cannot_be_stowed_leaves_the_session_where_it_is() -> None:
 
 def test_a_slot_that_cannot_be_stowed_ends_its_session_with_the_reason() -> None:
     cell, session = paused_cell()
-    later(cell)
+    cell.later(GRACE_S)
     for number in range(5):
         cell.carry_out(cell.ordered[0], fails=number == 4)
     assert cell.ended_with(session, Ending.FAILED)
@@ -287,7 +282,7 @@ def test_a_slot_that_cannot_be_stowed_ends_its_session_with_the_reason() -> None
 def test_an_image_that_cannot_be_loaded_ends_its_session_with_the_reason() -> None:
     for failing in range(5):
         cell, session = paused_cell()
-        later(cell)
+        cell.later(GRACE_S)
         cell.settle()
         cell.send(Play(now_s=cell.now_s, session=session))
         for number in range(5):
@@ -301,7 +296,7 @@ def test_an_image_that_cannot_be_loaded_ends_its_session_with_the_reason() -> No
 @pytest.mark.parametrize("end", ["close", "drain", "drain later", "lose denoise-0", "lose decode-0"])
 def test_an_end_at_any_moment_leaves_nothing_behind(moment: str, end: str) -> None:
     cell, session = paused_cell(denoisers=2, pages=PAGES // 2, slots=1)
-    later(cell)
+    cell.later(GRACE_S)
     if moment == "slot":
         while len(effects_of(cell, Stow)) < 5:
             cell.carry_out(cell.ordered[0])
@@ -320,7 +315,7 @@ def test_an_end_at_any_moment_leaves_nothing_behind(moment: str, end: str) -> No
         case ["drain", *grace]:
             cell.send(Drain(now_s=cell.now_s, grace_s=5.0 * len(grace)))
             assert cell.ended_with(session, Ending.DRAINED) == (not grace)
-            later(cell, 5.0)
+            cell.later(5.0)
             assert cell.ended_with(session, Ending.DRAINED)
         case ["lose", worker]:
             cell.lose(WorkerId(worker))

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from longtake.core import pages
+from longtake.core.dispatch import dispatcher
 from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.effects import Dispatch
 from longtake.core.events import Ack, Close, Ending, OpFailed
@@ -125,7 +126,7 @@ def test_ops_without_a_deadline_ride_along_only_while_there_is_time(monkeypatch:
     live = cell.open("live", window=4, pace=Pace.REALTIME)
     bulk = [cell.open(f"bulk{number}") for number in range(3)]
     cell.answer()
-    worker = cell.scheduler._workers[WORKER]
+    worker = cell.worker(WORKER)
     worker.op_s = 0.1
     for session in (live, *bulk):
         worker.drop_ready(session)
@@ -133,7 +134,7 @@ def test_ops_without_a_deadline_ride_along_only_while_there_is_time(monkeypatch:
         deadline_s = math.inf if number else 10.0
         worker.add_ready(session, Op(Kind.DENOISE, 1, 5), Urgency(deadline_s, 0.0, 5, False, number))
     monkeypatch.setattr(Dispatcher, "urgency", lambda self, ready: worker.ready[ready])
-    batch = cell.scheduler._dispatcher._batch
+    batch = cell.scheduler.dispatcher.batch
     assert [session for session, _ in batch(worker, now_s=9.65)] == ["live", "bulk0", "bulk1"]
     assert [session for session, _ in batch(worker, now_s=9.95)] == ["live"]
     assert len(batch(worker, now_s=0.0)) == 4
@@ -144,7 +145,7 @@ def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]
     cell = Cell(recipe(), denoisers=1, batch_limit=8)
     for number in range(6):
         cell.open(f"s{number}", pictures=BLOCKS_20, pace=pace)
-    worker, decoder = (cell.scheduler._workers[WorkerId(name)] for name in ("denoise-0", "decode-0"))
+    worker, decoder = (cell.worker(name) for name in ("denoise-0", "decode-0"))
     worker.op_s = worker.pass_s = 0.001
     decoder.op_s = decoder.pass_s = decode_s
     cell.answer()
@@ -156,7 +157,7 @@ def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]
 def test_while_the_decoders_have_a_backlog_an_idle_worker_gathers() -> None:
     cell, waiting = left_waiting(decode_s=1.0)
     assert waiting > 0
-    batch = cell.scheduler._dispatcher._batch(cell.scheduler._workers[WORKER], now_s=0.0)
+    batch = cell.scheduler.dispatcher.batch(cell.worker(WORKER), now_s=0.0)
     assert len(batch) < 8, "what is full goes"
     cell.run()
     assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
@@ -196,9 +197,9 @@ def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:
     cell = cell_of(8, limit=3)
     cell.answer()
     assert [len(works_of(dispatch)) for dispatch in cell.queues[WORKER]] == [1, 3]
-    for number, session in enumerate(cell.scheduler._sessions.values()):
+    for number, session in enumerate(cell.records):
         session.virtual_time = float(-number)  # the last has been served least
-    cell.scheduler._dispatcher.advance(list(cell.scheduler._sessions.values()), now_s=0.0)
+    cell.scheduler.dispatcher.advance(cell.records, now_s=0.0)
     cell.finish(WORKER)
     batch = works_of(cell.queues[WORKER][-1])
     assert [work.session for work in batch] == ["s7", "s6", "s5"]
@@ -229,11 +230,11 @@ def test_a_batch_does_not_overtake_an_op_with_a_nearer_deadline() -> None:
 
 def _check_no_overtaking(cell: Cell) -> None:
     """What the dispatcher would send now leaves nothing behind that is due before a member of the batch."""
-    worker = cell.scheduler._workers[WORKER]
+    worker = cell.worker(WORKER)
     if not worker.ready:
         return
-    dispatcher = cell.scheduler._dispatcher
-    batch = dispatcher._batch(worker, now_s=cell.now_s)
+    dispatcher = cell.scheduler.dispatcher
+    batch = dispatcher.batch(worker, now_s=cell.now_s)
     due = {ready: dispatcher.urgency(ready).deadline_s for ready in worker.ready}
     latest_s = max(due[ready] for ready in batch)
     left = {ready: due_s for ready, due_s in due.items() if ready not in batch and due_s < latest_s}
@@ -245,12 +246,12 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
     bulk = [cell.open(f"bulk{number}", window=30) for number in range(2)]
     live = [cell.open(f"live{number}", window=4, pace=Pace.REALTIME) for number in range(2)]
     cell.answer()
-    worker = cell.scheduler._workers[WORKER]
+    worker = cell.worker(WORKER)
     for session in (*live, *bulk):
         worker.drop_ready(session)
-        record = cell.scheduler._sessions[session]
+        record = cell.session(session)
         record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
-    urgency = cell.scheduler._dispatcher.urgency
+    urgency = cell.scheduler.dispatcher.urgency
     for session, op in (
         (live[0], Op(Kind.DENOISE, 1, 5)),
         (live[1], Op(Kind.DENOISE, 2, 6)),
@@ -258,11 +259,11 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
         (bulk[1], Op(Kind.DENOISE, 3, 9)),
     ):
         worker.add_ready(session, op, urgency((session, op)))
-    batch = cell.scheduler._dispatcher._batch(worker, now_s=0.0)
+    batch = cell.scheduler.dispatcher.batch(worker, now_s=0.0)
     assert {session for session, _ in batch} == {"live0", "live1", "bulk0", "bulk1"}
     commit = (live[1], Op(Kind.COMMIT, 0, 7))
     worker.add_ready(*commit, urgency(commit))  # due after both live ops, before the bulk ones
-    batch = cell.scheduler._dispatcher._batch(worker, now_s=0.0)
+    batch = cell.scheduler.dispatcher.batch(worker, now_s=0.0)
     assert [session for session, _ in batch] == ["live0", "live1"]
 
 
@@ -275,7 +276,7 @@ def test_blocks_with_unequally_filled_windows_do_not_share_a_forward() -> None:
 
 
 def test_the_cell_fails_when_any_op_may_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dispatcher, "_page_count", lambda self, op: 0)
+    monkeypatch.setattr(dispatcher, "window_size", lambda first_frame, made_for: 0)
     cell = cell_of(4)
     with pytest.raises(AssertionError, match="unequal shapes"):
         cell.run()
@@ -306,7 +307,7 @@ def test_an_op_that_fails_in_a_batch_ends_its_session_and_no_mates() -> None:
     for work in works_of(dispatch):
         if work.session != bad:
             assert not isinstance(work, DecodeWork)
-            cell._run_forward(WORKER, work)
+            cell.run_forward(WORKER, work)
             cell.done.add((work.session, Op(work.kind, work.step, work.block)))
     event = OpFailed(now_s=0.0, worker=WORKER, sessions=(bad,), sequence=dispatch.sequence, reason="nan")
     cell.send(event)

@@ -13,22 +13,22 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
-from tests.core.fleet.test_admission import cell_of
+from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, geometry, recipe
 
 T_S, V_S = 0.05, 0.02
 
 
 def deadline_s(cell: Cell, kind: Kind, step: int, block: int) -> float:
-    return cell.scheduler._dispatcher.urgency((SessionId("s"), Op(kind, step, block))).deadline_s
+    return cell.scheduler.dispatcher.urgency((SessionId("s"), Op(kind, step, block))).deadline_s
 
 
 def test_the_deadline_of_an_op_leaves_time_for_all_that_must_follow_it() -> None:
     """D(s,n): due(n) - (S-1-s) t - v; C(s,n): due(n+1) - (S-s) t - v; V(n): due(n)."""
-    cell = cell_of(T_S, T_S, decode_s=V_S)
+    cell = timed_cell(T_S, T_S, decode_s=V_S)
     session = cell.open("s", pace=Pace.REALTIME)
     cell.answer()
-    record = cell.scheduler._sessions[session]
+    record = cell.session(session)
     record.flow = record.flow.played(0, now_s=10.0, geometry=geometry())
     due_s = [10.0, 10.0 + 9 / 16, 10.0 + 21 / 16]
     for step in range(4):
@@ -38,20 +38,20 @@ def test_the_deadline_of_an_op_leaves_time_for_all_that_must_follow_it() -> None
 
 
 def test_at_level_clean_the_one_commit_leaves_time_for_all_steps_of_the_next_block() -> None:
-    cell = cell_of(T_S, decode_s=V_S, level=Level.CLEAN)
+    cell = timed_cell(T_S, decode_s=V_S, level=Level.CLEAN)
     session = cell.open("s", pace=Pace.REALTIME)
     cell.answer()
-    record = cell.scheduler._sessions[session]
+    record = cell.session(session)
     record.flow = record.flow.played(0, now_s=10.0, geometry=geometry())
     assert abs(deadline_s(cell, Kind.DENOISE, 1, 0) - (10.0 - 2 * T_S - V_S)) < 1e-9
     assert abs(deadline_s(cell, Kind.COMMIT, 0, 0) - (10.0 + 9 / 16 - 4 * T_S - V_S)) < 1e-9
 
 
 def test_a_slow_worker_on_the_way_makes_the_ops_before_it_urgent() -> None:
-    cell = cell_of(T_S, 3 * T_S, decode_s=V_S)
+    cell = timed_cell(T_S, 3 * T_S, decode_s=V_S)
     session = cell.open("s", pace=Pace.REALTIME)
     cell.answer()
-    slow = cell.scheduler._sessions[session].place.lanes[1:].count(WorkerId("denoise-1"))
+    slow = cell.session(session).place.lanes[1:].count(WorkerId("denoise-1"))
     rest_s = deadline_s(cell, Kind.DECODE, 0, 0) - deadline_s(cell, Kind.DENOISE, 0, 0)
     assert slow
     assert abs(rest_s - (slow * 3 * T_S + (3 - slow) * T_S + V_S)) < 1e-9
@@ -103,7 +103,14 @@ def test_the_heap_yields_what_a_search_of_the_whole_list_would(seed: int) -> Non
             case _:
                 pass
         assert set(made.ready) == set(now)
-        assert len(made._queue) <= 2 * len(made.ready) + 65
+        assert made.queue_length <= 2 * len(made.ready) + 65
+
+
+def test_an_op_that_is_offered_again_and_again_does_not_fill_the_heap() -> None:
+    made = worker()
+    for number in range(500):
+        made.add_ready(SessionId("s"), Op(Kind.DENOISE, 0, 0), Urgency(-float(number), 0.0, 0, False, 0))
+        assert made.queue_length <= 2 * len(made.ready) + 65
 
 
 def test_of_equally_urgent_ops_the_first_to_be_ready_goes_first() -> None:

@@ -75,7 +75,7 @@ def test_a_live_stream_is_refused_with_numbers_and_never_queued() -> None:
     assert isinstance(error, NoCapacity)
     assert "4 lanes are needed and there is room for 0" in str(error)
     assert error.retry_after_s > 0
-    assert SessionId("live") not in cell.scheduler._sessions
+    assert SessionId("live") not in cell.there
 
 
 def test_a_full_queue_refuses_with_its_length() -> None:
@@ -100,7 +100,7 @@ def test_queued_sessions_do_not_count_as_open_ones() -> None:
     cell = full_cell(limits=Limits(max_sessions=2), pages=4 * PAGES, slots=4)
     for number in range(3):
         cell.open(f"s{number}", pictures=BLOCKS_3, window=1)
-    assert [session.state for session in cell.scheduler._sessions.values()][2:] == [State.QUEUED] * 2
+    assert [view.state for view in cell.scheduler.sessions()][2:] == [State.QUEUED] * 2
     assert "2 sessions are open" not in str(effects_of(cell, Refused))
     close(cell, "first")
     cell.settle()
@@ -112,7 +112,7 @@ def test_room_that_a_new_worker_brings_is_used_at_once() -> None:
     cell = full_cell()
     cell.open("second", pictures=BLOCKS_3)
     cell.join(WorkerId("denoise-7"), Role.DENOISE, PAGES)
-    assert cell.scheduler._sessions[SessionId("second")].state is State.OPENING
+    assert cell.session("second").state is State.OPENING
     close(cell, "first")
     cell.settle()
     cell.check_empty()
@@ -129,7 +129,7 @@ def test_a_queued_stream_takes_cues_and_a_pause_and_encodes_nothing_before_it_ha
     close(cell, "first")
     cell.settle()
     assert [effect.block for effect in effects_of(cell, CueAccepted)] == [2]
-    assert cell.scheduler._sessions[session].state is State.PAUSED
+    assert cell.session(session).state is State.PAUSED
 
 
 @pytest.mark.parametrize("end", ["close", "drain", "lose"])
@@ -145,9 +145,9 @@ def test_whoever_leaves_the_queue_leaves_nothing_behind(end: str) -> None:
             assert cell.ended_with(session, Ending.DRAINED)
         case "lose":
             cell.lose(WorkerId("denoise-0"))
-            assert cell.scheduler._sessions[session].state is State.QUEUED, "it had nothing there"
+            assert cell.session(session).state is State.QUEUED, "it had nothing there"
             cell.join(WorkerId("denoise-0"), Role.DENOISE, PAGES)
-            assert cell.scheduler._sessions[session].state is State.OPENING
+            assert cell.session(session).state is State.OPENING
     cell.send(Drain(now_s=0.0))
     cell.check_empty()
 
@@ -163,5 +163,5 @@ def test_idle_streams_pass_through_one_place_into_the_parking_lot() -> None:
         cell.answer()
         cell.now_s += 1.0
         cell.send(Tick(now_s=cell.now_s))
-    assert {session.state for session in cell.scheduler._sessions.values()} == {State.PARKED}
+    assert {view.state for view in cell.scheduler.sessions()} == {State.PARKED}
     assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 
 from longtake.core.effects import Refused
 from longtake.core.errors import NoCapacity
-from longtake.core.events import Ack, Close, Ending, WorkerJoined
+from longtake.core.events import Ack, Close, Ending
 from longtake.core.fleet.placement import Ranking, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import Role, SessionId, WorkerId
+from longtake.core.work import SessionId, WorkerId
+from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of, recipe
 
 BLOCK_S = 0.75
-
-
-def cell_of(*forward_s: float, decode_s: float = 0.01, level: Level = Level.OUTPUT) -> Cell:
-    """Denoise workers that need so long for a forward."""
-    cell = Cell(recipe(level), denoisers=0, decoders=0)
-    for number, seconds in enumerate(forward_s):
-        join(cell, f"denoise-{number}", Role.DENOISE, seconds)
-    join(cell, "decode-0", Role.DECODE, decode_s)
-    return cell
-
-
-def join(cell: Cell, name: str, role: Role, forward_s: float) -> None:
-    worker = WorkerId(name)
-    cell.queues[worker] = deque()
-    cell.send(WorkerJoined(now_s=0.0, worker=worker, role=role, capacity=4000, forward_s=forward_s))
 
 
 def admitted(cell: Cell, count: int, pace: Pace = Pace.REALTIME) -> int:
@@ -46,30 +30,30 @@ def admitted(cell: Cell, count: int, pace: Pace = Pace.REALTIME) -> int:
 )  # fmt: skip
 def test_live_streams_are_let_in_up_to_95_percent_of_the_rate(level: Level, forwards: int) -> None:
     exactly_nineteen = 0.95 * BLOCK_S / forwards / 19
-    assert admitted(cell_of(exactly_nineteen * 0.9999, level=level), 30) == 19
-    assert admitted(cell_of(exactly_nineteen * 1.0001, level=level), 30) == 18
+    assert admitted(timed_cell(exactly_nineteen * 0.9999, level=level), 30) == 19
+    assert admitted(timed_cell(exactly_nineteen * 1.0001, level=level), 30) == 18
 
 
 def test_the_slowest_resource_decides_be_it_the_decoder() -> None:
-    assert admitted(cell_of(0.001, decode_s=0.3), 9) == 2
+    assert admitted(timed_cell(0.001, decode_s=0.3), 9) == 2
 
 
 def test_lanes_go_where_time_is_left() -> None:
     """A worker that is four times slower gets a quarter of the lanes."""
-    cell = cell_of(0.01, 0.04)
+    cell = timed_cell(0.01, 0.04)
     assert admitted(cell, 5) == 5
-    lanes = {worker.id: worker.live_lanes for worker in cell.scheduler._workers.values()}
+    lanes = {worker.id: worker.live_lanes for worker in cell.fleet}
     assert lanes == {"denoise-0": 16, "denoise-1": 4, "decode-0": 0}
 
 
 def test_bulk_streams_reserve_nothing_and_leave_the_reserve_alone() -> None:
-    cell = cell_of(0.045)
+    cell = timed_cell(0.045)
     assert admitted(cell, 5, Pace.FAST) == 5
     assert admitted(cell, 5) == 5 - 4
 
 
 def test_a_refusal_says_why_in_numbers_and_when_to_come_again() -> None:
-    cell = cell_of(0.08)
+    cell = timed_cell(0.08)
     cell.open("first", pace=Pace.REALTIME, pictures=12 * 40)
     cell.open("second", pace=Pace.REALTIME)
     (refused,) = effects_of(cell, Refused)
@@ -82,7 +66,7 @@ def test_a_refusal_says_why_in_numbers_and_when_to_come_again() -> None:
 
 
 def test_a_stream_that_ends_gives_its_time_back() -> None:
-    cell = cell_of(0.08)
+    cell = timed_cell(0.08)
     first = cell.open("first", pace=Pace.REALTIME)
     cell.send(Close(now_s=0.0, session=first, ending=Ending.CLIENT))
     assert admitted(cell, 1) == 1
@@ -90,7 +74,7 @@ def test_a_stream_that_ends_gives_its_time_back() -> None:
 
 
 def test_what_workers_report_replaces_what_they_said_on_joining() -> None:
-    cell = cell_of(0.0)
+    cell = timed_cell(0.0)
     cell.open("first", pictures=9, pace=Pace.FAST)
     cell.answer()
     worker = WorkerId("denoise-0")
@@ -101,8 +85,8 @@ def test_what_workers_report_replaces_what_they_said_on_joining() -> None:
 
 
 def test_one_hiccup_hardly_moves_the_average() -> None:
-    cell = cell_of(0.1)
-    worker = cell.scheduler._workers[WorkerId("denoise-0")]
+    cell = timed_cell(0.1)
+    worker = cell.worker("denoise-0")
     for _ in range(100):
         worker.measured(0.1)
     worker.measured(0.3)
@@ -113,7 +97,7 @@ def test_one_hiccup_hardly_moves_the_average() -> None:
 
 
 def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
-    assert admitted(cell_of(0.08, 0.0), 3) == 2
+    assert admitted(timed_cell(0.08, 0.0), 3) == 2
 
 
 def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
@@ -128,14 +112,14 @@ def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -
 
 
 def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
-    cell = cell_of(0.08)
+    cell = timed_cell(0.08)
     session = cell.open("first", pace=Pace.REALTIME, pictures=21)
     cell.answer()
     while cell.busy and not cell.segments:
         for worker in cell.busy:
             cell.finish(worker)
     cell.send(Ack(now_s=0.0, session=session, segment=0))
-    assert cell.scheduler._workers[WorkerId("denoise-0")].live_lanes == 4
+    assert cell.worker("denoise-0").live_lanes == 4
 
 
 def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() -> None:
@@ -144,7 +128,7 @@ def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() ->
     cell = Cell(made, limits=Limits(packed=frozenset({Pace.FAST})), denoisers=2, pages=lanes * made.page_count)
     for name in ("a", "b", "c"):
         cell.open(name)
-    homes = {session.id: set(session.place.lanes) for session in cell.scheduler._sessions.values()}
+    homes = {session.id: set(session.place.lanes) for session in cell.records}
     assert len(homes[SessionId("a")]) == len(homes[SessionId("b")]) == 1
     assert homes[SessionId("a")] != homes[SessionId("b")], "the least loaded"
     assert len(homes[SessionId("c")]) == 2, "two lanes are left on either worker"
@@ -153,4 +137,4 @@ def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() ->
 def test_other_classes_are_spread() -> None:
     cell = Cell(recipe(), limits=Limits(packed=frozenset({Pace.FAST})), denoisers=4)
     session = cell.open("live", pace=Pace.REALTIME)
-    assert len(set(cell.scheduler._sessions[session].place.lanes)) == 4
+    assert len(set(cell.session(session).place.lanes)) == 4

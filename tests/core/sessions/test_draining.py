@@ -11,7 +11,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions.session import State
-from longtake.core.work import CueId, SessionId, WorkerId
+from longtake.core.work import CueId, SessionId
 from tests.core.support.page_model import ImageCell
 from tests.core.support.storm import Storm
 from tests.core.support.world import Cell, effects_of, geometry, recipe
@@ -120,7 +120,7 @@ def test_a_block_that_could_begin_and_has_not_when_the_grace_ends_never_begins()
     names = [cell.open(f"s{number}") for number in range(4)]
     cell.answer()
     cell.steps(12)
-    worker = cell.scheduler._workers[WorkerId("denoise-0")]
+    worker = cell.worker("denoise-0")
     waiting = {session for session, op in worker.ready if (op.kind, op.step) == (Kind.DENOISE, 0)}
     before = begun(cell)
     assert any(before[session] for session in waiting), "a next block waits for the worker, which is busy"

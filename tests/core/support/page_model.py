@@ -196,8 +196,9 @@ class ImageCell(Cell):
             if left:
                 self.copies.append((left, order))
                 continue
-            if (session := self.scheduler._sessions.get(order.session)) is None:
+            if order.session not in self.there:
                 continue
+            session = self.session(order.session)
             assert order.origin is not None
             state = self.slot_states[order.worker, order.origin]
             assert state == (session.request.fork, session.first_block), (
@@ -209,7 +210,7 @@ class ImageCell(Cell):
     def fork(self, name: str, parent: SessionId, *, pictures: int | None = None, window: int = 4, seed: int = 1) -> int:
         """Fork a session; the first block of the new one. Refused: -1."""
         session = SessionId(name)
-        before = self.scheduler._sessions.get(parent)
+        before = self.session(parent) if parent in self.there else None
         block = -1 if before is None else before.next_block
         self.parents[session] = (parent, block * self.recipe.frames_per_block)
         self.first_blocks[session] = block
@@ -219,7 +220,7 @@ class ImageCell(Cell):
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
                  picture_limit=pictures, settings=SETTINGS, fork=parent)
         )  # fmt: skip
-        return block if session in self.scheduler._sessions else -1
+        return block if session in self.there else -1
 
     def writer(self, session: SessionId, frame: int) -> SessionId:
         """Who wrote a frame that the session reads: it, or whom it was forked from."""

@@ -40,7 +40,7 @@ class Storm:
     def step(self) -> None:
         """One event."""
         cell, draw = self.cell, self.draw
-        open_now = [name for name in cell.scheduler._sessions if name not in cell.closed]
+        open_now = [name for name in cell.there if name not in cell.closed]
         choices = ["tick"] + ["finish"] * 6 * bool(cell.busy) + ["carry out"] * 5 * bool(cell.ordered)
         choices += ["answer"] * 4 * bool(cell.answers) + ["acknowledge"] * 2 * bool(cell.owing())
         choices += ["pause", "play", "play"] * bool(open_now) + ["close"] * (draw.random() < 0.1 and bool(open_now))
@@ -67,7 +67,7 @@ class Storm:
                 self._open()
             case "lose":
                 self._lose(draw.choice(list(cell.queues)))
-        self.seen |= {session.state for session in cell.scheduler._sessions.values()}
+        self.seen |= {view.state for view in cell.scheduler.sessions()}
 
     def _open(self) -> None:
         self._names += 1
@@ -89,7 +89,7 @@ class Storm:
         """Every client wants to go on; then all streams that can be complete are."""
         cell = self.cell
         for _ in range(200):
-            for name in [name for name in cell.scheduler._sessions if name not in cell.closed]:
+            for name in [name for name in cell.there if name not in cell.closed]:
                 cell.send(Play(now_s=cell.now_s, session=name))
             cell.settle()
             if not cell.scheduler.sessions():

@@ -33,6 +33,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import slot_of, window_frames
@@ -40,7 +41,18 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind, Op, needs, sealing_op
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.sessions.session import Session
+from longtake.core.work import (
+    CueId,
+    DecodeWork,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    Role,
+    SegmentSettings,
+    SessionId,
+    WorkerId,
+)
 from tests.core.support.image_model import Content, Images
 
 T = TypeVar("T")
@@ -82,6 +94,8 @@ class Cell:
     """(worker, page) -> what was written last."""
     texts: set[tuple[WorkerId, SessionId, int]] = field(default_factory=set)
     """Which worker holds which version of whose prompt."""
+    stuck: set[WorkerId] = field(default_factory=set)
+    """Workers whose running dispatch takes for ever."""
     journal: set[tuple[SessionId, int, int]] = field(default_factory=set)
     """(session, block, step): outputs of denoise ops that something may still start from."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
@@ -135,12 +149,42 @@ class Cell:
         return session
 
     def send(self, event: Event) -> list[Effect]:
-        effects = self.scheduler.handle(event)
+        return self.follow(self.scheduler.handle(event))
+
+    def follow(self, effects: list[Effect]) -> list[Effect]:
+        """Do what the scheduler has decided."""
         self.effects += effects
         for effect in effects:
             self._perform(effect)
         self.check()
         return effects
+
+    def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
+        """Begin a move by hand, as the balance does."""
+        return self.follow(self.scheduler.move(session, lane, target))
+
+    def session(self, name: str) -> Session:
+        """The record of a session."""
+        return self.scheduler.inspect(SessionId(name))
+
+    def worker(self, name: str) -> Worker:
+        """The record of a worker."""
+        return self.scheduler.worker(WorkerId(name))
+
+    @property
+    def there(self) -> list[SessionId]:
+        """The sessions that the scheduler has, in the order they were opened."""
+        return [view.session for view in self.scheduler.sessions()]
+
+    @property
+    def records(self) -> list[Session]:
+        """Those of all sessions, in the order they were opened."""
+        return [self.session(name) for name in self.there]
+
+    @property
+    def fleet(self) -> list[Worker]:
+        """The records of all workers, by id."""
+        return [self.worker(view.worker) for view in self.scheduler.workers()]
 
     def later(self, seconds: float) -> None:
         """Let time pass."""
@@ -244,7 +288,7 @@ class Cell:
         dispatch = self.queues[worker].popleft()
         for work in works_of(dispatch):
             if isinstance(work, ForwardWork):
-                self._run_forward(dispatch.worker, work)
+                self.run_forward(dispatch.worker, work)
             self.done.add((work.session, op_of(work)))
         works = works_of(dispatch)
         denoised = [work for work in works if isinstance(work, ForwardWork) and work.kind is Kind.DENOISE]
@@ -259,7 +303,7 @@ class Cell:
         self.send(done)
         return dispatch
 
-    def _run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
+    def run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
         """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
         follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
         if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
@@ -302,7 +346,8 @@ class Cell:
 
     @property
     def busy(self) -> list[WorkerId]:
-        return [worker for worker, queue in self.queues.items() if queue]
+        """Workers that can finish a dispatch."""
+        return [worker for worker, queue in self.queues.items() if queue and worker not in self.stuck]
 
     def run(self, *, acknowledge: bool = True, limit: int = 100_000) -> None:
         """Let everything finish in round-robin order, acknowledging each segment, until nothing is left to do."""
@@ -334,6 +379,10 @@ def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:
 def forwards_of(cell: Cell) -> list[ForwardWork]:
     """Every denoise and commit op that was dispatched, in order."""
     return [work for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork) for work in d.work]
+
+
+def cue(name: str, *, block: int | None = None, picture: int | None = None, prompt: str = "q") -> CueRequest:
+    return CueRequest(cue=CueId(name), prompt=prompt, block=block, picture=picture)
 
 
 def op_of(work: ForwardWork | DecodeWork) -> Op:

@@ -1,0 +1,73 @@
+"""What is lost: a worker takes its own sessions along and no other, and a place is free when nothing names it."""
+
+from __future__ import annotations
+
+from longtake.core.effects import Refused
+from longtake.core.errors import NoCapacity
+from longtake.core.events import Close, Ending, OpFailed, WorkerLost
+from longtake.core.limits import Limits
+from longtake.core.recipe.recipe import Level
+from longtake.core.work import Role, SessionId, WorkerId
+from tests.core.support.world import Cell, effects_of, geometry, recipe, works_of
+
+BLOCKS_4 = geometry().first_picture(4)
+
+
+def test_a_worker_that_is_lost_and_comes_back_owes_nothing_to_who_still_waits_for_another() -> None:
+    cell = Cell(recipe(), denoisers=2)
+    session = cell.open("s", window=3)
+    cell.answer()
+    cell.finish(WorkerId("denoise-0"))
+    assert cell.queues[WorkerId("denoise-1")]
+    cell.queues[WorkerId("denoise-0")].clear()
+    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
+    assert cell.closed[session].ending is Ending.LOST
+    cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
+    while cell.busy:
+        cell.finish(cell.busy[0])
+    assert cell.scheduler.sessions() == ()
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+
+
+def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
+    cell = Cell(recipe(Level.CLEAN), denoisers=2)
+    lost, kept = cell.open("lost"), cell.open("kept", pictures=BLOCKS_4)
+    cell.answer()
+    assert [s.place.lanes for s in cell.records] == [("denoise-0",), ("denoise-1",)]
+    cell.queues[WorkerId("denoise-0")].clear()
+    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
+    assert cell.closed[lost].ending is Ending.LOST
+    assert "denoise-0 was lost: killed" in cell.closed[lost].reason
+    cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
+    cell.run()
+    assert cell.closed[kept].ending is Ending.COMPLETED
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+
+
+def test_pages_of_a_closed_session_are_reused_only_after_its_last_op_has_reported() -> None:
+    cell = Cell(recipe(), denoisers=1, pages=36, limits=Limits(max_queued=0))
+    first = cell.open("first")
+    cell.answer()
+    cell.send(Close(now_s=0.0, session=first, ending=Ending.CLIENT))
+    assert first in cell.closed
+    cell.open("second")
+    assert isinstance(effects_of(cell, Refused)[0].error, NoCapacity)
+    while cell.busy:
+        cell.finish(cell.busy[0])
+    cell.open("third", pictures=BLOCKS_4)
+    cell.run()
+    assert len(cell.segments[SessionId("third")]) == 4
+
+
+def test_a_failed_op_ends_its_session_with_the_reason_and_frees_its_place() -> None:
+    cell = Cell(recipe(), denoisers=1)
+    bad, good = cell.open("bad"), cell.open("good", pictures=BLOCKS_4)
+    cell.answer()
+    worker = WorkerId("denoise-0")
+    dispatch = cell.queues[worker].popleft()
+    assert works_of(dispatch)[0].session == bad
+    cell.send(OpFailed(now_s=0.0, worker=worker, sessions=(bad,), sequence=dispatch.sequence, reason="nan"))
+    cell.run()
+    assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
+    assert cell.closed[good].ending is Ending.COMPLETED
+    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())

@@ -1,0 +1,26 @@
+"""Cells whose workers say how long their ops take."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from longtake.core.events import WorkerJoined
+from longtake.core.recipe.recipe import Level
+from longtake.core.work import Role, WorkerId
+from tests.core.support.world import Cell, recipe
+
+
+def timed_cell(*forward_s: float, decode_s: float = 0.01, level: Level = Level.OUTPUT) -> Cell:
+    """Denoise workers that need so long for a forward."""
+    cell = Cell(recipe(level), denoisers=0, decoders=0)
+    for number, seconds in enumerate(forward_s):
+        join_timed(cell, f"denoise-{number}", Role.DENOISE, seconds)
+    join_timed(cell, "decode-0", Role.DECODE, decode_s)
+    return cell
+
+
+def join_timed(cell: Cell, name: str, role: Role, forward_s: float) -> None:
+    """A worker joins that says how long a forward takes."""
+    worker = WorkerId(name)
+    cell.queues[worker] = deque()
+    cell.send(WorkerJoined(now_s=0.0, worker=worker, role=role, capacity=4000, forward_s=forward_s))
