@@ -90,7 +90,10 @@ class Stream:
             self._text = loaded.denoiser.encode_text(features_TC.unsqueeze(0))
         first = number * recipe.lane_count * recipe.page_count
         lanes = [first + lane * recipe.page_count for lane in range(recipe.lane_count)]
-        self._tables = [PageTable(tuple(PageId(start + page) for page in range(recipe.page_count))) for start in lanes]
+        self._tables = [
+            PageTable(recipe.window, tuple(PageId(start + page) for page in range(recipe.page_count)))
+            for start in lanes
+        ]
 
     def make(self, block: int) -> bytes:
         """The segment of the next block."""
@@ -126,7 +129,7 @@ class Stream:
         frames = recipe.frames_per_block
         first = block * frames
         table = self._tables[lane]
-        pages = ItemPages(reads=table.reads(first, recipe), writes=table.writes(first, recipe))
+        pages = ItemPages(reads=table.reads(block), writes=table.writes(block))
         attention = PagedAttention(self._loaded.pages, [pages])
         return torch.full((1, frames), timestep), torch.tensor([range(first, first + frames)]), self._text, attention
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.image_model import Copying, Images, Order
 from benchmarks.playback import Playback
-from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.cell import UrgencyRule
+from longtake.core.dispatch.urgency import slack_first
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
 from longtake.core.events import (
     Ack,
@@ -36,7 +37,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, forwards_per_block
+from longtake.core.recipe.graph import Graph, Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
@@ -128,7 +129,7 @@ class Simulation:
         recipe: Recipe = HIAR_RECIPE,
         geometry: Geometry = SIZE_480P,
         limits: Limits | None = None,
-        dispatcher: type[Dispatcher] = Dispatcher,
+        rule: UrgencyRule = slack_first,
         seed: int = 1,
         warmup_s: float = 0.0,
     ) -> None:
@@ -136,7 +137,8 @@ class Simulation:
         self.hardware = hardware
         self.recipe = recipe
         self.geometry = geometry
-        self.scheduler = Scheduler(recipe, geometry, limits or Limits(max_sessions=many), dispatcher)
+        self.scheduler = Scheduler(recipe, geometry, limits or Limits(max_sessions=many))
+        self.scheduler.cell.urgency = rule
         self.now_s = 0.0
         self.warmup_s = warmup_s
         self.streams: dict[SessionId, Stream] = {}
@@ -200,7 +202,7 @@ class Simulation:
     def limit_blocks_per_s(self) -> float:
         """G / (forwards per block × mean forward time): what the devices could do at most."""
         rates = (1 / self.hardware.stragglers.get(f"denoise-{number}", 1.0) for number in range(self.hardware.devices))
-        return sum(rates) / (forwards_per_block(self.recipe) * self.hardware.mean_forward_s)
+        return sum(rates) / (Graph(self.recipe).forwards_per_block * self.hardware.mean_forward_s)
 
     @property
     def share_of_limit(self) -> float:

@@ -36,7 +36,7 @@ from longtake.core.events import Open, Pause
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc

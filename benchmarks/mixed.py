@@ -26,7 +26,7 @@ import click
 import grpc
 
 from benchmarks.playback import Playback
-from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
+from benchmarks.policies import earliest_due_first, first_in_first_out
 from benchmarks.simulated_streams import small_pictures
 from cluster.cell.engine import Engine
 from cluster.config import parse_config
@@ -36,18 +36,19 @@ from cluster.launch.plan import POCKET, launcher_for, model_path, plan_for
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import SegmentEvent
-from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.cell import UrgencyRule
+from longtake.core.dispatch.urgency import slack_first
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
 from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import SimulatedDevice
 
-POLICIES: dict[str, type[Dispatcher]] = {
-    "slack-edf": Dispatcher,
-    "edf": EarliestDueFirst,
-    "fifo": FirstInFirstOut,
+POLICIES: dict[str, UrgencyRule] = {
+    "slack-edf": slack_first,
+    "edf": earliest_due_first,
+    "fifo": first_in_first_out,
 }
 PROMPT = "a red ball circling in the fog"
 LIVE_WINDOW = 2
@@ -126,7 +127,8 @@ async def running_cell(mix: Mix, info: ModelInfo, folder: Path) -> AsyncIterator
             "limits": {"max_sessions": mix.live + mix.bulk},
         }
     )
-    scheduler = Scheduler(info.recipe, info.geometry, config.core_limits, POLICIES[mix.policy])
+    scheduler = Scheduler(info.recipe, info.geometry, config.core_limits)
+    scheduler.cell.urgency = POLICIES[mix.policy]
     engine = Engine(scheduler)
     running = asyncio.create_task(engine.run())
     server = await FrontendServer.start(engine, offer_for(info, config.core_limits), host="127.0.0.1", port=0)
@@ -188,7 +190,7 @@ def _figures(mix: Mix, info: ModelInfo, screens: list[Screen], counted_s: float)
     live = [screen for screen in screens if screen.live]
     live_blocks, late = sum(screen.blocks for screen in live), sum(screen.late for screen in live)
     blocks = sum(screen.blocks for screen in screens)
-    limit_per_s = mix.devices / (forwards_per_block(info.recipe) * mix.forward_s)
+    limit_per_s = mix.devices / (Graph(info.recipe).forwards_per_block * mix.forward_s)
     return Figures(
         admitted_live=sum(not screen.refused for screen in live),
         refused_live=sum(bool(screen.refused) for screen in live),
@@ -239,7 +241,7 @@ def main(**asked: Unpack[Asked]) -> None:
         weights.save_info(Path(name), info)
         click.echo(f"about {mix.warmup_s + mix.seconds:.0f} s", err=True)
         found = asyncio.run(measure(mix, info, Path(name)))
-    offered = mix.live * forwards_per_block(info.recipe) * mix.forward_s / info.geometry.block_s / mix.devices
+    offered = mix.live * Graph(info.recipe).forwards_per_block * mix.forward_s / info.geometry.block_s / mix.devices
     result = asdict(mix) | {"simulated": True, "offered_live_load": round(offered, 3)} | asdict(found)
     if asked["as_json"]:
         click.echo(json.dumps(result))

@@ -51,16 +51,15 @@ class RandomUse:
                 self._timed(lambda: self.pool.release(table))
 
     def _open(self) -> PageTable:
-        return self.pool.allocate(self._recipe.page_count, spare=self._spare)
+        return self.pool.allocate(self._recipe.window, spare=self._spare)
 
     def _advance(self, table: PageTable, block: int) -> None:
-        first = block * self._recipe.frames_per_block
-        self.pool.claim(table, first, self._recipe)
-        table.reads(first, self._recipe)
-        table.writes(first, self._recipe)
+        self.pool.claim(table, block)
+        table.reads(block)
+        table.writes(block)
 
     def _fork(self, table: PageTable, block: int) -> PageTable:
-        return self.pool.fork(table, block * self._recipe.frames_per_block, self._recipe)
+        return self.pool.fork(table, block)
 
     def _timed(self, operation: Callable[[], T]) -> T:
         began_s = time.thread_time()

@@ -35,7 +35,7 @@ from longtake.core.errors import Unavailable
 from longtake.core.events import Ack, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
@@ -93,7 +93,7 @@ def speedup_bound(recipe: Recipe, *, workers: int, streams: int, layer_groups: i
     forwards / (1 + 1/k) for one stream whose lanes are on replicas of k = `layer_groups` layer groups each
     (`scheduling_reliability` A1, recurrence bound); never more than there are devices.
     """
-    alone = forwards_per_block(recipe) / (1 + 1 / layer_groups)
+    alone = Graph(recipe).forwards_per_block / (1 + 1 / layer_groups)
     return min(float(workers * layer_groups), streams * alone)
 
 
@@ -206,7 +206,7 @@ async def measure(setups: list[Setup], info: ModelInfo) -> list[Row]:
     """Figures of every setup. On real workers the first must be one stream on one worker, which others are against."""
     device = setups[0].device
     simulated = is_simulated(device)
-    alone = 1 / (forwards_per_block(info.recipe) * parse_device(device).forward_s) if simulated else 0.0
+    alone = 1 / (Graph(info.recipe).forwards_per_block * parse_device(device).forward_s) if simulated else 0.0
     rows = []
     for setup in setups:
         rate, cpu = await blocks_per_s(setup, info)

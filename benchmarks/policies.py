@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from longtake.core.dispatch.dispatcher import Dispatcher
-from longtake.core.fleet.worker import Urgency
-from longtake.core.recipe.graph import Kind, Op
-from longtake.core.work import SessionId
+from longtake.core.cell import Cell
+from longtake.core.fleet.ready import Urgency
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import Ticket
 
 
-class FirstInFirstOut(Dispatcher):
-    """What became ready first runs first: fair between ops, blind to deadlines."""
-
-    def urgency(self, ready: tuple[SessionId, Op]) -> Urgency:
-        """The same for all: ties are broken by the order in which ops became ready."""
-        return Urgency(0.0, 0.0, 0, False, 0)
+def first_in_first_out(cell: Cell, ticket: Ticket) -> Urgency:
+    """What became ready first runs first: ties are broken so, and all are equal; blind to deadlines."""
+    return Urgency(0.0, 0.0, 0, False, 0)
 
 
-class EarliestDueFirst(Dispatcher):
-    """Plain EDF: the due time of the block alone, blind to what is still to be done for it."""
-
-    def urgency(self, ready: tuple[SessionId, Op]) -> Urgency:
-        """The due time of the op's own block."""
-        session, op = self._sessions[ready[0]], ready[1]
-        due_s = session.flow.due_s(op.block, geometry=self._geometry)
-        return Urgency(due_s, session.virtual_time, op.block, op.kind is Kind.COMMIT, op.step)
+def earliest_due_first(cell: Cell, ticket: Ticket) -> Urgency:
+    """Plain EDF: the due time of the op's own block alone, blind to what is still to be done for it."""
+    session, op = cell.sessions[ticket.session], ticket.op
+    due_s = session.flow.due_s(op.block, geometry=session.geometry)
+    return Urgency(due_s, session.virtual_time, op.block, op.kind is Kind.COMMIT, op.step)

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 import click
 
 from benchmarks.cell_model import Client, Hardware, Simulation
-from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
-from longtake.core.dispatch.dispatcher import Dispatcher
+from benchmarks.policies import earliest_due_first, first_in_first_out
+from longtake.core.cell import UrgencyRule
+from longtake.core.dispatch.urgency import slack_first
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import SIZE_480P
@@ -128,9 +129,9 @@ def backlog_share(devices: int, streams: int, *, forward_s: float, jitter: bool)
     return made.share_of_limit
 
 
-def late_share(streams: int, hardware: Hardware, *, bulk: int = 0, dispatcher: type[Dispatcher] = Dispatcher) -> float:
+def late_share(streams: int, hardware: Hardware, *, bulk: int = 0, rule: UrgencyRule = slack_first) -> float:
     """Share of the blocks of live streams that come late, one block of buffer at the client."""
-    made = Simulation(hardware, limits=FULL, dispatcher=dispatcher, warmup_s=15)
+    made = Simulation(hardware, limits=FULL, rule=rule, warmup_s=15)
     for number in range(streams):
         made.add(Client(pace=Pace.REALTIME, window=2, begins_s=0.37 * number))
     for _ in range(bulk):
@@ -172,15 +173,15 @@ def tables() -> Iterator[Comparison]:
             case = f"{devices} devices, t = {1000 * forward_s:.0f} ms: live streams in time"
             yield Comparison(table=table, case=case, expected=most, found=capacity(devices, forward_s))
     hardware = Hardware(devices=4, forward_s=0.02, jitter=0.1)
-    policies: tuple[tuple[str, type[Dispatcher]], ...] = (
-        ("FIFO", FirstInFirstOut),
-        ("EDF", EarliestDueFirst),
-        ("slack-EDF", Dispatcher),
+    policies: tuple[tuple[str, UrgencyRule], ...] = (
+        ("FIFO", first_in_first_out),
+        ("EDF", earliest_due_first),
+        ("slack-EDF", slack_first),
     )
     for streams, lates in ((8, (0.0, 0.0, 0.0)), (14, (0.94, 0.0, 0.0))):
-        for (name, dispatcher), expected in zip(policies, lates, strict=True):
+        for (name, rule), expected in zip(policies, lates, strict=True):
             case = f"{streams} live and {streams} bulk streams, {name}: late blocks"
-            found = late_share(streams, hardware, bulk=streams, dispatcher=dispatcher)
+            found = late_share(streams, hardware, bulk=streams, rule=rule)
             yield Comparison(table="A4", case=case, expected=expected, found=found)
 
 

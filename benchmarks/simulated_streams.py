@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.core.pages import slot_of, window_frames
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Recipe
 from workers.denoise.worker import tensor_to_bytes
@@ -35,7 +34,7 @@ class _Lane:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
         first = geometry.first_frame(block)
         own = range(first, first + recipe.frames_per_block)
-        seen = sorted(window_frames(first, recipe), key=lambda frame: slot_of(frame, recipe))
+        seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = [b"" if frame in own else self.frames[frame] for frame in seen]
         name = workers.forward(latents, text, timestep, own, context)
         self.frames.update({frame: workers.page_of(name, frame) for frame in own})

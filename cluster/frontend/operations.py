@@ -11,7 +11,7 @@ from cluster.frontend.responses import WIRE_PACES, session_message, worker_messa
 from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
-from longtake.core.recipe.graph import Kind, forwards_per_block
+from longtake.core.recipe.graph import Graph, Kind
 from longtake.core.sessions.session import SessionView
 from longtake.core.work import SessionId
 from longtake.v1 import longtake_pb2 as pb
@@ -48,7 +48,7 @@ class Operations:
             uptime_s=self._since_start_s(now_s),
             cell=self._offer.cell,
             totals=[self._totals(pace, sessions) for pace in Pace],
-            forwards_per_block=forwards_per_block(self._offer.recipe),
+            forwards_per_block=Graph(self._offer.recipe).forwards_per_block,
         )
 
     def session(self, view: SessionView) -> pb.Session:

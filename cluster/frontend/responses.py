@@ -24,7 +24,8 @@ from longtake.core.events import Ending
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.session import SessionView, State
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import SessionView
 from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb
 

@@ -31,7 +31,8 @@ from longtake.core.errors import (
 )
 from longtake.core.events import Close, Cue, Ending
 from longtake.core.flow import Pace
-from longtake.core.sessions.session import SessionView, State
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import SessionView
 from longtake.core.work import SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc

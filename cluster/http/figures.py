@@ -14,8 +14,8 @@ from cluster.config import ServerConfig
 from cluster.frontend.call_counts import CallCounts
 from cluster.frontend.offer import Offer
 from longtake.core.fleet.worker import WorkerView
-from longtake.core.recipe.graph import forwards_per_block
-from longtake.core.sessions.session import State
+from longtake.core.recipe.graph import Graph
+from longtake.core.sessions.life import State
 from longtake.core.work import Role
 from monitoring.exposition import FORWARD, PACES, Sheet
 
@@ -67,7 +67,7 @@ class CellFigures:
         sheet.put("longtake_uptime_seconds", self._engine.now_s() - facts.started_at_s)
         sheet.put("longtake_sessions_limit", offer.limits.max_sessions)
         sheet.put("longtake_picture_rate", float(offer.geometry.pictures_per_s))
-        sheet.put("longtake_forwards_per_block", forwards_per_block(offer.recipe))
+        sheet.put("longtake_forwards_per_block", Graph(offer.recipe).forwards_per_block)
         for role, count in facts.expected.items():
             sheet.put("longtake_workers_expected", count, role.value)
 
@@ -85,7 +85,7 @@ class CellFigures:
         for worker in workers:
             _write_worker(sheet, worker)
         rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)
-        limit = sum(rates) / forwards_per_block(self._facts.offer.recipe)
+        limit = sum(rates) / Graph(self._facts.offer.recipe).forwards_per_block
         sheet.put("longtake_limit_blocks_per_second", limit)
 
     def _write_processes(self, sheet: Sheet) -> None:

@@ -72,7 +72,7 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
     cluster = config.cluster
-    pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe)
+    pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe.blocks)
     pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
     roles = (
         (Role.DENOISE, cluster.denoise_workers, pages),

@@ -14,6 +14,9 @@ from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, Ticket, WorkerId
 
+UrgencyRule = Callable[["Cell", Ticket], Urgency]
+"""How urgent an op is now."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Cell:
@@ -28,5 +31,5 @@ class Cell:
     """Numbers for images, each once."""
     sessions: dict[SessionId, Session]
     workers: dict[WorkerId, Worker]
-    urgency: Callable[[Cell, Ticket], Urgency]
+    urgency: UrgencyRule
     """Which of the ready ops of a worker goes first."""

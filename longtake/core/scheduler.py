@@ -46,6 +46,7 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.fleet.peers import Fleet
+from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
 from longtake.core.limits import Limits
@@ -104,17 +105,26 @@ class Scheduler:
 
     def inspect(self, session: SessionId) -> Session:
         """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""
-        return self._sessions[session]
+        return self.cell.sessions[session]
 
     def worker(self, worker: WorkerId) -> Worker:
         """The live record of one worker, for tests and debugging: to look at. KeyError if it is not there."""
-        return self._workers[worker]
+        return self.cell.workers[worker]
 
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
         check(self.cell, self._mover.homes())
+        self._mover.check()
         self._parking.check()
         self._waiting.check()
+
+    def next_batch(self, worker: WorkerId, *, now_s: float) -> tuple[Ticket, ...]:
+        """What a worker for which something is ready would be handed next; nothing changes."""
+        return self._dispatcher.next_batch(self.cell.workers[worker], now_s=now_s)
+
+    def urgency(self, ticket: Ticket) -> Urgency:
+        """How urgent an op is now."""
+        return self.cell.urgency(self.cell, ticket)
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -147,8 +157,9 @@ class Scheduler:
 
     def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
         """Begin to move a lane by hand, as the balance does: it is not on its way yet and `target` has room for it."""
-        self._effects = self._mover.begin(self._sessions[session], lane, self._workers[target])
-        self._advance(self._sessions[session])
+        record = self.cell.sessions[session]
+        self._effects = self._mover.begin(record, lane, self.cell.workers[target])
+        self._advance(record)
         return self._effects
 
     def _tick(self) -> None:
@@ -344,14 +355,11 @@ class Scheduler:
                 continue
             woken.setdefault(session.id, set()).update(self._op_counts(session, ticket))
             self._effects += self._mover.advance(session)
-        for parent in [self.cell.sessions[session_id] for session_id in woken if session_id in self.cell.sessions]:
+        sessions = self.cell.sessions
+        for parent in [sessions[session_id] for session_id in woken if session_id in sessions]:
             if parent.kin.forks:
-                for child in set_free(parent, self.cell.sessions):
-                    woken.setdefault(child, set()).update(_all_chains(self.cell.sessions[child]))
-        there = [
-            (self.cell.sessions[key], sorted(chains)) for key, chains in woken.items() if key in self.cell.sessions
-        ]
-        self._advance_chains(there)
+                woken |= {child: set(_all_chains(sessions[child])) for child in set_free(parent, sessions)}
+        self._advance_chains([(sessions[key], sorted(chains)) for key, chains in woken.items() if key in sessions])
 
     def _op_counts(self, session: Session, ticket: Ticket) -> Iterable[int]:
         """An op is done: send its segment, drop prompts that nothing reads any more. Chains that may go on now."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cell_model import Client, Hardware, Simulation
-from benchmarks.policies import EarliestDueFirst, FirstInFirstOut
+from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.carry.balancing import Balance
-from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.cell import UrgencyRule
+from longtake.core.dispatch.urgency import slack_first
 from longtake.core.events import Ending
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -21,10 +22,8 @@ OPEN_TO_ALL = Limits(max_sessions=10_000, load_limit=1.03)
 """So many live streams that the devices are busy all the time: what admission normally prevents."""
 
 
-def live_streams(
-    count: int, hardware: Hardware, *, bulk: int = 0, dispatcher: type[Dispatcher] = Dispatcher
-) -> Simulation:
-    made = Simulation(hardware, limits=OPEN_TO_ALL, dispatcher=dispatcher, warmup_s=10)
+def live_streams(count: int, hardware: Hardware, *, bulk: int = 0, rule: UrgencyRule = slack_first) -> Simulation:
+    made = Simulation(hardware, limits=OPEN_TO_ALL, rule=rule, warmup_s=10)
     for number in range(count):
         made.add(Client(pace=Pace.REALTIME, window=2, begins_s=0.37 * number))
     for _ in range(bulk):
@@ -84,31 +83,31 @@ def test_the_devices_hold_as_many_live_streams_as_the_cost_model_says(
 def test_a_flood_of_bulk_streams_makes_live_ones_late_first_in_first_out_and_by_deadline_does_not() -> None:
     hardware = Hardware(devices=4, forward_s=0.02, jitter=0.1)
     late = {}
-    for dispatcher in (FirstInFirstOut, Dispatcher):
-        made = live_streams(14, hardware, bulk=14, dispatcher=dispatcher)
+    for rule in (first_in_first_out, slack_first):
+        made = live_streams(14, hardware, bulk=14, rule=rule)
         made.run(20)
-        late[dispatcher] = made.late_share()
+        late[rule] = made.late_share()
         assert made.utilisation > 0.97
-    assert late[FirstInFirstOut] > 0.9
-    assert late[Dispatcher] == 0
+    assert late[first_in_first_out] > 0.9
+    assert late[slack_first] == 0
 
 
 def test_only_slack_keeps_the_stream_with_the_longest_way_to_the_screen_in_time() -> None:
     """One stream's decoder takes 0.3 s; pairs of short streams with quick decoders come and go beside it."""
-    late = dict.fromkeys((FirstInFirstOut, EarliestDueFirst, Dispatcher), 0)
+    late = dict.fromkeys((first_in_first_out, earliest_due_first, slack_first), 0)
     slow = Hardware(devices=1, decoders=2, forward_s=0.026, decode_s=0.01, stragglers={"decode-0": 30.0})
-    for dispatcher in late:
+    for rule in late:
         for offset in range(0, 15, 3):
-            made = Simulation(slow, limits=OPEN_TO_ALL, dispatcher=dispatcher)
+            made = Simulation(slow, limits=OPEN_TO_ALL, rule=rule)
             made.add(Client(pace=Pace.REALTIME, window=1, buffer=0))
             for wave in range(8):
                 begins_s = 5 * wave + 3 + 0.05 * offset
                 made.add(Client(pace=Pace.REALTIME, window=1, buffer=0, begins_s=begins_s, blocks=5))
                 made.add(Client(pace=Pace.REALTIME, window=1, buffer=0, begins_s=begins_s + 0.05, blocks=5))
             made.run(45)
-            late[dispatcher] += sum(stream.late for stream in made.streams.values())
-    assert late[FirstInFirstOut] > late[EarliestDueFirst] > 0
-    assert late[Dispatcher] == 0
+            late[rule] += sum(stream.late for stream in made.streams.values())
+    assert late[first_in_first_out] > late[earliest_due_first] > 0
+    assert late[slack_first] == 0
 
 
 def test_at_twice_the_load_the_admitted_are_in_time_and_the_others_are_told_why() -> None:
@@ -193,10 +192,10 @@ def test_moves_that_cross_the_loss_of_a_device_leave_nothing_behind_and_repeat_t
     assert figures[0] == figures[1]
 
 
-def test_the_model_fails_when_the_scheduler_forgets_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_fails_when_the_scheduler_forgets_deadlines() -> None:
     made = live_streams(14, Hardware(devices=4, forward_s=0.02), bulk=14)
-    urgency = Dispatcher.urgency
-    monkeypatch.setattr(Dispatcher, "urgency", lambda self, ready: urgency(self, ready)._replace(deadline_s=0.0))
+    urgency = made.scheduler.cell.urgency
+    made.scheduler.cell.urgency = lambda cell, ticket: urgency(cell, ticket)._replace(deadline_s=0.0)
     made.run(20)
     assert made.late_share() > 0.5
 

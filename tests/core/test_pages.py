@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.errors import InternalFault, NoCapacity
-from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
+from longtake.core.pages import PagePool, PageTable
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
 from tests.core.support.page_use import FINITE, SINKS, SMALL, PageUse, use
 
@@ -19,6 +21,11 @@ RECIPES = st.builds(
     ),
     st.integers(1, 4), st.integers(0, 9), st.integers(0, 4),
 )  # fmt: skip
+
+
+def slots(count: int) -> Window:
+    """A lane of so many slots in which nothing is ever replaced."""
+    return Window(blocks=BlockPlan(frames=1), size=count, sinks=0, ring=None)
 
 
 def rolled_cache(recipe: Recipe, blocks: int) -> list[int]:
@@ -35,31 +42,30 @@ def rolled_cache(recipe: Recipe, blocks: int) -> list[int]:
 
 @given(recipe=RECIPES, blocks=st.integers(1, 30))
 def test_the_window_is_what_a_cache_that_drops_the_oldest_would_hold(recipe: Recipe, blocks: int) -> None:
-    first = (blocks - 1) * recipe.frames_per_block
-    assert list(window_frames(first, recipe)) == rolled_cache(recipe, blocks)
+    assert list(recipe.window.frames(blocks - 1)) == rolled_cache(recipe, blocks)
 
 
 @given(recipe=RECIPES, block=st.integers(0, 2000))
 def test_frames_of_one_window_never_share_a_slot(recipe: Recipe, block: int) -> None:
-    slots = [slot_of(frame, recipe) for frame in window_frames(block * recipe.frames_per_block, recipe)]
-    assert len(set(slots)) == len(slots)
+    window = recipe.window
+    slots = [window.slot(frame) for frame in window.frames(block)]
+    assert sorted(slots) == list(range(window.count(block))), "what is read is a prefix of the slots"
     assert all(0 <= slot < recipe.page_count for slot in slots)
 
 
 def test_hiar_reads_eighteen_past_frames_in_ring_order() -> None:
     recipe = Recipe(steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21)
-    assert window_frames(300, recipe) == tuple(range(282, 303))
-    table = PageTable(tuple(PageId(page) for page in range(100, 121)))
-    assert table.reads(300, recipe) == table.pages
-    assert table.writes(300, recipe) == (106, 107, 108)
+    assert recipe.window.frames(100) == tuple(range(282, 303))
+    table = PageTable(recipe.window, tuple(PageId(page) for page in range(100, 121)))
+    assert table.reads(100) == table.pages
+    assert table.writes(100) == (106, 107, 108)
 
 
 @given(recipe=RECIPES, block=st.integers(0, 40))
 def test_what_a_lane_keeps_between_two_blocks_is_its_window_without_the_next_block(recipe: Recipe, block: int) -> None:
-    first = block * recipe.frames_per_block
-    table = PageTable(tuple(PageId(page) for page in range(recipe.page_count)))
-    own = table.writes(first, recipe)
-    assert table.kept(first, recipe) == tuple(page for page in table.reads(first, recipe) if page not in own)
+    table = PageTable(recipe.window, tuple(PageId(page) for page in range(recipe.page_count)))
+    own = table.writes(block)
+    assert table.kept(block) == tuple(page for page in table.reads(block) if page not in own)
 
 
 @pytest.mark.parametrize("spare", [0, SMALL.frames_per_block])
@@ -75,10 +81,10 @@ def test_a_hundred_thousand_operations_leave_no_page_behind() -> None:
 def test_a_page_that_is_handed_out_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     allocate = PagePool.allocate
 
-    def leaves_a_page_free(pool: PagePool, count: int, *, spare: int = 0) -> PageTable:
-        table = allocate(pool, count, spare=spare)
+    def leaves_a_page_free(pool: PagePool, window: Window, *, spare: int = 0) -> PageTable:
+        table = allocate(pool, window, spare=spare)
         if pool.free_count % 5 == 0:
-            pool.release(PageTable(table.pages[:1]))
+            pool.release(PageTable(slots(1), table.pages[:1]))
         return table
 
     monkeypatch.setattr(PagePool, "allocate", leaves_a_page_free)
@@ -89,20 +95,20 @@ def test_a_page_that_is_handed_out_twice_is_noticed(monkeypatch: pytest.MonkeyPa
 
 
 def test_writing_a_shared_page_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PagePool, "claim", lambda pool, table, first, recipe: None)
+    monkeypatch.setattr(PagePool, "claim", lambda pool, table, block: None)
     with pytest.raises(AssertionError, match="holds"):
         use(PageUse(SMALL, spare=0, seed=1), 3_000, check_each=10**9)
 
 
 def test_a_fork_costs_its_ring_and_never_the_sinks_that_are_written() -> None:
     pool = PagePool(40)
-    parent = pool.allocate(SINKS.page_count)
+    parent = pool.allocate(SINKS.window)
     ring = SINKS.page_count - SINKS.sink_frames
     costs = []
     for block in range(6):
-        pool.claim(parent, block * SINKS.frames_per_block, SINKS)
+        pool.claim(parent, block)
         free = pool.free_count
-        child = pool.fork(parent, (block + 1) * SINKS.frames_per_block, SINKS)
+        child = pool.fork(parent, block + 1)
         costs.append(free - pool.free_count)
         pool.check([parent, child])
         pool.release(child)
@@ -114,25 +120,25 @@ def test_a_fork_costs_its_ring_and_never_the_sinks_that_are_written() -> None:
 
 def test_whoever_writes_first_takes_the_spare_and_the_last_sharer_needs_none() -> None:
     pool = PagePool(18)
-    parent = pool.allocate(SMALL.page_count)
+    parent = pool.allocate(SMALL.window)
     for block in range(3):
-        pool.claim(parent, 2 * block, SMALL)
-    tables = [parent, pool.fork(parent, 6, SMALL), pool.fork(parent, 6, SMALL)]
+        pool.claim(parent, block)
+    tables = [parent, pool.fork(parent, 3), pool.fork(parent, 3)]
     assert pool.free_count == 0
-    shared = parent.kept(6, SMALL)
-    assert all(table.kept(6, SMALL) == shared for table in tables)
+    shared = parent.kept(3)
+    assert all(table.kept(3) == shared for table in tables)
     for block in range(3, 6):
         for table in tables:
-            pool.claim(table, 2 * block, SMALL)
+            pool.claim(table, block)
             pool.check(tables)
     assert pool.free_count == 0
     assert len({page for table in tables for page in table.pages}) == 18
-    assert tables[2].kept(12, SMALL)[0] in shared or tables[2].kept(12, SMALL)[-1] in shared
+    assert tables[2].kept(6)[0] in shared or tables[2].kept(6)[-1] in shared
 
 
 def free_pages(pool: PagePool) -> set[PageId]:
     """What the pool would hand out if somebody took all of it."""
-    table = pool.allocate(pool.free_count)
+    table = pool.allocate(slots(pool.free_count))
     pool.release(table)
     return set(table.pages)
 
@@ -140,58 +146,58 @@ def free_pages(pool: PagePool) -> set[PageId]:
 @pytest.mark.parametrize("claims_in_flight", [2, 5])
 def test_a_page_that_was_left_is_free_only_when_no_op_can_name_it_any_more(claims_in_flight: int) -> None:
     pool = PagePool(12, claims_in_flight=claims_in_flight)
-    parent = pool.allocate(SMALL.page_count)
+    parent = pool.allocate(SMALL.window)
     for block in range(3):
-        pool.claim(parent, 2 * block, SMALL)
-    child = pool.fork(parent, 6, SMALL)
+        pool.claim(parent, block)
+    child = pool.fork(parent, 3)
     for block in (3, 4):
-        pool.claim(parent, 2 * block, SMALL)
-    left = set(child.pages) - set(child.writes(6, SMALL)) - set(parent.pages)
+        pool.claim(parent, block)
+    left = set(child.pages) - set(child.writes(3)) - set(parent.pages)
     assert left
     pool.release(child)
     for block in range(5, 5 + claims_in_flight):
         assert not left <= free_pages(pool)
         pool.check([parent])
-        pool.claim(parent, 2 * block, SMALL)
+        pool.claim(parent, block)
     assert left <= free_pages(pool)
     pool.check([parent])
 
 
 def test_with_a_spare_block_the_block_before_can_still_be_read() -> None:
     pool = PagePool(8)
-    table = pool.allocate(SMALL.page_count, spare=2)
+    table = pool.allocate(SMALL.window, spare=2)
     for block in range(9):
-        before = table.reads(2 * block - 2, SMALL) if block else ()
-        pool.claim(table, 2 * block, SMALL)
-        assert not set(before) & set(table.writes(2 * block, SMALL)), "the claim takes what the block before reads"
-        assert not block or table.reads(2 * block - 2, SMALL) == before
+        before = table.reads(block - 1) if block else ()
+        pool.claim(table, block)
+        assert not set(before) & set(table.writes(block)), "the claim takes what the block before reads"
+        assert not block or table.reads(block - 1) == before
         pool.check([table])
 
 
 def test_a_lane_that_has_begun_the_block_cannot_be_forked_before_it() -> None:
     pool = PagePool(20)
-    table = pool.allocate(SMALL.page_count)
-    pool.claim(table, 0, SMALL)
-    with pytest.raises(InternalFault, match="forked at frame 0, but frames up to 2 are begun"):
-        pool.fork(table, 0, SMALL)
+    table = pool.allocate(SMALL.window)
+    pool.claim(table, 0)
+    with pytest.raises(InternalFault, match="forked at block 0, but blocks before 1 are begun"):
+        pool.fork(table, 0)
 
 
 def test_no_capacity_takes_nothing() -> None:
     pool = PagePool(9)
-    table = pool.allocate(SMALL.page_count)
-    pool.claim(table, 0, SMALL)
+    table = pool.allocate(SMALL.window)
+    pool.claim(table, 0)
     with pytest.raises(NoCapacity, match="4 pages are needed and 3 of 9 are free"):
-        pool.allocate(4)
+        pool.allocate(slots(4))
     with pytest.raises(NoCapacity, match="4 pages are needed and 3 of 9 are free"):
-        pool.allocate(2, spare=2)
+        pool.allocate(slots(2), spare=2)
     with pytest.raises(NoCapacity, match="6 pages are needed and 3 of 9 are free"):
-        pool.fork(table, 2, SMALL)
+        pool.fork(table, 1)
     pool.check([table])
 
 
 def test_a_leak_an_alias_and_a_double_release_are_each_found() -> None:
     pool = PagePool(4)
-    table = pool.allocate(2)
+    table = pool.allocate(slots(2))
     with pytest.raises(InternalFault, match="tables hold"):
         pool.check([])
     with pytest.raises(InternalFault, match="tables hold"):

@@ -39,7 +39,7 @@ from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import DecodeWork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.world import is_fused

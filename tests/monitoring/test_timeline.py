@@ -11,7 +11,7 @@ import pytest
 from longtake.core.effects import Dispatch, Effect, Emit
 from longtake.core.events import Ack, Close, Ending, Event, OpFailed
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Kind, Op, lane_of
+from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
 from monitoring.folding.timeline import Observer, OpSpan, Timeline
@@ -111,11 +111,11 @@ def test_every_op_is_seen_once_and_those_of_a_lane_do_not_overlap(level: Level, 
         assert {span.session for span in spans} == {observer.session}
         shared += sum(span.batch > 1 for span in spans)
 
-        def lane(span: OpSpan) -> tuple[bool, int]:
+        def lane(span: OpSpan) -> int:
             op = Op(span.kind, span.step, span.block)
-            return span.kind is Kind.DECODE, lane_of(op, cell.recipe)
+            return -1 if span.kind is Kind.DECODE else cell.graph.chain_of(op).lane or 0
 
-        for _, group in groupby(sorted(spans, key=lambda span: (*lane(span), span.done_s)), key=lane):
+        for _, group in groupby(sorted(spans, key=lambda span: (lane(span), span.done_s)), key=lane):
             for earlier, later in pairwise(group):
                 fuses = (earlier.worker, earlier.done_s) == (later.worker, later.done_s)
                 assert fuses or later.done_s - later.seconds >= earlier.done_s

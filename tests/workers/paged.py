@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longtake.core.pages import PageTable, slot_of
+from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import PageId
 from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
@@ -55,15 +55,17 @@ class PagedLanes:
         """The page table of a lane, taken from the free pages at first use."""
         key = (lane, session)
         if key not in self.tables:
-            self.tables[key] = PageTable(tuple(PageId(self.free.pop()) for _ in range(self.recipe.page_count)))
+            self.tables[key] = PageTable(
+                self.recipe.window, tuple(PageId(self.free.pop()) for _ in range(self.recipe.page_count))
+            )
         return self.tables[key]
 
     def item(self, work: Work) -> ItemPages:
         """What one batch item reads, in canonical order, and writes."""
-        table = self.table(work.lane, work.session)
+        table, block = self.table(work.lane, work.session), self.recipe.blocks.block_of(work.first_frame)
         return ItemPages(
-            reads=table.reads(work.first_frame, self.recipe),
-            writes=table.writes(work.first_frame, self.recipe),
+            reads=table.reads(block),
+            writes=table.writes(block),
         )
 
     def arguments(self, works: Sequence[Work]) -> tuple[Tensor, Tensor, Tensor, PagedAttention]:
@@ -106,7 +108,7 @@ class PagedLanes:
     def contents(self, lane: str, layer: int, frames: Iterable[int], batch: int) -> Tensor:
         """Keys and values [2, B, S, N, D] of frames of a lane of the first `batch` sessions."""
         kv_UPLND = self.pool.of_layer(layer)
-        slots = [slot_of(frame, self.recipe) for frame in frames]
+        slots = [self.recipe.window.slot(frame) for frame in frames]
         return torch.stack(
             [
                 kv_UPLND[:, [self.table(lane, session).pages[slot] for slot in slots]].flatten(1, 2)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longtake.core.pages import window_size
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
@@ -117,8 +116,8 @@ class Trial:
         return _seconds(lambda: self.run(range(size), self._recipe.page_count), self._device)
 
     def _page_counts(self) -> set[int]:
-        recipe = self._recipe
-        return {window_size(first, recipe) for first in range(0, recipe.page_count, recipe.frames_per_block)}
+        window = self._recipe.window
+        return {window.count(block) for block in range(window.blocks.block_of(window.size - 1) + 1)}
 
     def commits_like_a_forward(self, items: int) -> bool:
         """Whether each of so many items writes the same K/V alone as a commit as it does in a forward."""

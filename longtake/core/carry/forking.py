@@ -106,11 +106,10 @@ def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> N
 
 
 def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
-    """Forget the forks that need no op of `parent` any more that is not done; which they are."""
+    """Forget the forks that need no op of `parent` any more that is not done; those of them that are still there."""
     oldest = min(parent.progress.done)
-    free = [child for child, block in parent.kin.forks if oldest >= block]
+    free = [child for child, block in parent.kin.forks if oldest >= block and child in sessions]
     parent.kin.forks = [(child, block) for child, block in parent.kin.forks if oldest < block]
     for child in free:
-        if child in sessions:
-            sessions[child].kin.depends = False
+        sessions[child].kin.depends = False
     return free

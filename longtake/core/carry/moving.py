@@ -82,7 +82,7 @@ class Mover:
 
     def check(self) -> None:
         """Pages are reserved for exactly the moves that are under way; InternalFault says which are not."""
-        reserved = {image for worker in self._workers.values() for image in worker.arriving}
+        reserved = {image for worker in self._cell.workers.values() for image in worker.arriving}
         if reserved != self._moves.keys():
             raise InternalFault(f"pages are reserved for images {sorted(reserved)}, moves are {sorted(self._moves)}")
 

@@ -21,7 +21,7 @@ from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain, Kind
+from longtake.core.recipe.graph import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import LatentRef, Ticket, Work, WorkerId
 
@@ -38,6 +38,10 @@ class Dispatcher:
         self._batching = Batching(cell, offers)
         self._gathering: dict[WorkerId, None] = {}
         """Idle workers that wait for mates; every report of a decoder lets them be looked at again."""
+
+    def next_batch(self, worker: Worker, *, now_s: float) -> Batch:
+        """What a worker for which something is ready would be handed next."""
+        return self._batching.batch(worker, now_s=now_s)
 
     def advance(self, candidates: Iterable[tuple[Session, Iterable[int]]], *, now_s: float) -> Orders:
         """Look at these chains of these sessions again, then feed the workers that got an op."""
@@ -98,14 +102,13 @@ class Dispatcher:
         return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
 
     def _dispatch(self, worker: Worker, batch: Batch) -> Dispatch:
-        owned = [(self._cell.sessions[ticket.session], ticket.op.block) for ticket in batch]
-        chains = [session.graph.chain_of(ticket.op) for (session, _), ticket in zip(owned, batch, strict=True)]
-        rows = [(session, chain, block) for (session, block), chain in zip(owned, chains, strict=True)]
+        owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
+        rows = [(session, session.graph.chain_of(op), op.block) for session, op in owned]
         attach = tuple(self._sent(worker, *row) for row in rows)
         return Dispatch(
             worker=worker.id,
             sequence=worker.dispatched(batch),
-            work=_work(worker, rows),
+            work=_work(worker, owned),
             attach_conditioning=attach,
             spent=tuple(ref for row in rows for ref in self._spent(*row)),
         )
@@ -136,11 +139,12 @@ class Dispatcher:
         return not self._cell.workers[worker_of(session, chain)].keeps_input(chain)
 
 
-def _work(worker: Worker, rows: list[tuple[Session, Chain, int]]) -> Work:
+def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
     """The ops of a dispatch, written out; the pages of forwards are claimed."""
-    session, chain, block = rows[0]
-    if chain.lane is None:
-        return decode_work(session, block)
-    for session, chain, block in rows:
-        worker.pool.claim(session.place.tables[chain.lane or 0], block)
-    return tuple(forward_work(session, chain, block, worker) for session, chain, block in rows)
+    session, op = owned[0]
+    if op.kind is Kind.DECODE:
+        return decode_work(op, session)
+    for session, op in owned:
+        lane = session.graph.chain_of(op).lane or 0
+        worker.pool.claim(session.place.tables[lane], op.block)
+    return tuple(forward_work(op, session, worker) for session, op in owned)

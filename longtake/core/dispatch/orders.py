@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain
+from longtake.core.recipe.graph import Chain, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef
 
 
-def decode_work(session: Session, block: int) -> DecodeWork:
-    """Everything a worker needs to execute the decode of `block`."""
+def decode_work(op: Op, session: Session) -> DecodeWork:
+    """Everything a worker needs to execute a decode."""
+    block = op.block
     return DecodeWork(
         session=session.id,
         block=block,
@@ -21,9 +22,10 @@ def decode_work(session: Session, block: int) -> DecodeWork:
     )
 
 
-def forward_work(session: Session, chain: Chain, block: int, worker: Worker) -> ForwardWork:
-    """Everything `worker` needs to execute the denoise op or commit of `block` in a chain that has a lane."""
-    graph, lane = session.graph, chain.lane or 0
+def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
+    """Everything `worker` needs to execute a denoise op or a commit."""
+    graph, chain, block = session.graph, session.graph.chain_of(op), op.block
+    lane = chain.lane or 0
     table = session.place.tables[lane]
     return ForwardWork(
         session=session.id,

@@ -42,6 +42,11 @@ class ReadyList:
     def __iter__(self) -> Iterator[Ticket]:
         return iter(self._urgency)
 
+    @property
+    def heap_length(self) -> int:
+        """Entries of the heap, dead ones too: what the list takes in memory."""
+        return len(self._heap)
+
     def urgency(self, ticket: Ticket) -> Urgency:
         """What it was given last."""
         return self._urgency[ticket]

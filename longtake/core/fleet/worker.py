@@ -114,11 +114,6 @@ class Worker:
         return len(self.in_flight) < 1 + self.joined.chain_length
 
     @property
-    def queue_length(self) -> int:
-        """Entries of the heap over the ready ops, dead ones too: what the ready list takes in memory."""
-        return len(self._queue)
-
-    @property
     def passage_s(self) -> float:
         """How long one op takes from end to end, with those that share its forward; 0: unknown."""
         return self.timing.pass_s * self.joined.chain_length

@@ -19,7 +19,7 @@ from benchmarks.simulated_streams import expected_latents, expected_pictures
 from cluster.cell.engine import Engine
 from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan, launcher_for
-from longtake.core.dispatch import dispatcher
+from longtake.core.dispatch import orders
 from longtake.core.effects import Dispatch, Effect, EncodeText, Give, Load, PrepareStream, Stow, Take
 from longtake.core.events import (
     Event,
@@ -39,10 +39,11 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Flow, Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
-from longtake.core.recipe.graph import Kind, Op, lane_of
+from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.session import Place, Session
+from longtake.core.sessions.place import Place
+from longtake.core.sessions.session import Session
 from longtake.core.work import (
     ConditioningRef,
     ImageId,
@@ -71,9 +72,7 @@ DENOISE = (WorkerId("denoise-0"), WorkerId("denoise-1"))
 DECODE = (WorkerId("decode-0"), WorkerId("decode-1"))
 PAGES = 40
 SLOTS = 3
-WHOLE = Worker.joined(
-    WorkerJoined(now_s=0.0, worker=DENOISE[0], role=Role.DENOISE, capacity=PAGES), model_info().recipe
-)
+WHOLE = Worker(WorkerJoined(now_s=0.0, worker=DENOISE[0], role=Role.DENOISE, capacity=PAGES))
 """Any worker that holds a whole model."""
 
 Kind_ = TypeVar("Kind_", bound=Event)
@@ -110,7 +109,7 @@ class Stage:
             settings=RAW,
         )  # fmt: skip
         self.session = Session(
-            request=request, recipe=INFO.recipe, geometry=INFO.geometry, place=place,
+            request=request, graph=Graph(INFO.recipe), geometry=INFO.geometry, place=place,
             flow=Flow(window=4, pace=Pace.FAST),
         )  # fmt: skip
 
@@ -120,7 +119,7 @@ class Stage:
         size = INFO.recipe.page_count
         first = lane * size + (move % 2) * INFO.recipe.lane_count * size
         pages = [PageId(number) for number in range(first, first + size)]
-        return PageTable(tuple(pages[move % size :][::-1] + pages[: move % size]))
+        return PageTable(INFO.recipe.window, tuple(pages[move % size :][::-1] + pages[: move % size]))
 
     def order(self, *effects: Effect) -> None:
         """Have effects performed, in this order."""
@@ -153,8 +152,8 @@ class Stage:
 
     async def forward(self, kind: Kind, step: int, block: int) -> str:
         op = Op(kind, step, block)
-        work = dispatcher.forward_work(op, self.session, WHOLE)
-        done = await self.dispatch(self.session.place.lanes[lane_of(op, INFO.recipe)], (work,))
+        work = orders.forward_work(op, self.session, WHOLE)
+        done = await self.dispatch(self.session.place.lanes[step], (work,))
         return done.sha256[0] if kind is Kind.DENOISE else ""
 
     async def block(self, number: int) -> tuple[str, bytes]:
@@ -163,7 +162,7 @@ class Stage:
             finished = await self.forward(Kind.DENOISE, step, number)
             await self.forward(Kind.COMMIT, step, number)
         place = self.session.place
-        await self.dispatch(place.decoder, dispatcher.decode_work(Op(Kind.DECODE, 0, number), self.session))
+        await self.dispatch(place.decoder, orders.decode_work(Op(Kind.DECODE, 0, number), self.session))
         return finished, self.engine.journal.take_segment(SESSION, number)
 
     def image(self) -> ImageId:

@@ -12,7 +12,7 @@ from longtake.core.carry import balancing
 from longtake.core.effects import Load
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Level
 from longtake.core.work import PageId
 from tests.cluster.cell.world import Hashes, expected_hashes, stream
 from tests.workers.model_dir import write_model
@@ -65,9 +65,9 @@ async def test_pages_that_go_to_each_others_places_show(
     straight = PageTable.kept
     tables: dict[int, PageTable] = {}
 
-    def exchanged(table: PageTable, first_frame: int, recipe: Recipe) -> tuple[PageId, ...]:
+    def exchanged(table: PageTable, block: int) -> tuple[PageId, ...]:
         """The first time a table is asked (as a target) its first two pages change places."""
-        pages = straight(table, first_frame, recipe)
+        pages = straight(table, block)
         if table.claimed or id(table) in tables or len(pages) < 2:
             return pages
         tables[id(table)] = table

@@ -16,7 +16,7 @@ from longtake.core.effects import Closed, Give, Load, Refused, Stow
 from longtake.core.events import Ack, Close, CueRequest, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.workers.model_dir import model_info, write_model

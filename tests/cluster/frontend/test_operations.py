@@ -21,8 +21,8 @@ from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Kind, Op, chains
-from longtake.core.sessions.session import State
+from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.sessions.life import State
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE, offer, toy_cell
@@ -58,10 +58,10 @@ async def test_every_op_of_a_watched_stream_comes_once_with_its_worker_and_its_t
     seen = [Op(KINDS[span.kind], span.step, span.block) for span in ops if span.block >= begun]
     last = 7
     expected = {
-        Op(kind, step, block)
-        for kind, step in chains(RECIPE)
+        Op(chain.kind, chain.step, block)
+        for chain in Graph(RECIPE).chains
         for block in range(begun, 8)
-        if kind is not Kind.COMMIT or block < last
+        if chain.kind is not Kind.COMMIT or block < last
     }
     assert len(seen) == len(expected) and set(seen) == expected
     for span in ops:

@@ -27,7 +27,7 @@ from longtake.client.events import Event, OpenedEvent, SegmentEvent
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import forwards_per_block
+from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, Sequence, WorkerId
 from longtake.v1 import longtake_pb2 as pb
@@ -123,7 +123,7 @@ async def test_the_counts_are_what_clients_saw(tmp_path: Path) -> None:
     assert page.sum("longtake_ops_total", op="decode") == blocks
     assert page.sum("longtake_ops_total", op="denoise") == recipe.step_count * blocks
     assert page.sum("longtake_ops_total", op="commit") == recipe.lane_count * blocks - commits
-    assert page.sum("longtake_forwards_per_block") == forwards_per_block(recipe)
+    assert page.sum("longtake_forwards_per_block") == Graph(recipe).forwards_per_block
     assert page.sum("longtake_calls_total", method=f"{SERVICE}/Stream", code="OK") == 3
     assert page.sum("longtake_busy_seconds_total") > 0
     assert page.sum("longtake_journal_bytes") == 0

@@ -12,10 +12,11 @@ import pytest
 from longtake.core.effects import Refused, Stow, Take
 from longtake.core.events import Ack, Close, Ending, Event, Open, Tick, WorkerJoined
 from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.placement import Ranking, Room
+from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.recipe.graph import Graph
 from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
 from tests.core.support.timed import join_timed
 from tests.core.support.world import SETTINGS, Cell, effects_of, geometry, recipe
@@ -51,7 +52,7 @@ def noisy(seed: int = 1, slow: float = 1.0) -> Times:
 
 
 def lanes(cell: Cell) -> list[int]:
-    return [worker.lanes for worker in cell.fleet if worker.role is Role.DENOISE]
+    return [worker.load.total for worker in cell.fleet if worker.role is Role.DENOISE]
 
 
 def streams(cell: Cell, count: int, pace: Pace = Pace.FAST) -> list[SessionId]:
@@ -148,7 +149,7 @@ def test_a_worker_that_has_become_too_slow_for_its_live_streams_sheds_them() -> 
     cell = timed_cell(0.02, 0.02, 0.02)
     streams(cell, 8, Pace.REALTIME)
     turns(cell, 120, lambda worker: 0.05 if worker == SLOW else 0.02)
-    shares = [worker.live_lanes * 2 * worker.op_s / 0.75 for worker in cell.fleet]
+    shares = [worker.load.live * 2 * worker.timing.op_s / 0.75 for worker in cell.fleet if worker.role is Role.DENOISE]
     assert cell.images.moved > 0
     assert max(shares) <= 0.97
 
@@ -234,13 +235,13 @@ def test_the_order_of_workers_is_what_sorting_them_would_give() -> None:
             del rooms[worker]
             continue
         rooms[worker] = Room(
-            lanes=draw.randrange(3), live=draw.randrange(3), bulk=draw.randrange(5), lane_share=0.1,
-            even_share=0.1, weight=draw.choice((1.0, 1.3)),
+            free=draw.randrange(3), lanes=draw.randrange(9), live=draw.randrange(3), bulk=draw.randrange(5),
+            lane_share=0.1, even_share=0.1, weight=draw.choice((1.0, 1.3)),
         )  # fmt: skip
         ranking.put(worker, rooms[worker])
-    roomy = [worker for worker, room in rooms.items() if room.lanes]
-    assert list(ranking.best(live=True)) == sorted(roomy, key=lambda w: (rooms[w].live_order, w))
-    assert list(ranking.best(live=False)) == sorted(roomy, key=lambda w: (rooms[w].bulk_order, w))
+    roomy = [worker for worker, room in rooms.items() if room.free]
+    assert list(ranking.best(Ask(count=1, live=True))) == sorted(roomy, key=lambda w: (rooms[w].live_order, w))
+    assert list(ranking.best(Ask(count=1))) == sorted(roomy, key=lambda w: (rooms[w].bulk_order, w))
     assert [rooms[w].pressure for w in ranking.most_pressed()] == sorted(
         (r.pressure for r in rooms.values()), reverse=True
     )
@@ -258,8 +259,8 @@ def test_a_worker_that_differs_by_less_than_fifteen_per_cent_keeps_its_lanes() -
 
 
 def test_large_batches_make_no_worker_fast() -> None:
-    fleet = Fleet(recipe(), geometry())
-    single, batching, slow = (Worker.joined(worker_event(name, forward_s=0.0), recipe()) for name in "abc")
+    fleet = Fleet(Graph(recipe()), geometry(), Limits())
+    single, batching, slow = (Worker(worker_event(name, forward_s=0.0)) for name in "abc")
     for worker in (single, batching, slow):
         fleet.joined(worker)
     for _ in range(60):

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from longtake.core.carry import forking
 from longtake.core.effects import Notice, PrepareStream, Refused
 from longtake.core.errors import InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
@@ -15,8 +14,11 @@ from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.session import Session, State
-from longtake.core.work import SessionId, WorkerId
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import State
+from longtake.core.sessions.progress import Progress
+from longtake.core.sessions.session import Session
+from longtake.core.work import SessionId, Ticket, WorkerId
 from tests.core.support.page_model import ImageCell
 from tests.core.support.world import effects_of, geometry, recipe, works_of
 
@@ -53,10 +55,10 @@ def test_a_fork_goes_on_from_the_next_block_and_its_parent_does_not_notice(level
 def test_lanes_are_shared_one_by_one_as_the_parent_seals_them() -> None:
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
-    seen = [len(cell.session("child").unshared)]
+    seen = [len(unshared(cell.session("child")))]
     while seen[-1]:
         cell.finish_and_acknowledge(cell.busy[0])
-        seen.append(len(cell.session("child").unshared))
+        seen.append(len(unshared(cell.session("child"))))
     assert len(set(seen)) > 2, "not all at once"
     assert seen == sorted(seen, reverse=True)
 
@@ -136,6 +138,11 @@ def test_the_last_block_cannot_be_forked_away() -> None:
     assert "the last of the session" in str(refusal(cell))
 
 
+def unshared(session: Session) -> set[int]:
+    """Lanes that do not have their share yet."""
+    return {lane for lane, hold in session.lane_holds if hold is Hold.SHARING}
+
+
 class Stall:
     """A fork that is open although the first lane of its parent is not sealed, because its worker is kept busy."""
 
@@ -158,8 +165,8 @@ class Stall:
         self.child = SessionId("child")
         assert self.cell.fork("child", parent, pictures=geometry().first_picture(9)) == 4
         self.cell.answer()
-        assert self.cell.worker(self.first).is_ready(parent, self.sealing)
-        assert self.session.unshared == {0}
+        assert Ticket(parent, self.sealing) in self.cell.worker(self.first).ready
+        assert unshared(self.session) == {0}
 
     @property
     def session(self) -> Session:
@@ -179,7 +186,7 @@ def test_a_fork_begins_its_first_block_only_when_its_lane_is_sealed() -> None:
     stall.cell.settle()
     assert stall.stands(State.RUNNING)
     assert stall.session.next_block == 4
-    assert not stall.cell.worker(stall.first).is_ready(stall.child, stall.beginning)
+    assert Ticket(stall.child, stall.beginning) not in stall.cell.worker(stall.first).ready
     stall.end()
     assert stall.cell.segments[stall.child] == list(range(4, 9))
     stall.cell.check_empty()
@@ -208,7 +215,7 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
     child = SessionId("child")
-    assert cell.session(child).unshared
+    assert unshared(cell.session(child))
     match end:
         case "close":
             cell.send(Close(now_s=0.0, session=parent, ending=Ending.CLIENT))
@@ -232,9 +239,10 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
     cell.check_empty()
 
 
-def test_a_lane_that_is_shared_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forking, "sealing_op", lambda lane, block, made_for: Op(Kind.DENOISE, 0, block))
+def test_a_lane_that_is_shared_too_early_is_noticed() -> None:
     cell, parent = running(steps=30, denoisers=4)
+    graph = cell.scheduler.cell.graphs[""]
+    graph.sealing = (graph.first,) * graph.lane_count
     cell.fork("child", parent)
     with pytest.raises(AssertionError, match="should read"):
         cell.settle()
@@ -244,8 +252,8 @@ def test_a_slot_is_copied_behind_the_block_before_and_too_early_is_noticed(monke
     cell, parent = running(steps=30, denoisers=4)
     cell.fork("child", parent)
     assert not [effect for effect in effects_of(cell, PrepareStream) if effect.session == "child"]
-    is_sent = Session.is_sent
-    monkeypatch.setattr(Session, "is_sent", lambda session, op: op.kind is Kind.DECODE or is_sent(session, op))
+    is_sent = Progress.is_sent
+    monkeypatch.setattr(Progress, "is_sent", lambda progress, op: op.kind is Kind.DECODE or is_sent(progress, op))
     with pytest.raises(AssertionError, match="when it is copied"):
         cell.settle()
 

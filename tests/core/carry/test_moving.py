@@ -11,8 +11,10 @@ from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
-from longtake.core.recipe.recipe import Level, Recipe
-from longtake.core.sessions.session import Session, State
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
 from longtake.core.work import PageId, Role, SessionId, WorkerId
 from tests.core.support.world import Cell, cue, effects_of, forwards_of, geometry, recipe
 
@@ -59,7 +61,7 @@ def test_the_four_orders_go_out_together_once_the_last_op_before_the_boundary_ha
     effects = cell.move(session, 0, target)
     while not effects:
         record = cell.session(session)
-        assert record.boundary(0) is None
+        assert record.progress.boundary(0) is None
         before = len(cell.effects)
         cell.finish_and_acknowledge(cell.busy[0])
         effects = [e for e in cell.effects[before:] if isinstance(e, Stow | Give | Take | Load)]
@@ -197,12 +199,12 @@ def test_a_worker_that_joins_again_at_once_has_nothing_of_the_sessions_it_lost()
     assert {w.free for w in cell.scheduler.workers() if w.role is Role.DENOISE} == {cell.pages}
 
 
-def wrong_order(table: PageTable, first_frame: int, made: Recipe) -> tuple[PageId, ...]:
-    return tuple(sorted(right(table, first_frame, made), reverse=table.pages[0] > 0))
+def wrong_order(table: PageTable, block: int) -> tuple[PageId, ...]:
+    return tuple(sorted(right(table, block), reverse=table.pages[0] > 0))
 
 
-def one_lost(table: PageTable, first_frame: int, made: Recipe) -> tuple[PageId, ...]:
-    return right(table, first_frame, made)[1:]
+def one_lost(table: PageTable, block: int) -> tuple[PageId, ...]:
+    return right(table, block)[1:]
 
 
 right = PageTable.kept
@@ -221,7 +223,7 @@ def test_the_cell_notices_pages_in_the_wrong_order_and_pages_left_behind(
 
 
 def test_the_cell_notices_a_lane_that_does_not_wait_at_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "is_held", lambda *_: False)
+    monkeypatch.setattr(Session, "holds", lambda *_, **__: iter(()))
     cell, session = under_way()
     cell.send(Ack(now_s=0.0, session=session, segment=len(cell.segments[session]) - 1))
     with pytest.raises(AssertionError, match="reads"):
@@ -288,7 +290,11 @@ def on_one(data: st.DataObject, cell: Cell, kind: str, session: Session, ended: 
         case "move":
             lane = data.draw(st.integers(0, len(session.place.lanes) - 1))
             target = data.draw(st.sampled_from([w for w in cell.fleet if w.role is Role.DENOISE]))
-            if target.id != session.place.lanes[lane] and not session.is_held(lane) and target.lane_room:
+            if (
+                target.id != session.place.lanes[lane]
+                and (lane, Hold.MOVING) not in session.lane_holds
+                and target.free >= 9
+            ):
                 cell.move(session.id, lane, target.id)
         case "close":
             ended.add(session.id)

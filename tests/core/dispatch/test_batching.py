@@ -6,16 +6,13 @@ import math
 
 import pytest
 
-from longtake.core import pages
-from longtake.core.dispatch import dispatcher
-from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.effects import Dispatch
-from longtake.core.events import Ack, Close, Ending, OpFailed
-from longtake.core.fleet.worker import Urgency
+from longtake.core.events import Ack, Close, Ending, OpFailed, Play
+from longtake.core.fleet.ready import Urgency
 from longtake.core.flow import Pace
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import DecodeWork, SessionId, WorkerId
+from longtake.core.work import DecodeWork, SessionId, Ticket, WorkerId
 from tests.core.support.world import Cell, effects_of, geometry, op_of, recipe, works_of
 
 WORKER = WorkerId("denoise-0")
@@ -120,24 +117,24 @@ def test_kinds_mix_only_where_the_worker_has_proved_it() -> None:
     assert mixed(cell_of(3, mixes=False)) == 0
 
 
-def test_ops_without_a_deadline_ride_along_only_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ops_without_a_deadline_ride_along_only_while_there_is_time() -> None:
     """By hand: an op takes 0.1 s and the live one must end within 0.35 s: two more have room, not three."""
     cell = Cell(recipe(), denoisers=1, batch_limit=8)
     live = cell.open("live", window=4, pace=Pace.REALTIME)
     bulk = [cell.open(f"bulk{number}") for number in range(3)]
     cell.answer()
     worker = cell.worker(WORKER)
-    worker.op_s = 0.1
+    worker.timing.op_s = 0.1
     for session in (live, *bulk):
-        worker.drop_ready(session)
+        worker.ready.drop_session(session)
     for number, session in enumerate((live, *bulk)):
         deadline_s = math.inf if number else 10.0
-        worker.add_ready(session, Op(Kind.DENOISE, 1, 5), Urgency(deadline_s, 0.0, 5, False, number))
-    monkeypatch.setattr(Dispatcher, "urgency", lambda self, ready: worker.ready[ready])
-    batch = cell.scheduler.dispatcher.batch
-    assert [session for session, _ in batch(worker, now_s=9.65)] == ["live", "bulk0", "bulk1"]
-    assert [session for session, _ in batch(worker, now_s=9.95)] == ["live"]
-    assert len(batch(worker, now_s=0.0)) == 4
+        worker.ready.put(Ticket(session, Op(Kind.DENOISE, 1, 5)), Urgency(deadline_s, 0.0, 5, False, number))
+    cell.scheduler.cell.urgency = lambda _, ticket: worker.ready.urgency(ticket)
+    batch = cell.scheduler.next_batch
+    assert [ticket.session for ticket in batch(WORKER, now_s=9.65)] == ["live", "bulk0", "bulk1"]
+    assert [ticket.session for ticket in batch(WORKER, now_s=9.95)] == ["live"]
+    assert len(batch(WORKER, now_s=0.0)) == 4
 
 
 def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]:
@@ -146,8 +143,8 @@ def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]
     for number in range(6):
         cell.open(f"s{number}", pictures=BLOCKS_20, pace=pace)
     worker, decoder = (cell.worker(name) for name in ("denoise-0", "decode-0"))
-    worker.op_s = worker.pass_s = 0.001
-    decoder.op_s = decoder.pass_s = decode_s
+    worker.timing.op_s = worker.timing.pass_s = 0.001
+    decoder.timing.op_s = decoder.timing.pass_s = decode_s
     cell.answer()
     while cell.queues[WORKER]:
         cell.finish(WORKER)
@@ -157,7 +154,7 @@ def left_waiting(*, decode_s: float, pace: Pace = Pace.FAST) -> tuple[Cell, int]
 def test_while_the_decoders_have_a_backlog_an_idle_worker_gathers() -> None:
     cell, waiting = left_waiting(decode_s=1.0)
     assert waiting > 0
-    batch = cell.scheduler.dispatcher.batch(cell.worker(WORKER), now_s=0.0)
+    batch = cell.scheduler.next_batch(WORKER, now_s=0.0)
     assert len(batch) < 8, "what is full goes"
     cell.run()
     assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
@@ -199,7 +196,7 @@ def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:
     assert [len(works_of(dispatch)) for dispatch in cell.queues[WORKER]] == [1, 3]
     for number, session in enumerate(cell.records):
         session.virtual_time = float(-number)  # the last has been served least
-    cell.scheduler.dispatcher.advance(cell.records, now_s=0.0)
+        cell.send(Play(now_s=0.0, session=session.id))  # whatever happens to a session gives its ops their urgency
     cell.finish(WORKER)
     batch = works_of(cell.queues[WORKER][-1])
     assert [work.session for work in batch] == ["s7", "s6", "s5"]
@@ -233,9 +230,8 @@ def _check_no_overtaking(cell: Cell) -> None:
     worker = cell.worker(WORKER)
     if not worker.ready:
         return
-    dispatcher = cell.scheduler.dispatcher
-    batch = dispatcher.batch(worker, now_s=cell.now_s)
-    due = {ready: dispatcher.urgency(ready).deadline_s for ready in worker.ready}
+    batch = cell.scheduler.next_batch(WORKER, now_s=cell.now_s)
+    due = {ready: cell.scheduler.urgency(ready).deadline_s for ready in worker.ready}
     latest_s = max(due[ready] for ready in batch)
     left = {ready: due_s for ready, due_s in due.items() if ready not in batch and due_s < latest_s}
     assert not left, f"{batch} leaves {left} behind"
@@ -248,23 +244,23 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
     cell.answer()
     worker = cell.worker(WORKER)
     for session in (*live, *bulk):
-        worker.drop_ready(session)
+        worker.ready.drop_session(session)
         record = cell.session(session)
         record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
-    urgency = cell.scheduler.dispatcher.urgency
+    urgency = cell.scheduler.urgency
     for session, op in (
         (live[0], Op(Kind.DENOISE, 1, 5)),
         (live[1], Op(Kind.DENOISE, 2, 6)),
         (bulk[0], Op(Kind.DENOISE, 1, 4)),
         (bulk[1], Op(Kind.DENOISE, 3, 9)),
     ):
-        worker.add_ready(session, op, urgency((session, op)))
-    batch = cell.scheduler.dispatcher.batch(worker, now_s=0.0)
-    assert {session for session, _ in batch} == {"live0", "live1", "bulk0", "bulk1"}
-    commit = (live[1], Op(Kind.COMMIT, 0, 7))
-    worker.add_ready(*commit, urgency(commit))  # due after both live ops, before the bulk ones
-    batch = cell.scheduler.dispatcher.batch(worker, now_s=0.0)
-    assert [session for session, _ in batch] == ["live0", "live1"]
+        worker.ready.put(Ticket(session, op), urgency(Ticket(session, op)))
+    batch = cell.scheduler.next_batch(WORKER, now_s=0.0)
+    assert {ticket.session for ticket in batch} == {"live0", "live1", "bulk0", "bulk1"}
+    commit = Ticket(live[1], Op(Kind.COMMIT, 0, 7))
+    worker.ready.put(commit, urgency(commit))  # due after both live ops, before the bulk ones
+    batch = cell.scheduler.next_batch(WORKER, now_s=0.0)
+    assert [ticket.session for ticket in batch] == ["live0", "live1"]
 
 
 def test_blocks_with_unequally_filled_windows_do_not_share_a_forward() -> None:
@@ -276,7 +272,7 @@ def test_blocks_with_unequally_filled_windows_do_not_share_a_forward() -> None:
 
 
 def test_the_cell_fails_when_any_op_may_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "window_size", lambda first_frame, made_for: 0)
+    monkeypatch.setattr(Graph, "shape", lambda graph, block: (0, 0))
     cell = cell_of(4)
     with pytest.raises(AssertionError, match="unequal shapes"):
         cell.run()
@@ -287,8 +283,7 @@ def test_the_cell_fails_when_any_op_may_join(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_window_has_the_size_it_says(window: int | None, sinks: int) -> None:
     made = recipe(window=window, sinks=sinks)
     for block in range(8):
-        first = block * made.frames_per_block
-        assert pages.window_size(first, made) == len(pages.window_frames(first, made))
+        assert made.window.count(block) == len(made.window.frames(block))
 
 
 def batch_in_flight(cell: Cell, size: int) -> Dispatch:

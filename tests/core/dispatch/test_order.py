@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from longtake.core.dispatch import dispatcher
 from longtake.core.effects import RequestRefused
 from longtake.core.errors import InvalidField
 from longtake.core.events import Ack, Tick
 from longtake.core.flow import Pace
-from longtake.core.recipe import graph
-from longtake.core.recipe.graph import Kind, Op
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, WorkerId
 from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
 
 BLOCKS_4 = geometry().first_picture(4)
 
 
-def test_the_cell_fails_when_an_edge_of_the_op_order_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_earlier_steps(op: Op, made_for: Recipe) -> tuple[Op, ...]:
-        return tuple(need for need in graph.needs(op, made_for) if need.kind is not Kind.DENOISE)
-
-    monkeypatch.setattr(dispatcher, "needs", without_earlier_steps)
+def test_the_cell_fails_when_an_edge_of_the_op_order_is_dropped() -> None:
     cell = Cell(recipe(), denoisers=4)
+    graph = cell.scheduler.cell.graphs[""]
+    graph.chains = tuple(
+        replace(chain, needs=tuple(need for need in chain.needs if not need.is_input)) for chain in graph.chains
+    )
     cell.open("s", pictures=BLOCKS_4)
     with pytest.raises(AssertionError, match="was dispatched before"):
         cell.run()

@@ -7,20 +7,19 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.events import WorkerJoined
-from longtake.core.fleet.worker import Urgency, Worker
+from longtake.core.fleet.ready import ReadyList, Urgency
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import Role, SessionId, WorkerId
+from longtake.core.work import SessionId, Ticket, WorkerId
 from tests.core.support.timed import timed_cell
-from tests.core.support.world import Cell, geometry, recipe
+from tests.core.support.world import Cell, geometry
 
 T_S, V_S = 0.05, 0.02
 
 
 def deadline_s(cell: Cell, kind: Kind, step: int, block: int) -> float:
-    return cell.scheduler.dispatcher.urgency((SessionId("s"), Op(kind, step, block))).deadline_s
+    return cell.scheduler.urgency(Ticket(SessionId("s"), Op(kind, step, block))).deadline_s
 
 
 def test_the_deadline_of_an_op_leaves_time_for_all_that_must_follow_it() -> None:
@@ -67,54 +66,49 @@ def test_a_stream_without_a_playback_clock_is_expected_one_block_after_it_began(
     ) == float("inf")
 
 
-def worker() -> Worker:
-    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, capacity=9)
-    return Worker.joined(joined, recipe())
-
-
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_heap_yields_what_a_search_of_the_whole_list_would(seed: int) -> None:
     """Ops come, become less urgent, are offered again and leave in any order."""
     draw = random.Random(seed)
-    made, now = worker(), {}
+    made, now = ReadyList(), {}
     for number in range(draw.randint(1, 200)):
         match draw.choice(["add", "ease", "press", "take", "drop"]):
             case "add":
-                key = (SessionId(f"s{number % 5}"), Op(Kind.DENOISE, 0, number))
+                key = Ticket(SessionId(f"s{number % 5}"), Op(Kind.DENOISE, 0, number))
                 now[key] = Urgency(float(draw.randint(0, 9)), 0.0, number, False, 0)
-                made.add_ready(*key, now[key])
+                made.put(key, now[key])
             case "ease" if now:
                 key = draw.choice(list(now))
                 now[key] = now[key]._replace(deadline_s=now[key].deadline_s + 3)
             case "press" if now:
                 key = draw.choice(list(now))
                 now[key] = now[key]._replace(deadline_s=now[key].deadline_s - 3)
-                made.add_ready(*key, now[key])
+                made.put(key, now[key])
             case "take" if now:
                 key = made.most_urgent(now.__getitem__)
                 assert now[key] == min(now.values())
-                made.drop_ready(*key)
+                made.drop(key)
                 del now[key]
             case "drop":
                 gone = SessionId(f"s{number % 5}")
-                made.drop_ready(gone)
-                now = {key: value for key, value in now.items() if key[0] != gone}
+                made.drop_session(gone)
+                now = {key: value for key, value in now.items() if key.session != gone}
             case _:
                 pass
-        assert set(made.ready) == set(now)
-        assert made.queue_length <= 2 * len(made.ready) + 65
+        assert set(made) == set(now)
+        assert made.heap_length <= 2 * len(made) + 65
 
 
 def test_an_op_that_is_offered_again_and_again_does_not_fill_the_heap() -> None:
-    made = worker()
+    made = ReadyList()
     for number in range(500):
-        made.add_ready(SessionId("s"), Op(Kind.DENOISE, 0, 0), Urgency(-float(number), 0.0, 0, False, 0))
-        assert made.queue_length <= 2 * len(made.ready) + 65
+        made.put(Ticket(SessionId("s"), Op(Kind.DENOISE, 0, 0)), Urgency(-float(number), 0.0, 0, False, 0))
+        assert made.heap_length <= 2 * len(made) + 65
 
 
 def test_of_equally_urgent_ops_the_first_to_be_ready_goes_first() -> None:
-    made, same = worker(), Urgency(1.0, 0.0, 0, False, 0)
+    made, same = ReadyList(), Urgency(1.0, 0.0, 0, False, 0)
     for name in ("b", "a", "c"):
-        made.add_ready(SessionId(name), Op(Kind.DENOISE, 0, 0), same)
-    assert made.most_urgent(lambda _: same)[0] == "b"
+        made.put(Ticket(SessionId(name), Op(Kind.DENOISE, 0, 0)), same)
+    assert made.most_urgent(lambda _: same).session == "b"

@@ -9,7 +9,7 @@ from longtake.core.errors import NoCapacity, Unavailable
 from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.page_model import ImageCell
 from tests.core.support.world import effects_of, geometry, recipe

@@ -7,11 +7,11 @@ import pytest
 from longtake.core.effects import Refused
 from longtake.core.errors import NoCapacity
 from longtake.core.events import Ack, Close, Ending
-from longtake.core.fleet.placement import Ranking, Room
+from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import SessionId, WorkerId
+from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of, recipe
 
@@ -42,8 +42,8 @@ def test_lanes_go_where_time_is_left() -> None:
     """A worker that is four times slower gets a quarter of the lanes."""
     cell = timed_cell(0.01, 0.04)
     assert admitted(cell, 5) == 5
-    lanes = {worker.id: worker.live_lanes for worker in cell.fleet}
-    assert lanes == {"denoise-0": 16, "denoise-1": 4, "decode-0": 0}
+    lanes = {worker.id: worker.load.live for worker in cell.fleet if worker.role is Role.DENOISE}
+    assert lanes == {"denoise-0": 16, "denoise-1": 4}
 
 
 def test_bulk_streams_reserve_nothing_and_leave_the_reserve_alone() -> None:
@@ -88,12 +88,12 @@ def test_one_hiccup_hardly_moves_the_average() -> None:
     cell = timed_cell(0.1)
     worker = cell.worker("denoise-0")
     for _ in range(100):
-        worker.measured(0.1)
-    worker.measured(0.3)
-    assert worker.op_s == pytest.approx(0.1, rel=0.04)
+        worker.timing.fold(0.1)
+    worker.timing.fold(0.3)
+    assert worker.timing.op_s == pytest.approx(0.1, rel=0.04)
     for _ in range(300):
-        worker.measured(0.2)
-    assert worker.op_s == pytest.approx(0.2, rel=0.01)
+        worker.timing.fold(0.2)
+    assert worker.timing.op_s == pytest.approx(0.2, rel=0.01)
 
 
 def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
@@ -103,12 +103,12 @@ def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
 def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
     """a has 0.8 left for one bulk lane, b 0.4 for none, its two lanes being live ones."""
     rooms = {
-        WorkerId("a"): Room(lanes=9, live=1, bulk=1, lane_share=0.2, even_share=0.2),
-        WorkerId("b"): Room(lanes=9, live=2, lane_share=0.3, even_share=0.3),
+        WorkerId("a"): Room(free=9, lanes=2, live=1, bulk=1, lane_share=0.2, even_share=0.2),
+        WorkerId("b"): Room(free=9, lanes=2, live=2, lane_share=0.3, even_share=0.3),
     }
-    assert Ranking(rooms).place(3, limit=0.95) == ("a", "b", "a")
-    unmeasured = {WorkerId("a"): Room(lanes=9, bulk=2), WorkerId("b"): Room(lanes=9)}
-    assert Ranking(unmeasured).place(4) == ("b", "b", "a", "b")
+    assert Ranking(rooms).place(Ask(count=3, limit=0.95)) == ("a", "b", "a")
+    unmeasured = {WorkerId("a"): Room(free=9, lanes=2, bulk=2), WorkerId("b"): Room(free=9)}
+    assert Ranking(unmeasured).place(Ask(count=4)) == ("b", "b", "a", "b")
 
 
 def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
@@ -119,7 +119,7 @@ def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
         for worker in cell.busy:
             cell.finish(worker)
     cell.send(Ack(now_s=0.0, session=session, segment=0))
-    assert cell.worker("denoise-0").live_lanes == 4
+    assert cell.worker("denoise-0").load.live == 4
 
 
 def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() -> None:

@@ -15,7 +15,7 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import FromLane, FromLatent, FromNoise, WorkerId
+from longtake.core.work import FromLane, FromLatent, FromNoise, Ticket, WorkerId
 from tests.core.support.world import Cell, effects_of, forwards_of, recipe
 
 WORKER = WorkerId("denoise-0")
@@ -73,7 +73,7 @@ def test_the_way_through_a_chain_counts_where_a_deadline_is_near() -> None:
             cell.finish_and_acknowledge(cell.busy[0]) if cell.busy[0] != WORKER else cell.finish(WORKER, seconds=0.01)
         record = cell.session(session)
         record.flow = record.flow.played(0, now_s=0.0, geometry=record.geometry)
-        return cell.scheduler.dispatcher.urgency((session, Op(Kind.DENOISE, 0, 50))).deadline_s
+        return cell.scheduler.urgency(Ticket(session, Op(Kind.DENOISE, 0, 50))).deadline_s
 
     # Three more denoise ops follow the first, each through two workers in place of one.
     assert deadline_s(1) - deadline_s(2) == pytest.approx(3 * 0.01)

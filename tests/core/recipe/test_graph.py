@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from longtake.core.recipe.graph import Kind, Op, chains, input_is_in_lane, lane_of, needs
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.recipe import Level
 from tests.core.support.world import recipe
 
 D, C, V = Kind.DENOISE, Kind.COMMIT, Kind.DECODE
@@ -27,28 +27,51 @@ D, C, V = Kind.DENOISE, Kind.COMMIT, Kind.DECODE
     ],
 )
 def test_an_op_waits_for_exactly_these(level: Level, op: Op, expected: set[Op]) -> None:
-    assert set(needs(op, recipe(level))) == expected
+    assert set(Graph(recipe(level)).needs(op)) == expected
 
 
-def span(made_for: Recipe, blocks: int) -> int:
+def span(level: Level, blocks: int) -> int:
     """Forwards on the critical path of a stream with as many devices as it can use."""
+
+    graph = Graph(recipe(level))
 
     @cache
     def finish(op: Op) -> int:
-        return int(op.kind is not V) + max((finish(need) for need in needs(op, made_for)), default=0)
+        return int(op.kind is not V) + max((finish(need) for need in graph.needs(op)), default=0)
 
-    return max(finish(Op(kind, step, blocks - 1)) for kind, step in chains(made_for))
+    return max(finish(graph.op(chain.number, blocks - 1)) for chain in graph.chains)
 
 
 def test_a_pipelined_block_costs_two_forwards_at_output_level_and_five_at_clean() -> None:
     """hiar_spec 5.2: total S D + (N - 1)(D + C), plus the last commit; clean context cannot overlap its steps."""
-    assert span(recipe(Level.OUTPUT), 27) == 4 + 26 * 2 + 1
-    assert span(recipe(Level.CLEAN), 27) == 27 * 5
-    assert span(recipe(Level.INPUT), 27) == 4 + 26
+    assert span(Level.OUTPUT, 27) == 4 + 26 * 2 + 1
+    assert span(Level.CLEAN, 27) == 27 * 5
+    assert span(Level.INPUT, 27) == 4 + 26
 
 
 def test_only_clean_keeps_all_steps_in_one_lane() -> None:
-    assert {lane_of(Op(D, step, 3), recipe(Level.CLEAN)) for step in range(4)} == {0}
-    assert [lane_of(Op(D, step, 3), recipe(Level.OUTPUT)) for step in range(4)] == [0, 1, 2, 3]
-    assert input_is_in_lane(Op(D, 1, 0), recipe(Level.CLEAN))
-    assert not input_is_in_lane(Op(D, 1, 0), recipe(Level.OUTPUT))
+    clean, output = Graph(recipe(Level.CLEAN)), Graph(recipe(Level.OUTPUT))
+    assert {clean.chain_of(Op(D, step, 3)).lane for step in range(4)} == {0}
+    assert [output.chain_of(Op(D, step, 3)).lane for step in range(4)] == [0, 1, 2, 3]
+    assert clean.chain_of(Op(D, 1, 0)).input_is_in_lane
+    assert not output.chain_of(Op(D, 1, 0)).input_is_in_lane
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_a_graph_says_of_every_chain_whom_it_wakes_and_who_reads_its_latents(level: Level) -> None:
+    graph = Graph(recipe(level))
+    for chain in graph.chains:
+        waiting = {other.number for other in graph.chains if any(need.chain == chain.number for need in other.needs)}
+        assert set(graph.woken[chain.number]) == waiting | {chain.number}
+        if chain.entered_step:
+            readers = graph.readers(chain.entered_step)
+            assert readers is not None and chain.number in (readers.further, readers.commit)
+            inputs = [need for need in chain.needs if need.is_input]
+            assert [graph.chains[need.chain].step + 1 for need in inputs] == [chain.entered_step]
+    assert graph.readers(0) is None
+    assert graph.forwards_per_block == {Level.OUTPUT: 8, Level.CLEAN: 5, Level.INPUT: 4}[level]
+    assert [graph.sealing_op(lane, 7) for lane in range(graph.lane_count)] == {
+        Level.OUTPUT: [Op(C, step, 7) for step in range(4)],
+        Level.CLEAN: [Op(C, 0, 7)],
+        Level.INPUT: [Op(D, step, 7) for step in range(4)],
+    }[level]

@@ -84,5 +84,5 @@ def test_nothing_is_kept_of_a_cue_that_has_passed() -> None:
     cell.answer()
     cell.steps(200)
     record = cell.session(session)
-    assert len(record.timeline.turns) == len(record.encoded) == 1
-    assert {version for _, version in record.conditioned} == {20}
+    assert len(record.prompts.turns) == len(record.prompts.encoded) == 1
+    assert {version for _, version in record.prompts.held} == {20}

@@ -10,7 +10,7 @@ from longtake.core.events import Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import CueId, SessionId
 from tests.core.support.page_model import ImageCell
 from tests.core.support.storm import Storm
@@ -121,7 +121,7 @@ def test_a_block_that_could_begin_and_has_not_when_the_grace_ends_never_begins()
     cell.answer()
     cell.steps(12)
     worker = cell.worker("denoise-0")
-    waiting = {session for session, op in worker.ready if (op.kind, op.step) == (Kind.DENOISE, 0)}
+    waiting = {ticket.session for ticket in worker.ready if ticket.op[:2] == (Kind.DENOISE, 0)}
     before = begun(cell)
     assert any(before[session] for session in waiting), "a next block waits for the worker, which is busy"
     drain(cell, 0.0)

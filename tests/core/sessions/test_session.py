@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.errors import WrongState
-from longtake.core.sessions.session import TRANSITIONS, State, Trigger, next_state
+from longtake.core.sessions.life import TRANSITIONS, State, Trigger, next_state
 
 
 def test_every_state_can_end_and_the_end_is_final() -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from longtake.core.effects import Discard, Dispatch, Effect, Emit, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.events import Ack, Ending, Event, ImageFailed, Loaded, Open, Stowed, StreamPrepared
 from longtake.core.flow import Pace
-from longtake.core.recipe.graph import Op
 from longtake.core.work import DecodeWork, ForwardWork, ImageId, Role, SessionId, SlotId, WorkerId
 from tests.core.support.image_model import Content
 from tests.core.support.world import SETTINGS, Cell, works_of
@@ -201,7 +200,7 @@ class ImageCell(Cell):
             session = self.session(order.session)
             assert order.origin is not None
             state = self.slot_states[order.worker, order.origin]
-            assert state == (session.request.fork, session.first_block), (
+            assert state == (session.request.fork, session.kin.first_block), (
                 f"slot {order.origin} holds {state} when it is copied"
             )
             self._fill(order.worker, order.slot, (order.session, state[1]))
@@ -214,8 +213,7 @@ class ImageCell(Cell):
         block = -1 if before is None else before.next_block
         self.parents[session] = (parent, block * self.recipe.frames_per_block)
         self.first_blocks[session] = block
-        chains = before.sent if before is not None else {}
-        self.done |= {(session, Op(kind, step, block - 1)) for kind, step in chains}
+        self.done |= {(session, self.graph.op(chain.number, block - 1)) for chain in self.graph.chains if before}
         self.send(
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
                  picture_limit=pictures, settings=SETTINGS, fork=parent)

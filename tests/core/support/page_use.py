@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from longtake.core.pages import PagePool, PageTable, slot_of, window_frames
+from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.work import PageId
 
@@ -81,8 +81,7 @@ class PageUse:
             case "fork" if lane is not None and self._room(self.recipe.page_count):
                 self._fork(lane)
             case "swap out" if lane is not None:
-                first = lane.block * self.recipe.frames_per_block
-                image = [self.contents[page] for page in lane.table.kept(first, self.recipe)]
+                image = [self.contents[page] for page in lane.table.kept(lane.block)]
                 self.swapped.append(Swapped(lane.block, dict(lane.holds), image))
                 self._release(lane)
             case "release" if lane is not None:
@@ -103,42 +102,39 @@ class PageUse:
         return self.pool.free_count >= pages + self._spare
 
     def _allocate(self) -> PageTable:
-        return self.pool.allocate(self.recipe.page_count, spare=self._spare)
+        return self.pool.allocate(self.recipe.window, spare=self._spare)
 
     def _advance(self, lane: Lane) -> None:
         """What the ops of one block do: claim, read, write, and read with the block before in between."""
-        frames = self.recipe.frames_per_block
-        first = lane.block * frames
+        first = lane.block * self.recipe.frames_per_block
         if self.recipe.block_limit is not None and lane.block >= self.recipe.block_limit:
             return
-        self.pool.claim(lane.table, first, self.recipe)
-        reads, writes = lane.table.reads(first, self.recipe), lane.table.writes(first, self.recipe)
+        self.pool.claim(lane.table, lane.block)
+        reads, writes = lane.table.reads(lane.block), lane.table.writes(lane.block)
         for offset, page in enumerate(writes):
             self._writes += 1
             lane.holds[first + offset] = self.contents[page] = (self._writes, first + offset)
-        self._compare(lane, first, reads)
+        self._compare(lane, lane.block, reads)
         if self._spare and lane.block > lane.begun:  # the block before may still be read after this one was written
-            self._compare(lane, first - frames, lane.table.reads(first - frames, self.recipe))
-        for frame in lane.holds.keys() - set(window_frames(first, self.recipe)):
+            self._compare(lane, lane.block - 1, lane.table.reads(lane.block - 1))
+        for frame in lane.holds.keys() - set(self.recipe.window.frames(lane.block)):
             if frame < first - 2 * self.recipe.page_count:
                 del lane.holds[frame]
         lane.block += 1
 
-    def _compare(self, lane: Lane, first: int, reads: tuple[PageId, ...]) -> None:
-        window = sorted(window_frames(first, self.recipe), key=lambda frame: slot_of(frame, self.recipe))
-        for frame, page in zip(window, reads, strict=True):
+    def _compare(self, lane: Lane, block: int, reads: tuple[PageId, ...]) -> None:
+        window = self.recipe.window
+        for frame, page in zip(sorted(window.frames(block), key=window.slot), reads, strict=True):
             found = self.contents.get(page)
             assert found == lane.holds[frame], f"page {page} holds {found}, not {lane.holds[frame]}"
 
     def _fork(self, lane: Lane) -> None:
-        first = lane.block * self.recipe.frames_per_block
-        table = self.pool.fork(lane.table, first, self.recipe)
+        table = self.pool.fork(lane.table, lane.block)
         self.lanes.append(Lane(table, lane.block, dict(lane.holds), lane.block))
 
     def _swap_in(self, swapped: Swapped) -> None:
         table = self._allocate()
-        first = swapped.block * self.recipe.frames_per_block
-        for page, content in zip(table.kept(first, self.recipe), swapped.image, strict=True):
+        for page, content in zip(table.kept(swapped.block), swapped.image, strict=True):
             self.contents[page] = content
         self.lanes.append(Lane(table, swapped.block, swapped.holds, swapped.block))
 

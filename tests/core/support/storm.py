@@ -8,7 +8,7 @@ from longtake.core.events import Close, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.session import State
+from longtake.core.sessions.life import State
 from longtake.core.work import SessionId, WorkerId
 from tests.core.support.page_model import ImageCell
 from tests.core.support.world import geometry, recipe

@@ -36,9 +36,8 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.pages import slot_of, window_frames
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, Op, needs, sealing_op
+from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
@@ -104,6 +103,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         self.images = Images(self.holds)
+        self.graph = Graph(self.recipe)
         self.scheduler = Scheduler(self.recipe, geometry(self.recipe.frames_per_block), self.limits)
         for number in range(self.denoisers):
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
@@ -235,7 +235,7 @@ class Cell:
             assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
-            for need in needs(op, self.recipe):
+            for need in self.graph.needs(op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self._check_input(work)
@@ -311,8 +311,9 @@ class Cell:
         self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
         for page, frame in zip(work.writes, work.positions, strict=True):
             self.holds[worker, page] = Content(work.session, work.lane, frame, work.kind)
-        frames = sorted(window_frames(work.positions[0], self.recipe), key=lambda frame: slot_of(frame, self.recipe))
-        sealed = sealing_op(work.step, work.block, self.recipe).kind
+        window = self.graph.window
+        frames = sorted(window.frames(work.block), key=window.slot)
+        sealed = self.graph.sealing_op(work.lane, work.block).kind
         expected = [
             Content(
                 self.writer(work.session, frame), work.lane, frame, work.kind if frame in work.positions else sealed

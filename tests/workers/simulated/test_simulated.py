@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_streams import expected_latents
-from longtake.core.dispatch import dispatcher
+from longtake.core.dispatch import orders as dispatch_orders
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.events import Open, WorkerJoined
@@ -22,9 +22,10 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Flow
 from longtake.core.flow import Pace as FlowPace
 from longtake.core.pages import PagePool
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.session import Place, Session
+from longtake.core.sessions.place import Place
+from longtake.core.sessions.session import Session
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
@@ -166,14 +167,14 @@ def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iter
     session = Session(
         request=Open(now_s=0.0, session=A, prompt=PROMPT, seed=7, pace=FlowPace.FAST, window=4, picture_limit=None,
                      settings=SegmentSettings(codec="raw", quality=0), cues=()),
-        recipe=info.recipe, geometry=info.geometry,
+        graph=Graph(info.recipe), geometry=info.geometry,
         place=Place(lanes=(WorkerId("w"),) * info.recipe.lane_count,
-                    tables=tuple(pool.allocate(info.recipe.page_count) for _ in range(info.recipe.lane_count)),
+                    tables=tuple(pool.allocate(info.recipe.window) for _ in range(info.recipe.lane_count)),
                     decoder=WorkerId("v"), slot=SlotId(0)),
         flow=Flow(window=4, pace=FlowPace.FAST),
     )  # fmt: skip
     joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, capacity=pool.free_count)
-    worker = Worker.joined(joined, info.recipe)
+    worker = Worker(joined)
     for block in range(blocks):
         for step in range(info.recipe.step_count):
             ops = [Op(Kind.DENOISE, step, block)]
@@ -181,7 +182,7 @@ def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iter
             if info_level is Level.OUTPUT or (info_level is Level.CLEAN and last):
                 ops.append(Op(Kind.COMMIT, step if info_level is Level.OUTPUT else 0, block))
             for op in ops:
-                work = dispatcher.forward_work(op, session, worker)
+                work = dispatch_orders.forward_work(op, session, worker)
                 if swap and block == 2 and op.kind is Kind.DENOISE and step == 0:
                     reads = list(work.reads)
                     reads[swap[0]], reads[swap[1]] = reads[swap[1]], reads[swap[0]]
