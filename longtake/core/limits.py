@@ -10,6 +10,22 @@ from longtake.core.recipe.blocks import BlockPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRules:
+    """When it is worth while to move a lane to another worker."""
+
+    worth: float = 0.08
+    """A move must make the larger pressure smaller by this share."""
+    worth_of_slow: float = -0.02
+    """The same of a move away from a slow worker. The pressure may even grow a little: of two whole numbers of lanes a
+    slow worker shall have the smaller, because it holds up every stream that passes through it. Nothing brings such a
+    lane back, so this comes to rest, too."""
+    blocks_left: int = 6
+    """A lane with fewer blocks to go does not move."""
+    rest_s: float = 3.0
+    """A worker takes part in no other move for so long after one has begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one client, and all of them together, may have."""
 
@@ -29,6 +45,8 @@ class Limits:
     packed: frozenset[Pace] = frozenset()
     """Sessions of these are put on one worker each if one has room, so that the loss of a worker ends few of them. The
     lanes of others are spread over all workers, which makes a single stream fastest."""
+    moves: MoveRules = MoveRules()
+    """When lanes move between workers."""
     fused_passes: bool = False
     """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
 

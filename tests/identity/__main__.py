@@ -23,7 +23,6 @@ from itertools import combinations, islice
 from pathlib import Path
 
 import click
-import pytest
 import torch
 
 from benchmarks.simulated_streams import expected_latents, small_pictures
@@ -33,11 +32,10 @@ from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
-from longtake.core.carry import balancing
 from longtake.core.effects import Closed, Dispatch, Load, Refused, Stow
 from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.limits import Limits
+from longtake.core.limits import Limits, MoveRules
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
 from longtake.core.work import DecodeWork, Role, SessionId
@@ -83,10 +81,12 @@ class Layout:
 
     @property
     def limits(self) -> Limits:
-        """What the scheduler is told."""
+        """What the scheduler is told: every tick moves whatever lane may move, worth while or not; or none ever."""
+        worth = -1e9 if self.moved else 1e9
         return Limits(
             park_after_s=0.0 if self.swapped else 3600.0,
             packed=frozenset({Pace.FAST}) if self.packed else frozenset(),
+            moves=MoveRules(worth=worth, worth_of_slow=worth, rest_s=0.0, blocks_left=1),
             fused_passes=self.fused,
         )
 
@@ -267,24 +267,11 @@ async def _swap(engine: Engine, session: SessionId) -> None:
     engine.submit(Play(now_s=engine.now_s(), session=session))
 
 
-@contextlib.contextmanager
-def balanced(layout: Layout) -> Iterator[None]:
-    """Every tick moves whatever lane may move, worth while or not; or no lane ever moves."""
-    worth = -1e9 if layout.moved else 1e9
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(balancing, "_WORTH", worth)
-        patch.setattr(balancing, "_WORTH_OF_SLOW", worth)
-        patch.setattr(balancing, "_REST_S", 0.0)
-        patch.setattr(balancing, "_BLOCKS_LEFT", 1)
-        yield
-
-
 async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> Seen:
     """All sessions, one for each seed, as this layout runs them."""
     info = weights.load_info(model)
     hashes = Hashes(info.recipe.step_count)
-    with balanced(layout):
-        await _serve(layout, model, device, seeds, info.geometry.first_picture(blocks), hashes)
+    await _serve(layout, model, device, seeds, info.geometry.first_picture(blocks), hashes)
     return _seen(hashes, seeds)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("longtake", "workers", "cluster", "monitoring", "protos", "pocket", "benchmarks")
@@ -72,3 +76,103 @@ def test_no_number_of_one_model_stands_in_code() -> None:
     code = [path for path in sources() if path.relative_to(ROOT).parts[0] in ("longtake", "workers", "cluster")]
     found = [str(path.relative_to(ROOT)) for path in code if literal.search(path.read_text())]
     assert found == ["longtake/core/plan/presets.py"], "recipes of published models stand in one file"
+
+
+PENDING_PRIVATE_READS = {
+    "tests/benchmarks/test_paging.py",
+    "tests/cluster/access/test_guard.py",
+    "tests/cluster/cell/test_batching.py",
+    "tests/cluster/cell/test_chains.py",
+    "tests/cluster/cell/test_gathering.py",
+    "tests/cluster/cell/test_images.py",
+    "tests/cluster/http/test_metrics.py",
+    "tests/cluster/launch/test_link.py",
+    "tests/cluster/launch/test_ray_trust.py",
+    "tests/workers/decode/test_encode.py",
+    "tests/workers/images/test_images.py",
+}
+"""Test files that still read private members. A file that is mended leaves the set, and none joins it."""
+PENDING_BORROWINGS = {
+    "tests/cluster/access/test_oidc.py",
+    "tests/cluster/http/page/test_browser.py",
+    "tests/cluster/http/test_metrics.py",
+    "tests/cluster/net/test_tls.py",
+}
+"""Test files that still import from other test files. A file that is mended leaves the set, and none joins it."""
+PUBLIC_IN_SPITE = {"_replace", "_asdict", "_make", "_fields"}
+"""Of named tuples: the underscore keeps them apart from fields."""
+BY_NAME = {"setattr", "getattr", "hasattr", "delattr", "object"}
+"""Calls that are given a member's name, `monkeypatch.setattr` and `mock.patch.object` among them."""
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_" and name not in PUBLIC_IN_SPITE
+
+
+def is_own(base: ast.expr) -> bool:
+    """Whether a member of `base` belongs to the class that reads it."""
+    if isinstance(base, ast.Call):
+        return isinstance(base.func, ast.Name) and base.func.id == "super"
+    return isinstance(base, ast.Name) and base.id in ("self", "cls")
+
+
+def private_reads(tree: ast.AST) -> Iterator[str]:
+    """The private members of others that a test reads, sets, patches or imports: `x._y`, "_y" and "a.b._y"."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=base, attr=name) if is_private(name) and not is_own(base):
+                yield ast.unparse(node)
+            case ast.ImportFrom(names=names):
+                yield from (alias.name for alias in names if is_private(alias.name))
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=given) if called in BY_NAME:
+                texts = [text.value for text in given if isinstance(text, ast.Constant)]
+                yield from (text for text in texts if isinstance(text, str) and is_private(text.rpartition(".")[2]))
+
+
+def borrowings(tree: ast.AST) -> Iterator[str]:
+    """The test files that a test imports from."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module)):
+                imported = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            case ast.Import(names=names):
+                imported = [alias.name for alias in names]
+            case _:
+                imported = []
+        modules = (name for name in imported if re.match(r"tests\.(\w+\.)*test_\w+$", name))
+        yield from (name for name in modules if (ROOT / name.replace(".", "/")).with_suffix(".py").exists())
+
+
+def found_in_tests(find: Callable[[ast.AST], Iterator[str]]) -> dict[str, list[str]]:
+    """What is found in each test file in which anything is."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    found = {path.relative_to(ROOT).as_posix(): list(find(ast.parse(path.read_text()))) for path in files}
+    return {path: names for path, names in found.items() if names}
+
+
+def test_no_test_reads_a_private_member() -> None:
+    found = found_in_tests(private_reads)
+    assert {path: names for path, names in found.items() if path not in PENDING_PRIVATE_READS} == {}
+    assert PENDING_PRIVATE_READS - found.keys() == set(), "these are mended: take them off the list"
+
+
+def test_no_test_imports_from_another_test() -> None:
+    found = found_in_tests(borrowings)
+    assert {path: names for path, names in found.items() if path not in PENDING_BORROWINGS} == {}
+    assert PENDING_BORROWINGS - found.keys() == set(), "these are mended: take them off the list"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("cell.scheduler._sessions[name].state", ["cell.scheduler._sessions"]),
+        ("def f(self):\n  self.engine._step(self._mine)", ["self.engine._step"]),
+        ("engine()._inbox = 1", ["engine()._inbox"]),
+        ("monkeypatch.setattr(Dispatcher, '_may_run', never)", ["_may_run"]),
+        ("monkeypatch.setattr('longtake.core.pages._take', never)", ["longtake.core.pages._take"]),
+        ("from longtake.core.carry.balancing import _WORTH", ["_WORTH"]),
+        ("super()._perform(effect); cls._made; urgency._replace(step=0); thing.__dict__; _helper()", []),
+    ],
+)
+def test_private_reads_are_found(code: str, found: list[str]) -> None:
+    assert list(private_reads(ast.parse(code))) == found

@@ -5,7 +5,7 @@ slow: a worker's load is in units of time (`placement.Room`), so a straggler's g
 the very rule that fills an empty one. At each tick the most loaded worker that may take part is compared with the best
 place for a further lane:
 
-    unreserved lanes   move if the pressure of the target after the move is clearly (_WORTH) below the origin's now
+    unreserved lanes   move if the pressure of the target after the move is clearly below the origin's now
     reserved lanes     move if the origin holds more than may be reserved; else a live stream is left in peace
 
 A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
@@ -27,20 +27,12 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId, WorkerId
 
-_WORTH = 0.08
-"""A move must make the larger pressure so much smaller …"""
-_WORTH_OF_SLOW = -0.02
-"""… or, away from a slow worker, hardly larger: of two whole numbers of lanes it shall have the smaller, because it
-holds up every stream that passes through it. Nothing brings such a lane back, so this comes to rest, too."""
 _OVER = 1.02
 """Times the load limit: so much is more than may be reserved."""
 _EQUAL = 0.02
 """Places whose loads differ by no more are equally good."""
 _LOOKED_AT = 32
 """Workers that are looked at from either end, at most."""
-_BLOCKS_LEFT = 6
-"""A lane with fewer blocks to go does not move."""
-_REST_S = 3.0
 _REST_AFTER_FAILURE_S = 30.0
 
 
@@ -77,8 +69,8 @@ class Balance:
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
         for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
-            room = self._ranking.room(origin.id)
-            most = room.pressure * (1 - (_WORTH_OF_SLOW if room.weight > 1 else _WORTH))
+            room, rules = self._ranking.room(origin.id), self._cell.limits.moves
+            most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
             target = self._target(origin, most, live=False, now_s=now_s)
             if target is None:
                 break
@@ -118,11 +110,12 @@ class Balance:
         if session is None:
             return
         for worker in (origin.id, target.id):
-            self._rests_until_s[worker] = now_s + _REST_S
+            self._rests_until_s[worker] = now_s + self._cell.limits.moves.rest_s
         yield session, self._mover.begin(session, session.place.lanes.index(origin.id), target)
 
     def _pick(self, origin: Worker, target: Worker, *, live: bool) -> Session | None:
         """The stream whose lane moves: its lanes spread most by it, and it is held up least."""
+        least = self._cell.limits.moves.blocks_left
         able = [
             session
             for session in (self._cell.sessions[session_id] for session_id in origin.sessions)
@@ -131,7 +124,7 @@ class Balance:
             and origin.id in session.place.lanes
             and not self._mover.is_moving(session.id)
             and not (session.kin.forks or session.kin.depends)
-            and (session.last_block is None or session.last_block - session.next_block >= _BLOCKS_LEFT)
+            and (session.last_block is None or session.last_block - session.next_block >= least)
             and self._cell.fleet.demands(session).lane.units <= target.free
         ]
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.carry import balancing
 from longtake.core.effects import Load
-from longtake.core.limits import Limits
+from longtake.core.limits import Limits, MoveRules
 from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import PageId
@@ -23,12 +22,8 @@ BLOCKS = 28
 """So many that lanes have time to move, however fast the machine is."""
 
 
-@pytest.fixture
-def restless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every tick moves whatever may move, worth while or not."""
-    monkeypatch.setattr(balancing, "_WORTH", -1e9)
-    monkeypatch.setattr(balancing, "_REST_S", 0.0)
-    monkeypatch.setattr(balancing, "_BLOCKS_LEFT", 1)
+RESTLESS = MoveRules(worth=-1e9, rest_s=0.0, blocks_left=1)
+"""Every tick moves whatever may move, worth while or not."""
 
 
 async def moved(model: Path, limits: Limits, blocks: int = BLOCKS) -> tuple[int, list[list[str]]]:
@@ -47,20 +42,16 @@ async def moved(model: Path, limits: Limits, blocks: int = BLOCKS) -> tuple[int,
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("level", list(Level))
-async def test_streams_whose_lanes_never_rest_are_the_oracles(
-    tmp_path: Path, restless: None, level: Level, fused: bool
-) -> None:
+async def test_streams_whose_lanes_never_rest_are_the_oracles(tmp_path: Path, level: Level, fused: bool) -> None:
     write_model(tmp_path, level)
     expected = [expected_hashes(tmp_path, {0: prompt}, n, BLOCKS) for n, prompt in enumerate(PROMPTS)]
     loads = 0
     while not loads:  # on a busy machine a run may pass without a move
-        loads, found = await moved(tmp_path, Limits(fused_passes=fused))
+        loads, found = await moved(tmp_path, Limits(fused_passes=fused, moves=RESTLESS))
         assert found == expected
 
 
-async def test_pages_that_go_to_each_others_places_show(
-    tmp_path: Path, restless: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pages_that_go_to_each_others_places_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path, Level.OUTPUT)
     straight = PageTable.kept
     tables: dict[int, PageTable] = {}
@@ -77,4 +68,4 @@ async def test_pages_that_go_to_each_others_places_show(
     expected = [expected_hashes(tmp_path, {0: prompt}, n, BLOCKS) for n, prompt in enumerate(PROMPTS)]
     found = expected
     while found == expected:  # a move near the end of a stream may come too late to be seen
-        _, found = await moved(tmp_path, Limits())
+        _, found = await moved(tmp_path, Limits(moves=RESTLESS))
