@@ -25,8 +25,8 @@ TREE = {
     "    import workers.runner\n",
     "longtake/v1/longtake_pb2.py": "class Graph:\n    pass\n",
     "workers/__init__.py": "",
-    "workers/runner.py": "from pocket import *\n\nGraph = int | None\n_Hidden = int\nLIMIT = 1\nValue = TypeVar('Value')\n"
-    + WIDE,
+    "workers/runner.py": "from pocket import *\n\nGraph = int | None\n_Hidden = int\nLIMIT = 1\n"
+    f"Value = TypeVar('Value')\n{WIDE}",
     "workers/models/__init__.py": "",
     "workers/models/one.py": "from . import two\nclass Worker:\n    pass\n",
     "workers/models/two.py": "import workers.models.one\n\n\ndef long():\n" + "    pass\n" * 30,
