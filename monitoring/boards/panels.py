@@ -32,7 +32,7 @@ class Chart(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Style:
     """What a panel is to the eye."""
 
     chart: Chart = Chart.LINES
@@ -44,8 +44,8 @@ class Look:
     """The greatest value shown; None: as the data say."""
 
 
-PLAIN = Look()
-STACKED = Look(stacked=True)
+PLAIN = Style()
+STACKED = Style(stacked=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Panel:
     """One picture: what it asks, how it shows it, and what to do when it looks bad."""
 
     title: str
-    look: Look
+    style: Style
     lines: tuple[Line, ...]
     advice: str
     """What a bad look is and what to do then."""
@@ -90,10 +90,10 @@ class Panel:
         return distinct(metric for line in self.lines for metric in line.query.metrics)
 
 
-def panel(title: str, look: Look, *shown: Expression | Line, advice: str) -> Panel:
+def panel(title: str, style: Style, *shown: Expression | Line, advice: str) -> Panel:
     """A panel of queries; one without a note is a line of its own."""
     lines = tuple(each if isinstance(each, Line) else Line(each) for each in shown)
-    return Panel(title=title, look=look, lines=lines, advice=advice)
+    return Panel(title=title, style=style, lines=lines, advice=advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[_Json]:
         top, left = top + 1, 0
         for panel in row.panels:
             number += 1
-            width = panel.look.width
+            width = panel.style.width
             if left + width > _WIDTH:
                 top, left = top + _HEIGHT, 0
             place = {"h": _HEIGHT, "w": width, "x": left, "y": top}
@@ -160,13 +160,13 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[_Json]:
 def _panel(panel: Panel) -> _Json:
     said = " ".join(metric.help for metric in panel.metrics)
     return {
-        "type": _PLUGINS[panel.look.chart],
+        "type": _PLUGINS[panel.style.chart],
         "title": panel.title,
         "description": f"{panel.advice}\n\nMade from: {said}",
         "datasource": DATA_SOURCE,
         "targets": [_target(panel, place, line) for place, line in enumerate(panel.lines)],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
-        "options": _OPTIONS[panel.look.chart],
+        "options": _OPTIONS[panel.style.chart],
     }
 
 
@@ -176,7 +176,7 @@ def _target(panel: Panel, place: int, line: Line) -> _Json:
         "datasource": DATA_SOURCE,
         "expr": line.query.text,
         "legendFormat": line.legend,
-        "format": "heatmap" if panel.look.chart is Chart.HEAT else "time_series",
+        "format": "heatmap" if panel.style.chart is Chart.HEAT else "time_series",
         "range": True,
         "instant": False,
         "editorMode": "code",
@@ -184,25 +184,25 @@ def _target(panel: Panel, place: int, line: Line) -> _Json:
 
 
 def _defaults(panel: Panel) -> _Json:
-    look = panel.look
-    unit = Unit.SECONDS if look.chart is Chart.HEAT else panel.unit
-    shown: _Json = {"unit": unit.value, "thresholds": _thresholds(look.bounds)}
-    if look.chart is not Chart.HEAT:
-        shown["color"] = {"mode": "palette-classic" if look.chart is Chart.LINES else "thresholds"}
-    if look.chart is Chart.LINES:
+    style = panel.style
+    unit = Unit.SECONDS if style.chart is Chart.HEAT else panel.unit
+    shown: _Json = {"unit": unit.value, "thresholds": _thresholds(style.bounds)}
+    if style.chart is not Chart.HEAT:
+        shown["color"] = {"mode": "palette-classic" if style.chart is Chart.LINES else "thresholds"}
+    if style.chart is Chart.LINES:
         shown["custom"] = {
             "drawStyle": "line",
             "lineWidth": 1,
-            "fillOpacity": 30 if look.stacked else 0,
+            "fillOpacity": 30 if style.stacked else 0,
             "showPoints": "never",
             "spanNulls": False,
-            "stacking": {"mode": "normal" if look.stacked else "none", "group": "A"},
-            "thresholdsStyle": {"mode": "line" if look.bounds else "off"},
+            "stacking": {"mode": "normal" if style.stacked else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "line" if style.bounds else "off"},
         }
     if panel.unit in (Unit.SHARE, Unit.BYTES):
         shown["min"] = 0
-    if look.top is not None:
-        shown["max"] = look.top
+    if style.top is not None:
+        shown["max"] = style.top
     return shown
 
 

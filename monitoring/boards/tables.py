@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitoring import declarations as metrics
-from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Look, Row, panel
+from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
 
 LIVE = {"pace": "live"}
 # Every other state of pages and slots is one of use.
@@ -22,10 +22,10 @@ THROUGHPUT = Dashboard(
             panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMIT, "limit"),
                   advice="The limit is the sum of 1/t over the denoise workers, over the forwards of a block. Far "
                          "below it with sessions waiting: see 'Work that waits' and the workers' utilisation."),
-            panel("Share of the limit", Look(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0), _RATE / _LIMIT,
+            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0), _RATE / _LIMIT,
                   advice="Above 95 % no further live stream is let in: add denoise workers or another cell. Low is "
                          "no fault unless streams wait."),
-            panel("Real-time factor of live streams", Look(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
+            panel("Real-time factor of live streams", Style(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
                   SEEN.rate(metrics.PICTURES, **LIVE) / _RUNNING / SEEN.most(metrics.PICTURE_RATE),
                   advice="Pictures sent a second and running live stream, over the rate at which they play: 1 keeps "
                          "up. Below 0.99 for minutes, screens run dry: see late blocks."),
@@ -34,7 +34,7 @@ THROUGHPUT = Dashboard(
                          "on the workers' page."),
         )),
         Row("Where the work is", (
-            panel("Utilisation of workers", Look(bounds=(0.9, 0.98), top=1.0), SEEN.rate(metrics.BUSY, "worker"),
+            panel("Utilisation of workers", Style(bounds=(0.9, 0.98), top=1.0), SEEN.rate(metrics.BUSY, "worker"),
                   advice="All near 1: the cell is full. One near 1 and the others idle: a straggler or bad placement "
                          "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
                          "bottleneck."),
@@ -58,9 +58,9 @@ THROUGHPUT = Dashboard(
             panel("Dispatches in flight", PLAIN, SEEN.sum(metrics.IN_FLIGHT, "worker"),
                   advice="One runs and one waits. Steadily 2 with few ops done: the worker hangs; it is given up "
                          "when it falls silent, else end its process."),
-            panel("Forwards of a block", Look(chart=Chart.NUMBER, width=4), SEEN.most(metrics.FORWARDS_PER_BLOCK),
+            panel("Forwards of a block", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.FORWARDS_PER_BLOCK),
                   advice="By the recipe; it changes only with the model that is served."),
-            panel("Lanes moved", Look(width=4), SEEN.rate(metrics.LANE_MOVES),
+            panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),
                   advice="Some after a worker came or slowed down. For ever: two workers take turns at being slow; "
                          "see slowness."),
         )),
@@ -72,18 +72,18 @@ SESSIONS = Dashboard(
     description="What clients get: blocks in time, first pictures, prompts on the screen, refusals and endings.",
     rows=(
         Row("In time", (
-            panel("Late blocks of live streams", Look(bounds=(0.001, 0.0144)),
+            panel("Late blocks of live streams", Style(bounds=(0.001, 0.0144)),
                   SEEN.rate(metrics.LATE_BLOCKS, **LIVE) / SEEN.rate(metrics.BLOCKS, **LIVE),
                   advice="The objective is 0.1 % over 30 days. Above 1.44 % a month's allowance is gone in two days: "
                          "see utilisation, slowness and the engine."),
-            panel("Slack of live blocks", Look(bounds=(0.1, 0.0)),
+            panel("Slack of live blocks", Style(bounds=(0.1, 0.0)),
                   Line(SEEN.quantile(0.01, metrics.BLOCK_SLACK, **LIVE), "worst 1 %"),
                   Line(SEEN.quantile(0.5, metrics.BLOCK_SLACK, **LIVE), "median"),
                   advice="How long before it was due a block left; below 0 it was late. A worst percentile that "
                          "sinks to 0 announces late blocks: stop bulk work or add workers before they come."),
-            panel("Slack, all of it", Look(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **LIVE),
+            panel("Slack, all of it", Style(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **LIVE),
                   advice="A second band below the first: some streams are worse off than the rest, by their worker."),
-            panel("First segment, 95th percentile", Look(bounds=(5.0, 10.0)),
+            panel("First segment, 95th percentile", Style(bounds=(5.0, 10.0)),
                   SEEN.quantile(0.95, metrics.FIRST_SEGMENT, "pace"),
                   advice="From Open, or its place if it queued. Slow for live streams: prompt encoding or the decode "
                          "workers are busy; see utilisation."),
@@ -101,11 +101,11 @@ SESSIONS = Dashboard(
             panel("Sessions by state", STACKED, SEEN.sum(metrics.SESSIONS, "state"),
                   advice="Many opening: decode workers do not keep up. Many parked: clients went away without "
                          "closing. Many queued: bulk work waits for places."),
-            panel("Places in use", Look(chart=Chart.BARS, bounds=(0.8, 0.95), width=4, top=1.0),
+            panel("Places in use", Style(chart=Chart.BARS, bounds=(0.8, 0.95), width=4, top=1.0),
                   SEEN.sum(metrics.SESSIONS) / SEEN.most(metrics.SESSIONS_LIMIT),
                   advice="Near 1 Opens are refused whatever room the devices have: raise limits.max_sessions if "
                          "pages are free."),
-            panel("Observers", Look(chart=Chart.NUMBER, width=4), SEEN.sum(metrics.WATCHERS),
+            panel("Observers", Style(chart=Chart.NUMBER, width=4), SEEN.sum(metrics.WATCHERS),
                   advice="Each costs a copy of a stream on the network, nothing on devices."),
             panel("Opens granted", STACKED, SEEN.rate(metrics.OPENS, "pace"),
                   advice="A sudden rise: a client reconnects in a loop; see endings."),
@@ -114,7 +114,7 @@ SESSIONS = Dashboard(
                          "wants more than it may. invalid: a client has a defect."),
             panel("Endings", STACKED, SEEN.rate(metrics.SESSIONS_CLOSED, "ending"),
                   advice="lost and failed are ours: see lost workers and failed ops. The others are wished for."),
-            panel("Wait in the queue, 95th percentile", Look(bounds=(60.0, 300.0)),
+            panel("Wait in the queue, 95th percentile", Style(bounds=(60.0, 300.0)),
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
                   advice="Of bulk streams that had to queue. Long is no fault; the queue's end is a refusal."),
             panel("Parked and restored", PLAIN, Line(SEEN.rate(metrics.PARKED, "pace"), "parked"),
@@ -151,7 +151,7 @@ MEMORY = Dashboard(
     description="Pages of K/V, decoder slots, images in host memory, the journal, and resident memory.",
     rows=(
         Row("On the devices", (
-            panel("Pages in use", Look(bounds=(0.9, 0.98), top=1.0),
+            panel("Pages in use", Style(bounds=(0.9, 0.98), top=1.0),
                   (SEEN.sum(metrics.PAGES, "worker", **FREE) / SEEN.sum(metrics.PAGES, "worker")).rest(),
                   advice="Near 1 the next Open is refused for pages. Uneven: sessions of a packed class, or lanes "
                          "not yet moved."),
@@ -193,7 +193,7 @@ WORKERS = Dashboard(
                   Line(SEEN.sum(metrics.WORKERS_EXPECTED, "role"), "expected"),
                   advice="Fewer than expected for minutes: the launcher cannot start them; see its log, and on "
                          "Kubernetes pods that are pending."),
-            panel("Slowness", Look(bounds=(1.15, 1.3)), SEEN.most(metrics.SLOWNESS, "worker"),
+            panel("Slowness", Style(bounds=(1.15, 1.3)), SEEN.most(metrics.SLOWNESS, "worker"),
                   advice="A worker's time over its fellows'. Above 1.3 for long: look at its device's clock, "
                          "temperature and neighbours (DCGM's dashboards), replace it. Lanes move away meanwhile."),
             panel("Lost and joined", PLAIN, Line(SEEN.rate(metrics.WORKERS_LOST, "role", "cause"), "lost"),
@@ -203,25 +203,25 @@ WORKERS = Dashboard(
             panel("Failed dispatches and preparations", STACKED, SEEN.rate(metrics.OPS_FAILED, "worker"),
                   advice="Should be none. On one worker: its device or its memory. On all: a defect, or an input "
                          "that a model cannot take; the log has the reason."),
-            panel("What is served", Look(chart=Chart.NAMES, width=16), SEEN.latest(metrics.INFO),
+            panel("What is served", Style(chart=Chart.NAMES, width=16), SEEN.latest(metrics.INFO),
                   advice="Two lines of one cell: two servers share its name."),
         )),
         Row("The engine", (
-            panel("Share of time in the engine's steps", Look(bounds=(0.5, 0.8), top=1.0),
+            panel("Share of time in the engine's steps", Style(bounds=(0.5, 0.8), top=1.0),
                   SEEN.spent(metrics.ENGINE_STEP),
                   advice="One thread decides for the whole cell. Above 0.8 every stream waits for it: more cells."),
-            panel("Time of a step", Look(bounds=(0.01, 0.05)), Line(SEEN.quantile(0.5, metrics.ENGINE_STEP), "median"),
+            panel("Time of a step", Style(bounds=(0.01, 0.05)), Line(SEEN.quantile(0.5, metrics.ENGINE_STEP), "median"),
                   Line(SEEN.quantile(0.99, metrics.ENGINE_STEP), "99 %"),
                   advice="Well below a millisecond. Growing with time or with sessions is a defect of the scheduler."),
-            panel("Events that wait", Look(bounds=(100.0, 1000.0)), SEEN.sum(metrics.ENGINE_INBOX),
+            panel("Events that wait", Style(bounds=(100.0, 1000.0)), SEEN.sum(metrics.ENGINE_INBOX),
                   advice="Should be a handful. Hundreds for longer than a burst: the engine does not keep up."),
             panel("Events", STACKED, SEEN.rate(metrics.ENGINE_EVENTS, "event"),
                   advice="Which kind grew when the engine got busy: OpDone is work, Ack and Cue are clients."),
-            panel("Time for metrics", Look(bounds=(0.01, 0.05)), SEEN.rate(metrics.METRICS_SECONDS),
+            panel("Time for metrics", Style(bounds=(0.01, 0.05)), SEEN.rate(metrics.METRICS_SECONDS),
                   advice="A share of one processor. Above 1 %: scrape less often."),
-            panel("Up for", Look(chart=Chart.NUMBER, width=4), SEEN.most(metrics.UPTIME),
+            panel("Up for", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.UPTIME),
                   advice="Starts anew with the server; every session ended then."),
-            panel("Draining", Look(chart=Chart.NUMBER, bounds=(1.0,), width=4), SEEN.most(metrics.DRAINING),
+            panel("Draining", Style(chart=Chart.NUMBER, bounds=(1.0,), width=4), SEEN.most(metrics.DRAINING),
                   advice="1 while it shuts down: it refuses new streams and ends those that run."),
         )),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import site
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def test_the_light_client_works_beside_a_users_folders_of_our_names(
 ) -> None:
     found = run_in(users_folder, *arguments)
     assert found.returncode == 0, found.stderr
+
+
+def test_what_the_readme_imports_is_there() -> None:
+    lines = re.findall(r"^from longtake.+$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert lines
+    script = "\n".join([*lines, "from longtake.client import SyncClient"])
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def test_a_users_folders_would_be_found_first(users_folder: Path) -> None:
