@@ -44,7 +44,9 @@ def alerts(records: Records) -> Iterator[Alert]:
     """All alerts, on records of the same times."""
     yield from _late_blocks(records)
     yield from _service(records)
-    yield from _workers(records)
+    yield from _output(records)
+    yield from _losses(records)
+    yield from _bad_workers(records)
     yield from _room(records)
     yield from _clients(records)
 
@@ -74,8 +76,7 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
 
 
 def _service(records: Records) -> Iterator[Alert]:
-    times = records.times
-    hour, ten, three = times.scope(HOUR_S), times.scope(10 * MINUTE_S), times.scope(3 * MINUTE_S)
+    hour, ten = records.times.scope(HOUR_S), records.times.scope(10 * MINUTE_S)
     gone = hour.lately("last_over_time", metrics.UPTIME).unless(hour.sum(metrics.UPTIME))
     yield Alert(
         name="LongtakeDown",
@@ -94,6 +95,10 @@ def _service(records: Records) -> Iterator[Alert]:
         summary="Streams of cell {{ $labels.cell }} were ended by our fault",
         description='{{ $value | printf "%.0f" }} sessions ended as lost or failed within ten minutes.',
     )
+
+
+def _output(records: Records) -> Iterator[Alert]:
+    three, two = records.times.scope(3 * MINUTE_S), records.times.scope(2 * MINUTE_S)
     may_run = three.lately("min_over_time", metrics.SESSIONS, state="running") - three.lately(
         "max_over_time", metrics.STALLED_SESSIONS
     )
@@ -105,7 +110,7 @@ def _service(records: Records) -> Iterator[Alert]:
         summary="Cell {{ $labels.cell }} has running streams and sends no block",
         description='{{ $value | printf "%.0f" }} sessions run with credit, and not one block left for minutes.',
     )
-    behind = times.scope(2 * MINUTE_S).lately("min_over_time", metrics.ENGINE_INBOX).above(1000)
+    behind = two.lately("min_over_time", metrics.ENGINE_INBOX).above(1000)
     yield Alert(
         name="LongtakeEngineOverloaded",
         severity=Severity.PAGE,
@@ -124,7 +129,7 @@ def _service(records: Records) -> Iterator[Alert]:
     )
 
 
-def _workers(records: Records) -> Iterator[Alert]:
+def _losses(records: Records) -> Iterator[Alert]:
     half_hour, quarter = records.times.scope(30 * MINUTE_S), records.times.scope(15 * MINUTE_S)
     here, expected = quarter.sum(metrics.WORKERS, "role"), quarter.sum(metrics.WORKERS_EXPECTED, "role")
     yield Alert(
@@ -152,6 +157,10 @@ def _workers(records: Records) -> Iterator[Alert]:
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
         description='On {{ $value | printf "%.0f" }} occasions within half an hour; each ends sessions.',
     )
+
+
+def _bad_workers(records: Records) -> Iterator[Alert]:
+    quarter = records.times.scope(15 * MINUTE_S)
     yield Alert(
         name="LongtakeStraggler",
         severity=Severity.TICKET,
