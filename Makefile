@@ -65,11 +65,11 @@ alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eig
 pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes into docs/pictures
 	$(BIN)/python -m benchmarks.draw_dashboards --seconds 130
 
-dashboards: $(STAMP)  ## make dashboards and rules from monitoring/*.py again
+dashboards: $(STAMP)  ## the chart's dashboards and rules again, from monitoring/boards and monitoring/alerting
 	$(BIN)/python -m monitoring.boards.dashboards
 	$(BIN)/python -m monitoring.alerting.rules
 
-rendered: $(STAMP)  ## the chart's schema, dashboards and rules, and the renderings of the overlays again
+rendered: $(STAMP)  ## the chart's schema and the rendering that lies in git again
 	$(BIN)/python -m deploy.render
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,1 +1,3 @@
-"""Benchmarks: each is `python -m benchmarks.NAME`, prints a table, and with --json one object."""
+"""Benchmarks, each `python -m benchmarks.NAME`, which prints a table or with --json one object; they may import every
+package.
+"""

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Curve, Prometheus, running_prometheus
 from monitoring.boards.dashboards import DASHBOARDS
-from monitoring.boards.panels import Dashboard, Kind, Line, Panel
+from monitoring.boards.panels import Chart, Dashboard, Line, Panel
 from monitoring.boards.promql import Unit
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
@@ -87,12 +87,12 @@ class Page:
         axes.set_title(panel.title, fontsize=9, loc="left", pad=3)
         axes.tick_params(labelsize=7)
         answers = [(line, self._ask(line)) for line in panel.lines]
-        match panel.kind:
-            case Kind.LINES:
+        match panel.style.chart:
+            case Chart.LINES:
                 self._lines(axes, panel, answers)
-            case Kind.HEAT:
+            case Chart.HEAT:
                 self._heat(axes, answers[0][1])
-            case Kind.NUMBER | Kind.BARS | Kind.NAMES:
+            case Chart.NUMBER | Chart.BARS | Chart.NAMES:
                 self._numbers(axes, panel, answers)
 
     def _ask(self, line: Line) -> list[Curve]:
@@ -109,7 +109,7 @@ class Page:
             axes.plot(at, [value for _, value in curve.points], linewidth=0.9, label=_legend(line, curve))
         colours = ("tab:orange", "tab:red")
         low, high = axes.get_ylim()
-        for bound, colour in zip(panel.bounds, colours, strict=False):
+        for bound, colour in zip(panel.style.bounds, colours, strict=False):
             if low <= bound <= high * 1.5:
                 axes.axhline(bound, color=colour, linewidth=0.7, linestyle="--")
         axes.set_xlim(0, self._end_s - self._begin_s)
@@ -143,7 +143,7 @@ class Page:
         shown = [(_legend(line, curve), curve.points[-1][1]) for line, curves in answers for curve in curves]
         for place, (legend, value) in enumerate(shown[:4]):
             y = 1 - (place + 0.6) / max(1, min(4, len(shown)))
-            if panel.kind is Kind.NAMES:
+            if panel.style.chart is Chart.NAMES:
                 axes.text(0.5, y, legend, fontsize=10, ha="center", va="center")
                 continue
             text, colour = written(value, panel.unit), _colour(panel, value)
@@ -160,10 +160,10 @@ def _places(dashboard: Dashboard) -> Iterator[tuple[str | Panel, float, float, f
         left = 0
         top += PANEL_HEIGHT
         for panel in row.panels:
-            if left + panel.width > COLUMNS:
+            if left + panel.style.width > COLUMNS:
                 top, left = top + PANEL_HEIGHT, 0
-            yield panel, top, left, panel.width
-            left += panel.width
+            yield panel, top, left, panel.style.width
+            left += panel.style.width
 
 
 def _legend(line: Line, curve: Curve) -> str:
@@ -174,10 +174,10 @@ def _legend(line: Line, curve: Curve) -> str:
 
 
 def _colour(panel: Panel, value: float) -> str:
-    if not panel.bounds:
+    if not panel.style.bounds:
         return "black"
-    falling = panel.bounds[0] > panel.bounds[-1]
-    passed = sum(value < bound if falling else value >= bound for bound in panel.bounds)
+    falling = panel.style.bounds[0] > panel.style.bounds[-1]
+    passed = sum(value < bound if falling else value >= bound for bound in panel.style.bounds)
     return ("tab:green", "tab:orange", "tab:red")[passed]
 
 

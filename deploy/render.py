@@ -1,4 +1,4 @@
-"""What is made from other files: the chart's schema, dashboards and rules, and the renderings of the overlays.
+"""What is made from the chart and the configuration: the chart's schema, and one rendering for readers.
 
 `python -m deploy.render` writes them, `--check` says whether they are fresh.
 """
@@ -19,7 +19,9 @@ from deploy.tools import tool
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy/chart/longtake"
 OVERLAYS = ROOT / "deploy/overlays"
-RENDERED = ROOT / "deploy/rendered"
+SCHEMA = CHART / "values.schema.json"
+EXAMPLE = ROOT / "deploy/rendered/cpu-one-machine.yaml"
+"""The rendering that lies in git: whoever has a cluster can apply it, and it holds no copy of dashboards and rules."""
 NAMESPACE = "longtake"
 OWNED: Mapping[str, frozenset[str]] = {
     "cluster": frozenset({"launch", "ray_address", "place_within_s", "denoise_nodes", "decode_nodes",
@@ -83,49 +85,29 @@ def rendering(overlay: Path) -> str:
     return f"# Made by `make rendered` from deploy/overlays/{overlay.name}: read it, do not edit it.\n{text}"
 
 
-def sources() -> dict[Path, str]:
-    """Files of the chart that are made from others, in the order in which they depend on each other."""
-    schema_path = CHART / "values.schema.json"
-    schema = json.loads(schema_path.read_text())
+def made() -> dict[Path, str]:
+    """What each file shall hold; the rendering is one of the chart as it lies there."""
+    schema = json.loads(SCHEMA.read_text())
     schema["properties"]["config"] = config_schema()
-    made = {schema_path: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}
-    for path in sorted((ROOT / "monitoring/dashboards").glob("*.json")):
-        # One line: it is for machines, and people read the one in monitoring/.
-        made[CHART / "files/dashboards" / path.name] = (
-            json.dumps(json.loads(path.read_text()), ensure_ascii=False) + "\n"
-        )
-    for path in sorted((ROOT / "monitoring/rules").glob("*.yaml")):
-        made[CHART / "files/rules" / path.name] = path.read_text()
-    return made
+    return {
+        SCHEMA: json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        EXAMPLE: rendering(OVERLAYS / EXAMPLE.name),
+    }
 
 
 def stale() -> list[Path]:
     """Files that are not as they would be made, or that nothing makes."""
-    made = sources()
-    wrong = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
-    held = [*CHART.glob("files/*/*.json"), *CHART.glob("files/*/*.yaml")]
-    wrong += [path for path in held if path not in made]
-    if wrong:
-        return wrong  # renderings of a stale chart say nothing
-    shown = {RENDERED / f"{overlay.stem}.yaml": overlay for overlay in OVERLAYS.glob("*.yaml")}
-    wrong += [path for path, overlay in shown.items() if not path.exists() or path.read_text() != rendering(overlay)]
-    return wrong + [path for path in RENDERED.glob("*.yaml") if path not in shown]
+    wanted = made()
+    wrong = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    return wrong + [path for path in EXAMPLE.parent.glob("*") if path not in wanted]
 
 
 def write() -> None:
     """Make all of them again."""
-    made = sources()
-    for path in (*CHART.glob("files/*/*.json"), *CHART.glob("files/*/*.yaml")):
-        if path not in made:
-            path.unlink()
-    for path, text in made.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
+    SCHEMA.write_text(made()[SCHEMA])  # helm reads it
+    EXAMPLE.parent.mkdir(exist_ok=True)
+    for path, text in made().items():
         path.write_text(text)
-    RENDERED.mkdir(exist_ok=True)
-    for path in RENDERED.glob("*.yaml"):
-        path.unlink()
-    for overlay in sorted(OVERLAYS.glob("*.yaml")):
-        (RENDERED / overlay.name).write_text(rendering(overlay))
 
 
 def main() -> int:

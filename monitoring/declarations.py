@@ -39,90 +39,102 @@ _STEPS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05
 COUNTER, GAUGE, HISTOGRAM = Instrument.COUNTER, Instrument.GAUGE, Instrument.HISTOGRAM
 
 # `pace` is live (REALTIME) or bulk (FAST), the classes that admission and scheduling know.
-METRICS: tuple[Metric, ...] = (
-    # --- sessions ---
-    Metric("longtake_sessions", GAUGE, ("state", "pace"), "Sessions, by where they are in their life."),
-    Metric("longtake_sessions_limit", GAUGE, (), "Sessions that may be open at once."),
-    Metric("longtake_opens_total", COUNTER, ("pace",),
-           "Opens that were granted, those that waited in the queue included."),
-    Metric("longtake_opens_refused_total", COUNTER, ("pace", "reason"),
-           "Opens that started nothing: no pages, slots, time or places (of sessions, of the queue), draining, "
-           "unavailable, invalid, or a quota."),
-    Metric("longtake_sessions_closed_total", COUNTER, ("pace", "ending"), "Sessions that ended, by why."),
-    Metric("longtake_queue_wait_seconds", HISTOGRAM, (),
-           "From Open to a place, of sessions that had to queue.", _WAITS),
-    Metric("longtake_parked_total", COUNTER, ("pace",),
-           "Sessions that gave up their place because they generated nothing."),
-    Metric("longtake_restored_total", COUNTER, ("pace",), "Parked sessions that got a place again."),
-    Metric("longtake_cues_total", COUNTER, ("result",), "Cues: accepted, applied, superseded or refused."),
-    # --- what clients get ---
-    Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments."),
-    Metric("longtake_late_blocks_total", COUNTER, ("pace",), "Blocks that left after their first picture was due."),
-    Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent."),
-    Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent."),
-    Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),
-           "How long before it was due a live block left; below 0: late.", _SLACKS),
-    Metric("longtake_first_segment_seconds", HISTOGRAM, ("pace",),
-           "From Open (or, if it queued, its place) to segment 0.",
-           _WAITS),
-    Metric("longtake_block_latency_seconds", HISTOGRAM, ("pace",),
-           "From the first dispatch of a block to its segment.", _WAITS),
-    Metric("longtake_prompt_to_screen_seconds", HISTOGRAM, ("pace",),
-           "From a cue without a place to the client's acknowledgement of the first segment that shows it.", _WAITS),
-    Metric("longtake_client_lag_segments", HISTOGRAM, ("pace",),
-           "Segments sent and not acknowledged, seen when an acknowledgement comes.", _COUNTS),
-    Metric("longtake_window_stalls_total", COUNTER, ("pace",),
-           "Times that a session had to stop because its client gave no credit."),
-    Metric("longtake_stalled_sessions", GAUGE, ("pace",), "Running sessions that wait for their client's credit."),
-    Metric("longtake_picture_rate", GAUGE, (), "Pictures a second that one stream plays at."),
-    # --- work ---
-    Metric("longtake_ops_total", COUNTER, ("op", "worker"), "Denoise, commit and decode ops done."),
-    Metric("longtake_passes_total", COUNTER, ("worker",), "Dispatches done; each may hold several ops."),
-    Metric("longtake_pass_ops", HISTOGRAM, ("role",), "Ops that shared a dispatch.", _COUNTS),
-    Metric("longtake_op_seconds", GAUGE, ("op", "worker"),
-           "Moving average of what one op costs, by the worker's clock: a forward (denoise or commit) or a decode."),
-    Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
-           "Time spent on ops, by the worker's clock; its rate is the utilisation."),
-    Metric("longtake_ready_ops", GAUGE, ("worker",), "Ops that could run now and wait for their turn."),
-    Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done."),
-    Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes."),
-    Metric("longtake_limit_blocks_per_second", GAUGE, (),
-           "The most that the denoise workers could do: sum of 1 / t, over forwards per block."),
-    # --- memory ---
-    Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes."),
-    Metric("longtake_decoder_slots", GAUGE, ("worker", "state"), "Decoder slots: free, or held by sessions."),
-    Metric("longtake_images_total", COUNTER, ("worker", "order"),
-           "Copies of lanes and slots: stowed, loaded into pages, given, failed."),
-    Metric("longtake_image_bytes_total", COUNTER, ("worker", "direction"),
-           "Bytes of K/V and decoder state copied out of and into a device since its worker attached."),
-    Metric("longtake_host_memory_bytes", GAUGE, ("worker",), "Host memory that images take."),
-    Metric("longtake_resident_memory_bytes", GAUGE, ("worker",),
-           "Resident memory of the worker's process; where simulated workers share one, an equal part."),
-    Metric("longtake_journal_bytes", GAUGE, ("content",), "Bytes in the journal: latents, conditioning, segments."),
-    # --- workers ---
-    Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined."),
-    Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for."),
-    Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined."),
-    Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
-           "Times that a worker was lost: its link broke, it was silent, it broke the protocol, it was replaced."),
-    Metric("longtake_worker_slowness", GAUGE, ("worker",),
-           "Its time for a dispatch over what its fellows take for as many ops; 1 is usual."),
-    Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker."),
-    Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatches and preparations that failed."),
-    # --- the server itself ---
-    Metric("longtake_calls_total", COUNTER, ("method", "code"), "gRPC calls that ended, by status."),
-    Metric("longtake_calls_refused_total", COUNTER, ("reason",),
-           "Calls that were not let in: no credentials, wrong ones, not allowed, a quota."),
-    Metric("longtake_watchers", GAUGE, (), "Observers of sessions."),
-    Metric("longtake_engine_events_total", COUNTER, ("event",), "Events the engine handled."),
-    Metric("longtake_engine_step_seconds", HISTOGRAM, (),
-           "Time the engine took for an event, its effects included.", _STEPS),
-    Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine."),
-    Metric("longtake_metrics_seconds_total", COUNTER, (),
-           "CPU time spent on counting events and on writing the counts out."),
-    Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0."),
-    Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started."),
-    Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served."),
-)  # fmt: skip
+# fmt: off
 
+# --- sessions ---
+SESSIONS = Metric("longtake_sessions", GAUGE, ("state", "pace"), "Sessions, by where they are in their life.")
+SESSIONS_LIMIT = Metric("longtake_sessions_limit", GAUGE, (), "Sessions that may be open at once.")
+OPENS = Metric("longtake_opens_total", COUNTER, ("pace",),
+    "Opens that were granted, those that waited in the queue included.")
+OPENS_REFUSED = Metric("longtake_opens_refused_total", COUNTER, ("pace", "reason"),
+    "Opens that started nothing: no pages, slots, time or places (of sessions, of the queue), draining, "
+    "unavailable, invalid, or a quota.")
+SESSIONS_CLOSED = Metric("longtake_sessions_closed_total", COUNTER, ("pace", "ending"), "Sessions that ended, by why.")
+QUEUE_WAIT = Metric("longtake_queue_wait_seconds", HISTOGRAM, (),
+    "From Open to a place, of sessions that had to queue.", _WAITS)
+PARKED = Metric("longtake_parked_total", COUNTER, ("pace",),
+    "Sessions that gave up their place because they generated nothing.")
+RESTORED = Metric("longtake_restored_total", COUNTER, ("pace",), "Parked sessions that got a place again.")
+CUES = Metric("longtake_cues_total", COUNTER, ("result",), "Cues: accepted, applied, superseded or refused.")
+
+# --- what clients get ---
+BLOCKS = Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments.")
+LATE_BLOCKS = Metric("longtake_late_blocks_total", COUNTER, ("pace",),
+    "Blocks that left after their first picture was due.")
+PICTURES = Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent.")
+SEGMENT_BYTES = Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent.")
+BLOCK_SLACK = Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),
+    "How long before it was due a live block left; below 0: late.", _SLACKS)
+FIRST_SEGMENT = Metric("longtake_first_segment_seconds", HISTOGRAM, ("pace",),
+    "From Open (or, if it queued, its place) to segment 0.", _WAITS)
+BLOCK_LATENCY = Metric("longtake_block_latency_seconds", HISTOGRAM, ("pace",),
+    "From the first dispatch of a block to its segment.", _WAITS)
+PROMPT_TO_SCREEN = Metric("longtake_prompt_to_screen_seconds", HISTOGRAM, ("pace",),
+    "From a cue without a place to the client's acknowledgement of the first segment that shows it.", _WAITS)
+CLIENT_LAG = Metric("longtake_client_lag_segments", HISTOGRAM, ("pace",),
+    "Segments sent and not acknowledged, seen when an acknowledgement comes.", _COUNTS)
+WINDOW_STALLS = Metric("longtake_window_stalls_total", COUNTER, ("pace",),
+    "Times that a session had to stop because its client gave no credit.")
+STALLED_SESSIONS = Metric("longtake_stalled_sessions", GAUGE, ("pace",),
+    "Running sessions that wait for their client's credit.")
+PICTURE_RATE = Metric("longtake_picture_rate", GAUGE, (), "Pictures a second that one stream plays at.")
+
+# --- work ---
+OPS = Metric("longtake_ops_total", COUNTER, ("op", "worker"), "Denoise, commit and decode ops done.")
+PASSES = Metric("longtake_passes_total", COUNTER, ("worker",), "Dispatches done; each may hold several ops.")
+PASS_OPS = Metric("longtake_pass_ops", HISTOGRAM, ("role",), "Ops that shared a dispatch.", _COUNTS)
+OP_SECONDS = Metric("longtake_op_seconds", GAUGE, ("op", "worker"),
+    "Moving average of what one op costs, by the worker's clock: a forward (denoise or commit) or a decode.")
+BUSY = Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
+    "Time spent on ops, by the worker's clock; its rate is the utilisation.")
+READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",), "Ops that could run now and wait for their turn.")
+IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
+FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
+LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, (),
+    "The most that the denoise workers could do: sum of 1 / t, over forwards per block.")
+
+# --- memory ---
+PAGES = Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes.")
+DECODER_SLOTS = Metric("longtake_decoder_slots", GAUGE, ("worker", "state"),
+    "Decoder slots: free, or held by sessions.")
+IMAGES = Metric("longtake_images_total", COUNTER, ("worker", "order"),
+    "Copies of lanes and slots: stowed, loaded into pages, given, failed.")
+IMAGE_BYTES = Metric("longtake_image_bytes_total", COUNTER, ("worker", "direction"),
+    "Bytes of K/V and decoder state copied out of and into a device since its worker attached.")
+HOST_MEMORY = Metric("longtake_host_memory_bytes", GAUGE, ("worker",), "Host memory that images take.")
+RESIDENT_MEMORY = Metric("longtake_resident_memory_bytes", GAUGE, ("worker",),
+    "Resident memory of the worker's process; where simulated workers share one, an equal part.")
+JOURNAL = Metric("longtake_journal_bytes", GAUGE, ("content",),
+    "Bytes in the journal: latents, conditioning, segments.")
+
+# --- workers ---
+WORKERS = Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined.")
+WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for.")
+WORKERS_JOINED = Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined.")
+WORKERS_LOST = Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
+    "Times that a worker was lost: its link broke, it was silent, it broke the protocol, it was replaced.")
+SLOWNESS = Metric("longtake_worker_slowness", GAUGE, ("worker",),
+    "Its time for a dispatch over what its fellows take for as many ops; 1 is usual.")
+LANE_MOVES = Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker.")
+OPS_FAILED = Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatches and preparations that failed.")
+
+# --- the server itself ---
+CALLS = Metric("longtake_calls_total", COUNTER, ("method", "code"), "gRPC calls that ended, by status.")
+CALLS_REFUSED = Metric("longtake_calls_refused_total", COUNTER, ("reason",),
+    "Calls that were not let in: no credentials, wrong ones, not allowed, a quota.")
+WATCHERS = Metric("longtake_watchers", GAUGE, (), "Observers of sessions.")
+ENGINE_EVENTS = Metric("longtake_engine_events_total", COUNTER, ("event",), "Events the engine handled.")
+ENGINE_STEP = Metric("longtake_engine_step_seconds", HISTOGRAM, (),
+    "Time the engine took for an event, its effects included.", _STEPS)
+ENGINE_INBOX = Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine.")
+METRICS_SECONDS = Metric("longtake_metrics_seconds_total", COUNTER, (),
+    "CPU time spent on counting events and on writing the counts out.")
+DRAINING = Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0.")
+UPTIME = Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started.")
+INFO = Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served.")
+
+# fmt: on
+
+METRICS: tuple[Metric, ...] = tuple(each for each in tuple(globals().values()) if isinstance(each, Metric))
+"""All of the above, in their order."""
 BY_NAME = {metric.name: metric for metric in METRICS}

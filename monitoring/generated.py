@@ -6,6 +6,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+CHART_FILES = Path(__file__).resolve().parent.parent / "deploy/chart/longtake/files"
+"""Where dashboards and rules lie, in a checkout; compose and Prometheus read them there."""
+
 
 def stale(wanted: Mapping[Path, str], folder: Path) -> list[Path]:
     """Files of `folder` that are missing, not as wanted, or not wanted at all."""
@@ -20,7 +23,7 @@ def bring(wanted: Mapping[Path, str], folder: Path, *, check: bool) -> int:
         if check:
             sys.stderr.write(f"{path} is not what the code makes of it\n")
         elif path in wanted:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path], encoding="utf-8")
         else:
             path.unlink()

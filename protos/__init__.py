@@ -1,1 +1,1 @@
-"""The wire: protocol definitions and the code generated from them."""
+"""The definitions of the wire and what makes code and a document of them; it imports protobuf only."""

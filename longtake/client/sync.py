@@ -9,7 +9,7 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from longtake.client import Client, CueAt, Stream, StreamOptions
+from longtake.client.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.credentials import Credentials
 from longtake.client.events import Event, OpenedEvent
 from longtake.v1 import longtake_pb2 as pb

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from monitoring import names
+from monitoring import declarations as metrics
 from monitoring.alerting.records import DAY_S, HOUR_S, LIVE, MINUTE_S, Records
 from monitoring.boards.promql import Expression
 
@@ -44,7 +44,9 @@ def alerts(records: Records) -> Iterator[Alert]:
     """All alerts, on records of the same times."""
     yield from _late_blocks(records)
     yield from _service(records)
-    yield from _workers(records)
+    yield from _output(records)
+    yield from _losses(records)
+    yield from _bad_workers(records)
     yield from _room(records)
     yield from _clients(records)
 
@@ -60,7 +62,7 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
     for name, severity, times, long_s, short_s, for_s in burns:
         bound = times * ALLOWED_LATE
         # A single short stream with one late block is no trend.
-        several = records.times.scope(long_s).increase(names.LATE_BLOCKS, **LIVE).at_least(10)
+        several = records.times.scope(long_s).increase(metrics.LATE_BLOCKS, **LIVE).at_least(10)
         late = records.late(long_s).series.above(bound) & records.late(short_s).series.above(bound)
         yield Alert(
             name=f"LongtakeLateBlocks{name}",
@@ -74,38 +76,41 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
 
 
 def _service(records: Records) -> Iterator[Alert]:
-    times = records.times
-    hour, ten, three = times.scope(HOUR_S), times.scope(10 * MINUTE_S), times.scope(3 * MINUTE_S)
-    gone = hour.lately("last_over_time", names.UPTIME).unless(hour.sum(names.UPTIME))
+    hour, ten = records.times.scope(HOUR_S), records.times.scope(10 * MINUTE_S)
+    gone = hour.lately("last_over_time", metrics.UPTIME).unless(hour.sum(metrics.UPTIME))
     yield Alert(
         name="LongtakeDown",
         severity=Severity.PAGE,
-        query=gone.unless(hour.lately("last_over_time", names.DRAINING).at_least(1)),
+        query=gone.unless(hour.lately("last_over_time", metrics.DRAINING).at_least(1)),
         for_s=MINUTE_S,
         summary="Cell {{ $labels.cell }} is not there any more",
         description="It answered scrapes within the last hour and does not now, and it was not shutting down.",
     )
-    ended = ten.increase(names.SESSIONS_CLOSED, ending="lost|failed")
+    ended = ten.increase(metrics.SESSIONS_CLOSED, ending="lost|failed")
     yield Alert(
         name="LongtakeSessionsLost",
         severity=Severity.PAGE,
-        query=ended.at_least(3) & (ended / ten.increase(names.SESSIONS_CLOSED)).above(0.01),
+        query=ended.at_least(3) & (ended / ten.increase(metrics.SESSIONS_CLOSED)).above(0.01),
         for_s=0,
         summary="Streams of cell {{ $labels.cell }} were ended by our fault",
         description='{{ $value | printf "%.0f" }} sessions ended as lost or failed within ten minutes.',
     )
-    may_run = three.lately("min_over_time", names.SESSIONS, state="running") - three.lately(
-        "max_over_time", names.STALLED_SESSIONS
+
+
+def _output(records: Records) -> Iterator[Alert]:
+    three, two = records.times.scope(3 * MINUTE_S), records.times.scope(2 * MINUTE_S)
+    may_run = three.lately("min_over_time", metrics.SESSIONS, state="running") - three.lately(
+        "max_over_time", metrics.STALLED_SESSIONS
     )
     yield Alert(
         name="LongtakeNothingComesOut",
         severity=Severity.PAGE,
-        query=may_run.above(0) & three.rate(names.BLOCKS).at_most(0),
+        query=may_run.above(0) & three.rate(metrics.BLOCKS).at_most(0),
         for_s=2 * MINUTE_S,
         summary="Cell {{ $labels.cell }} has running streams and sends no block",
         description='{{ $value | printf "%.0f" }} sessions run with credit, and not one block left for minutes.',
     )
-    behind = times.scope(2 * MINUTE_S).lately("min_over_time", names.ENGINE_INBOX).above(1000)
+    behind = two.lately("min_over_time", metrics.ENGINE_INBOX).above(1000)
     yield Alert(
         name="LongtakeEngineOverloaded",
         severity=Severity.PAGE,
@@ -124,9 +129,9 @@ def _service(records: Records) -> Iterator[Alert]:
     )
 
 
-def _workers(records: Records) -> Iterator[Alert]:
+def _losses(records: Records) -> Iterator[Alert]:
     half_hour, quarter = records.times.scope(30 * MINUTE_S), records.times.scope(15 * MINUTE_S)
-    here, expected = quarter.sum(names.WORKERS, "role"), quarter.sum(names.WORKERS_EXPECTED, "role")
+    here, expected = quarter.sum(metrics.WORKERS, "role"), quarter.sum(metrics.WORKERS_EXPECTED, "role")
     yield Alert(
         name="LongtakeNoWorkers",
         severity=Severity.PAGE,
@@ -147,15 +152,19 @@ def _workers(records: Records) -> Iterator[Alert]:
         name="LongtakeWorkersLostAgain",
         severity=Severity.PAGE,
         # A machine that takes its eight workers along is one occasion.
-        query=half_hour.changes(names.WORKERS_LOST, "role").at_least(3),
+        query=half_hour.changes(metrics.WORKERS_LOST, "role").at_least(3),
         for_s=0,
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
         description='On {{ $value | printf "%.0f" }} occasions within half an hour; each ends sessions.',
     )
+
+
+def _bad_workers(records: Records) -> Iterator[Alert]:
+    quarter = records.times.scope(15 * MINUTE_S)
     yield Alert(
         name="LongtakeStraggler",
         severity=Severity.TICKET,
-        query=quarter.most(names.SLOWNESS, "worker").above(1.3),
+        query=quarter.most(metrics.SLOWNESS, "worker").above(1.3),
         for_s=10 * MINUTE_S,
         summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} is slow",
         description='It takes {{ $value | printf "%.2f" }} times as long as its fellows.',
@@ -163,7 +172,7 @@ def _workers(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeOpsFail",
         severity=Severity.TICKET,
-        query=quarter.increase(names.OPS_FAILED, "worker").at_least(5),
+        query=quarter.increase(metrics.OPS_FAILED, "worker").at_least(5),
         for_s=0,
         summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} fails at its work",
         description='{{ $value | printf "%.0f" }} dispatches or preparations failed within a quarter of an hour.',
@@ -173,8 +182,8 @@ def _workers(records: Records) -> Iterator[Alert]:
 def _room(records: Records) -> Iterator[Alert]:
     times = records.times
     quarter = times.scope(15 * MINUTE_S)
-    refused = quarter.increase(names.OPENS_REFUSED, pace="live", reason=_FULL)
-    granted = quarter.increase(names.OPENS, **LIVE)
+    refused = quarter.increase(metrics.OPENS_REFUSED, pace="live", reason=_FULL)
+    granted = quarter.increase(metrics.OPENS, **LIVE)
     yield Alert(
         name="LongtakeRefusingLive",
         severity=Severity.TICKET,
@@ -184,7 +193,7 @@ def _room(records: Records) -> Iterator[Alert]:
         description="{{ $value | humanizePercentage }} of live Opens found no pages, decoder slots, time or places.",
     )
     window = times.text(6 * HOUR_S)
-    settled = quarter.sum(names.UPTIME).above(7 * HOUR_S * times.factor)
+    settled = quarter.sum(metrics.UPTIME).above(7 * HOUR_S * times.factor)
     idle = records.sessions.series.over("delta", window).at_most(0)
     yield Alert(
         name="LongtakeMemoryGrows",
@@ -198,8 +207,8 @@ def _room(records: Records) -> Iterator[Alert]:
 
 def _clients(records: Records) -> Iterator[Alert]:
     five = records.times.scope(5 * MINUTE_S)
-    stalled = five.sum(names.STALLED_SESSIONS, **LIVE)
-    running = five.sum(names.SESSIONS, pace="live", state="running")
+    stalled = five.sum(metrics.STALLED_SESSIONS, **LIVE)
+    running = five.sum(metrics.SESSIONS, pace="live", state="running")
     yield Alert(
         name="LongtakeClientsStall",
         severity=Severity.TICKET,
@@ -211,7 +220,7 @@ def _clients(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeCredentialsRefused",
         severity=Severity.TICKET,
-        query=five.rate(names.CALLS_REFUSED, reason=_BAD_CREDENTIALS).above(1.0),
+        query=five.rate(metrics.CALLS_REFUSED, reason=_BAD_CREDENTIALS).above(1.0),
         for_s=5 * MINUTE_S,
         summary="Many calls to cell {{ $labels.cell }} show no or wrong credentials",
         description='{{ $value | printf "%.1f" }} calls a second were not let in: expired tokens, or somebody guesses.',

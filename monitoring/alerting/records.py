@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from monitoring import names
+from monitoring import declarations as metrics
 from monitoring.boards.promql import Expression, Scope, duration
 from monitoring.declarations import Metric
 
@@ -57,29 +57,29 @@ class Records:
     def late(self, window_s: float) -> Record:
         """Share of live blocks that left late, over one of LATE_WINDOWS_S."""
         scope = self.times.scope(window_s)
-        share = scope.rate(names.LATE_BLOCKS, **LIVE) / scope.rate(names.BLOCKS, **LIVE)
+        share = scope.rate(metrics.LATE_BLOCKS, **LIVE) / scope.rate(metrics.BLOCKS, **LIVE)
         return Record(f"cell:longtake_late_block:ratio{duration(window_s)}", share)
 
     @property
     def first_segment(self) -> Record:
         """From Open to the first segment, 95th percentile."""
-        query = self._five.quantile(0.95, names.FIRST_SEGMENT, "pace")
+        query = self._five.quantile(0.95, metrics.FIRST_SEGMENT, "pace")
         return Record("cell_pace:longtake_first_segment_seconds:p95_5m", query)
 
     @property
     def engine_busy(self) -> Record:
         """Share of time that the engine's thread spends on events."""
-        return Record("cell:longtake_engine_busy:ratio5m", self._five.spent(names.ENGINE_STEP))
+        return Record("cell:longtake_engine_busy:ratio5m", self._five.spent(metrics.ENGINE_STEP))
 
     @property
     def sessions(self) -> Record:
         """Sessions that are not closed, in whatever state."""
-        return Record("cell:longtake_sessions:sum", self._five.sum(names.SESSIONS))
+        return Record("cell:longtake_sessions:sum", self._five.sum(metrics.SESSIONS))
 
     @property
     def memory(self) -> tuple[Record, ...]:
         """Bytes in each of the places that could grow for ever; all have one name and the label `store`."""
-        stores = {"journal": names.JOURNAL, "images": names.HOST_MEMORY, "workers": names.RESIDENT_MEMORY}
+        stores = {"journal": metrics.JOURNAL, "images": metrics.HOST_MEMORY, "workers": metrics.RESIDENT_MEMORY}
         name = "cell_store:longtake_memory_bytes:sum"
         return tuple(Record(name, self._five.sum(metric), {"store": store}) for store, metric in stores.items())
 
@@ -87,17 +87,17 @@ class Records:
         """In the order of the file."""
         five = self._five
         yield from map(self.late, LATE_WINDOWS_S)
-        yield Record("cell_pace:longtake_blocks:rate5m", five.rate(names.BLOCKS, "pace"))
-        yield Record("cell:longtake_of_limit:ratio5m", five.rate(names.BLOCKS) / five.sum(names.LIMIT))
+        yield Record("cell_pace:longtake_blocks:rate5m", five.rate(metrics.BLOCKS, "pace"))
+        yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.sum(metrics.LIMIT))
         yield Record("cell:longtake_real_time_factor:ratio5m", _real_time_factor(five))
-        yield Record("cell_worker:longtake_busy:ratio5m", five.rate(names.BUSY, "worker"))
-        yield Record("cell:longtake_pages_used:ratio", _used(five, names.PAGES))
-        yield Record("cell:longtake_decoder_slots_used:ratio", _used(five, names.DECODER_SLOTS))
+        yield Record("cell_worker:longtake_busy:ratio5m", five.rate(metrics.BUSY, "worker"))
+        yield Record("cell:longtake_pages_used:ratio", _used(five, metrics.PAGES))
+        yield Record("cell:longtake_decoder_slots_used:ratio", _used(five, metrics.DECODER_SLOTS))
         yield self.first_segment
-        for name in (names.PROMPT_TO_SCREEN, names.BLOCK_LATENCY):
+        for name in (metrics.PROMPT_TO_SCREEN, metrics.BLOCK_LATENCY):
             yield Record(f"cell_pace:{name.name}:p95_5m", five.quantile(0.95, name, "pace"))
-        slack = five.quantile(0.01, names.BLOCK_SLACK, **LIVE)
-        yield Record(f"cell:{names.BLOCK_SLACK.name}:p01_5m", slack)
+        slack = five.quantile(0.01, metrics.BLOCK_SLACK, **LIVE)
+        yield Record(f"cell:{metrics.BLOCK_SLACK.name}:p01_5m", slack)
         yield self.engine_busy
         yield self.sessions
         yield from self.memory
@@ -113,6 +113,6 @@ def _used(scope: Scope, metric: Metric) -> Expression:
 
 def _real_time_factor(scope: Scope) -> Expression:
     """Pictures sent a second and live stream that may run, over the rate at which they play."""
-    running = scope.lately("avg_over_time", names.SESSIONS, pace="live", state="running")
-    stalled = scope.lately("avg_over_time", names.STALLED_SESSIONS, **LIVE)
-    return (scope.rate(names.PICTURES, **LIVE) / (running - stalled)) / scope.most(names.PICTURE_RATE)
+    running = scope.lately("avg_over_time", metrics.SESSIONS, pace="live", state="running")
+    stalled = scope.lately("avg_over_time", metrics.STALLED_SESSIONS, **LIVE)
+    return (scope.rate(metrics.PICTURES, **LIVE) / (running - stalled)) / scope.most(metrics.PICTURE_RATE)

@@ -15,9 +15,9 @@ import yaml
 
 from monitoring.alerting.alerts import Alert, alerts
 from monitoring.alerting.records import Record, Records, Times
-from monitoring.generated import bring
+from monitoring.generated import CHART_FILES, bring
 
-FOLDER = Path(__file__).parent.parent / "rules"
+FOLDER = CHART_FILES / "rules"
 RUNBOOK = "docs/runbook.md"
 _HEADER = "# Made by `python -m monitoring.alerting.rules`; do not edit.\n"
 

@@ -1,1 +1,1 @@
-"""Dashboards as code; it imports the declarations."""
+"""Dashboards as code; it imports the declarations and the core's errors."""

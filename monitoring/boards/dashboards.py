@@ -12,21 +12,36 @@ import json
 import sys
 from pathlib import Path
 
-from monitoring.boards.device_boards import MEMORY, WORKERS
 from monitoring.boards.panels import grafana
-from monitoring.boards.stream_boards import SESSIONS, THROUGHPUT
-from monitoring.generated import bring
+from monitoring.boards.tables import MEMORY, SESSIONS, THROUGHPUT, WORKERS
+from monitoring.generated import CHART_FILES, bring
 
-FOLDER = Path(__file__).parent.parent / "dashboards"
+FOLDER = CHART_FILES / "dashboards"
 DASHBOARDS = (THROUGHPUT, SESSIONS, MEMORY, WORKERS)
+LINE_LENGTH = 120
 
 
 def documents() -> dict[Path, str]:
     """What each generated file shall hold."""
-    return {
-        FOLDER / f"{one.uid.removeprefix('longtake-')}.json": json.dumps(grafana(one), indent=2) + "\n"
-        for one in DASHBOARDS
-    }
+    return {FOLDER / f"{one.uid.removeprefix('longtake-')}.json": written(grafana(one)) + "\n" for one in DASHBOARDS}
+
+
+def written(value: object, indent: str = "") -> str:
+    """JSON for people: what fits on a line stands on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    deeper = indent + " "
+    match value:
+        case _ if len(indent) + len(line) <= LINE_LENGTH:
+            return line
+        case dict():
+            items = [f"{json.dumps(key)}: {written(each, deeper)}" for key, each in value.items()]
+            left, right = "{}"
+        case list():
+            items = [written(each, deeper) for each in value]
+            left, right = "[]"
+        case _:
+            return line
+    return left + ",".join(f"\n{deeper}{item}" for item in items) + f"\n{indent}{right}"
 
 
 def main(arguments: list[str]) -> int:

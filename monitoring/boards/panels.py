@@ -8,21 +8,20 @@ from enum import Enum
 
 from longtake.core.errors import Contradiction
 from monitoring.boards.promql import CELL, Expression, Scope, Unit, distinct
-from monitoring.declarations import Metric
-from monitoring.names import UPTIME
+from monitoring.declarations import UPTIME, Metric
 
-Json = dict[str, object]
+_Json = dict[str, object]
 
 SEEN = Scope("$__rate_interval", f'{CELL}=~"$cell"')
 """What panels look at: the cells chosen on the dashboard, rates over Grafana's own window."""
-DATA_SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
+DATA_SOURCE: _Json = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH, _HEIGHT = 24, 8
 _SCHEMA_VERSION = 41
 _COLOURS = ("green", "orange", "red")
 
 
-class Kind(Enum):
-    """How a panel shows its lines."""
+class Chart(Enum):
+    """How a panel draws its lines."""
 
     LINES = "lines"
     NUMBER = "number"
@@ -30,6 +29,23 @@ class Kind(Enum):
     """The labels of each series; its value says nothing."""
     BARS = "bars"
     HEAT = "heat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """What a panel is to the eye."""
+
+    chart: Chart = Chart.LINES
+    bounds: tuple[float, ...] = ()
+    """Where it begins to look doubtful, then bad; falling bounds: less is worse."""
+    stacked: bool = False
+    width: int = 8
+    top: float | None = None
+    """The greatest value shown; None: as the data say."""
+
+
+PLAIN = Style()
+STACKED = Style(stacked=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +69,10 @@ class Panel:
     """One picture: what it asks, how it shows it, and what to do when it looks bad."""
 
     title: str
+    style: Style
     lines: tuple[Line, ...]
     advice: str
     """What a bad look is and what to do then."""
-    kind: Kind = Kind.LINES
-    bounds: tuple[float, ...] = ()
-    """Where it begins to look doubtful, then bad; falling bounds: less is worse."""
-    stacked: bool = False
-    width: int = 8
-    top: float | None = None
-    """The greatest value shown; None: as the data say."""
 
     def __post_init__(self) -> None:
         units = distinct(line.query.unit for line in self.lines)
@@ -78,6 +88,12 @@ class Panel:
     def metrics(self) -> tuple[Metric, ...]:
         """What it asks for, each once."""
         return distinct(metric for line in self.lines for metric in line.query.metrics)
+
+
+def panel(title: str, style: Style, *shown: Expression | Line, advice: str) -> Panel:
+    """A panel of queries; one without a note is a line of its own."""
+    lines = tuple(each if isinstance(each, Line) else Line(each) for each in shown)
+    return Panel(title=title, style=style, lines=lines, advice=advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,7 @@ class Dashboard:
         return tuple(panel for row in self.rows for panel in row.panels)
 
 
-def grafana(dashboard: Dashboard) -> Json:
+def grafana(dashboard: Dashboard) -> _Json:
     """The dashboard as Grafana's JSON model."""
     return {
         "uid": dashboard.uid,
@@ -123,7 +139,7 @@ def grafana(dashboard: Dashboard) -> Json:
     }
 
 
-def _laid_out(rows: Iterable[Row]) -> Iterator[Json]:
+def _laid_out(rows: Iterable[Row]) -> Iterator[_Json]:
     number, top = 0, 0
     for row in rows:
         number += 1
@@ -132,63 +148,65 @@ def _laid_out(rows: Iterable[Row]) -> Iterator[Json]:
         top, left = top + 1, 0
         for panel in row.panels:
             number += 1
-            if left + panel.width > _WIDTH:
+            width = panel.style.width
+            if left + width > _WIDTH:
                 top, left = top + _HEIGHT, 0
-            place = {"h": _HEIGHT, "w": panel.width, "x": left, "y": top}
+            place = {"h": _HEIGHT, "w": width, "x": left, "y": top}
             yield {"id": number, "gridPos": place, **_panel(panel)}
-            left += panel.width
+            left += width
         top += _HEIGHT
 
 
-def _panel(panel: Panel) -> Json:
+def _panel(panel: Panel) -> _Json:
     said = " ".join(metric.help for metric in panel.metrics)
     return {
-        "type": _PLUGINS[panel.kind],
+        "type": _PLUGINS[panel.style.chart],
         "title": panel.title,
         "description": f"{panel.advice}\n\nMade from: {said}",
         "datasource": DATA_SOURCE,
         "targets": [_target(panel, place, line) for place, line in enumerate(panel.lines)],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
-        "options": _OPTIONS[panel.kind],
+        "options": _OPTIONS[panel.style.chart],
     }
 
 
-def _target(panel: Panel, place: int, line: Line) -> Json:
+def _target(panel: Panel, place: int, line: Line) -> _Json:
     return {
         "refId": chr(ord("A") + place),
         "datasource": DATA_SOURCE,
         "expr": line.query.text,
         "legendFormat": line.legend,
-        "format": "heatmap" if panel.kind is Kind.HEAT else "time_series",
+        "format": "heatmap" if panel.style.chart is Chart.HEAT else "time_series",
         "range": True,
         "instant": False,
         "editorMode": "code",
     }
 
 
-def _defaults(panel: Panel) -> Json:
-    unit = Unit.SECONDS if panel.kind is Kind.HEAT else panel.unit
-    shown: Json = {"unit": unit.value, "thresholds": _thresholds(panel.bounds)}
-    if panel.kind is not Kind.HEAT:
-        shown["color"] = {"mode": "palette-classic" if panel.kind is Kind.LINES else "thresholds"}
-    if panel.kind is Kind.LINES:
+def _defaults(panel: Panel) -> _Json:
+    style = panel.style
+    unit = Unit.SECONDS if style.chart is Chart.HEAT else panel.unit
+    shown: _Json = {"unit": unit.value, "thresholds": _thresholds(style.bounds)}
+    if style.chart is not Chart.HEAT:
+        shown["color"] = {"mode": "palette-classic" if style.chart is Chart.LINES else "thresholds"}
+    if style.chart is Chart.LINES:
         shown["custom"] = {
             "drawStyle": "line",
             "lineWidth": 1,
-            "fillOpacity": 30 if panel.stacked else 0,
+            "fillOpacity": 30 if style.stacked else 0,
             "showPoints": "never",
             "spanNulls": False,
-            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-            "thresholdsStyle": {"mode": "line" if panel.bounds else "off"},
+            "stacking": {"mode": "normal" if style.stacked else "none", "group": "A"},
+            "thresholdsStyle": {"mode": "line" if style.bounds else "off"},
         }
     if panel.unit in (Unit.SHARE, Unit.BYTES):
         shown["min"] = 0
-    if panel.top is not None:
-        shown["max"] = panel.top
+    if style.top is not None:
+        shown["max"] = style.top
     return shown
 
 
-def _thresholds(bounds: tuple[float, ...]) -> Json:
+def _thresholds(bounds: tuple[float, ...]) -> _Json:
     falling = len(bounds) > 1 and bounds[0] > bounds[-1]
     colours = _COLOURS[: len(bounds) + 1]
     if falling:
@@ -198,8 +216,8 @@ def _thresholds(bounds: tuple[float, ...]) -> Json:
     return {"mode": "absolute", "steps": steps}
 
 
-_NUMBERS: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-_STAT: Json = {
+_NUMBERS: _Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+_STAT: _Json = {
     "reduceOptions": _NUMBERS,
     "orientation": "auto",
     "colorMode": "value",
@@ -209,20 +227,20 @@ _STAT: Json = {
     "percentChangeColorMode": "standard",
 }
 _PLUGINS = {
-    Kind.LINES: "timeseries",
-    Kind.NUMBER: "stat",
-    Kind.NAMES: "stat",
-    Kind.BARS: "bargauge",
-    Kind.HEAT: "heatmap",
+    Chart.LINES: "timeseries",
+    Chart.NUMBER: "stat",
+    Chart.NAMES: "stat",
+    Chart.BARS: "bargauge",
+    Chart.HEAT: "heatmap",
 }
-_OPTIONS: dict[Kind, Json] = {
-    Kind.LINES: {
+_OPTIONS: dict[Chart, _Json] = {
+    Chart.LINES: {
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
         "tooltip": {"mode": "multi", "sort": "desc"},
     },
-    Kind.NUMBER: {**_STAT, "graphMode": "area", "textMode": "auto"},
-    Kind.NAMES: {**_STAT, "graphMode": "none", "textMode": "name"},
-    Kind.BARS: {
+    Chart.NUMBER: {**_STAT, "graphMode": "area", "textMode": "auto"},
+    Chart.NAMES: {**_STAT, "graphMode": "none", "textMode": "name"},
+    Chart.BARS: {
         "reduceOptions": _NUMBERS,
         "orientation": "horizontal",
         "displayMode": "basic",
@@ -235,7 +253,7 @@ _OPTIONS: dict[Kind, Json] = {
         "maxVizHeight": 300,
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False, "calcs": []},
     },
-    Kind.HEAT: {
+    Chart.HEAT: {
         "calculate": False,
         "cellGap": 1,
         "color": {
@@ -258,7 +276,7 @@ _OPTIONS: dict[Kind, Json] = {
 }
 
 
-def _data_source_variable() -> Json:
+def _data_source_variable() -> _Json:
     return {
         "name": "datasource",
         "label": "Data source",
@@ -271,7 +289,7 @@ def _data_source_variable() -> Json:
     }
 
 
-def _cell_variable() -> Json:
+def _cell_variable() -> _Json:
     return {
         "name": CELL,
         "label": "Cell",
@@ -288,7 +306,7 @@ def _cell_variable() -> Json:
     }
 
 
-def _alerts() -> Json:
+def _alerts() -> _Json:
     """Marks on every panel where an alert fires."""
     return {
         "name": "Alerts",
@@ -302,7 +320,7 @@ def _alerts() -> Json:
     }
 
 
-def _other_dashboards() -> Json:
+def _other_dashboards() -> _Json:
     return {
         "title": "Longtake",
         "type": "dashboards",

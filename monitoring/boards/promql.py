@@ -78,10 +78,6 @@ class Expression:
         """This, where it is not smaller."""
         return replace(self, text=f"{_closed(self.text)} >= {bound:.10g}")
 
-    def is_exactly(self, value: float) -> Expression:
-        """This, where it has this value."""
-        return replace(self, text=f"{_closed(self.text)} == {value:.10g}")
-
     def at_most(self, bound: float) -> Expression:
         """This, where it is not greater."""
         return replace(self, text=f"{_closed(self.text)} <= {bound:.10g}")

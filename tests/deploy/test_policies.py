@@ -12,6 +12,11 @@ import pytest
 import yaml
 
 from cluster.config import parse_config
+from deploy.render import CHART
+from monitoring.alerting.records import Times
+from monitoring.alerting.rules import RUNBOOK
+from monitoring.alerting.rules import documents as rules_as_made
+from monitoring.boards.dashboards import documents as boards_as_made
 from tests.deploy.manifests import (
     NAMESPACE,
     OPEN,
@@ -21,7 +26,6 @@ from tests.deploy.manifests import (
     of_kind,
     one,
     overlay,
-    path,
     pod,
     pods,
     render,
@@ -327,19 +331,20 @@ def test_below_all_policies_lies_one_that_denies_everything_to_every_pod(documen
 # --- monitoring -------------------------------------------------------------------------------------------------------
 
 
-def test_rules_and_dashboards_are_those_of_monitoring() -> None:
+def test_rules_and_dashboards_reach_the_cluster_as_monitoring_made_them() -> None:
     require_helm()
     values = OPEN | {"metrics": {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}}
     documents = render(values)
     rules = {each["metadata"]["name"]: each["spec"] for each in of_kind(documents, "PrometheusRule")}
     shown = [each for each in of_kind(documents, "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
     boards = {name: json.loads(text) for each in shown for name, text in each["data"].items()}
-    made = {f"cell-longtake-{file.stem}": yaml.safe_load(file.read_text())
-            for file in path("monitoring/rules").glob("*.yaml")}  # fmt: skip
-    drawn = {f"longtake-{file.name}": json.loads(file.read_text())
-             for file in path("monitoring/dashboards").glob("*.json")}  # fmt: skip
+    made = {f"cell-longtake-{file.stem}": yaml.safe_load(text)
+            for file, text in rules_as_made(CHART, Times(), RUNBOOK).items()}  # fmt: skip
+    drawn = {f"longtake-{file.name}": json.loads(text) for file, text in boards_as_made().items()}
     assert rules == made != {}
     assert boards == drawn != {}
+    sizes_bytes = [len(json.dumps(each["data"]).encode()) for each in shown]
+    assert max(sizes_bytes) < 2**20, "the most that a ConfigMap may hold"
 
 
 def test_prometheus_finds_the_metrics_service() -> None:

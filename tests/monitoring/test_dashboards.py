@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,16 +17,18 @@ import pytest
 import yaml
 
 from longtake.core.errors import Contradiction, InvalidField
-from monitoring import names
+from monitoring import declarations as metrics
 from monitoring.alerting.records import Records, Times
 from monitoring.boards.dashboards import DASHBOARDS, FOLDER, documents
-from monitoring.boards.panels import Line, Panel, grafana
+from monitoring.boards.panels import PLAIN, grafana
+from monitoring.boards.panels import panel as made
 from monitoring.boards.promql import Scope, duration
-from monitoring.declarations import METRICS, Metric
+from monitoring.declarations import BY_NAME, METRICS
 from monitoring.generated import bring, stale
 
 PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
 TYPES = Path(__file__).parent / "grafana.ts"
+MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
 SCOPE = Scope("5m")
 Json = dict[str, Any]
 
@@ -51,27 +54,25 @@ def test_every_metric_is_shown_or_ruled_on() -> None:
     assert {metric.name for metric in METRICS} - shown == set()
 
 
-def test_every_metric_has_a_name_for_queries() -> None:
-    named = [value.name for value in vars(names).values() if isinstance(value, Metric)]
-    assert len(named) == len(set(named))
-    assert set(named) == {metric.name for metric in METRICS}
+def test_every_declared_metric_is_exported_under_a_name_of_its_own() -> None:
+    declared = re.findall(r'^[A-Z_]+ = Metric\("(\w+)"', Path(metrics.__file__).read_text(), flags=re.MULTILINE)
+    assert [metric.name for metric in METRICS] == declared
+    assert len(BY_NAME) == len(declared) > 50
 
 
 def test_no_query_asks_for_what_is_not_declared() -> None:
-    with pytest.raises(InvalidField, match="longtake_blocks_totals"):
-        names.declared("blocks_totals")
     with pytest.raises(InvalidField, match=r"label of longtake_blocks_total: 'worker'.*pace or cell"):
-        SCOPE.rate(names.BLOCKS, "worker")
+        SCOPE.rate(metrics.BLOCKS, "worker")
     with pytest.raises(InvalidField, match="label of longtake_pages: 'kind'"):
-        SCOPE.sum(names.PAGES, kind="free")
+        SCOPE.sum(metrics.PAGES, kind="free")
     with pytest.raises(Contradiction, match="longtake_pages contradicts a counter"):
-        SCOPE.rate(names.PAGES)
+        SCOPE.rate(metrics.PAGES)
     with pytest.raises(Contradiction, match="longtake_blocks_total contradicts a histogram"):
-        SCOPE.quantile(0.5, names.BLOCKS)
+        SCOPE.quantile(0.5, metrics.BLOCKS)
     with pytest.raises(Contradiction, match="longtake_blocks_total contradicts a gauge"):
-        SCOPE.sum(names.BLOCKS)
+        SCOPE.sum(metrics.BLOCKS)
     with pytest.raises(Contradiction, match="one axis"):
-        Panel(title="two units", advice="", lines=(Line(SCOPE.rate(names.BLOCKS)), Line(SCOPE.sum(names.JOURNAL))))
+        made("two units", PLAIN, SCOPE.rate(metrics.BLOCKS), SCOPE.sum(metrics.JOURNAL), advice="")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_times_are_written_in_the_greatest_unit_that_divides_them(length_s: floa
 
 
 def test_expressions_keep_their_order_whatever_is_joined() -> None:
-    blocks, late = SCOPE.rate(names.BLOCKS), SCOPE.rate(names.LATE_BLOCKS)
+    blocks, late = SCOPE.rate(metrics.BLOCKS), SCOPE.rate(metrics.LATE_BLOCKS)
     assert ((blocks + late) / blocks).text == (
         "(sum by (cell) (rate(longtake_blocks_total[5m])) + sum by (cell) (rate(longtake_late_blocks_total[5m])))"
         " / sum by (cell) (rate(longtake_blocks_total[5m]))"
@@ -91,8 +92,8 @@ def test_expressions_keep_their_order_whatever_is_joined() -> None:
         "(1 - (sum by (cell) (rate(longtake_late_blocks_total[5m]))"
         " / sum by (cell) (rate(longtake_blocks_total[5m])))) > 0.5"
     )
-    workers = SCOPE.sum(names.WORKERS, "role")
-    assert "and on(cell, role)" in (workers & SCOPE.sum(names.WORKERS_EXPECTED, "role")).text
+    workers = SCOPE.sum(metrics.WORKERS, "role")
+    assert "and on(cell, role)" in (workers & SCOPE.sum(metrics.WORKERS_EXPECTED, "role")).text
     assert "and on(cell)" in (workers & blocks).text
     assert Records(Times()).memory[0].series.labels == ("store",)
 
@@ -199,13 +200,13 @@ def test_structural_defects_are_seen() -> None:
 
 
 def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> None:
-    grafana_folder = FOLDER.parent / "grafana"
+    grafana_folder = MONITORING / "grafana"
     source = yaml.safe_load((grafana_folder / "datasources/longtake.yaml").read_text())
     assert source["apiVersion"] == 1
     assert [(one["type"], one["url"]) for one in source["datasources"]] == [("prometheus", "http://prometheus:9090")]
     provider = yaml.safe_load((grafana_folder / "dashboards/longtake.yaml").read_text())
     assert [(one["type"], one["folder"]) for one in provider["providers"]] == [("file", "Longtake")]
-    scraped_every = yaml.safe_load((FOLDER.parent / "prometheus.yaml").read_text())["global"]["scrape_interval"]
+    scraped_every = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["global"]["scrape_interval"]
     assert source["datasources"][0]["jsonData"]["timeInterval"] == scraped_every
 
 

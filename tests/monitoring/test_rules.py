@@ -45,7 +45,7 @@ def test_promtool_accepts_the_rules(promtool: str) -> None:
 
 
 def test_promtool_accepts_the_configuration_of_a_local_run(promtool: str) -> None:
-    command = [promtool, "check", "config", str(FOLDER.parent / "prometheus.yaml")]
+    command = [promtool, "check", "config", str(ROOT / "monitoring/prometheus.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 rule files found" in done.stdout

@@ -15,10 +15,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("longtake", "workers", "cluster", "monitoring", "protos", "pocket", "benchmarks")
+MOST_LINES, MOST_LINES_OF_THE_CORE = 400, 350
+STILL_TOO_LONG = frozenset({
+    "longtake/core/carry/parking.py",
+    "longtake/core/scheduler.py",
+    "tests/cluster/access/test_guard.py",
+    "tests/cluster/frontend/test_frontend.py",
+    "tests/cluster/launch/test_link.py",
+})  # fmt: skip
+"""Files that a type, or a second subject, is still to be taken out of. Nothing is ever added."""
 
 
-def sources() -> list[Path]:
-    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+def sources(*packages: str) -> list[Path]:
+    files = [path for package in packages or PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     return [path for path in files if not path.name.endswith(("_pb2.py", "_pb2_grpc.py"))]
 
 
@@ -27,20 +36,8 @@ def test_the_seven_names_of_the_design_are_at_the_top() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_wheel_holds_every_package_its_weights_and_nothing_else(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(tmp_path),
-    ]
-    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
-    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+def test_the_wheel_holds_every_package_its_weights_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"longtake", "workers", "cluster", "monitoring", "pocket"}
     packages = {str(Path(path).parent) for path in names if path.endswith("/__init__.py")}
@@ -66,9 +63,46 @@ def test_worker_code_imports_no_ray_even_at_run_time() -> None:
     assert found.stdout.strip() == "False"
 
 
+def too_long(lines_of: dict[str, int]) -> set[str]:
+    """Files that have more lines than theirs may have."""
+    most = {path: MOST_LINES_OF_THE_CORE if path.startswith("longtake/core/") else MOST_LINES for path in lines_of}
+    return {path for path, lines in lines_of.items() if lines > most[path]}
+
+
 def test_no_file_is_so_long_that_a_type_is_missing() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
-    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
+    files = sources(*PACKAGES, "tests", "deploy")
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+    found = too_long(lengths)
+    assert found - STILL_TOO_LONG == set(), "find the type, or the subject, that is missing"
+    assert STILL_TOO_LONG - found == set(), "no longer too long: take them off the list"
+
+
+def test_a_file_that_is_too_long_is_seen() -> None:
+    lines_of = {"longtake/core/pages.py": 351, "longtake/client/client.py": 400, "tests/core/test_pages.py": 401}
+    assert too_long(lines_of) == {"longtake/core/pages.py", "tests/core/test_pages.py"}
+
+
+def introduction(text: str) -> str:
+    """The first paragraph of a package's docstring, on one line."""
+    return " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split())
+
+
+def is_introduced(text: str) -> bool:
+    """Whether it is one sentence that says what a package may import."""
+    sentence = introduction(text)
+    return sentence.endswith(".") and ". " not in sentence and "import" in sentence
+
+
+def test_every_package_says_in_a_sentence_what_it_is_and_what_it_may_import() -> None:
+    packages = [path for path in sources() if path.name == "__init__.py"]
+    assert len(packages) > 30
+    assert [str(path.relative_to(ROOT)) for path in packages if not is_introduced(path.read_text())] == []
+
+
+def test_a_package_that_says_too_little_or_too_much_is_seen() -> None:
+    assert is_introduced('"""Pages of K/V; it imports\nthe core only."""\nimport os\n')
+    for text in ("", '"""Pages of K/V."""', '"""It imports. It runs."""', '"""It imports the core"""'):
+        assert not is_introduced(text), text
 
 
 def test_no_number_of_one_model_stands_in_code() -> None:

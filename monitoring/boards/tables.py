@@ -1,0 +1,228 @@
+"""The four dashboards as a table: of each panel its title, its look, its queries, and what to do when it looks bad."""
+
+from __future__ import annotations
+
+from monitoring import declarations as metrics
+from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
+
+LIVE = {"pace": "live"}
+# Every other state of pages and slots is one of use.
+FREE = {"state": "free"}
+
+_RATE = SEEN.rate(metrics.BLOCKS)
+_LIMIT = SEEN.sum(metrics.LIMIT)
+_RUNNING = SEEN.sum(metrics.SESSIONS, pace="live", state="running") - SEEN.sum(metrics.STALLED_SESSIONS, **LIVE)
+
+# fmt: off
+THROUGHPUT = Dashboard(
+    uid="longtake-throughput", title="Longtake: throughput",
+    description="How much comes out, how near that is to what the devices can do, and where time is lost.",
+    rows=(
+        Row("What comes out", (
+            panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMIT, "limit"),
+                  advice="The limit is the sum of 1/t over the denoise workers, over the forwards of a block. Far "
+                         "below it with sessions waiting: see 'Work that waits' and the workers' utilisation."),
+            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0), _RATE / _LIMIT,
+                  advice="Above 95 % no further live stream is let in: add denoise workers or another cell. Low is "
+                         "no fault unless streams wait."),
+            panel("Real-time factor of live streams", Style(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
+                  SEEN.rate(metrics.PICTURES, **LIVE) / _RUNNING / SEEN.most(metrics.PICTURE_RATE),
+                  advice="Pictures sent a second and running live stream, over the rate at which they play: 1 keeps "
+                         "up. Below 0.99 for minutes, screens run dry: see late blocks."),
+            panel("Pictures sent", STACKED, SEEN.rate(metrics.PICTURES, "pace"),
+                  advice="A fall while sessions run means that something holds up every stream: see the server's row "
+                         "on the workers' page."),
+        )),
+        Row("Where the work is", (
+            panel("Utilisation of workers", Style(bounds=(0.9, 0.98), top=1.0), SEEN.rate(metrics.BUSY, "worker"),
+                  advice="All near 1: the cell is full. One near 1 and the others idle: a straggler or bad placement "
+                         "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
+                         "bottleneck."),
+            panel("Ops done", STACKED, SEEN.rate(metrics.OPS, "op"),
+                  advice="Denoise and commit ops go together, about as many forwards for each block as 'Forwards of "
+                         "a block' says; a decode op for each block. A gap means that ops fail or sessions end "
+                         "early."),
+            panel("Work that waits", PLAIN, SEEN.sum(metrics.READY_OPS, "worker"),
+                  advice="Ops that could run now. Steadily growing: more is asked than the worker can do; bulk "
+                         "streams wait first. Zero with low utilisation: clients give no credit, or few streams run."),
+            panel("Ops in a dispatch", PLAIN, SEEN.average(metrics.PASS_OPS, "role"),
+                  advice="1 where batching does not pay. Falling under load where it did: sessions no longer share "
+                         "shapes, or workers of a smaller batch limit joined."),
+            panel("Time of an op", PLAIN, SEEN.most(metrics.OP_SECONDS, "op", "worker"),
+                  advice="Moving averages by the workers' clocks. One worker above its fellows: a straggler. All "
+                         "rising together: another user of the devices, heat, or a change of model."),
+            panel("Dispatches", PLAIN, Line(SEEN.rate(metrics.PASSES), "done a second"),
+                  Line(SEEN.seen(metrics.PASS_OPS), "of known size a second"),
+                  advice="What the engine and the link carry. Some 1000 a second are one engine's limit: then more "
+                         "cells, not more workers."),
+            panel("Dispatches in flight", PLAIN, SEEN.sum(metrics.IN_FLIGHT, "worker"),
+                  advice="One runs and one waits. Steadily 2 with few ops done: the worker hangs; it is given up "
+                         "when it falls silent, else end its process."),
+            panel("Forwards of a block", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.FORWARDS_PER_BLOCK),
+                  advice="By the recipe; it changes only with the model that is served."),
+            panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),
+                  advice="Some after a worker came or slowed down. For ever: two workers take turns at being slow; "
+                         "see slowness."),
+        )),
+    ),
+)
+
+SESSIONS = Dashboard(
+    uid="longtake-sessions", title="Longtake: sessions and SLO",
+    description="What clients get: blocks in time, first pictures, prompts on the screen, refusals and endings.",
+    rows=(
+        Row("In time", (
+            panel("Late blocks of live streams", Style(bounds=(0.001, 0.0144)),
+                  SEEN.rate(metrics.LATE_BLOCKS, **LIVE) / SEEN.rate(metrics.BLOCKS, **LIVE),
+                  advice="The objective is 0.1 % over 30 days. Above 1.44 % a month's allowance is gone in two days: "
+                         "see utilisation, slowness and the engine."),
+            panel("Slack of live blocks", Style(bounds=(0.1, 0.0)),
+                  Line(SEEN.quantile(0.01, metrics.BLOCK_SLACK, **LIVE), "worst 1 %"),
+                  Line(SEEN.quantile(0.5, metrics.BLOCK_SLACK, **LIVE), "median"),
+                  advice="How long before it was due a block left; below 0 it was late. A worst percentile that "
+                         "sinks to 0 announces late blocks: stop bulk work or add workers before they come."),
+            panel("Slack, all of it", Style(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **LIVE),
+                  advice="A second band below the first: some streams are worse off than the rest, by their worker."),
+            panel("First segment, 95th percentile", Style(bounds=(5.0, 10.0)),
+                  SEEN.quantile(0.95, metrics.FIRST_SEGMENT, "pace"),
+                  advice="From Open, or its place if it queued. Slow for live streams: prompt encoding or the decode "
+                         "workers are busy; see utilisation."),
+            panel("A block, from its first dispatch to its segment", PLAIN,
+                  Line(SEEN.quantile(0.5, metrics.BLOCK_LATENCY, "pace"), "median"),
+                  Line(SEEN.quantile(0.95, metrics.BLOCK_LATENCY, "pace"), "95 %"),
+                  advice="Grows with the load of each worker. Live and bulk growing alike: bulk takes time that live "
+                         "streams reserved, which is a defect."),
+            panel("From a prompt to the screen", PLAIN,
+                  Line(SEEN.quantile(0.5, metrics.PROMPT_TO_SCREEN, "pace"), "median"),
+                  Line(SEEN.quantile(0.95, metrics.PROMPT_TO_SCREEN, "pace"), "95 %"),
+                  advice="Mostly the window that clients chose: a smaller window steers faster and stalls sooner."),
+        )),
+        Row("Sessions", (
+            panel("Sessions by state", STACKED, SEEN.sum(metrics.SESSIONS, "state"),
+                  advice="Many opening: decode workers do not keep up. Many parked: clients went away without "
+                         "closing. Many queued: bulk work waits for places."),
+            panel("Places in use", Style(chart=Chart.BARS, bounds=(0.8, 0.95), width=4, top=1.0),
+                  SEEN.sum(metrics.SESSIONS) / SEEN.most(metrics.SESSIONS_LIMIT),
+                  advice="Near 1 Opens are refused whatever room the devices have: raise limits.max_sessions if "
+                         "pages are free."),
+            panel("Observers", Style(chart=Chart.NUMBER, width=4), SEEN.sum(metrics.WATCHERS),
+                  advice="Each costs a copy of a stream on the network, nothing on devices."),
+            panel("Opens granted", STACKED, SEEN.rate(metrics.OPENS, "pace"),
+                  advice="A sudden rise: a client reconnects in a loop; see endings."),
+            panel("Opens refused", STACKED, SEEN.rate(metrics.OPENS_REFUSED, "pace", "reason"),
+                  advice="pages, slots, time, sessions: the cell is full, add workers or a cell. quota: a tenant "
+                         "wants more than it may. invalid: a client has a defect."),
+            panel("Endings", STACKED, SEEN.rate(metrics.SESSIONS_CLOSED, "ending"),
+                  advice="lost and failed are ours: see lost workers and failed ops. The others are wished for."),
+            panel("Wait in the queue, 95th percentile", Style(bounds=(60.0, 300.0)),
+                  SEEN.quantile(0.95, metrics.QUEUE_WAIT),
+                  advice="Of bulk streams that had to queue. Long is no fault; the queue's end is a refusal."),
+            panel("Parked and restored", PLAIN, Line(SEEN.rate(metrics.PARKED, "pace"), "parked"),
+                  Line(SEEN.rate(metrics.RESTORED, "pace"), "restored"),
+                  advice="Both high: sessions come and go all the time, each costs copies of its state; raise "
+                         "limits.park_after_s."),
+            panel("Cues", STACKED, SEEN.rate(metrics.CUES, "result"),
+                  advice="Many refused: clients name blocks that have begun; they should leave the block out. "
+                         "Accepted and never applied: the streams stand still."),
+        )),
+        Row("Clients", (
+            panel("Sessions that wait for credit", STACKED, SEEN.sum(metrics.STALLED_SESSIONS, "pace"),
+                  advice="Clients that do not acknowledge: slow networks or screens that were left. They cost their "
+                         "reservation until they are parked."),
+            panel("Stalls", STACKED, SEEN.rate(metrics.WINDOW_STALLS, "pace"),
+                  advice="Usual for pace FAST, which is meant to run into its window. For live streams: the client's "
+                         "window is too small for its network's delay."),
+            panel("Segments under way, 95th percentile", PLAIN, SEEN.quantile(0.95, metrics.CLIENT_LAG, "pace"),
+                  advice="Near the window: clients keep up just so."),
+            panel("Bytes to clients", STACKED, SEEN.rate(metrics.SEGMENT_BYTES, "pace"),
+                  advice="Near the network card's rate: blocks leave in time and arrive late, which shows only in "
+                         "stalls."),
+            panel("Calls by status", STACKED, SEEN.rate(metrics.CALLS, "method", "code"),
+                  advice="INTERNAL and UNKNOWN are defects: look for the call in the log."),
+            panel("Calls not let in", STACKED, SEEN.rate(metrics.CALLS_REFUSED, "reason"),
+                  advice="Wrong credentials in number: an expired token, or somebody who guesses. The audit log says "
+                         "from where."),
+        )),
+    ),
+)
+
+MEMORY = Dashboard(
+    uid="longtake-memory", title="Longtake: memory and paging",
+    description="Pages of K/V, decoder slots, images in host memory, the journal, and resident memory.",
+    rows=(
+        Row("On the devices", (
+            panel("Pages in use", Style(bounds=(0.9, 0.98), top=1.0),
+                  (SEEN.sum(metrics.PAGES, "worker", **FREE) / SEEN.sum(metrics.PAGES, "worker")).rest(),
+                  advice="Near 1 the next Open is refused for pages. Uneven: sessions of a packed class, or lanes "
+                         "not yet moved."),
+            panel("Pages by state", STACKED, SEEN.sum(metrics.PAGES, "state"),
+                  advice="The sum is constant while no worker comes or goes. In use with no session open: a leak, "
+                         "which is a defect."),
+            panel("Decoder slots by state", STACKED, SEEN.sum(metrics.DECODER_SLOTS, "state"),
+                  advice="None free and pages free: add decode workers."),
+        )),
+        Row("Images: copies of lanes and slots", (
+            panel("Copies", STACKED, SEEN.rate(metrics.IMAGES, "order"),
+                  advice="failed: a host had no memory left or a peer broke off; the session went on elsewhere or "
+                         "was lost. Stowed as often as loaded for ever: sessions are parked too early."),
+            panel("Bytes copied", PLAIN, SEEN.rate(metrics.IMAGE_BYTES, "direction"),
+                  advice="Near what the host's bus or network carries: forwards are slowed down by it."),
+            panel("Host memory of images", STACKED, SEEN.sum(metrics.HOST_MEMORY, "worker"),
+                  advice="Bounded by limits.max_parked times a session's state. Growing with no session parked: a "
+                         "leak."),
+        )),
+        Row("The processes", (
+            panel("Journal", STACKED, SEEN.sum(metrics.JOURNAL, "content"),
+                  advice="Grows with sessions, not with time. Growing at a constant number of sessions: latents are "
+                         "not dropped, which is a defect."),
+            panel("Resident memory of workers", PLAIN, SEEN.most(metrics.RESIDENT_MEMORY, "worker"),
+                  advice="Constant after the first minutes, plus images. A worker that grows for hours: plan its "
+                         "replacement before its machine ends it."),
+            panel("Journal for each session", PLAIN, SEEN.sum(metrics.JOURNAL) / SEEN.sum(metrics.SESSIONS),
+                  advice="A constant of the model and the windows that clients chose."),
+        )),
+    ),
+)
+
+WORKERS = Dashboard(
+    uid="longtake-workers", title="Longtake: workers and server",
+    description="Who is there, who is slow, who was lost, and whether the one engine keeps up.",
+    rows=(
+        Row("Workers", (
+            panel("Joined", PLAIN, SEEN.sum(metrics.WORKERS, "role"),
+                  Line(SEEN.sum(metrics.WORKERS_EXPECTED, "role"), "expected"),
+                  advice="Fewer than expected for minutes: the launcher cannot start them; see its log, and on "
+                         "Kubernetes pods that are pending."),
+            panel("Slowness", Style(bounds=(1.15, 1.3)), SEEN.most(metrics.SLOWNESS, "worker"),
+                  advice="A worker's time over its fellows'. Above 1.3 for long: look at its device's clock, "
+                         "temperature and neighbours (DCGM's dashboards), replace it. Lanes move away meanwhile."),
+            panel("Lost and joined", PLAIN, Line(SEEN.rate(metrics.WORKERS_LOST, "role", "cause"), "lost"),
+                  Line(SEEN.rate(metrics.WORKERS_JOINED, "role"), "joined"),
+                  advice="Each loss ends the sessions that had state there. The same one again and again: take its "
+                         "machine out."),
+            panel("Failed dispatches and preparations", STACKED, SEEN.rate(metrics.OPS_FAILED, "worker"),
+                  advice="Should be none. On one worker: its device or its memory. On all: a defect, or an input "
+                         "that a model cannot take; the log has the reason."),
+            panel("What is served", Style(chart=Chart.NAMES, width=16), SEEN.latest(metrics.INFO),
+                  advice="Two lines of one cell: two servers share its name."),
+        )),
+        Row("The engine", (
+            panel("Share of time in the engine's steps", Style(bounds=(0.5, 0.8), top=1.0),
+                  SEEN.spent(metrics.ENGINE_STEP),
+                  advice="One thread decides for the whole cell. Above 0.8 every stream waits for it: more cells."),
+            panel("Time of a step", Style(bounds=(0.01, 0.05)), Line(SEEN.quantile(0.5, metrics.ENGINE_STEP), "median"),
+                  Line(SEEN.quantile(0.99, metrics.ENGINE_STEP), "99 %"),
+                  advice="Well below a millisecond. Growing with time or with sessions is a defect of the scheduler."),
+            panel("Events that wait", Style(bounds=(100.0, 1000.0)), SEEN.sum(metrics.ENGINE_INBOX),
+                  advice="Should be a handful. Hundreds for longer than a burst: the engine does not keep up."),
+            panel("Events", STACKED, SEEN.rate(metrics.ENGINE_EVENTS, "event"),
+                  advice="Which kind grew when the engine got busy: OpDone is work, Ack and Cue are clients."),
+            panel("Time for metrics", Style(bounds=(0.01, 0.05)), SEEN.rate(metrics.METRICS_SECONDS),
+                  advice="A share of one processor. Above 1 %: scrape less often."),
+            panel("Up for", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.UPTIME),
+                  advice="Starts anew with the server; every session ended then."),
+            panel("Draining", Style(chart=Chart.NUMBER, bounds=(1.0,), width=4), SEEN.most(metrics.DRAINING),
+                  advice="1 while it shuts down: it refuses new streams and ends those that run."),
+        )),
+    ),
+)
