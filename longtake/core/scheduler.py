@@ -3,9 +3,6 @@
 Theory of operation. `handle` applies one event to the sessions and workers, then lets the dispatcher look at what the
 touched session can run now and feed the workers that have room. Every decision that needs a session's life cycle, its
 cues or its ending is made here; which ready op runs first is the dispatcher's.
-
-A session leaves in two strides: it is told Closed at once, and its pages and slot become free when the last op that
-names them has reported.
 """
 
 from __future__ import annotations
@@ -13,20 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from longtake.core.carry.balancing import Balance
-from longtake.core.carry.forking import parent_of, set_free
+from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
-from longtake.core.dispatch.admission import check_open, graph_for
+from longtake.core.dispatch.asking import Asking, SessionEvent, session_of
 from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
+from longtake.core.dispatch.opening import petition
+from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
-from longtake.core.effects import Closed, DropJournal, Effect, Forget, Opened, Refused, RequestRefused
-from longtake.core.errors import CallerFault, InvalidField, LongtakeError, UnknownSession
+from longtake.core.effects import Effect, Refused, RequestRefused
+from longtake.core.errors import CallerFault, LongtakeError, UnknownSession
 from longtake.core.events import (
-    Ack,
-    Close,
     Cue,
     Drain,
     Ending,
@@ -40,7 +38,6 @@ from longtake.core.events import (
     Play,
     Stowed,
     StreamPrepared,
-    TextEncoded,
     Tick,
     WorkerJoined,
     WorkerLost,
@@ -51,16 +48,15 @@ from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Kind
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions import cues
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import REASON, Draining, finish
-from longtake.core.sessions.emitting import emit
-from longtake.core.sessions.life import GENERATING, State, Trigger
+from longtake.core.sessions.life import GENERATING, State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session, SessionView, view
-from longtake.core.work import CueId, SessionId, Ticket, WorkerId, image_ids
+from longtake.core.work import SessionId, Ticket, WorkerId, image_ids
 
 
 class Scheduler:
@@ -85,6 +81,9 @@ class Scheduler:
         self._balance = Balance(self.cell, self._mover)
         self._parking = Parking(self.cell)
         self._waiting = WaitingRoom(self.cell, self._parking)
+        self._leaving = Leaving(self.cell, self._waiting, self._mover)
+        self._asking = Asking(self.cell, self._offers, self._leaving)
+        self._reports = Reports(self.cell)
         self._now_s = 0.0
         self.draining = Draining(self.cell.sessions)
         self._effects: list[Effect] = []
@@ -169,7 +168,7 @@ class Scheduler:
         for session, effects in self._balance.moves(now_s=self._now_s):
             self._effects += effects
             self._advance(session)
-        for session in self._parking.due(now_s=self._now_s):
+        for session in self._parking.idle.due(now_s=self._now_s):
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
         self._waiting.tick()
@@ -196,56 +195,31 @@ class Scheduler:
                 self._waiting.look_again()
                 self._advance(session)
 
-    def _session_event(self, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
-        session_id = event.conditioning.session if isinstance(event, TextEncoded) else event.session
-        session = self.cell.sessions.get(session_id)
-        was_on_its_way = isinstance(event, StreamPrepared) and self._parking.prepared(session_id)
+    def _session_event(self, event: SessionEvent) -> None:
+        session = self.cell.sessions.get(session_of(event))
+        was_on_its_way = isinstance(event, StreamPrepared) and self._parking.prepared(event.session)
         if session is None or session.state is State.CLOSING:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
-                self._refuse(session_id, cues.cue_of(event), UnknownSession(session_id))
+                self._refuse(event, UnknownSession(event.session))
             return
         try:
-            self._apply(session, event)
+            self._effects += self._asking.apply(session, event, now_s=self._now_s)
         except CallerFault as error:
-            self._refuse(session_id, cues.cue_of(event), error)
-
-    def _apply(self, session: Session, event: Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close) -> None:
-        match event:
-            case Ack():
-                session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
-            case Cue():
-                self._effects += cues.ask(session, event.request, self.cell.limits)
-            case TextEncoded():
-                self._effects += cues.text_encoded(session, event)
-                self._open_if_ready(session)
-            case StreamPrepared():
-                session.header, session.media_type = event.header, event.media_type
-                self._open_if_ready(session)
-            case Pause():
-                session.follow(Trigger.PAUSE)
-                session.playing = False
-                session.flow = session.flow.stopped()
-                self._offers.withdraw(session)
-            case Play():
-                session.follow(Trigger.PLAY)
-                session.playing = True
-                self._start_clock(session)
-            case Close():
-                self._end(session, event.ending, event.reason)
-        self._advance(session)
+            self._refuse(event, error)
+        else:
+            self._advance(session)
 
     def _open(self, event: Open) -> None:
         try:
-            session, parent = self._petition(event)
+            self.draining.check_open()
+            session, parent = petition(event, self.cell)
             place = self._waiting.admit(session, parent)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, error=error))
             return
         self.cell.sessions[session.id] = session
-        for request in event.cues:
-            session.prompts.ask(request)
         if place is None:
             session.state = State.QUEUED
             self._waiting.wait(session.id)
@@ -254,36 +228,6 @@ class Scheduler:
         if parent is not None:
             self._effects += self._dispatcher.share(parent, now_s=self._now_s)
             set_free(parent, self.cell.sessions)
-
-    def _petition(self, event: Open) -> tuple[Session, Session | None]:
-        """The session that is asked for, and the one that it forks; an error of the caller if it cannot be."""
-        if event.session in self.cell.sessions:
-            raise InvalidField("session", event.session, "an id that is not in use")
-        self.draining.check_open()
-        check_open(event, self.cell.limits)
-        parent = parent_of(event, self.cell.sessions)
-        graph = graph_for(event, self.cell, parent)
-        flow = self.cell.limits.flow_for(event)
-        geometry = self.cell.geometry.divided(graph.blocks)
-        return Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow), parent
-
-    def _open_if_ready(self, session: Session) -> None:
-        wanted = {0, *session.prompts.waiting}
-        if session.state is not State.OPENING or session.header is None or not wanted <= session.prompts.encoded:
-            return
-        session.follow(Trigger.READY)
-        if not session.playing:
-            session.follow(Trigger.PAUSE)
-        self._start_clock(session)
-        session.virtual_time = self._offers.virtual_clock
-        self._effects.append(
-            Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
-        )
-        for version in sorted(session.prompts.waiting):
-            self._effects += cues.accept(session, version)
-
-    def _start_clock(self, session: Session) -> None:
-        session.flow = session.flow.started(session.emitted, now_s=self._now_s, geometry=session.geometry)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self.cell.workers:
@@ -297,8 +241,7 @@ class Scheduler:
         if worker is None:
             return
         self.cell.fleet.lost(worker)
-        for flying in worker.in_flight:
-            self._reported(flying.tickets)
+        self._reports.lose(worker)
         for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
             session = self.cell.sessions.get(session_id)
             if session is None:  # a fork, gone with the session it depended on
@@ -323,7 +266,7 @@ class Scheduler:
                 self._end(session, Ending.DRAINED, REASON)
 
     def _op_done(self, event: OpDone) -> None:
-        tickets = self._report(event.worker, event.sequence)
+        tickets = self._reports.take(event.worker, event.sequence)
         if tickets:
             self.cell.fleet.measured(self.cell.workers[event.worker], event.seconds, len(tickets))
         self._count(tickets)
@@ -331,7 +274,7 @@ class Scheduler:
 
     def _op_failed(self, event: OpFailed) -> None:
         """End the sessions that it names; what else the dispatch did is done. Those ended before go when quiet."""
-        tickets = self._report(event.worker, event.sequence)
+        tickets = self._reports.take(event.worker, event.sequence)
         for session_id in event.sessions:
             session = self.cell.sessions.get(session_id)
             if event.sequence is None:
@@ -353,86 +296,30 @@ class Scheduler:
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
                 continue
-            woken.setdefault(session.id, set()).update(self._op_counts(session, ticket))
-            self._effects += self._mover.advance(session)
+            effects, chains = count(session, ticket, now_s=self._now_s)
+            woken.setdefault(session.id, set()).update(chains)
+            self._effects += [*effects, *self._mover.advance(session)]
         sessions = self.cell.sessions
         for parent in [sessions[session_id] for session_id in woken if session_id in sessions]:
             if parent.kin.forks:
-                woken |= {child: set(_all_chains(sessions[child])) for child in set_free(parent, sessions)}
+                woken |= {child: set(sessions[child].graph.numbers) for child in set_free(parent, sessions)}
         self._advance_chains([(sessions[key], sorted(chains)) for key, chains in woken.items() if key in sessions])
-
-    def _op_counts(self, session: Session, ticket: Ticket) -> Iterable[int]:
-        """An op is done: send its segment, drop prompts that nothing reads any more. Chains that may go on now."""
-        op, graph = ticket.op, session.graph
-        number = graph.number_of(op)
-        if not session.progress.mark_done(number, op.block):
-            return graph.woken[number]
-        if op.kind is Kind.DECODE:
-            self._effects += emit(session, op.block, now_s=self._now_s)
-        for version in session.forget_prompts():
-            session.prompts.drop(version)
-            self._effects += [
-                Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers
-            ]
-        # A segment that leaves may start the playback clock, and then every op has another urgency.
-        return _all_chains(session) if op.kind is Kind.DECODE else graph.woken[number]
-
-    def _report(self, worker_id: WorkerId, sequence: int | None) -> tuple[Ticket, ...]:
-        """Take a reported dispatch off its worker; no ops if the worker has gone meanwhile or it was no dispatch."""
-        worker = self.cell.workers.get(worker_id)
-        if worker is None or sequence is None:
-            return ()
-        return self._reported(worker.report(sequence).tickets)
-
-    def _reported(self, tickets: tuple[Ticket, ...]) -> tuple[Ticket, ...]:
-        """These ops are in flight no more; those that count, because they were not taken back."""
-        counted = []
-        for ticket in tickets:
-            session = self.cell.sessions[ticket.session]
-            number = session.graph.number_of(ticket.op)
-            if session.progress.mark_reported(number, ticket.op.block, ticket.attempt):
-                counted.append(ticket)
-        return tuple(counted)
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
     def _end(self, session: Session, ending: Ending, reason: str) -> None:
-        session.follow(Trigger.END)
-        closed = Closed(session=session.id, ending=ending, reason=reason, segments=session.segments_sent)
-        self._effects.append(closed)
-        for fork, _ in session.kin.forks:
-            child = self.cell.sessions.get(fork)
-            if child is not None and child.state is not State.CLOSING:
-                first, because = child.kin.first_block, reason or ending.value
-                why = f"the session it was forked from ended before block {first}: {because}"
-                self._end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
-        self._waiting.leave(session.id)
-        for worker in session.place.workers:
-            if worker in self.cell.workers:
-                self.cell.workers[worker].ready.drop_session(session.id)
-        self._effects += self._mover.ended(session)
-        self._leave_if_quiet(session)
+        self._effects += self._leaving.end(session, ending, reason)
 
     def _leave_if_quiet(self, session: Session) -> None:
-        if session.progress.in_flight or self._parking.owes(session.id):
-            return
-        session.follow(Trigger.QUIET)
-        del self.cell.sessions[session.id]
-        self._waiting.look_again()
-        self._effects += self._parking.leave(session.id)
-        for worker in session.place.workers:
-            if worker in self.cell.workers:
-                self.cell.workers[worker].release(session, self.cell.fleet.demands(session))
-                self.cell.fleet.changed(self.cell.workers[worker])
-                self._effects.append(Forget(worker=worker, session=session.id, version=None))
-        self._effects.append(DropJournal(session=session.id))
+        self._effects += self._leaving.leave_if_quiet(session)
 
-    def _refuse(self, session: SessionId, cue: CueId | None, error: LongtakeError) -> None:
-        self._effects.append(RequestRefused(session=session, cue=cue, error=error))
+    def _refuse(self, event: SessionEvent, error: LongtakeError) -> None:
+        refused = RequestRefused(session=session_of(event), cue=cues.cue_of(event), error=error)
+        self._effects.append(refused)
 
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""
-        self._advance_chains([(session, _all_chains(session)) for session in sessions])
+        self._advance_chains([(session, session.graph.numbers) for session in sessions])
 
     def _advance_chains(self, candidates: Iterable[tuple[Session, Iterable[int]]]) -> None:
         """The same, where only these chains of each can have something new to run."""
@@ -442,8 +329,8 @@ class Scheduler:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
                 self._effects += self._parking.settle(session)
-                self._start_clock(session)
-                chains = _all_chains(session)
+                session.start_clock(now_s=self._now_s)
+                chains = session.graph.numbers
             if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
@@ -453,12 +340,8 @@ class Scheduler:
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
         for session, _ in running:
-            self._effects += self._parking.note(session, now_s=self._now_s)
+            self._effects += self._parking.idle.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:
         if worker in self.cell.workers:
             self._effects += self._dispatcher.feed(self.cell.workers[worker], now_s=self._now_s)
-
-
-def _all_chains(session: Session) -> range:
-    return range(len(session.graph.chains))

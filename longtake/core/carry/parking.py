@@ -18,9 +18,9 @@ lie with their workers: a worker that is lost takes the sessions with it whose i
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
 
+from longtake.core.carry.idle import Idle
 from longtake.core.cell import Cell
 from longtake.core.effects import (
     Discard,
@@ -32,14 +32,12 @@ from longtake.core.effects import (
     Parked,
     PrepareStream,
     Restored,
-    Stalled,
     Stow,
     Take,
 )
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.sessions import cues
-from longtake.core.sessions.census import is_stalled
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE, Homes, Place
 from longtake.core.sessions.session import Session
@@ -96,36 +94,7 @@ class Parking:
         """Sessions that have images, or are to have some."""
         self._crowded: set[SessionId] = set()
         """Sessions that were told that there is no room for their images."""
-        self._due_s: dict[SessionId, float] = {}
-        """When a session that generates nothing is to be parked."""
-        self._timers: list[tuple[float, SessionId]] = []
-        """Heap over `_due_s`; an entry that it does not confirm is stale."""
-
-    # --- who is idle ------------------------------------------------------------------------------------------------
-
-    def note(self, session: Session, *, now_s: float) -> list[Effect]:
-        """Look whether the session generates nothing and could be parked; its grace time begins then."""
-        stalled = is_stalled(session)
-        if not stalled and not (session.state is State.PAUSED and session.is_at_rest):
-            self._due_s.pop(session.id, None)
-        elif session.id not in self._due_s:
-            self._set_timer(session.id, now_s + self._cell.limits.park_after_s)
-            return [Stalled(session=session.id)] if stalled else []
-        return []
-
-    def due(self, *, now_s: float) -> list[Session]:
-        """The sessions whose grace time is over, each once."""
-        found = []
-        while self._timers and self._timers[0][0] <= now_s:
-            at_s, session_id = heapq.heappop(self._timers)
-            if self._due_s.get(session_id) == at_s:
-                del self._due_s[session_id]
-                found.append(self._cell.sessions[session_id])
-        return found
-
-    def _set_timer(self, session: SessionId, at_s: float) -> None:
-        self._due_s[session] = at_s
-        heapq.heappush(self._timers, (at_s, session))
+        self.idle = Idle(cell)
 
     # --- away -------------------------------------------------------------------------------------------------------
 
@@ -136,7 +105,7 @@ class Parking:
             session.follow(Trigger.PARK)
             return self._vacate(session)
         if len(self._holding) >= self._cell.limits.max_parked:
-            self._set_timer(session.id, now_s + max(self._cell.limits.park_after_s, 1.0))
+            self.idle.look_again(session.id, at_s=now_s + max(self._cell.limits.park_after_s, 1.0))
             return self._keep_place(session)
         session.follow(Trigger.PARK)
         self._holding.add(session.id)
@@ -337,7 +306,7 @@ class Parking:
 
     def leave(self, session: SessionId) -> list[Effect]:
         """The session ends: nothing is kept of it anywhere."""
-        self._due_s.pop(session, None)
+        self.idle.forget(session)
         self._crowded.discard(session)
         if session not in self._records:
             return []
@@ -363,5 +332,6 @@ class Parking:
         held = {image.id for record in self._records.values() for image in record.images}
         if held != self._owners.keys():
             raise InternalFault(f"images {sorted(held)} are held and {sorted(self._owners)} have an owner")
-        if not self._holding <= self._records.keys() or not self._due_s.keys() <= self._cell.sessions.keys():
-            raise InternalFault("a session that has ended is still counted as parked or idle")
+        if not self._holding <= self._records.keys():
+            raise InternalFault("a session that has ended is still counted as parked")
+        self.idle.check()

@@ -33,7 +33,7 @@ class WaitingRoom:
 
     def __init__(self, cell: Cell, parking: Parking) -> None:
         self._cell = cell
-        self._parking = parking
+        self.parking = parking
         self._returning: OrderedDict[SessionId, None] = OrderedDict()
         self._opening: OrderedDict[SessionId, int] = OrderedDict()
         """With the place in the queue that each was told last."""
@@ -132,14 +132,14 @@ class WaitingRoom:
         self._changed = False
         while (session := self._next()) is not None:
             parked = session.state is State.PARKED
-            homes = self._parking.homes(session) if parked else None
+            homes = self.parking.homes(session) if parked else None
             try:
                 place = take_place(self._cell, session, homes)
             except (NoCapacity, Unavailable):
                 break
             self.leave(session.id)
             if parked:
-                effects += self._parking.restore(session, place)
+                effects += self.parking.restore(session, place)
             else:
                 session.follow(Trigger.ADMIT)
                 effects += self.settle(session, place)

@@ -100,6 +100,8 @@ class Graph:
         self.window = recipe.window
         self.chains = tuple(_chains(recipe))
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
+        self.numbers = range(len(self.chains))
+        """The numbers of all chains."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
         self.first = self._numbers[Kind.DENOISE, 0]

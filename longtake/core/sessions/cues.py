@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import CueAccepted, CueSuperseded, Effect, EncodeText, Notice, RequestRefused
+from longtake.core.effects import CueAccepted, CueSuperseded, Effect, EncodeText, Forget, Notice, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import Cue, CueRequest, Event, TextEncoded
 from longtake.core.limits import Limits
@@ -65,4 +65,13 @@ def accept(session: Session, version: int) -> list[Effect]:
     earlier = session.prompts.take(version, block=block)
     if earlier is not None and earlier.cue is not None:
         effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
+    return effects
+
+
+def forget(session: Session) -> list[Effect]:
+    """Have dropped what nothing reads any more."""
+    effects: list[Effect] = []
+    for version in session.forget_prompts():
+        session.prompts.drop(version)
+        effects += [Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers]
     return effects

@@ -146,6 +146,10 @@ class Session:
         if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
+    def start_clock(self, *, now_s: float) -> None:
+        """The stream begins or goes on now."""
+        self.flow = self.flow.started(self.emitted, now_s=now_s, geometry=self.geometry)
+
     # --- what clients ask about it ------------------------------------------------------------------------------------
 
     def prompt_texts(self) -> dict[int, str]:

@@ -1,0 +1,58 @@
+"""Asking: what a client wants of its open session, and what a decode worker answers that was asked for it."""
+
+from __future__ import annotations
+
+from longtake.core.cell import Cell
+from longtake.core.dispatch.leaving import Leaving
+from longtake.core.dispatch.offering import Offers
+from longtake.core.dispatch.opening import open_if_ready
+from longtake.core.effects import Effect
+from longtake.core.events import Ack, Close, Cue, Pause, Play, StreamPrepared, TextEncoded
+from longtake.core.sessions import cues
+from longtake.core.sessions.life import Trigger
+from longtake.core.sessions.session import Session
+from longtake.core.work import SessionId
+
+SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close
+
+
+def session_of(event: SessionEvent) -> SessionId:
+    """The session that the event is about."""
+    return event.conditioning.session if isinstance(event, TextEncoded) else event.session
+
+
+class Asking:
+    """Applies such events to their sessions."""
+
+    def __init__(self, cell: Cell, offers: Offers, leaving: Leaving) -> None:
+        self._cell = cell
+        self._offers = offers
+        self._leaving = leaving
+
+    def apply(self, session: Session, event: SessionEvent, *, now_s: float) -> list[Effect]:
+        """What follows at once; the session may run more or less afterwards. CallerFault if it cannot be."""
+        match event:
+            case Ack():
+                session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
+            case Cue():
+                return cues.ask(session, event.request, self._cell.limits)
+            case TextEncoded():
+                return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]
+            case StreamPrepared():
+                session.header, session.media_type = event.header, event.media_type
+                return self._open_if_ready(session, now_s)
+            case Pause():
+                session.follow(Trigger.PAUSE)
+                session.playing = False
+                session.flow = session.flow.stopped()
+                self._offers.withdraw(session)
+            case Play():
+                session.follow(Trigger.PLAY)
+                session.playing = True
+                session.start_clock(now_s=now_s)
+            case Close():
+                return self._leaving.end(session, event.ending, event.reason)
+        return []
+
+    def _open_if_ready(self, session: Session, now_s: float) -> list[Effect]:
+        return open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)

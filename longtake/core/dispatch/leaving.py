@@ -1,0 +1,61 @@
+"""Leaving: a session ends in two strides.
+
+Theory of operation. It is told Closed at once and begins nothing more. Its pages and its slot become free when the last
+op that names them has reported, and the last order about its images: only then nothing can write what somebody else has
+been given.
+"""
+
+from __future__ import annotations
+
+from longtake.core.carry.moving import Mover
+from longtake.core.cell import Cell
+from longtake.core.dispatch.waiting import WaitingRoom
+from longtake.core.effects import Closed, DropJournal, Effect, Forget
+from longtake.core.events import Ending
+from longtake.core.sessions.life import State, Trigger
+from longtake.core.sessions.session import Session
+
+
+class Leaving:
+    """Ends sessions."""
+
+    def __init__(self, cell: Cell, waiting: WaitingRoom, mover: Mover) -> None:
+        self._cell = cell
+        self._waiting = waiting
+        self._parking = waiting.parking
+        self._mover = mover
+
+    def end(self, session: Session, ending: Ending, reason: str) -> list[Effect]:
+        """The session ends, and the forks that depend on it."""
+        session.follow(Trigger.END)
+        effects: list[Effect] = [
+            Closed(session=session.id, ending=ending, reason=reason, segments=session.segments_sent)
+        ]
+        for fork, _ in session.kin.forks:
+            child = self._cell.sessions.get(fork)
+            if child is not None and child.state is not State.CLOSING:
+                first, because = child.kin.first_block, reason or ending.value
+                why = f"the session it was forked from ended before block {first}: {because}"
+                effects += self.end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
+        self._waiting.leave(session.id)
+        for worker in session.place.workers:
+            if worker in self._cell.workers:
+                self._cell.workers[worker].ready.drop_session(session.id)
+        return [*effects, *self._mover.ended(session), *self.leave_if_quiet(session)]
+
+    def leave_if_quiet(self, session: Session) -> list[Effect]:
+        """Free what an ended session holds, if nothing that names it is in flight any more."""
+        if session.progress.in_flight or self._parking.owes(session.id):
+            return []
+        session.follow(Trigger.QUIET)
+        del self._cell.sessions[session.id]
+        self._waiting.look_again()
+        effects = self._parking.leave(session.id)
+        demands = self._cell.fleet.demands(session)
+        for worker_id in session.place.workers:
+            worker = self._cell.workers.get(worker_id)
+            if worker is not None:
+                worker.release(session, demands)
+                self._cell.fleet.changed(worker)
+                effects.append(Forget(worker=worker_id, session=session.id, version=None))
+        return [*effects, DropJournal(session=session.id)]

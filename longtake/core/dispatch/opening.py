@@ -1,0 +1,46 @@
+"""Opening: from what a client asks for to a session that may begin."""
+
+from __future__ import annotations
+
+from longtake.core.carry.forking import parent_of
+from longtake.core.cell import Cell
+from longtake.core.dispatch.admission import check_open, graph_for
+from longtake.core.effects import Effect, Opened
+from longtake.core.errors import InvalidField
+from longtake.core.events import Open
+from longtake.core.sessions import cues
+from longtake.core.sessions.life import State, Trigger
+from longtake.core.sessions.place import NOWHERE
+from longtake.core.sessions.session import Session
+
+
+def petition(event: Open, cell: Cell) -> tuple[Session, Session | None]:
+    """The session that is asked for, without a place yet, and the one that it forks.
+
+    Raises InvalidField, UnknownSession, WrongState or NoCapacity if it cannot be.
+    """
+    if event.session in cell.sessions:
+        raise InvalidField("session", event.session, "an id that is not in use")
+    check_open(event, cell.limits)
+    parent = parent_of(event, cell.sessions)
+    graph = graph_for(event, cell, parent)
+    geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
+    session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
+    for request in event.cues:
+        session.prompts.ask(request)
+    return session, parent
+
+
+def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> list[Effect]:
+    """Begin the stream if its texts are encoded and its header is there; `virtual_clock` says what others have got."""
+    wanted = {0, *session.prompts.waiting}
+    if session.state is not State.OPENING or session.header is None or not wanted <= session.prompts.encoded:
+        return []
+    session.follow(Trigger.READY)
+    if not session.playing:
+        session.follow(Trigger.PAUSE)
+    session.start_clock(now_s=now_s)
+    session.virtual_time = virtual_clock
+    opened = Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
+    accepted = [effect for version in sorted(session.prompts.waiting) for effect in cues.accept(session, version)]
+    return [opened, *accepted]

@@ -1,0 +1,60 @@
+"""Reporting: what follows for a session when its ops have reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from longtake.core.cell import Cell
+from longtake.core.effects import Effect
+from longtake.core.fleet.worker import Worker
+from longtake.core.recipe.graph import Kind
+from longtake.core.sessions import cues
+from longtake.core.sessions.emitting import emit
+from longtake.core.sessions.session import Session
+from longtake.core.work import Ticket, WorkerId
+
+
+class Reports:
+    """Takes reported ops off their workers and counts them."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    def take(self, worker_id: WorkerId, sequence: int | None) -> tuple[Ticket, ...]:
+        """Take a reported dispatch off its worker; its ops that count.
+
+        There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
+        another dispatch is the oldest.
+        """
+        worker = self._cell.workers.get(worker_id)
+        return () if worker is None or sequence is None else self._landed(worker.report(sequence).tickets)
+
+    def lose(self, worker: Worker) -> None:
+        """The dispatches of a worker that has gone will never report."""
+        for flying in worker.in_flight:
+            self._landed(flying.tickets)
+
+    def _landed(self, tickets: tuple[Ticket, ...]) -> tuple[Ticket, ...]:
+        """These ops are in flight no more; those that count, because they were not taken back."""
+        counted = []
+        for ticket in tickets:
+            session = self._cell.sessions[ticket.session]
+            number = session.graph.number_of(ticket.op)
+            if session.progress.mark_reported(number, ticket.op.block, ticket.attempt):
+                counted.append(ticket)
+        return tuple(counted)
+
+
+def count(session: Session, ticket: Ticket, *, now_s: float) -> tuple[list[Effect], Iterable[int]]:
+    """An op is done: its segment leaves, prompts that nothing reads any more are dropped.
+
+    Also returned: the numbers of the chains whose next op may be able to run now.
+    """
+    op, graph = ticket.op, session.graph
+    number = graph.number_of(op)
+    if not session.progress.mark_done(number, op.block):
+        return [], graph.woken[number]
+    if op.kind is not Kind.DECODE:
+        return cues.forget(session), graph.woken[number]
+    # A segment that leaves may start the playback clock, and then every op has another urgency.
+    return [*emit(session, op.block, now_s=now_s), *cues.forget(session)], graph.numbers
