@@ -145,7 +145,7 @@ async def test_without_a_token_that_is_known_no_method_does_anything(house: Hous
             assert error.code is grpc.StatusCode.UNAUTHENTICATED, method
             assert token not in error.message or not token
         assert (await refusal(open_one(stranger, ""))).code is grpc.StatusCode.UNAUTHENTICATED
-        assert not guarded.cell.engine.draining.is_set()
+        assert not guarded.cell.engine.is_draining
         opens = [event for event in guarded.cell.events[before:] if isinstance(event, Open)]
         assert opens == [] and len(guarded.cell.engine.scheduler.sessions()) == 1
         assert guarded.refusals() == {"wrong_credentials" if token else "no_credentials": 10}
@@ -218,7 +218,7 @@ async def test_what_each_role_may(house: House) -> None:
                         assert error.code is expected, (role, method)
                     else:
                         assert allowed and method in OTHERS
-                assert guarded.cell.engine.draining.is_set() == (role is CallerRole.OPERATOR)
+                assert guarded.cell.engine.is_draining == (role is CallerRole.OPERATOR)
         assert set(guarded.refusals()) == {"not_allowed"}
 
 

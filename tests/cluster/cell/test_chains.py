@@ -28,7 +28,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import CueId, DecodeWork, Role, WorkerId
-from tests.cluster.cell.world import Hashes, expected_hashes, stream
+from tests.cluster.cell.world import Hashes, drain, expected_hashes, stream
 from workers.models import weights
 from workers.models.wan.dit import WanModel
 from workers.start.spec import WorkerSpec
@@ -104,7 +104,7 @@ class Cell:
         try:
             if kind is None:
                 async with asyncio.timeout(60):
-                    await self.engine.drain()
+                    await drain(self.engine)
         finally:
             await self.launcher.stop()
             self._running.cancel()

@@ -324,7 +324,7 @@ async def test_drain_delivers_what_was_begun_refuses_new_streams_and_turns_unhea
         while (await health.Check(request)).status != health_pb2.HealthCheckResponse.SERVING:
             await asyncio.sleep(0.02)
         await upto(stream, SegmentEvent)
-        draining = asyncio.create_task(cell.engine.drain())
+        cell.engine.begin_drain()
         while (await health.Check(request)).status != health_pb2.HealthCheckResponse.NOT_SERVING:
             await asyncio.sleep(0.02)
         events: list[Event] = []
@@ -336,7 +336,8 @@ async def test_drain_delivers_what_was_begun_refuses_new_streams_and_turns_unhea
         assert isinstance(closed, ClosedEvent) and closed.ending == "drained"
         indices = [s.index for s in segments(events)]
         assert indices == list(range(1, closed.segments))
-        await draining
+        await cell.settled()
+        assert cell.engine.is_drained
         with pytest.raises(ClientError) as caught:
             async with client.stream("too late"):
                 pass

@@ -28,7 +28,7 @@ from longtake.core.events import Ending
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, WorkerId
-from tests.cluster.cell.world import Hashes, expected_hashes, segments, stream
+from tests.cluster.cell.world import Hashes, drain, expected_hashes, segments, stream
 from tests.workers.model_dir import model_info, write_model
 from workers.models import weights
 from workers.start.spec import WorkerSpec
@@ -88,7 +88,7 @@ async def cell(plan: LaunchPlan) -> AsyncIterator[Cell]:
     await made.launcher.start()
     try:
         yield made
-        await made.engine.drain()
+        await drain(made.engine)
     finally:
         await made.launcher.stop()
         running.cancel()

@@ -51,6 +51,7 @@ from longtake.core.work import (
 )
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
+from tests.cluster.cell.world import until_attached
 from tests.workers.model_dir import model_info
 from workers.link.convert import (
     down_from_proto,
@@ -306,7 +307,7 @@ class Bench:
         welcome = await call.read()
         assert isinstance(welcome, pb.AttachResponse)
         assert welcome.WhichOneof("message") == "welcome"
-        await self.engine.attached(frozenset({WORKER}), timeout_s=5)
+        await until_attached(self.engine, WORKER)
         return call
 
 
@@ -469,7 +470,7 @@ class Loaded:
 async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -> None:
     async with bench(silence_s=0.9) as made:
         serving = asyncio.create_task(WorkerLink(Loaded(), made.address, "secret").serve())
-        await made.engine.attached(frozenset({WORKER}), timeout_s=5)
+        await until_attached(made.engine, WORKER)
         made.engine.broadcast(Forget(worker=WORKER, session=SESSION, version=None))
         made.engine.broadcast(Shutdown())
         async with asyncio.timeout(10):
@@ -483,7 +484,7 @@ async def test_a_worker_dials_again_without_its_history() -> None:
     async with bench() as made:
         loaded = Loaded()
         serving = asyncio.create_task(WorkerLink(loaded, made.address, "secret").serve())
-        await made.engine.attached(frozenset({WORKER}), timeout_s=5)
+        await until_attached(made.engine, WORKER)
         made.engine.join(INTRODUCTION, Deaf())  # which ends the worker's link
         async with asyncio.timeout(10):
             while [type(event) for event in made.log.events].count(WorkerJoined) < 3:
