@@ -36,7 +36,7 @@ from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
 from tests.cluster.cell.world import settle
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
-from tests.monitoring.test_exposition import ELSEWHERE
+from tests.monitoring.world import ELSEWHERE
 from tests.workers.model_dir import model_info
 from workers.messages import Done, Down, Heartbeat, Introduction
 from workers.models.weights import save_info
