@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.access.audit import Audit
@@ -22,7 +22,10 @@ from cluster.launch.plan import launcher_for, model_path, plan_for
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
+from longtake.core.effects import Effect
+from longtake.core.events import Event
 from longtake.core.scheduler import Scheduler
+from longtake.core.sessions.draining import Draining
 from monitoring.folding.recorder import Each, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo
@@ -80,6 +83,24 @@ class Stop:
             asyncio.get_running_loop().remove_signal_handler(number)
 
 
+class WayDown:
+    """How far a drain of the engine has come, for those who wait for it; told as a recorder is."""
+
+    def __init__(self, draining: Draining) -> None:
+        self._draining = draining
+        self.begun = asyncio.Event()
+        """Set when nothing is opened any more."""
+        self.over = asyncio.Event()
+        """Set when nothing is open any more."""
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        """See Recorder."""
+        if self._draining.has_begun:
+            self.begun.set()
+            if self._draining.is_done:
+                self.over.set()
+
+
 async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None:
     """Serve until SIGINT, SIGTERM or Drain; then finish the blocks begun, end every session and every process.
 
@@ -118,7 +139,9 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    engine = Engine(Scheduler(info.recipe, info.geometry, config.core_limits), Each(LogLines(), tenancy))
+    scheduler = Scheduler(info.recipe, info.geometry, config.core_limits)
+    down = WayDown(scheduler.draining)
+    engine = Engine(scheduler, Each(LogLines(), tenancy, down))
     launcher = launcher_for(plan_for(config, info.recipe), engine)
     listen = config.listen
     async with _running(engine) as failed, page_for(config) as page:
@@ -132,13 +155,13 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
             if page:
                 page.begin()
             async with scraped(config, engine, server) as metrics:
-                if not await _done_before(launcher.start(), stop.asked, engine.draining, failed):
+                if not await _done_before(launcher.start(), stop.asked, down.begun, failed):
                     return
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 say(replace(_ready(config, info, server, page), metrics=metrics))
-                await _done_before(stop.asked.wait(), engine.draining, failed)
-                await _done_before(_grace(engine), stop.asked, engine.drained, failed)
-                await _done_before(_drain(engine, server), stop.at_once, failed)
+                await _done_before(stop.asked.wait(), down.begun, failed)
+                await _done_before(_grace(engine), stop.asked, down.over, failed)
+                await _done_before(_drain(engine, down, server), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()
@@ -188,10 +211,11 @@ async def _grace(engine: Engine) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _drain(engine: Engine, server: FrontendServer) -> None:
+async def _drain(engine: Engine, down: WayDown, server: FrontendServer) -> None:
+    engine.begin_drain()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
-            await engine.drain()
+            await down.over.wait()
     await server.stop(GRACE_S)
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypeVar, cast
 
 import grpc
@@ -22,6 +23,7 @@ from cluster.access.audit import Entry
 from cluster.access.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
+from cluster.net.calls import when_over
 from cluster.net.statuses import abort, status_of
 from longtake.core.errors import InvalidField, LongtakeError, NotAllowed, NotAuthenticated, QuotaUsed
 from longtake.core.events import Close, Ending
@@ -156,8 +158,7 @@ class Guard(grpc.aio.ServerInterceptor):
             request = raw if parse is None else await _parsed(parse, raw, context)
             live = _Live(call)
             self._live.add(live)
-            # When a call breaks while an answer is sent, nothing in here is told, only the task ends.
-            live.task.add_done_callback(lambda _: self._live.discard(live))
+            when_over(partial(self._live.discard, live))
             async for frame in self._frames(answer(request, context), live):
                 yield frame
             if call.error is not None:

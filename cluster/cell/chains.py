@@ -12,6 +12,7 @@ again with nothing but their weights, and the next generation begins when the lo
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.errors import Unavailable
 from longtake.core.events import Loss
 from longtake.core.work import ImageId, SessionId, WorkerId
 from workers.messages import (
@@ -39,6 +41,9 @@ from workers.messages import (
     Task,
     Up,
 )
+
+LOOK_S = 0.02
+"""How often it is looked whether workers have attached."""
 
 _log = logging.getLogger("longtake.launch")
 
@@ -207,7 +212,11 @@ class Chains:
 
     async def attached(self, replicas: frozenset[WorkerId], timeout_s: float) -> None:
         """Wait until all of `replicas` are complete; Unavailable names those that are not after `timeout_s`."""
-        await self._engine.attached(replicas, timeout_s)
+        deadline_s = self._engine.now_s() + timeout_s
+        while missing := [replica for replica in sorted(replicas) if not self._engine.is_attached(replica)]:
+            if self._engine.now_s() > deadline_s:
+                raise Unavailable(f"{', '.join(missing)} did not attach within {timeout_s:g} s")
+            await asyncio.sleep(LOOK_S)
 
     def _gather(self, seat: Seat) -> None:
         """Let the chain begin if all its workers are here."""

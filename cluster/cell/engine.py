@@ -2,8 +2,11 @@
 
 Theory of operation. Everything that happens becomes an event in one inbox. For each event the scheduler names the
 effects, the engine performs them without waiting (every peer has a bounded outbox), and what comes of them returns as
-another event. The engine decides nothing: it moves bytes between workers, journal and clients as the effects say. All
-methods are called on one event loop.
+another event. The engine decides nothing: it moves bytes between workers, journal and clients as the effects say.
+
+`step` handles one event from end to end, and only `run` waits: for the next event, on the event loop. Clock and inbox
+are passed in, so whoever takes the events out of the inbox and steps drives a whole engine by hand, in a time of their
+own. All methods are called on one thread.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from cluster.cell.attached import Attached, Port, event_of
+from cluster.cell.inbox import Inbox
 from cluster.cell.journal import Journal
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from longtake.core.effects import (
@@ -37,7 +41,6 @@ from longtake.core.effects import (
     Stow,
     Take,
 )
-from longtake.core.errors import Unavailable
 from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
@@ -80,34 +83,32 @@ class Engine:
         self,
         scheduler: Scheduler,
         recorder: Recorder | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+        inbox: Inbox | None = None,
     ) -> None:
+        """`now_s` is the clock of all events that the engine makes; without `inbox` it has one of its own."""
         self.scheduler = scheduler
         self.journal = Journal()
         self.timeline = Timeline()
         self.tally = Tally()
         self.step_s = Histogram.of("longtake_engine_step_seconds")
         self._recorder = Each(recorder or Silent(), self.timeline, self.tally)
-        self._clock = clock
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self.now_s = now_s
+        """Seconds on the engine's monotonic clock, for events."""
+        self._inbox = Inbox() if inbox is None else inbox
         self._workers: dict[WorkerId, Attached] = {}
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
         self._opened: dict[SessionId, Opened] = {}
-        self.draining = asyncio.Event()
-        """Set when the first drain was asked for …"""
-        self.drained = asyncio.Event()
-        """… and when nothing is open any more."""
-
-    def now_s(self) -> float:
-        """Seconds on the engine's monotonic clock, for events."""
-        return self._clock()
+        self.is_draining = False
+        """Whether a drain was asked for."""
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
     def submit(self, event: Event) -> None:
         """Put an event into the inbox; never waits."""
-        self._inbox.put_nowait(event)
+        self._inbox.put(event)
 
     def attach(self, session: SessionId, outbox: Outbox) -> None:
         """Send what concerns `session` to `outbox`, from before its Open until Refused or Closed."""
@@ -173,20 +174,12 @@ class Engine:
     @property
     def inbox_events(self) -> int:
         """Events that wait."""
-        return self._inbox.qsize()
+        return len(self._inbox)
 
     @property
     def watchers(self) -> int:
         """Observers of all sessions."""
         return sum(map(len, self._watchers.values()))
-
-    async def attached(self, workers: frozenset[WorkerId], timeout_s: float) -> None:
-        """Wait until all of `workers` are attached; Unavailable names those that are not after `timeout_s`."""
-        deadline_s = self.now_s() + timeout_s
-        while missing := workers - self._workers.keys():
-            if self.now_s() > deadline_s:
-                raise Unavailable(f"{', '.join(sorted(missing))} did not attach within {timeout_s:g} s")
-            await asyncio.sleep(TICK_S)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
         """A worker said something. One that breaks the order of its reports is given up."""
@@ -272,35 +265,33 @@ class Engine:
         ticking = asyncio.create_task(self._tick())
         try:
             while True:
-                event = await self._inbox.get()
-                self._step(event)
+                self.step(await self._inbox.get())
         finally:
             ticking.cancel()
-
-    def begin_drain(self, grace_s: float = 0.0) -> None:
-        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
-        self.draining.set()
-        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
-
-    async def drain(self) -> None:
-        """Drain without a grace; returns when nothing is open any more."""
-        self.begin_drain()
-        await self.drained.wait()
-
-    def _step(self, event: Event) -> None:
-        began_s = time.perf_counter()
-        effects = self.scheduler.handle(event)
-        for effect in effects:
-            self._perform(effect)
-        self.step_s.observe(time.perf_counter() - began_s)
-        self._recorder.fold(event, effects)
-        if self.scheduler.draining.is_done:
-            self.drained.set()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self.submit(Tick(now_s=self.now_s()))
+
+    def step(self, event: Event) -> None:
+        """Handle one event wholly: have it decided, perform what was decided, and record both."""
+        began_s = self.now_s()
+        effects = self.scheduler.handle(event)
+        for effect in effects:
+            self._perform(effect)
+        self.step_s.observe(self.now_s() - began_s)
+        self._recorder.fold(event, effects)
+
+    def begin_drain(self, grace_s: float = 0.0) -> None:
+        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+        self.is_draining = True
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it drains and nothing is open any more."""
+        return self.scheduler.draining.is_done
 
     # --- effects ----------------------------------------------------------------------------------------------------
 

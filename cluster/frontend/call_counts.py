@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 from collections import Counter
@@ -13,6 +12,8 @@ from typing import Protocol, TypeVar, cast
 
 import grpc
 import grpc.aio
+
+from cluster.net.calls import when_over
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -90,14 +91,9 @@ class CallCounts(grpc.aio.ServerInterceptor):
 
     @contextlib.contextmanager
     def _noted(self, method: str, context: _Context) -> Iterator[None]:
-        """Count the present call when it is over.
-
-        If it breaks while gRPC sends one of its responses, its generator is not told, only the task that drives it.
-        """
+        """Count the present call when it is over."""
         call = _Call(context)
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda _: self._count(method, call))
+        when_over(lambda: self._count(method, call))
         try:
             yield
         except Exception:

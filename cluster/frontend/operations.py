@@ -43,7 +43,7 @@ class Operations:
             workers=[self._worker(view, vitals.get(view.worker, Heartbeat())) for view in views],
             sessions=len(sessions),
             max_sessions=self._offer.limits.max_sessions,
-            draining=self._engine.draining.is_set(),
+            draining=self._engine.is_draining,
             drains_in_s=None if deadline_s == math.inf else max(0.0, deadline_s - now_s),
             uptime_s=self._since_start_s(now_s),
             cell=self._offer.cell,

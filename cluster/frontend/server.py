@@ -107,7 +107,7 @@ class FrontendServer:
     async def tell_health(self) -> None:
         """Let health checkers know what is true now; it is looked at every HEALTH_PERIOD_S anyhow."""
         roles = {worker.role for worker in self._engine.scheduler.workers()}
-        serving = roles == set(Role) and not self._engine.draining.is_set()
+        serving = roles == set(Role) and not self._engine.is_draining
         if serving is self._serving:
             return
         self._serving = serving

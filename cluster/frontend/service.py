@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from secrets import token_hex
 
@@ -18,10 +18,10 @@ from cluster.frontend import requests
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import Speaker, Terms, model_response
+from cluster.net.calls import when_over
 from cluster.net.statuses import ENDINGS, Call, abort
 from longtake.core.effects import Closed, RequestRefused
 from longtake.core.errors import (
-    InternalFault,
     InvalidField,
     Lack,
     LongtakeError,
@@ -85,7 +85,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
             if event.fork is not None:
                 self._open_session(event.fork)
-            _when_over(self._tenancy.begin(event))
+            when_over(self._tenancy.begin(event))
         except LongtakeError as error:
             self._engine.tally.streams.refused(pace, error)
             self._tenancy.refused(current_call(), "open", error)
@@ -94,7 +94,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._engine.attach(session, outbox)
         self._engine.submit(event)
         reader = asyncio.create_task(self._read(request_iterator, session, outbox))
-        _when_over(reader.cancel)
+        when_over(reader.cancel)
         speaker = Speaker(self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit))
         try:
             closed: Closed | None = None
@@ -153,7 +153,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         except LongtakeError as error:
             await abort(context, error)
         session = view.session
-        _when_over(partial(self._unwatch, session, outbox))
+        when_over(partial(self._unwatch, session, outbox))
         pace = Pace.REALTIME if view.realtime else Pace.FAST
         speaker = Speaker(self._offer, Terms(window=view.window, pace=pace, picture_limit=None))
         wanted = request.from_segment if request.HasField("from_segment") else None
@@ -253,7 +253,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             observer = self._operations.observe(self._open_session(request.session_id).session)
         except LongtakeError as error:
             await abort(context, error)
-        _when_over(partial(self._engine.timeline.leave, observer))
+        when_over(partial(self._engine.timeline.leave, observer))
         while spans := await observer.get():
             yield pb.WatchOpsResponse(ops=map(self._operations.span, spans))
 
@@ -280,18 +280,6 @@ class Frontend(rpc.LongtakeServiceServicer):
         message = self._operations.session(view)
         message.tenant = self._tenancy.owner(view.session) or ""
         return message
-
-
-def _when_over(clean_up: Callable[[], object]) -> None:
-    """Call `clean_up` when the present call is over.
-
-    A generator's own `finally` is not enough: when a call breaks while gRPC sends one of its frames, the generator is
-    not told, only the task that drives it ends.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise InternalFault("a call is served outside of any task")
-    task.add_done_callback(lambda _: clean_up())
 
 
 async def _end(call: Call, closed: Closed) -> None:

@@ -38,7 +38,7 @@ class Launcher(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End all workers and leave no process behind. Call after Engine.drain."""
+        """End all workers and leave no process behind. Call once the engine has drained."""
         ...
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import Tensor
 
+from benchmarks import paging
 from benchmarks.paging import Size, attention_seconds, main, measure, move_seconds, size_of, swap_seconds, table
 from tests.workers.model_dir import model_info
-from workers.denoise import kv
-from workers.images import transfers
+from workers.denoise.kv import ItemPages
 from workers.images.host_memory import HostMemory
 from workers.models.weights import save_info
 from workers.peers import Pair
@@ -46,13 +45,12 @@ def test_a_size_can_be_chosen() -> None:
 
 def test_ways_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     attention_seconds(size(), 1)
-    read = kv._Run.read
 
-    def flipped(self: kv._Run, pool_PLND: Tensor) -> Tensor:
-        pages = read(self, pool_PLND)
-        return pages if isinstance(self.pages, slice) else pages.flip(0)
+    def one_twice(reads: tuple[int, ...], writes: tuple[int, ...]) -> ItemPages:
+        is_run = reads == tuple(range(reads[0], reads[0] + len(reads)))
+        return ItemPages(reads=reads if is_run else (reads[1], *reads[1:]), writes=writes)
 
-    monkeypatch.setattr(kv._Run, "read", flipped)
+    monkeypatch.setattr(paging, "ItemPages", one_twice)
     with pytest.raises(RuntimeError, match="differ"):
         attention_seconds(size(), 1)
 
@@ -68,12 +66,8 @@ def test_a_lane_that_comes_back_changed_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_lane_that_arrives_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    send = transfers._send
-
-    def reversed_(pair: Pair, tensors: tuple[Tensor, ...]) -> None:
-        send(pair, tensors[::-1])
-
-    monkeypatch.setattr(transfers, "_send", reversed_)
+    send_all = Pair.send_all
+    monkeypatch.setattr(Pair, "send_all", lambda self, tensors: send_all(self, tensors[::-1]))
     with pytest.raises(RuntimeError, match="arrived changed"):
         move_seconds(size(), 1)
 

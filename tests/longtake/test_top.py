@@ -324,7 +324,7 @@ def test_drain_waits_for_the_end_of_the_server_and_tells_how_it_goes(tmp_path: P
                 draining = subprocess.Popen([*command, cell.target], stdout=subprocess.PIPE, text=True, cwd=ROOT)
                 assert draining.stdout is not None
                 lines = [await asyncio.to_thread(draining.stdout.readline)]
-                assert not cell.engine.drained.is_set()
+                assert not cell.engine.is_drained
                 await mine.close()
                 async for _ in mine:
                     pass
@@ -335,16 +335,16 @@ def test_drain_waits_for_the_end_of_the_server_and_tells_how_it_goes(tmp_path: P
         running: list[subprocess.Popen[str]] = []
         said = asyncio.run(stream())
         assert said.startswith("draining: 1 session open; they end within 1:00:00\n0 sessions open, ")
-        assert cell.engine.drained.is_set() and running[0].poll() is None
+        assert cell.engine.is_drained and running[0].poll() is None
     out, _ = running[0].communicate(timeout=30)
     assert (out, running[0].returncode) == ("the server has ended\n", 0)
 
 
 def test_drain_without_waiting_comes_back_at_once(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["drain", "--server", cell.target, "--grace", "25h"]) == 2
-    assert "grace" in capsys.readouterr().err and not cell.engine.draining.is_set()
+    assert "grace" in capsys.readouterr().err and not cell.engine.is_draining
     assert run(["drain", "--server", cell.target, "--grace", "10"]) == 2
     assert "a time such as" in capsys.readouterr().err
     assert run(["drain", "--server", cell.target]) == 0
     assert capsys.readouterr().out == "draining: 0 sessions open\n"
-    assert cell.engine.draining.is_set()
+    assert cell.engine.is_draining

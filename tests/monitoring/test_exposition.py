@@ -17,20 +17,10 @@ from monitoring.exposition import Exposition, Sheet, tally_writer
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.tally import Tally
 from tests.core.support.world import geometry, recipe
-from tests.monitoring.world import Counted, CountedImageCell
+from tests.monitoring.world import ELSEWHERE, Counted, CountedImageCell
 
 PICTURES = geometry().first_picture(4)
 SUFFIXES = {Instrument.HISTOGRAM: ("_bucket", "_sum", "_count")}
-ELSEWHERE = frozenset({
-    "longtake_sessions", "longtake_sessions_limit", "longtake_stalled_sessions", "longtake_picture_rate",
-    "longtake_op_seconds", "longtake_ready_ops", "longtake_in_flight_passes", "longtake_forwards_per_block",
-    "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_image_bytes_total",
-    "longtake_host_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes", "longtake_workers",
-    "longtake_workers_expected", "longtake_worker_slowness", "longtake_calls_total", "longtake_calls_refused_total",
-    "longtake_watchers", "longtake_engine_step_seconds", "longtake_engine_inbox_events", "longtake_uptime_seconds",
-    "longtake_info",
-})  # fmt: skip
-"""Those that a server writes, see tests/cluster/test_metrics.py."""
 
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 

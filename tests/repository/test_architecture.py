@@ -16,12 +16,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("longtake", "workers", "cluster", "monitoring", "protos", "pocket", "benchmarks")
 MOST_LINES, MOST_LINES_OF_THE_CORE = 400, 350
-STILL_TOO_LONG = frozenset({
-    "tests/cluster/access/test_guard.py",
-    "tests/cluster/frontend/test_frontend.py",
-    "tests/cluster/launch/test_link.py",
-})  # fmt: skip
-"""Files that a type, or a second subject, is still to be taken out of. Nothing is ever added."""
 
 
 def sources(*packages: str) -> list[Path]:
@@ -70,9 +64,7 @@ def too_long(lines_of: dict[str, int]) -> set[str]:
 def test_no_file_is_so_long_that_a_type_is_missing() -> None:
     files = sources(*PACKAGES, "tests", "deploy")
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
-    found = too_long(lengths)
-    assert found - STILL_TOO_LONG == set(), "find the type, or the subject, that is missing"
-    assert STILL_TOO_LONG - found == set(), "no longer too long: take them off the list"
+    assert too_long(lengths) == set(), "find the type, or the subject, that is missing"
 
 
 def test_a_file_that_is_too_long_is_seen() -> None:
@@ -110,27 +102,6 @@ def test_no_number_of_one_model_stands_in_code() -> None:
     assert found == ["longtake/core/plan/presets.py"], "recipes of published models stand in one file"
 
 
-PENDING_PRIVATE_READS = {
-    "tests/benchmarks/test_paging.py",
-    "tests/cluster/access/test_guard.py",
-    "tests/cluster/cell/test_batching.py",
-    "tests/cluster/cell/test_chains.py",
-    "tests/cluster/cell/test_gathering.py",
-    "tests/cluster/cell/test_images.py",
-    "tests/cluster/http/test_metrics.py",
-    "tests/cluster/launch/test_link.py",
-    "tests/cluster/launch/test_ray_trust.py",
-    "tests/workers/decode/test_encode.py",
-    "tests/workers/images/test_images.py",
-}
-"""Test files that still read private members. A file that is mended leaves the set, and none joins it."""
-PENDING_BORROWINGS = {
-    "tests/cluster/access/test_oidc.py",
-    "tests/cluster/http/page/test_browser.py",
-    "tests/cluster/http/test_metrics.py",
-    "tests/cluster/net/test_tls.py",
-}
-"""Test files that still import from other test files. A file that is mended leaves the set, and none joins it."""
 PUBLIC_IN_SPITE = {"_replace", "_asdict", "_make", "_fields"}
 """Of named tuples: the underscore keeps them apart from fields."""
 BY_NAME = {"setattr", "getattr", "hasattr", "delattr", "object"}
@@ -183,15 +154,11 @@ def found_in_tests(find: Callable[[ast.AST], Iterator[str]]) -> dict[str, list[s
 
 
 def test_no_test_reads_a_private_member() -> None:
-    found = found_in_tests(private_reads)
-    assert {path: names for path, names in found.items() if path not in PENDING_PRIVATE_READS} == {}
-    assert PENDING_PRIVATE_READS - found.keys() == set(), "these are mended: take them off the list"
+    assert found_in_tests(private_reads) == {}, "give the product a door that has a purpose beside the test"
 
 
 def test_no_test_imports_from_another_test() -> None:
-    found = found_in_tests(borrowings)
-    assert {path: names for path, names in found.items() if path not in PENDING_BORROWINGS} == {}
-    assert PENDING_BORROWINGS - found.keys() == set(), "these are mended: take them off the list"
+    assert found_in_tests(borrowings) == {}, "what two tests share belongs into a helper"
 
 
 @pytest.mark.parametrize(
@@ -208,3 +175,30 @@ def test_no_test_imports_from_another_test() -> None:
 )
 def test_private_reads_are_found(code: str, found: list[str]) -> None:
     assert list(private_reads(ast.parse(code))) == found
+
+
+def core_functions() -> Iterator[tuple[str, str, list[str]]]:
+    """Every function of the core: its file, its name, and its parameters without self and cls."""
+    for path in sources("longtake/core"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+                yield path.relative_to(ROOT).as_posix(), node.name, names
+
+
+def test_no_constructor_of_the_core_takes_more_than_three_parameters() -> None:
+    made = [(path, names) for path, name, names in core_functions() if name == "__init__"]
+    assert len(made) > 15
+    assert [(path, names) for path, names in made if len(names) > 3] == [], "what is shared is the Cell"
+
+
+def test_the_level_is_named_in_the_recipe_and_its_graph_only() -> None:
+    level = re.compile(r"\bLevel\.|import .*\bLevel\b")
+    named = {path.name for path in sources("longtake/core") if level.search(path.read_text())}
+    assert named == {"recipe.py", "graph.py", "presets.py"}, "elsewhere the graph says what follows from it"
+
+
+def test_functions_of_the_core_take_a_recipe_where_it_is_compiled_and_nowhere_else() -> None:
+    takes = {path for path, _, names in core_functions() if "recipe" in names}
+    assert takes == {"longtake/core/recipe/graph.py", "longtake/core/scheduler.py"}

@@ -30,8 +30,8 @@ from cluster.config import OidcSection
 from longtake.client import Client, StreamOptions
 from longtake.client.credentials import Credentials
 from longtake.core.errors import NotAuthenticated, Unavailable
+from tests.cluster.access.asking import ends, open_one, refusal
 from tests.cluster.access.doors import House, guarded_cell
-from tests.cluster.access.test_guard import ends, open_one, refusal
 
 ISSUER = "https://issuer.example.org"
 TENANTS = parse_tenants(tomllib.loads('[tenants.acme.oidc]\nrole = "viewer"\n[tenants.closed]\n'))

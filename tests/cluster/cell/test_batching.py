@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.tiny_model import write_tiny_model
 from cluster.cell.engine import Engine
+from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.plan import LaunchPlan, launcher_for
 from cluster.render import in_process_engine, in_process_workers
@@ -25,7 +26,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SessionId
-from tests.cluster.cell.world import Hashes, expected_hashes, open_event, stream
+from tests.cluster.cell.world import Hashes, expected_hashes, open_event, settle, stream
 from workers.denoise import worker
 from workers.denoise.kv import ItemPages, PagedAttention, PagePool
 from workers.messages import Down, Introduction, Task
@@ -95,7 +96,9 @@ class Rig:
     def __init__(self, model: Path, *, batch_limit: int, denoise: int = 1, seed: int = 0) -> None:
         self.info = weights.load_info(model)
         self.hashes = Hashes(self.info.recipe.step_count)
-        self.engine = Engine(Scheduler(self.info.recipe, self.info.geometry, Limits()), self.hashes)
+        self.inbox = Inbox()
+        scheduler = Scheduler(self.info.recipe, self.info.geometry, Limits())
+        self.engine = Engine(scheduler, self.hashes, inbox=self.inbox)
         self.die = random.Random(seed)
         specs = in_process_workers(model, self.info.recipe, denoise=denoise, sessions=10, max_batch=1)
         self.ports = [Port(spec, LoadedWorker(spec).fresh(), batch_limit) for spec in specs]
@@ -116,7 +119,7 @@ class Rig:
                 self.engine.submit(
                     open_event(self.engine, asked.name, asked.prompt, seed=asked.seed, picture_limit=pictures)
                 )
-            self._settle()
+            settle(self.engine, self.inbox)
             ready = [port for port in self.ports if port.waiting]
             if ready:
                 port = self.die.choice(ready)
@@ -125,7 +128,7 @@ class Rig:
                 for report in port.worker.perform(message):
                     assert not isinstance(report, Detached)
                     self.engine.hear(port.spec.worker, port, report)
-                self._settle()
+                settle(self.engine, self.inbox)
             for session, outbox in outboxes.items():
                 if len(outbox) and self.die.random() < 0.5:
                     told = asyncio.run(outbox.get())
@@ -136,10 +139,6 @@ class Rig:
                         self.engine.submit(Ack(now_s=now_s, session=session, segment=told.emit.block))
         assert {end.ending for end in closed} == {Ending.COMPLETED}
         self.engine.scheduler.check()
-
-    def _settle(self) -> None:
-        while not self.engine._inbox.empty():
-            self.engine._step(self.engine._inbox.get_nowait())
 
 
 def mix(number: int) -> list[Stream]:
@@ -220,13 +219,13 @@ async def open_all(engine: Engine, geometry: Geometry, streams: list[Stream]) ->
 
 async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "MIN_GAIN", -10.0)  # every batch pays; those that are not exact are still refused
-    recipe = weights.load_info(model).recipe
-    hashes = Hashes(recipe.step_count)
+    info = weights.load_info(model)
+    hashes = Hashes(info.recipe.step_count)
     streams = mix(20)
-    workers = in_process_workers(model, recipe, sessions=len(streams))
+    workers = in_process_workers(model, info.recipe, sessions=len(streams))
     async with in_process_engine(model, workers, recorder=hashes) as engine:
         limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
-        await open_all(engine, weights.load_info(model).geometry, streams)
+        await open_all(engine, info.geometry, streams)
     for asked in streams:
         assert hashes.of(asked.name) == oracle(model, asked.prompt, asked.seed, 4)[: asked.blocks]
     assert limits == [8]
@@ -234,17 +233,17 @@ async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pyte
 
 
 async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
-    recipe = weights.load_info(model).recipe
+    info = weights.load_info(model)
     streams = mix(21)
-    workers = in_process_workers(model, recipe, denoise=2, sessions=len(streams))
-    hashes = Hashes(recipe.step_count)
-    engine = Engine(Scheduler(recipe, weights.load_info(model).geometry, Limits()), hashes)
+    workers = in_process_workers(model, info.recipe, denoise=2, sessions=len(streams))
+    hashes = Hashes(info.recipe.step_count)
+    engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
     launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
     running = asyncio.create_task(engine.run())
     await launcher.start()
     try:
         limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
-        await open_all(engine, weights.load_info(model).geometry, streams)
+        await open_all(engine, info.geometry, streams)
     finally:
         await launcher.stop()
         running.cancel()

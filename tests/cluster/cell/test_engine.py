@@ -16,7 +16,7 @@ from longtake.core.errors import InvalidField
 from longtake.core.events import Ack, Close, CueRequest, Ending
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
-from tests.cluster.cell.world import Hashes, expected_hashes, open_event, segments, stream
+from tests.cluster.cell.world import Hashes, drain, expected_hashes, open_event, segments, stream
 from tests.workers.model_dir import model_info, write_model
 from workers.models.pocket_text import TEXT_ROWS
 
@@ -153,7 +153,7 @@ async def test_drain_delivers_what_was_begun_and_closes_everything(model: Path) 
         streams = [asyncio.create_task(stream(engine, name, PROMPT, picture_limit=None)) for name in "ab"]
         while sum(view.segments_sent for view in engine.scheduler.sessions()) < 4:
             await asyncio.sleep(0.01)
-        await engine.drain()
+        await drain(engine)
         for told in await asyncio.gather(*streams):
             closed = told[-1]
             assert isinstance(closed, Closed)

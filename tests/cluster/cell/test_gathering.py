@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.cell.chains import Chains
-from cluster.cell.engine import Engine
+from cluster.cell.inbox import Inbox
 from longtake.core.effects import Effect
 from longtake.core.events import Event, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
@@ -16,6 +16,7 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, LatentRef, PageId, Role, SessionId, WorkerId
 from longtake.core.work import Sequence as Number
+from tests.cluster.cell.world import PortsKept, settle
 from tests.workers.model_dir import model_info
 from workers.messages import (
     Done,
@@ -79,7 +80,8 @@ class Bench:
     def __init__(self) -> None:
         info = model_info()
         self.log = Log()
-        self.engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), self.log)
+        self.inbox = Inbox()
+        self.engine = PortsKept(Scheduler(info.recipe, info.geometry, Limits()), self.log, inbox=self.inbox)
         self.chains = Chains(self.engine)
         self.links = [self.dial(rank) for rank in range(3)]
 
@@ -96,8 +98,7 @@ class Bench:
         return link
 
     def settle(self) -> None:
-        while not self.engine._inbox.empty():
-            self.engine._step(self.engine._inbox.get_nowait())
+        settle(self.engine, self.inbox)
 
     def hear(self, rank: int, message: Up) -> None:
         self.chains.hear(WorkerId(f"denoise-0.{rank + 1}of3"), self.links[rank], message)
@@ -133,7 +134,7 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
     bench = Bench()
     heard: list[Up] = []
     monkeypatch.setattr(bench.engine, "hear", lambda worker, port, message: heard.append(message))
-    port = bench.engine._workers[WorkerId("denoise-0")].port
+    port = bench.engine.ports[WorkerId("denoise-0")]
     latents = Forward(work=WORK, latents=b"latents", conditioning=b"text")
     commit = Forward(work=replace(WORK, kind=Kind.COMMIT), latents=b"latents", conditioning=b"text")
     port.send(Task(sequence=Number(0), order=(latents,)))

@@ -56,7 +56,7 @@ from longtake.core.work import (
     Work,
     WorkerId,
 )
-from tests.cluster.cell.world import expected_hashes
+from tests.cluster.cell.world import PortsKept, expected_hashes
 from tests.workers.model_dir import model_info, write_model
 from workers.link.dial import WorkerLink
 from workers.messages import Shutdown
@@ -324,7 +324,7 @@ async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Pa
     worker = DENOISE[0]
     spec = WorkerSpec(worker=worker, role=Role.DENOISE, capacity=PAGES, model=model, device="simulated:0ms")
     hand = Hand()
-    engine = Engine(hand)
+    engine = PortsKept(hand)
     made = Stage(engine, hand)
     server = LinkServer(LinkService(engine, token="secret", model_digest=model_digest(spec)))
     await server.start()
@@ -338,7 +338,7 @@ async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Pa
         assert [(await made.hear(Stowed)).image for _ in range(2)] == [1, 2]
         made.order(Load(worker=worker, session=SESSION, image=ImageId(1), target=(PageId(1),)))
         await made.hear(Loaded)
-        engine.leave(worker, engine._workers[worker].port, "broken on purpose")
+        engine.leave(worker, engine.ports[worker], "broken on purpose")
         await made.hear(WorkerLost)
         await made.hear(WorkerJoined)
         made.order(Load(worker=worker, session=SESSION, image=ImageId(2), target=(PageId(1),)))

@@ -173,7 +173,7 @@ async def test_a_stream_comes_back_to_another_worker_with_another_prompt_in_betw
         for other in others:
             await other.see(1)
         for other in others:  # only the one at home stays
-            if home not in engine.scheduler.inspect(other.session).place.lanes:
+            if home not in hashes.workers_of(other.session):
                 other.close()
         first.play()
         await first.see_all()

@@ -33,7 +33,7 @@ from longtake.core.events import Ending
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
-from tests.cluster.cell.world import segments, stream
+from tests.cluster.cell.world import segments, stream, until_attached
 from tests.workers.model_dir import model_info
 from workers.models.weights import ModelInfo, save_info
 
@@ -93,7 +93,7 @@ async def test_workers_share_a_process_that_comes_back_when_it_is_killed(tmp_pat
         async with asyncio.timeout(60):
             while len(engine.scheduler.workers()) == 5 or len(launcher.pids) < 5:
                 await asyncio.sleep(0.02)
-            await engine.attached(frozenset(pids), timeout_s=60)
+            await until_attached(engine, *pids)
         assert launcher.pids.keys() == pids.keys()
         assert set(launcher.pids.values()).isdisjoint(pids.values())
         assert await pictures(engine, 0, info) == first

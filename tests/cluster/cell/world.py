@@ -10,17 +10,22 @@ from pathlib import Path
 
 import torch
 
+from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
+from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from longtake.core.effects import Closed, Dispatch, Effect, Refused
 from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
+from longtake.core.scheduler import Scheduler
 from longtake.core.work import Batch, DecodeWork, SegmentSettings, SessionId, WorkerId
 from longtake.core.work import Sequence as Number
+from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes, generate
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
+from workers.messages import Introduction
 from workers.models import weights
 from workers.models.text import text_encoder
 from workers.models.wan.dit import sdpa
@@ -62,6 +67,15 @@ class Hashes:
     def of(self, session: str) -> list[str]:
         """Hashes of a session's blocks, in order."""
         return [sha for (_, _), sha in sorted(item for item in self.finished.items() if item[0][0] == session)]
+
+    def workers_of(self, session: str) -> set[WorkerId]:
+        """Where ops of a session have been sent, but its decodes."""
+        forwards = [effect for effect in self.effects if isinstance(effect, Dispatch)]
+        return {
+            effect.worker
+            for effect in forwards
+            if not isinstance(effect.work, DecodeWork) and any(work.session == session for work in effect.work)
+        }
 
 
 def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int) -> list[str]:
@@ -121,6 +135,38 @@ async def stream(
         if isinstance(message, SegmentOut) and acknowledge:
             engine.submit(Ack(now_s=engine.now_s(), session=SessionId(session), segment=message.emit.block))
     return told
+
+
+def settle(engine: Engine, inbox: Inbox) -> None:
+    """Have an engine that nobody runs handle the events in its `inbox`, and those that come of them."""
+    while (event := inbox.take()) is not None:
+        engine.step(event)
+
+
+async def drain(engine: Engine) -> None:
+    """Drain without a grace, until nothing is open any more."""
+    engine.begin_drain()
+    while not engine.is_drained:
+        await asyncio.sleep(0.005)
+
+
+async def until_attached(engine: Engine, *workers: WorkerId) -> None:
+    """Wait until all of `workers` have a link."""
+    async with asyncio.timeout(20):
+        while not all(map(engine.is_attached, workers)):
+            await asyncio.sleep(0.005)
+
+
+class PortsKept(Engine):
+    """An engine that keeps the port of every worker that joins, for tests that speak with one or break its link."""
+
+    def __init__(self, scheduler: Scheduler, recorder: Recorder | None = None, *, inbox: Inbox | None = None) -> None:
+        super().__init__(scheduler, recorder, inbox=inbox)
+        self.ports: dict[WorkerId, Port] = {}
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        self.ports[introduction.worker] = port
+        super().join(introduction, port)
 
 
 def segments(told: list[ClientMessage]) -> list[bytes]:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
 from cluster.cell.engine import Engine
+from cluster.cell.inbox import Inbox
 from cluster.config import parse_config
 from cluster.frontend.call_counts import UNKNOWN_METHOD, CallRefusal
 from cluster.serve import Ready, Stop, serve_until
@@ -33,8 +34,9 @@ from longtake.core.work import Role, Sequence, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
+from tests.cluster.cell.world import settle
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
-from tests.monitoring.test_exposition import ELSEWHERE
+from tests.monitoring.world import ELSEWHERE
 from tests.workers.model_dir import model_info
 from workers.messages import Done, Down, Heartbeat, Introduction
 from workers.models.weights import save_info
@@ -289,7 +291,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.losses = Losses()
-        self.engine = Engine(Scheduler(RECIPE, GEOMETRY, Limits()), self.losses)
+        self.inbox = Inbox()
+        self.engine = Engine(Scheduler(RECIPE, GEOMETRY, Limits()), self.losses, inbox=self.inbox)
 
     def join(self) -> Deaf:
         """denoise-0 dials in."""
@@ -298,8 +301,7 @@ class Desk:
         return port
 
     def settle(self) -> list[Loss]:
-        while self.engine.inbox_events:
-            self.engine._step(self.engine._inbox.get_nowait())
+        settle(self.engine, self.inbox)
         return self.losses.causes
 
 

@@ -20,22 +20,19 @@ from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage
 from cluster.config import parse_config
 from cluster.launch.plan import LaunchPlan, launcher_for, plan_for
-from cluster.launch.ray import RayLauncher
-from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.effects import Closed
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import Ending
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, WorkerId
-from tests.cluster.cell.world import Hashes, expected_hashes, segments, stream
-from tests.workers.model_dir import model_info, write_model
+from longtake.core.work import WorkerId
+from tests.cluster.cell.world import drain, expected_hashes, segments, stream
+from tests.cluster.launch.cells import INFO, Cell, specs
+from tests.workers.model_dir import write_model
 from workers.models import weights
-from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
-INFO = model_info()
 BLOCKS = 6
 
 
@@ -46,41 +43,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def specs(model: Path, *, denoise: int, decode: int = 1, sessions: int = 3) -> tuple[WorkerSpec, ...]:
-    pages = sessions * INFO.recipe.page_count * INFO.recipe.lane_count
-    sizes = [(Role.DENOISE, number, pages) for number in range(denoise)]
-    sizes += [(Role.DECODE, number, sessions) for number in range(decode)]
-    return tuple(
-        WorkerSpec(worker=WorkerId(f"{role.value}-{number}"), role=role, capacity=capacity, model=model)
-        for role, number, capacity in sizes
-    )
-
-
-class Cell:
-    """An engine with its workers started by a launcher."""
-
-    def __init__(self, plan: LaunchPlan) -> None:
-        self.model = plan.workers[0].model
-        self.hashes = Hashes(INFO.recipe.step_count)
-        self.engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()), self.hashes)
-        self.launcher = launcher_for(plan, self.engine)
-
-    async def pids(self) -> dict[WorkerId, int]:
-        match self.launcher:
-            case RayLauncher():
-                return await self.launcher.pids()
-            case SubprocessLauncher():
-                return self.launcher.pids
-            case _:
-                return {}
-
-    async def until_joined(self, worker: str) -> None:
-        """Wait for a worker to be back."""
-        async with asyncio.timeout(60):
-            while worker not in [view.worker for view in self.engine.scheduler.workers()]:
-                await asyncio.sleep(0.05)
-
-
 @asynccontextmanager
 async def cell(plan: LaunchPlan) -> AsyncIterator[Cell]:
     made = Cell(plan)
@@ -88,7 +50,7 @@ async def cell(plan: LaunchPlan) -> AsyncIterator[Cell]:
     await made.launcher.start()
     try:
         yield made
-        await made.engine.drain()
+        await drain(made.engine)
     finally:
         await made.launcher.stop()
         running.cancel()
@@ -187,8 +149,8 @@ async def test_a_worker_whose_engine_vanishes_ends_by_itself(model: Path) -> Non
 import asyncio
 from pathlib import Path
 from typing import Literal
-from cluster.launch import LaunchPlan
-from tests.cluster.test_launch import Cell, specs
+from cluster.launch.plan import LaunchPlan
+from tests.cluster.launch.cells import Cell, specs
 
 async def main() -> None:
     made = Cell(LaunchPlan(kind="subprocess", workers=specs(Path({str(model)!r}), denoise=1)))

@@ -24,7 +24,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
-from tests.cluster.cell.world import segments, stream
+from tests.cluster.cell.world import drain, segments, stream, until_attached
 from tests.workers.model_dir import model_info
 from workers.link import dial
 from workers.link.convert import hello_to_proto
@@ -112,7 +112,7 @@ def worker_link(model: Path, address: str, files: LinkFiles | None) -> WorkerLin
 async def test_a_worker_with_its_certificate_attaches(model: Path, papers: Papers) -> None:
     async with engine_with(model, papers.engine) as (engine, address):
         serving = asyncio.create_task(worker_link(model, address, papers.worker).serve())
-        await engine.attached(frozenset({WorkerId("denoise-0")}), timeout_s=20)
+        await until_attached(engine, WorkerId("denoise-0"))
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
 
@@ -216,7 +216,7 @@ async def test_processes_meet_with_certificates_and_show_their_secret_to_nobody_
             for shown in (arguments, Path(f"/proc/{pid}/environ").read_bytes()):
                 assert shown and plan.token.encode() not in shown
         assert len(segments(await stream(engine, "a", PROMPT))) > 0
-        await engine.drain()
+        await drain(engine)
     finally:
         await launcher.stop()
         running.cancel()

@@ -26,8 +26,8 @@ from cluster.net.tls import CertificateFiles
 from longtake.client import Client, StreamOptions
 from longtake.client.credentials import Credentials
 from longtake.core.errors import Contradiction, InvalidField
+from tests.cluster.access.asking import ends, open_one, refusal, upto_segments
 from tests.cluster.access.doors import GuardedCell, House, guarded_cell
-from tests.cluster.access.test_guard import ends, open_one, refusal, upto_segments
 
 SPIFFE = "spiffe://cluster.local/ns/acme/sa/player"
 MEMBERS = f"""

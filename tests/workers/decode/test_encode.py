@@ -5,6 +5,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.core.errors import InternalFault, InvalidField
+from workers.decode import mp4
 from workers.decode.encode import Codec, Encoder, H264Encoder, VideoSettings, encoder_for
-from workers.decode.mp4 import ParameterSets, nal_units
+from workers.decode.mp4 import nal_units
 
 Pictures = NDArray[np.uint8]
 
@@ -164,9 +166,10 @@ def test_codec_string_is_what_the_header_says() -> None:
     assert [kind for kind, _ in boxes(header)] == [b"ftyp", b"moov"]
 
 
-def test_parameter_sets_other_than_the_header_s_are_refused() -> None:
+def test_parameter_sets_other_than_the_header_s_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = H264Encoder(settings())
-    encoder._sets = ParameterSets(sps=encoder._sets.sps, pps=encoder._sets.pps + b"\x01")
+    found = mp4.parameter_sets
+    monkeypatch.setattr(mp4, "parameter_sets", lambda data: replace(found(data), pps=found(data).pps + b"\x01"))
     with pytest.raises(InternalFault, match="parameter sets differ"):
         encoder.encode(pictures(0, 2), 0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import queue
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +45,7 @@ from tests.workers.images.boxes import (
     threads,
     until,
 )
+from workers.images.host_memory import HostMemory
 from workers.images.thread import ImageThread, Wanted
 from workers.messages import (
     Done,
@@ -307,13 +307,24 @@ def test_what_is_received_for_a_session_that_was_forgotten_is_dropped(meeting_po
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+def memory_of(tensor: Tensor) -> int:
+    """Where the memory begins that a tensor is a view of."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def memory_held() -> set[int]:
+    """All memory that some tensor holds."""
+    gc.collect()
+    return {memory_of(found) for found in gc.get_objects() if type(found) is Tensor}
+
+
 def test_a_worker_that_ends_leaves_no_thread_and_frees_its_pages_though_it_waits_for_a_peer(
     model: Path, meeting_point: MeetingPoint
 ) -> None:
     before = set(threading.enumerate())
     worker = denoiser(model)
-    pool = weakref.ref(worker.page(PageId(0))._base)
-    assert pool() is not None
+    pool = memory_of(worker.page(PageId(0)))
+    assert pool in memory_held()
     box = Box(worker, meeting_point.address)
     box.put(stow(1, pages(0, 1)), take(2), load(2, 3))
     box.hear(ImageStowed)
@@ -323,8 +334,7 @@ def test_a_worker_that_ends_leaves_no_thread_and_frees_its_pages_though_it_waits
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert left == {"take image 2"}  # it gives up by itself, and holds nothing of the worker
     del worker, box
-    gc.collect()
-    assert pool() is None
+    assert pool not in memory_held()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -334,7 +344,7 @@ def test_a_defect_on_the_thread_for_images_ends_the_worker(model: Path, monkeypa
     def defect(*args: object) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(box.runner.images, "_begin", defect)
+    monkeypatch.setattr(HostMemory, "down", defect)
     box.put(stow(1, pages(0)))
     assert box.ended.get(timeout=WAIT_S) == "its thread for images ended by an unforeseen error"
     assert box.runner.join(WAIT_S)

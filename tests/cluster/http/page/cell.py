@@ -8,14 +8,23 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import websockets
 
+from cluster.access.callers import hash_of
 from cluster.config import parse_config
 from cluster.serve import Ready, Stop, serve_until
 
 PROMPT = "a red ball swaying at night"
 Message = dict[str, object]
+TOKENS = {
+    "alice": ("lab", "client"),
+    "victor": ("lab", "viewer"),
+    "bob": ("press", "client"),
+    "otto": ("ops", "operator"),
+}
+"""Tenant and role of everybody who has a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +119,13 @@ class Browser:
             if isinstance(text, str) and json.loads(text)["type"] == "ops":
                 found: list[Message] = json.loads(text)["ops"]
                 return found
+
+
+def tenants_file(folder: Path) -> Path:
+    """Two tenants and an operator; everybody's token is the name, four times."""
+    path = folder / "tenants.toml"
+    lines = []
+    for name, (tenant, role) in TOKENS.items():
+        lines += [f"[[tenants.{tenant}.tokens]]", f'id = "{name}"', f'hash = "{hash_of(name * 4)}"', f'role = "{role}"']
+    path.write_text("\n".join([*lines, "[tenants.press.quota]", "streams = 1", ""]))
+    return path

@@ -8,27 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.access.callers import hash_of
 from longtake.client import Client
 from longtake.client.credentials import Credentials
-from tests.cluster.http.page.cell import PROMPT, Browser, PageCell, page_cell
-
-TOKENS = {
-    "alice": ("lab", "client"),
-    "victor": ("lab", "viewer"),
-    "bob": ("press", "client"),
-    "otto": ("ops", "operator"),
-}
-
-
-def tenants_file(folder: Path) -> Path:
-    """Two tenants and an operator; everybody's token is the name, four times."""
-    path = folder / "tenants.toml"
-    lines = []
-    for name, (tenant, role) in TOKENS.items():
-        lines += [f"[[tenants.{tenant}.tokens]]", f'id = "{name}"', f'hash = "{hash_of(name * 4)}"', f'role = "{role}"']
-    path.write_text("\n".join([*lines, "[tenants.press.quota]", "streams = 1", ""]))
-    return path
+from tests.cluster.http.page.cell import PROMPT, TOKENS, Browser, PageCell, page_cell, tenants_file
 
 
 @pytest.fixture

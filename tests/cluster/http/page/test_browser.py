@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from pocket.judge import Pictures, Seen, classify
-from tests.cluster.http.page.test_access import tenants_file
+from tests.cluster.http.page.cell import tenants_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent.parent
 CHROMIUM = shutil.which("chromium")

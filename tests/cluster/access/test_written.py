@@ -1,0 +1,92 @@
+"""What is written of those who call: the audit log, and what no log ever holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from cluster.access.callers import new_token
+from longtake.client import Client, CueAt, StreamOptions
+from longtake.client.credentials import Credentials
+from tests.cluster.access.asking import ends, fork, open_one, open_with, refusal, upto_segments
+from tests.cluster.access.doors import House, guarded_cell
+
+# --- what is written of it --------------------------------------------------------------------------------------------
+
+
+async def test_the_audit_log_tells_who_did_what_to_which_session(house: House) -> None:
+    async with guarded_cell(house) as guarded, guarded.client("acme client") as client:
+        async with client.stream("red", StreamOptions(window=1)) as stream:
+            assert stream.opened is not None
+            session = stream.opened.session_id
+            await stream.cue("blue")
+            await stream.pause()
+            await stream.play()
+            await upto_segments(stream, 3)
+            async with guarded.client("umbrella client") as other:
+                await refusal(other.close_session(session))
+                await refusal(fork(other, session))
+            async with guarded.client("umbrella operator") as operator:
+                await operator.close_session(session)
+            await ends(stream)
+        async with Client(guarded.cell.target) as stranger:
+            await refusal(stranger.list_sessions())
+    lines = [
+        (line.get("tenant"), line.get("credential"), line["action"], line.get("session"), line["outcome"])
+        for line in house.audited()
+    ]
+    me, they = ("acme", "token client"), ("umbrella", "token client")
+    assert sorted(lines, key=str) == sorted(
+        [
+            (*me, "open", session, "OK"),
+            (*me, "cue", session, "OK"),
+            (*me, "pause", session, "OK"),
+            (*me, "play", session, "OK"),
+            (*they, "close", session, "NOT_FOUND"),
+            (*they, "open", None, "NOT_FOUND"),
+            ("umbrella", "token operator", "close", session, "OK"),
+            (*me, "closed", session, "OK"),
+            (None, None, "call", None, "UNAUTHENTICATED"),
+        ],
+        key=str,
+    )
+    for line in house.audited():
+        assert line["peer"].startswith("ipv4:127.0.0.1:") and line["method"].startswith("/longtake.v1.")
+        assert line["time"].endswith("+00:00")
+
+
+async def test_neither_tokens_nor_prompts_are_in_any_log_or_answer_to_others(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompt, cue = "an unmistakable walrus", "a singular axolotl"
+    wrong = new_token()
+    with caplog.at_level(logging.DEBUG):
+        async with guarded_cell(house) as guarded, guarded.client("acme client") as client:
+            async with client.stream(prompt, StreamOptions(window=1)) as stream:
+                await stream.cue(cue)
+                await stream.cue(CueAt(prompt="12345678901234567890"))
+                await upto_segments(stream, 5)
+            async with Client(guarded.cell.target, credentials=Credentials(token=wrong)) as stranger:
+                await refusal(open_one(stranger, ""))
+            await refusal(open_with(client, prompt + " \x00" + "x" * 5000))
+            house.file.write_text(house.file.read_text() + f'\n[[tenants.acme.tokens]]\nid = "x"\nhash = "{wrong}"\n')
+            await asyncio.sleep(0.2)
+            await guarded.cell.settled()
+    text = caplog.text + (house.folder / "audit.jsonl").read_text()
+    assert "opened, seed" in text or "token client" in text
+    for secret in (prompt, "walrus", cue, "axolotl", "12345678901234567890", wrong, *house.tokens.values()):
+        assert secret not in text, secret
+
+
+async def test_guesses_do_not_fill_the_disk(house: House) -> None:
+    now_s = [1_800_000_000.0]
+    async with guarded_cell(house, clock=lambda: now_s[0]) as guarded, Client(guarded.cell.target) as stranger:
+        for _ in range(60):
+            await refusal(stranger.get_model())
+        now_s[0] += 1
+        await refusal(stranger.get_model())
+        assert guarded.refusals() == {"no_credentials": 61}
+    lines = house.audited()
+    assert len(lines) == 21 and lines[-1]["left_out_before"] == 40

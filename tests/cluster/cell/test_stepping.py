@@ -1,0 +1,137 @@
+"""An engine that is stepped by hand: no event loop, a clock of the test's own, and events when the test takes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from cluster.cell.chains import Chains
+from cluster.cell.engine import Engine
+from cluster.cell.inbox import Inbox
+from cluster.cell.outbox import Outbox
+from longtake.core.effects import Effect, Opened
+from longtake.core.errors import Unavailable
+from longtake.core.events import Drain, Event, Tick, WorkerJoined, WorkerLost
+from longtake.core.limits import Limits
+from longtake.core.scheduler import Scheduler
+from longtake.core.work import ConditioningRef, Role, SessionId, WorkerId
+from tests.cluster.cell.world import open_event
+from tests.workers.model_dir import model_info
+from workers.messages import Down, Encoded, Introduction, Prepared
+
+SESSION = SessionId("s")
+
+
+class Port:
+    """What a worker that never answers was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Down] = []
+
+    def send(self, message: Down) -> None:
+        self.sent.append(message)
+
+    def end(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+class Bench:
+    """An engine whose clock stands still unless the test moves it, and two workers that have dialled in."""
+
+    def __init__(self) -> None:
+        info = model_info()
+        self.time_s = 100.0
+        self.inbox = Inbox()
+        self.outbox = Outbox()
+        self.seen: list[tuple[Event, int]] = []
+        """Each event, and how many messages had been sent to anybody when it was recorded."""
+        self.ports = {role: Port() for role in Role}
+        scheduler = Scheduler(info.recipe, info.geometry, Limits())
+        self.engine = Engine(scheduler, self, now_s=lambda: self.time_s, inbox=self.inbox)
+        for role, port in self.ports.items():
+            worker = WorkerId(f"{role.value}-0")
+            self.engine.join(Introduction(worker=worker, role=role, capacity=60, model_digest="m"), port)
+
+    def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+        self.seen.append((event, len(self.outbox) + sum(len(port.sent) for port in self.ports.values())))
+
+    def step(self) -> Event:
+        event = self.inbox.take()
+        assert event is not None
+        self.engine.step(event)
+        return event
+
+
+def test_a_session_opens_in_as_many_steps_as_there_are_events_and_no_other_time_than_the_given() -> None:
+    bench = Bench()
+    assert [type(bench.step()) for _ in Role] == [WorkerJoined, WorkerJoined]
+    bench.time_s = 101.0
+    bench.engine.attach(SESSION, bench.outbox)
+    bench.engine.submit(open_event(bench.engine, SESSION, "a red ball"))
+    assert not bench.engine.scheduler.sessions(), "nothing is decided before the step"
+    bench.step()
+    decoder = bench.ports[Role.DECODE]
+    assert len(decoder.sent) == 2, "its text and its stream are prepared"
+    bench.time_s = 102.0
+    text = ConditioningRef(session=SESSION, version=0)
+    encoded = Encoded(conditioning=text, tensor=b"text", notice="")
+    for answer in (encoded, Prepared(session=SESSION, header=b"h", media_type="m")):
+        bench.engine.hear(WorkerId("decode-0"), decoder, answer)
+    assert bench.engine.inbox_events == 2 and not bench.ports[Role.DENOISE].sent
+    bench.step()
+    bench.step()
+    assert bench.inbox.take() is None
+    assert len(bench.ports[Role.DENOISE].sent) == 2, "one op runs, one waits behind it"
+    assert isinstance(asyncio.run(bench.outbox.get()), Opened)
+    assert [event.now_s for event, _ in bench.seen] == [100.0, 100.0, 101.0, 102.0, 102.0]
+    assert [sent for _, sent in bench.seen] == [0, 0, 2, 2, 5], "an event is recorded when its effects are performed"
+    steps = bench.engine.step_s
+    assert (steps.count, steps.total) == (5, 0.0), "how long a step takes is of that clock too"
+
+
+def test_a_drain_by_hand_is_asked_for_at_once_and_over_when_it_was_handled() -> None:
+    bench = Bench()
+    for _ in Role:
+        bench.step()
+    bench.engine.begin_drain(3.0)
+    assert bench.engine.is_draining and not bench.engine.is_drained
+    assert bench.step() == Drain(now_s=100.0, grace_s=3.0)
+    assert bench.engine.is_drained
+
+
+async def test_run_steps_what_is_in_the_inbox_and_adds_the_ticks() -> None:
+    bench = Bench()
+    running = asyncio.create_task(bench.engine.run())
+    async with asyncio.timeout(10):
+        while not any(isinstance(event, Tick) for event, _ in bench.seen):
+            await asyncio.sleep(0.005)
+    running.cancel()
+    assert [type(event) for event, _ in bench.seen[:2]] == [WorkerJoined, WorkerJoined]
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_an_inbox_gives_its_events_in_order_to_whoever_waits() -> None:
+    inbox = Inbox()
+    first, second = Tick(now_s=1.0), WorkerLost(now_s=2.0, worker=WorkerId("w"), reason="gone")
+    waiting = asyncio.create_task(inbox.get())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    inbox.put(first)
+    inbox.put(second)
+    assert (await waiting, len(inbox), await inbox.get(), len(inbox)) == (first, 1, second, 0)
+
+
+async def test_workers_that_do_not_come_are_named() -> None:
+    bench = Bench()
+    chains = Chains(bench.engine)
+    both = frozenset(map(WorkerId, ("denoise-0", "decode-0")))
+    await chains.attached(both, timeout_s=0.0)
+    waiting = asyncio.create_task(chains.attached(both | {WorkerId("x-1"), WorkerId("x-0")}, timeout_s=5.0))
+    await asyncio.sleep(0.05)
+    assert not waiting.done(), "the time is the engine's"
+    bench.time_s += 6.0
+    with pytest.raises(Unavailable, match=r"^x-0, x-1 did not attach within 5 s$"):
+        await waiting

@@ -1,0 +1,81 @@
+"""Calls with one answer, health and reflection, over real gRPC against a real engine."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from cluster.frontend.server import SERVICE, FrontendServer
+from longtake.client import Client, StreamOptions
+from longtake.client.errors import ClientError
+from longtake.client.events import ClosedEvent
+from longtake.core.errors import InvalidField
+from longtake.v1 import longtake_pb2 as pb
+from tests.cluster.frontend.reading import stands_still, upto
+from tests.cluster.frontend.toy import toy_cell
+
+
+async def test_close_session_ends_anothers_stream() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red") as stream:
+        assert stream.opened is not None
+        await client.close_session(stream.opened.session_id)
+        closed = await upto(stream, ClosedEvent)
+        assert isinstance(closed, ClosedEvent) and closed.ending == "operator"
+        with pytest.raises(ClientError) as caught:
+            await anext(stream)
+        assert caught.value.code is grpc.StatusCode.ABORTED
+        with pytest.raises(ClientError) as caught:
+            await client.close_session(stream.opened.session_id)
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_what_is_told_of_model_sessions_and_cluster() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client:
+        model = await client.get_model()
+        words = {group.name: list(group.words) for group in model.vocabulary}
+        assert (model.name, words) == ("toy", {"colour": ["red", "blue"], "shape": ["ball"]})
+        assert (model.first_block_pictures, model.block_pictures) == (9, 12)
+        assert (list(model.recipe.steps), model.recipe.level) == ([1000, 500], pb.LEVEL_OUTPUT)
+        assert [option.codec for option in model.codecs] == [pb.CODEC_H264, pb.CODEC_MJPEG, pb.CODEC_RAW]
+        assert model.limits.max_message_bytes == 1 << 20
+        options = StreamOptions(seed=9, pace="realtime", window=2)
+        async with client.stream("red", options) as stream:
+            assert stream.opened is not None
+            await stands_still(cell)
+            session = await client.get_session(stream.opened.session_id)
+            (listed,) = await client.list_sessions()
+            assert listed.age_s > session.age_s > 0
+            listed.age_s = session.age_s
+            assert listed == session
+            assert (session.prompt, session.seed, session.window) == ("red", 9, 2)
+            assert (session.pace, session.state) == (pb.PACE_REALTIME, pb.SESSION_STATE_RUNNING)
+            status = await client.get_status()
+            assert [worker.worker_id for worker in status.workers] == ["d0", "d1", "v0"]
+            assert status.workers[2].free == 15 and status.sessions == 1
+        with pytest.raises(ClientError) as caught:
+            await client.get_session("nobody")
+        assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_the_service_and_health_follows_the_workers() -> None:
+    async with toy_cell() as cell, grpc.aio.insecure_channel(cell.target) as channel:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        async for answer in stub.ServerReflectionInfo(iter([request])):
+            assert SERVICE in [service.name for service in answer.list_services_response.service]
+        health = health_pb2_grpc.HealthStub(channel)
+        states = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        while (await states.read()).status != health_pb2.HealthCheckResponse.SERVING:
+            pass
+        cell.workers[2].die()
+        assert (await states.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        states.cancel()
+
+
+async def test_a_port_in_use_is_refused() -> None:
+    async with toy_cell() as cell:
+        offer = cell.server.offer
+        with pytest.raises(InvalidField, match="a port that is free"):
+            await FrontendServer.start(cell.engine, offer, host="127.0.0.1", port=cell.server.port)

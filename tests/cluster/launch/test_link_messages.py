@@ -1,0 +1,226 @@
+"""Every message survives the link, and what cannot be meant is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.errors import InvalidField
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import (
+    ConditioningRef,
+    DecodeWork,
+    ForwardWork,
+    FromLane,
+    FromLatent,
+    FromNoise,
+    ImageId,
+    LatentRef,
+    PageId,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    WorkerId,
+)
+from longtake.link.v1 import link_pb2 as pb
+from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER
+from workers.link.convert import (
+    down_from_proto,
+    down_to_proto,
+    hello_from_proto,
+    hello_to_proto,
+    up_from_proto,
+    up_to_proto,
+)
+from workers.link.convert_images import MAX_REASON
+from workers.messages import (
+    Decode,
+    Done,
+    Down,
+    Encoded,
+    Failed,
+    Forward,
+    Heartbeat,
+    ImageGone,
+    ImageLoaded,
+    ImageStowed,
+    JoinChain,
+    Output,
+    Part,
+    Prepared,
+    Seat,
+    Shutdown,
+    Task,
+    Up,
+)
+
+TEXT = ConditioningRef(session=SESSION, version=3)
+LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
+OUTPUT = Output(sha256="ab", latents=b"latents")
+SETTINGS = SegmentSettings(codec="h264", quality=23)
+
+
+def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
+    return ForwardWork(
+        session=SESSION,
+        lane=2,
+        kind=kind,
+        step=2,
+        block=2**33,
+        timestep=833.3333129882812,
+        sigma=0.8333333134651184,
+        next_sigma=next_sigma,
+        seed=2**64 - 1,
+        positions=(0, 2**40),
+        reads=(PageId(0), PageId(7)),
+        writes=(PageId(7),),
+        conditioning=TEXT,
+        input=source,
+    )
+
+
+DECODE = DecodeWork(
+    session=SESSION,
+    block=4,
+    slot=SlotId(0),
+    latents=LATENT,
+    first_picture=45,
+    picture_count=12,
+    settings=SETTINGS,
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Task(sequence=Sequence(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(
+            sequence=Sequence(2),
+            order=(
+                Forward(work=forward(Kind.DENOISE, FromNoise(), 0.0), conditioning=b"text"),
+                Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
+            ),
+        ),
+        Task(sequence=Sequence(2**40), order=Decode(work=DECODE, latents=b"latents")),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
+        Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
+        Stow(worker=WORKER, session=SESSION, image=ImageId(0), source=SlotId(0)),
+        Load(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),
+        Give(worker=WORKER, session=SESSION, image=ImageId(1), to=WorkerId("denoise-1")),
+        Take(worker=WORKER, session=SESSION, image=ImageId(1), origin=WorkerId("denoise-1")),
+        Discard(worker=WORKER, image=ImageId(5)),
+        EncodeText(worker=WORKER, conditioning=TEXT, prompt="ein roter Ball, 赤い玉"),
+        Forget(worker=WORKER, session=SESSION, version=0),
+        Forget(worker=WORKER, session=SESSION, version=None),
+        JoinChain(2**40),
+        Shutdown(),
+    ],
+)
+def test_what_the_engine_says_survives_the_link(message: Down) -> None:
+    sent = pb.AttachResponse.FromString(down_to_proto(message).SerializeToString())
+    assert down_from_proto(sent, WORKER) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Done(sequence=Sequence(0), seconds=0.25),
+        Done(sequence=Sequence(2), outputs=(OUTPUT, Output(sha256="cd", latents=b"others"))),
+        Done(sequence=Sequence(1), segment=b"segment"),
+        Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
+        Failed(
+            sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, Output(sha256="", latents=b""))
+        ),
+        Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
+        Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
+        Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),
+        ImageStowed(image=ImageId(2**40)),
+        ImageLoaded(image=ImageId(0)),
+        ImageGone(image=ImageId(7), reason="nobody came"),
+        Heartbeat(),
+        Heartbeat(host_bytes=1, resident_bytes=2**40, copied_out_bytes=3, copied_in_bytes=4),
+    ],
+)
+def test_what_a_worker_says_survives_the_link(message: Up) -> None:
+    sent = pb.AttachRequest.FromString(up_to_proto(message).SerializeToString())
+    assert up_from_proto(sent) == message
+
+
+def test_an_introduction_survives_the_link() -> None:
+    assert hello_from_proto(hello_to_proto(INTRODUCTION, "token").hello) == INTRODUCTION
+    part = Part(seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3), layers=range(8, 19))
+    member = replace(INTRODUCTION, part=part)
+    assert hello_from_proto(hello_to_proto(member, "token").hello) == member
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (pb.Part(length=2, layers=1), "hello.part.replica: ''"),
+        (pb.Part(replica="r", length=1, layers=1), "hello.part.length: 1 is not allowed; allowed: 2 or more"),
+        (pb.Part(replica="r", length=2, rank=2, layers=1), "hello.part.rank: 2 is not allowed; allowed: 0 to 1"),
+        (pb.Part(replica="r", length=2), "hello.part.layers: 0"),
+    ],
+)
+def test_a_part_that_no_chain_has_is_refused(part: pb.Part, message: str) -> None:
+    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello.part.CopyFrom(part)
+    with pytest.raises(InvalidField, match=message):
+        hello_from_proto(hello)
+
+
+def test_a_long_reason_is_cut() -> None:
+    failed = up_from_proto(up_to_proto(Failed(sessions=(SESSION,), sequence=None, reason="x" * 99_999)))
+    assert isinstance(failed, Failed)
+    assert len(failed.reason) == MAX_REASON
+
+
+def test_a_long_reason_for_the_loss_of_an_image_is_cut() -> None:
+    gone = up_from_proto(up_to_proto(ImageGone(image=ImageId(0), reason="x" * 99_999)))
+    assert isinstance(gone, ImageGone)
+    assert len(gone.reason) == MAX_REASON
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (pb.AttachResponse(stow=pb.Stow(session="s")), "stow.source: None"),
+        (pb.AttachResponse(stow=pb.Stow(session="s", pages=pb.Pages())), r"stow.pages: \[\]"),
+        (pb.AttachResponse(stow=pb.Stow(slot=0)), "stow.session"),
+        (pb.AttachResponse(load=pb.Load(session="s")), r"load.target: \[\]"),
+        (pb.AttachResponse(load=pb.Load(target=[0])), "load.session"),
+        (pb.AttachResponse(give=pb.Give(session="s")), "give.to"),
+        (pb.AttachResponse(give=pb.Give(to="denoise-1")), "give.session"),
+        (pb.AttachResponse(take=pb.Take(session="s")), "take.origin"),
+        (pb.AttachResponse(take=pb.Take(origin="denoise-1")), "take.session"),
+    ],
+)
+def test_orders_about_images_that_cannot_be_meant_are_refused(message: pb.AttachResponse, field: str) -> None:
+    with pytest.raises(InvalidField, match=field):
+        down_from_proto(message, WORKER)
+
+
+def test_messages_that_say_nothing_are_refused() -> None:
+    for convert in (
+        lambda: up_from_proto(pb.AttachRequest()),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=float("nan")))),
+        lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=-1.0))),
+        lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
+        lambda: down_from_proto(pb.AttachResponse(), WORKER),
+        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),
+        lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardBatch())), WORKER),
+        lambda: down_from_proto(
+            pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardBatch(items=[pb.ForwardItem()]))), WORKER
+        ),
+        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE, capacity=1)),
+        lambda: hello_from_proto(pb.Hello(worker="w", role=pb.ROLE_DENOISE, batch_limit=1)),
+        lambda: hello_from_proto(pb.Hello(worker="w", capacity=1, batch_limit=1)),
+        lambda: hello_from_proto(pb.Hello(role=pb.ROLE_DECODE, capacity=1, batch_limit=1)),
+    ):
+        with pytest.raises(InvalidField):
+            convert()
