@@ -24,7 +24,7 @@ from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import PageId, SegmentSettings, SlotId
 from workers.decode.encode import encoder_for
-from workers.decode.slots import DecoderPool
+from workers.decode.slots import DecoderPool, LatentFormat
 from workers.decode.worker import video_settings
 from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
 from workers.denoise.noise import normal
@@ -63,16 +63,8 @@ class Loaded:
         )
         pages = streams * recipe.lane_count * recipe.page_count
         self.pages = PagePool(shape, pages, device=_CPU, dtype=torch.float32)
-        self.slots = DecoderPool(
-            weights.load_decoder(model, self.info, device=_CPU, dtype=torch.float32),
-            mean=self.info.latent_mean,
-            std=self.info.latent_std,
-            latent_height=geometry.latent_height,
-            latent_width=geometry.latent_width,
-            slots=streams,
-            device=_CPU,
-            dtype=torch.float32,
-        )
+        decoder = weights.load_decoder(model, self.info, device=_CPU, dtype=torch.float32)
+        self.slots = DecoderPool(decoder, LatentFormat.of(self.info), slots=streams)
 
 
 class Stream:
@@ -100,8 +92,9 @@ class Stream:
         geometry = self._loaded.info.geometry
         with torch.inference_mode():
             latents_FCHW = self._denoised(block)
-        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW)
-        return self._encoder.encode(pictures_FHWC, geometry.first_picture(block))
+        pictures = range(geometry.first_picture(block), geometry.first_picture(block + 1))
+        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW, pictures)
+        return self._encoder.encode(pictures_FHWC, pictures.start)
 
     def close(self) -> None:
         """Free the decoder slot."""

@@ -13,6 +13,7 @@ import torch
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import Role, WorkerId
+from workers.decode.slots import DecoderPool, LatentFormat
 from workers.decode.worker import DecodeWorker
 from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
@@ -208,7 +209,8 @@ class LoadedWorker:
             stage = ModelPart(self._module, geometry, self._part.seat, meeting_point=self._spec.meeting_point)
             return ChainMember(DenoiseWorker(self._module, geometry, pages=pages, stage=stage), stage)
         text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
-        return DecodeWorker(self._module, self._info, text, slots=self._spec.capacity)
+        slots = DecoderPool(self._module, LatentFormat.of(self._info), slots=self._spec.capacity)
+        return DecodeWorker(slots, geometry, text)
 
 
 def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
