@@ -44,7 +44,7 @@ class _Lane:
 def expected_latents(info: ModelInfo, prompt: str, seed: int) -> Iterator[bytes]:
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
     recipe, geometry = info.recipe, info.geometry
-    features = text_encoder(info.text_kind, info.dit.text_dim).encode(prompt).features_TC
+    features = text_encoder(info.text_kind, info.text_width).encode(prompt).features_TC
     text = workers.mix(b"text", tensor_to_bytes(features))
     lanes = [_Lane() for _ in range(recipe.lane_count)]
     block = 0

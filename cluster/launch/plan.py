@@ -25,7 +25,8 @@ from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models import weights
 from workers.simulated.device import is_simulated
-from workers.start.spec import WorkerSpec, model_digest
+from workers.start.loading import model_digest
+from workers.start.spec import WorkerSpec
 
 POCKET = "pocket"
 
@@ -143,7 +144,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     model = plan.workers[0].model
     info = weights.load_info(model)
     for seat in {spec.seat for spec in plan.workers if spec.seat is not None}:
-        check_length(seat.length, info.dit.num_layers)
+        check_length(seat.length, info.num_layers)
     simulated = [spec for spec in plan.workers if is_simulated(spec.device)]
     if not simulated:
         weights.check_weights(model, info)

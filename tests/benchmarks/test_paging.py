@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.paging import Size, attention_seconds, main, measure, move_seconds, size_of, swap_seconds, table
 from tests.workers.model_dir import model_info
-from workers.denoise import kv
+from workers.denoise import attention
 from workers.images import transfers
 from workers.images.host_memory import HostMemory
 from workers.models.weights import save_info
@@ -46,13 +46,13 @@ def test_a_size_can_be_chosen() -> None:
 
 def test_ways_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     attention_seconds(size(), 1)
-    read = kv._Run.read
+    read = attention._Run.read
 
-    def flipped(self: kv._Run, pool_PLND: Tensor) -> Tensor:
+    def flipped(self: attention._Run, pool_PLND: Tensor) -> Tensor:
         pages = read(self, pool_PLND)
         return pages if isinstance(self.pages, slice) else pages.flip(0)
 
-    monkeypatch.setattr(kv._Run, "read", flipped)
+    monkeypatch.setattr(attention._Run, "read", flipped)
     with pytest.raises(RuntimeError, match="differ"):
         attention_seconds(size(), 1)
 

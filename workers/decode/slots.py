@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from workers.models.wan.causal_conv import CarriedState
-from workers.models.wan.vae import WanDecoder
+from workers.models.api import CarriedState, Decoder
 from workers.models.weights import ModelInfo
 
 
@@ -91,9 +90,9 @@ class DecoderPool:
     Nothing grows with a stream's length.
     """
 
-    def __init__(self, decoder: WanDecoder, latents: LatentFormat, *, slots: int) -> None:
+    def __init__(self, decoder: Decoder, latents: LatentFormat, *, slots: int) -> None:
         """Reserve nothing: a slot's memory is taken when it opens. InvalidField if a size is wrong."""
-        channels = decoder.config.z_dim
+        channels = decoder.channels
         for name, values in (("vae.mean", latents.mean), ("vae.std", latents.std)):
             if len(values) != channels:
                 raise InvalidField(name, list(values), f"{channels} numbers, one for each latent channel")
@@ -101,9 +100,8 @@ class DecoderPool:
         for name, size in sizes.items():
             if size < 1:
                 raise InvalidField(name, size, "1 or more")
-        weight = decoder.conv2.weight
-        self._model = decoder
-        self._device, self._dtype = weight.device, weight.dtype
+        self._decoder = decoder
+        self._device, self._dtype = decoder.device, decoder.dtype
         self._latent_CHW = (channels, latents.height, latents.width)
         self._mean_C111 = torch.tensor(latents.mean, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
         self._std_C111 = torch.tensor(latents.std, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
@@ -117,13 +115,13 @@ class DecoderPool:
     @property
     def slot_bytes(self) -> int:
         """Bytes one open slot holds, for ever."""
-        shapes = self._model.state_shapes(1, *self._latent_CHW[1:])
+        shapes = self._decoder.state_shapes(1, *self._latent_CHW[1:])
         return sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize
 
     def open(self, slot: int) -> None:
         """See DecoderSlots."""
         self._vacant(slot)
-        self._slots[slot] = self._model.initial_state(1, *self._latent_CHW[1:])
+        self._slots[slot] = self._decoder.initial_state(1, *self._latent_CHW[1:])
 
     def open_copy(self, slot: int, origin: int) -> None:
         """See DecoderSlots."""
@@ -144,7 +142,7 @@ class DecoderPool:
             raise InternalFault(f"latents of decoder slot {slot}: shape {got}, allowed: Fx{c}x{h}x{w} with F >= 1")
         with torch.inference_mode():
             z_CFHW = latents_FCHW.to(self._device, self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
-            pixels_BCFHW = self._model.decode(z_CFHW[None], state)
+            pixels_BCFHW = self._decoder.decode(z_CFHW[None], state)
             levels = pixels_BCFHW[0].float().clamp(-1, 1).add(1).mul(127.5).round()
             pictures_FHWC = levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous().cpu()
         return pictures_FHWC.numpy()[: len(pictures)]
@@ -159,7 +157,7 @@ class DecoderPool:
         """See DecoderSlots. A state fits if it comes from a pool of this model, size and dtype."""
         self._vacant(slot)
         *history_BFHWC, started = state
-        expected = self._model.state_shapes(1, *self._latent_CHW[1:])
+        expected = self._decoder.state_shapes(1, *self._latent_CHW[1:])
         found = [tuple(h.shape) for h in history_BFHWC]
         if found != expected or any(h.dtype != self._dtype for h in history_BFHWC):
             raise InternalFault(f"imported decoder state does not fit this model, size and dtype {self._dtype}")

@@ -17,7 +17,7 @@ from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.slots import DecoderSlots
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
-from workers.models.text import TextEncoder
+from workers.models.api import TextEncoder
 from workers.orders import Detached, Filled, Order
 
 _BEST_QUALITY = 100

@@ -9,7 +9,8 @@ import sys
 from longtake.core.errors import LongtakeError
 from workers.link.dial import serve
 from workers.link_trust import read_secret
-from workers.start.spec import load_worker, parse_arguments
+from workers.start.loading import load_worker
+from workers.start.spec import parse_arguments
 
 _log = logging.getLogger("longtake.link")
 

@@ -16,7 +16,8 @@ from longtake.core.errors import InvalidField, LongtakeError
 from workers.link.dial import WorkerLink
 from workers.link_trust import read_secret
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import WorkerSpec, load_worker, parse_arguments
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec, parse_arguments
 
 _log = logging.getLogger("longtake.worker")
 

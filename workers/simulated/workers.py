@@ -41,7 +41,8 @@ from workers.denoise.lane_memory import LaneMemory
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Decode, Done, Encoded, Forward, Introduction, Output, Prepared, Task, Up
 from workers.models import weights
-from workers.models.text import TextEncoder, text_encoder
+from workers.models.api import TextEncoder
+from workers.models.text import text_encoder
 from workers.orders import Detached, Filled, Order
 from workers.simulated.device import Pace, SimulatedDevice
 
@@ -288,7 +289,7 @@ class SimulatedDecodeWorker:
 
 
 class SimulatedModel:
-    """What `workers.spec.LoadedWorker` is for a real device: no weights, and `fresh` workers without any history."""
+    """What LoadedWorker (workers.start.loading) is for a real device: no weights, `fresh` workers without history."""
 
     def __init__(
         self,
@@ -320,7 +321,7 @@ class SimulatedModel:
         capacity, geometry = self.introduction.capacity, self._info.geometry
         if self.introduction.role is Role.DENOISE:
             return SimulatedDenoiseWorker(geometry, self._clock, pages=capacity)
-        text = text_encoder(self._info.text_kind, self._info.dit.text_dim)
+        text = text_encoder(self._info.text_kind, self._info.text_width)
         return SimulatedDecodeWorker(geometry, text, self._clock, slots=capacity)
 
 

@@ -60,7 +60,8 @@ from tests.cluster.cell.world import expected_hashes
 from tests.workers.model_dir import model_info, write_model
 from workers.link.dial import WorkerLink
 from workers.messages import Shutdown
-from workers.start.spec import WorkerSpec, load_worker, model_digest
+from workers.start.loading import load_worker, model_digest
+from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball resting in the fog"
 SEED = 7

@@ -34,7 +34,8 @@ from workers.messages import Introduction
 from workers.models.weights import save_info
 from workers.simulated.device import parse_device
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import WorkerSpec, model_digest, parse_arguments
+from workers.start.loading import model_digest
+from workers.start.spec import WorkerSpec, parse_arguments
 
 PROMPT = "a red ball resting in the fog"
 INFO = model_info()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from workers.decode.slots import DecoderPool, LatentFormat
-from workers.models.wan.vae import WanDecoder, WanVAEConfig
+from workers.models.wan.config import WanVAEConfig
+from workers.models.wan.vae import WanDecoder
 
 torch.set_num_threads(1)
 

@@ -36,7 +36,8 @@ from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_b
 from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
 from workers.runner import Runner
-from workers.start.spec import LoadedWorker, WorkerSpec, parse_arguments
+from workers.start.loading import LoadedWorker
+from workers.start.spec import WorkerSpec, parse_arguments
 
 SESSION = SessionId("s")
 RAW = SegmentSettings(codec="raw", quality=0)

@@ -48,7 +48,8 @@ from workers.messages import Decode, Done, Encoded, Forward, Task
 from workers.models.weights import save_info
 from workers.simulated.device import Pace, SimulatedDevice, parse_device
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import LoadedWorker, WorkerSpec, load_worker, model_digest, parse_arguments
+from workers.start.loading import LoadedWorker, load_worker, model_digest
+from workers.start.spec import WorkerSpec, parse_arguments
 
 INFO = model_info()
 PROMPT = "a red ball resting in the fog"
