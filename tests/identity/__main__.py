@@ -45,6 +45,7 @@ from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
 from workers.link.dial import Weights
 from workers.messages import Introduction, Shutdown
 from workers.models import weights
+from workers.models.api import Compute
 from workers.models.text import text_encoder
 from workers.peers import MeetingPoint
 from workers.start.loading import load_worker
@@ -172,7 +173,7 @@ def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str)
         1 + layout.fused + layout.forked + layout.moved
     )  # room for spare blocks, forks, moves
     specs = in_process_workers(
-        model, info.recipe, denoise=layout.workers, sessions=sessions, device=device, max_batch=1
+        model, info.recipe, denoise=layout.workers, sessions=sessions, compute=Compute(device=device), max_batch=1
     )
     parts = [
         replace(part, meeting_point=meeting_point)

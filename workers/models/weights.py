@@ -6,12 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,7 @@ from torch import Tensor
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
+from workers.json_values import record, value
 from workers.models.api import Compute, Decoder, Denoiser
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
@@ -33,8 +33,6 @@ FORMAT = "longtake-model/1"
 _FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
 _SECTIONS = ("video", "recipe", "dit", "vae", "text")
 
-T = TypeVar("T")
-Config = TypeVar("Config", Recipe, WanConfig, WanVAEConfig)
 _Network = WanModel | WanDecoder
 
 
@@ -96,19 +94,19 @@ def load_info(folder: Path) -> ModelInfo:
         raise InvalidField("format", table["format"], FORMAT)
     for section in _SECTIONS:
         _keys(table[section], None, f"{section}.")
-    dit = _config(WanConfig, table["dit"], "dit")
-    vae = _config(WanVAEConfig, table["vae"], "vae")
-    recipe = _config(Recipe, table["recipe"], "recipe")
+    dit = record(WanConfig, table["dit"], "dit")
+    vae = record(WanVAEConfig, table["vae"], "vae")
+    recipe = record(Recipe, table["recipe"], "recipe")
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
-        name=_value("name", table["name"], str),
+        name=value("name", table["name"], str),
         geometry=_geometry(table["video"], recipe, dit, vae),
         recipe=recipe,
         dit=dit,
         vae=vae,
-        latent_mean=_value("latent_mean", table["latent_mean"], tuple[float, ...]),
-        latent_std=_value("latent_std", table["latent_std"], tuple[float, ...]),
-        text_kind=_value("text.kind", table["text"]["kind"], str),
+        latent_mean=value("latent_mean", table["latent_mean"], tuple[float, ...]),
+        latent_std=value("latent_std", table["latent_std"], tuple[float, ...]),
+        text_kind=value("text.kind", table["text"]["kind"], str),
     )
 
 
@@ -197,8 +195,8 @@ def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAE
     except (ValueError, TypeError, ZeroDivisionError):
         raise InvalidField("video.fps", video["fps"], 'a number, or a fraction as text, such as "30000/1001"') from None
     return Geometry(
-        width=_value("video.width", video["width"], int),
-        height=_value("video.height", video["height"], int),
+        width=value("video.width", video["width"], int),
+        height=value("video.height", video["height"], int),
         fps=fps,
         latent_channels=vae.z_dim,
         frames_per_block=recipe.frames_per_block,
@@ -220,47 +218,6 @@ def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str) -> None:
     for key in allowed:
         if key not in table:
             raise InvalidField(f"{prefix}{key}", None, "a value; the field is missing")
-
-
-def _config(kind: type[Config], table: dict[str, Any], section: str) -> Config:
-    hints = get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise InvalidField(f"{section}.{key}", table[key], f"one of the fields {', '.join(hints)}")
-    values = {key: _value(f"{section}.{key}", value, hints[key]) for key, value in table.items()}
-    try:
-        return kind(**values)
-    except TypeError:
-        missing = sorted(field.name for field in fields(kind) if field.name not in table)
-        raise InvalidField(section, sorted(table), f"also {', '.join(missing)}, those without a default") from None
-    except ValueError as error:
-        raise InvalidField(section, table, str(error)) from None
-
-
-def _value(name: str, value: object, hint: type[T]) -> T:
-    """`value` from JSON as the type that a field declares."""
-    return cast(T, _read(name, value, hint))
-
-
-def _read(name: str, value: object, hint: object) -> object:
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        if not isinstance(value, list) or (parts[-1] is not Ellipsis and len(value) != len(parts)):
-            length = "" if parts[-1] is Ellipsis else f"{len(parts)} "
-            raise InvalidField(name, value, f"a list of {length}values")
-        return tuple(_read(f"{name}[{i}]", item, parts[0]) for i, item in enumerate(value))
-    options: tuple[type, ...] = get_args(hint) or (cast(type, hint),)
-    for option in options:
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and issubclass(option, Enum):
-            if value in {member.value for member in option}:
-                return option(value)
-            raise InvalidField(name, value, ", ".join(str(member.value) for member in option))
-        if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
-            return value
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
-    raise InvalidField(name, value, " or ".join(words[option] for option in options))
 
 
 def check_weights(folder: Path, info: ModelInfo) -> None:

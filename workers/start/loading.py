@@ -19,7 +19,7 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import Compute, Decoder
+from workers.models.api import Decoder
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
 from workers.runner import Performer
@@ -41,11 +41,9 @@ class LoadedWorker:
 
         InvalidField or Contradiction if specification or model directory are wrong.
         """
-        _check(spec)
         self._spec = spec
-        self._compute = Compute(device=spec.device, dtype=spec.dtype)
-        if self._compute.torch_device.type == "cuda" and not torch.cuda.is_available():
-            raise InvalidField("model.device", spec.device, "cpu; no CUDA device is available to this worker")
+        if spec.compute.torch_device.type == "cuda" and not torch.cuda.is_available():
+            raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
         self._info: ModelInfo = weights.load_info(spec.model)
         self._digest = weights.digest(spec.model)
         self._attention: AttentionBackend = SdpaBackend()
@@ -64,7 +62,7 @@ class LoadedWorker:
         part = None if spec.seat is None else self._part_for(spec.seat)
         layers = None if part is None else part.layers
         subject = Subject(
-            denoiser=weights.load_denoiser(spec.model, info, self._compute, layers),
+            denoiser=weights.load_denoiser(spec.model, info, spec.compute, layers),
             attention=self._attention,
             geometry=info.geometry,
             recipe=info.recipe,
@@ -85,7 +83,7 @@ class LoadedWorker:
 
     def _decoder(self) -> Introduction:
         spec, info = self._spec, self._info
-        decoder = weights.load_decoder(spec.model, info, self._compute)
+        decoder = weights.load_decoder(spec.model, info, spec.compute)
         block_s = decode_s(decoder, info.geometry)
         _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * block_s)
         self._fresh = partial(_decode_worker, decoder, info, spec.capacity)
@@ -102,7 +100,7 @@ class LoadedWorker:
         spec, info = self._spec, self._info
 
         def measure() -> LayerTimes:
-            times = measured_times(spec.model, info, self._compute, self._attention)
+            times = measured_times(spec.model, info, spec.compute, self._attention)
             _log.info("worker %s: %s", spec.worker, times)
             return times
 
@@ -118,17 +116,7 @@ class LoadedWorker:
         if not spec.profiles:
             return measure()
         largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
-        return cached(Path(spec.profiles), key_of(self._digest, subject, self._compute, max_batch=largest), measure)
-
-
-def _check(spec: WorkerSpec) -> None:
-    """InvalidField for what no worker can be."""
-    for field, count, allowed in (
-        ("worker.capacity", spec.capacity, "1 or more pages or decoder slots"),
-        ("worker.max_batch", spec.max_batch, "1 or more ops"),
-    ):
-        if count < 1:
-            raise InvalidField(field, count, allowed)
+        return cached(Path(spec.profiles), key_of(self._digest, subject, spec.compute, max_batch=largest), measure)
 
 
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
@@ -147,20 +135,20 @@ def _decode_worker(decoder: Decoder, info: ModelInfo, slots: int) -> DecodeWorke
 
 def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
     """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
-    if not is_simulated(spec.device):
+    if not is_simulated(spec.compute.device):
         return LoadedWorker(spec)
     if spec.seat is not None:
-        raise Contradiction(f"a chain of {spec.seat.length}", spec.device, "a simulated device holds no layers")
+        raise Contradiction(f"a chain of {spec.seat.length}", spec.compute.device, "a simulated device holds no layers")
     return SimulatedModel(
         worker=spec.worker,
         role=spec.role,
         capacity=spec.capacity,
         model=spec.model,
-        device=parse_device(spec.device),
+        device=parse_device(spec.compute.device),
         meeting_point=spec.meeting_point,
     )
 
 
 def model_digest(spec: WorkerSpec) -> str:
     """The digest with which this worker introduces itself: a simulated worker cannot pass for one that computes."""
-    return simulated_digest(spec.model) if is_simulated(spec.device) else weights.digest(spec.model)
+    return simulated_digest(spec.model) if is_simulated(spec.compute.device) else weights.digest(spec.model)

@@ -262,7 +262,7 @@ def test_the_probe_of_what_is_served(model: Path, capsys: pytest.CaptureFixture[
         profile = LoadedWorker(spec).profile
         assert profile is not None
         with capsys.disabled():
-            sys.stdout.write(f"\nprobe of {info.name} on {spec.device}: {profile}\n")
+            sys.stdout.write(f"\nprobe of {info.name} on {spec.compute.device}: {profile}\n")
         assert profile.inexact is None, "this machine's kernels give other bits in batches: tell the maintainers"
         assert profile.limit >= 2
         assert profile.mixes_kinds

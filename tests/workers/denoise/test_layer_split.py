@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ from workers.runner import Runner
 from workers.start import loading, probe
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.loading import LoadedWorker, load_worker
-from workers.start.spec import WorkerSpec, parse_arguments
+from workers.start.spec import WorkerSpec, read_spec, to_line
 
 REPLICA = WorkerId("denoise-0")
 SESSION = SessionId("s")
@@ -185,7 +186,7 @@ def test_times_are_of_the_parts_of_a_forward(model: Path) -> None:
     assert 0 < times.head_s < times.layer_s
 
 
-def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
+def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_way_to_its_process(
     model: Path, meeting_point: MeetingPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "measured_times", lambda *arguments, **options: EVEN)
@@ -194,7 +195,7 @@ def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
         worker=seat(0).member, role=Role.DENOISE, capacity=18, model=model, seat=seat(0),
         meeting_point=meeting_point.address,
     )  # fmt: skip
-    assert parse_arguments([*asked.arguments(), "--engine=127.0.0.1:7"])[0] == asked
+    assert read_spec(io.StringIO(to_line(asked))) == asked
     assert asked.replica == "denoise-0"
     loaded = LoadedWorker(asked)
     part = loaded.introduction.part
@@ -202,7 +203,7 @@ def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
     assert (loaded.introduction.worker, part.seat, part.layers) == ("denoise-0.1of2", seat(0), range(2))
     assert isinstance(loaded.fresh(), ChainMember)
     with pytest.raises(Contradiction, match=r"a chain of 2 contradicts simulated:60ms: .*holds no layers"):
-        load_worker(replace(asked, device="simulated:60ms"))
+        load_worker(replace(asked, compute=Compute(device="simulated:60ms")))
 
 
 # --- passing on -----------------------------------------------------------------------------------------------------

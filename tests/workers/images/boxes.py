@@ -35,6 +35,7 @@ from workers.messages import (
     Task,
     Up,
 )
+from workers.models.api import Compute
 from workers.runner import Performer, Runner
 from workers.start.loading import load_worker
 from workers.start.spec import WorkerSpec
@@ -94,7 +95,7 @@ def boxes(*workers: Performer, meeting_point: str = "") -> Iterator[list[Box]]:
 
 def denoiser(model: Path, device: str = "cpu") -> Performer:
     """A worker whose pages hold a canary pattern: every number is another."""
-    spec = WorkerSpec(worker=W, role=Role.DENOISE, capacity=PAGES, model=model, device=device)
+    spec = WorkerSpec(worker=W, role=Role.DENOISE, capacity=PAGES, model=model, compute=Compute(device=device))
     worker = load_worker(spec).fresh()
     for number in range(PAGES):
         page = worker.page(PageId(number))
@@ -106,7 +107,9 @@ def denoiser(model: Path, device: str = "cpu") -> Performer:
 
 
 def decoder(model: Path, device: str = "cpu", slots: int = 2) -> Performer:
-    return load_worker(WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, device=device)).fresh()
+    return load_worker(
+        WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, compute=Compute(device=device))
+    ).fresh()
 
 
 def contents(worker: Performer) -> list[Tensor]:

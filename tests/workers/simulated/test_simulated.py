@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import threading
 import time
@@ -45,11 +46,12 @@ from longtake.core.work import Sequence as Number
 from tests.workers.model_dir import model_info, write_model
 from workers.link.shared import load
 from workers.messages import Decode, Done, Encoded, Forward, Task
+from workers.models.api import Compute
 from workers.models.weights import save_info
 from workers.simulated.device import Pace, SimulatedDevice, parse_device
 from workers.simulated.workers import SimulatedModel
 from workers.start.loading import LoadedWorker, load_worker, model_digest
-from workers.start.spec import WorkerSpec, parse_arguments
+from workers.start.spec import WorkerSpec, read_spec, to_line
 
 INFO = model_info()
 PROMPT = "a red ball resting in the fog"
@@ -102,7 +104,11 @@ def test_the_time_is_kept_without_the_cpu_and_what_is_too_long_is_counted() -> N
 
 def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = WorkerSpec(
-        worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=folder, device="simulated:10ms,factor=3"
+        worker=WorkerId("w"),
+        role=Role.DENOISE,
+        capacity=64,
+        model=folder,
+        compute=Compute(device="simulated:10ms,factor=3"),
     )
     worker, text = load_worker(spec).fresh(), features(folder)
     lasting_s: list[float] = []
@@ -112,14 +118,16 @@ def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_specification_makes_a_simulated_worker_that_cannot_pass_for_a_real_one(folder: Path) -> None:
-    spec = WorkerSpec(worker=WorkerId("w"), role=Role.DECODE, capacity=2, model=folder, device="simulated:60ms")
-    assert parse_arguments(["--engine=x:1", *spec.arguments()])[0] == spec
+    spec = WorkerSpec(
+        worker=WorkerId("w"), role=Role.DECODE, capacity=2, model=folder, compute=Compute(device="simulated:60ms")
+    )
+    assert read_spec(io.StringIO(to_line(spec))) == spec
     loaded = load_worker(spec)
     assert isinstance(loaded, SimulatedModel)
     assert loaded.introduction.model_digest == model_digest(spec)
     for name in ("dit.safetensors", "vae.safetensors"):
         (folder / name).write_bytes(b"")
-    assert model_digest(replace(spec, device="cpu")) != model_digest(spec)
+    assert model_digest(replace(spec, compute=Compute())) != model_digest(spec)
 
 
 def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None
     spec = WorkerSpec(worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=tmp_path)
     assert isinstance(load_worker(spec), LoadedWorker)
     with pytest.raises(InvalidField, match="simulated"):
-        list(load(["--engine=x:1", "--", *spec.arguments()], "secret"))
+        list(load(io.StringIO("secret\n" + to_line(spec)), "x:1"))
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
