@@ -151,4 +151,6 @@ def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
 
 def model_digest(spec: WorkerSpec) -> str:
     """The digest with which this worker introduces itself: a simulated worker cannot pass for one that computes."""
-    return simulated_digest(spec.model) if is_simulated(spec.compute.device) else weights.digest(spec.model)
+    if is_simulated(spec.compute.device):
+        return simulated_digest(spec.model, parse_device(spec.compute.device).reach)
+    return weights.digest(spec.model)
