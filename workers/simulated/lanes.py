@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 
-from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
@@ -13,6 +12,7 @@ from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, Pag
 from workers.denoise.lane_memory import LaneMemory
 from workers.messages import Forward, Output
 from workers.simulated.arithmetic import (
+    REACH,
     Reach,
     are_written,
     denoised,
@@ -30,17 +30,19 @@ _FLOAT_BYTES = 4
 class SimulatedLanes:
     """Does one op after the other. Not thread-safe."""
 
-    def __init__(self, geometry: Geometry, reach: Reach, *, pages: int) -> None:
+    def __init__(self, geometry: Geometry, *, pages: int, reach: Reach = REACH) -> None:
+        self.geometry = geometry
+        self.reach = reach
         self.pages = no_pages(pages, reach)
         """[page, layer, byte]"""
-        self._geometry = geometry
+        self.memory: LaneMemory[bytes, bytes] = LaneMemory()
+        """Outputs by lane, and what stands for the texts."""
         self._latents_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape)
-        self._memory: LaneMemory[bytes, bytes] = LaneMemory()
 
     def forward(self, order: Forward) -> Output | None:
         """One op and what a denoise op produces; InternalFault, UnknownPeer or IndexError if it cannot be meant."""
         work = order.work
-        text = self._memory.text(order, lambda features: mix(b"text", features))
+        text = self.memory.text(order, lambda features: mix(b"text", features))
         self._check(work)
         reads = list(work.reads)
         context = self.pages[reads]
@@ -50,13 +52,9 @@ class SimulatedLanes:
         if work.kind is Kind.COMMIT:
             return None
         added = b"" if work.next_sigma is None else noise(work.seed, work.block, work.step + 1)
-        latents = denoised(values, added, self._geometry)
-        self._memory.keep(work, latents)
+        latents = denoised(values, added, self.geometry)
+        self.memory.keep(work, latents)
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
-
-    def forget(self, message: Forget) -> None:
-        """Drop one prompt version of a session, or all that is kept of it but its pages."""
-        self._memory.forget(message)
 
     def check_page(self, page: PageId) -> None:
         """IndexError if it is not in the pool."""
@@ -75,10 +73,10 @@ class SimulatedLanes:
         work = order.work
         match work.input:
             case FromNoise():
-                return latents_of(noise(work.seed, work.block, 0), self._geometry)
+                return latents_of(noise(work.seed, work.block, 0), self.geometry)
             case FromLatent():
                 if len(order.latents) != self._latents_bytes:
                     raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")
                 return order.latents
             case FromLane():
-                return self._memory.output(work)
+                return self.memory.output(work)

@@ -30,15 +30,15 @@ _CPU = torch.device("cpu")
 
 
 class SimulatedDenoiseWorker:
-    """Stands for a DenoiseWorker with `pages` pages. Not thread-safe: one thread does everything."""
+    """Stands for a DenoiseWorker. Not thread-safe: one thread does everything."""
 
     role = Role.DENOISE
     device = _CPU
     """Where its pages lie."""
 
-    def __init__(self, geometry: Geometry, reach: Reach, *, pages: int) -> None:
-        self._lanes = SimulatedLanes(geometry, reach, pages=pages)
-        self._pages = torch.from_numpy(self._lanes.pages)
+    def __init__(self, lanes: SimulatedLanes) -> None:
+        self._lanes = lanes
+        self._pages = torch.from_numpy(lanes.pages)
 
     def perform(self, message: Order) -> Iterator[Up]:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
@@ -47,7 +47,7 @@ class SimulatedDenoiseWorker:
                 outputs = [self._lanes.forward(order) for order in batch]
                 yield Done(sequence=message.sequence, outputs=tuple(output for output in outputs if output))
             case Forget():
-                self._lanes.forget(message)
+                self._lanes.memory.forget(message)
             case _:
                 raise UnknownPeer(f"a denoise worker cannot do {type(message).__name__}")
 
@@ -173,7 +173,7 @@ class SimulatedModel:
     def _worker(self) -> SimulatedDenoiseWorker | DecodeWorker:
         capacity, geometry, reach = self.introduction.capacity, self._info.geometry, self._device.reach
         if self.introduction.role is Role.DENOISE:
-            return SimulatedDenoiseWorker(geometry, reach, pages=capacity)
+            return SimulatedDenoiseWorker(SimulatedLanes(geometry, pages=capacity, reach=reach))
         text = text_encoder(self._info.text_kind, self._info.text_width)
         return DecodeWorker(SimulatedSlots(geometry, reach, slots=capacity), geometry, text)
 
