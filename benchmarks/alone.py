@@ -24,16 +24,15 @@ from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import PageId, SegmentSettings, SlotId
 from workers.decode.encode import encoder_for
-from workers.decode.slots import DecoderPool
+from workers.decode.slots import DecoderPool, LatentFormat
 from workers.decode.worker import video_settings
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import ItemPages, SdpaBackend
+from workers.denoise.kv import PageMemory
 from workers.denoise.noise import normal
 from workers.denoise.solver import predict_x0, renoise
 from workers.models import weights
+from workers.models.api import Compute, Conditioning, Inputs
 from workers.models.text import text_encoder
-from workers.models.wan.dit import TextKV
-
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,27 +51,14 @@ class Loaded:
         torch.set_num_threads(1)
         self.info = weights.load_info(model)
         self.settings = settings
-        self.denoiser = weights.load_denoiser(model, self.info, device=_CPU, dtype=torch.float32)
-        self.text = text_encoder(self.info.text_kind, self.info.dit.text_dim)
-        geometry, recipe = self.info.geometry, self.info.recipe
-        shape = PageShape(
-            layers=self.denoiser.layers,
-            tokens_per_frame=geometry.tokens_per_frame,
-            num_heads=self.info.dit.num_heads,
-            head_dim=self.info.dit.head_dim,
-        )
+        self.denoiser = weights.load_denoiser(model, self.info, Compute())
+        self.text = text_encoder(self.info.text_kind, self.info.text_width)
+        recipe = self.info.recipe
+        shape = self.denoiser.page_shape(self.info.geometry.tokens_per_frame)
         pages = streams * recipe.lane_count * recipe.page_count
-        self.pages = PagePool(shape, pages, device=_CPU, dtype=torch.float32)
-        self.slots = DecoderPool(
-            weights.load_decoder(model, self.info, device=_CPU, dtype=torch.float32),
-            mean=self.info.latent_mean,
-            std=self.info.latent_std,
-            latent_height=geometry.latent_height,
-            latent_width=geometry.latent_width,
-            slots=streams,
-            device=_CPU,
-            dtype=torch.float32,
-        )
+        self.pages = PageMemory(shape, pages, device=self.denoiser.device, dtype=self.denoiser.dtype)
+        decoder = weights.load_decoder(model, self.info, Compute())
+        self.slots = DecoderPool(decoder, LatentFormat.of(self.info), slots=streams)
 
 
 class Stream:
@@ -87,7 +73,7 @@ class Stream:
         self._encoder = encoder_for(video_settings(loaded.settings, loaded.info.geometry))
         with torch.inference_mode():
             features_TC = loaded.text.encode(request.prompt).features_TC
-            self._text = loaded.denoiser.encode_text(features_TC.unsqueeze(0))
+            self._steering = Conditioning(text=loaded.denoiser.encode_text(features_TC.unsqueeze(0)))
         first = number * recipe.lane_count * recipe.page_count
         lanes = [first + lane * recipe.page_count for lane in range(recipe.lane_count)]
         self._tables = [
@@ -100,8 +86,9 @@ class Stream:
         geometry = self._loaded.info.geometry
         with torch.inference_mode():
             latents_FCHW = self._denoised(block)
-        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW)
-        return self._encoder.encode(pictures_FHWC, geometry.first_picture(block))
+        pictures = range(geometry.first_picture(block), geometry.first_picture(block + 1))
+        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW, pictures)
+        return self._encoder.encode(pictures_FHWC, pictures.start)
 
     def close(self) -> None:
         """Free the decoder slot."""
@@ -113,25 +100,30 @@ class Stream:
         x_BFCHW = normal(self._seed, block, 0, shape).unsqueeze(0)
         for step, (sigma, timestep) in enumerate(zip(recipe.sigmas, recipe.timesteps, strict=True)):
             lane = 0 if recipe.level is Level.CLEAN else step
-            flow_BFCHW = model(x_BFCHW, *self._call(lane, block, timestep))
+            flow_BFCHW = model.denoise(self._inputs(x_BFCHW, lane, block, timestep))
             x_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [sigma])
             if step + 1 < recipe.step_count:
                 noise_BFCHW = normal(self._seed, block, step + 1, shape).unsqueeze(0)
                 x_BFCHW = renoise(x_BFCHW, noise_BFCHW, [recipe.sigmas[step + 1]])
             if recipe.level is Level.OUTPUT:
-                model.commit(x_BFCHW, *self._call(lane, block, recipe.commit_timestep(step)))
+                model.commit(self._inputs(x_BFCHW, lane, block, recipe.commit_timestep(step)))
         if recipe.level is Level.CLEAN:
-            model.commit(x_BFCHW, *self._call(0, block, 0.0))
+            model.commit(self._inputs(x_BFCHW, 0, block, 0.0))
         return x_BFCHW[0]
 
-    def _call(self, lane: int, block: int, timestep: float) -> tuple[Tensor, Tensor, TextKV, PagedAttention]:
+    def _inputs(self, x_BFCHW: Tensor, lane: int, block: int, timestep: float) -> Inputs:
         recipe = self._loaded.info.recipe
         frames = recipe.frames_per_block
         first = block * frames
         table = self._tables[lane]
         pages = ItemPages(reads=table.reads(block), writes=table.writes(block))
-        attention = PagedAttention(self._loaded.pages, [pages])
-        return torch.full((1, frames), timestep), torch.tensor([range(first, first + frames)]), self._text, attention
+        return Inputs(
+            x_BFCHW=x_BFCHW,
+            timestep_BF=torch.full((1, frames), timestep),
+            position_BF=torch.tensor([range(first, first + frames)]),
+            conditioning=self._steering,
+            attention=SdpaBackend().plan(self._loaded.pages, [pages]),
+        )
 
 
 def make_streams(loaded: Loaded, requests: Sequence[Request]) -> list[str]:

@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.image_model import Copying, Images, Order
+from benchmarks.image_model import Copies, Copying, Images
 from benchmarks.playback import Playback
+from cluster.cell.attached import event_of
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
-from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, PrepareStream, Refused
+from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, Forget, PrepareStream, Refused
 from longtake.core.events import (
     Ack,
     Close,
@@ -27,8 +28,6 @@ from longtake.core.events import (
     Event,
     OpDone,
     Open,
-    StreamPrepared,
-    TextEncoded,
     Tick,
     WorkerJoined,
     WorkerLost,
@@ -41,6 +40,9 @@ from longtake.core.recipe.graph import Graph, Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
+from workers.messages import Done, ImageOrder
+from workers.simulated.fake import FakeWorker, Report
+from workers.simulated.lanes import SimulatedLanes
 
 _SETTINGS = SegmentSettings(codec="raw", quality=0)
 _TICK_S = 0.02
@@ -109,9 +111,10 @@ class Stream:
 
 @dataclass(slots=True)
 class Device:
-    """One worker: a queue and a drawn time for each op."""
+    """One worker: a queue and a drawn time for each op, and what it does beside ops."""
 
     op_s: float
+    copies: Copies
     queue: deque[Dispatch] = field(default_factory=deque)
     busy_s: float = 0.0
     """After the warm-up."""
@@ -152,7 +155,7 @@ class Simulation:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._devices: dict[WorkerId, Device] = {}
-        self.images = Images(self, hardware.copying, lambda answer: self._later(lambda: self._send(answer)))
+        self.images = Images(self, hardware.copying, self._report)
         self._began_s: dict[tuple[SessionId, int], float] = {}
         for number in range(hardware.devices):
             self.join(number)
@@ -176,7 +179,7 @@ class Simulation:
             worker = WorkerId(f"denoise-{number}")
             self._devices[worker].generation += 1
             self._devices[worker].queue.clear()
-            self.images.lose(worker)
+            self._devices[worker].copies.is_lost = True
             self._send(WorkerLost(now_s=self.now_s, worker=worker, reason="simulated"))
 
         self.at(at_s, gone)
@@ -211,7 +214,7 @@ class Simulation:
 
     @property
     def moves_per_hour(self) -> float:
-        """Lanes that moved from device to device."""
+        """How often lanes went from device to device."""
         return self.images.lanes_moved / self.now_s * 3600
 
     @property
@@ -265,7 +268,9 @@ class Simulation:
         worker = WorkerId(name)
         generation = self._devices[worker].generation + 1 if worker in self._devices else 0
         busy_s = self._devices[worker].busy_s if worker in self._devices else 0.0
-        self._devices[worker] = Device(op_s, busy_s=busy_s, generation=generation)
+        lanes = SimulatedLanes(self.geometry, pages=capacity if role is Role.DENOISE else 0)
+        copies = Copies(self.images, worker, FakeWorker(lanes, self.images.transit))
+        self._devices[worker] = Device(op_s, copies, busy_s=busy_s, generation=generation)
         known_s = op_s if self.hardware.calibrated else 0.0
         self._send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, forward_s=known_s))
 
@@ -289,27 +294,23 @@ class Simulation:
         match effect:
             case Dispatch():
                 self._later(lambda: self._arrive(effect))
-            case PrepareStream():
-                prepared = StreamPrepared(
-                    now_s=self.now_s, worker=effect.worker, session=effect.session, header=b"h", media_type="video/x"
-                )
-                self._later(lambda: self._send(prepared))
-            case EncodeText():
-                encoded = TextEncoded(
-                    now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice=""
-                )
-                self._later(lambda: self._send(encoded))
+            case PrepareStream() | EncodeText() | Forget():
+                if (answer := self._devices[effect.worker].copies.worker.perform(effect)) is not None:
+                    assert not isinstance(answer, Done)
+                    self._report(effect.worker, answer)
             case Emit():
                 self._emitted(self.streams[effect.session], effect)
             case Refused():
                 self._refused(effect)
             case Closed():
                 self._closed(effect)
-            case _ if isinstance(effect, Order):
+            case _ if isinstance(effect, ImageOrder):
                 order = effect
-                self._later(lambda: self.images.order(order))
-            case _:
-                pass
+                self._later(lambda: self._devices[order.worker].copies.order(order))
+
+    def _report(self, worker: WorkerId, answer: Report) -> None:
+        event = event_of(answer, worker, self.now_s)
+        self._later(lambda: self._send(event))
 
     def _later(self, action: Callable[[], None]) -> None:
         self.at(self.now_s + self.hardware.link_s, action)

@@ -4,7 +4,7 @@ python -m benchmarks.gpu --json                                  # Wan2.1-1.3B a
 python -m benchmarks.gpu --model DIR --device cpu --dtype float32 --matmul 256 --repeat 3
 
 Only model.json of the model directory is read. Times are medians after a warm-up, with the device waited for. Tensor
-shape suffixes as in workers.models.wan (B item, F latent frame, C channel, H, W, T text row), P page, M matrix side.
+shape suffixes as in workers.models.api (B item, F latent frame, C channel, H, W, T text row), P page, M matrix side.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import nn
 from tqdm import tqdm
 
 from longtake.core.errors import InvalidField
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import ItemPages, SdpaBackend
+from workers.denoise.kv import PageMemory
 from workers.models import weights
-from workers.models.wan.dit import TextKV, WanModel
-from workers.models.wan.vae import WanDecoder
+from workers.models.api import Conditioning, Inputs
 from workers.models.weights import ModelInfo
 
 WAN_1_3B = Path(__file__).parent / "wan2.1-1.3b"
@@ -130,36 +130,33 @@ class Forwards:
     def __init__(self, bench: Bench, sessions: int) -> None:
         info = bench.info
         with bench.device:
-            self._model = WanModel(info.dit)
+            self._model = weights.new_denoiser(info)
         bench.made(self._model)
         self._bench = bench
-        shape = PageShape(
-            layers=self._model.layers,
-            tokens_per_frame=info.geometry.tokens_per_frame,
-            num_heads=info.dit.num_heads,
-            head_dim=info.dit.head_dim,
-        )
-        self.pool = PagePool(shape, sessions * info.recipe.page_count, device=bench.device, dtype=bench.dtype)
-        self.pool.kv_YUPLND.normal_()
-        text_BTC = torch.randn(1, info.dit.text_len, info.dit.text_dim, device=bench.device)
+        shape = self._model.page_shape(info.geometry.tokens_per_frame)
+        self.memory = PageMemory(shape, sessions * info.recipe.page_count, device=bench.device, dtype=bench.dtype)
+        self.memory.kv_YUPLND.normal_()
+        text_BTC = torch.randn(1, *self._model.text_shape, device=bench.device)
         with torch.inference_mode():
-            self._text: TextKV = self._model.encode_text(text_BTC)
+            self._steering = Conditioning(text=self._model.encode_text(text_BTC))
 
     def seconds(self, batch: int) -> tuple[float, float]:
         """Times of the denoise and of the commit forward of the newest block of `batch` sessions."""
         info, device = self._bench.info, self._bench.device
         window, own = info.recipe.page_count, info.recipe.frames_per_block
-        x_BFCHW = torch.randn(batch, *info.geometry.block_shape, device=device)
-        timestep_BF = torch.full((batch, own), info.recipe.timesteps[0], device=device)
-        position_BF = torch.arange(window - own, window, device=device).expand(batch, own)
         items = []
         for item in range(batch):
             reads = tuple(range(item * window, (item + 1) * window))
             items.append(ItemPages(reads=reads, writes=reads[-own:]))
-        text = TextKV.batch([self._text] * batch)
-        attention = PagedAttention(self.pool, items)
-        denoise_s = self._bench.seconds(lambda: self._model(x_BFCHW, timestep_BF, position_BF, text, attention))
-        commit_s = self._bench.seconds(lambda: self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention))
+        inputs = Inputs(
+            x_BFCHW=torch.randn(batch, *info.geometry.block_shape, device=device),
+            timestep_BF=torch.full((batch, own), info.recipe.timesteps[0], device=device),
+            position_BF=torch.arange(window - own, window, device=device).expand(batch, own),
+            conditioning=Conditioning.batch([self._steering] * batch),
+            attention=SdpaBackend().plan(self.memory, items),
+        )
+        denoise_s = self._bench.seconds(lambda: self._model.denoise(inputs))
+        commit_s = self._bench.seconds(lambda: self._model.commit(inputs))
         return denoise_s, commit_s
 
 
@@ -167,7 +164,7 @@ def decode_seconds(bench: Bench) -> float:
     """Time of decoding one block of one session, not its first."""
     info = bench.info
     with bench.device:
-        decoder = WanDecoder(info.vae)
+        decoder = weights.new_decoder(info)
     bench.made(decoder)
     frames, channels, rows, columns = info.geometry.block_shape
     z_BCFHW = torch.randn(1, channels, frames, rows, columns, device=bench.device, dtype=bench.dtype)
@@ -177,16 +174,16 @@ def decode_seconds(bench: Bench) -> float:
     return bench.seconds(lambda: decoder.decode(z_BCFHW, state))
 
 
-def swap_rates(bench: Bench, pool: PagePool) -> tuple[float, float]:
+def swap_rates(bench: Bench, memory: PageMemory) -> tuple[float, float]:
     """Bytes a second of a page to host memory and back; RuntimeError if it comes back changed."""
-    page_bytes = pool.shape.size_bytes(bench.dtype)
-    before = pool.export([0])
+    page_bytes = memory.shape.size_bytes(bench.dtype)
+    before = memory.export([0])
     pinned = bench.device.type == "cuda"
     host = torch.empty(before.shape, dtype=bench.dtype, pin_memory=pinned)
-    out_s = bench.seconds(lambda: host.copy_(pool.export([0]), non_blocking=True))
-    pool.kv_YUPLND[:, :, 0].zero_()
-    in_s = bench.seconds(lambda: pool.restore([0], host.to(bench.device, non_blocking=True)))
-    if not torch.equal(pool.export([0]), before):
+    out_s = bench.seconds(lambda: host.copy_(memory.export([0]), non_blocking=True))
+    memory.kv_YUPLND[:, :, 0].zero_()
+    in_s = bench.seconds(lambda: memory.restore([0], host.to(bench.device, non_blocking=True)))
+    if not torch.equal(memory.export([0]), before):
         raise RuntimeError("a page came back changed")
     return page_bytes / out_s, page_bytes / in_s
 
@@ -220,7 +217,7 @@ def measure(
                 )
             )
             bar.update()
-        out_rate, in_rate = swap_rates(bench, forwards.pool)
+        out_rate, in_rate = swap_rates(bench, forwards.memory)
         bar.update()
         decode_s = decode_seconds(bench)
         bar.update()
@@ -234,7 +231,7 @@ def measure(
         forwards=tuple(rows),
         decode_s=decode_s,
         session_frames_per_s=pictures / (steps * (one.denoise_s + one.commit_s) + decode_s),
-        page_bytes=forwards.pool.shape.size_bytes(dtype),
+        page_bytes=forwards.memory.shape.size_bytes(dtype),
         page_out_gb_per_s=out_rate / _GIGA,
         page_in_gb_per_s=in_rate / _GIGA,
         device_gb=torch.cuda.max_memory_allocated(device) / _GIGA if device.type == "cuda" else 0.0,

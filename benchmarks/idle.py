@@ -41,6 +41,7 @@ from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from workers.models import weights
+from workers.models.api import Compute
 from workers.models.weights import ModelInfo
 from workers.start.spec import WorkerSpec
 
@@ -204,7 +205,9 @@ async def in_engine(model: Path, info: ModelInfo, sessions: int) -> Cost:
     engine = Engine(Scheduler(info.recipe, info.geometry, limits))
     pages = AT_ONCE * info.recipe.page_count * info.recipe.lane_count
     specs = [
-        WorkerSpec(worker=WorkerId(role.value), role=role, capacity=capacity, model=model, device=DEVICE)
+        WorkerSpec(
+            worker=WorkerId(role.value), role=role, capacity=capacity, model=model, compute=Compute(device=DEVICE)
+        )
         for role, capacity in ((Role.DENOISE, pages), (Role.DECODE, AT_ONCE))
     ]
     launcher = InProcessLauncher(specs, engine)

@@ -7,21 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from longtake.core.effects import Discard, Give, Load, Stow, Take
-from longtake.core.events import ImageFailed, Loaded, Stowed
+from longtake.core.effects import Give, Load, Stow, Take
 from longtake.core.work import ImageId, WorkerId
+from workers.messages import Done, ImageLoaded, ImageOrder
+from workers.simulated.fake import FakeWorker, Image, Report
 
-Order = Stow | Load | Give | Take | Discard
-
-
-class Clock(Protocol):
-    """What the simulation offers."""
-
-    now_s: float
-
-    def at(self, time_s: float, action: Callable[[], None]) -> None:
-        """Do something later."""
-        ...
+_LOOK_S = 0.01
+"""How often a worker that waits for an image looks whether it has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,87 +30,82 @@ class Copying:
     """After which a worker gives up waiting for an image."""
 
 
-@dataclass(slots=True)
-class Store:
-    """One worker's images and what it still has to do with them."""
+class Clock(Protocol):
+    """What the simulation offers."""
 
-    orders: deque[Order] = field(default_factory=deque)
-    pages: dict[ImageId, int] = field(default_factory=dict)
-    busy: bool = False
+    now_s: float
+
+    def at(self, time_s: float, action: Callable[[], None]) -> None:
+        """Do something later."""
+        ...
 
 
 @dataclass(slots=True)
 class Images:
-    """The stores of all workers of a cell."""
+    """What is common to all workers of a cell."""
 
     clock: Clock
     copying: Copying
-    report: Callable[[Stowed | Loaded | ImageFailed], None]
-    stores: dict[WorkerId, Store] = field(default_factory=dict)
-    sent: dict[ImageId, int] = field(default_factory=dict)
-    """Given and not taken yet."""
+    report: Callable[[WorkerId, Report], None]
+    transit: dict[ImageId, Image] = field(default_factory=dict)
     lanes_moved: int = 0
     bytes_moved: float = 0.0
 
-    def order(self, order: Order) -> None:
+
+@dataclass(slots=True)
+class Copies:
+    """What one worker has to do with images. When it is lost and joins again, it has other ones."""
+
+    images: Images
+    id: WorkerId
+    worker: FakeWorker
+    is_lost: bool = False
+    _orders: deque[ImageOrder] = field(default_factory=deque)
+
+    def order(self, order: ImageOrder) -> None:
         """An order has come to its worker."""
-        store = self.stores.setdefault(order.worker, Store())
-        store.orders.append(order)
-        if not store.busy:
-            self._next(order.worker, store)
+        self._orders.append(order)
+        if len(self._orders) == 1:
+            self._begin()
 
-    def lose(self, worker: WorkerId) -> None:
-        """The worker is gone with everything it holds."""
-        self.stores.pop(worker, None)
-
-    def _next(self, worker: WorkerId, store: Store) -> None:
-        store.busy = bool(store.orders)
-        if not store.orders or self.stores.get(worker) is not store:
-            return
-        order = store.orders.popleft()
-        now_s, copying = self.clock.now_s, self.copying
+    def _begin(self) -> None:
+        clock, copying, order = self.images.clock, self.images.copying, self._orders[0]
         match order:
-            case Stow():
-                assert isinstance(order.source, tuple)
-                seconds = len(order.source) * copying.page_bytes / copying.host_bytes_per_s
-            case Load():
-                seconds = store.pages.get(order.image, 0) * copying.page_bytes / copying.host_bytes_per_s
-            case Give():
-                seconds = store.pages.get(order.image, 0) * copying.page_bytes / copying.network_bytes_per_s
             case Take():
-                self._take(order, store, until_s=now_s + copying.timeout_s)
-                return
-            case Discard():
-                seconds = 0.0
-        self.clock.at(now_s + seconds, lambda: self._done(order, store))
-
-    def _take(self, order: Take, store: Store, *, until_s: float) -> None:
-        """Look for the image until it has come or the patience ends; the order to load says which it was."""
-        if self.stores.get(order.worker) is not store:
-            return
-        if order.image in self.sent:
-            store.pages[order.image] = self.sent.pop(order.image)
-        elif self.clock.now_s < until_s:
-            self.clock.at(self.clock.now_s + 0.01, lambda: self._take(order, store, until_s=until_s))
-            return
-        self._next(order.worker, store)
-
-    def _done(self, order: Stow | Load | Give | Discard, store: Store) -> None:
-        worker, image, now_s = order.worker, order.image, self.clock.now_s
-        if self.stores.get(worker) is not store:
-            return
-        match order:
-            case Stow():
-                store.pages[image] = len(order.source) if isinstance(order.source, tuple) else 0
-                self.report(Stowed(now_s=now_s, worker=worker, image=image))
-            case Load() if image in store.pages:
-                self.lanes_moved += 1
-                self.bytes_moved += store.pages.pop(image) * self.copying.page_bytes
-                self.report(Loaded(now_s=now_s, worker=worker, image=image))
+                self._look(order.image, until_s=clock.now_s + copying.timeout_s)
+            case Stow(source=tuple() as pages):
+                clock.at(clock.now_s + len(pages) * copying.page_bytes / copying.host_bytes_per_s, self._end)
             case Load():
-                self.report(ImageFailed(now_s=now_s, worker=worker, image=image, reason="it did not come"))
+                clock.at(clock.now_s + self._size_bytes(order.image) / copying.host_bytes_per_s, self._end)
             case Give():
-                self.sent[image] = store.pages.pop(image, 0)
-            case Discard():
-                store.pages.pop(image, None)
-        self._next(worker, store)
+                clock.at(clock.now_s + self._size_bytes(order.image) / copying.network_bytes_per_s, self._end)
+            case _:
+                clock.at(clock.now_s, self._end)
+
+    def _size_bytes(self, image: ImageId) -> float:
+        found = self.worker.images.get(image)
+        return 0.0 if found is None else len(found.content) * self.images.copying.page_bytes
+
+    def _look(self, image: ImageId, *, until_s: float) -> None:
+        """Wait for an image until it has come or the patience ends."""
+        clock = self.images.clock
+        if image in self.worker.transit or clock.now_s >= until_s:
+            self._end()
+        else:
+            clock.at(clock.now_s + _LOOK_S, lambda: self._look(image, until_s=until_s))
+
+    def _end(self) -> None:
+        if self.is_lost:
+            return
+        order = self._orders[0]
+        size_bytes = self._size_bytes(order.image) if isinstance(order, Load) else 0.0
+        answer = self.worker.perform(order)
+        if isinstance(answer, ImageLoaded):
+            self.images.lanes_moved += 1
+            self.images.bytes_moved += size_bytes
+        if answer is not None:
+            assert not isinstance(answer, Done)
+            self.images.report(self.id, answer)
+        self._orders.popleft()
+        if self._orders:
+            self._begin()

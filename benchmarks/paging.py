@@ -23,7 +23,7 @@ import queue
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -35,11 +35,12 @@ from tqdm import tqdm
 from cluster.launch.plan import POCKET, model_path
 from longtake.core.effects import Give, Load, Stow, Take
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import ItemPages, SdpaBackend
+from workers.denoise.kv import PageMemory
 from workers.images.thread import ImageThread
 from workers.messages import ImageGone, ImageLoaded, ImageStowed, Up
 from workers.models import weights
-from workers.models.wan.dit import sdpa
+from workers.models.api import PageShape, SelfAttention, sdpa
 from workers.models.weights import ModelInfo
 from workers.orders import Filled
 from workers.peers import MeetingPoint
@@ -99,16 +100,12 @@ class Report:
 
 def size_of(info: ModelInfo, *, layers: int, tokens: int, device: str, dtype: torch.dtype) -> Size:
     """The model's own size, or with that many layers and tokens of a latent frame; 0: the model's."""
-    shape = PageShape(
-        layers=range(layers or info.dit.num_layers),
-        tokens_per_frame=tokens or info.geometry.tokens_per_frame,
-        num_heads=info.dit.num_heads,
-        head_dim=info.dit.head_dim,
-    )
+    with torch.device("meta"):
+        shape = weights.new_denoiser(info).page_shape(tokens or info.geometry.tokens_per_frame)
     recipe = info.recipe
     return Size(
         name=info.name,
-        shape=shape,
+        shape=replace(shape, layers=range(layers)) if layers else shape,
         window=recipe.page_count,
         own=recipe.frames_per_block,
         device=device,
@@ -124,13 +121,13 @@ class Attentions:
         shape, window, own = size.shape, size.window, size.own
         self._layers = shape.layers
         device = torch.device(size.device)
-        self._pool = PagePool(shape, 2 * window, device=device, dtype=size.dtype)
+        self._memory = PageMemory(shape, 2 * window, device=device, dtype=size.dtype)
         run = list(range(window))
         scattered = [window + (5 * page) % window if window % 5 else 2 * window - 1 - page for page in run]
-        self._pool.kv_YUPLND[:, :, :window].normal_()
-        self._pool.kv_YUPLND[:, :, scattered] = self._pool.kv_YUPLND[:, :, :window]
+        self._memory.kv_YUPLND[:, :, :window].normal_()
+        self._memory.kv_YUPLND[:, :, scattered] = self._memory.kv_YUPLND[:, :, :window]
         self._view, self._gathered = (
-            PagedAttention(self._pool, [ItemPages(reads=tuple(pages), writes=tuple(pages[-own:]))])
+            SdpaBackend().plan(self._memory, [ItemPages(reads=tuple(pages), writes=tuple(pages[-own:]))])
             for pages in (run, scattered)
         )
         heads = (shape.num_heads, shape.head_dim)
@@ -139,7 +136,7 @@ class Attentions:
             torch.randn(1, self._own_tokens, *heads, device=device, dtype=size.dtype) for _ in range(3)
         )
         # The past of the window lies where the next roll brings it to the front.
-        lane_YUSND = self._pool.kv_YUPLND[:, :, :window].flatten(2, 3)
+        lane_YUSND = self._memory.kv_YUPLND[:, :, :window].flatten(2, 3)
         self._buffer_YUSND = torch.empty_like(lane_YUSND, memory_format=torch.contiguous_format)
         self._lane_YUSND = lane_YUSND
         self.refill()
@@ -164,7 +161,7 @@ class Attentions:
             out_BLND = sdpa(self._q_BLND, kv_USND[0][None], kv_USND[1][None])
         return out_BLND
 
-    def _paged(self, attention: PagedAttention) -> Tensor:
+    def _paged(self, attention: SelfAttention) -> Tensor:
         for layer in self._layers:
             out_BLND = attention.attend(layer, self._q_BLND, self._k_BLND, self._v_BLND)
         return out_BLND
@@ -199,7 +196,7 @@ class Lane:
     def __init__(self, size: Size, meeting_point: str = "") -> None:
         self.device = torch.device(size.device)
         self.window = size.window
-        self._pool = PagePool(size.shape, 2 * size.window, device=self.device, dtype=size.dtype)
+        self._memory = PageMemory(size.shape, 2 * size.window, device=self.device, dtype=size.dtype)
         self._told: queue.SimpleQueue[Up | Filled | str] = queue.SimpleQueue()
         self.images = ImageThread(
             self, meeting_point=meeting_point, report=self._told.put, fill=self._told.put, broken=self._told.put
@@ -208,7 +205,7 @@ class Lane:
 
     def page(self, page: PageId) -> Tensor:
         """See workers.images.Holder."""
-        return self._pool.page(page)
+        return self._memory.page(page)
 
     @property
     def here(self) -> tuple[PageId, ...]:
@@ -221,7 +218,7 @@ class Lane:
 
     def fill(self) -> None:
         """Different numbers in every page."""
-        self._pool.kv_YUPLND.copy_(torch.randn(self._pool.kv_YUPLND.shape))
+        self._memory.kv_YUPLND.copy_(torch.randn(self._memory.kv_YUPLND.shape))
 
     def done(self, kind: type[ImageStowed] | type[ImageLoaded]) -> None:
         """Wait for a report; RuntimeError if it is another."""

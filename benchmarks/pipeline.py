@@ -40,6 +40,7 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from workers.models import weights
+from workers.models.api import Compute
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated, parse_device
 from workers.start.spec import WorkerSpec
@@ -108,7 +109,7 @@ def specs_for(setup: Setup, recipe: Recipe) -> tuple[WorkerSpec, ...]:
             role=role,
             capacity=capacity,
             model=setup.model,
-            device=_device_of(setup, last=role is Role.DENOISE and number + 1 == setup.workers),
+            compute=Compute(device=_device_of(setup, last=role is Role.DENOISE and number + 1 == setup.workers)),
         )
         for role, number, capacity in sizes
     )

@@ -9,9 +9,8 @@ import torch
 
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Recipe
-from workers.models.wan.dit import WanConfig, WanModel
-from workers.models.wan.vae import WanDecoder, WanVAEConfig
-from workers.models.weights import ModelInfo, save_model
+from workers.models.wan.config import WanConfig, WanVAEConfig
+from workers.models.weights import ModelInfo, new_decoder, new_denoiser, save_model
 
 _DIT = WanConfig(
     dim=64,
@@ -47,6 +46,6 @@ def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        dit, vae = WanModel(info.dit), WanDecoder(info.vae)
+        dit, vae = new_denoiser(info), new_decoder(info)
     save_model(folder, info, dit.state_dict(), vae.state_dict())
     return info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.cell.engine import Engine
@@ -15,7 +15,7 @@ from cluster.frontend import requests
 from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker, Terms
 from cluster.launch.in_process import InProcessLauncher
-from cluster.launch.plan import POCKET, model_path
+from cluster.launch.plan import POCKET, model_path, replicas
 from longtake.client.events import Decoder, Event
 from longtake.core.effects import Closed, Opened, Refused
 from longtake.core.errors import InvalidField, Unavailable
@@ -28,10 +28,12 @@ from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from monitoring.folding.recorder import Recorder
 from workers.models import weights
+from workers.models.api import Compute
 from workers.start.spec import WorkerSpec
 
 _SESSION = SessionId("render")
 _WINDOW = 4
+_CPU = Compute()
 DEFAULT_SETTINGS = SegmentSettings(codec="h264", quality=23)
 
 
@@ -54,26 +56,19 @@ def in_process_workers(
     denoise: int = 1,
     decode: int = 1,
     sessions: int = 1,
-    device: str = "cpu",
-    dtype: str = "float32",
+    compute: Compute = _CPU,
     max_batch: int = ClusterSection().max_batch,
 ) -> tuple[WorkerSpec, ...]:
     """So many workers of each role, each with room for `sessions` sessions."""
-    pages = sessions * recipe.page_count * recipe.lane_count
-    denoisers = [(Role.DENOISE, number, pages) for number in range(denoise)]
-    decoders = [(Role.DECODE, number, sessions) for number in range(decode)]
-    return tuple(
-        WorkerSpec(
-            worker=WorkerId(f"{role.value}-{number}"),
-            role=role,
-            capacity=capacity,
-            model=model,
-            device=device,
-            dtype=dtype,
-            max_batch=max_batch,
-        )
-        for role, number, capacity in (*denoisers, *decoders)
+    first = WorkerSpec(
+        worker=WorkerId(""),
+        role=Role.DENOISE,
+        capacity=sessions * recipe.page_count * recipe.lane_count,
+        model=model,
+        compute=compute,
+        max_batch=max_batch,
     )
+    return (*replicas(first, denoise), *replicas(replace(first, role=Role.DECODE, capacity=sessions), decode))
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +106,7 @@ async def render(
     stops; what was written is a playable file.
     """
     info = weights.load_info(model)
-    workers = in_process_workers(model, info.recipe, device=device, dtype=dtype)
+    workers = in_process_workers(model, info.recipe, compute=Compute(device=device, dtype=dtype))
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()
         engine.attach(_SESSION, outbox)

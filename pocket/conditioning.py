@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from longtake.core.recipe.recipe import Level
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
-from workers.models.wan.dit import TextKV, WanModel
+from workers.models.api import Conditioning, Inputs, TextKV
+from workers.models.wan.dit import WanModel
 
 SIGMAS: Final = (1.0, 0.9375, 5 / 6, 0.625)
 
@@ -138,11 +139,13 @@ def predict_flow(model: WanModel, batch: Batch, sigmas: Sigmas, context: Tensor,
     block_U = torch.tensor(layout.unit_blocks(), device=noisy.device)
     position_UF = block_U[:, None] * frames + torch.arange(frames, device=noisy.device)
     text_kv = take_texts(model.encode_text(batch.texts), batch.text_of_block[:, block_U].flatten())
-    flow: Tensor = model(
-        torch.cat([context, noisy], 1).flatten(0, 1),
-        timestep,
-        position_UF.repeat(sequences, 1),
-        text_kv,
-        UnitAttention(layout, tokens, noisy.device),
+    flow = model.denoise(
+        Inputs(
+            x_BFCHW=torch.cat([context, noisy], 1).flatten(0, 1),
+            timestep_BF=timestep,
+            position_BF=position_UF.repeat(sequences, 1),
+            conditioning=Conditioning(text=text_kv),
+            attention=UnitAttention(layout, tokens, noisy.device),
+        )
     )
     return flow.reshape(sequences, layout.units, *flow.shape[1:])[:, blocks - 1 :]

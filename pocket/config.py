@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from workers.models.wan.dit import WanConfig
-from workers.models.wan.vae import WanVAEConfig
+from workers.models.wan.config import WanConfig, WanVAEConfig
 
 LATENT_CHANNELS: Final = 8
 FRAMES_PER_BLOCK: Final = 3

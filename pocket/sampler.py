@@ -17,8 +17,9 @@ from pocket.conditioning import SIGMAS, noised
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from pocket.data import Scale
 from workers.models import pocket_text
+from workers.models.api import Conditioning, Inputs, sdpa
 from workers.models.pocket_text import Scene
-from workers.models.wan.dit import WanModel, sdpa
+from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
 
 
@@ -62,26 +63,35 @@ class Sampler:
     def cue(self, scenes: Sequence[Scene]) -> None:
         """New prompts, from the next block on."""
         rows = np.stack([pocket_text.encode(scene, self._model.config.text_dim) for scene in scenes])
-        self._text = self._model.encode_text(torch.from_numpy(rows))
+        self._steering = Conditioning(text=self._model.encode_text(torch.from_numpy(rows)))
         self._streams = len(scenes)
 
     @torch.no_grad()
     def next_block(self) -> Tensor:
         """Normalised latents [B, F, C, H, W] of the next block."""
         shape = (self._streams, FRAMES_PER_BLOCK, self._model.config.in_dim, 8, 8)
-        position = (self._block * FRAMES_PER_BLOCK + torch.arange(FRAMES_PER_BLOCK)).expand(shape[:2])
         x = torch.randn(shape, generator=self._random)
         for step, (sigma, after) in enumerate(pairwise([*SIGMAS, 0.0])):
             lane = self._lanes[step % len(self._lanes)]
             lane.keep = self._level is Level.INPUT
-            x = x - sigma * self._model(x, torch.full(shape[:2], 1000 * sigma), position, self._text, lane)
+            x = x - sigma * self._model(self._inputs(x, sigma, lane))
             if after > 0:
                 x = noised(x, torch.tensor(after), torch.randn(shape, generator=self._random))
             if self._level is Level.OUTPUT or (self._level is Level.CLEAN and after == 0):
                 lane.keep = True
-                self._model.commit(x, torch.full(shape[:2], 1000 * after), position, self._text, lane)
+                self._model.commit(self._inputs(x, after, lane))
         self._block += 1
         return x
+
+    def _inputs(self, x: Tensor, sigma: float, lane: LaneCache) -> Inputs:
+        shape = x.shape[:2]
+        return Inputs(
+            x_BFCHW=x,
+            timestep_BF=torch.full(shape, 1000 * sigma),
+            position_BF=(self._block * FRAMES_PER_BLOCK + torch.arange(FRAMES_PER_BLOCK)).expand(shape),
+            conditioning=self._steering,
+            attention=lane,
+        )
 
 
 class Pictures:

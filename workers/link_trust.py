@@ -31,10 +31,6 @@ class LinkFiles:
     ca: Path
     """… and the authority that has signed the certificate of the other end."""
 
-    def arguments(self) -> list[str]:
-        """As command-line arguments."""
-        return [f"--link-certificate={self.certificate}", f"--link-key={self.key}", f"--link-ca={self.ca}"]
-
     def contents(self) -> tuple[bytes, bytes, bytes]:
         """What `ca`, `key` and `certificate` hold; InvalidField names a file that cannot be read."""
         files = (("link.ca", self.ca), ("link.key", self.key), ("link.certificate", self.certificate))

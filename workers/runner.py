@@ -21,7 +21,7 @@ COPY_S = 5.0
 """How long what is queued for images may take when the worker ends."""
 
 
-class Worker(Holder, Protocol):
+class Performer(Holder, Protocol):
     """What a runner drives: a DenoiseWorker, a ChainMember or a DecodeWorker."""
 
     role: Role
@@ -47,7 +47,7 @@ class Runner:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: Performer,
         report: Callable[[Up], None],
         ended: Callable[[str | StartOver], None],
         *,

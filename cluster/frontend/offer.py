@@ -69,7 +69,7 @@ class Offer:
 
 def offer_for(info: ModelInfo, limits: Limits) -> Offer:
     """What a server of this model offers."""
-    text = text_encoder(info.text_kind, info.dit.text_dim)
+    text = text_encoder(info.text_kind, info.text_width)
     vocabulary = text.vocabulary()
     return Offer(
         name=info.name,

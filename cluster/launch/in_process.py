@@ -9,11 +9,12 @@ from dataclasses import replace
 from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from longtake.core.work import WorkerId
-from workers.link.dial import HEARTBEAT_S, Loaded
+from workers.link.dial import HEARTBEAT_S, Weights
 from workers.messages import Down, Introduction, Shutdown, StartOver, Up
 from workers.peers import MeetingPoint
 from workers.runner import Runner
-from workers.start.spec import WorkerSpec, load_worker
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec
 from workers.vitals import vitals
 
 STOP_S = 30.0
@@ -23,7 +24,7 @@ STOP_S = 30.0
 class ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: Loaded, engine: Chains) -> None:
+    def __init__(self, loaded: Weights, engine: Chains) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine = engine
         self.introduction: Introduction = loaded.introduction

@@ -24,8 +24,10 @@ from longtake.core.work import Role, WorkerId
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models import weights
+from workers.models.api import Compute
 from workers.simulated.device import is_simulated
-from workers.start.spec import WorkerSpec, model_digest
+from workers.start.loading import model_digest
+from workers.start.spec import WorkerSpec
 
 POCKET = "pocket"
 
@@ -74,46 +76,42 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
     cluster = config.cluster
     pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe.blocks)
     pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
-    roles = (
-        (Role.DENOISE, cluster.denoise_workers, pages),
-        (Role.DECODE, cluster.decode_workers, cluster.sessions_per_worker),
+    first = WorkerSpec(
+        worker=WorkerId("simulated-" if is_simulated(config.model.device) else ""),
+        role=Role.DENOISE,
+        capacity=pages,
+        model=model_path(config.model.path),
+        compute=Compute(device=config.model.device, dtype=config.model.dtype),
+        max_batch=cluster.max_batch,
+        profiles=cluster.profiles,
+        link_files=link_files(config.link),
     )
-    label = "simulated-" if is_simulated(config.model.device) else ""
-    replicas = [
-        WorkerSpec(
-            worker=WorkerId(f"{label}{role.value}-{number}"),
-            role=role,
-            capacity=capacity,
-            model=model_path(config.model.path),
-            device=config.model.device,
-            dtype=config.model.dtype,
-            max_batch=cluster.max_batch,
-            profiles=cluster.profiles,
-            link_files=link_files(config.link),
-        )
-        for role, count, capacity in roles
-        for number in range(count)
-    ]
-    workers = tuple(
-        spec
-        for replica in replicas
-        for spec in (split(replica, cluster.layer_split) if replica.role is Role.DENOISE else (replica,))
+    decoders = replace(first, role=Role.DECODE, capacity=cluster.sessions_per_worker)
+    chains = [split(replica, cluster.layer_split) for replica in replicas(first, cluster.denoise_workers)]
+    return LaunchPlan(
+        kind=cluster.launch,
+        workers=(*(spec for chain in chains for spec in chain), *replicas(decoders, cluster.decode_workers)),
+        ray_address=cluster.ray_address,
+        placing=_placing(config),
+        link_port=config.link.port,
+        network_trusted=config.link.network_trusted,
     )
-    placing = Placing(
+
+
+def replicas(like: WorkerSpec, count: int) -> tuple[WorkerSpec, ...]:
+    """So many workers like this one; their names begin as its name does, and end with role and number."""
+    return tuple(replace(like, worker=WorkerId(f"{like.worker}{like.role.value}-{number}")) for number in range(count))
+
+
+def _placing(config: ServerConfig) -> Placing:
+    cluster = config.cluster
+    return Placing(
         denoise_nodes=cluster.denoise_nodes,
         decode_nodes=cluster.decode_nodes,
         chains_on_one_node=cluster.chains_on_one_node,
         within_s=cluster.place_within_s,
         host=config.link.host,
         meeting_port=config.link.meeting_port,
-    )
-    return LaunchPlan(
-        kind=cluster.launch,
-        workers=workers,
-        ray_address=cluster.ray_address,
-        placing=placing,
-        link_port=config.link.port,
-        network_trusted=config.link.network_trusted,
     )
 
 
@@ -143,13 +141,13 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     model = plan.workers[0].model
     info = weights.load_info(model)
     for seat in {spec.seat for spec in plan.workers if spec.seat is not None}:
-        check_length(seat.length, info.dit.num_layers)
-    simulated = [spec for spec in plan.workers if is_simulated(spec.device)]
+        check_length(seat.length, info.num_layers)
+    simulated = [spec for spec in plan.workers if is_simulated(spec.compute.device)]
     if not simulated:
         weights.check_weights(model, info)
     elif len(simulated) < len(plan.workers):
         raise Contradiction(
-            f"{simulated[0].worker} on {simulated[0].device}",
+            f"{simulated[0].worker} on {simulated[0].compute.device}",
             "another worker on a device that computes",
             "their latents mean different things",
         )

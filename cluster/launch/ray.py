@@ -21,10 +21,11 @@ from cluster.launch.ray_placing import Placing, group_of, groups, resources_of
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
-from workers.link.dial import Loaded, serve
+from workers.link.dial import Weights, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
-from workers.start.spec import WorkerSpec, load_worker
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec
 
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
@@ -51,7 +52,7 @@ class WorkerActor:
         return os.getpid()
 
     @staticmethod
-    def _serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None) -> None:
+    def _serve(loaded: Weights, engine: str, token: str, files: LinkFiles | None) -> None:
         status = 1
         try:
             serve(loaded, engine, token, files)

@@ -61,7 +61,7 @@ def group_of(spec: WorkerSpec) -> WorkerId:
 
 def resources_of(spec: WorkerSpec) -> dict[str, float]:
     """What a worker takes of a node, by Ray's names of resources."""
-    return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.device.startswith("cuda") else {})
+    return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.compute.device.startswith("cuda") else {})
 
 
 def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Group]:

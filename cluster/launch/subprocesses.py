@@ -12,17 +12,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import workers
 from cluster.cell.chains import Chains
 from cluster.launch.link_server import LinkServer
 from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
-from workers.link.shared import arguments_for
 from workers.link_trust import write_secret
 from workers.messages import Shutdown
 from workers.peers import MeetingPoint
 from workers.simulated.device import is_simulated
-from workers.start.spec import WorkerSpec
+from workers.start.spec import WorkerSpec, to_line
 
 Group = tuple[WorkerSpec, ...]
 """Workers that share a process."""
@@ -37,16 +38,23 @@ RESTART_S = 0.5
 _log = logging.getLogger("longtake.launch")
 
 
+def environment() -> dict[str, str]:
+    """What a worker's process is started with: it finds its code where this process found it, before anything else."""
+    home = str(Path(workers.__file__).resolve().parent.parent)
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class SubprocessLauncher:
     """One child process for each worker that computes, one for all simulated ones."""
 
     def __init__(
-        self, workers: Sequence[WorkerSpec], engine: Chains, listen: Callable[[str], LinkServer], token: str
+        self, specs: Sequence[WorkerSpec], engine: Chains, listen: Callable[[str], LinkServer], token: str
     ) -> None:
         self._meeting_point = MeetingPoint(LOOPBACK)
-        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in workers]
-        simulated = tuple(spec for spec in specs if is_simulated(spec.device))
-        alone = tuple((spec,) for spec in specs if not is_simulated(spec.device))
+        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in specs]
+        simulated = tuple(spec for spec in specs if is_simulated(spec.compute.device))
+        alone = tuple((spec,) for spec in specs if not is_simulated(spec.compute.device))
         self._groups: tuple[Group, ...] = (*alone, simulated) if simulated else alone
         self._engine = engine
         self._server = listen(LOOPBACK)
@@ -69,14 +77,14 @@ class SubprocessLauncher:
         await self._server.start()
         for group in self._groups:
             self._processes[group] = await self._spawn(group)
-        workers = [spec.worker for group in self._groups for spec in group]
+        names = [spec.worker for group in self._groups for spec in group]
         replicas = frozenset(spec.replica for group in self._groups for spec in group)
         attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=START_S))
         exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         try:
             await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)
             if not attached.done():
-                ended = [worker for worker in workers if worker not in self.pids]
+                ended = [worker for worker in names if worker not in self.pids]
                 raise Unavailable(f"{', '.join(ended)} ended while starting; its log says why")
             attached.result()
         except (Unavailable, asyncio.CancelledError):
@@ -100,14 +108,12 @@ class SubprocessLauncher:
         await self._server.stop()
 
     async def _spawn(self, group: Group) -> asyncio.subprocess.Process:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        shared = is_simulated(group[0].device)
-        arguments = arguments_for(group) if shared else group[0].arguments()
-        module = "workers.link.shared" if shared else "workers.link"
-        command = [sys.executable, "-m", module, f"--engine={self._server.address}", *arguments]
-        process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.PIPE)
+        module = "workers.link.shared" if is_simulated(group[0].compute.device) else "workers.link"
+        # Not from the folder that this process happens to run in, whatever it holds by the name of our packages.
+        command = [sys.executable, "-P", "-m", module, f"--engine={self._server.address}"]
+        process = await asyncio.create_subprocess_exec(*command, env=environment(), stdin=asyncio.subprocess.PIPE)
         assert process.stdin is not None
-        process.stdin.write(write_secret(self._token))
+        process.stdin.write(write_secret(self._token) + "".join(map(to_line, group)).encode())
         process.stdin.close()
         return process
 

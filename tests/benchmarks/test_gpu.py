@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu import WAN_1_3B, Bench, Forwards, forward_flop, main, measure, swap_rates, table
 from longtake.core.errors import InvalidField
 from tests.workers.model_dir import model_info
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool
-from workers.models.wan.dit import WanModel
-from workers.models.weights import load_info, save_info
+from workers.denoise.attention import ItemPages, SdpaBackend
+from workers.denoise.kv import PageMemory
+from workers.models.api import Conditioning, Inputs
+from workers.models.weights import load_info, new_denoiser, save_info
 
 INFO = model_info()
 CPU = torch.device("cpu")
@@ -42,16 +43,20 @@ def test_the_formula_agrees_with_counted_operations(only_stored: int) -> None:
 
     def counted(layers: int) -> int:
         dit = replace(INFO.dit, num_layers=layers)
-        model = WanModel(dit)
-        made = Forwards(Bench(replace(INFO, dit=dit), CPU, torch.float32, 1), 1)
+        info = replace(INFO, dit=dit)
+        model = new_denoiser(info)
+        made = Forwards(Bench(info, CPU, torch.float32, 1), 1)
         pages = tuple(range(INFO.recipe.page_count))
-        attention = PagedAttention(made.pool, [ItemPages(reads=pages, writes=pages[-2:])])
-        text = model.encode_text(torch.randn(1, dit.text_len, dit.text_dim))
-        x = torch.randn(1, *INFO.geometry.block_shape)
-        run = model.commit if only_stored else model
+        inputs = Inputs(
+            x_BFCHW=torch.randn(1, *INFO.geometry.block_shape),
+            timestep_BF=torch.zeros(1, 2),
+            position_BF=torch.zeros(1, 2, dtype=torch.int64),
+            conditioning=Conditioning(text=model.encode_text(torch.randn(1, *model.text_shape))),
+            attention=SdpaBackend().plan(made.memory, [ItemPages(reads=pages, writes=pages[-2:])]),
+        )
         # The CPU's fused attention is not counted, its definition is.
         with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            run(x, torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.int64), text, attention)
+            (model.commit if only_stored else model.denoise)(inputs)
         return int(counter.get_total_flops())
 
     two = replace(INFO, dit=replace(INFO.dit, num_layers=2))
@@ -81,9 +86,9 @@ def test_gains_need_a_batch_of_one() -> None:
 
 
 def test_a_page_that_comes_back_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Forwards(bench(), 1).pool
+    pool = Forwards(bench(), 1).memory
     swap_rates(bench(), pool)
-    monkeypatch.setattr(PagePool, "restore", lambda *args: None)
+    monkeypatch.setattr(PageMemory, "restore", lambda *args: None)
     with pytest.raises(RuntimeError, match="changed"):
         swap_rates(bench(), pool)
 

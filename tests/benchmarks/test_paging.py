@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from benchmarks import paging
 from benchmarks.paging import Size, attention_seconds, main, measure, move_seconds, size_of, swap_seconds, table
 from tests.workers.model_dir import model_info
-from workers.denoise.kv import ItemPages
+from workers.denoise.attention import ItemPages
 from workers.images.host_memory import HostMemory
 from workers.models.weights import save_info
 from workers.peers import Pair

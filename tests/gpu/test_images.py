@@ -11,10 +11,11 @@ from benchmarks.paging import size_of, swap_seconds
 from longtake.core.effects import Load, Stow
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from tests.workers.model_dir import model_info
-from workers.denoise.kv import PagePool, PageShape
+from workers.denoise.kv import PageMemory
 from workers.images.host_memory import HostMemory
 from workers.images.thread import ImageThread
 from workers.messages import ImageLoaded, ImageStowed, Up
+from workers.models.api import PageShape
 from workers.orders import Filled
 
 pytestmark = [
@@ -31,7 +32,7 @@ class Holder:
     device = CUDA
 
     def __init__(self) -> None:
-        self.pool = PagePool(SHAPE, 16, device=CUDA, dtype=torch.bfloat16)
+        self.pool = PageMemory(SHAPE, 16, device=CUDA, dtype=torch.bfloat16)
         self.pool.kv_YUPLND.normal_()
 
     def page(self, page: PageId) -> torch.Tensor:

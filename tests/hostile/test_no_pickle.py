@@ -32,6 +32,7 @@ from tests.hostile.cell import ROOT, Cell
 from tests.workers.model_dir import model_info, write_model
 from workers.messages import Seat
 from workers.models import weights
+from workers.models.api import Compute
 from workers.peers import MeetingPoint, Pair, c10d
 from workers.start.layer_times import held_layers
 from workers.start.probe import BatchProfile
@@ -209,7 +210,6 @@ async def test_the_port_for_workers(bomb: Bomb) -> None:
 
 def test_a_model_directory(tmp_path: Path, bomb: Bomb) -> None:
     """As each of its files, and as a .pt beside them."""
-    device = torch.device("cpu")
     info = write_model(tmp_path)
     whole = {name: (tmp_path / name).read_bytes() for name in (weights.INFO_FILE, weights.DIT_FILE, weights.VAE_FILE)}
     torch.save({"blocks": bomb}, tmp_path / "dit.pt")
@@ -222,17 +222,17 @@ def test_a_model_directory(tmp_path: Path, bomb: Bomb) -> None:
                 weights.check_weights(tmp_path, read)
             if name == weights.DIT_FILE:
                 with pytest.raises(InvalidField):
-                    weights.load_denoiser(tmp_path, info, device=device, dtype=torch.float32)
+                    weights.load_denoiser(tmp_path, info, Compute())
             if name == weights.VAE_FILE:
                 with pytest.raises(InvalidField):
-                    weights.load_decoder(tmp_path, info, device=device, dtype=torch.float32)
+                    weights.load_decoder(tmp_path, info, Compute())
         (tmp_path / name).write_bytes(whole[name])
     weights.check_weights(tmp_path, weights.load_info(tmp_path))
 
 
 def test_a_folder_of_profiles(tmp_path: Path, bomb: Bomb) -> None:
     key = ProfileKey(
-        model_digest="m", layers="0-1", device="cpu", dtype="float32", torch_version="2", threads=1,
+        model_digest="m", layers="0-1", compute=Compute(), torch_version="2", threads=1,
         tokens_per_block=1, window_pages=1, max_batch=1,
     )  # fmt: skip
     measured = BatchProfile(forward_s={1: 0.1}, limit=1, inexact=None, mixes_kinds=False)

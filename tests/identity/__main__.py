@@ -42,12 +42,14 @@ from longtake.core.work import DecodeWork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.world import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
-from workers.link.dial import Loaded
+from workers.link.dial import Weights
 from workers.messages import Introduction, Shutdown
 from workers.models import weights
+from workers.models.api import Compute
 from workers.models.text import text_encoder
 from workers.peers import MeetingPoint
-from workers.start.spec import WorkerSpec, load_worker
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec
 
 PROMPTS = ("a red ball circling in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 SIMULATED = "simulated:0ms"
@@ -164,14 +166,14 @@ def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
     )
 
 
-def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str) -> list[Loaded]:
+def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str) -> list[Weights]:
     """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
     info = weights.load_info(model)
     sessions = layout.together * (
         1 + layout.fused + layout.forked + layout.moved
     )  # room for spare blocks, forks, moves
     specs = in_process_workers(
-        model, info.recipe, denoise=layout.workers, sessions=sessions, device=device, max_batch=1
+        model, info.recipe, denoise=layout.workers, sessions=sessions, compute=Compute(device=device), max_batch=1
     )
     parts = [
         replace(part, meeting_point=meeting_point)
@@ -183,7 +185,7 @@ def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str)
         return list(threads.map(partial(_loaded, layout), parts))
 
 
-def _loaded(layout: Layout, spec: WorkerSpec) -> Loaded:
+def _loaded(layout: Layout, spec: WorkerSpec) -> Weights:
     torch.set_num_threads(1)
     return _denoiser(spec, layout) if spec.role is Role.DENOISE else _texts(spec)
 
@@ -201,7 +203,7 @@ def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
 
 def _texts(spec: WorkerSpec) -> Ready:
     info = weights.load_info(spec.model)
-    text = text_encoder(info.text_kind, info.dit.text_dim)
+    text = text_encoder(info.text_kind, info.text_width)
     introduction = Introduction(worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest="")
     return Ready(introduction, partial(WithoutPictures, text), spec.meeting_point)
 

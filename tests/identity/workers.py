@@ -14,9 +14,9 @@ from longtake.core.errors import UnknownPeer
 from longtake.core.work import PageId, Role
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task, Up
-from workers.models.text import TextEncoder
+from workers.models.api import TextEncoder
 from workers.orders import Detached, Filled, Order
-from workers.runner import Worker
+from workers.runner import Performer
 
 
 class WithoutPictures:
@@ -33,7 +33,7 @@ class WithoutPictures:
         raise UnknownPeer(f"a decode worker has no page {page}")
 
     def perform(self, message: Order) -> Iterator[Up | Detached]:
-        """See workers.runner.Worker."""
+        """See workers.runner.Performer."""
         match message:
             case Stow():
                 yield Detached(image=message.image, tensors=())
@@ -58,10 +58,10 @@ class Ready:
     """A worker that is made by `make` and introduces itself so."""
 
     introduction: Introduction
-    make: Callable[[], Worker]
+    make: Callable[[], Performer]
     meeting_point: str
 
-    def fresh(self) -> Worker:
+    def fresh(self) -> Performer:
         """See workers.link.Loaded."""
         return self.make()
 
@@ -73,12 +73,12 @@ class OnePageSwapped:
     AFTER = 10
     """Ops before that."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Performer) -> None:
         self._worker = worker
         self._left = self.AFTER
 
     def perform(self, message: Order) -> Iterator[Up | Detached]:
-        """See workers.runner.Worker."""
+        """See workers.runner.Performer."""
         if isinstance(message, Task) and isinstance(message.order, tuple):
             self._left -= 1
             work = message.order[0].work

@@ -12,6 +12,7 @@ from pocket.conditioning import SIGMAS, Batch, Layout, Sigmas, noised, predict_f
 from pocket.config import POCKET_DIT
 from pocket.sampler import LaneCache
 from pocket.train import Training, dit_loss
+from workers.models.api import Conditioning, Inputs, TextKV
 from workers.models.wan.dit import WanModel
 
 BLOCKS, FRAMES = 5, 3
@@ -33,6 +34,11 @@ def _batch(sequences: int) -> Batch:
     return Batch(latent=latent, texts=texts, text_of_block=version + 2 * torch.arange(sequences)[:, None])
 
 
+def _inputs(x: Tensor, timestep: Tensor, position: Tensor, text: TextKV, lane: LaneCache) -> Inputs:
+    steering = Conditioning(text=text)
+    return Inputs(x_BFCHW=x, timestep_BF=timestep, position_BF=position, conditioning=steering, attention=lane)
+
+
 @torch.no_grad()
 def _served(model: WanModel, batch: Batch, step: int, context: Tensor, noisy: Tensor, past_blocks: int) -> Tensor:
     """D(s, n) then C(s, n) for n = 0, 1, ..., one sequence at a time, as a worker runs one lane."""
@@ -45,11 +51,11 @@ def _served(model: WanModel, batch: Batch, step: int, context: Tensor, noisy: Te
             position = (block * FRAMES + torch.arange(FRAMES))[None]
             lane.keep = False
             own = torch.full((1, FRAMES), 1000 * levels[step])
-            flows.append(model(noisy[sequence, block][None], own, position, text, lane))
+            flows.append(model.denoise(_inputs(noisy[sequence, block][None], own, position, text, lane)))
             if block < BLOCKS - 1:
                 lane.keep = True
                 past = torch.full((1, FRAMES), 1000 * levels[step + 1])
-                model.commit(context[sequence, block][None], past, position, text, lane)
+                model.commit(_inputs(context[sequence, block][None], past, position, text, lane))
     return torch.cat(flows).reshape(noisy.shape)
 
 
@@ -85,7 +91,8 @@ def test_at_input_level_a_denoise_pass_leaves_what_training_reads() -> None:
         for block in range(BLOCKS):
             text = model.encode_text(batch.texts[batch.text_of_block[0, block]][None])
             position = (block * FRAMES + torch.arange(FRAMES))[None]
-            flows.append(model(noisy[:, block], torch.full((1, FRAMES), 1000 * SIGMAS[2]), position, text, lane))
+            own = torch.full((1, FRAMES), 1000 * SIGMAS[2])
+            flows.append(model.denoise(_inputs(noisy[:, block], own, position, text, lane)))
     torch.testing.assert_close(trained[0], torch.cat(flows), atol=2e-5, rtol=1e-4)
 
 

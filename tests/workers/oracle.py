@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.recipe import Level
-from workers.models.wan.dit import TextKV, WanModel
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 NoiseFn = Callable[[int, int], Tensor]
@@ -80,7 +80,7 @@ class _Pass:
 class ContiguousLanes:
     """Lanes as lists of frames; with `attention=sdpa` results equal a paged server's bit for bit."""
 
-    model: WanModel
+    model: Denoiser
     window_frames: int | None
     sink_frames: int = 0
     attention: Attend = explicit_attention
@@ -95,22 +95,24 @@ class ContiguousLanes:
         seen = [g for g in range(end) if g >= first or g < sinks or g >= end - ring]
         return sorted(seen, key=lambda g: g if g < sinks else sinks + (g - sinks) % ring)
 
-    def _pass(self, lane: str, first: int, x_BFCHW: Tensor, timestep: float) -> tuple[Tensor, Tensor, _Pass]:
+    def inputs(self, lane: str, first: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> Inputs:
         batch, count = x_BFCHW.shape[:2]
         own = list(range(first, first + count))
-        attention = _Pass(self.lanes.setdefault(lane, {}), own, self._visible(first, count), self.attention)
-        return torch.full((batch, count), timestep), torch.tensor([own] * batch), attention
+        return Inputs(
+            x_BFCHW=x_BFCHW,
+            timestep_BF=torch.full((batch, count), timestep),
+            position_BF=torch.tensor([own] * batch),
+            conditioning=Conditioning(text=text),
+            attention=_Pass(self.lanes.setdefault(lane, {}), own, self._visible(first, count), self.attention),
+        )
 
     def denoise(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> Tensor:
         """See Lanes."""
-        timestep_BF, position_BF, attention = self._pass(lane, first_frame, x_BFCHW, timestep)
-        flow: Tensor = self.model(x_BFCHW, timestep_BF, position_BF, text, attention)
-        return flow
+        return self.model.denoise(self.inputs(lane, first_frame, x_BFCHW, timestep, text))
 
     def commit(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> None:
         """See Lanes."""
-        timestep_BF, position_BF, attention = self._pass(lane, first_frame, x_BFCHW, timestep)
-        self.model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+        self.model.commit(self.inputs(lane, first_frame, x_BFCHW, timestep, text))
 
     def contents(self, lane: str, layer: int, frames: Iterable[int]) -> Tensor:
         """Keys and values [2, B, S, N, D] of frames of a lane."""
@@ -130,7 +132,7 @@ def noised(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
 
 
 def generate(
-    model: WanModel,
+    model: Denoiser,
     recipe: RecipeLike,
     text: Tensor | Mapping[int, Tensor],
     noise: NoiseFn,

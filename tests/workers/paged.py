@@ -10,8 +10,9 @@ from torch import Tensor
 from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import PageId
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
-from workers.models.wan.dit import TextKV, WanModel
+from workers.denoise.attention import ItemPages, PagedAttention
+from workers.denoise.kv import PageMemory
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 
 DECOY = 1000
 """Added to a session's number: the decoy beside it."""
@@ -36,16 +37,11 @@ class PagedLanes:
     """
 
     def __init__(
-        self, model: WanModel, tokens_per_frame: int, recipe: Recipe, pages: int, decoys: bool = False
+        self, model: Denoiser, tokens_per_frame: int, recipe: Recipe, pages: int, decoys: bool = False
     ) -> None:
         self.model, self.recipe, self.decoys = model, recipe, decoys
-        shape = PageShape(
-            layers=model.layers,
-            tokens_per_frame=tokens_per_frame,
-            num_heads=model.config.num_heads,
-            head_dim=model.config.head_dim,
-        )
-        self.pool = PagePool(shape, pages, device=torch.device("cpu"), dtype=torch.float32)
+        shape = model.page_shape(tokens_per_frame)
+        self.pool = PageMemory(shape, pages, device=torch.device("cpu"), dtype=torch.float32)
         self.pool.kv_YUPLND.fill_(torch.nan)  # whoever reads a page that nobody wrote will notice
         self.free = list(range(pages))
         random.Random(7).shuffle(self.free)
@@ -68,20 +64,21 @@ class PagedLanes:
             writes=table.writes(block),
         )
 
-    def arguments(self, works: Sequence[Work]) -> tuple[Tensor, Tensor, Tensor, PagedAttention]:
-        """Latents, timesteps, positions and attention of one batched forward."""
+    def inputs(self, works: Sequence[Work], text: TextKV) -> Inputs:
+        """What one batched forward is given."""
         x_BFCHW = torch.stack([work.x_FCHW for work in works])
         count = x_BFCHW.shape[1]
-        timestep_BF = torch.tensor([[work.timestep] * count for work in works])
-        position_BF = torch.tensor([list(range(w.first_frame, w.first_frame + count)) for w in works])
-        attention = PagedAttention(self.pool, [self.item(work) for work in works])
-        return x_BFCHW, timestep_BF, position_BF, attention
+        return Inputs(
+            x_BFCHW=x_BFCHW,
+            timestep_BF=torch.tensor([[work.timestep] * count for work in works]),
+            position_BF=torch.tensor([list(range(w.first_frame, w.first_frame + count)) for w in works]),
+            conditioning=Conditioning(text=text),
+            attention=PagedAttention(self.pool, [self.item(work) for work in works]),
+        )
 
     def forward(self, works: Sequence[Work], text: TextKV) -> Tensor:
         """Flow of any batch of works; each leaves its own K/V in its lane."""
-        x, timestep, position, attention = self.arguments(works)
-        flow: Tensor = self.model(x, timestep, position, text, attention)
-        return flow
+        return self.model.denoise(self.inputs(works, text))
 
     def _works(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float) -> list[Work]:
         sessions = dict(enumerate(x_BFCHW))
@@ -102,8 +99,7 @@ class PagedLanes:
 
     def commit(self, lane: str, first_frame: int, x_BFCHW: Tensor, timestep: float, text: TextKV) -> None:
         """See oracle.Lanes."""
-        x, t, position, attention = self.arguments(self._works(lane, first_frame, x_BFCHW, timestep))
-        self.model.commit(x, t, position, self._text(text), attention)
+        self.model.commit(self.inputs(self._works(lane, first_frame, x_BFCHW, timestep), self._text(text)))
 
     def contents(self, lane: str, layer: int, frames: Iterable[int], batch: int) -> Tensor:
         """Keys and values [2, B, S, N, D] of frames of a lane of the first `batch` sessions."""

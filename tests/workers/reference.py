@@ -20,7 +20,9 @@ from torch import Tensor
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
 from tests.workers.paged import PagedLanes
-from workers.models.wan.dit import TextKV, WanConfig, WanModel
+from workers.models.api import TextKV
+from workers.models.wan.config import WanConfig
+from workers.models.wan.dit import WanModel
 
 _ROOT = Path(__file__).parents[2]
 PLACES = (

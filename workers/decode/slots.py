@@ -3,8 +3,11 @@
 Shape legend: F frames (latent frames in, pictures out), C channels, H rows, W columns.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,83 +15,126 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from workers.models.wan.causal_conv import CarriedState
-from workers.models.wan.vae import WanDecoder
+from workers.models.api import CarriedState, Decoder
+from workers.models.weights import ModelInfo
+
+
+class DecoderSlots(Protocol):
+    """Numbered slots on one device; each that is open holds the decoder state of one stream.
+
+    Who gets which slot is decided elsewhere: every method raises UnknownPeer for a number that no slot has, and
+    InternalFault if it finds a slot open that it opens, or closed that it uses.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the states lie."""
+        ...
+
+    def open(self, slot: int) -> None:
+        """Take a slot for a stream that starts at its first block."""
+        ...
+
+    def open_copy(self, slot: int, origin: int) -> None:
+        """Take a slot for a stream that goes on from the state of another one, which goes on as well."""
+        ...
+
+    def close(self, slot: int) -> None:
+        """Free a slot."""
+        ...
+
+    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> NDArray[np.uint8]:
+        """Decode the next latent frames of the stream in `slot`; float32 latents as the denoiser made them.
+
+        Returns pictures_FHWC, uint8, RGB: those with the numbers `pictures`, which begin with the frames' first.
+        InternalFault also if the latents have another size. A decode that fails leaves its slot as it was.
+        """
+        ...
+
+    def take_state(self, slot: int) -> tuple[Tensor, ...]:
+        """Free a slot and return the state that was in it, where it lies."""
+        ...
+
+    def import_state(self, slot: int, state: tuple[Tensor, ...]) -> None:
+        """Take a slot for a stream that goes on from a state taken from such slots, on whatever device it lies.
+
+        InternalFault also if the state does not fit.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentFormat:
+    """The latents that a decoder is given: their size, and how they were normalised."""
+
+    mean: tuple[float, ...]
+    """For each channel, before they were normalised."""
+    std: tuple[float, ...]
+    height: int
+    width: int
+
+    @staticmethod
+    def of(info: ModelInfo) -> LatentFormat:
+        """Those of a model."""
+        return LatentFormat(
+            mean=info.latent_mean,
+            std=info.latent_std,
+            height=info.geometry.latent_height,
+            width=info.geometry.latent_width,
+        )
 
 
 class DecoderPool:
-    """A fixed number of numbered decoder slots on one device, all for latents of one size.
+    """A fixed number of decoder slots (DecoderSlots) of one model, all for latents of one size.
 
-    Who gets which slot is decided elsewhere: opening an open slot or using a closed one is a broken promise of ours,
-    so it raises InternalFault. A decode that fails leaves its slot as it was. Nothing grows with a stream's length.
+    Nothing grows with a stream's length.
     """
 
-    def __init__(
-        self,
-        model: WanDecoder,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        latent_height: int,
-        latent_width: int,
-        slots: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """Move `model` to `device` and `dtype`; reserve nothing else: a slot's memory is taken when it opens.
-
-        mean, std: per latent channel, of the latents before they were normalised. InvalidField if a size is wrong.
-        """
-        channels = model.config.z_dim
-        for name, values in (("vae.mean", mean), ("vae.std", std)):
+    def __init__(self, decoder: Decoder, latents: LatentFormat, *, slots: int) -> None:
+        """Reserve nothing: a slot's memory is taken when it opens. InvalidField if a size is wrong."""
+        channels = decoder.channels
+        for name, values in (("vae.mean", latents.mean), ("vae.std", latents.std)):
             if len(values) != channels:
                 raise InvalidField(name, list(values), f"{channels} numbers, one for each latent channel")
-        sizes = {"latent height": latent_height, "latent width": latent_width, "decoder slots": slots}
+        sizes = {"latent height": latents.height, "latent width": latents.width, "decoder slots": slots}
         for name, size in sizes.items():
             if size < 1:
                 raise InvalidField(name, size, "1 or more")
-        self._model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        self._device, self._dtype = torch.device(device), dtype
-        self._latent_CHW = (channels, latent_height, latent_width)
-        self._mean_C111 = torch.tensor(mean, dtype=dtype, device=device).view(-1, 1, 1, 1)
-        self._std_C111 = torch.tensor(std, dtype=dtype, device=device).view(-1, 1, 1, 1)
+        self._decoder = decoder
+        self._device, self._dtype = decoder.device, decoder.dtype
+        self._latent_CHW = (channels, latents.height, latents.width)
+        self._mean_C111 = torch.tensor(latents.mean, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
+        self._std_C111 = torch.tensor(latents.std, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
         self._slots: list[CarriedState | None] = [None] * slots
 
     @property
-    def slots(self) -> int:
-        """How many slots there are, open or not."""
-        return len(self._slots)
+    def device(self) -> torch.device:
+        """See DecoderSlots."""
+        return self._device
 
     @property
     def slot_bytes(self) -> int:
         """Bytes one open slot holds, for ever."""
-        shapes = self._model.state_shapes(1, *self._latent_CHW[1:])
+        shapes = self._decoder.state_shapes(1, *self._latent_CHW[1:])
         return sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize
 
     def open(self, slot: int) -> None:
-        """Take a slot for a stream that starts at its first block. UnknownPeer, InternalFault (already open)."""
+        """See DecoderSlots."""
         self._vacant(slot)
-        self._slots[slot] = self._model.initial_state(1, *self._latent_CHW[1:])
+        self._slots[slot] = self._decoder.initial_state(1, *self._latent_CHW[1:])
 
     def open_copy(self, slot: int, origin: int) -> None:
-        """Take a slot for a stream that goes on from the state of another one, which goes on as well.
-
-        UnknownPeer, InternalFault (already open, or the other is not).
-        """
+        """See DecoderSlots."""
         self._vacant(slot)
         self._slots[slot] = self._state(origin).clone()
 
     def close(self, slot: int) -> None:
-        """Free a slot. UnknownPeer, InternalFault (not open)."""
+        """See DecoderSlots."""
         self._state(slot)
         self._slots[slot] = None
 
-    def decode(self, slot: int, latents_FCHW: Tensor) -> NDArray[np.uint8]:
-        """Decode the next latent frames of the stream in `slot`; float latents as the denoiser made them (normalised).
-
-        Returns pictures_FHWC, uint8, RGB: each value clamped to [-1, 1], then round((x + 1) * 127.5), half to even.
-        UnknownPeer, InternalFault (slot not open, or latents of another size).
-        """
+    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> NDArray[np.uint8]:
+        """See DecoderSlots. Each value is clamped to [-1, 1], then round((x + 1) * 127.5), half to even."""
         state = self._state(slot)
         if latents_FCHW.dim() != 4 or tuple(latents_FCHW.shape[1:]) != self._latent_CHW or not len(latents_FCHW):
             c, h, w = self._latent_CHW
@@ -96,29 +142,27 @@ class DecoderPool:
             raise InternalFault(f"latents of decoder slot {slot}: shape {got}, allowed: Fx{c}x{h}x{w} with F >= 1")
         with torch.inference_mode():
             z_CFHW = latents_FCHW.to(self._device, self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
-            pixels_BCFHW = self._model.decode(z_CFHW[None], state)
+            pixels_BCFHW = self._decoder.decode(z_CFHW[None], state)
             levels = pixels_BCFHW[0].float().clamp(-1, 1).add(1).mul(127.5).round()
             pictures_FHWC = levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous().cpu()
-        return pictures_FHWC.numpy()
+        return pictures_FHWC.numpy()[: len(pictures)]
 
-    def take_state(self, slot: int) -> CarriedState:
-        """Free a slot and return the state that was in it, where it lies. UnknownPeer, InternalFault (not open)."""
+    def take_state(self, slot: int) -> tuple[Tensor, ...]:
+        """See DecoderSlots."""
         state = self._state(slot)
         self._slots[slot] = None
-        return state
+        return (*state.history_BFHWC, torch.tensor([state.started], dtype=torch.uint8))
 
-    def import_state(self, slot: int, state: CarriedState) -> None:
-        """Take a slot for a stream that goes on from a state taken from any pool of this model, size and dtype.
-
-        UnknownPeer, InternalFault (already open, or the state does not fit).
-        """
+    def import_state(self, slot: int, state: tuple[Tensor, ...]) -> None:
+        """See DecoderSlots. A state fits if it comes from a pool of this model, size and dtype."""
         self._vacant(slot)
-        expected = self._model.state_shapes(1, *self._latent_CHW[1:])
-        found = [tuple(h.shape) for h in state.history_BFHWC]
-        if found != expected or any(h.dtype != self._dtype for h in state.history_BFHWC):
+        *history_BFHWC, started = state
+        expected = self._decoder.state_shapes(1, *self._latent_CHW[1:])
+        found = [tuple(h.shape) for h in history_BFHWC]
+        if found != expected or any(h.dtype != self._dtype for h in history_BFHWC):
             raise InternalFault(f"imported decoder state does not fit this model, size and dtype {self._dtype}")
         # A state of its own over the same tensors where the device is the same: they are never written to.
-        self._slots[slot] = state.to(self._device)
+        self._slots[slot] = CarriedState(history_BFHWC, started=bool(started)).to(self._device)
 
     def _check_number(self, slot: int) -> None:
         if not 0 <= slot < len(self._slots):

@@ -14,13 +14,10 @@ from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
-from workers.decode.slots import DecoderPool
+from workers.decode.slots import DecoderSlots
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
 from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
-from workers.models.text import TextEncoder
-from workers.models.wan.causal_conv import CarriedState
-from workers.models.wan.vae import WanDecoder
-from workers.models.weights import ModelInfo
+from workers.models.api import TextEncoder
 from workers.orders import Detached, Filled, Order
 
 _BEST_QUALITY = 100
@@ -52,25 +49,14 @@ def video_settings(settings: SegmentSettings, geometry: Geometry) -> VideoSettin
 
 
 class DecodeWorker:
-    """One decoder with `slots` slots. Not thread-safe: one thread does everything."""
+    """Serves streams out of decoder slots, real or simulated. Not thread-safe: one thread does everything."""
 
     role = Role.DECODE
 
-    def __init__(self, decoder: WanDecoder, info: ModelInfo, text: TextEncoder, *, slots: int) -> None:
-        weight = decoder.conv2.weight
-        self._device = weight.device
-        self._geometry = info.geometry
+    def __init__(self, slots: DecoderSlots, geometry: Geometry, text: TextEncoder) -> None:
+        self._slots = slots
+        self._geometry = geometry
         self._text = text
-        self._pool = DecoderPool(
-            decoder,
-            mean=info.latent_mean,
-            std=info.latent_std,
-            latent_height=info.geometry.latent_height,
-            latent_width=info.geometry.latent_width,
-            slots=slots,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
         self._awaiting: dict[SessionId, PrepareStream] = {}
         """Preparations whose state is on its way."""
@@ -81,9 +67,9 @@ class DecodeWorker:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
             case PrepareStream(image=None, origin=None):
-                yield self._prepare(message, self._pool.open)
+                yield self._prepare(message, self._slots.open)
             case PrepareStream(image=None, origin=int() as origin):
-                yield self._prepare(message, lambda slot: self._pool.open_copy(slot, origin))
+                yield self._prepare(message, lambda slot: self._slots.open_copy(slot, origin))
             case PrepareStream():
                 self._awaiting[message.session] = message
             case Filled():
@@ -108,7 +94,7 @@ class DecodeWorker:
     @property
     def device(self) -> torch.device:
         """Where its slots lie."""
-        return self._device
+        return self._slots.device
 
     def page(self, page: PageId) -> Tensor:
         """UnknownPeer: what a decode worker has is slots."""
@@ -128,18 +114,14 @@ class DecodeWorker:
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from one."""
         order = self._awaiting.pop(message.order.session)
-        *history_BFHWC, started = message.tensors
-        state = CarriedState(history_BFHWC, started=bool(started))
-        return self._prepare(order, lambda slot: self._pool.import_state(slot, state))
+        return self._prepare(order, lambda slot: self._slots.import_state(slot, message.tensors))
 
     def _detach(self, order: Stow) -> Detached:
         """Free a slot; what was in it shall be stowed."""
         if self._streams.get(order.session, (None,))[0] != order.source:
             raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
         slot, _ = self._streams.pop(order.session)
-        state = self._pool.take_state(slot)
-        started = torch.tensor([state.started], dtype=torch.uint8)
-        return Detached(image=order.image, tensors=(*state.history_BFHWC, started))
+        return Detached(image=order.image, tensors=self._slots.take_state(slot))
 
     def _decode(self, task: Task, order: Decode) -> Done:
         work = order.work
@@ -147,11 +129,12 @@ class DecodeWorker:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
         _, encoder = self._streams[work.session]
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
-        pictures_FHWC = self._pool.decode(work.slot, latents_FCHW)[: work.picture_count]
+        pictures = range(work.first_picture, work.first_picture + work.picture_count)
+        pictures_FHWC = self._slots.decode(work.slot, latents_FCHW, pictures)
         return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
 
     def _close(self, session: SessionId) -> None:
         self._awaiting.pop(session, None)
         stream = self._streams.pop(session, None)
         if stream is not None:
-            self._pool.close(stream[0])
+            self._slots.close(stream[0])

@@ -29,12 +29,11 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import Unavailable
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import PageId, Role, Sequence
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, Up, reason_of
-from workers.models.wan.dit import Conditioning, SelfAttention, TextKV, WanModel
+from workers.models.api import Denoiser, Inputs, LayerPass
 from workers.orders import Detached, Order
 from workers.peers import Pair
 
@@ -45,19 +44,13 @@ PEER_S = 30.0
 class ModelPart:
     """The stage of a worker that holds some layers."""
 
-    def __init__(
-        self, model: WanModel, geometry: Geometry, seat: Seat, *, meeting_point: str, timeout_s: float = PEER_S
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, seat: Seat, *, meeting_point: str, timeout_s: float = PEER_S) -> None:
         """`meeting_point` is where the neighbours find each other; they have `timeout_s` for everything."""
-        self._model = model
+        self._denoiser = denoiser
         self._seat = seat
         self._meeting_point = meeting_point
         self._timeout_s = timeout_s
-        self._device = model.patch_embedding.weight.device
-        _, rows, columns = model.config.patch_size
-        *_, height, width = geometry.block_shape
-        self._grid = (height // rows, width // columns)
-        self._tokens_per_frame = geometry.tokens_per_frame
+        self._device = denoiser.device
         self._before: Pair | None = None
         self._behind: Pair | None = None
         self._sending: list[Callable[[], None]] = []
@@ -96,42 +89,36 @@ class ModelPart:
     # --- the stage --------------------------------------------------------------------------------------------------
 
     def takes_latents(self, kind: Kind) -> bool:
-        """See Stage."""
+        """See ModelStage."""
         return self._seat.takes_latents(kind)
 
-    def denoise(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> Tensor | None:
-        """See Stage; StartOver if it cannot be done."""
+    def denoise(self, inputs: Inputs) -> Tensor | None:
+        """See ModelStage; StartOver if it cannot be done."""
         try:
-            h_BLE, cond = self._enter(x_BFCHW, timestep_BF, position_BF)
-            h_BLE = self._model.run(h_BLE, cond, text, attention)
+            here = self._denoiser.begin(inputs)
+            h_BLE = here.run(self._enter(here))
             if self._seat.is_last:
-                return self._model.head_out(h_BLE, cond)
+                return here.leave(h_BLE)
             self._pass_on(h_BLE)
         except OP_ERRORS as error:
             raise StartOver(reason_of(error)) from error
         return None
 
-    def commit(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> None:
-        """See Stage; StartOver if it cannot be done."""
+    def commit(self, inputs: Inputs) -> None:
+        """See ModelStage; StartOver if it cannot be done."""
         try:
-            h_BLE, cond = self._enter(x_BFCHW, timestep_BF, position_BF)
+            here = self._denoiser.begin(inputs)
+            h_BLE = self._enter(here)
             if self._seat.is_last:
-                self._model.run_commit(h_BLE, cond, text, attention)
+                here.commit(h_BLE)
             else:
-                self._pass_on(self._model.run(h_BLE, cond, text, attention))
+                self._pass_on(here.run(h_BLE))
         except OP_ERRORS as error:
             raise StartOver(reason_of(error)) from error
 
-    def _enter(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
-        """Hidden states as they come to the layers held here, and what these share."""
-        batch, frames = position_BF.shape
-        shape = (batch, frames * self._tokens_per_frame, self._model.config.dim)
-        h_BLE = self._receive(shape) if self._seat.rank else self._model.embed(x_BFCHW)
-        return h_BLE, self._model.condition(timestep_BF, position_BF, self._grid)
+    def _enter(self, here: LayerPass) -> Tensor:
+        """Hidden states as they come to the layers held here."""
+        return self._receive(here.shape) if self._seat.rank else here.enter()
 
     # --- the neighbours ---------------------------------------------------------------------------------------------
 
@@ -147,7 +134,7 @@ class ModelPart:
             raise Unavailable("the chain has not met yet")
         began_s = time.perf_counter()
         expected = self._note(shape)
-        note, h_BLE = torch.zeros_like(expected), torch.empty(shape, dtype=self._model.dtype, device=self._device)
+        note, h_BLE = torch.zeros_like(expected), torch.empty(shape, dtype=self._denoiser.dtype, device=self._device)
         self._before.receive(note)
         if not torch.equal(note, expected):
             raise Unavailable(f"the worker before sends {note.tolist()}, expected {expected.tolist()}")

@@ -9,6 +9,7 @@ Philox: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -135,3 +136,16 @@ def normals(draws: Sequence[Draw], shape: Sequence[int]) -> Tensor:
     made = np.stack([*_box_muller(w0, w1), *_box_muller(w2, w3)], axis=-1)
     flat = made.reshape(len(draws), -1)[:, :count].astype(np.float32)
     return torch.from_numpy(flat).reshape(len(draws), *shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockNoise:
+    """The noise of blocks of one shape, on one device."""
+
+    shape: tuple[int, ...]
+    """(F, C, H, W)"""
+    device: torch.device
+
+    def of(self, draws: Sequence[Draw]) -> Tensor:
+        """Standard normals [len(draws), F, C, H, W] of one draw or more; see `normals`."""
+        return normals(draws, self.shape).to(self.device)

@@ -1,13 +1,18 @@
-"""Tensor arithmetic between the forwards of a rectified-flow model: clean estimate, re-noising, ODE step.
+"""What a rectified-flow model does between two forwards: the clean estimate, and the way back to the next noise level.
 
 Sigmas are the noise levels of a recipe, in [0, 1], one per batch item; x = (1 - sigma) x0 + sigma noise, and
 the model predicts flow = noise - x0. Shape suffixes: B item, F latent frame, C channel, H row, W column.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from longtake.core.work import ForwardWork
+from workers.denoise.noise import BlockNoise, Draw
 
 
 def _per_item(sigmas: Sequence[float], like_BFCHW: Tensor, dtype: torch.dtype) -> Tensor:
@@ -28,7 +33,21 @@ def renoise(x0_BFCHW: Tensor, noise_BFCHW: Tensor, sigmas: Sequence[float]) -> T
     return (1 - sigma) * x0_BFCHW.float() + sigma * noise_BFCHW.float()
 
 
-def ode_step(x_BFCHW: Tensor, flow_BFCHW: Tensor, sigmas: Sequence[float], next_sigmas: Sequence[float]) -> Tensor:
-    """The latent moved along the flow, x + flow (next_sigma - sigma), in float32; needs no noise."""
-    change = _per_item(next_sigmas, x_BFCHW, torch.float32) - _per_item(sigmas, x_BFCHW, torch.float32)
-    return x_BFCHW.float() + flow_BFCHW.float() * change
+class KeyedRenoising:
+    """x0 with the keyed noise of its block and step, so that any worker gives the same; x0 itself after the last step.
+
+    It is a Solver.
+    """
+
+    def __init__(self, noise: BlockNoise) -> None:
+        self._noise = noise
+
+    def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        """See Solver."""
+        x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
+        noisy = {item: work.next_sigma for item, work in enumerate(works) if work.next_sigma is not None}
+        if noisy:
+            items = list(noisy)
+            draws = [Draw(works[item].seed, works[item].block, works[item].step + 1) for item in items]
+            x0_BFCHW[items] = renoise(x0_BFCHW[items], self._noise.of(draws), list(noisy.values()))
+        return x0_BFCHW

@@ -1,7 +1,4 @@
-"""What one worker runs of the model: all of it, or the part that `workers.layer_split` makes of it.
-
-Shape suffixes: B batch item, F latent frame, C channel, H row, W column.
-"""
+"""What one worker runs of the model: all of it, or the part that `workers.denoise.layer_split` makes of it."""
 
 from __future__ import annotations
 
@@ -10,25 +7,21 @@ from typing import Protocol
 from torch import Tensor
 
 from longtake.core.recipe.graph import Kind
-from workers.models.wan.dit import SelfAttention, TextKV, WanModel
+from workers.models.api import Denoiser, Inputs
 
 
-class Stage(Protocol):
-    """The way of one batch through what a worker holds of the model; its arguments are those of WanModel.forward."""
+class ModelStage(Protocol):
+    """The way of one batch through what a worker holds of the model."""
 
     def takes_latents(self, kind: Kind) -> bool:
-        """Whether ops of this kind need their latents here; else the shape of `x_BFCHW` is all that counts."""
+        """Whether ops of this kind need their latents here; else the shape of the latents is all that counts."""
         ...
 
-    def denoise(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> Tensor | None:
+    def denoise(self, inputs: Inputs) -> Tensor | None:
         """Flow [B, F, C, H, W]; None if it comes out of another worker."""
         ...
 
-    def commit(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> None:
+    def commit(self, inputs: Inputs) -> None:
         """Write the K/V of the layers that are held."""
         ...
 
@@ -36,22 +29,17 @@ class Stage(Protocol):
 class WholeModel:
     """The stage of a worker that holds all layers."""
 
-    def __init__(self, model: WanModel) -> None:
-        self._model = model
+    def __init__(self, denoiser: Denoiser) -> None:
+        self._denoiser = denoiser
 
     def takes_latents(self, kind: Kind) -> bool:
-        """See Stage."""
+        """See ModelStage."""
         return True
 
-    def denoise(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> Tensor | None:
-        """See Stage."""
-        flow_BFCHW: Tensor = self._model(x_BFCHW, timestep_BF, position_BF, text, attention)
-        return flow_BFCHW
+    def denoise(self, inputs: Inputs) -> Tensor:
+        """See ModelStage."""
+        return self._denoiser.denoise(inputs)
 
-    def commit(
-        self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, attention: SelfAttention
-    ) -> None:
-        """See Stage."""
-        self._model.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+    def commit(self, inputs: Inputs) -> None:
+        """See ModelStage."""
+        self._denoiser.commit(inputs)

@@ -18,13 +18,14 @@ from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, Sequence, SessionId
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import AttentionBackend, ItemPages
+from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
-from workers.denoise.noise import Draw, normals
-from workers.denoise.solver import predict_x0, renoise
-from workers.denoise.stage import Stage, WholeModel
+from workers.denoise.noise import BlockNoise, Draw
+from workers.denoise.solver import KeyedRenoising
+from workers.denoise.stage import ModelStage, WholeModel
 from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
-from workers.models.wan.dit import TextKV, WanModel
+from workers.models.api import Conditioning, Denoiser, Inputs, Solver, TextKV
 from workers.orders import Order
 
 NOTHING = Output(sha256="", latents=b"")
@@ -47,23 +48,28 @@ def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
 
 
 class DenoiseWorker:
-    """The transformer, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
+    """A denoiser, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
 
     role = Role.DENOISE
 
-    def __init__(self, model: WanModel, geometry: Geometry, *, pages: int, stage: Stage | None = None) -> None:
-        weight = model.patch_embedding.weight
-        self._model = model
-        self._stage = stage or WholeModel(model)
-        self._geometry = geometry
-        self._device = weight.device
-        shape = PageShape(
-            layers=model.layers,
-            tokens_per_frame=geometry.tokens_per_frame,
-            num_heads=model.config.num_heads,
-            head_dim=model.config.head_dim,
-        )
-        self._pool = PagePool(shape, pages, device=weight.device, dtype=weight.dtype)
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        geometry: Geometry,
+        attention: AttentionBackend,
+        *,
+        pages: int,
+        stage: ModelStage | None = None,
+    ) -> None:
+        self._denoiser = denoiser
+        self._stage = stage or WholeModel(denoiser)
+        self._block_shape = geometry.block_shape
+        self._device = denoiser.device
+        shape = denoiser.page_shape(geometry.tokens_per_frame)
+        self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
+        self._attention = attention
+        self._noise = BlockNoise(shape=geometry.block_shape, device=denoiser.device)
+        self._solver: Solver = KeyedRenoising(self._noise)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
     def perform(self, message: Order) -> Iterator[Up]:
@@ -83,7 +89,7 @@ class DenoiseWorker:
 
     def page(self, page: PageId) -> Tensor:
         """The memory of one page, a view; IndexError if it is not in the pool."""
-        return self._pool.page(page)
+        return self._pages.page(page)
 
     @property
     def held_sessions(self) -> set[SessionId]:
@@ -115,32 +121,19 @@ class DenoiseWorker:
         works = [forward.work for forward in batch]
         denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
         with torch.inference_mode():
-            x_BFCHW = self._inputs(batch)
-            text = TextKV.batch([self._memory.text(forward, self._encode) for forward in batch])
-            pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
-            attention = PagedAttention(self._pool, pages)
-            frames = len(works[0].positions)
-            timestep_BF = torch.tensor([[work.timestep] * frames for work in works], device=self._device)
-            position_BF = torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device)
+            inputs = self._inputs(batch)
             if not denoised:
-                self._stage.commit(x_BFCHW, timestep_BF, position_BF, text, attention)
+                self._stage.commit(inputs)
                 return ()
-            flow_BFCHW = self._stage.denoise(x_BFCHW, timestep_BF, position_BF, text, attention)
+            flow_BFCHW = self._stage.denoise(inputs)
             if flow_BFCHW is None:  # it comes out of another worker
                 return ()
-            x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
-            outputs_BFCHW = self._renoised(works, x0_BFCHW)
-            return tuple(self._output(works[item], outputs_BFCHW[item]) for item in denoised)
-
-    def _renoised(self, works: list[ForwardWork], x0_BFCHW: Tensor) -> Tensor:
-        """What leaves denoise ops: x0, re-noised unless it was the last step. A commit's item stays what it is."""
-        sigmas = {item: work.next_sigma for item, work in enumerate(works) if work.kind is Kind.DENOISE}
-        noisy = {item: sigma for item, sigma in sigmas.items() if sigma is not None}
-        if noisy:
-            items = list(noisy)
-            draws = [Draw(works[item].seed, works[item].block, works[item].step + 1) for item in items]
-            x0_BFCHW[items] = renoise(x0_BFCHW[items], self._noise(draws), list(noisy.values()))
-        return x0_BFCHW
+            x_BFCHW = inputs.x_BFCHW
+            if len(denoised) < len(works):
+                x_BFCHW, flow_BFCHW = x_BFCHW[denoised], flow_BFCHW[denoised]
+                works = [works[item] for item in denoised]
+            outputs_BFCHW = self._solver.advance(x_BFCHW, flow_BFCHW, works)
+            return tuple(self._output(work, output) for work, output in zip(works, outputs_BFCHW, strict=True))
 
     def _output(self, work: ForwardWork, output_FCHW: Tensor) -> Output:
         """The report of a denoise op. The lane keeps its output too."""
@@ -149,22 +142,33 @@ class DenoiseWorker:
         latents = tensor_to_bytes(kept_FCHW)
         return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
 
-    def _noise(self, draws: list[Draw]) -> Tensor:
-        return normals(draws, self._geometry.block_shape).to(self._device)
+    def _inputs(self, batch: tuple[Forward, ...]) -> Inputs:
+        """What a forward over the batch is given."""
+        works = [forward.work for forward in batch]
+        frames = len(works[0].positions)
+        x_BFCHW = self._latents(batch)
+        steering = [Conditioning(text=self._memory.text(forward, self._encode)) for forward in batch]
+        pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
+        return Inputs(
+            x_BFCHW=x_BFCHW,
+            timestep_BF=torch.tensor([[work.timestep] * frames for work in works], device=self._device),
+            position_BF=torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device),
+            conditioning=Conditioning.batch(steering),
+            attention=self._attention.plan(self._pages, pages),
+        )
 
-    def _inputs(self, batch: tuple[Forward, ...]) -> Tensor:
+    def _latents(self, batch: tuple[Forward, ...]) -> Tensor:
         """Latents (B, F, C, H, W) on the device that ops start from; zeros where they are not needed."""
-        shape = self._geometry.block_shape
         needed = [self._stage.takes_latents(forward.work.kind) for forward in batch]
         fresh = [
             forward.work
             for forward, here in zip(batch, needed, strict=True)
             if here and isinstance(forward.work.input, FromNoise)
         ]
-        noise = iter(self._noise([Draw(work.seed, work.block, 0) for work in fresh]) if fresh else ())
+        noise = iter(self._noise.of([Draw(work.seed, work.block, 0) for work in fresh]) if fresh else ())
         return torch.stack(
             [
-                self._input(forward, noise) if here else torch.zeros(shape, device=self._device)
+                self._input(forward, noise) if here else torch.zeros(self._block_shape, device=self._device)
                 for forward, here in zip(batch, needed, strict=True)
             ]
         )
@@ -174,11 +178,11 @@ class DenoiseWorker:
             case FromNoise():
                 return next(noise)
             case FromLatent():
-                return tensor_from_bytes(forward.latents, self._geometry.block_shape).to(self._device)
+                return tensor_from_bytes(forward.latents, self._block_shape).to(self._device)
             case FromLane():
                 return self._memory.output(forward.work)
 
     def _encode(self, features: bytes) -> TextKV:
         """Cross-attention K/V of a prompt's features."""
-        features_TC = tensor_from_bytes(features, (-1, self._model.config.text_dim))
-        return self._model.encode_text(features_TC.to(self._device).unsqueeze(0))
+        features_TC = tensor_from_bytes(features, (-1, self._denoiser.text_shape[1]))
+        return self._denoiser.encode_text(features_TC.to(self._device).unsqueeze(0))

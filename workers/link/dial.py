@@ -20,7 +20,7 @@ from workers.denoise.layer_split import PEER_S
 from workers.link.convert import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
 from workers.link_trust import ENGINE_NAME, LinkFiles
 from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
-from workers.runner import Runner, Worker
+from workers.runner import Performer, Runner
 from workers.vitals import vitals
 
 HEARTBEAT_S = 0.5
@@ -47,8 +47,8 @@ _log = logging.getLogger("longtake.worker")
 Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 
-class Loaded(Protocol):
-    """Weights on their device; see workers.spec.load_worker."""
+class Weights(Protocol):
+    """Weights on their device; see workers.start.loading."""
 
     @property
     def introduction(self) -> Introduction:
@@ -57,10 +57,10 @@ class Loaded(Protocol):
 
     @property
     def meeting_point(self) -> str:
-        """Where other workers are met; see workers.spec.WorkerSpec."""
+        """Where other workers are met; see workers.start.spec.WorkerSpec."""
         ...
 
-    def fresh(self) -> Worker:
+    def fresh(self) -> Performer:
         """A worker over the weights, without any history."""
         ...
 
@@ -69,7 +69,7 @@ class WorkerLink:
     """Keeps one loaded worker attached to its engine."""
 
     def __init__(
-        self, loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None, *, workers: int = 1
+        self, loaded: Weights, engine: str, token: str, files: LinkFiles | None = None, *, workers: int = 1
     ) -> None:
         """`engine` is host:port; with `files` it must show a certificate, and is shown one.
 
@@ -184,6 +184,6 @@ class WorkerLink:
             await asyncio.sleep(HEARTBEAT_S)
 
 
-def serve(loaded: Loaded, engine: str, token: str, files: LinkFiles | None = None) -> None:
+def serve(loaded: Weights, engine: str, token: str, files: LinkFiles | None = None) -> None:
     """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
     asyncio.run(WorkerLink(loaded, engine, token, files).serve())

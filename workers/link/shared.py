@@ -1,46 +1,38 @@
 """Several simulated workers in one process, each with a thread and a link of its own: 16 need no 16 interpreters.
 
-`python -m workers.link.shared --engine=HOST:PORT -- WORKER -- WORKER …`, each WORKER with the arguments of
-`workers.link`. Workers that compute get a process each; these only sleep.
+`python -m workers.link.shared --engine HOST:PORT`, with the secret of the launch on standard input and then a line for
+each worker, as for `workers.link`. Workers that compute get a process each; these only sleep.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from longtake.core.errors import InvalidField, LongtakeError
 from workers.link.dial import WorkerLink
 from workers.link_trust import read_secret
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import WorkerSpec, load_worker, parse_arguments
+from workers.start.loading import load_worker
+from workers.start.spec import read_spec
 
 _log = logging.getLogger("longtake.worker")
 
 
-def arguments_for(specs: Sequence[WorkerSpec]) -> list[str]:
-    """The workers as command-line arguments that `main` reads."""
-    return [argument for spec in specs for argument in ("--", *spec.arguments())]
-
-
-def load(arguments: Sequence[str], token: str) -> Iterator[tuple[SimulatedModel, WorkerLink]]:
-    """The workers of the command line, each with its link; InvalidField for one that would compute."""
-    common: list[str] = []
-    groups: list[list[str]] = [common]
-    for argument in arguments:
-        if argument == "--":
-            groups.append([])
-        else:
-            groups[-1].append(argument)
-    for group in groups[1:]:
-        spec, engine = parse_arguments([*common, *group])
+def load(lines: TextIO, engine: str) -> Iterator[tuple[SimulatedModel, WorkerLink]]:
+    """The workers of the standard input, each with its link; InvalidField for one that would compute."""
+    token = read_secret(lines)
+    specs = list(iter(lambda: read_spec(lines), None))
+    for spec in specs:
         loaded = load_worker(spec)
         if not isinstance(loaded, SimulatedModel):
-            raise InvalidField("model.device", spec.device, "a simulated device")
-        yield loaded, WorkerLink(loaded, engine, token, spec.link_files, workers=len(groups) - 1)
+            raise InvalidField("model.device", spec.compute.device, "a simulated device")
+        yield loaded, WorkerLink(loaded, engine, token, spec.link_files, workers=len(specs))
 
 
 async def serve(links: Sequence[WorkerLink]) -> None:
@@ -55,8 +47,11 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     # An interrupt at the terminal is for the engine, which then tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parser = argparse.ArgumentParser(prog="python -m workers.link.shared")
+    parser.add_argument("--engine", required=True, help="host:port that the engine listens on for workers")
+    engine: str = parser.parse_args().engine
     try:
-        workers = list(load(sys.argv[1:], read_secret(sys.stdin)))
+        workers = list(load(sys.stdin, engine))
         asyncio.run(serve([link for _, link in workers]))
     except* LongtakeError as errors:
         for error in errors.exceptions:

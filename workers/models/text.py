@@ -1,45 +1,14 @@
-"""Text encoders: from a prompt to the text features that condition the model.
-
-Shape suffixes: T text row, C text channel.
-"""
+"""Text encoders: from a prompt to the text features that condition the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from longtake.core.errors import InvalidField
 from workers.models import pocket_text as pocket_prompt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedText:
-    """A prompt as the model sees it."""
-
-    features_TC: Tensor
-    """float32 on the CPU; the model pads it with zero rows."""
-    notice: str
-    """What the client should know: words without effect. Empty if nothing."""
-
-
-class TextEncoder(Protocol):
-    """Encodes prompts; a pure function of the prompt."""
-
-    def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
-        """Words that are understood, by attribute; empty if any text is."""
-        ...
-
-    def check(self, prompt: str) -> None:
-        """InvalidField if the prompt cannot be encoded at all."""
-        ...
-
-    def encode(self, prompt: str) -> EncodedText:
-        """InvalidField if the prompt cannot be encoded at all."""
-        ...
+from workers.models.api import EncodedText, TextEncoder
 
 
 class PocketText:

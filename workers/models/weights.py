@@ -6,34 +6,40 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
-from workers.models.wan.dit import WanConfig, WanModel
-from workers.models.wan.vae import WanDecoder, WanVAEConfig
+from workers.json_values import record, value
+from workers.models.api import Compute, Decoder, Denoiser
+from workers.models.wan.config import WanConfig, WanVAEConfig
+from workers.models.wan.dit import WanModel
+from workers.models.wan.vae import WanDecoder
 
 INFO_FILE = "model.json"
 DIT_FILE = "dit.safetensors"
 VAE_FILE = "vae.safetensors"
-_ENCODER = ("conv1.", "encoder.")
 FORMAT = "longtake-model/1"
 _FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
 _SECTIONS = ("video", "recipe", "dit", "vae", "text")
 
-T = TypeVar("T")
-Config = TypeVar("Config", Recipe, WanConfig, WanVAEConfig)
+_Network = WanModel | WanDecoder
+
+
+class Family(Enum):
+    """Which networks a model is made of; nothing but this file asks, and it hands out Denoiser and Decoder."""
+
+    WAN = "wan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,8 @@ class ModelInfo:
     name: str
     geometry: Geometry
     recipe: Recipe
+    family: Family = Family.WAN
+    """Not in model.json as long as there is one."""
     dit: WanConfig
     vae: WanVAEConfig
     latent_mean: tuple[float, ...]
@@ -61,6 +69,16 @@ class ModelInfo:
         if not all(value > 0 for value in self.latent_std):
             raise InvalidField("latent_std", list(self.latent_std), "numbers above 0")
 
+    @property
+    def num_layers(self) -> int:
+        """Layers of the denoiser."""
+        return self.dit.num_layers
+
+    @property
+    def text_width(self) -> int:
+        """Channels of a text's features."""
+        return self.dit.text_dim
+
 
 def load_info(folder: Path) -> ModelInfo:
     """Read model.json; InvalidField or Contradiction names the field, its value and what is allowed."""
@@ -76,19 +94,19 @@ def load_info(folder: Path) -> ModelInfo:
         raise InvalidField("format", table["format"], FORMAT)
     for section in _SECTIONS:
         _keys(table[section], None, f"{section}.")
-    dit = _config(WanConfig, table["dit"], "dit")
-    vae = _config(WanVAEConfig, table["vae"], "vae")
-    recipe = _config(Recipe, table["recipe"], "recipe")
+    dit = record(WanConfig, table["dit"], "dit")
+    vae = record(WanVAEConfig, table["vae"], "vae")
+    recipe = record(Recipe, table["recipe"], "recipe")
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
-        name=_value("name", table["name"], str),
+        name=value("name", table["name"], str),
         geometry=_geometry(table["video"], recipe, dit, vae),
         recipe=recipe,
         dit=dit,
         vae=vae,
-        latent_mean=_value("latent_mean", table["latent_mean"], tuple[float, ...]),
-        latent_std=_value("latent_std", table["latent_std"], tuple[float, ...]),
-        text_kind=_value("text.kind", table["text"]["kind"], str),
+        latent_mean=value("latent_mean", table["latent_mean"], tuple[float, ...]),
+        latent_std=value("latent_std", table["latent_std"], tuple[float, ...]),
+        text_kind=value("text.kind", table["text"]["kind"], str),
     )
 
 
@@ -104,21 +122,33 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def load_denoiser(
-    folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype, layers: range | None = None
-) -> WanModel:
+def new_denoiser(info: ModelInfo, layers: range | None = None) -> WanModel:
+    """The transformer with random weights; with `layers` only these."""
+    match info.family:
+        case Family.WAN:
+            return WanModel(info.dit, layers)
+
+
+def new_decoder(info: ModelInfo) -> WanDecoder:
+    """The decoder with random weights."""
+    match info.family:
+        case Family.WAN:
+            return WanDecoder(info.vae)
+
+
+def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range | None = None) -> Denoiser:
     """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
     with torch.device("meta"):
-        model = WanModel(info.dit, layers)
-    _load(model, folder / DIT_FILE, device=device, dtype=dtype)
+        model = new_denoiser(info, layers)
+    _load(model, folder / DIT_FILE, compute)
     return model
 
 
-def load_decoder(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> WanDecoder:
+def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> Decoder:
     """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
     with torch.device("meta"):
-        decoder = WanDecoder(info.vae)
-    _load(decoder, folder / VAE_FILE, device=device, dtype=dtype)
+        decoder = new_decoder(info)
+    _load(decoder, folder / VAE_FILE, compute)
     return decoder
 
 
@@ -165,8 +195,8 @@ def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAE
     except (ValueError, TypeError, ZeroDivisionError):
         raise InvalidField("video.fps", video["fps"], 'a number, or a fraction as text, such as "30000/1001"') from None
     return Geometry(
-        width=_value("video.width", video["width"], int),
-        height=_value("video.height", video["height"], int),
+        width=value("video.width", video["width"], int),
+        height=value("video.height", video["height"], int),
         fps=fps,
         latent_channels=vae.z_dim,
         frames_per_block=recipe.frames_per_block,
@@ -190,51 +220,10 @@ def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str) -> None:
             raise InvalidField(f"{prefix}{key}", None, "a value; the field is missing")
 
 
-def _config(kind: type[Config], table: dict[str, Any], section: str) -> Config:
-    hints = get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise InvalidField(f"{section}.{key}", table[key], f"one of the fields {', '.join(hints)}")
-    values = {key: _value(f"{section}.{key}", value, hints[key]) for key, value in table.items()}
-    try:
-        return kind(**values)
-    except TypeError:
-        missing = sorted(field.name for field in fields(kind) if field.name not in table)
-        raise InvalidField(section, sorted(table), f"also {', '.join(missing)}, those without a default") from None
-    except ValueError as error:
-        raise InvalidField(section, table, str(error)) from None
-
-
-def _value(name: str, value: object, hint: type[T]) -> T:
-    """`value` from JSON as the type that a field declares."""
-    return cast(T, _read(name, value, hint))
-
-
-def _read(name: str, value: object, hint: object) -> object:
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        if not isinstance(value, list) or (parts[-1] is not Ellipsis and len(value) != len(parts)):
-            length = "" if parts[-1] is Ellipsis else f"{len(parts)} "
-            raise InvalidField(name, value, f"a list of {length}values")
-        return tuple(_read(f"{name}[{i}]", item, parts[0]) for i, item in enumerate(value))
-    options: tuple[type, ...] = get_args(hint) or (cast(type, hint),)
-    for option in options:
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and issubclass(option, Enum):
-            if value in {member.value for member in option}:
-                return option(value)
-            raise InvalidField(name, value, ", ".join(str(member.value) for member in option))
-        if isinstance(value, option) and (option is bool or not isinstance(value, bool)):
-            return value
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", NoneType: "null"}
-    raise InvalidField(name, value, " or ".join(words[option] for option in options))
-
-
 def check_weights(folder: Path, info: ModelInfo) -> None:
     """Compare names and shapes in both files with the architecture; reads no weights. InvalidField names the tensor."""
     with torch.device("meta"):
-        modules: tuple[tuple[nn.Module, str], ...] = ((WanModel(info.dit), DIT_FILE), (WanDecoder(info.vae), VAE_FILE))
+        modules: tuple[tuple[_Network, str], ...] = ((new_denoiser(info), DIT_FILE), (new_decoder(info), VAE_FILE))
     for module, name in modules:
         with _opened(folder / name) as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())}
@@ -252,10 +241,10 @@ def _opened(path: Path, device: str = "cpu") -> Iterator[Any]:
         raise InvalidField(path.name, str(error), "a safetensors file") from None
 
 
-def _compare(module: nn.Module, file: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _compare(module: _Network, file: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     for name, shape in shapes.items():
-        if name not in wanted and _is_served(module, name):
+        if name not in wanted and module.takes(name):
             raise InvalidField(f"{file}: {name}", list(shape), "no tensor of this name")
     for name, shape in wanted.items():
         if name not in shapes:
@@ -264,27 +253,13 @@ def _compare(module: nn.Module, file: str, shapes: Mapping[str, tuple[int, ...]]
             raise InvalidField(f"{file}: {name}", list(shapes[name]), f"shape {list(shape)}")
 
 
-def _load(module: nn.Module, path: Path, *, device: torch.device, dtype: torch.dtype) -> None:
+def _load(module: _Network, path: Path, compute: Compute) -> None:
     """Fill a module made on the meta device; every tensor must be there, in shape, finite, and none too many."""
-    with _opened(path, str(device)) as file:
-        held = {name: file.get_tensor(name) for name in list(file.keys()) if _is_served(module, name)}
+    with _opened(path, str(compute.torch_device)) as file:
+        held = {name: file.get_tensor(name) for name in list(file.keys()) if module.takes(name)}
     _compare(module, path.name, {name: tuple(tensor.shape) for name, tensor in held.items()})
     for name, tensor in held.items():
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise InvalidField(f"{path.name}: {name}", str(tensor.dtype), "finite floating-point numbers")
-    module.load_state_dict({name: tensor.to(dtype) for name, tensor in held.items()}, assign=True)
+    module.load_state_dict({name: tensor.to(compute.torch_dtype) for name, tensor in held.items()}, assign=True)
     module.requires_grad_(False).eval()
-
-
-def _is_served(module: nn.Module, name: str) -> bool:
-    """Whether a tensor of the file is for this module.
-
-    A VAE's file may hold the encoder beside the decoder, a transformer's holds layers that are other workers'.
-    """
-    match module:
-        case WanDecoder():
-            return not name.startswith(_ENCODER)
-        case WanModel():
-            return not any(name.startswith(f"blocks.{layer}.") for layer in module.absent_layers)
-        case _:
-            return True

@@ -7,11 +7,17 @@ import time
 from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField
+from workers.simulated.arithmetic import REACH, Reach
 
 PREFIX = "simulated:"
-ALLOWED = f"{PREFIX}TIME with a time such as 60ms, then as wanted ,decode=TIME and ,factor=NUMBER"
+ALLOWED = (
+    f"{PREFIX}TIME with a time such as 60ms, then as wanted ,decode=TIME ,factor=NUMBER ,layers=NUMBER ,latents=NUMBER"
+)
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s)")
 _LONGEST_S = 60.0
+_FURTHEST = 100
+_OPTIONS = {"decode": "0ms", "factor": "1", "layers": str(REACH.layers), "latents": str(REACH.latents)}
+"""Each with what it is if it is not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,8 @@ class SimulatedDevice:
     """The decoding of one block."""
     factor: float = 1.0
     """A straggler takes this many times as long."""
+    reach: Reach = REACH
+    """What its results depend on; all workers of a cell must agree."""
 
     def __str__(self) -> str:
         """As it is written in a configuration."""
@@ -32,6 +40,8 @@ class SimulatedDevice:
             parts.append(f"decode={1000 * self.decode_s:g}ms")
         if self.factor != 1.0:
             parts.append(f"factor={self.factor:g}")
+        if self.reach != REACH:
+            parts.append(f"layers={self.reach.layers},latents={self.reach.latents}")
         return ",".join(parts)
 
 
@@ -44,16 +54,20 @@ def parse_device(device: str) -> SimulatedDevice:
     """A device such as `simulated:60ms,decode=5ms,factor=1.3`; InvalidField if it cannot be read."""
     forward, *options = device.removeprefix(PREFIX).split(",")
     values = dict(option.partition("=")[::2] for option in options)
-    if not is_simulated(device) or len(values) < len(options) or not values.keys() <= {"decode", "factor"}:
+    if not is_simulated(device) or len(values) < len(options) or not values.keys() <= _OPTIONS.keys():
         raise InvalidField("model.device", device, ALLOWED)
+    given = _OPTIONS | values
     try:
-        factor = float(values.get("factor", "1"))
+        factor = float(given["factor"])
+        reach = Reach(layers=int(given["layers"]), latents=int(given["latents"]))
     except ValueError:
         raise InvalidField("model.device", device, ALLOWED) from None
     if not 0 < factor <= 100:
         raise InvalidField("model.device", device, "a factor above 0 and up to 100")
+    if not (1 <= reach.layers <= _FURTHEST and 1 <= reach.latents <= _FURTHEST):
+        raise InvalidField("model.device", device, f"layers and latents from 1 to {_FURTHEST}")
     return SimulatedDevice(
-        forward_s=_seconds(forward, device), decode_s=_seconds(values.get("decode", "0ms"), device), factor=factor
+        forward_s=_seconds(forward, device), decode_s=_seconds(given["decode"], device), factor=factor, reach=reach
     )
 
 

@@ -16,9 +16,11 @@ import torch
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges, check_length
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import AttentionBackend, ItemPages
+from workers.denoise.kv import PageMemory
 from workers.messages import Seat
 from workers.models import weights
+from workers.models.api import Compute, Conditioning, Inputs
 from workers.models.weights import ModelInfo
 from workers.peers import agreed
 
@@ -34,7 +36,7 @@ def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], 
     InvalidField if the model has fewer layers than the chain has workers; Unavailable if the first worker of the chain
     does not come.
     """
-    layers = info.dit.num_layers
+    layers = info.num_layers
     check_length(seat.length, layers)
 
     def propose() -> str:
@@ -51,33 +53,28 @@ def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], 
     return ranges[seat.rank]
 
 
-def measured_times(folder: Path, info: ModelInfo, *, device: torch.device, dtype: torch.dtype) -> LayerTimes:
+def measured_times(folder: Path, info: ModelInfo, compute: Compute, attention: AttentionBackend) -> LayerTimes:
     """Seconds of one op over a full window, in the parts that a chain can be cut into."""
     torch.set_num_threads(1)  # as where the worker computes
-    model = weights.load_denoiser(folder, info, device=device, dtype=dtype, layers=range(1))
-    config, recipe, geometry = info.dit, info.recipe, info.geometry
-    frames = recipe.frames_per_block
-    shape = PageShape(
-        layers=model.layers,
-        tokens_per_frame=geometry.tokens_per_frame,
-        num_heads=config.num_heads,
-        head_dim=config.head_dim,
-    )
-    pages = range(recipe.page_count)
-    attention = PagedAttention(
-        PagePool(shape, len(pages), device=device, dtype=dtype),
-        [ItemPages(reads=tuple(pages), writes=tuple(pages[-frames:]))],
-    )
+    denoiser = weights.load_denoiser(folder, info, compute, range(1))
+    recipe, geometry, device = info.recipe, info.geometry, denoiser.device
+    frames, pages = recipe.frames_per_block, range(recipe.page_count)
+    memory = PageMemory(denoiser.page_shape(geometry.tokens_per_frame), len(pages), device=device, dtype=denoiser.dtype)
     with torch.inference_mode():
-        x_BFCHW = torch.randn(1, *geometry.block_shape, device=device)
-        timestep_BF = torch.full((1, frames), float(recipe.timesteps[0]), device=device)
-        position_BF = torch.arange(frames, device=device).unsqueeze(0)
-        text = model.encode_text(torch.zeros(1, config.text_len, config.text_dim, device=device))
-        h_BLE, cond = model.start(x_BFCHW, timestep_BF, position_BF)
+        text = denoiser.encode_text(torch.zeros(1, *denoiser.text_shape, device=device))
+        inputs = Inputs(
+            x_BFCHW=torch.randn(1, *geometry.block_shape, device=device),
+            timestep_BF=torch.full((1, frames), float(recipe.timesteps[0]), device=device),
+            position_BF=torch.arange(frames, device=device).unsqueeze(0),
+            conditioning=Conditioning(text=text),
+            attention=attention.plan(memory, [ItemPages(reads=tuple(pages), writes=tuple(pages[-frames:]))]),
+        )
+        begun = denoiser.begin(inputs)
+        h_BLE = begun.enter()
         return LayerTimes(
-            embed_s=_least_s(device, lambda: model.embed(x_BFCHW)),
-            layer_s=_least_s(device, lambda: model.run(h_BLE, cond, text, attention)),
-            head_s=_least_s(device, lambda: model.head_out(h_BLE, cond)),
+            embed_s=_least_s(device, begun.enter),
+            layer_s=_least_s(device, lambda: begun.run(h_BLE)),
+            head_s=_least_s(device, lambda: begun.leave(h_BLE)),
         )
 
 

@@ -8,7 +8,7 @@ first size that does not ends the range. A forward that holds a commit beside a 
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
 same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
 
-Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.kv's.
+Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.denoise.kv's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
-from workers.models.wan.dit import TextKV, WanModel
-from workers.models.wan.vae import WanDecoder
+from workers.denoise.attention import AttentionBackend, ItemPages
+from workers.denoise.kv import PageMemory
+from workers.models.api import Conditioning, Decoder, Denoiser, Inputs, TextKV
 
 MIN_GAIN = 0.05
 """By what part the time per op must fall for a larger batch to be used."""
@@ -54,61 +54,68 @@ class BatchProfile:
         return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
 
 
-class Trial:
-    """Made-up ops of a model, `size` of them, to be run together or alone over a pool of their own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured: the parts that a worker's forwards are made of, and the shapes that it will serve."""
 
-    def __init__(self, model: WanModel, geometry: Geometry, recipe: Recipe, *, size: int) -> None:
-        weight, config = model.patch_embedding.weight, model.config
-        self._model = model
+    denoiser: Denoiser
+    attention: AttentionBackend
+    geometry: Geometry
+    recipe: Recipe
+
+
+class Trial:
+    """Made-up ops of a subject, `size` of them, to be run together or alone over pages of their own."""
+
+    def __init__(self, subject: Subject, *, size: int) -> None:
+        denoiser, geometry, recipe = subject.denoiser, subject.geometry, subject.recipe
+        self._denoiser = denoiser
+        self._attention = subject.attention
         self._recipe = recipe
-        self._device = weight.device
-        shape = PageShape(
-            layers=model.layers,
-            tokens_per_frame=geometry.tokens_per_frame,
-            num_heads=config.num_heads,
-            head_dim=config.head_dim,
-        )
-        random = torch.Generator(weight.device).manual_seed(0)
+        self._device = denoiser.device
+        random = torch.Generator(denoiser.device).manual_seed(0)
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=random, device=weight.device)
+            return torch.randn(shape, generator=random, device=denoiser.device)
 
-        self._pool = PagePool(shape, size * recipe.page_count, device=weight.device, dtype=weight.dtype)
-        self._pool.kv_YUPLND.normal_(generator=random)  # what earlier blocks would have left
-        self._texts = [model.encode_text(normal(1, config.text_len, config.text_dim)) for _ in range(size)]
+        shape = denoiser.page_shape(geometry.tokens_per_frame)
+        self._memory = PageMemory(shape, size * recipe.page_count, device=denoiser.device, dtype=denoiser.dtype)
+        self._memory.kv_YUPLND.normal_(generator=random)  # what earlier blocks would have left
+        self._texts = [denoiser.encode_text(normal(1, *denoiser.text_shape)) for _ in range(size)]
         self._x_BFCHW = normal(size, *geometry.block_shape)
 
     def run(self, items: range, pages: int) -> Tensor:
         """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
-        flow: Tensor = self._model(*self._arguments(items, pages))
-        return flow
+        return self._denoiser.denoise(self._inputs(items, pages))
 
-    def _arguments(self, items: range, pages: int) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+    def _inputs(self, items: range, pages: int) -> Inputs:
         return self._over(items, [self._pages(item, pages) for item in items])
 
-    def _over(self, items: range, pages: list[ItemPages]) -> tuple[Tensor, Tensor, Tensor, TextKV, PagedAttention]:
+    def _over(self, items: range, pages: list[ItemPages]) -> Inputs:
         frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
-        position_BF = torch.tensor([range(start, start + frames) for start in first], device=self._device)
-        timestep_BF = torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device)
-        attention = PagedAttention(self._pool, pages)
-        text = TextKV.batch([self._texts[item] for item in items])
-        return self._x_BFCHW[items.start : items.stop], timestep_BF, position_BF, text, attention
+        return Inputs(
+            x_BFCHW=self._x_BFCHW[items.start : items.stop],
+            timestep_BF=torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device),
+            position_BF=torch.tensor([range(start, start + frames) for start in first], device=self._device),
+            conditioning=Conditioning(text=TextKV.batch([self._texts[item] for item in items])),
+            attention=self._attention.plan(self._memory, pages),
+        )
 
     def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
         """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
         own = self._cleared(items, pages)
-        return self.run(items, pages), self._pool.export(own)
+        return self.run(items, pages), self._memory.export(own)
 
     def committed(self, items: range, pages: int) -> Tensor:
         """The K/V that the same items leave if all are commits."""
         own = self._cleared(items, pages)
-        self._model.commit(*self._arguments(items, pages))
-        return self._pool.export(own)
+        self._denoiser.commit(self._inputs(items, pages))
+        return self._memory.export(own)
 
     def _cleared(self, items: range, pages: int) -> list[int]:
         own = [page for item in items for page in self._pages(item, pages).writes]
-        self._pool.restore(own, torch.full_like(self._pool.export(own), torch.nan))
+        self._memory.restore(own, torch.full_like(self._memory.export(own), torch.nan))
         return own
 
     def forward_s(self, size: int) -> float:
@@ -133,14 +140,14 @@ class Trial:
         own = self._pages(1, self._recipe.page_count).writes
         denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
         written = [*commit.writes, *own]
-        blank_YUPLND = torch.full_like(self._pool.export(written), torch.nan)
-        self._pool.restore(written, blank_YUPLND)
-        self._model.commit(*self._over(range(1), [commit]))
-        apart: Tensor = self._model(*self._over(range(1, 2), [denoise]))
-        left_YUPLND = self._pool.export(written)
-        self._pool.restore(written, blank_YUPLND)
-        fused: Tensor = self._model(*self._over(range(2), [commit, denoise]))
-        return torch.equal(fused[1:], apart) and torch.equal(self._pool.export(written), left_YUPLND)
+        blank_YUPLND = torch.full_like(self._memory.export(written), torch.nan)
+        self._memory.restore(written, blank_YUPLND)
+        self._denoiser.commit(self._over(range(1), [commit]))
+        apart = self._denoiser.denoise(self._over(range(1, 2), [denoise]))
+        left_YUPLND = self._memory.export(written)
+        self._memory.restore(written, blank_YUPLND)
+        fused = self._denoiser.denoise(self._over(range(2), [commit, denoise]))
+        return torch.equal(fused[1:], apart) and torch.equal(self._memory.export(written), left_YUPLND)
 
     def inexact_size(self, limit: int) -> int | None:
         """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
@@ -177,48 +184,47 @@ def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
     return clock() - began_s
 
 
-def decode_s(decoder: WanDecoder, geometry: Geometry) -> float:
+def decode_s(decoder: Decoder, geometry: Geometry) -> float:
     """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
 
     More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
     """
     torch.set_num_threads(1)  # as where the worker computes
-    weight = decoder.conv2.weight
     frames, channels, height, width = geometry.block_shape
     with torch.inference_mode():
-        z_BCFHW = torch.zeros(1, channels, frames, height, width, device=weight.device, dtype=weight.dtype)
+        z_BCFHW = torch.zeros(1, channels, frames, height, width, device=decoder.device, dtype=decoder.dtype)
         state = decoder.initial_state(1, height, width)
-        times = [_seconds(lambda: decoder.decode(z_BCFHW, state), weight.device) for _ in range(1 + _ROUNDS)]
+        times = [_seconds(lambda: decoder.decode(z_BCFHW, state), decoder.device) for _ in range(1 + _ROUNDS)]
     return min(times[1:])
 
 
-def probe(model: WanModel, geometry: Geometry, recipe: Recipe, *, pages: int, max_batch: int) -> BatchProfile:
-    """How many ops one forward of `model` may serve: at most `max_batch`, in at most `pages` pages.
+def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
+    """How many ops one forward may serve: at most `max_batch`, in at most `pages` pages.
 
     Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
     """
     torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
-    max_batch = min(max_batch, pages // recipe.page_count)
+    max_batch = min(max_batch, pages // subject.recipe.page_count)
     with torch.inference_mode():
-        forward_s, limit = _worthwhile(model, geometry, recipe, max_batch)
-        trial = Trial(model, geometry, recipe, size=limit)
+        forward_s, limit = _worthwhile(subject, max_batch)
+        trial = Trial(subject, size=limit)
         inexact = trial.inexact_size(limit) if limit > 1 else None
         exact = limit if inexact is None else inexact - 1
         mixes = exact > 1 and trial.commits_like_a_forward(exact) and trial.fused_like_apart()
     return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
 
 
-def _worthwhile(model: WanModel, geometry: Geometry, recipe: Recipe, max_batch: int) -> tuple[dict[int, float], int]:
+def _worthwhile(subject: Subject, max_batch: int) -> tuple[dict[int, float], int]:
     """Times by batch size, doubled until it does not pay any more, and the last size that did."""
     if max_batch < 2:
-        one = Trial(model, geometry, recipe, size=1)
+        one = Trial(subject, size=1)
         return {1: min([one.forward_s(1) for _ in range(1 + _ROUNDS)][1:])}, 1
     forward_s: dict[int, float] = {}
     limit = 1
     while limit < max_batch:
         larger = min(2 * limit, max_batch)
         try:
-            trial = Trial(model, geometry, recipe, size=larger)
+            trial = Trial(subject, size=larger)
             rounds = [(trial.forward_s(limit), trial.forward_s(larger)) for _ in range(1 + _ROUNDS)][1:]
         except torch.OutOfMemoryError:
             break

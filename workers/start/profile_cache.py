@@ -13,17 +13,15 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Recipe
-from workers.models.wan.dit import WanModel
-from workers.start.probe import BatchProfile
+from workers.models.api import Compute
+from workers.start.probe import BatchProfile, Subject
 
-FORMAT = "longtake-profile/1"
+FORMAT = "longtake-profile/2"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 _log = logging.getLogger("longtake.worker")
@@ -36,9 +34,8 @@ class ProfileKey:
     model_digest: str
     layers: str
     """Those that the worker holds: first and last."""
-    device: str
-    """Name of the processor or accelerator, not its number."""
-    dtype: str
+    compute: Compute
+    """With the name of the processor or accelerator as its device, not its number."""
     torch_version: str
     threads: int
     tokens_per_block: int
@@ -52,16 +49,16 @@ class ProfileKey:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest() + ".json"
 
 
-def key_of(model_digest: str, model: WanModel, geometry: Geometry, recipe: Recipe, *, max_batch: int) -> ProfileKey:
-    """The key of a profile of `model`, which was loaded from a directory of that digest, measured here and now."""
+def key_of(model_digest: str, subject: Subject, compute: Compute, *, max_batch: int) -> ProfileKey:
+    """The key of a profile of `subject`, which was loaded from a directory of that digest, measured here and now."""
+    layers, recipe = subject.denoiser.layers, subject.recipe
     return ProfileKey(
         model_digest=model_digest,
-        layers=f"{model.layers[0]}-{model.layers[-1]}",
-        device=_device_name(model.patch_embedding.weight.device),
-        dtype=str(model.dtype).removeprefix("torch."),
+        layers=f"{layers[0]}-{layers[-1]}",
+        compute=replace(compute, device=_device_name(subject.denoiser.device)),
         torch_version=torch.__version__,
-        threads=1,  # as workers compute; see workers.probe
-        tokens_per_block=geometry.tokens_per_frame * recipe.frames_per_block,
+        threads=1,  # as workers compute; see workers.start.probe
+        tokens_per_block=subject.geometry.tokens_per_frame * recipe.frames_per_block,
         window_pages=recipe.page_count,
         max_batch=max_batch,
     )

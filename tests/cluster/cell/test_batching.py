@@ -27,14 +27,16 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event, settle, stream
-from workers.denoise import worker
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool
+from workers.denoise import attention
+from workers.denoise.attention import ItemPages, PagedAttention
+from workers.denoise.kv import PageMemory
 from workers.messages import Down, Introduction, Task
 from workers.models import weights
 from workers.orders import Detached
-from workers.runner import Worker
+from workers.runner import Performer
 from workers.start import probe
-from workers.start.spec import LoadedWorker, WorkerSpec
+from workers.start.loading import LoadedWorker
+from workers.start.spec import WorkerSpec
 
 PROMPTS = ("a red ball resting in the fog", "a blue box swaying at night", "a green ring bobbing at dusk")
 
@@ -57,7 +59,7 @@ class Port:
     """A real worker that does its next message when the test says so."""
 
     spec: WorkerSpec
-    worker: Worker
+    worker: Performer
     batch_limit: int
     mixes_kinds: bool = True
     waiting: deque[Down] = field(default_factory=deque)
@@ -179,14 +181,14 @@ def test_every_level_is_the_oracles(tmp_path: Path, level: Level) -> None:
 class Swapped(PagedAttention):
     """Gives the first two items of a batch each other's pages."""
 
-    def __init__(self, pool: PagePool, items: list[ItemPages]) -> None:
+    def __init__(self, pool: PageMemory, items: list[ItemPages]) -> None:
         super().__init__(pool, items if len(items) == 1 else [items[1], items[0], *items[2:]])
 
 
 class OnePage(PagedAttention):
     """Lets the first item of a batch read one page of the second in place of its own."""
 
-    def __init__(self, pool: PagePool, items: list[ItemPages]) -> None:
+    def __init__(self, pool: PageMemory, items: list[ItemPages]) -> None:
         if len(items) > 1 and len(items[0].reads) > len(items[0].writes):
             first, second, *rest = items
             own = next(page for page in first.reads if page not in first.writes)
@@ -199,7 +201,7 @@ class OnePage(PagedAttention):
 def test_the_identity_test_fails_when_pages_of_batch_mates_are_swapped(
     model: Path, broken: type[PagedAttention], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "PagedAttention", broken)
+    monkeypatch.setattr(attention, "PagedAttention", broken)
     rig = Rig(model, batch_limit=4)
     streams = mix(4)
     rig.run(streams)
@@ -259,7 +261,7 @@ def test_the_probe_of_what_is_served(model: Path, capsys: pytest.CaptureFixture[
         profile = LoadedWorker(spec).profile
         assert profile is not None
         with capsys.disabled():
-            sys.stdout.write(f"\nprobe of {info.name} on {spec.device}: {profile}\n")
+            sys.stdout.write(f"\nprobe of {info.name} on {spec.compute.device}: {profile}\n")
         assert profile.inexact is None, "this machine's kernels give other bits in batches: tell the maintainers"
         assert profile.limit >= 2
         assert profile.mixes_kinds

@@ -60,7 +60,9 @@ from tests.cluster.cell.world import PortsKept, expected_hashes
 from tests.workers.model_dir import model_info, write_model
 from workers.link.dial import WorkerLink
 from workers.messages import Shutdown
-from workers.start.spec import WorkerSpec, load_worker, model_digest
+from workers.models.api import Compute
+from workers.start.loading import load_worker, model_digest
+from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball resting in the fog"
 SEED = 7
@@ -220,7 +222,7 @@ async def stage(
     engine = Engine(hand)
     sizes = [(Role.DENOISE, name, PAGES) for name in DENOISE] + [(Role.DECODE, name, SLOTS) for name in DECODE]
     workers = tuple(
-        WorkerSpec(worker=name, role=role, capacity=capacity, model=model, device=device)
+        WorkerSpec(worker=name, role=role, capacity=capacity, model=model, compute=Compute(device=device))
         for role, name, capacity in sizes
     )
     launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), engine)
@@ -322,7 +324,9 @@ async def test_a_simulated_worker_refuses_to_read_a_lost_page(model: Path) -> No
 
 async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Path) -> None:
     worker = DENOISE[0]
-    spec = WorkerSpec(worker=worker, role=Role.DENOISE, capacity=PAGES, model=model, device="simulated:0ms")
+    spec = WorkerSpec(
+        worker=worker, role=Role.DENOISE, capacity=PAGES, model=model, compute=Compute(device="simulated:0ms")
+    )
     hand = Hand()
     engine = PortsKept(hand)
     made = Stage(engine, hand)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
@@ -21,7 +22,6 @@ from longtake.core.work import CueId, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool
-from workers.models.wan.causal_conv import CarriedState
 from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball resting in the fog"
@@ -144,7 +144,7 @@ async def test_the_pictures_go_on_from_the_decoder_that_was_parked(
 
     assert await parked() == expected
 
-    def forgetful(pool: DecoderPool, slot: int, state: CarriedState) -> None:
+    def forgetful(pool: DecoderPool, slot: int, state: tuple[Tensor, ...]) -> None:
         pool.open(slot)
 
     monkeypatch.setattr(DecoderPool, "import_state", forgetful)

@@ -180,6 +180,9 @@ async def test_three_workers_make_one_stream_faster_than_one_ever_could(tmp_path
 async def test_a_straggler_shows(tmp_path: Path) -> None:
     info = small_pictures(model_info())
     made = setup(tmp_path, info, workers=1, streams=1, blocks=LEAST_BLOCKS, device="simulated:10ms", straggler=2.0)
-    assert [spec.device for spec in specs_for(made, info.recipe)] == ["simulated:10ms,factor=2", "simulated:10ms"]
+    assert [spec.compute.device for spec in specs_for(made, info.recipe)] == [
+        "simulated:10ms,factor=2",
+        "simulated:10ms",
+    ]
     rate, _ = await blocks_per_s(made, info)
     assert rate < 1 / (6 * 0.02) * 1.02

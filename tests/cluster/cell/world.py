@@ -27,8 +27,8 @@ from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
 from workers.models import weights
+from workers.models.api import Compute, sdpa
 from workers.models.text import text_encoder
-from workers.models.wan.dit import sdpa
 
 RAW = SegmentSettings(codec="raw", quality=0)
 
@@ -82,8 +82,8 @@ def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int
     """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to."""
     torch.set_num_threads(1)
     info = weights.load_info(model)
-    denoiser = weights.load_denoiser(model, info, device=torch.device("cpu"), dtype=torch.float32)
-    encoder = text_encoder(info.text_kind, info.dit.text_dim)
+    denoiser = weights.load_denoiser(model, info, Compute())
+    encoder = text_encoder(info.text_kind, info.text_width)
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
     latents = generate(

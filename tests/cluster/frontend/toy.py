@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import grpc
@@ -22,7 +22,7 @@ from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer, WireLimits
 from cluster.frontend.server import FrontendServer
-from longtake.core.effects import Effect, EncodeText, Forget, PrepareStream
+from longtake.core.effects import Effect, EncodeText
 from longtake.core.errors import InvalidField
 from longtake.core.events import Event, Tick
 from longtake.core.limits import Limits
@@ -30,26 +30,15 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, Role, SessionId, WorkerId
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import Each
-from workers.messages import (
-    Decode,
-    Done,
-    Down,
-    Encoded,
-    Failed,
-    Forward,
-    Introduction,
-    Output,
-    Prepared,
-    Shutdown,
-    Task,
-    Up,
-)
+from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Output, Task, Up
+from workers.simulated.fake import HEADER as HEADER
+from workers.simulated.fake import FakeWorker, Image
+from workers.simulated.lanes import SimulatedLanes
 
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)
 RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
-HEADER = b"header;"
 UNKNOWN_WORD = "zyzzyva"
 OP_S = 2**-10
 """What the workers say that an op takes them."""
@@ -68,23 +57,51 @@ def refuse_numbers(prompt: str) -> None:
         raise InvalidField("prompt", prompt, "words")
 
 
+class Words(SimulatedLanes):
+    """Lanes whose latents are words instead of numbers."""
+
+    def forward(self, order: Forward) -> Output | None:
+        """The latents that a denoise op produces."""
+        work, prompt = order.work, self.memory.text(order, bytes)
+        if work.kind is Kind.COMMIT:
+            return None
+        match work.input:
+            case FromNoise():
+                latents = f"block {work.block} of seed {work.seed} through steps".encode()
+            case FromLane():
+                latents = self.memory.output(work)
+            case _:
+                latents = order.latents
+        latents += f" {work.step}".encode()
+        if work.next_sigma is None:
+            latents += b" shows " + prompt + b";"
+        self.memory.keep(work, latents)
+        return Output(sha256="", latents=latents)
+
+
 class ToyWorker:
     """A port whose worker answers each message `delay_s` later, one after the other."""
 
     def __init__(
-        self, engine: Engine, name: str, role: Role, *, delay_s: float, segment_bytes: int, batch_limit: int = 4
+        self,
+        engine: Engine,
+        name: str,
+        role: Role,
+        *,
+        transit: dict[ImageId, Image],
+        delay_s: float,
+        segment_bytes: int,
     ) -> None:
         self.id = WorkerId(name)
         self.dispatched: list[ForwardWork | DecodeWork] = []
         self._engine = engine
         self._delay_s = delay_s
         self._segment_bytes = segment_bytes
-        self._last: dict[tuple[SessionId, int], bytes] = {}
-        self._prompts: dict[tuple[SessionId, int], bytes] = {}
         self._free_at_s = 0.0
         capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
+        self._worker = FakeWorker(Words(GEOMETRY, pages=capacity), transit)
         engine.join(
-            Introduction(worker=self.id, role=role, capacity=capacity, batch_limit=batch_limit, model_digest="toy"),
+            Introduction(worker=self.id, role=role, capacity=capacity, batch_limit=4, model_digest="toy"),
             self,
         )
 
@@ -111,44 +128,17 @@ class ToyWorker:
                 segment = order.latents.ljust(self._segment_bytes, b".")
                 return Done(sequence=message.sequence, segment=segment, seconds=OP_S)
             case Task(order=tuple() as batch):
-                outputs = [self._forward(forward) for forward in batch]
-                return Done(
-                    sequence=message.sequence,
-                    outputs=tuple(Output(sha256="", latents=latents) for latents in outputs if latents is not None),
-                    seconds=OP_S * len(batch),
-                )
-            case EncodeText(conditioning=ref, prompt=prompt):
-                if prompt == BAD_PROMPT:
-                    return Failed(sessions=(ref.session,), sequence=None, reason="the encoder broke")
-                notice = f"ignored: {UNKNOWN_WORD}" if UNKNOWN_WORD in prompt else ""
-                return Encoded(conditioning=ref, tensor=prompt.encode(), notice=notice)
-            case PrepareStream(session=session):
-                return Prepared(session=session, header=HEADER, media_type='video/mp4; codecs="avc1.42C00A"')
-            case Forget() | Shutdown():
-                pass
-        return None
-
-    def _forward(self, forward: Forward) -> bytes | None:
-        """The latents that a denoise op produces."""
-        work = forward.work
-        self.dispatched.append(work)
-        key = (work.session, work.conditioning.version)
-        if forward.conditioning:
-            self._prompts[key] = forward.conditioning
-        if work.kind is Kind.COMMIT:
-            return None
-        match work.input:
-            case FromNoise():
-                latents = f"block {work.block} of seed {work.seed} through steps".encode()
-            case FromLane():
-                latents = self._last[work.session, work.lane]
+                self.dispatched += [forward.work for forward in batch]
+                done = self._worker.perform(message)
+                assert isinstance(done, Done)
+                return replace(done, seconds=OP_S * len(batch))
+            case EncodeText(conditioning=ref) if message.prompt == BAD_PROMPT:
+                return Failed(sessions=(ref.session,), sequence=None, reason="the encoder broke")
+            case EncodeText(prompt=prompt) if UNKNOWN_WORD in prompt:
+                notice = f"ignored: {UNKNOWN_WORD}"
+                return Encoded(conditioning=message.conditioning, tensor=prompt.encode(), notice=notice)
             case _:
-                latents = forward.latents
-        latents += f" {work.step}".encode()
-        if work.next_sigma is None:
-            latents += b" shows " + self._prompts[key] + b";"
-        self._last[work.session, work.lane] = latents
-        return latents
+                return self._worker.perform(message)
 
 
 def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer:
@@ -230,9 +220,12 @@ async def toy_cell(
         engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
     cell = ToyCell(engine, server, recorder.events)
+    transit: dict[ImageId, Image] = {}
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
-            cell.workers.append(ToyWorker(engine, name, role, delay_s=delay_s, segment_bytes=segment_bytes))
+            cell.workers.append(
+                ToyWorker(engine, name, role, transit=transit, delay_s=delay_s, segment_bytes=segment_bytes)
+            )
     try:
         yield cell
     finally:

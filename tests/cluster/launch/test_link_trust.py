@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,10 +32,12 @@ from workers.link.convert import hello_to_proto
 from workers.link.dial import WorkerLink
 from workers.link_trust import ENGINE_NAME, WORKER_NAME, LinkFiles
 from workers.messages import Introduction
+from workers.models.api import Compute
 from workers.models.weights import save_info
 from workers.simulated.device import parse_device
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import WorkerSpec, model_digest, parse_arguments
+from workers.start.loading import model_digest
+from workers.start.spec import WorkerSpec, read_spec, to_line
 
 PROMPT = "a red ball resting in the fog"
 INFO = model_info()
@@ -85,7 +88,7 @@ def spec(model: Path, role: Role = Role.DENOISE) -> WorkerSpec:
     pages = 3 * INFO.recipe.page_count * INFO.recipe.lane_count
     capacity = pages if role is Role.DENOISE else 3
     worker = WorkerId(f"{role.value}-0")
-    return WorkerSpec(worker=worker, role=role, capacity=capacity, model=model, device="simulated:1ms")
+    return WorkerSpec(worker=worker, role=role, capacity=capacity, model=model, compute=Compute(device="simulated:1ms"))
 
 
 @asynccontextmanager
@@ -104,7 +107,11 @@ async def engine_with(model: Path, files: LinkFiles | None) -> AsyncIterator[tup
 def worker_link(model: Path, address: str, files: LinkFiles | None) -> WorkerLink:
     made = spec(model)
     loaded = SimulatedModel(
-        worker=made.worker, role=made.role, capacity=made.capacity, model=model, device=parse_device(made.device)
+        worker=made.worker,
+        role=made.role,
+        capacity=made.capacity,
+        model=model,
+        device=parse_device(made.compute.device),
     )
     return WorkerLink(loaded, address, SECRET, files)
 
@@ -194,7 +201,11 @@ async def test_a_certificate_does_not_replace_the_secret(model: Path, papers: Pa
 def worker_introduction(model: Path) -> Introduction:
     made = spec(model)
     return SimulatedModel(
-        worker=made.worker, role=made.role, capacity=made.capacity, model=model, device=parse_device(made.device)
+        worker=made.worker,
+        role=made.role,
+        capacity=made.capacity,
+        model=model,
+        device=parse_device(made.compute.device),
     ).introduction
 
 
@@ -212,9 +223,9 @@ async def test_processes_meet_with_certificates_and_show_their_secret_to_nobody_
     try:
         for pid in set(launcher.pids.values()):
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
-            assert f"--link-key={papers.both.key}".encode() in arguments
+            assert b"--engine=" in arguments
             for shown in (arguments, Path(f"/proc/{pid}/environ").read_bytes()):
-                assert shown and plan.token.encode() not in shown
+                assert shown and plan.token.encode() not in shown and str(papers.both.key).encode() not in shown
         assert len(segments(await stream(engine, "a", PROMPT))) > 0
         await drain(engine)
     finally:
@@ -222,9 +233,9 @@ async def test_processes_meet_with_certificates_and_show_their_secret_to_nobody_
         running.cancel()
 
 
-def test_the_files_survive_the_command_line(model: Path, papers: Papers) -> None:
+def test_the_files_survive_the_way_to_a_process(model: Path, papers: Papers) -> None:
     made = replace(spec(model), link_files=papers.worker)
-    assert parse_arguments([*made.arguments(), "--engine=127.0.0.1:7"])[0] == made
+    assert read_spec(io.StringIO(to_line(made))) == made
 
 
 def test_files_that_cannot_be_used_are_named(papers: Papers, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan, session_b
 from longtake.core.plan.presets import PRESETS
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.dit import WanModel
-from workers.models.wan.vae import WanDecoder, WanVAEConfig
+from workers.models.wan.vae import WanDecoder
 from workers.models.weights import load_info
 
 WAN = PRESETS["wan2.1-1.3b-480p"]

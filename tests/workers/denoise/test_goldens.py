@@ -28,7 +28,8 @@ from tests.workers.reference import (
     joined,
     outcome,
 )
-from workers.models.wan.dit import TextKV, time_features
+from workers.models.api import TextKV
+from workers.models.wan.dit import time_features
 
 if not GOLDENS:
     pytest.skip(f"no hiar_tiny_*.json in {', '.join(map(str, PLACES))}", allow_module_level=True)
@@ -106,17 +107,17 @@ def unit(golden_name: str, mode: str) -> dict[str, Tensor]:
         flow = lanes.denoise("unit", frames, x, plan.timesteps[0], text)
         for hook in hooks:
             hook.remove()
-        timestep_BF = torch.full((golden.batch, frames), plan.timesteps[0])
-        tokens, cond = model.start(x, timestep_BF, torch.arange(frames).expand(golden.batch, -1))
+        inputs = ContiguousLanes(model, None).inputs("unit", 0, x, plan.timesteps[0], text)
+        shared = model.layer_inputs(inputs)
         values = {
             "x": x,
             "x0": clean(x, flow, plan.sigmas[0]),
             "flow": flow,
             "text_context": model.text_embedding(golden.tensors["in.prompt_embeds"]),
-            "time_e": cond.e_BFE.flatten(0, 1),
-            "time_e0": cond.e0_BF6E.flatten(2).flatten(0, 1),
-            "time_sinusoid": time_features(timestep_BF, model.config.freq_dim).flatten(0, 1),
-            "tokens_after_patch_embed": tokens,
+            "time_e": shared.e_BFE.flatten(0, 1),
+            "time_e0": shared.e0_BF6E.flatten(2).flatten(0, 1),
+            "time_sinusoid": time_features(inputs.timestep_BF, model.config.freq_dim).flatten(0, 1),
+            "tokens_after_patch_embed": model.embed(x),
         }
         values |= {f"hidden_after_block{layer}": h[: golden.batch] for layer, h in hidden.items()}
         for layer in model.layers:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.workers.oracle import ContiguousLanes, explicit_attention, generate
 from tests.workers.paged import PagedLanes, Work
-from workers.denoise.kv import ItemPages, PagedAttention, PagePool, PageShape
+from workers.denoise.attention import ItemPages, PagedAttention
+from workers.denoise.kv import PageMemory
 from workers.denoise.noise import normal
-from workers.models.wan.dit import TextKV, WanConfig, WanModel, sdpa
+from workers.models.api import PageShape, TextKV, sdpa
+from workers.models.wan.config import WanConfig
+from workers.models.wan.dit import WanModel
 
 CONFIG = WanConfig(
     dim=48, ffn_dim=96, num_heads=2, num_layers=3, in_dim=4, out_dim=4, freq_dim=16, text_dim=12, text_len=5
@@ -157,9 +160,8 @@ def test_commit_fused_with_the_next_block_equals_one_after_the_other(scene: Scen
     spare = tuple(scene.lanes.free[:frames])
     moved = dict(zip(item.writes, spare, strict=True))
     item = ItemPages(reads=tuple(moved.get(page, page) for page in item.reads), writes=spare)
-    x, timestep, position, _ = scene.lanes.arguments([scene.old, after])
-    attention = PagedAttention(scene.lanes.pool, [last, item])
-    fused = scene.lanes.model(x, timestep, position, scene.text, attention)
+    inputs = scene.lanes.inputs([scene.old, after], scene.text)
+    fused = scene.lanes.model.denoise(replace(inputs, attention=PagedAttention(scene.lanes.pool, [last, item])))
     assert torch.equal(fused[1:], expected)
 
 
@@ -187,15 +189,15 @@ def test_a_forward_touches_only_the_pages_it_writes(scene: Scene) -> None:
 def test_commit_writes_what_a_forward_writes(scene: Scene) -> None:
     alone(scene, scene.old)
     expected = scene.lanes.pool.kv_YUPLND.clone()
-    x, timestep, position, attention = scene.lanes.arguments([scene.old])
+    inputs = scene.lanes.inputs([scene.old], scene.text)
     scene.lanes.pool.kv_YUPLND[:, :, list(scene.lanes.item(scene.old).writes)] = torch.nan
-    scene.lanes.model.commit(x, timestep, position, scene.text, attention)
+    scene.lanes.model.commit(inputs)
     assert torch.equal(scene.lanes.pool.kv_YUPLND.nan_to_num(9), expected.nan_to_num(9))
 
 
-def small_pool(pages: int = 8) -> PagePool:
+def small_pool(pages: int = 8) -> PageMemory:
     shape = PageShape(layers=range(2, 4), tokens_per_frame=3, num_heads=2, head_dim=4)
-    return PagePool(shape, pages, device=torch.device("cpu"), dtype=torch.float32)
+    return PageMemory(shape, pages, device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (5, 0, 7), (3, 2, 1)])

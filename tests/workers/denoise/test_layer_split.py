@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -29,19 +30,21 @@ from longtake.core.work import (
     SessionId,
     WorkerId,
 )
+from workers.denoise.attention import SdpaBackend
 from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Done, Failed, Forward, JoinChain, Seat, Shutdown, StartOver, Task, Up
 from workers.models import weights
+from workers.models.api import Compute
 from workers.models.wan.dit import WanModel
 from workers.orders import Detached
 from workers.peers import MeetingPoint, Pair
 from workers.runner import Runner
-from workers.start import probe, spec
+from workers.start import loading, probe
 from workers.start.layer_times import held_layers, measured_times
-from workers.start.spec import LoadedWorker, WorkerSpec, load_worker, parse_arguments
+from workers.start.loading import LoadedWorker, load_worker
+from workers.start.spec import WorkerSpec, read_spec, to_line
 
-CPU = torch.device("cpu")
 REPLICA = WorkerId("denoise-0")
 SESSION = SessionId("s")
 WORK = ForwardWork(
@@ -73,11 +76,11 @@ def seat(rank: int, length: int = 2) -> Seat:
 def member(model: Path, meeting_point: MeetingPoint, rank: int, length: int = 2, **changes: object) -> ChainMember:
     """The worker in a seat of a chain, over equal ranges."""
     info = weights.load_info(model)
-    size = info.dit.num_layers // length
+    size = info.num_layers // length
     layers = range(rank * size, (rank + 1) * size)
-    part = weights.load_denoiser(model, info, device=CPU, dtype=torch.float32, layers=layers)
-    stage = ModelPart(part, info.geometry, seat(rank, length), meeting_point=meeting_point.address, **changes)  # type: ignore[arg-type]
-    return ChainMember(DenoiseWorker(part, info.geometry, pages=9, stage=stage), stage)
+    part = weights.load_denoiser(model, info, Compute(), layers)
+    stage = ModelPart(part, seat(rank, length), meeting_point=meeting_point.address, **changes)  # type: ignore[arg-type]
+    return ChainMember(DenoiseWorker(part, info.geometry, SdpaBackend(), pages=9, stage=stage), stage)
 
 
 def task(number: int, work: ForwardWork = WORK, **changes: object) -> Task:
@@ -116,12 +119,13 @@ def test_only_the_layers_that_are_held_are_read(model: Path, tmp_path: Path) -> 
         if name.startswith(("blocks.0.", "blocks.3.")):
             tensor.fill_(torch.nan)
     save_file(held, tmp_path / weights.DIT_FILE)
-    part = weights.load_denoiser(tmp_path, info, device=CPU, dtype=torch.float32, layers=range(1, 3))
+    part = weights.load_denoiser(tmp_path, info, Compute(), range(1, 3))
+    assert isinstance(part, WanModel)
     assert {name.split(".")[1] for name in part.state_dict() if name.startswith("blocks.")} == {"1", "2"}
     with pytest.raises(InvalidField, match=r"blocks\.3\.\S+: .*finite"):
-        weights.load_denoiser(tmp_path, info, device=CPU, dtype=torch.float32, layers=range(2, 4))
+        weights.load_denoiser(tmp_path, info, Compute(), range(2, 4))
     with pytest.raises(InvalidField, match=r"blocks\.0\.\S+: .*finite"):
-        weights.load_denoiser(tmp_path, info, device=CPU, dtype=torch.float32)
+        weights.load_denoiser(tmp_path, info, Compute())
 
 
 def test_workers_agree_on_the_layers_that_the_first_one_measured(model: Path, meeting_point: MeetingPoint) -> None:
@@ -177,21 +181,21 @@ def test_a_worker_whose_first_never_comes_says_so(
 def test_times_are_of_the_parts_of_a_forward(model: Path) -> None:
     """A layer of the tiny model takes longer than its embedding or head; the whole is about the sum of its parts."""
     info = weights.load_info(model)
-    times = measured_times(model, info, device=CPU, dtype=torch.float32)
+    times = measured_times(model, info, Compute(), SdpaBackend())
     assert 0 < times.embed_s < times.layer_s
     assert 0 < times.head_s < times.layer_s
 
 
-def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
+def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_way_to_its_process(
     model: Path, meeting_point: MeetingPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spec, "measured_times", lambda *arguments, **options: EVEN)
-    monkeypatch.setattr(spec, "probe", lambda *arguments, **options: probe.BatchProfile(forward_s={1: 0.5}, limit=3))
+    monkeypatch.setattr(loading, "measured_times", lambda *arguments, **options: EVEN)
+    monkeypatch.setattr(loading, "probe", lambda *arguments, **options: probe.BatchProfile(forward_s={1: 0.5}, limit=3))
     asked = WorkerSpec(
         worker=seat(0).member, role=Role.DENOISE, capacity=18, model=model, seat=seat(0),
         meeting_point=meeting_point.address,
     )  # fmt: skip
-    assert parse_arguments([*asked.arguments(), "--engine=127.0.0.1:7"])[0] == asked
+    assert read_spec(io.StringIO(to_line(asked))) == asked
     assert asked.replica == "denoise-0"
     loaded = LoadedWorker(asked)
     part = loaded.introduction.part
@@ -199,7 +203,7 @@ def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
     assert (loaded.introduction.worker, part.seat, part.layers) == ("denoise-0.1of2", seat(0), range(2))
     assert isinstance(loaded.fresh(), ChainMember)
     with pytest.raises(Contradiction, match=r"a chain of 2 contradicts simulated:60ms: .*holds no layers"):
-        load_worker(replace(asked, device="simulated:60ms"))
+        load_worker(replace(asked, compute=Compute(device="simulated:60ms")))
 
 
 # --- passing on -----------------------------------------------------------------------------------------------------
@@ -208,8 +212,8 @@ def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_command_line(
 def test_four_workers_make_what_one_makes(meeting_point: MeetingPoint, tmp_path: Path) -> None:
     """The output comes from the last and from nobody else; those in the middle never see latents."""
     info = write_tiny_model(tmp_path)
-    whole = weights.load_denoiser(tmp_path, info, device=CPU, dtype=torch.float32)
-    alone = DenoiseWorker(whole, info.geometry, pages=9)
+    whole = weights.load_denoiser(tmp_path, info, Compute())
+    alone = DenoiseWorker(whole, info.geometry, SdpaBackend(), pages=9)
     members = together(tmp_path, meeting_point, length=4)
     first = report(alone.perform(task(0)))
     latents = first.outputs[0].latents

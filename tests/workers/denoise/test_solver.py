@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.denoise.solver import ode_step, predict_x0, renoise
+from workers.denoise.solver import predict_x0, renoise
 
 
 def filled(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -35,15 +35,6 @@ def test_renoise_inverts_x0() -> None:
     x0, noise = filled(0.3), filled(-1.7)
     x = renoise(x0, noise, (0.625,))
     torch.testing.assert_close(predict_x0(x, noise - x0, (0.625,)), x0)
-
-
-def test_ode_step_moves_along_the_flow() -> None:
-    assert torch.equal(ode_step(filled(1, 1), filled(2, 2), (1.0, 0.5), (0.75, 0.0)), filled(0.5, 0))
-
-
-def test_ode_step_to_zero_is_x0() -> None:
-    x, flow = filled(0.7), filled(1.3)
-    torch.testing.assert_close(ode_step(x, flow, (0.625,), (0.0,)), predict_x0(x, flow, (0.625,)))
 
 
 def test_one_sigma_per_item() -> None:

@@ -36,7 +36,8 @@ from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_b
 from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
 from workers.runner import Runner
-from workers.start.spec import LoadedWorker, WorkerSpec, parse_arguments
+from workers.start.loading import LoadedWorker
+from workers.start.spec import WorkerSpec
 
 SESSION = SessionId("s")
 RAW = SegmentSettings(codec="raw", quality=0)
@@ -346,8 +347,3 @@ def test_a_worker_that_cannot_go_on_with_others_asks_to_be_made_anew() -> None:
 def test_a_gap_in_the_sequence_ends_the_worker() -> None:
     told = untimed(run("ok", "ok", numbers=(0, 2)))
     assert told == [Done(sequence=Sequence(0)), "dispatch 2 arrived, expected 1"]
-
-
-def test_a_specification_survives_the_command_line() -> None:
-    spec = replace(SPEC, model=Path("/models/a b"), device="cuda:1", dtype="bfloat16", max_batch=4, profiles="/p q")
-    assert parse_arguments([*spec.arguments(), "--engine=127.0.0.1:7"]) == (spec, "127.0.0.1:7")

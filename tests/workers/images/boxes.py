@@ -35,8 +35,10 @@ from workers.messages import (
     Task,
     Up,
 )
-from workers.runner import Runner, Worker
-from workers.start.spec import WorkerSpec, load_worker
+from workers.models.api import Compute
+from workers.runner import Performer, Runner
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec
 
 A, B = SessionId("a"), SessionId("b")
 W = WorkerId("w")
@@ -51,7 +53,7 @@ Report = TypeVar("Report", bound=Up)
 class Box:
     """A worker on its threads, and what it reports."""
 
-    def __init__(self, worker: Worker, meeting_point: str = "") -> None:
+    def __init__(self, worker: Performer, meeting_point: str = "") -> None:
         self.worker = worker
         self._told: queue.SimpleQueue[Up] = queue.SimpleQueue()
         self.ended: queue.SimpleQueue[str | StartOver] = queue.SimpleQueue()
@@ -82,7 +84,7 @@ class Box:
 
 
 @contextmanager
-def boxes(*workers: Worker, meeting_point: str = "") -> Iterator[list[Box]]:
+def boxes(*workers: Performer, meeting_point: str = "") -> Iterator[list[Box]]:
     with ExitStack() as stack:
         made = []
         for worker in workers:
@@ -91,9 +93,9 @@ def boxes(*workers: Worker, meeting_point: str = "") -> Iterator[list[Box]]:
         yield made
 
 
-def denoiser(model: Path, device: str = "cpu") -> Worker:
+def denoiser(model: Path, device: str = "cpu") -> Performer:
     """A worker whose pages hold a canary pattern: every number is another."""
-    spec = WorkerSpec(worker=W, role=Role.DENOISE, capacity=PAGES, model=model, device=device)
+    spec = WorkerSpec(worker=W, role=Role.DENOISE, capacity=PAGES, model=model, compute=Compute(device=device))
     worker = load_worker(spec).fresh()
     for number in range(PAGES):
         page = worker.page(PageId(number))
@@ -104,11 +106,13 @@ def denoiser(model: Path, device: str = "cpu") -> Worker:
     return worker
 
 
-def decoder(model: Path, device: str = "cpu", slots: int = 2) -> Worker:
-    return load_worker(WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, device=device)).fresh()
+def decoder(model: Path, device: str = "cpu", slots: int = 2) -> Performer:
+    return load_worker(
+        WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, compute=Compute(device=device))
+    ).fresh()
 
 
-def contents(worker: Worker) -> list[Tensor]:
+def contents(worker: Performer) -> list[Tensor]:
     return [worker.page(PageId(number)).clone() for number in range(PAGES)]
 
 

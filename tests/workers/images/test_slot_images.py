@@ -42,7 +42,7 @@ from workers.messages import (
 )
 from workers.orders import Detached, Filled, Order
 from workers.peers import MeetingPoint
-from workers.runner import Worker
+from workers.runner import Performer
 
 # --- decoder slots ----------------------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ def decode(block: int, slot: int, session: SessionId = A) -> Decode:
     return Decode(work=work, latents=latents.tobytes())
 
 
-def whole(worker: Worker, session: SessionId = A) -> list[bytes]:
+def whole(worker: Performer, session: SessionId = A) -> list[bytes]:
     """The segments of a stream that stays in its slot."""
     with boxes(worker) as (box,):
         box.put(prepare(0, session))

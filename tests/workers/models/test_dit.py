@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.models.wan.dit import SelfAttention, TextKV, WanConfig, WanModel, rotate, rotations, sdpa, time_features
+from workers.models.api import Conditioning, Inputs, SelfAttention, TextKV, sdpa
+from workers.models.wan.config import WanConfig
+from workers.models.wan.dit import WanModel, rotate, rotations, time_features
 
 CONFIG = WanConfig(
     dim=48, ffn_dim=96, num_heads=2, num_layers=3, in_dim=4, out_dim=4, freq_dim=16, text_dim=12, text_len=5
@@ -54,9 +56,17 @@ class Call:
     position: Tensor
     text: TextKV
 
+    def inputs(self, attention: SelfAttention) -> Inputs:
+        return Inputs(
+            x_BFCHW=self.x,
+            timestep_BF=self.timestep,
+            position_BF=self.position,
+            conditioning=Conditioning(text=self.text),
+            attention=attention,
+        )
+
     def flow(self, model: WanModel, attention: SelfAttention | None = None) -> Tensor:
-        flow: Tensor = model(self.x, self.timestep, self.position, self.text, attention or Own())
-        return flow
+        return model.denoise(self.inputs(attention or Own()))
 
 
 @pytest.fixture
@@ -184,7 +194,7 @@ def test_texts_of_batch_mates_stay_apart(model: WanModel, call: Call) -> None:
 def test_commit_stores_what_a_forward_does_and_stops_in_the_last_layer(model: WanModel, call: Call) -> None:
     forward, commit = Own(), Own()
     call.flow(model, forward)
-    model.commit(call.x, call.timestep, call.position, call.text, commit)
+    model.commit(call.inputs(commit))
     for layer in model.layers:
         for expected, stored in zip(forward.kept[layer], commit.kept[layer], strict=True):
             assert torch.equal(expected, stored)
@@ -197,10 +207,10 @@ def test_a_chain_of_parts_equals_the_whole(cut: int, model: WanModel, call: Call
     parts = [WanModel(CONFIG, range(cut)), WanModel(CONFIG, range(cut, 3))]
     for part in parts:
         part.load_state_dict({name: t for name, t in model.state_dict().items() if name in part.state_dict()})
-    h, cond = parts[0].start(call.x, call.timestep, call.position)
-    for part in parts:
-        h = part.run(h, cond, call.text, Own())
-    assert torch.equal(parts[1].head_out(h, cond), call.flow(model))
+    first, last = (part.begin(call.inputs(Own())) for part in parts)
+    h = first.run(first.enter())
+    assert h.shape == last.shape
+    assert torch.equal(last.leave(last.run(h)), call.flow(model))
     assert set(parts[0].state_dict()) | set(parts[1].state_dict()) == set(model.state_dict())
 
 

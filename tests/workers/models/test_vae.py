@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
-from workers.models.wan.causal_conv import CarriedState, CausalConv3d
-from workers.models.wan.vae import WanDecoder, WanEncoder, WanVAEConfig
+from workers.models.api import CarriedState
+from workers.models.wan.causal_conv import CausalConv3d
+from workers.models.wan.config import WanVAEConfig
+from workers.models.wan.vae import WanDecoder, WanEncoder
 
 torch.set_num_threads(1)
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.recipe import Level
 from tests.workers.model_dir import write_model
 from workers.models import weights
-
-CPU = torch.device("cpu")
+from workers.models.api import Compute
 
 
 @pytest.fixture
@@ -35,10 +35,11 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_what_is_saved_is_loaded_bit_for_bit(model: Path) -> None:
     info = weights.load_info(model)
     assert info.recipe.level is Level.OUTPUT
-    denoiser = weights.load_denoiser(model, info, device=CPU, dtype=torch.float32)
-    decoder = weights.load_decoder(model, info, device=CPU, dtype=torch.float32)
+    denoiser = weights.load_denoiser(model, info, Compute())
+    decoder = weights.load_decoder(model, info, Compute())
     for module, name in ((denoiser, weights.DIT_FILE), (decoder, weights.VAE_FILE)):
         held = load_file(model / name)
+        assert isinstance(module, nn.Module)
         state = module.state_dict()
         assert state.keys() == held.keys()
         assert all(torch.equal(state[key], held[key]) for key in held)
@@ -49,7 +50,8 @@ def test_half_precision_on_disk_is_served_in_the_type_asked_for(model: Path) -> 
     info = weights.load_info(model)
     held = {key: value.half() for key, value in load_file(model / weights.DIT_FILE).items()}
     save_file(held, model / weights.DIT_FILE)
-    denoiser = weights.load_denoiser(model, info, device=CPU, dtype=torch.float32)
+    denoiser = weights.load_denoiser(model, info, Compute())
+    assert isinstance(denoiser, nn.Module)
     assert {value.dtype for value in denoiser.state_dict().values()} == {torch.float32}
 
 
@@ -58,7 +60,7 @@ def test_the_encoder_may_lie_beside_the_decoder(model: Path) -> None:
     held = load_file(model / weights.VAE_FILE) | {"conv1.weight": torch.zeros(2), "encoder.x": torch.zeros(3)}
     save_file(held, model / weights.VAE_FILE)
     weights.check_weights(model, info)
-    weights.load_decoder(model, info, device=CPU, dtype=torch.float32)
+    weights.load_decoder(model, info, Compute())
 
 
 def test_digest_changes_with_one_weight(model: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -108,10 +110,10 @@ def test_files_that_are_missing_or_no_such_files(model: Path) -> None:
     info = weights.load_info(model)
     (model / weights.DIT_FILE).write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(InvalidField, match=r"dit.safetensors: .* allowed: a safetensors file"):
-        weights.load_denoiser(model, info, device=CPU, dtype=torch.float32)
+        weights.load_denoiser(model, info, Compute())
     (model / weights.VAE_FILE).unlink()
     with pytest.raises(InvalidField, match=r"model.path: .*vae.safetensors is missing"):
-        weights.load_decoder(model, info, device=CPU, dtype=torch.float32)
+        weights.load_decoder(model, info, Compute())
     (model / weights.INFO_FILE).write_text("{")
     with pytest.raises(InvalidField, match="a JSON object"):
         weights.load_info(model)
@@ -140,7 +142,7 @@ def test_a_wrong_tensor_is_named_before_any_is_read(
     with pytest.raises(InvalidField, match=message):
         weights.check_weights(model, info)
     with pytest.raises(InvalidField, match=message):
-        weights.load_denoiser(model, info, device=CPU, dtype=torch.float32)
+        weights.load_denoiser(model, info, Compute())
 
 
 def test_weights_that_are_not_finite_are_refused(model: Path) -> None:
@@ -149,4 +151,4 @@ def test_weights_that_are_not_finite_are_refused(model: Path) -> None:
     held["head.head.bias"][3] = torch.nan
     save_file(held, model / weights.DIT_FILE)
     with pytest.raises(InvalidField, match=r"head.head.bias: .*finite"):
-        weights.load_denoiser(model, info, device=CPU, dtype=torch.float32)
+        weights.load_denoiser(model, info, Compute())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import threading
 import time
@@ -45,10 +46,14 @@ from longtake.core.work import Sequence as Number
 from tests.workers.model_dir import model_info, write_model
 from workers.link.shared import load
 from workers.messages import Decode, Done, Encoded, Forward, Task
+from workers.models.api import Compute
 from workers.models.weights import save_info
+from workers.simulated import arithmetic
+from workers.simulated.arithmetic import REACH
 from workers.simulated.device import Pace, SimulatedDevice, parse_device
 from workers.simulated.workers import SimulatedModel
-from workers.start.spec import LoadedWorker, WorkerSpec, load_worker, model_digest, parse_arguments
+from workers.start.loading import LoadedWorker, load_worker, model_digest
+from workers.start.spec import WorkerSpec, read_spec, to_line
 
 INFO = model_info()
 PROMPT = "a red ball resting in the fog"
@@ -67,14 +72,16 @@ def model(folder: Path, role: Role = Role.DENOISE, capacity: int = 64) -> Simula
 
 
 def test_a_device_is_read_as_it_is_written() -> None:
-    for text in ("simulated:60ms", "simulated:60ms,decode=5ms", "simulated:1.5ms,decode=0.5ms,factor=1.3"):
+    for text in ("simulated:60ms", "simulated:60ms,decode=5ms", "simulated:1.5ms,decode=0.5ms,factor=1.3",
+                 "simulated:0ms,layers=3,latents=9"):  # fmt: skip
         assert str(parse_device(text)) == text
     assert parse_device("simulated:2s").forward_s == 2.0
 
 
 @pytest.mark.parametrize(
     "text", ["simulated:", "simulated:60", "simulated:60ms,encode=1ms", "simulated:-1ms", "simulated:60ms,factor=0",
-             "simulated:60ms,factor=x", "simulated:600s", "simulated:60ms,factor=1,factor=2", "cpu"]
+             "simulated:60ms,factor=x", "simulated:600s", "simulated:60ms,layers=0", "simulated:60ms,latents=1.5",
+             "simulated:60ms,factor=1,factor=2", "cpu"]
 )  # fmt: skip
 def test_a_device_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(InvalidField, match=r"model\.device"):
@@ -101,7 +108,11 @@ def test_the_time_is_kept_without_the_cpu_and_what_is_too_long_is_counted() -> N
 
 def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = WorkerSpec(
-        worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=folder, device="simulated:10ms,factor=3"
+        worker=WorkerId("w"),
+        role=Role.DENOISE,
+        capacity=64,
+        model=folder,
+        compute=Compute(device="simulated:10ms,factor=3"),
     )
     worker, text = load_worker(spec).fresh(), features(folder)
     lasting_s: list[float] = []
@@ -111,14 +122,19 @@ def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_specification_makes_a_simulated_worker_that_cannot_pass_for_a_real_one(folder: Path) -> None:
-    spec = WorkerSpec(worker=WorkerId("w"), role=Role.DECODE, capacity=2, model=folder, device="simulated:60ms")
-    assert parse_arguments(["--engine=x:1", *spec.arguments()])[0] == spec
+    spec = WorkerSpec(
+        worker=WorkerId("w"), role=Role.DECODE, capacity=2, model=folder, compute=Compute(device="simulated:60ms")
+    )
+    assert read_spec(io.StringIO(to_line(spec))) == spec
     loaded = load_worker(spec)
     assert isinstance(loaded, SimulatedModel)
     assert loaded.introduction.model_digest == model_digest(spec)
     for name in ("dit.safetensors", "vae.safetensors"):
         (folder / name).write_bytes(b"")
-    assert model_digest(replace(spec, device="cpu")) != model_digest(spec)
+    devices = ("cpu", "simulated:60ms,layers=9", "simulated:60ms,latents=9")
+    others = [replace(spec, compute=Compute(device=device)) for device in devices]
+    assert model_digest(replace(spec, compute=Compute(device="simulated:1ms,factor=2"))) == model_digest(spec)
+    assert len({model_digest(other) for other in (spec, *others)}) == 4
 
 
 def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None:
@@ -126,7 +142,7 @@ def test_a_shared_process_refuses_a_worker_that_computes(tmp_path: Path) -> None
     spec = WorkerSpec(worker=WorkerId("w"), role=Role.DENOISE, capacity=64, model=tmp_path)
     assert isinstance(load_worker(spec), LoadedWorker)
     with pytest.raises(InvalidField, match="simulated"):
-        list(load(["--engine=x:1", "--", *spec.arguments()], "secret"))
+        list(load(io.StringIO("secret\n" + to_line(spec)), "x:1"))
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -215,6 +231,33 @@ def test_latents_are_those_computed_by_hand(folder: Path, level: Level) -> None:
     assert latents(folder, level) == list(islice(expected_latents(model_info(level), PROMPT, 7), 4))
 
 
+@pytest.mark.parametrize(("missing", "equal"), [(0, True), (1, False)])
+def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exactly(
+    folder: Path, missing: int, equal: bool
+) -> None:
+    """The commits of H x layers blocks (and of the sink's) from their latents, in a worker that has seen nothing."""
+    needed, end = INFO.recipe.history_blocks * REACH.layers, 6
+    replayed = {0, *range(end - needed + missing, end)}
+    text, first, second = features(folder), model(folder).fresh(), model(folder).fresh()
+    written: set[tuple[int, int]] = set()
+    last: bytes = b""
+    pairs = []
+    for sequence, work in enumerate(orders(Level.OUTPUT, end + 1, None)):
+        order = task(sequence, work, latents=last if isinstance(work.input, FromLatent) else b"", conditioning=text)
+        (done,) = first.perform(order)
+        assert isinstance(done, Done)
+        if work.block in replayed and work.kind is Kind.COMMIT:
+            written |= {(work.lane, page) for page in work.writes}
+            there = tuple(page for page in work.reads if (work.lane, page) in written)
+            again = replace(work, reads=there, input=FromLatent(LatentRef(session=A, block=work.block, step=0)))
+            list(second.perform(task(sequence, again, latents=last, conditioning=text)))
+        if work.block == end and work.kind is Kind.DENOISE:
+            pairs.append((done, next(iter(second.perform(order)))))
+        if work.kind is Kind.DENOISE:
+            last = done.outputs[0].latents
+    assert [one == other for one, other in pairs] == [equal] * INFO.recipe.step_count
+
+
 def test_a_page_read_in_another_place_changes_everything_after_it(folder: Path) -> None:
     right, wrong = latents(folder), latents(folder, swap=(0, 1))
     assert right[:2] == wrong[:2]
@@ -264,7 +307,7 @@ def test_pictures_depend_on_the_blocks_before(folder: Path) -> None:
             first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block),
             settings=settings,
         )  # fmt: skip
-        (done,) = worker.perform(task(0, work, latents=b"x"))
+        (done,) = worker.perform(task(0, work, latents=arithmetic.latents_of(b"x", INFO.geometry)))
         assert isinstance(done, Done)
         return done.segment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from longtake.core.work import Role, WorkerId
 from tests.workers.model_dir import model_info, write_model
-from workers.models.wan.dit import TextKV, WanModel
+from workers.denoise.attention import SdpaBackend
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
+from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
-from workers.start.probe import BatchProfile, Trial, probe
-from workers.start.spec import LoadedWorker, WorkerSpec
+from workers.start.loading import LoadedWorker
+from workers.start.probe import BatchProfile, Subject, Trial, probe
+from workers.start.spec import WorkerSpec
 
 INFO = model_info()
 PAGES = 8 * INFO.recipe.page_count
@@ -23,6 +27,10 @@ PAGES = 8 * INFO.recipe.page_count
 def model() -> WanModel:
     torch.manual_seed(0)
     return WanModel(INFO.dit)
+
+
+def subject(denoiser: Denoiser) -> Subject:
+    return Subject(denoiser=denoiser, attention=SdpaBackend(), geometry=INFO.geometry, recipe=INFO.recipe)
 
 
 def times(per_forward_s: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +51,7 @@ def test_a_batch_grows_while_it_pays(
     forward_s: dict[int, float], limit: int, measured: set[int], model: WanModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(forward_s, monkeypatch)
-    profile = probe(model, INFO.geometry, INFO.recipe, pages=PAGES, max_batch=8)
+    profile = probe(subject(model), pages=PAGES, max_batch=8)
     assert (profile.limit, set(profile.forward_s), profile.inexact) == (limit, measured, None)
 
 
@@ -52,14 +60,14 @@ def test_a_batch_is_as_large_as_it_may_be(
     pages: int, max_batch: int, limit: int, model: WanModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times(dict.fromkeys(range(1, 9), 1.0), monkeypatch)
-    assert probe(model, INFO.geometry, INFO.recipe, pages=pages, max_batch=max_batch).limit == limit
+    assert probe(subject(model), pages=pages, max_batch=max_batch).limit == limit
 
 
 class OffByAnUlp(WanModel):
     """Gives other bits in batches of 3 or more."""
 
-    def forward(self, x_BFCHW: Tensor, *rest: object) -> Tensor:
-        flow: Tensor = super().forward(x_BFCHW, *rest)  # type: ignore[arg-type]
+    def forward(self, inputs: Inputs) -> Tensor:
+        flow = super().forward(inputs)
         if len(flow) < 3:
             return flow
         return torch.nextafter(flow, torch.full_like(flow, torch.inf))
@@ -68,8 +76,9 @@ class OffByAnUlp(WanModel):
 class CommitsOtherwise(WanModel):
     """Writes other keys in a commit than in a forward."""
 
-    def commit(self, x_BFCHW: Tensor, *rest: object) -> None:
-        super().commit(torch.nextafter(x_BFCHW, torch.full_like(x_BFCHW, torch.inf)), *rest)  # type: ignore[arg-type]
+    def commit(self, inputs: Inputs) -> None:
+        x_BFCHW = inputs.x_BFCHW
+        super().commit(replace(inputs, x_BFCHW=torch.nextafter(x_BFCHW, torch.full_like(x_BFCHW, torch.inf))))
 
 
 def test_kinds_mix_if_a_commit_writes_what_a_forward_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +86,7 @@ def test_kinds_mix_if_a_commit_writes_what_a_forward_writes(monkeypatch: pytest.
 
     def made(kind: type[WanModel], max_batch: int) -> tuple[int, bool]:
         torch.manual_seed(0)
-        profile = probe(kind(INFO.dit), INFO.geometry, INFO.recipe, pages=PAGES, max_batch=max_batch)
+        profile = probe(subject(kind(INFO.dit)), pages=PAGES, max_batch=max_batch)
         return profile.limit, profile.mixes_kinds
 
     assert made(WanModel, 4) == (4, True)
@@ -86,7 +95,7 @@ def test_kinds_mix_if_a_commit_writes_what_a_forward_writes(monkeypatch: pytest.
 
 
 def test_one_forward_is_timed_though_there_are_no_batches(model: WanModel) -> None:
-    profile = probe(model, INFO.geometry, INFO.recipe, pages=PAGES, max_batch=1)
+    profile = probe(subject(model), pages=PAGES, max_batch=1)
     assert list(profile.forward_s) == [1]
     assert profile.forward_s[1] > 0
 
@@ -94,13 +103,13 @@ def test_one_forward_is_timed_though_there_are_no_batches(model: WanModel) -> No
 class MixesTexts(WanModel):
     """Gives the first item of a batch the text of the last."""
 
-    def forward(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor, text: TextKV, *rest: object) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         def mixed(kv: dict[int, Tensor]) -> dict[int, Tensor]:
             return {layer: torch.cat([kv_BTND[-1:], kv_BTND[1:]]) for layer, kv_BTND in kv.items()}
 
+        text = inputs.conditioning.text
         wrong = TextKV(k_BTND=mixed(text.k_BTND), v_BTND=mixed(text.v_BTND))
-        flow: Tensor = super().forward(x_BFCHW, timestep_BF, position_BF, wrong, *rest)  # type: ignore[arg-type]
-        return flow
+        return super().forward(replace(inputs, conditioning=Conditioning(text=wrong)))
 
 
 @pytest.mark.parametrize(("kind", "limit", "inexact"), [(WanModel, 8, None), (OffByAnUlp, 2, 3), (MixesTexts, 1, 2)])
@@ -109,7 +118,7 @@ def test_a_size_that_changes_a_bit_ends_the_range(
 ) -> None:
     monkeypatch.setattr(probing, "MIN_GAIN", -10.0)
     torch.manual_seed(0)
-    profile = probe(kind(INFO.dit), INFO.geometry, INFO.recipe, pages=PAGES, max_batch=8)
+    profile = probe(subject(kind(INFO.dit)), pages=PAGES, max_batch=8)
     assert (profile.limit, profile.inexact) == (limit, inexact)
     assert ("equal bits" in str(profile)) == (inexact is None)
 

@@ -11,15 +11,21 @@ import pytest
 
 from longtake.core.work import Role, WorkerId
 from tests.workers.model_dir import model_info, write_model
-from workers.models.wan.dit import WanModel
-from workers.start import spec as specs
-from workers.start.probe import BatchProfile
+from workers.denoise.attention import SdpaBackend
+from workers.models.api import Compute
+from workers.models.weights import new_denoiser
+from workers.start import loading
+from workers.start.loading import LoadedWorker
+from workers.start.probe import BatchProfile, Subject
 from workers.start.profile_cache import ProfileKey, cached, key_of
-from workers.start.spec import LoadedWorker, WorkerSpec
+from workers.start.spec import WorkerSpec
 
 INFO = model_info()
 PROFILE = BatchProfile(forward_s={1: 0.004, 2: 0.0055}, limit=2, mixes_kinds=True)
-KEY = key_of("digest", WanModel(INFO.dit), INFO.geometry, INFO.recipe, max_batch=4)
+SUBJECT = Subject(
+    denoiser=new_denoiser(INFO), attention=SdpaBackend(), geometry=INFO.geometry, recipe=INFO.recipe
+)  # fmt: skip
+KEY = key_of("digest", SUBJECT, Compute(), max_batch=4)
 
 
 def never() -> BatchProfile:
@@ -38,8 +44,8 @@ def test_a_kept_profile_is_what_was_measured(tmp_path: Path, profile: BatchProfi
     "other",
     [
         replace(KEY, model_digest="other"),
-        replace(KEY, device="another processor"),
-        replace(KEY, dtype="bfloat16"),
+        replace(KEY, compute=replace(KEY.compute, device="another processor")),
+        replace(KEY, compute=replace(KEY.compute, dtype="bfloat16")),
         replace(KEY, torch_version="0"),
         replace(KEY, threads=2),
         replace(KEY, tokens_per_block=1),
@@ -56,7 +62,7 @@ def test_every_part_of_the_key_counts(tmp_path: Path, other: ProfileKey) -> None
 
 def _foreign(text: str) -> str:
     document = json.loads(text)
-    document["key"]["device"] = "another processor"
+    document["key"]["compute"]["device"] = "another processor"
     return json.dumps(document)
 
 
@@ -96,7 +102,7 @@ def test_the_second_start_of_a_worker_measures_nothing(tmp_path: Path, monkeypat
         max_batch=4, profiles=str(folder),
     )  # fmt: skip
     first = LoadedWorker(spec)
-    monkeypatch.setattr(specs, "probe", lambda *_, **__: never())
+    monkeypatch.setattr(loading, "probe", lambda *_, **__: never())
     second = LoadedWorker(spec)
     assert second.profile == first.profile
     assert second.introduction == first.introduction

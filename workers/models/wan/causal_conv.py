@@ -5,11 +5,12 @@ frame is one item of a 2-D convolution's batch, which on a CPU is about ten time
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from workers.models.api import CarriedState
 
 # On a CPU, what does not fill a run of vector registers at the end of a tensor is rounded differently from the rest.
 _VECTOR_ELEMENTS = 64
@@ -19,31 +20,6 @@ _LANES = 16
 
 _PHASES = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)), ((0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 """Where the taps of a doubled row (or column) fall in the small one, for even and odd rows: [phase][to][from]."""
-
-
-@dataclass(slots=True)
-class CarriedState:
-    """What one stream's decoder (or encoder) carries from chunk to chunk: constant in size, all zero at the start.
-
-    history_BFHWC: for each temporal convolution, in execution order, the last frames of its input.
-    started: whether the first latent frame (first picture) has been seen; it skips the temporal resampling.
-    """
-
-    history_BFHWC: list[Tensor]
-    started: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all carried tensors."""
-        return sum(h.numel() * h.element_size() for h in self.history_BFHWC)
-
-    def clone(self) -> "CarriedState":
-        """An independent copy (cut from any autograd graph)."""
-        return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)
-
-    def to(self, device: torch.device | str) -> "CarriedState":
-        """The same state on another device."""
-        return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
 
 
 class Tape:

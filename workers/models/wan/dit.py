@@ -8,12 +8,16 @@ Shape suffixes:
 Attribute names are those of Wan2.1's checkpoints; there, and only there, a layer is called a block.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from workers.models.api import Inputs, PageShape, SelfAttention, TextKV, sdpa
+from workers.models.wan.config import WanConfig
 
 _LADDER_BASE = 10000.0
 _FEW_ROWS = 16
@@ -22,89 +26,19 @@ so an item's bits would depend on its batch mates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WanConfig:
-    """Sizes of a Wan2.1 transformer; `patch_size` is (latent frames, rows, columns) and must start with 1."""
-
-    dim: int
-    ffn_dim: int
-    num_heads: int
-    num_layers: int
-    in_dim: int
-    out_dim: int
-    freq_dim: int
-    text_dim: int
-    text_len: int
-    patch_size: tuple[int, int, int] = (1, 2, 2)
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
-            raise ValueError(f"dim {self.dim} does not split into {self.num_heads} heads of even size")
-        if self.freq_dim % 2:
-            raise ValueError(f"freq_dim {self.freq_dim} is odd")
-        if self.patch_size[0] != 1:
-            raise ValueError(f"patch_size {self.patch_size} joins latent frames, which are paged one by one")
-
-    @property
-    def head_dim(self) -> int:
-        """Channels of one attention head."""
-        return self.dim // self.num_heads
-
-    def tokens_per_frame(self, height: int, width: int) -> int:
-        """Tokens of a latent frame of `height` x `width`; ValueError if it does not divide into patches."""
-        _, rows, columns = self.patch_size
-        if height % rows or width % columns:
-            raise ValueError(f"latent {height}x{width} does not divide into patches of {rows}x{columns}")
-        return (height // rows) * (width // columns)
-
-
-class SelfAttention(Protocol):
-    """Where keys and values live: pages when serving, plain tensors in the oracle, a mask when training."""
-
-    def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
-        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated."""
-        ...
-
-    def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
-        """Keep k, v (k normed and rotated) of the item's own frames; nobody asks for an output."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextKV:
-    """Cross-attention keys and values [B, T, N, D] of one text by layer number; B = 1 serves any batch."""
-
-    k_BTND: dict[int, Tensor]
-    v_BTND: dict[int, Tensor]
-
-    @staticmethod
-    def batch(items: list["TextKV"]) -> "TextKV":
-        """The texts of batch mates as one batch, in list order."""
-        if len(items) == 1:
-            return items[0]
-        first = items[0]
-        return TextKV(
-            k_BTND={layer: torch.cat([item.k_BTND[layer] for item in items]) for layer in first.k_BTND},
-            v_BTND={layer: torch.cat([item.v_BTND[layer] for item in items]) for layer in first.v_BTND},
-        )
-
-    def __len__(self) -> int:
-        """Number of batch items."""
-        return next(iter(self.k_BTND.values())).shape[0]
-
-    def size_bytes(self) -> int:
-        """Memory of the keys and values in bytes."""
-        return sum(t.numel() * t.element_size() for kv in (self.k_BTND, self.v_BTND) for t in kv.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditioning:
-    """What every layer of one forward shares: time embeddings per frame, rotations per token, patch grid."""
+class LayerInputs:
+    """What every layer of one forward is given beside hidden states."""
 
     e_BFE: Tensor
+    """Time embedding of each frame."""
     e0_BF6E: Tensor
+    """The same as shifts, scales and gates of a layer."""
     rotation_BL1R: Tensor
+    """Rotary factors of each token."""
     grid: tuple[int, int]
+    """Rows and columns of patches of a frame."""
+    text: TextKV
+    attention: SelfAttention
 
 
 def _ladder(steps: int, device: torch.device) -> Tensor:
@@ -144,12 +78,6 @@ def rotate(x_BLND: Tensor, rotation_BL1R: Tensor) -> Tensor:
     """Channels (2i, 2i+1) rotated as one complex number, in float32, returned in the type of x."""
     pairs = torch.view_as_complex(x_BLND.float().reshape(*x_BLND.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rotation_BL1R).flatten(-2).to(x_BLND.dtype)
-
-
-def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
-    """Unmasked scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D)."""
-    q, k, v = (x.transpose(1, 2) for x in (q_BLND, k_BSND, v_BSND))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 def _by_frame(x_BLE: Tensor, frames: int) -> Tensor:
@@ -217,26 +145,24 @@ class WanLayer(nn.Module):
         self.ffn = _mlp(config.dim, config.ffn_dim, config.dim, nn.GELU(approximate="tanh"))
         self.modulation = _modulation(6, config.dim)
 
-    def _self_keys_values(self, a_BLE: Tensor, cond: Conditioning) -> tuple[Tensor, Tensor]:
+    def _self_keys_values(self, a_BLE: Tensor, given: LayerInputs) -> tuple[Tensor, Tensor]:
         k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
-        return rotate(k_BLND, cond.rotation_BL1R), v_BLND
+        return rotate(k_BLND, given.rotation_BL1R), v_BLND
 
-    def _modulation(self, cond: Conditioning) -> tuple[Tensor, ...]:
-        return (self.modulation + cond.e0_BF6E).unsqueeze(3).unbind(2)
+    def _modulation(self, given: LayerInputs) -> tuple[Tensor, ...]:
+        return (self.modulation + given.e0_BF6E).unsqueeze(3).unbind(2)
 
-    def forward(
-        self, layer: int, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention
-    ) -> Tensor:
+    def forward(self, layer: int, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """Hidden states after this layer, whose number is `layer`."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(cond)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(given)
         a_BLE = _modulated(h_BLE, shift1, scale1, self.eps)
-        q_BLND = rotate(self.self_attn.queries(a_BLE), cond.rotation_BL1R)
-        k_BLND, v_BLND = self._self_keys_values(a_BLE, cond)
-        seen_BLND = attention.attend(layer, q_BLND, k_BLND, v_BLND)
+        q_BLND = rotate(self.self_attn.queries(a_BLE), given.rotation_BL1R)
+        k_BLND, v_BLND = self._self_keys_values(a_BLE, given)
+        seen_BLND = given.attention.attend(layer, q_BLND, k_BLND, v_BLND)
         h_BLE = _gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
 
         q_BLND = self.cross_attn.queries(self.norm3(h_BLE))
-        k_BTND, v_BTND = text_kv.k_BTND[layer], text_kv.v_BTND[layer]
+        k_BTND, v_BTND = given.text.k_BTND[layer], given.text.v_BTND[layer]
         if k_BTND.shape[0] != q_BLND.shape[0]:
             shape = (q_BLND.shape[0], -1, -1, -1)
             k_BTND, v_BTND = k_BTND.expand(shape), v_BTND.expand(shape)
@@ -244,11 +170,11 @@ class WanLayer(nn.Module):
 
         return _gated(h_BLE, gate2, self.ffn(_modulated(h_BLE, shift2, scale2, self.eps)))
 
-    def store(self, layer: int, h_BLE: Tensor, cond: Conditioning, attention: SelfAttention) -> None:
+    def store(self, layer: int, h_BLE: Tensor, given: LayerInputs) -> None:
         """Compute and store self-attention K/V only: all that a commit needs of the last layer."""
-        shift, scale = self._modulation(cond)[:2]
-        k_BLND, v_BLND = self._self_keys_values(_modulated(h_BLE, shift, scale, self.eps), cond)
-        attention.store(layer, k_BLND, v_BLND)
+        shift, scale = self._modulation(given)[:2]
+        k_BLND, v_BLND = self._self_keys_values(_modulated(h_BLE, shift, scale, self.eps), given)
+        given.attention.store(layer, k_BLND, v_BLND)
 
 
 class WanHead(nn.Module):
@@ -269,10 +195,9 @@ class WanHead(nn.Module):
 
 
 class WanModel(nn.Module):
-    """Wan2.1's transformer as a causal block denoiser; with `layers`, a part of it (layer split).
+    """Wan2.1's transformer as a causal block denoiser (Denoiser); with `layers`, a part of it (layer split).
 
-    A part has the same parameter names as the whole and loads its share of a checkpoint; a chain of parts
-    calls `start`, `condition`, `run`, `run_commit` and `head_out`.
+    A part has the same parameter names as the whole and loads its share of a checkpoint.
     """
 
     def __init__(self, config: WanConfig, layers: range | None = None) -> None:
@@ -287,22 +212,36 @@ class WanModel(nn.Module):
         self.head = WanHead(config)
 
     @property
-    def absent_layers(self) -> tuple[int, ...]:
-        """Numbers of the layers that the model has and this part of it does not."""
-        return tuple(layer for layer in range(self.config.num_layers) if layer not in self.layers)
+    def device(self) -> torch.device:
+        """See Denoiser."""
+        return self.patch_embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights, in which the model computes."""
+        """See Denoiser."""
         return self.patch_embedding.weight.dtype
 
-    def _layer(self, layer: int) -> WanLayer:
-        module = self.blocks[str(layer)]
-        assert isinstance(module, WanLayer)
-        return module
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """See Denoiser."""
+        return self.config.text_len, self.config.text_dim
+
+    def takes(self, name: str) -> bool:
+        """Whether a tensor of the whole model's checkpoint may be for this part of it."""
+        absent = (layer for layer in range(self.config.num_layers) if layer not in self.layers)
+        return not any(name.startswith(f"blocks.{layer}.") for layer in absent)
+
+    def page_shape(self, tokens_per_frame: int) -> PageShape:
+        """See Denoiser."""
+        return PageShape(
+            layers=self.layers,
+            tokens_per_frame=tokens_per_frame,
+            num_heads=self.config.num_heads,
+            head_dim=self.config.head_dim,
+        )
 
     def encode_text(self, text_BTC: Tensor) -> TextKV:
-        """Cross-attention K/V of text [B, <= text_len, text_dim], padded with zeros that are attended."""
+        """See Denoiser. Texts are padded with zero rows, which are attended."""
         missing = self.config.text_len - text_BTC.shape[1]
         if missing < 0:
             raise ValueError(f"text has {text_BTC.shape[1]} rows, the model takes {self.config.text_len}")
@@ -313,16 +252,26 @@ class WanModel(nn.Module):
             v_BTND={layer: pair[1] for layer, pair in pairs.items()},
         )
 
-    def condition(self, timestep_BF: Tensor, position_BF: Tensor, grid: tuple[int, int]) -> Conditioning:
-        """Time embeddings and rotations of frames at `timestep_BF` (0..1000) and integer `position_BF`."""
-        batch, frames = timestep_BF.shape
-        rows = batch * frames
-        features = time_features(timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
-        e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
-        e_BFE = e[:rows].view(batch, frames, -1)
-        e0_BF6E = self.time_projection(e)[:rows].view(batch, frames, 6, -1)
-        rotation_BL1R = rotations(position_BF, grid, self.config.head_dim)
-        return Conditioning(e_BFE=e_BFE, e0_BF6E=e0_BF6E, rotation_BL1R=rotation_BL1R, grid=grid)
+    def denoise(self, inputs: Inputs) -> Tensor:
+        """See Denoiser."""
+        flow: Tensor = self(inputs)
+        return flow
+
+    def commit(self, inputs: Inputs) -> None:
+        """See Denoiser. The last layer stops once its K/V are stored."""
+        begun = self.begin(inputs)
+        begun.commit(begun.enter())
+
+    def begin(self, inputs: Inputs) -> WanPass:
+        """See Denoiser."""
+        return WanPass(self, inputs)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """As `denoise`; it can be trained through."""
+        begun = self.begin(inputs)
+        return begun.leave(begun.run(begun.enter()))
+
+    # --- the parts of a forward -------------------------------------------------------------------------------------
 
     def embed(self, x_BFCHW: Tensor) -> Tensor:
         """Tokens [B, L, E] of a latent; input patches are flattened (channel, row, column)."""
@@ -332,58 +281,76 @@ class WanModel(nn.Module):
         patches = x_BFCHW.to(self.dtype).reshape(split).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         return F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
-    def run(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> Tensor:
+    def layer_inputs(self, inputs: Inputs) -> LayerInputs:
+        """What the layers share; ValueError if the latents do not divide into patches."""
+        height, width = inputs.x_BFCHW.shape[-2:]
+        self.config.tokens_per_frame(height, width)
+        grid = (height // self.config.patch_size[1], width // self.config.patch_size[2])
+        batch, frames = inputs.timestep_BF.shape
+        rows = batch * frames
+        features = time_features(inputs.timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
+        e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
+        return LayerInputs(
+            e_BFE=e[:rows].view(batch, frames, -1),
+            e0_BF6E=self.time_projection(e)[:rows].view(batch, frames, 6, -1),
+            rotation_BL1R=rotations(inputs.position_BF, grid, self.config.head_dim),
+            grid=grid,
+            text=inputs.conditioning.text,
+            attention=inputs.attention,
+        )
+
+    def run(self, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """Hidden states after the held layers."""
         for layer in self.layers:
-            h_BLE = self._layer(layer)(layer, h_BLE, cond, text_kv, attention)
+            h_BLE = self._layer(layer)(layer, h_BLE, given)
         return h_BLE
 
-    def run_commit(self, h_BLE: Tensor, cond: Conditioning, text_kv: TextKV, attention: SelfAttention) -> None:
+    def run_commit(self, h_BLE: Tensor, given: LayerInputs) -> None:
         """The held layers, of which the last only stores its K/V: the tail of a commit."""
         *before, last = self.layers
         for layer in before:
-            h_BLE = self._layer(layer)(layer, h_BLE, cond, text_kv, attention)
-        self._layer(last).store(last, h_BLE, cond, attention)
+            h_BLE = self._layer(layer)(layer, h_BLE, given)
+        self._layer(last).store(last, h_BLE, given)
 
-    def head_out(self, h_BLE: Tensor, cond: Conditioning) -> Tensor:
-        """Flow [B, F, C, H, W] (noise - x0) of the last hidden states; patches are (row, column, channel)."""
+    def head_out(self, h_BLE: Tensor, given: LayerInputs) -> Tensor:
+        """Flow [B, F, C, H, W] of the last hidden states; patches are (row, column, channel)."""
         _, rows, columns = self.config.patch_size
-        patches: Tensor = self.head(h_BLE, cond.e_BFE)
-        frames = cond.e_BFE.shape[1]
-        shaped = patches.view(patches.shape[0], frames, *cond.grid, rows, columns, self.config.out_dim)
+        patches: Tensor = self.head(h_BLE, given.e_BFE)
+        frames = given.e_BFE.shape[1]
+        shaped = patches.view(patches.shape[0], frames, *given.grid, rows, columns, self.config.out_dim)
         return shaped.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
-    def start(self, x_BFCHW: Tensor, timestep_BF: Tensor, position_BF: Tensor) -> tuple[Tensor, Conditioning]:
-        """Tokens of a latent, and what its layers share."""
-        height, width = x_BFCHW.shape[-2:]
-        self.config.tokens_per_frame(height, width)
-        grid = (height // self.config.patch_size[1], width // self.config.patch_size[2])
-        return self.embed(x_BFCHW), self.condition(timestep_BF, position_BF, grid)
+    def _layer(self, layer: int) -> WanLayer:
+        module = self.blocks[str(layer)]
+        assert isinstance(module, WanLayer)
+        return module
 
-    def forward(
-        self,
-        x_BFCHW: Tensor,
-        timestep_BF: Tensor,
-        position_BF: Tensor,
-        text_kv: TextKV,
-        attention: SelfAttention,
-    ) -> Tensor:
-        """Flow [B, F, C, H, W] = noise - x0, in the model's type.
 
-        `x_BFCHW` is the latent, `timestep_BF` float timesteps 0..1000 (fractions matter), `position_BF` int64
-        numbers of the latent frames, all on the model's device.
-        """
-        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
-        return self.head_out(self.run(h_BLE, cond, text_kv, attention), cond)
+class WanPass:
+    """A forward on its way through a model, or a part of one (LayerPass)."""
 
-    def commit(
-        self,
-        x_BFCHW: Tensor,
-        timestep_BF: Tensor,
-        position_BF: Tensor,
-        text_kv: TextKV,
-        attention: SelfAttention,
-    ) -> None:
-        """Write the K/V of a latent in every layer; the last layer stops once its K/V are stored."""
-        h_BLE, cond = self.start(x_BFCHW, timestep_BF, position_BF)
-        self.run_commit(h_BLE, cond, text_kv, attention)
+    def __init__(self, model: WanModel, inputs: Inputs) -> None:
+        self._model = model
+        self._x_BFCHW = inputs.x_BFCHW
+        self._given = model.layer_inputs(inputs)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See LayerPass."""
+        return (*self._given.rotation_BL1R.shape[:2], self._model.config.dim)
+
+    def enter(self) -> Tensor:
+        """See LayerPass."""
+        return self._model.embed(self._x_BFCHW)
+
+    def run(self, h_BLE: Tensor) -> Tensor:
+        """See LayerPass."""
+        return self._model.run(h_BLE, self._given)
+
+    def commit(self, h_BLE: Tensor) -> None:
+        """See LayerPass. The last held layer stops once its K/V are stored."""
+        self._model.run_commit(h_BLE, self._given)
+
+    def leave(self, h_BLE: Tensor) -> Tensor:
+        """See LayerPass."""
+        return self._model.head_out(h_BLE, self._given)

@@ -6,7 +6,6 @@ Architecture: Wan2.1 technical report (arXiv 2503.20314), section 4.1.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,41 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtake.core.errors import InvalidField
-from workers.models.wan.causal_conv import CarriedState, CausalConv3d, Conv1x1, Conv2d, Norm, SiLU, Tape, TimeConv
+from workers.models.api import CarriedState
+from workers.models.wan.causal_conv import CausalConv3d, Conv1x1, Conv2d, Norm, SiLU, Tape, TimeConv
+from workers.models.wan.config import WanVAEConfig
 
 PICTURE_CHANNELS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WanVAEConfig:
-    """Architecture of encoder and decoder; the defaults are Wan2.1's."""
-
-    dim: int = 96
-    z_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2
-    attn_scales: tuple[float, ...] = ()
-    temporal_downsample: tuple[bool, ...] = (False, True, True)
-
-    def __post_init__(self) -> None:
-        if len(self.temporal_downsample) != len(self.dim_mult) - 1:
-            allowed = f"{len(self.dim_mult) - 1} entries, one less than dim_mult {self.dim_mult} has"
-            raise InvalidField("vae.temporal_downsample", self.temporal_downsample, allowed)
-        if self.dim < 2 or self.dim % 2:
-            raise InvalidField("vae.dim", self.dim, "a positive even number (every upsampling halves the channels)")
-        for name, value in (("z_dim", self.z_dim), ("num_res_blocks", self.num_res_blocks)):
-            if value < 1:
-                raise InvalidField(f"vae.{name}", value, "1 or more")
-
-    @property
-    def spatial_stride(self) -> int:
-        """Picture rows per latent row (and columns per column)."""
-        return 1 << len(self.temporal_downsample)
-
-    @property
-    def temporal_stride(self) -> int:
-        """Pictures per latent frame, for all but the first latent frame, which is one picture."""
-        return 1 << sum(self.temporal_downsample)
+_OF_ENCODER = ("conv1.", "encoder.")
 
 
 class _Residual(nn.Module):
@@ -203,7 +173,7 @@ class _EncoderTrunk(nn.Module):
 
 
 class WanDecoder(nn.Module):
-    """Latents to pictures; parameters `conv2.*` and `decoder.*`."""
+    """Latents to pictures (Decoder); parameters `conv2.*` and `decoder.*`."""
 
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
@@ -211,13 +181,32 @@ class WanDecoder(nn.Module):
         self.conv2 = Conv1x1(config.z_dim, config.z_dim, 3)
         self.decoder = _DecoderTrunk(config)
 
+    @property
+    def device(self) -> torch.device:
+        """See Decoder."""
+        return self.conv2.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See Decoder."""
+        return self.conv2.weight.dtype
+
+    @property
+    def channels(self) -> int:
+        """See Decoder."""
+        return self.config.z_dim
+
+    def takes(self, name: str) -> bool:
+        """Whether a tensor of a file that may hold the encoder too is for the decoder."""
+        return not name.startswith(_OF_ENCODER)
+
     def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
-        """The state of a stream that has seen nothing; `height` and `width` are those of a latent frame."""
+        """See Decoder."""
         shapes = self.state_shapes(batch, height, width)
         return CarriedState([self.conv2.weight.new_zeros(shape) for shape in shapes])
 
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
-        """Shapes (B, F, H, W, C) of what `initial_state` holds, in the same order."""
+        """See Decoder."""
         return _history_shapes(self._order(), batch, (height, width))[0]
 
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:

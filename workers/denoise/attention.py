@@ -1,0 +1,130 @@
+"""Self-attention over pages: what one forward reads and writes, planned before it runs.
+
+Shape suffixes: those of workers.denoise.kv, and B batch item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from workers.denoise.kv import PageMemory
+from workers.models.api import SelfAttention, sdpa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemPages:
+    """Page ids of one batch item."""
+
+    reads: tuple[int, ...]
+    """What it attends to, in canonical order and with its own pages."""
+    writes: tuple[int, ...]
+    """One page per own frame, in frame order."""
+
+
+class AttentionBackend(Protocol):
+    """The part of a worker that turns page ids into attention; another kernel is another back end."""
+
+    def plan(self, memory: PageMemory, items: Sequence[ItemPages]) -> SelfAttention:
+        """The self-attention of one forward, whose batch items are `items`.
+
+        IndexError for a page that is not in the memory; ValueError for an item that writes what it does not read.
+        """
+        ...
+
+
+class SdpaBackend:
+    """torch's own attention, over a view of the memory where pages lie in one run, else over a copy of them."""
+
+    def plan(self, memory: PageMemory, items: Sequence[ItemPages]) -> PagedAttention:
+        """See AttentionBackend."""
+        return PagedAttention(memory, items)
+
+
+class PagedAttention:
+    """Self-attention of one batched forward: every item writes its own pages, then attends to all it reads.
+
+    All writes of a layer precede all reads, so an item may read what a batch mate writes in the same forward
+    (the commit of a block fused with the denoising of the next). The result depends on the contents and the
+    order of `reads`, not on the ids.
+    """
+
+    def __init__(self, memory: PageMemory, items: Sequence[ItemPages]) -> None:
+        self._memory = memory
+        self._writes = _Run.of(memory, [page for item in items for page in item.writes])
+        by_length: dict[int, list[int]] = {}
+        for number, item in enumerate(items):
+            if not set(item.writes) <= set(item.reads):
+                raise ValueError(f"item {number} writes pages {item.writes} but reads only {item.reads}")
+            by_length.setdefault(len(item.reads), []).append(number)
+        self._groups = [
+            _Group(
+                members=None if len(members) == len(items) else torch.tensor(members, device=memory.device),
+                size=len(members),
+                reads=_Run.of(memory, [page for number in members for page in items[number].reads]),
+            )
+            for members in by_length.values()
+        ]
+
+    def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
+        """Write the items' own keys (normed and rotated) and values of a layer to their pages."""
+        kv_UPLND = self._memory.of_layer(layer)
+        shape = (-1, *kv_UPLND.shape[2:])
+        self._writes.write(kv_UPLND[0], k_BLND.reshape(shape))
+        self._writes.write(kv_UPLND[1], v_BLND.reshape(shape))
+
+    def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
+        """`store`, then attention [B, L, N, D] of each item over the pages it reads."""
+        self.store(layer, k_BLND, v_BLND)
+        kv_UPLND = self._memory.of_layer(layer)
+        if len(self._groups) == 1:
+            return self._groups[0].attend(q_BLND, kv_UPLND)
+        out_BLND = torch.empty_like(q_BLND)
+        for group in self._groups:
+            members = group.members
+            assert members is not None  # there are several groups
+            out_BLND.index_copy_(0, members, group.attend(q_BLND.index_select(0, members), kv_UPLND))
+        return out_BLND
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Pages in order: a slice of the memory where the ids are consecutive, else an index."""
+
+    pages: slice | Tensor
+
+    @staticmethod
+    def of(memory: PageMemory, pages: Sequence[int]) -> _Run:
+        first = pages[0]
+        if all(page == first + offset for offset, page in enumerate(pages)):
+            memory.check(pages)
+            return _Run(slice(first, first + len(pages)))
+        return _Run(memory.index(pages))
+
+    def read(self, memory_PLND: Tensor) -> Tensor:
+        if isinstance(self.pages, slice):
+            return memory_PLND[self.pages]
+        return memory_PLND.index_select(0, self.pages)
+
+    def write(self, memory_PLND: Tensor, pages_PLND: Tensor) -> None:
+        if isinstance(self.pages, slice):
+            memory_PLND[self.pages].copy_(pages_PLND)
+        else:
+            memory_PLND.index_copy_(0, self.pages, pages_PLND)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Items that read equally many pages, so one attention serves them; `members` None is the whole batch."""
+
+    members: Tensor | None
+    size: int
+    reads: _Run
+
+    def attend(self, q_BLND: Tensor, kv_UPLND: Tensor) -> Tensor:
+        shape = (self.size, -1, *kv_UPLND.shape[3:])
+        return sdpa(q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape))

@@ -1,0 +1,307 @@
+"""What Longtake asks of a model: the protocols that every family of networks keeps, and the data that they pass.
+
+Nothing outside a family's own folder knows more of a network than stands here. Shape suffixes:
+    B batch item      F latent frame       L token of the item's frames (frame-major, then row, then column)
+    C channel         H, W latent height, width
+    E model width     N attention head     D channel of one head      S attended key      T text row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longtake.core.errors import InvalidField
+from longtake.core.work import ForwardWork
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """On what a worker computes, and in which numbers: bits and times depend on it."""
+
+    device: str = "cpu"
+    """A torch device, or one that only takes its time (workers.simulated.device)."""
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise InvalidField("model.dtype", self.dtype, " or ".join(_DTYPES))
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device; InvalidField if it is none of torch's."""
+        try:
+            return torch.device(self.device)
+        except RuntimeError:
+            raise InvalidField("model.device", self.device, "cpu, cuda or a numbered one such as cuda:1") from None
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type of weights, K/V and activations."""
+        return _DTYPES[self.dtype]
+
+
+# --- denoising ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageShape:
+    """What one page holds: the keys and values of one latent frame in `layers`."""
+
+    layers: range
+    tokens_per_frame: int
+    num_heads: int
+    head_dim: int
+
+    def size_bytes(self, dtype: torch.dtype) -> int:
+        """Memory of one page in bytes."""
+        elements = 2 * len(self.layers) * self.tokens_per_frame * self.num_heads * self.head_dim
+        return elements * dtype.itemsize
+
+
+class SelfAttention(Protocol):
+    """Where keys and values live: pages when serving, plain tensors in the oracle, a mask when training."""
+
+    def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
+        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated."""
+        ...
+
+    def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
+        """Keep k, v (k normed and rotated) of the item's own frames; nobody asks for an output."""
+        ...
+
+
+def sdpa(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> Tensor:
+    """Unmasked scaled dot-product attention [B, L, N, D] over S keys; scale 1/sqrt(D)."""
+    q, k, v = (x.transpose(1, 2) for x in (q_BLND, k_BSND, v_BSND))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextKV:
+    """Cross-attention keys and values [B, T, N, D] of one text by layer number; B = 1 serves any batch."""
+
+    k_BTND: dict[int, Tensor]
+    v_BTND: dict[int, Tensor]
+
+    @staticmethod
+    def batch(items: Sequence[TextKV]) -> TextKV:
+        """The texts of batch mates as one batch, in list order."""
+        if len(items) == 1:
+            return items[0]
+        first = items[0]
+        return TextKV(
+            k_BTND={layer: torch.cat([item.k_BTND[layer] for item in items]) for layer in first.k_BTND},
+            v_BTND={layer: torch.cat([item.v_BTND[layer] for item in items]) for layer in first.v_BTND},
+        )
+
+    def __len__(self) -> int:
+        """Number of batch items."""
+        return next(iter(self.k_BTND.values())).shape[0]
+
+    def size_bytes(self) -> int:
+        """Memory of the keys and values in bytes."""
+        return sum(t.numel() * t.element_size() for kv in (self.k_BTND, self.v_BTND) for t in kv.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioning:
+    """What steers a forward: one entry for each kind of input that a client can give."""
+
+    text: TextKV
+
+    @staticmethod
+    def batch(items: Sequence[Conditioning]) -> Conditioning:
+        """The conditioning of batch mates as one batch, in list order."""
+        return Conditioning(text=TextKV.batch([item.text for item in items]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Everything that one forward over a batch of blocks is given; all tensors lie on the model's device."""
+
+    x_BFCHW: Tensor
+    """The latents."""
+    timestep_BF: Tensor
+    """Float timesteps 0 to 1000; fractions matter."""
+    position_BF: Tensor
+    """int64 numbers of the latent frames, from the start of the stream."""
+    conditioning: Conditioning
+    attention: SelfAttention
+
+
+class LayerPass(Protocol):
+    """One forward on its way through the layers that a worker holds; a chain of workers makes one forward of several.
+
+    A worker before which another one stands gets the hidden states from it, and does not `enter`; one that another
+    stands behind does not `leave`.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """B, L and E of its hidden states."""
+        ...
+
+    def enter(self) -> Tensor:
+        """Hidden states [B, L, E] as the first layer of the model takes them."""
+        ...
+
+    def run(self, h_BLE: Tensor) -> Tensor:
+        """Hidden states after the held layers."""
+        ...
+
+    def commit(self, h_BLE: Tensor) -> None:
+        """Run the held layers for their K/V only: nobody asks for an output of the last one."""
+        ...
+
+    def leave(self, h_BLE: Tensor) -> Tensor:
+        """Flow [B, F, C, H, W] of the last layer's hidden states."""
+        ...
+
+
+class Denoiser(Protocol):
+    """A network, or a range of its layers, with weights on a device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights, in which the network computes."""
+        ...
+
+    @property
+    def layers(self) -> range:
+        """Numbers of the layers that are held."""
+        ...
+
+    @property
+    def text_shape(self) -> tuple[int, int]:
+        """Rows of a text's features, at most, and their channels."""
+        ...
+
+    def page_shape(self, tokens_per_frame: int) -> PageShape:
+        """What a page must hold for this network."""
+        ...
+
+    def encode_text(self, text_BTC: Tensor) -> TextKV:
+        """The entry of Conditioning for texts of as many rows each; ValueError if they have too many."""
+        ...
+
+    def denoise(self, inputs: Inputs) -> Tensor:
+        """Flow [B, F, C, H, W] = noise - x0, in the network's type; ValueError if the latents do not fit."""
+        ...
+
+    def commit(self, inputs: Inputs) -> None:
+        """Write the K/V of latents in every held layer."""
+        ...
+
+    def begin(self, inputs: Inputs) -> LayerPass:
+        """The same, step by step: for a chain of workers, each of which holds some layers."""
+        ...
+
+
+class Solver(Protocol):
+    """What comes after a denoise: from the flow at one noise level to the latents at the next."""
+
+    def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        """The outputs [B, F, C, H, W], in float32, of denoise ops, one for each batch item."""
+        ...
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class CarriedState:
+    """What one stream's decoder (or encoder) carries from chunk to chunk: constant in size, all zero at the start."""
+
+    history_BFHWC: list[Tensor]
+    """For each layer that looks back, in execution order, the last frames of its input."""
+    started: bool = False
+    """Whether the first latent frame (first picture) has been seen: it is treated otherwise than the others."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all carried tensors."""
+        return sum(h.numel() * h.element_size() for h in self.history_BFHWC)
+
+    def clone(self) -> CarriedState:
+        """An independent copy (cut from any autograd graph)."""
+        return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)
+
+    def to(self, device: torch.device | str) -> CarriedState:
+        """The same state on another device."""
+        return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
+
+
+class Decoder(Protocol):
+    """Latents to pictures, block by block of a stream, with weights on a device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which it computes."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent frame."""
+        ...
+
+    def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
+        """Shapes of what `initial_state` holds, in the same order; `height`, `width` are those of a latent frame."""
+        ...
+
+    def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
+        """The state of a stream that has seen nothing."""
+        ...
+
+    def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
+        """Pixels [B, C, F, H, W], nominally -1 to 1, of the next latent frames; advances the state in place.
+
+        The latents are as they were before they were normalised. A decode that fails leaves the state as it was.
+        """
+        ...
+
+
+# --- prompts ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """A prompt as the model sees it."""
+
+    features_TC: Tensor
+    """float32 on the CPU; the model pads it with zero rows."""
+    notice: str
+    """What the client should know: words without effect. Empty if nothing."""
+
+
+class TextEncoder(Protocol):
+    """Encodes prompts; a pure function of the prompt."""
+
+    def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
+        """Words that are understood, by attribute; empty if any text is."""
+        ...
+
+    def check(self, prompt: str) -> None:
+        """InvalidField if the prompt cannot be encoded at all."""
+        ...
+
+    def encode(self, prompt: str) -> EncodedText:
+        """InvalidField if the prompt cannot be encoded at all."""
+        ...

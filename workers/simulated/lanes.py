@@ -1,0 +1,82 @@
+"""The pages and lanes of one simulated denoise worker, and its forwards over them, without a device or a clock."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+from longtake.core.errors import InternalFault
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId
+from workers.denoise.lane_memory import LaneMemory
+from workers.messages import Forward, Output
+from workers.simulated.arithmetic import (
+    REACH,
+    Reach,
+    are_written,
+    denoised,
+    forward,
+    latents_of,
+    mix,
+    no_pages,
+    noise,
+    pages_of,
+)
+
+_FLOAT_BYTES = 4
+
+
+class SimulatedLanes:
+    """Does one op after the other. Not thread-safe."""
+
+    def __init__(self, geometry: Geometry, *, pages: int, reach: Reach = REACH) -> None:
+        self.geometry = geometry
+        self.reach = reach
+        self.pages = no_pages(pages, reach)
+        """[page, layer, byte]"""
+        self.memory: LaneMemory[bytes, bytes] = LaneMemory()
+        """Outputs by lane, and what stands for the texts."""
+        self._latents_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape)
+
+    def forward(self, order: Forward) -> Output | None:
+        """One op and what a denoise op produces; InternalFault, UnknownPeer or IndexError if it cannot be meant."""
+        work = order.work
+        text = self.memory.text(order, lambda features: mix(b"text", features))
+        self._check(work)
+        reads = list(work.reads)
+        context = self.pages[reads]
+        context[[reads.index(page) for page in work.writes]] = 0
+        values = forward(self._input(order), text, work.timestep, work.positions, context)
+        self.pages[list(work.writes)] = pages_of(values, work.positions)
+        if work.kind is Kind.COMMIT:
+            return None
+        added = b"" if work.next_sigma is None else noise(work.seed, work.block, work.step + 1)
+        latents = denoised(values, added, self.geometry)
+        self.memory.keep(work, latents)
+        return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
+
+    def check_page(self, page: PageId) -> None:
+        """IndexError if it is not in the pool."""
+        if not 0 <= page < len(self.pages):
+            raise IndexError(f"page {page} is not in a pool of {len(self.pages)}")
+
+    def _check(self, work: ForwardWork) -> None:
+        self.check_page(min(work.reads))
+        self.check_page(max(work.reads))
+        others = [page for page in work.reads if page not in work.writes]
+        if not are_written(self.pages[others]):
+            blank = next(page for page in others if not are_written(self.pages[[page]]))
+            raise InternalFault(f"page {blank} is read before it was written")
+
+    def _input(self, order: Forward) -> bytes:
+        work = order.work
+        match work.input:
+            case FromNoise():
+                return latents_of(noise(work.seed, work.block, 0), self.geometry)
+            case FromLatent():
+                if len(order.latents) != self._latents_bytes:
+                    raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")
+                return order.latents
+            case FromLane():
+                return self.memory.output(work)

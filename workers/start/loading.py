@@ -1,0 +1,156 @@
+"""From a specification to loaded weights that know what they can do, and to workers without any history."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.layers import LayerTimes
+from longtake.core.work import Role
+from workers.decode.slots import DecoderPool, LatentFormat
+from workers.decode.worker import DecodeWorker
+from workers.denoise.attention import AttentionBackend, SdpaBackend
+from workers.denoise.layer_split import ChainMember, ModelPart
+from workers.denoise.worker import DenoiseWorker
+from workers.messages import Introduction, Part, Seat
+from workers.models import weights
+from workers.models.api import Decoder
+from workers.models.text import text_encoder
+from workers.models.weights import ModelInfo
+from workers.runner import Performer
+from workers.simulated.device import is_simulated, parse_device
+from workers.simulated.workers import SimulatedModel, simulated_digest
+from workers.start.layer_times import held_layers, measured_times
+from workers.start.probe import BatchProfile, Subject, decode_s, probe
+from workers.start.profile_cache import cached, key_of
+from workers.start.spec import WorkerSpec
+
+_log = logging.getLogger("longtake.worker")
+
+
+class LoadedWorker:
+    """Weights on their device; `fresh` makes workers over them that have no history, one at a time."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        """Load the weights and measure what batches are good for (seconds).
+
+        InvalidField or Contradiction if specification or model directory are wrong.
+        """
+        self._spec = spec
+        if spec.compute.torch_device.type == "cuda" and not torch.cuda.is_available():
+            raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
+        self._info: ModelInfo = weights.load_info(spec.model)
+        self._digest = weights.digest(spec.model)
+        self._attention: AttentionBackend = SdpaBackend()
+        self.meeting_point = spec.meeting_point
+        self.profile: BatchProfile | None = None
+        """What a denoise worker measured."""
+        self._fresh: Callable[[], Performer]
+        self.introduction = self._denoiser() if spec.role is Role.DENOISE else self._decoder()
+
+    def fresh(self) -> Performer:
+        """A worker with empty pages or slots. The one before must have ended."""
+        return self._fresh()
+
+    def _denoiser(self) -> Introduction:
+        spec, info = self._spec, self._info
+        part = None if spec.seat is None else self._part_for(spec.seat)
+        layers = None if part is None else part.layers
+        subject = Subject(
+            denoiser=weights.load_denoiser(spec.model, info, spec.compute, layers),
+            attention=self._attention,
+            geometry=info.geometry,
+            recipe=info.recipe,
+        )
+        self.profile = self._profiled(subject)
+        _log.info("worker %s: %s", spec.worker, self.profile)
+        self._fresh = partial(_denoise_worker, subject, spec)
+        return Introduction(
+            worker=spec.worker,
+            role=spec.role,
+            capacity=spec.capacity,
+            batch_limit=self.profile.limit,
+            mixes_kinds=self.profile.mixes_kinds,
+            forward_s=self.profile.forward_s.get(1, 0.0),
+            model_digest=self._digest,
+            part=part,
+        )
+
+    def _decoder(self) -> Introduction:
+        spec, info = self._spec, self._info
+        decoder = weights.load_decoder(spec.model, info, spec.compute)
+        block_s = decode_s(decoder, info.geometry)
+        _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * block_s)
+        self._fresh = partial(_decode_worker, decoder, info, spec.capacity)
+        return Introduction(
+            worker=spec.worker,
+            role=spec.role,
+            capacity=spec.capacity,
+            forward_s=block_s,
+            model_digest=self._digest,
+        )
+
+    def _part_for(self, seat: Seat) -> Part:
+        """What the worker in `seat` holds; the first of its chain measures how long a layer takes."""
+        spec, info = self._spec, self._info
+
+        def measure() -> LayerTimes:
+            times = measured_times(spec.model, info, spec.compute, self._attention)
+            _log.info("worker %s: %s", spec.worker, times)
+            return times
+
+        return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
+
+    def _profiled(self, subject: Subject) -> BatchProfile:
+        """What batches are good for, measured now or at an earlier start."""
+        spec = self._spec
+
+        def measure() -> BatchProfile:
+            return probe(subject, pages=spec.capacity, max_batch=spec.max_batch)
+
+        if not spec.profiles:
+            return measure()
+        largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
+        return cached(Path(spec.profiles), key_of(self._digest, subject, spec.compute, max_batch=largest), measure)
+
+
+def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
+    """A worker over a whole denoiser, or one of a chain over its part."""
+    made = partial(DenoiseWorker, subject.denoiser, subject.geometry, subject.attention, pages=spec.capacity)
+    if spec.seat is None:
+        return made()
+    stage = ModelPart(subject.denoiser, spec.seat, meeting_point=spec.meeting_point)
+    return ChainMember(made(stage=stage), stage)
+
+
+def _decode_worker(decoder: Decoder, info: ModelInfo, slots: int) -> DecodeWorker:
+    text = text_encoder(info.text_kind, info.text_width)
+    return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
+
+
+def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
+    """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
+    if not is_simulated(spec.compute.device):
+        return LoadedWorker(spec)
+    if spec.seat is not None:
+        raise Contradiction(f"a chain of {spec.seat.length}", spec.compute.device, "a simulated device holds no layers")
+    return SimulatedModel(
+        worker=spec.worker,
+        role=spec.role,
+        capacity=spec.capacity,
+        model=spec.model,
+        device=parse_device(spec.compute.device),
+        meeting_point=spec.meeting_point,
+    )
+
+
+def model_digest(spec: WorkerSpec) -> str:
+    """The digest with which this worker introduces itself: a simulated worker cannot pass for one that computes."""
+    if is_simulated(spec.compute.device):
+        return simulated_digest(spec.model, parse_device(spec.compute.device).reach)
+    return weights.digest(spec.model)
