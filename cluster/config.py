@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    ValidationError,
+    create_model,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
@@ -166,22 +177,25 @@ class LinkSection(_Section):
     """Let workers on other machines do without certificates: whoever hears the network there can take the secret."""
 
 
-class LimitsSection(_Section):
-    """What one client, and all of them together, may have."""
+def _limits_section() -> type[_Section]:
+    """What longtake.core.limits lets be set, as a section with the same names, defaults and bounds."""
+    keys: dict[str, Any] = {
+        key.name: (
+            # A whole number is a number of seconds, too.
+            Annotated[type(key.default), Field(ge=key.least, le=key.most, strict=isinstance(key.default, int))],
+            key.default,
+        )
+        for key in Limits.settings()
+    }
+    return create_model("LimitsSection", __base__=_Section, **keys)
 
-    max_sessions: Count = 64
-    default_window: Count = 4
-    """Segments a session may run ahead of its client, unless the client asks for another number …"""
-    max_window: Annotated[int, Field(ge=1, le=1024)] = 32
-    """… up to this one."""
-    max_pending_cues: Count = 64
-    park_after_s: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 30.0
-    """Seconds after which a session that generates nothing, paused or without credit, gives up its place."""
-    max_parked: Annotated[int, Field(ge=0, le=1_000_000)] = 64
-    """Such sessions whose state may lie in the hosts' memory, each as large there as on the devices; the others keep
-    their place."""
-    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 64
-    """Streams of pace FAST that may wait for a place; 0: they are refused."""
+
+_LIMITS_SECTION = _limits_section()
+
+
+def _limits_schema(_limits: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    read = handler.generate_schema(_LIMITS_SECTION)
+    return no_info_after_validator_function(lambda section: Limits(**section.model_dump()), read)
 
 
 class ServerConfig(_Section):
@@ -190,7 +204,8 @@ class ServerConfig(_Section):
     model: ModelSection = ModelSection()
     cluster: ClusterSection = ClusterSection()
     listen: ListenSection = ListenSection()
-    limits: LimitsSection = LimitsSection()
+    limits: Annotated[Limits, GetPydanticSchema(_limits_schema)] = Limits()
+    """What one client, and all of them together, may have: longtake.core.limits.Limits.settings."""
     metrics: MetricsSection = MetricsSection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -201,7 +216,7 @@ class ServerConfig(_Section):
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
         packed = frozenset(_PACES[name] for name in self.cluster.packed)
-        return Limits(**self.limits.model_dump(), packed=packed, fused_passes=self.cluster.fused_passes)
+        return replace(self.limits, packed=packed, fused_passes=self.cluster.fused_passes)
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:
@@ -257,7 +272,7 @@ def _allowed(kind: str, message: str, field: str) -> str:
         return message.removeprefix("Input should be ")
     section: type[BaseModel] = ServerConfig
     for part in field.split(".")[:-1]:
-        annotation = section.model_fields[part].annotation
+        annotation = _LIMITS_SECTION if part == "limits" else section.model_fields[part].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
         section = annotation
     return "one of the keys " + ", ".join(section.model_fields)

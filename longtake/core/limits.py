@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple, TypeVar
 
 from longtake.core.events import Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.blocks import BlockPlan
+
+Number = TypeVar("Number", int, float)
+_MANY = 1_000_000
+_DAY_S = 86_400.0
+
+
+def _between(least: Number, most: Number, default: Number) -> Number:
+    """A field that whoever runs the server may set, within these bounds."""
+    return field(default=default, metadata={"setting": (default, least, most)})
+
+
+class Setting(NamedTuple):
+    """A field of Limits that whoever runs the server may set."""
+
+    name: str
+    default: float
+    least: float
+    most: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +49,22 @@ class MoveRules:
 class Limits:
     """What one client, and all of them together, may have."""
 
-    max_sessions: int = 64
-    default_window: int = 4
-    max_window: int = 32
-    max_pending_cues: int = 64
-    load_limit: float = 0.95
-    """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
-    park_after_s: float = 30.0
+    max_sessions: int = _between(1, _MANY, 64)
+    default_window: int = _between(1, _MANY, 4)
+    """Segments a session may run ahead of its client, unless the client asks for another number."""
+    max_window: int = _between(1, 1024, 32)
+    """The largest number that a client may ask for."""
+    max_pending_cues: int = _between(1, _MANY, 64)
+    park_after_s: float = _between(0.0, _DAY_S, 30.0)
     """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
-    max_parked: int = 64
-    """Parked sessions whose state may lie in host memory; further ones keep their place."""
-    max_queued: int = 64
+    max_parked: int = _between(0, _MANY, 64)
+    """Parked sessions whose state may lie in the hosts' memory, each as large there as on the devices; further ones
+    keep their place."""
+    max_queued: int = _between(0, _MANY, 64)
     """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
 
+    load_limit: float = 0.95
+    """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
     packed: frozenset[Pace] = frozenset()
     """Sessions of these are put on one worker each if one has room, so that the loss of a worker ends few of them. The
     lanes of others are spread over all workers, which makes a single stream fastest."""
@@ -49,6 +72,13 @@ class Limits:
     """When lanes move between workers."""
     fused_passes: bool = False
     """Whether every lane has a spare block of pages, so that a commit and the next denoise op can be one pass."""
+
+    @classmethod
+    def settings(cls) -> Iterator[Setting]:
+        """The fields that whoever runs the server may set, in their order."""
+        for each in fields(cls):
+            if "setting" in each.metadata:
+                yield Setting(each.name, *each.metadata["setting"])
 
     def spare_pages(self, blocks: BlockPlan) -> int:
         """Pages that a lane has beside its window."""

@@ -8,6 +8,8 @@ import pytest
 
 from cluster.config import ServerConfig, load_config, parse_config
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.flow import Pace
+from longtake.core.limits import Limits
 
 
 def test_an_empty_document_is_the_default() -> None:
@@ -30,6 +32,9 @@ def test_an_empty_document_is_the_default() -> None:
         ({"cluster": 3}, "cluster", "ClusterSection"),
         ({"limits": {"park_after_s": -1.0}}, "limits.park_after_s", "greater than or equal to 0"),
         ({"limits": {"max_queued": -1}}, "limits.max_queued", "greater than or equal to 0"),
+        ({"limits": {"max_window": 1025}}, "limits.max_window", "less than or equal to 1024"),
+        ({"limits": {"load_limit": 0.5}}, "limits.load_limit", "max_sessions, default_window, max_window, max_pending"),
+        ({"limits": 3}, "limits", "a valid dictionary"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
@@ -47,6 +52,12 @@ def test_a_wrong_key_is_named_with_its_value_and_what_is_allowed(
 def test_keys_that_contradict_each_other_are_both_named(document: dict[str, object]) -> None:
     with pytest.raises(Contradiction, match=r"model.device|limits.max_window"):
         parse_config(document)
+
+
+def test_the_limits_that_are_set_are_the_schedulers_and_the_others_keep_their_defaults() -> None:
+    document = {"limits": {"max_window": 8, "park_after_s": 5}, "cluster": {"packed": ["bulk"], "fused_passes": True}}
+    expected = Limits(max_window=8, park_after_s=5.0, packed=frozenset({Pace.FAST}), fused_passes=True)
+    assert parse_config(document).core_limits == expected
 
 
 def test_the_shipped_configurations_are_valid() -> None:
