@@ -31,10 +31,11 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import CueId, DecodeWork, Role, WorkerId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, stream
 from tests.identity.workers import OnePageSwapped, Ready
-from workers.link.dial import Loaded
+from workers.link.dial import Weights
 from workers.models import weights
 from workers.models.wan.dit import WanModel
-from workers.start.spec import WorkerSpec, load_worker
+from workers.start.loading import load_worker
+from workers.start.spec import WorkerSpec
 
 PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
@@ -274,7 +275,7 @@ async def test_the_check_fails_if_one_page_of_one_worker_holds_what_another_shou
 ) -> None:
     """Bit-identity is checked by these tests: swap two pages of one worker, and it is gone."""
 
-    def load(spec: WorkerSpec) -> Loaded:
+    def load(spec: WorkerSpec) -> Weights:
         loaded = load_worker(spec)
         if spec.seat is None or spec.seat.rank != rank:
             return loaded
