@@ -59,7 +59,7 @@ class PageTable:
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
-        return tuple(self.pages[slot] for slot in self.window.own_slots(block))
+        return tuple([self.pages[slot] for slot in self.window.own_slots(block)])
 
     def kept(self, block: int) -> tuple[PageId, ...]:
         """The pages of the kept slots: what a copy of this lane at the boundary before `block` must hold, in order."""

@@ -7,8 +7,6 @@ cues or its ending is made here; which ready op runs first is the dispatcher's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from longtake.core.carry.balancing import Balance
 from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
@@ -288,22 +286,22 @@ class Scheduler:
 
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
-        woken: dict[SessionId, set[int]] = {}
+        sessions = self.cell.sessions
+        touched: dict[SessionId, None] = {}
         for ticket in tickets:
-            session = self.cell.sessions.get(ticket.session)
+            session = sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
                 continue
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
                 continue
-            effects, chains = count(session, ticket, now_s=self._now_s)
-            woken.setdefault(session.id, set()).update(chains)
-            self._effects += [*effects, *self._mover.advance(session)]
-        sessions = self.cell.sessions
-        for parent in [sessions[session_id] for session_id in woken if session_id in sessions]:
+            touched[session.id] = None
+            self._effects += count(session, ticket, now_s=self._now_s)
+            self._effects += self._mover.advance(session)
+        for parent in [sessions[session_id] for session_id in touched if session_id in sessions]:
             if parent.kin.forks:
-                woken |= {child: set(sessions[child].graph.numbers) for child in set_free(parent, sessions)}
-        self._advance_chains([(sessions[key], sorted(chains)) for key, chains in woken.items() if key in sessions])
+                touched |= dict.fromkeys(set_free(parent, sessions))
+        self._advance(*(sessions[session_id] for session_id in touched if session_id in sessions))
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
@@ -319,27 +317,22 @@ class Scheduler:
 
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""
-        self._advance_chains([(session, session.graph.numbers) for session in sessions])
-
-    def _advance_chains(self, candidates: Iterable[tuple[Session, Iterable[int]]]) -> None:
-        """The same, where only these chains of each can have something new to run."""
-        running: list[tuple[Session, Iterable[int]]] = []
-        for session, chains in candidates:
+        running = []
+        for session in sessions:
             if session.state is State.PARKED:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
                 self._effects += self._parking.settle(session)
                 session.start_clock(now_s=self._now_s)
-                chains = session.graph.numbers
             if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
-                running.append((session, chains))
+                running.append(session)
                 continue
             drained = session.state is State.FINISHING
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
-        for session, _ in running:
+        for session in running:
             self._effects += self._parking.idle.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:

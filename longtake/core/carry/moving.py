@@ -106,10 +106,9 @@ class Mover:
 
     def advance(self, session: Session) -> list[Effect]:
         """Ops of the session are done: lanes may have come to their boundary."""
-        effects: list[Effect] = []
-        for move in tuple(self._of_session.get(session.id, {}).values()):
-            effects += self._try(move)
-        return effects
+        if session.id not in self._of_session:
+            return []
+        return [effect for move in tuple(self._of_session[session.id].values()) for effect in self._try(move)]
 
     def heard(self, event: Stowed | Loaded | ImageFailed) -> list[Effect]:
         """An answer that concerns an image of ours. Its session may go on when it is done."""

@@ -23,6 +23,7 @@ from itertools import islice
 
 from longtake.core.cell import Cell
 from longtake.core.dispatch.offering import Offers
+from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.work import Ticket
@@ -42,7 +43,7 @@ class Batching:
 
     def batch(self, worker: Worker, *, now_s: float) -> Batch:
         """The most urgent ready op and the mates it takes along; somebody is ready."""
-        first = worker.ready.most_urgent(lambda ticket: self._cell.urgency(self._cell, ticket))
+        first = worker.ready.most_urgent(self._urgency)
         if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
             return (first,)
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
@@ -95,6 +96,9 @@ class Batching:
         ):
             return None
         return session.ticket(number)
+
+    def _urgency(self, ticket: Ticket) -> Urgency:
+        return self._cell.urgency(self._cell, ticket)
 
     def _shape(self, ticket: Ticket) -> tuple[int, int]:
         return self._cell.sessions[ticket.session].graph.shape(ticket.op.block)

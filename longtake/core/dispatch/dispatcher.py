@@ -43,12 +43,12 @@ class Dispatcher:
         """What a worker for which something is ready would be handed next."""
         return self._batching.batch(worker, now_s=now_s)
 
-    def advance(self, candidates: Iterable[tuple[Session, Iterable[int]]], *, now_s: float) -> Orders:
-        """Look at these chains of these sessions again, then feed the workers that got an op."""
+    def advance(self, sessions: Iterable[Session], *, now_s: float) -> Orders:
+        """Look at what these sessions can run again, then feed the workers that got an op."""
         workers = self._cell.workers
         touched = {worker_id: workers[worker_id] for worker_id in self._gathering if worker_id in workers}
-        for session, chains in candidates:
-            for worker in self._offers.look(session, chains, now_s=now_s):
+        for session in sessions:
+            for worker in self._offers.look(session, session.graph.numbers, now_s=now_s):
                 touched[worker.id] = worker
         return [order for worker in touched.values() for order in self.feed(worker, now_s=now_s)]
 
@@ -88,7 +88,7 @@ class Dispatcher:
             if fork.prepare is not None:
                 orders.append(fork.prepare)
             # On the very worker that is being fed, so nobody else has to be.
-            self._offers.look(fork.child, range(len(fork.child.graph.chains)), now_s=now_s)
+            self._offers.look(fork.child, fork.child.graph.numbers, now_s=now_s)
         return orders
 
     def _can_wait(self, ticket: Ticket) -> bool:

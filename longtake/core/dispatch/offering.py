@@ -1,9 +1,10 @@
 """Offering: which ops of a session can run now; they join the ready list of the one worker that can run them.
 
-Theory of operation. In every chain of a session the next op is a candidate. After an event only the candidates that it
-can have set free are looked at: those whose needs the reported op was among, or all of a session that something else
-happened to. Links are first in, first out, so an op may follow right behind one it needs on the same worker; only an op
-whose input latents have to travel waits until they have arrived. In a chain of layer-split workers every op's do.
+Theory of operation. Each session has a handful of chains; in every chain the next op is a candidate. After an event
+only the candidates of the session that it touched are looked at again: one whose needs are met joins the ready list.
+One that is there gets its present urgency, if it can have become more urgent: without deadlines it cannot. Links are
+first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
+have to travel waits until they have arrived. In a chain of layer-split workers every op's do.
 
 An op that begins a block in its lane runs only if nothing holds the lane (sessions/holds.py). Of those reasons only the
 playback clock is lifted by time alone: such a session is woken then.
@@ -19,7 +20,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Chain, Need
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.session import Session
-from longtake.core.work import SessionId, Ticket, WorkerId
+from longtake.core.work import SessionId, WorkerId
 
 
 class Offers:
@@ -36,53 +37,52 @@ class Offers:
     def look(self, session: Session, chains: Iterable[int], *, now_s: float) -> list[Worker]:
         """Offer the next ops of these chains; the workers that got one, as often as they did."""
         found = []
-        for number in chains:
-            worker = self.offer(session, number, now_s=now_s)
+        for chain, block in session.progress.candidates(chains):
+            worker = self._offer(session, chain, block, now_s=now_s)
             if worker is not None:
                 found.append(worker)
         return found
 
-    def offer(self, session: Session, number: int, *, now_s: float) -> Worker | None:
-        """Put the next op of a chain on its worker's ready list if it may run; the worker, if it is new there."""
-        progress, chain = session.progress, session.graph.chains[number]
-        block = progress.next(number)
-        for need in chain.needs:  # most ops wait for one that is not even sent, and this is quick to see
-            if not progress.has_sent(need.chain, block - need.back):
-                return None
-        worker = self._cell.workers[worker_of(session, chain)]
-        ticket = Ticket(session.request.session, session.graph.op(number, block), progress.attempt(number, block))
+    def _offer(self, session: Session, chain: Chain, block: int, *, now_s: float) -> Worker | None:
+        """Put an op on its worker's ready list if it may run; the worker, if it is new there."""
+        cell, number = self._cell, chain.number
+        worker = cell.workers[worker_of(session, chain)]
+        ticket = session.ticket(number)
         if ticket in worker.ready:
-            worker.ready.put(ticket, self._cell.urgency(self._cell, ticket))
+            if session.is_live:
+                worker.ready.put(ticket, cell.urgency(cell, ticket))
             return None
-        if not progress.wants(number, block) or not self.may_run(session, chain, block, now_s=now_s):
+        if not session.progress.wants(number, block) or not self.may_run(session, chain, block, now_s=now_s):
             return None
-        if not progress.in_flight:
+        if not session.progress.in_flight:
             session.virtual_time = max(session.virtual_time, self.virtual_clock)
-        worker.ready.put(ticket, self._cell.urgency(self._cell, ticket))
+        worker.ready.put(ticket, cell.urgency(cell, ticket))
         return worker
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
         """Whether all that an op needs is done, or done before it on its way, or is of the chain `beside` it."""
         if chain.begins_block and self._is_held(session, chain, now_s=now_s):
             return False
-        worker = self._cell.workers[worker_of(session, chain)]
-        return all(
-            need.chain == beside or self._is_met(session, chain, need, block - need.back, worker)
-            for need in chain.needs
-        )
+        progress, worker = session.progress, self._cell.workers[worker_of(session, chain)]
+        for need in chain.needs:
+            needed, back, _ = need
+            done = needed == beside or progress.has_done(needed, block - back)
+            if not done and not self._is_on_its_way(session, chain, need, block - back, worker):
+                return False
+        return True
 
-    def _is_met(self, session: Session, chain: Chain, need: Need, block: int, worker: Worker) -> bool:
-        progress = session.progress
-        if progress.has_done(need.chain, block):
-            return True
+    def _is_on_its_way(self, session: Session, chain: Chain, need: Need, block: int, worker: Worker) -> bool:
+        """Whether what an op of `chain` needs was sent to the same worker, and nothing has to travel from it."""
         input_travels = need.is_input and not worker.keeps_input(chain)
         return (
             not input_travels
             and worker_of(session, session.graph.chains[need.chain]) == worker.id
-            and progress.has_sent(need.chain, block)
+            and session.progress.has_sent(need.chain, block)
         )
 
     def _is_held(self, session: Session, chain: Chain, *, now_s: float) -> bool:
+        if chain.number != session.graph.first and not session.lane_holds:
+            return False  # nothing but a reason of its own holds a lane in the middle of a block
         holds = list(session.holds(chain.lane or 0, now_s=now_s))
         if holds == [Hold.PLAYBACK]:
             self._wake_at(session)

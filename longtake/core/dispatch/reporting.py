@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
 from longtake.core.fleet.worker import Worker
@@ -45,16 +43,10 @@ class Reports:
         return tuple(counted)
 
 
-def count(session: Session, ticket: Ticket, *, now_s: float) -> tuple[list[Effect], Iterable[int]]:
-    """An op is done: its segment leaves, prompts that nothing reads any more are dropped.
-
-    Also returned: the numbers of the chains whose next op may be able to run now.
-    """
-    op, graph = ticket.op, session.graph
-    number = graph.number_of(op)
-    if not session.progress.mark_done(number, op.block):
-        return [], graph.woken[number]
-    if op.kind is not Kind.DECODE:
-        return cues.forget(session), graph.woken[number]
-    # A segment that leaves may start the playback clock, and then every op has another urgency.
-    return [*emit(session, op.block, now_s=now_s), *cues.forget(session)], graph.numbers
+def count(session: Session, ticket: Ticket, *, now_s: float) -> list[Effect]:
+    """An op is done: its segment leaves, prompts that nothing reads any more are dropped."""
+    op = ticket.op
+    if not session.progress.mark_done(session.graph.number_of(op), op.block):
+        return []
+    shown = emit(session, op.block, now_s=now_s) if op.kind is Kind.DECODE else []
+    return [*shown, *cues.forget(session)]

@@ -36,7 +36,7 @@ def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
     if chain.lane is None:
         return 0.0
     workers, place = cell.workers, session.place
-    rest_s = workers[place.decoder].passage_s
+    lanes, rest_s = place.lanes, workers[place.decoder].timing.passage_s
     for lane in chain.lanes_left:
-        rest_s += workers[place.lanes[lane]].passage_s
+        rest_s += workers[lanes[lane]].timing.passage_s
     return rest_s

@@ -13,10 +13,11 @@ _TRUSTED = 20
 class Timing:
     """Moving averages of what a worker says of its time."""
 
-    __slots__ = ("_count", "_is_calibrated", "op_s", "pass_s", "slowness")
+    __slots__ = ("_chain_length", "_count", "_is_calibrated", "op_s", "pass_s", "passage_s", "slowness")
 
-    def __init__(self, forward_s: float) -> None:
-        """`forward_s` is what the worker said on joining, 0 if it said nothing."""
+    def __init__(self, forward_s: float, chain_length: int = 1) -> None:
+        """`forward_s` is what the worker said on joining, 0 if it said nothing; an op passes through so many."""
+        self._chain_length = chain_length
         self.op_s = forward_s
         """What one op costs the worker: its share of a forward, or the decode of a block; 0: unknown.
 
@@ -24,6 +25,8 @@ class Timing:
         """
         self.pass_s = forward_s
         """What one op waits for: the whole forward that it shares."""
+        self.passage_s = self.pass_s * chain_length
+        """How long one op takes from end to end, with those that share its forward; 0: unknown."""
         self.slowness = 1.0
         """The times of its dispatches over what the fleet takes for as many ops: a batch makes no worker fast."""
         self._is_calibrated = forward_s > 0
@@ -44,3 +47,4 @@ class Timing:
             self.slowness += ((seconds / usual_s if usual_s else 1.0) - self.slowness) / self._count
             self.op_s += (seconds / ops - self.op_s) / self._count
             self.pass_s += (seconds - self.pass_s) / self._count
+            self.passage_s = self.pass_s * self._chain_length

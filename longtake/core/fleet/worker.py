@@ -74,7 +74,7 @@ class Worker:
         denoises = self.joined.role is Role.DENOISE
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
         self.free_slots = [] if denoises else [SlotId(slot) for slot in reversed(range(self.capacity))]
-        self.timing = Timing(self.joined.forward_s)
+        self.timing = Timing(self.joined.forward_s, self.joined.chain_length)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -112,11 +112,6 @@ class Worker:
     def has_room(self) -> bool:
         """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
         return len(self.in_flight) < 1 + self.joined.chain_length
-
-    @property
-    def passage_s(self) -> float:
-        """How long one op takes from end to end, with those that share its forward; 0: unknown."""
-        return self.timing.pass_s * self.joined.chain_length
 
     def keeps_input(self, chain: Chain) -> bool:
         """Whether ops of `chain` start from an output that the worker has kept, so that nothing has to travel.

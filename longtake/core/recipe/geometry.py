@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from longtake.core.errors import InvalidField
@@ -26,6 +26,8 @@ class Geometry:
     stride_time: int = 4
     stride_space: int = 8
     patch_space: int = 2
+    pictures_per_s: float = field(init=False, repr=False, compare=False)
+    """The picture rate where a float will do: deadlines, not presentation times."""
 
     def __post_init__(self) -> None:
         cell = self.stride_space * self.patch_space
@@ -36,6 +38,7 @@ class Geometry:
             raise InvalidField("video.fps", str(self.fps), "a positive number of pictures a second")
         if self.frames_per_block < 1:
             raise InvalidField("recipe.frames_per_block", self.frames_per_block, "1 or more latent frames")
+        object.__setattr__(self, "pictures_per_s", float(self.fps))
 
     def divided(self, blocks: BlockPlan) -> Geometry:
         """The same model, with its latent frames divided into other blocks."""
@@ -48,11 +51,6 @@ class Geometry:
     @property
     def latent_width(self) -> int:
         return self.width // self.stride_space
-
-    @property
-    def pictures_per_s(self) -> float:
-        """The picture rate where a float will do: deadlines, not presentation times."""
-        return float(self.fps)
 
     @property
     def block_s(self) -> float:

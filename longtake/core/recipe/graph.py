@@ -120,15 +120,6 @@ class Graph:
             self.in_lane[chain.lane] if chain.lane is not None else (chain.number,) for chain in self.chains
         )
         """By chain, the numbers of those whose next op may follow right behind one of its ops."""
-        self.woken = tuple(
-            tuple(
-                other.number
-                for other in self.chains
-                if other is chain or any(need.chain == chain.number for need in other.needs)
-            )
-            for chain in self.chains
-        )
-        """By chain, the numbers of those whose next op may be able to run once one of its ops is done."""
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:

@@ -50,7 +50,11 @@ class Window:
 
     def own_slots(self, block: int) -> tuple[int, ...]:
         """The slots of the block's own frames, in the order of the frames."""
-        return tuple(self.slot(frame) for frame in self.blocks.own(block))
+        own = self.blocks.own(block)
+        if own.stop <= self.size or self.ring is None:
+            return tuple(own)
+        ring, sinks = self.ring, self.sinks
+        return tuple([sinks + (frame - sinks) % ring if frame >= sinks else frame for frame in own])
 
     def kept_slots(self, block: int) -> tuple[int, ...]:
         """The slots of what `block` reads and does not write, ascending.

@@ -14,11 +14,11 @@ While a lane is replayed it begins nothing new; its other chains may go on, sinc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from longtake.core.errors import InternalFault
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Chain, Graph, Kind, Op
 
 
 @dataclass(slots=True)
@@ -62,8 +62,28 @@ class Progress:
 
     def next(self, chain: int) -> int:
         """The block whose op of this chain is to be sent next: of a replay, while there is one."""
+        if not self._replays:
+            return self.sent[chain]
         replay = self._replays.get(chain)
         return self.sent[chain] if replay is None or replay.sent == replay.until else replay.sent
+
+    def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
+        """Those of these chains, with their next block, whose next op waits for nothing that is not at least sent."""
+        rows = self.graph.chains
+        if self._replays:
+            for number in chains:
+                block = self.next(number)
+                if all(self.has_sent(needed, block - back) for needed, back, _ in rows[number].needs):
+                    yield rows[number], block
+            return
+        sent = self.sent  # the same, without replays: this is asked after every event
+        for number in chains:
+            block, chain = sent[number], rows[number]
+            for needed, back, _ in chain.needs:
+                if sent[needed] <= block - back:
+                    break
+            else:
+                yield chain, block
 
     def wants(self, chain: int, block: int) -> bool:
         """Whether the stream needs this op at all: not past its last block, and no commit that nobody will read."""
@@ -78,11 +98,15 @@ class Progress:
 
     def has_sent(self, chain: int, block: int) -> bool:
         """Whether the op was dispatched; while it is to be replayed, whether it was dispatched again."""
+        if not self._replays:
+            return block < self.sent[chain]
         replay = self._replays.get(chain)
         return block < (self.sent[chain] if replay is None or block >= replay.until else replay.sent)
 
     def has_done(self, chain: int, block: int) -> bool:
         """Whether the op is done; while it is to be replayed, whether it is done again."""
+        if not self._replays:
+            return block < self.done[chain]
         replay = self._replays.get(chain)
         return block < (self.done[chain] if replay is None or block >= replay.until else replay.done)
 
@@ -96,7 +120,7 @@ class Progress:
 
     def attempt(self, chain: int, block: int) -> int:
         """How often the op was taken back: 0 for almost all."""
-        return self._attempts.get((chain, block), 0)
+        return self._attempts.get((chain, block), 0) if self._attempts else 0
 
     # --- what happens -----------------------------------------------------------------------------------------------
 

@@ -65,6 +65,8 @@ class Session:
     """Service received, for fair sharing."""
     header: bytes | None = None
     media_type: str = ""
+    _tickets: dict[int, Ticket] = field(default_factory=dict)
+    """By chain, the ticket that was made last."""
 
     def __post_init__(self) -> None:
         asked = self.request.picture_limit
@@ -126,8 +128,13 @@ class Session:
 
     def ticket(self, chain: int) -> Ticket:
         """The op that comes next in the chain with this number."""
-        op = self.graph.op(chain, self.progress.next(chain))
-        return Ticket(self.request.session, op, self.progress.attempt(chain, op.block))
+        block = self.progress.next(chain)
+        attempt = self.progress.attempt(chain, block)
+        known = self._tickets.get(chain)
+        if known is not None and known.op.block == block and known.attempt == attempt:
+            return known  # an op is asked for many times before it runs
+        known = self._tickets[chain] = Ticket(self.request.session, self.graph.op(chain, block), attempt)
+        return known
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
