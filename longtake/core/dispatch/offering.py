@@ -2,9 +2,9 @@
 
 Theory of operation. Each session has a handful of chains; in every chain the next op is a candidate. After an event
 only the candidates of the session that it touched are looked at again: one whose needs are met joins the ready list.
-One that is there gets its present urgency, if it can have become more urgent: without deadlines it cannot. Links are
-first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
-have to travel waits until they have arrived. In a chain of layer-split workers every op's do.
+One that is there gets its present urgency. Links are first in, first out, so an op may follow right behind one it needs
+on the same worker; only an op whose input latents have to travel waits until they have arrived. In a chain of
+layer-split workers every op's do.
 
 An op that begins a block in its lane runs only if nothing holds the lane (sessions/holds.py). Of those reasons only the
 playback clock is lifted by time alone: such a session is woken then.
@@ -49,8 +49,7 @@ class Offers:
         worker = cell.workers[worker_of(session, chain)]
         ticket = session.ticket(number)
         if ticket in worker.ready:
-            if session.is_live:
-                worker.ready.put(ticket, cell.urgency(cell, ticket))
+            worker.ready.put(ticket, cell.urgency(cell, ticket))
             return None
         if not session.progress.wants(number, block) or not self.may_run(session, chain, block, now_s=now_s):
             return None

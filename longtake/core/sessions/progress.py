@@ -5,6 +5,7 @@ Theory of operation. The ops of a chain run in the order of their blocks, so how
 and stand beside them:
 
     skipped    a block may go without an op of a chain (it takes fewer steps than others); the chain passes over it
+               once all that the op would have waited for is done
     replay     the ops that seal a lane's pages, or decode, run once more over blocks that are done, to build state that
                was lost; they do not count as progress: nothing is emitted for them, and no boundary moves
     attempt    how often the op of a block was taken back: what an earlier attempt reports does not count
@@ -132,7 +133,7 @@ class Progress:
         else:
             self.sent[chain] += 1
             if self._skipped:
-                self._pass_over(chain)
+                self._pass_over()
         self.in_flight += 1
 
     def mark_reported(self, chain: int, block: int, attempt: int = 0) -> bool:
@@ -156,7 +157,7 @@ class Progress:
             raise InternalFault(f"block {block} of chain {chain} is done, but {self.done[chain]} is the oldest")
         self.done[chain] += 1
         if self._skipped or self._attempts:
-            self._pass_over(chain)
+            self._pass_over()
             self._forget()
         return True
 
@@ -173,8 +174,7 @@ class Progress:
         if any(sent > block for sent in self.sent) or skipped & {self.graph.first, self.graph.decodes}:
             raise InternalFault(f"block {block} has begun, or would lose its beginning or its end")
         self._skipped[block] = skipped
-        for chain in skipped:
-            self._pass_over(chain)
+        self._pass_over()
 
     def replay(self, chain: int, blocks: range) -> None:
         """Run ops of this chain once more, of `blocks`, the last of which is its last; none of it is in flight."""
@@ -196,11 +196,20 @@ class Progress:
         self.sent = [min(sent, block) for sent in self.sent]
         self.done = [min(done, block) for done in self.done]
 
-    def _pass_over(self, chain: int) -> None:
-        while not self.takes_part(chain, self.sent[chain]):
-            self.sent[chain] += 1
-        while self.done[chain] < self.sent[chain] and not self.takes_part(chain, self.done[chain]):
-            self.done[chain] += 1
+    def _pass_over(self) -> None:
+        """Count skipped ops as sent, or done, as soon as what they would have needed is."""
+        moved = True
+        while moved:
+            moved = False
+            for chain in self.graph.chains:
+                number, skips = chain.number, self._skipped
+                for counts, has in ((self.sent, self.has_sent), (self.done, self.has_done)):
+                    block = counts[number]
+                    if number in skips.get(block, ()) and all(
+                        has(needed, block - back) for needed, back, _ in chain.needs
+                    ):
+                        counts[number] += 1
+                        moved = True
 
     def _forget(self) -> None:
         """Drop what is known of blocks that are done in every chain."""
