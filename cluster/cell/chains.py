@@ -96,14 +96,14 @@ class ChainPort:
         )
 
     def send(self, message: Down) -> None:
-        """See cluster.attached.Port. Latents go only to those that start from them."""
+        """See cluster.cell.attached.Port. Latents go only to those that start from them."""
         if isinstance(message, Stow | Load):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))
 
     def end(self, reason: str) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         self._dissolved(self)
         for member in self._members:
             member.port.end(f"{self.replica} was given up: {reason}")
