@@ -11,7 +11,7 @@ import torch
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.layers import LayerTimes
-from longtake.core.work import Role
+from longtake.core.work import Ability, Role
 from workers.decode.slots import DecoderPool, LatentFormat
 from workers.decode.worker import DecodeWorker
 from workers.denoise.attention import AttentionBackend, SdpaBackend
@@ -73,10 +73,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            capacity=spec.capacity,
-            batch_limit=self.profile.limit,
-            mixes_kinds=self.profile.mixes_kinds,
-            forward_s=self.profile.forward_s.get(1, 0.0),
+            ability=self.profile.ability(spec.capacity),
             model_digest=self._digest,
             part=part,
         )
@@ -90,8 +87,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            capacity=spec.capacity,
-            forward_s=block_s,
+            ability=Ability(capacity=spec.capacity, forward_s=block_s),
             model_digest=self._digest,
         )
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.work import Ability
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.models.api import Conditioning, Decoder, Denoiser, Inputs, TextKV
@@ -46,6 +47,15 @@ class BatchProfile:
     """The batch size that paid but gave other bits than its items alone; None: there was none."""
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
+
+    def ability(self, pages: int) -> Ability:
+        """What a worker with so many pages can do."""
+        return Ability(
+            capacity=pages,
+            batch_limit=self.limit,
+            mixes_kinds=self.mixes_kinds,
+            forward_s=self.forward_s.get(1, 0.0),
+        )
 
     def __str__(self) -> str:
         times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
