@@ -205,7 +205,7 @@ def test_functions_of_the_core_take_a_recipe_where_it_is_compiled_and_nowhere_el
 
 
 def test_only_the_models_know_a_network() -> None:
-    """Everybody else has a Denoiser, a Decoder and a TextEncoder; `weights` makes them, pocket trains the network."""
+    """Everybody else has a Denoiser, a LatentDecoder and a TextEncoder; weights.py makes them, pocket trains one."""
     network = re.compile(r"\bWan(Model|Decoder|Encoder|Layer|Pass)\b|patch_embedding|conv2\.|models\.wan\.(?!config\b)")
     exempt = ("workers/models/wan/", "workers/models/weights.py", "pocket/")
     files = {str(path.relative_to(ROOT)): path.read_text() for path in sources()}

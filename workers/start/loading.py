@@ -19,7 +19,7 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import Decoder
+from workers.models.api import LatentDecoder
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
 from workers.runner import Performer
@@ -124,7 +124,7 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     return ChainMember(made(stage=stage), stage)
 
 
-def _decode_worker(decoder: Decoder, info: ModelInfo, slots: int) -> DecodeWorker:
+def _decode_worker(decoder: LatentDecoder, info: ModelInfo, slots: int) -> DecodeWorker:
     text = text_encoder(info.text_kind, info.text_width)
     return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
 

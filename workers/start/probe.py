@@ -25,7 +25,7 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.models.api import Conditioning, Decoder, Denoiser, Inputs, TextKV
+from workers.models.api import Conditioning, Denoiser, Inputs, LatentDecoder, TextKV
 
 MIN_GAIN = 0.05
 """By what part the time per op must fall for a larger batch to be used."""
@@ -194,7 +194,7 @@ def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
     return clock() - began_s
 
 
-def decode_s(decoder: Decoder, geometry: Geometry) -> float:
+def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
     """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
 
     More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
