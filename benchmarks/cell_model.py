@@ -39,7 +39,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Ability, DecodeWork, Role, SegmentSettings, SessionId, WorkerId
 from workers.messages import Done, ImageOrder
 from workers.simulated.fake import FakeWorker, Report
 from workers.simulated.lanes import SimulatedLanes
@@ -272,7 +272,8 @@ class Simulation:
         copies = Copies(self.images, worker, FakeWorker(lanes, self.images.transit))
         self._devices[worker] = Device(op_s, copies, busy_s=busy_s, generation=generation)
         known_s = op_s if self.hardware.calibrated else 0.0
-        self._send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, forward_s=known_s))
+        ability = Ability(capacity=capacity, forward_s=known_s)
+        self._send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
     def _open(self, session: SessionId) -> None:
         stream = self.streams[session]

@@ -221,7 +221,7 @@ async def in_engine(model: Path, info: ModelInfo, sessions: int) -> Cost:
         took_s = time.monotonic() - began_s
         gc.collect()
         used_bytes = own_rss_bytes() - before_bytes
-        held = sum(worker.capacity - worker.free for worker in engine.scheduler.workers())
+        held = sum(worker.ability.capacity - worker.free for worker in engine.scheduler.workers())
         assert len(outboxes) == sessions
     finally:
         await launcher.stop()

@@ -124,7 +124,7 @@ class Cell:
     @property
     def batch_limits(self) -> list[int]:
         """Of each denoise worker."""
-        return [view.batch_limit for view in self._engine.scheduler.workers() if view.role is Role.DENOISE]
+        return [view.ability.batch_limit for view in self._engine.scheduler.workers() if view.role is Role.DENOISE]
 
     async def make(self, requests: Sequence[Request], settings: SegmentSettings) -> tuple[_Run, list[str]]:
         """Make all streams at once; the SHA-256 of each one's segments."""

@@ -55,7 +55,7 @@ class ModelSection(_Section):
     path: str = "pocket"
     """A model directory, or "pocket" for the one that ships with Longtake."""
     device: Annotated[str, AfterValidator(_device)] = "cpu"
-    """cpu, cuda, or a device that only takes its time: simulated:60ms (workers.simulated_device)."""
+    """cpu, cuda, or a device that only takes its time: simulated:60ms (workers.simulated.device)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, ImageId, Role, Sequence, SessionId, WorkerId
+from longtake.core.work import (
+    Ability,
+    ConditioningRef,
+    DecodeWork,
+    ForwardWork,
+    ImageId,
+    Role,
+    Sequence,
+    SessionId,
+    WorkerId,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +61,11 @@ class Introduction:
 
     worker: WorkerId
     role: Role
-    capacity: int
-    """Pages (denoise) or decoder slots (decode)."""
-    batch_limit: int = 1
-    """Ops that one dispatch may hold."""
-    mixes_kinds: bool = False
-    """Whether they may be denoise ops and commits together."""
+    ability: Ability
+    """Its own: each worker of a chain introduces itself alone."""
     model_digest: str
-    forward_s: float = 0.0
-    """Calibrated time of one op; 0: unknown."""
     part: Part | None = None
     """None: the worker holds the whole model."""
-    chain_length: int = 1
-    """Of a chain that has come together: how many workers it has. Each of them introduces itself alone."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from cluster.cell.engine import Engine
 from longtake.core.effects import Give, Load, Stow, Take
 from longtake.core.errors import Unavailable
 from longtake.core.events import Loss
-from longtake.core.work import ImageId, SessionId, WorkerId
+from longtake.core.work import Ability, ImageId, SessionId, WorkerId
 from workers.messages import (
     Done,
     Down,
@@ -83,27 +83,25 @@ class ChainPort:
     @property
     def introduction(self) -> Introduction:
         """What they are together: as large as the smallest of them, as slow as the slowest."""
-        each = [member.introduction for member in self._members]
-        return Introduction(
-            worker=self.replica,
-            role=each[0].role,
+        first, each = self._members[0].introduction, [member.introduction.ability for member in self._members]
+        ability = Ability(
             capacity=min(one.capacity for one in each),
             batch_limit=min(one.batch_limit for one in each),
             mixes_kinds=all(one.mixes_kinds for one in each),
             forward_s=max(one.forward_s for one in each),
-            model_digest=each[0].model_digest,
             chain_length=len(each),
         )
+        return Introduction(worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest)
 
     def send(self, message: Down) -> None:
-        """See cluster.attached.Port. Latents go only to those that start from them."""
+        """See cluster.cell.attached.Port. Latents go only to those that start from them."""
         if isinstance(message, Stow | Load):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))
 
     def end(self, reason: str) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         self._dissolved(self)
         for member in self._members:
             member.port.end(f"{self.replica} was given up: {reason}")

@@ -141,11 +141,7 @@ class Engine:
                 now_s=self.now_s(),
                 worker=introduction.worker,
                 role=introduction.role,
-                capacity=introduction.capacity,
-                batch_limit=introduction.batch_limit,
-                mixes_kinds=introduction.mixes_kinds,
-                forward_s=introduction.forward_s,
-                chain_length=introduction.chain_length,
+                ability=introduction.ability,
             )
         )
 

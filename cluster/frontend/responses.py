@@ -227,14 +227,14 @@ def worker_message(view: WorkerView) -> pb.Worker:
     return pb.Worker(
         worker_id=view.worker,
         role=WIRE_ROLES[view.role],
-        capacity=view.capacity,
+        capacity=view.ability.capacity,
         free=view.free,
         sessions=view.sessions,
         in_flight=view.in_flight,
         ready=view.ready,
         dispatched=view.dispatched,
         op_s=view.op_s,
-        chain_length=view.chain_length,
+        chain_length=view.ability.chain_length,
     )
 
 

@@ -109,7 +109,7 @@ def _write_worker(sheet: Sheet, worker: WorkerView) -> None:
     name = worker.worker
     memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
     sheet.put(memory, worker.free, name, "free")
-    sheet.put(memory, worker.capacity - worker.free, name, "held")
+    sheet.put(memory, worker.ability.capacity - worker.free, name, "held")
     sheet.put("longtake_ready_ops", worker.ready, name)
     sheet.put("longtake_in_flight_passes", worker.in_flight, name)
     sheet.put("longtake_worker_slowness", worker.slowness, name)

@@ -35,11 +35,11 @@ class ThreadPort:
         return self.introduction.worker
 
     def send(self, message: Down) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         self.runner.put(message)
 
     def end(self, reason: str) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         self.runner.put(Shutdown())
 
     def _report(self, message: Up) -> None:
@@ -64,7 +64,7 @@ class InProcessLauncher:
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """See cluster.launch.Launcher."""
+        """See cluster.launch.plan.Launcher."""
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
@@ -75,7 +75,7 @@ class InProcessLauncher:
         self._beating = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
-        """See cluster.launch.Launcher."""
+        """See cluster.launch.plan.Launcher."""
         if self._beating is not None:
             self._beating.cancel()
         for port in self._ports:

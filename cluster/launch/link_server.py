@@ -47,7 +47,7 @@ class _LinkPort:
         self._changed = asyncio.Event()
 
     def send(self, message: Down) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         if len(self._waiting) >= QUEUE_LIMIT:
             self._lost("it does not read what it is sent")
             return
@@ -55,7 +55,7 @@ class _LinkPort:
         self._changed.set()
 
     def end(self, reason: str) -> None:
-        """See cluster.attached.Port."""
+        """See cluster.cell.attached.Port."""
         self.reason = self.reason or reason
         self._changed.set()
 

@@ -91,7 +91,7 @@ class RayLauncher:
         self._stopping = threading.Event()
 
     async def start(self) -> None:
-        """See cluster.launch.Launcher. Unavailable if Ray cannot place the workers or they do not attach in time."""
+        """See cluster.launch.plan.Launcher. Unavailable if Ray cannot place the workers, or they attach too late."""
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
             await self._in_thread(self._join)
@@ -106,7 +106,7 @@ class RayLauncher:
             raise
 
     async def stop(self) -> None:
-        """See cluster.launch.Launcher."""
+        """See cluster.launch.plan.Launcher."""
         self._stopping.set()
         if self._ray is not None:
             await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.flow import Pace
-from longtake.core.work import ConditioningRef, CueId, ImageId, Role, SegmentSettings, Sequence, SessionId, WorkerId
+from longtake.core.work import (
+    Ability,
+    ConditioningRef,
+    CueId,
+    ImageId,
+    Role,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    WorkerId,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +30,7 @@ class WorkerJoined:
     now_s: float
     worker: WorkerId
     role: Role
-    capacity: int
-    """Pages (denoise) or decoder slots (decode)."""
-    batch_limit: int = 1
-    """Ops that one forward may serve: as many as are exact and pay, as the worker has measured; 1: no batching."""
-    mixes_kinds: bool = False
-    """Whether it has proved that denoise ops and commits may share a forward."""
-    forward_s: float = 0.0
-    """Calibrated time of one op of this worker (a forward, or the decode of a block); 0: unknown."""
-    chain_length: int = 1
-    """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
+    ability: Ability
 
 
 class Loss(Enum):

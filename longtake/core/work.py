@@ -35,6 +35,22 @@ class Role(Enum):
     """Encodes prompts, decodes latents and encodes segments; its capacity is decoder slots."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """What a worker can do, as it has found out when it started."""
+
+    capacity: int
+    """Pages (denoise) or decoder slots (decode)."""
+    batch_limit: int = 1
+    """Ops that one forward may serve: as many as are exact and pay; 1: no batching."""
+    mixes_kinds: bool = False
+    """Whether it has proved that denoise ops and commits may share a forward."""
+    forward_s: float = 0.0
+    """Calibrated time of one op (a forward, or the decode of a block); 0: unknown."""
+    chain_length: int = 1
+    """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
+
+
 class Ticket(NamedTuple):
     """An op of a session as it waits for a worker and flies: `attempt` is how often it was taken back before."""
 

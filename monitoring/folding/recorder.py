@@ -53,9 +53,9 @@ class LogLines:
                     "worker %s joined: %s%s, capacity %d, batch limit %d",
                     event.worker,
                     event.role.value,
-                    f", a chain of {event.chain_length}" if event.chain_length > 1 else "",
-                    event.capacity,
-                    event.batch_limit,
+                    f", a chain of {event.ability.chain_length}" if event.ability.chain_length > 1 else "",
+                    event.ability.capacity,
+                    event.ability.batch_limit,
                 )
             case WorkerLost():
                 level = logging.INFO if self._draining else logging.WARNING

@@ -57,7 +57,7 @@ def test_any_mix_of_sessions_runs_in_order_and_leaks_nothing(
         assert cell.segments[SessionId(name)] == list(range(blocks))
         assert cell.closed[SessionId(name)].ending is Ending.COMPLETED
     assert cell.scheduler.sessions() == ()
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
     assert len(effects_of(cell, DropJournal)) == len(names)
 
 

@@ -38,7 +38,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
-from longtake.core.work import DecodeWork, Role, SessionId
+from longtake.core.work import Ability, DecodeWork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.world import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
@@ -192,9 +192,9 @@ def _loaded(layout: Layout, spec: WorkerSpec) -> Weights:
 
 def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
     loaded = load_worker(spec)
-    introduction = replace(
-        loaded.introduction, batch_limit=layout.batch_limit, mixes_kinds=layout.batch_limit > 1, forward_s=0.0
-    )
+    mixes = layout.batch_limit > 1
+    ability = Ability(capacity=spec.capacity, batch_limit=layout.batch_limit, mixes_kinds=mixes)
+    introduction = replace(loaded.introduction, ability=ability)
     if not layout.broken:
         return Ready(introduction, loaded.fresh, spec.meeting_point)
 
@@ -204,7 +204,8 @@ def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
 def _texts(spec: WorkerSpec) -> Ready:
     info = weights.load_info(spec.model)
     text = text_encoder(info.text_kind, info.text_width)
-    introduction = Introduction(worker=spec.worker, role=spec.role, capacity=spec.capacity, model_digest="")
+    ability = Ability(capacity=spec.capacity)
+    introduction = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
     return Ready(introduction, partial(WithoutPictures, text), spec.meeting_point)
 
 

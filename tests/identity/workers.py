@@ -62,7 +62,7 @@ class Ready:
     meeting_point: str
 
     def fresh(self) -> Performer:
-        """See workers.link.Loaded."""
+        """See workers.link.dial.Weights."""
         return self.make()
 
 

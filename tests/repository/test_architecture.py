@@ -202,3 +202,12 @@ def test_the_level_is_named_in_the_recipe_and_its_graph_only() -> None:
 def test_functions_of_the_core_take_a_recipe_where_it_is_compiled_and_nowhere_else() -> None:
     takes = {path for path, _, names in core_functions() if "recipe" in names}
     assert takes == {"longtake/core/recipe/graph.py", "longtake/core/scheduler.py"}
+
+
+def test_only_the_models_know_a_network() -> None:
+    """Everybody else has a Denoiser, a LatentDecoder and a TextEncoder; weights.py makes them, pocket trains one."""
+    network = re.compile(r"\bWan(Model|Decoder|Encoder|Layer|Pass)\b|patch_embedding|conv2\.|models\.wan\.(?!config\b)")
+    exempt = ("workers/models/wan/", "workers/models/weights.py", "pocket/")
+    files = {str(path.relative_to(ROOT)): path.read_text() for path in sources()}
+    assert network.search(files["workers/models/weights.py"]), "the pattern finds what there is"
+    assert [path for path, text in files.items() if network.search(text) and not path.startswith(exempt)] == []

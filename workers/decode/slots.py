@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from workers.models.api import CarriedState, Decoder
+from workers.models.api import CarriedState, LatentDecoder
 from workers.models.weights import ModelInfo
 
 
@@ -90,7 +90,7 @@ class DecoderPool:
     Nothing grows with a stream's length.
     """
 
-    def __init__(self, decoder: Decoder, latents: LatentFormat, *, slots: int) -> None:
+    def __init__(self, decoder: LatentDecoder, latents: LatentFormat, *, slots: int) -> None:
         """Reserve nothing: a slot's memory is taken when it opens. InvalidField if a size is wrong."""
         channels = decoder.channels
         for name, values in (("vae.mean", latents.mean), ("vae.std", latents.std)):

@@ -9,6 +9,7 @@ from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, Prepa
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
+    Ability,
     ConditioningRef,
     DecodeWork,
     ForwardWork,
@@ -61,12 +62,12 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
     hello = pb.Hello(
         worker=introduction.worker,
         role=_ROLE[introduction.role],
-        capacity=introduction.capacity,
-        batch_limit=introduction.batch_limit,
-        mixes_kinds=introduction.mixes_kinds,
+        capacity=introduction.ability.capacity,
+        batch_limit=introduction.ability.batch_limit,
+        mixes_kinds=introduction.ability.mixes_kinds,
         token=token,
         model_digest=introduction.model_digest,
-        forward_s=introduction.forward_s,
+        forward_s=introduction.ability.forward_s,
         part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
@@ -86,11 +87,13 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
     return Introduction(
         worker=WorkerId(hello.worker),
         role=roles[hello.role],
-        capacity=hello.capacity,
-        batch_limit=hello.batch_limit,
-        mixes_kinds=hello.mixes_kinds,
+        ability=Ability(
+            capacity=hello.capacity,
+            batch_limit=hello.batch_limit,
+            mixes_kinds=hello.mixes_kinds,
+            forward_s=_duration(hello.forward_s, "hello.forward_s"),
+        ),
         model_digest=hello.model_digest,
-        forward_s=_duration(hello.forward_s, "hello.forward_s"),
         part=_part_from(hello.part) if hello.HasField("part") else None,
     )
 

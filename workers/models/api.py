@@ -244,7 +244,7 @@ class CarriedState:
         return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
 
 
-class Decoder(Protocol):
+class LatentDecoder(Protocol):
     """Latents to pictures, block by block of a stream, with weights on a device."""
 
     @property

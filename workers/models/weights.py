@@ -21,7 +21,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from workers.json_values import record, value
-from workers.models.api import Compute, Decoder, Denoiser
+from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
@@ -37,7 +37,7 @@ _Network = WanModel | WanDecoder
 
 
 class Family(Enum):
-    """Which networks a model is made of; nothing but this file asks, and it hands out Denoiser and Decoder."""
+    """Which networks a model is made of; nothing but this file asks, and it hands out Denoiser and LatentDecoder."""
 
     WAN = "wan"
 
@@ -144,7 +144,7 @@ def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range
     return model
 
 
-def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> Decoder:
+def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentDecoder:
     """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
     with torch.device("meta"):
         decoder = new_decoder(info)

@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.work import PageId, Role, WorkerId
+from longtake.core.work import Ability, PageId, Role, WorkerId
 from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Decode, Done, Introduction, Task, Up
@@ -163,7 +163,10 @@ class SimulatedModel:
         """How exactly the times were kept so far."""
         self.meeting_point = meeting_point
         self.introduction = Introduction(
-            worker=worker, role=role, capacity=capacity, model_digest=simulated_digest(model, device.reach)
+            worker=worker,
+            role=role,
+            ability=Ability(capacity=capacity),
+            model_digest=simulated_digest(model, device.reach),
         )
 
     def fresh(self) -> PacedWorker:
@@ -171,7 +174,7 @@ class SimulatedModel:
         return PacedWorker(self._worker(), self._device, self.pace)
 
     def _worker(self) -> SimulatedDenoiseWorker | DecodeWorker:
-        capacity, geometry, reach = self.introduction.capacity, self._info.geometry, self._device.reach
+        capacity, geometry, reach = self.introduction.ability.capacity, self._info.geometry, self._device.reach
         if self.introduction.role is Role.DENOISE:
             return SimulatedDenoiseWorker(SimulatedLanes(geometry, pages=capacity, reach=reach))
         text = text_encoder(self._info.text_kind, self._info.text_width)

@@ -11,7 +11,7 @@ import torch
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.layers import LayerTimes
-from longtake.core.work import Role
+from longtake.core.work import Ability, Role
 from workers.decode.slots import DecoderPool, LatentFormat
 from workers.decode.worker import DecodeWorker
 from workers.denoise.attention import AttentionBackend, SdpaBackend
@@ -19,7 +19,7 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import Decoder
+from workers.models.api import LatentDecoder
 from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
 from workers.runner import Performer
@@ -73,10 +73,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            capacity=spec.capacity,
-            batch_limit=self.profile.limit,
-            mixes_kinds=self.profile.mixes_kinds,
-            forward_s=self.profile.forward_s.get(1, 0.0),
+            ability=self.profile.ability(spec.capacity),
             model_digest=self._digest,
             part=part,
         )
@@ -90,8 +87,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            capacity=spec.capacity,
-            forward_s=block_s,
+            ability=Ability(capacity=spec.capacity, forward_s=block_s),
             model_digest=self._digest,
         )
 
@@ -128,7 +124,7 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     return ChainMember(made(stage=stage), stage)
 
 
-def _decode_worker(decoder: Decoder, info: ModelInfo, slots: int) -> DecodeWorker:
+def _decode_worker(decoder: LatentDecoder, info: ModelInfo, slots: int) -> DecodeWorker:
     text = text_encoder(info.text_kind, info.text_width)
     return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
 

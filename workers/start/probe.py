@@ -22,9 +22,10 @@ from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.work import Ability
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.models.api import Conditioning, Decoder, Denoiser, Inputs, TextKV
+from workers.models.api import Conditioning, Denoiser, Inputs, LatentDecoder, TextKV
 
 MIN_GAIN = 0.05
 """By what part the time per op must fall for a larger batch to be used."""
@@ -46,6 +47,15 @@ class BatchProfile:
     """The batch size that paid but gave other bits than its items alone; None: there was none."""
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
+
+    def ability(self, pages: int) -> Ability:
+        """What a worker with so many pages can do."""
+        return Ability(
+            capacity=pages,
+            batch_limit=self.limit,
+            mixes_kinds=self.mixes_kinds,
+            forward_s=self.forward_s.get(1, 0.0),
+        )
 
     def __str__(self) -> str:
         times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
@@ -184,7 +194,7 @@ def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
     return clock() - began_s
 
 
-def decode_s(decoder: Decoder, geometry: Geometry) -> float:
+def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
     """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
 
     More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.

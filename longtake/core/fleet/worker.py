@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.events import WorkerJoined
@@ -15,7 +15,7 @@ from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.graph import Chain
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
-from longtake.core.work import ImageId, Role, Sequence, SessionId, SlotId, Ticket, WorkerId
+from longtake.core.work import Ability, ImageId, Role, Sequence, SessionId, SlotId, Ticket, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,12 @@ class WorkerView:
 
     worker: WorkerId
     role: Role
-    capacity: int
+    ability: Ability
     free: int
     sessions: int
     in_flight: int
     ready: int
     dispatched: int
-    batch_limit: int
-    chain_length: int = 1
-    """Layer-split workers that are this one together."""
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
     slowness: float = 1.0
@@ -54,6 +51,8 @@ class Worker:
 
     joined: WorkerJoined
     """What it said of itself."""
+    ability: Ability = field(init=False)
+    """What it can do; who decodes does one op at a time."""
     pool: PagePool = field(init=False)
     """Its pages; none if it decodes."""
     free_slots: list[SlotId] = field(init=False)
@@ -72,9 +71,10 @@ class Worker:
 
     def __post_init__(self) -> None:
         denoises = self.joined.role is Role.DENOISE
+        self.ability = self.joined.ability if denoises else replace(self.joined.ability, batch_limit=1)
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
         self.free_slots = [] if denoises else [SlotId(slot) for slot in reversed(range(self.capacity))]
-        self.timing = Timing(self.joined.forward_s, self.joined.chain_length)
+        self.timing = Timing(self.ability.forward_s, self.ability.chain_length)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -89,29 +89,29 @@ class Worker:
     @property
     def capacity(self) -> int:
         """Pages, or decoder slots."""
-        return self.joined.capacity
+        return self.ability.capacity
 
     @property
     def batch_limit(self) -> int:
         """Ops that one of its forwards may serve."""
-        return self.joined.batch_limit if self.joined.role is Role.DENOISE else 1
+        return self.ability.batch_limit
 
     @property
     def mixes_kinds(self) -> bool:
         """Whether denoise ops and commits may share a forward."""
-        return self.joined.mixes_kinds
+        return self.ability.mixes_kinds
 
     @property
     def chain_length(self) -> int:
         """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
-        return self.joined.chain_length
+        return self.ability.chain_length
 
     # --- its time -----------------------------------------------------------------------------------------------------
 
     @property
     def has_room(self) -> bool:
         """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
-        return len(self.in_flight) < 1 + self.joined.chain_length
+        return len(self.in_flight) < 1 + self.chain_length
 
     def keeps_input(self, chain: Chain) -> bool:
         """Whether ops of `chain` start from an output that the worker has kept, so that nothing has to travel.
@@ -119,7 +119,7 @@ class Worker:
         In a chain of workers outputs arise at its end and inputs are needed at its beginning: they travel as any
         latents do.
         """
-        return chain.input_is_in_lane and self.joined.chain_length == 1
+        return chain.input_is_in_lane and self.chain_length == 1
 
     # --- its memory ---------------------------------------------------------------------------------------------------
 
@@ -204,14 +204,12 @@ class Worker:
         return WorkerView(
             worker=self.id,
             role=self.role,
-            capacity=self.capacity,
+            ability=self.ability,
             free=self.free,
             sessions=len(self.sessions),
             in_flight=len(self.in_flight),
             ready=len(self.ready),
             dispatched=self.next_sequence,
-            batch_limit=self.batch_limit,
-            chain_length=self.chain_length,
             op_s=self.timing.op_s,
             slowness=self.timing.slowness,
         )

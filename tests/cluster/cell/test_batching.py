@@ -25,7 +25,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, SessionId
+from longtake.core.work import Ability, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event, settle, stream
 from workers.denoise import attention
 from workers.denoise.attention import ItemPages, PagedAttention
@@ -69,9 +69,7 @@ class Port:
         return Introduction(
             worker=self.spec.worker,
             role=self.spec.role,
-            capacity=self.spec.capacity,
-            batch_limit=self.batch_limit,
-            mixes_kinds=self.mixes_kinds,
+            ability=Ability(capacity=self.spec.capacity, batch_limit=self.batch_limit, mixes_kinds=self.mixes_kinds),
             model_digest="",
         )
 
@@ -226,7 +224,7 @@ async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pyte
     streams = mix(20)
     workers = in_process_workers(model, info.recipe, sessions=len(streams))
     async with in_process_engine(model, workers, recorder=hashes) as engine:
-        limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
+        limits = [view.ability.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
         await open_all(engine, info.geometry, streams)
     for asked in streams:
         assert hashes.of(asked.name) == oracle(model, asked.prompt, asked.seed, 4)[: asked.blocks]
@@ -244,7 +242,7 @@ async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
     running = asyncio.create_task(engine.run())
     await launcher.start()
     try:
-        limits = [view.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
+        limits = [view.ability.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
         await open_all(engine, info.geometry, streams)
     finally:
         await launcher.stop()

@@ -155,7 +155,7 @@ async def test_every_block_is_the_oracles_over_any_ranges_of_layers(
         await cell.serve_a_mix()
         assert max(cell.log.batches) > 1, "batches pass through a chain as well"
         (view,) = [view for view in cell.engine.scheduler.workers() if view.role is Role.DENOISE]
-        assert (view.worker, view.chain_length) == ("denoise-0", length)
+        assert (view.worker, view.ability.chain_length) == ("denoise-0", length)
         assert view.op_s > 0
         cell.engine.scheduler.check()
 
@@ -175,7 +175,7 @@ async def lose_one_of_a_chain(cell: Cell, victim: str) -> None:
     after = await cell.pids()
     assert {name for name in before if before[name] != after[name]} == {victim}
     cell.engine.scheduler.check()
-    assert all(view.free == view.capacity for view in cell.engine.scheduler.workers())
+    assert all(view.free == view.ability.capacity for view in cell.engine.scheduler.workers())
 
 
 async def hang_one_of_a_chain(cell: Cell, victim: str) -> None:

@@ -144,7 +144,7 @@ async def test_endless_stream_holds_constant_memory_and_leaves_nothing_behind(mo
             await asyncio.sleep(0.01)
         engine.scheduler.check()
         assert engine.journal.sessions == ()
-        assert all(worker.free == worker.capacity for worker in engine.scheduler.workers())
+        assert all(worker.free == worker.ability.capacity for worker in engine.scheduler.workers())
 
 
 async def test_drain_delivers_what_was_begun_and_closes_everything(model: Path) -> None:

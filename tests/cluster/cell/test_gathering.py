@@ -14,7 +14,17 @@ from longtake.core.events import Event, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, LatentRef, PageId, Role, SessionId, WorkerId
+from longtake.core.work import (
+    Ability,
+    ConditioningRef,
+    ForwardWork,
+    FromLatent,
+    LatentRef,
+    PageId,
+    Role,
+    SessionId,
+    WorkerId,
+)
 from longtake.core.work import Sequence as Number
 from tests.cluster.cell.world import PortsKept, settle
 from tests.workers.model_dir import model_info
@@ -90,7 +100,7 @@ class Bench:
         part = Part(seat=seat, layers=layers or range(rank, rank + 1))
         introduction = Introduction(
             worker=seat.member, role=Role.DENOISE, model_digest="m", part=part,
-            capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1),
+            ability=Ability(capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1)),
         )  # fmt: skip
         link = Link()
         self.chains.join(introduction, link)
@@ -113,9 +123,9 @@ def test_a_chain_joins_when_it_is_complete_and_is_what_its_least_worker_is() -> 
     bench = Bench()
     (joined,) = bench.events
     assert isinstance(joined, WorkerJoined)
-    assert (joined.worker, joined.chain_length) == ("denoise-0", 3)
-    assert (joined.capacity, joined.batch_limit) == (48, 4)
-    assert joined.forward_s == pytest.approx(0.3)
+    assert (joined.worker, joined.ability.chain_length) == ("denoise-0", 3)
+    assert (joined.ability.capacity, joined.ability.batch_limit) == (48, 4)
+    assert joined.ability.forward_s == pytest.approx(0.3)
     assert [link.sent for link in bench.links] == [[JoinChain(0)]] * 3
     assert not any(link.cut for link in bench.links)
 

@@ -45,6 +45,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
+    Ability,
     ConditioningRef,
     ImageId,
     PageId,
@@ -74,7 +75,7 @@ DENOISE = (WorkerId("denoise-0"), WorkerId("denoise-1"))
 DECODE = (WorkerId("decode-0"), WorkerId("decode-1"))
 PAGES = 40
 SLOTS = 3
-WHOLE = Worker(WorkerJoined(now_s=0.0, worker=DENOISE[0], role=Role.DENOISE, capacity=PAGES))
+WHOLE = Worker(WorkerJoined(now_s=0.0, worker=DENOISE[0], role=Role.DENOISE, ability=Ability(capacity=PAGES)))
 """Any worker that holds a whole model."""
 
 Kind_ = TypeVar("Kind_", bound=Event)

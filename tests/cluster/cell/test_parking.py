@@ -116,7 +116,7 @@ async def test_a_stream_parked_at_every_window_is_the_oracles(tmp_path: Path, le
         for count in range(1, BLOCKS):
             await viewer.see(count, acknowledge=False)
             await viewer.reach(lambda: viewer.state is State.PARKED)
-            assert all(worker.free == worker.capacity for worker in engine.scheduler.workers())
+            assert all(worker.free == worker.ability.capacity for worker in engine.scheduler.workers())
             viewer.acknowledge(count - 1)
         closed = await viewer.see_all()
         engine.scheduler.check()
@@ -211,7 +211,7 @@ async def forked(
         child = Viewer(engine, "child", prompt, picture_limit=pictures, fork=SessionId("parent"))
         await asyncio.gather(parent.see_all(), child.see_all())
         engine.scheduler.check()
-        assert all(worker.free == worker.capacity for worker in engine.scheduler.workers())
+        assert all(worker.free == worker.ability.capacity for worker in engine.scheduler.workers())
     return hashes, parent, child
 
 

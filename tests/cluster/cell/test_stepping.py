@@ -16,7 +16,7 @@ from longtake.core.errors import Unavailable
 from longtake.core.events import Drain, Event, Tick, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import ConditioningRef, Role, SessionId, WorkerId
+from longtake.core.work import Ability, ConditioningRef, Role, SessionId, WorkerId
 from tests.cluster.cell.world import open_event
 from tests.workers.model_dir import model_info
 from workers.messages import Down, Encoded, Introduction, Prepared
@@ -52,7 +52,8 @@ class Bench:
         self.engine = Engine(scheduler, self, now_s=lambda: self.time_s, inbox=self.inbox)
         for role, port in self.ports.items():
             worker = WorkerId(f"{role.value}-0")
-            self.engine.join(Introduction(worker=worker, role=role, capacity=60, model_digest="m"), port)
+            ability = Ability(capacity=60)
+            self.engine.join(Introduction(worker=worker, role=role, ability=ability, model_digest="m"), port)
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         self.seen.append((event, len(self.outbox) + sum(len(port.sent) for port in self.ports.values())))

@@ -30,7 +30,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
+from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import Each
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Output, Task, Up
 from workers.simulated.fake import HEADER as HEADER
@@ -101,7 +101,9 @@ class ToyWorker:
         capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
         self._worker = FakeWorker(Words(GEOMETRY, pages=capacity), transit)
         engine.join(
-            Introduction(worker=self.id, role=role, capacity=capacity, batch_limit=4, model_digest="toy"),
+            Introduction(
+                worker=self.id, role=role, ability=Ability(capacity=capacity, batch_limit=4), model_digest="toy"
+            ),
             self,
         )
 

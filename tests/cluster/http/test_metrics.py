@@ -30,7 +30,7 @@ from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, Sequence, WorkerId
+from longtake.core.work import Ability, Role, Sequence, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
@@ -283,7 +283,7 @@ class Losses:
 
 
 def introduction(name: str) -> Introduction:
-    return Introduction(worker=WorkerId(name), role=Role.DENOISE, capacity=36, model_digest="toy")
+    return Introduction(worker=WorkerId(name), role=Role.DENOISE, ability=Ability(capacity=36), model_digest="toy")
 
 
 class Desk:

@@ -16,7 +16,7 @@ from longtake.core.effects import Effect
 from longtake.core.events import Event, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, SessionId, WorkerId
+from longtake.core.work import Ability, Role, SessionId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
@@ -29,11 +29,8 @@ SESSION = SessionId("s")
 INTRODUCTION = Introduction(
     worker=WORKER,
     role=Role.DENOISE,
-    capacity=45,
-    batch_limit=3,
-    mixes_kinds=True,
+    ability=Ability(capacity=45, batch_limit=3, mixes_kinds=True, forward_s=0.091),
     model_digest="model",
-    forward_s=0.091,
 )
 
 

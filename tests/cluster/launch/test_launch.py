@@ -117,7 +117,7 @@ async def lose_a_decoder(made: Cell) -> None:
     await made.until_joined("decode-0")
     assert (await made.pids())[WorkerId("decode-0")] != killed
     made.engine.scheduler.check()
-    assert all(worker.free == worker.capacity for worker in made.engine.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in made.engine.scheduler.workers())
     assert made.engine.journal.sessions == ()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
@@ -25,7 +26,7 @@ from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER, bench, 
 from workers.link import dial
 from workers.link.convert import down_to_proto, hello_to_proto, up_to_proto
 from workers.link.dial import WorkerLink
-from workers.messages import Done, Down, Failed, Heartbeat, Introduction, Shutdown, Up
+from workers.messages import Done, Down, Failed, Heartbeat, Shutdown, Up
 
 
 async def test_a_port_that_is_taken_is_named() -> None:
@@ -47,7 +48,7 @@ async def test_a_port_that_is_taken_is_named() -> None:
             "hello.capacity: 0 is not allowed",
         ),
         (
-            hello_to_proto(Introduction(worker=WORKER, role=Role.DENOISE, capacity=1, model_digest="other"), "secret"),
+            hello_to_proto(replace(INTRODUCTION, model_digest="other"), "secret"),
             grpc.StatusCode.FAILED_PRECONDITION,
             "hello.model_digest is other, the engine serves model",
         ),

@@ -17,7 +17,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
-from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
+from longtake.core.work import Ability, DecodeWork, Role, SessionId, WorkerId
 from tests.core.support.timed import join_timed
 from tests.core.support.world import SETTINGS, Cell, effects_of, geometry, recipe
 
@@ -215,7 +215,8 @@ def test_no_decision_costs_more_in_a_larger_cell() -> None:
 
 
 def worker_event(name: str, forward_s: float = 0.02) -> WorkerJoined:
-    return WorkerJoined(now_s=1.0, worker=WorkerId(name), role=Role.DENOISE, capacity=400, forward_s=forward_s)
+    ability = Ability(capacity=400, forward_s=forward_s)
+    return WorkerJoined(now_s=1.0, worker=WorkerId(name), role=Role.DENOISE, ability=ability)
 
 
 def open_event(name: str) -> Open:

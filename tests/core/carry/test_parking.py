@@ -44,16 +44,16 @@ def paused_cell(level: Level = Level.OUTPUT, **changes: object) -> tuple[ImageCe
 @pytest.mark.parametrize("level", list(Level))
 def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothing(level: Level) -> None:
     cell, session = paused_cell(level)
-    taken = sum(worker.capacity - worker.free for worker in cell.scheduler.workers())
+    taken = sum(worker.ability.capacity - worker.free for worker in cell.scheduler.workers())
     assert taken == recipe(level).lane_count * 9 + 1
     cell.later(GRACE_S - 0.1)
     assert not effects_of(cell, Stow)
     cell.later(0.2)
     assert state_of(cell, session) is State.PARKING
-    assert sum(worker.capacity - worker.free for worker in cell.scheduler.workers()) == taken
+    assert sum(worker.ability.capacity - worker.free for worker in cell.scheduler.workers()) == taken
     cell.settle()
     assert state_of(cell, session) is State.PARKED
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
     assert len(cell.stored) == recipe(level).lane_count + 1
     cell.send(Play(now_s=cell.now_s, session=session))
     cell.settle()
@@ -96,7 +96,7 @@ def test_a_session_that_began_no_block_leaves_no_image() -> None:
     cell.later(GRACE_S)
     assert state_of(cell, session) is State.PARKED
     assert not effects_of(cell, Stow) and not cell.slot_states
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
     for worker in [*cell.queues]:  # nothing of it lies anywhere
         cell.lose(worker)
     cell.join(WorkerId("denoise-9"), Role.DENOISE, 100)

@@ -64,7 +64,7 @@ def test_without_a_batch_limit_every_op_is_alone_and_decodes_always_are() -> Non
     batched = cell_of(4)
     batched.run()
     assert sum(sizes(batched)) == sum(sizes(cell))
-    assert [view.batch_limit for view in batched.scheduler.workers()] == [1, 8], "a decode worker has none"
+    assert [view.ability.batch_limit for view in batched.scheduler.workers()] == [1, 8], "a decode worker has none"
 
 
 def test_an_idle_worker_waits_for_nobody_and_a_busy_one_gathers() -> None:
@@ -309,7 +309,7 @@ def test_an_op_that_fails_in_a_batch_ends_its_session_and_no_mates() -> None:
     cell.run()
     assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
     assert all(cell.closed[session].ending is Ending.COMPLETED for session in good)
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
 def test_a_batch_that_fails_as_a_whole_ends_all_its_sessions() -> None:
@@ -333,4 +333,4 @@ def test_a_session_that_closes_amid_a_batch_frees_its_pages_when_all_its_ops_hav
     while cell.busy:
         cell.finish(cell.busy[0])
     assert cell.scheduler.sessions() == ()
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())

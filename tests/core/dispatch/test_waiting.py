@@ -164,4 +164,4 @@ def test_idle_streams_pass_through_one_place_into_the_parking_lot() -> None:
         cell.now_s += 1.0
         cell.send(Tick(now_s=cell.now_s))
     assert {view.state for view in cell.scheduler.sessions()} == {State.PARKED}
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())

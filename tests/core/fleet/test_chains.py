@@ -30,7 +30,7 @@ def test_a_chain_holds_one_dispatch_for_each_worker_and_one_more(length: int, he
     assert len(cell.queues[WORKER]) == held
     cell.steps(40)
     assert len(cell.queues[WORKER]) == held
-    views = {view.worker: view.chain_length for view in cell.scheduler.workers()}
+    views = {view.worker: view.ability.chain_length for view in cell.scheduler.workers()}
     assert views == {"denoise-0": length, "decode-0": 1}
 
 

@@ -26,7 +26,7 @@ def test_a_worker_that_is_lost_and_comes_back_owes_nothing_to_who_still_waits_fo
     while cell.busy:
         cell.finish(cell.busy[0])
     assert cell.scheduler.sessions() == ()
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
 def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
@@ -41,7 +41,7 @@ def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
     cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
     cell.run()
     assert cell.closed[kept].ending is Ending.COMPLETED
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
 def test_pages_of_a_closed_session_are_reused_only_after_its_last_op_has_reported() -> None:
@@ -70,4 +70,4 @@ def test_a_failed_op_ends_its_session_with_the_reason_and_frees_its_place() -> N
     cell.run()
     assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
     assert cell.closed[good].ending is Ending.COMPLETED
-    assert all(worker.free == worker.capacity for worker in cell.scheduler.workers())
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())

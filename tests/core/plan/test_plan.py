@@ -19,7 +19,7 @@ from longtake.core.limits import Limits
 from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan, session_bytes
 from longtake.core.plan.presets import PRESETS
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Ability, Role, SegmentSettings, SessionId, WorkerId
 from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
@@ -101,7 +101,7 @@ def admitted_by_the_server(found: Plan, given: Devices, pace: Pace) -> int:
         worker = WorkerId(f"{name}-{number}")
         forward_s = given.forward_s if role is Role.DENOISE else given.decode_s
         scheduler.handle(
-            WorkerJoined(now_s=0.0, worker=worker, role=role, capacity=capacity, forward_s=forward_s)
+            WorkerJoined(now_s=0.0, worker=worker, role=role, ability=Ability(capacity=capacity, forward_s=forward_s))
         )  # fmt: skip
     for number in range(10_000):
         asked = Open(

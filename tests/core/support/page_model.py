@@ -262,7 +262,7 @@ class ImageCell(Cell):
         """Nothing is left of any session."""
         self.settle()
         assert self.scheduler.sessions() == ()
-        assert all(worker.free == worker.capacity for worker in self.scheduler.workers())
+        assert all(worker.free == worker.ability.capacity for worker in self.scheduler.workers())
         assert (self.stored, self.transit, self.slot_states) == ({}, {}, {})
         assert not any(self.orders.values())
         assert not any(view.sessions for view in self.scheduler.workers())

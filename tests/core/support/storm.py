@@ -83,7 +83,7 @@ class Storm:
     def _lose(self, worker: WorkerId) -> None:
         view = next(view for view in self.cell.scheduler.workers() if view.worker == worker)
         self.cell.lose(worker)
-        self.cell.join(worker, view.role, view.capacity)
+        self.cell.join(worker, view.role, view.ability.capacity)
 
     def finish(self) -> None:
         """Every client wants to go on; then all streams that can be complete are."""

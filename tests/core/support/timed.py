@@ -6,7 +6,7 @@ from collections import deque
 
 from longtake.core.events import WorkerJoined
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import Ability, Role, WorkerId
 from tests.core.support.world import Cell, recipe
 
 
@@ -23,4 +23,4 @@ def join_timed(cell: Cell, name: str, role: Role, forward_s: float) -> None:
     """A worker joins that says how long a forward takes."""
     worker = WorkerId(name)
     cell.queues[worker] = deque()
-    cell.send(WorkerJoined(now_s=0.0, worker=worker, role=role, capacity=4000, forward_s=forward_s))
+    cell.send(WorkerJoined(now_s=0.0, worker=worker, role=role, ability=Ability(capacity=4000, forward_s=forward_s)))

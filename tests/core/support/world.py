@@ -42,6 +42,7 @@ from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
+    Ability,
     CueId,
     DecodeWork,
     ForwardWork,
@@ -113,11 +114,13 @@ class Cell:
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
         self.images.lose(worker)
-        self.send(
-            WorkerJoined(now_s=self.now_s, worker=worker, role=role, capacity=capacity, batch_limit=self.batch_limit,
-                         mixes_kinds=self.mixes_kinds,
-                         chain_length=self.chain_length if role is Role.DENOISE else 1)
-        )  # fmt: skip
+        ability = Ability(
+            capacity=capacity,
+            batch_limit=self.batch_limit,
+            mixes_kinds=self.mixes_kinds,
+            chain_length=self.chain_length if role is Role.DENOISE else 1,
+        )
+        self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone, with what it holds and was told to do."""

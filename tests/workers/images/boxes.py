@@ -100,7 +100,7 @@ def denoiser(model: Path, device: str = "cpu") -> Performer:
     for number in range(PAGES):
         page = worker.page(PageId(number))
         if page.dtype is torch.uint8:
-            page.copy_(torch.arange(page.numel()) + 3 * number + 1)
+            page.copy_(torch.arange(page.numel()).view(page.shape) + 3 * number + 1)
         else:
             page.copy_(torch.arange(page.numel()).view(page.shape) + number * page.numel())
     return worker

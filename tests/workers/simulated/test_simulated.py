@@ -28,6 +28,7 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
+    Ability,
     ConditioningRef,
     DecodeWork,
     ForwardWork,
@@ -189,7 +190,7 @@ def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iter
                     decoder=WorkerId("v"), slot=SlotId(0)),
         flow=Flow(window=4, pace=FlowPace.FAST),
     )  # fmt: skip
-    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, capacity=pool.free_count)
+    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, ability=Ability(capacity=pool.free_count))
     worker = Worker(joined)
     for block in range(blocks):
         for step in range(info.recipe.step_count):

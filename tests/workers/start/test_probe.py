@@ -132,5 +132,5 @@ def test_the_decoding_of_a_block_is_timed_before_anybody_asks(tmp_path: Path) ->
     write_model(tmp_path)
     spec = WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=2, model=tmp_path)
     loaded = LoadedWorker(spec)
-    assert 0 < loaded.introduction.forward_s < 1
+    assert 0 < loaded.introduction.ability.forward_s < 1
     assert loaded.fresh().held_sessions == set()  # type: ignore[attr-defined]

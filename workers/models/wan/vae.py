@@ -173,7 +173,7 @@ class _EncoderTrunk(nn.Module):
 
 
 class WanDecoder(nn.Module):
-    """Latents to pictures (Decoder); parameters `conv2.*` and `decoder.*`."""
+    """Latents to pictures (LatentDecoder); parameters `conv2.*` and `decoder.*`."""
 
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()
@@ -183,17 +183,17 @@ class WanDecoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """See Decoder."""
+        """See LatentDecoder."""
         return self.conv2.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """See Decoder."""
+        """See LatentDecoder."""
         return self.conv2.weight.dtype
 
     @property
     def channels(self) -> int:
-        """See Decoder."""
+        """See LatentDecoder."""
         return self.config.z_dim
 
     def takes(self, name: str) -> bool:
@@ -201,12 +201,12 @@ class WanDecoder(nn.Module):
         return not name.startswith(_OF_ENCODER)
 
     def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
-        """See Decoder."""
+        """See LatentDecoder."""
         shapes = self.state_shapes(batch, height, width)
         return CarriedState([self.conv2.weight.new_zeros(shape) for shape in shapes])
 
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
-        """See Decoder."""
+        """See LatentDecoder."""
         return _history_shapes(self._order(), batch, (height, width))[0]
 
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
