@@ -1,10 +1,15 @@
 """Arithmetic between forwards, by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from workers.denoise.solver import predict_x0, renoise
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import ConditioningRef, ForwardWork, FromNoise, SessionId
+from workers.denoise.noise import BlockNoise, normal
+from workers.denoise.solver import KeyedRenoising, predict_x0, renoise
 
 
 def filled(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -35,6 +40,20 @@ def test_renoise_inverts_x0() -> None:
     x0, noise = filled(0.3), filled(-1.7)
     x = renoise(x0, noise, (0.625,))
     torch.testing.assert_close(predict_x0(x, noise - x0, (0.625,)), x0)
+
+
+def test_a_step_leads_to_the_next_level_with_the_noise_of_its_block_and_the_last_one_to_x0() -> None:
+    shape = (2, 1, 1, 2)
+    last = ForwardWork(
+        session=SessionId("s"), lane=0, kind=Kind.DENOISE, step=2, block=7, timestep=500.0, sigma=0.5, next_sigma=None,
+        seed=3, positions=(14, 15), reads=(), writes=(), input=FromNoise(),
+        conditioning=ConditioningRef(session=SessionId("s"), version=0),
+    )  # fmt: skip
+    works = [last, replace(last, next_sigma=0.25), replace(last, next_sigma=0.25, seed=4)]
+    solver = KeyedRenoising(BlockNoise(shape=shape, device=torch.device("cpu")))
+    got = solver.advance(filled(3, 3, 3), filled(2, 2, 2), works)
+    expected = [filled(2)[0], *(0.75 * filled(2)[0] + 0.25 * normal(seed, 7, 3, shape) for seed in (3, 4))]
+    assert torch.equal(got, torch.stack(expected))
 
 
 def test_one_sigma_per_item() -> None:
