@@ -40,7 +40,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
-from tests.core.support.world import is_fused
+from tests.core.support.batches import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
 from workers.link.dial import Weights
 from workers.messages import Introduction, Shutdown

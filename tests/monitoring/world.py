@@ -8,7 +8,7 @@ from longtake.core.effects import Dispatch, Effect
 from longtake.core.events import Event, OpDone
 from longtake.core.work import DecodeWork, Sequence, Work, WorkerId
 from monitoring.folding.tally import Tally
-from tests.core.support.page_model import ImageCell
+from tests.core.support.image_cell import ImageCell
 from tests.core.support.world import Cell
 
 ELSEWHERE = frozenset({

@@ -13,7 +13,7 @@ from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
-from tests.core.support.page_model import ImageCell
+from tests.core.support.image_cell import ImageCell
 from tests.core.support.storm import Storm
 from tests.core.support.world import effects_of, forwards_of, geometry, recipe
 

@@ -302,7 +302,7 @@ def test_an_op_that_fails_in_a_batch_ends_its_session_and_no_mates() -> None:
     for work in works_of(dispatch):
         if work.session != bad:
             assert not isinstance(work, DecodeWork)
-            cell.run_forward(WORKER, work)
+            cell.run_op(WORKER, work)
             cell.done.add((work.session, Op(work.kind, work.step, work.block)))
     event = OpFailed(now_s=0.0, worker=WORKER, sessions=(bad,), sequence=dispatch.sequence, reason="nan")
     cell.send(event)

@@ -10,7 +10,8 @@ from longtake.core.effects import Dispatch
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import ForwardWork, WorkerId
-from tests.core.support.world import Cell, effects_of, geometry, is_fused, recipe
+from tests.core.support.batches import is_fused
+from tests.core.support.world import Cell, effects_of, geometry, recipe
 
 BLOCKS = 12
 

@@ -11,7 +11,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
-from tests.core.support.page_model import ImageCell
+from tests.core.support.image_cell import ImageCell
 from tests.core.support.world import effects_of, geometry, recipe
 
 PAGES = 4 * 9

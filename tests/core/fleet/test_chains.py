@@ -59,7 +59,7 @@ def test_latents_are_given_up_once_and_with_the_last_op_that_starts_from_them(le
     cell.run()
     spent = [(ref.block, ref.step) for dispatch in effects_of(cell, Dispatch) for ref in dispatch.spent]
     assert len(spent) == len(set(spent)) == 4 * cell.closed[session].segments, "each output of each step"
-    assert cell.journal == set()
+    assert not cell.journal
     inputs = {type(work.input) for work in forwards_of(cell)}
     assert (FromLane in inputs) == (length == 1 and level is not Level.INPUT)
 

@@ -12,7 +12,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, SessionId
-from tests.core.support.page_model import ImageCell
+from tests.core.support.image_cell import ImageCell
 from tests.core.support.storm import Storm
 from tests.core.support.world import Cell, effects_of, geometry, recipe
 

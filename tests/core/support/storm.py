@@ -10,7 +10,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import SessionId, WorkerId
-from tests.core.support.page_model import ImageCell
+from tests.core.support.image_cell import ImageCell
 from tests.core.support.world import geometry, recipe
 
 

@@ -7,20 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeVar
 
-from longtake.core.effects import (
-    Closed,
-    Discard,
-    Dispatch,
-    Effect,
-    Emit,
-    EncodeText,
-    Forget,
-    Give,
-    Load,
-    PrepareStream,
-    Stow,
-    Take,
-)
+from cluster.cell.attached import event_of
+from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, Forget, PrepareStream
+from longtake.core.errors import UnknownPeer
 from longtake.core.events import (
     Ack,
     CueRequest,
@@ -48,15 +37,24 @@ from longtake.core.work import (
     ForwardWork,
     FromLane,
     FromLatent,
+    LatentRef,
     Role,
     SegmentSettings,
+    Sequence,
     SessionId,
     WorkerId,
 )
-from tests.core.support.image_model import Content, Images
+from tests.core.support.batches import check_batch, check_quiet
+from tests.core.support.contents import SMALLEST, Contents
+from tests.core.support.images import Images, Order
+from workers.messages import Decode, Done, Forward, ImageOrder, Output, Task
+from workers.simulated.fake import FakeWorker
+from workers.simulated.lanes import SimulatedLanes
 
 T = TypeVar("T")
 SETTINGS = SegmentSettings(codec="raw", quality=0)
+NOTHING = Output(sha256="", latents=b"")
+"""Of an op that failed."""
 
 
 def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 0, steps: int = 4) -> Recipe:
@@ -73,7 +71,7 @@ def geometry(frames_per_block: int = 3) -> Geometry:
 
 @dataclass
 class Cell:
-    """Drives a scheduler, checks every dispatch against the op order, and models what each page holds."""
+    """Drives a scheduler over fake workers, and checks every dispatch and every page and state that an op reads."""
 
     recipe: Recipe
     denoisers: int = 2
@@ -90,22 +88,28 @@ class Cell:
     answers: deque[Event] = field(default_factory=deque)
     done: set[tuple[SessionId, Op]] = field(default_factory=set)
     sent: set[tuple[SessionId, Op]] = field(default_factory=set)
-    holds: dict[tuple[WorkerId, int], Content | None] = field(default_factory=dict)
-    """(worker, page) -> what was written last."""
+    fakes: dict[WorkerId, FakeWorker] = field(default_factory=dict)
+    """The workers that are there."""
+    in_flight: dict[tuple[SessionId, Op], Forward | Decode] = field(default_factory=dict)
+    """Ops as they were sent, with their bytes, until they are done."""
+    copies: list[tuple[int, PrepareStream]] = field(default_factory=list)
+    """Slots to be filled from others, and how many dispatches of their worker come before."""
     texts: set[tuple[WorkerId, SessionId, int]] = field(default_factory=set)
     """Which worker holds which version of whose prompt."""
     stuck: set[WorkerId] = field(default_factory=set)
     """Workers whose running dispatch takes for ever."""
-    journal: set[tuple[SessionId, int, int]] = field(default_factory=set)
+    journal: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
     """(session, block, step): outputs of denoise ops that something may still start from."""
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.images = Images(self.holds)
         self.graph = Graph(self.recipe)
-        self.scheduler = Scheduler(self.recipe, geometry(self.recipe.frames_per_block), self.limits)
+        self.images = Images(self.fakes)
+        self.contents = Contents(self.graph, self.fakes)
+        self.geometry = geometry(self.recipe.frames_per_block)
+        self.scheduler = Scheduler(self.recipe, self.geometry, self.limits)
         for number in range(self.denoisers):
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
         for number in range(self.decoders):
@@ -113,7 +117,6 @@ class Cell:
 
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
-        self.images.lose(worker)
         ability = Ability(
             capacity=capacity,
             batch_limit=self.batch_limit,
@@ -127,6 +130,7 @@ class Cell:
         self.texts = {text for text in self.texts if text[0] != worker}
         self.queues[worker].clear()
         self.images.lose(worker)
+        self.copies = [(ahead, order) for ahead, order in self.copies if order.worker != worker]
         self.answers = deque(
             answer
             for answer in self.answers
@@ -152,6 +156,10 @@ class Cell:
         return session
 
     def send(self, event: Event) -> list[Effect]:
+        if isinstance(event, WorkerJoined):
+            self.images.lose(event.worker)
+            pages = event.ability.capacity if event.role is Role.DENOISE else 0
+            self.fakes[event.worker] = FakeWorker(SimulatedLanes(SMALLEST, pages=pages), self.images.sent)
         return self.follow(self.scheduler.handle(event))
 
     def follow(self, effects: list[Effect]) -> list[Effect]:
@@ -203,29 +211,48 @@ class Cell:
             case Dispatch():
                 self._check_dispatch(effect)
                 self.queues[effect.worker].append(effect)
-            case PrepareStream():
-                self.answers.append(
-                    StreamPrepared(now_s=self.now_s, worker=effect.worker, session=effect.session, header=b"h",
-                                   media_type="video/x")
-                )  # fmt: skip
-            case EncodeText():
-                self.answers.append(
-                    TextEncoded(now_s=self.now_s, worker=effect.worker, conditioning=effect.conditioning, notice="")
-                )
-            case Forget():
-                self.texts = {
-                    text
-                    for text in self.texts
-                    if text[:2] != (effect.worker, effect.session) or effect.version not in (None, text[2])
-                }
-            case Stow() | Load() | Give() | Take() | Discard():
-                self.images.order(effect)
+            case PrepareStream(image=int()):
+                self._order(effect)
+            case PrepareStream(origin=int()):
+                self.copies.append((len(self.queues[effect.worker]), effect))
+                self._copy(effect.worker, 0)
+            case PrepareStream() | EncodeText() | Forget():
+                self._tell(effect)
             case Emit():
-                self.segments.setdefault(effect.session, []).append(effect.block)
+                blocks = self.segments.setdefault(effect.session, [])
+                blocks.append(effect.block)
+                _, first = self.contents.parents.get(effect.session, (None, 0))
+                assert blocks == list(range(first, first + len(blocks))), f"segments {blocks[-2:]} of {effect.session}"
             case Closed():
                 self.closed[effect.session] = effect
-            case _:
-                pass
+            case _ if isinstance(effect, ImageOrder):
+                self._order(effect)
+
+    def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
+        """Have a worker do it between its ops; the test says when its answer comes."""
+        answer = self.fakes[effect.worker].perform(effect)
+        if isinstance(effect, Forget):
+            gone, version = (effect.worker, effect.session), effect.version
+            self.texts = {text for text in self.texts if text[:2] != gone or version not in (None, text[2])}
+        if answer is not None:
+            assert not isinstance(answer, Done)
+            self.answers.append(event_of(answer, effect.worker, self.now_s))
+
+    def _copy(self, worker: WorkerId, done: int) -> None:
+        """Fill the slots whose turn it is when the worker has done so many dispatches more."""
+        waiting, self.copies = self.copies, []
+        for ahead, order in waiting:
+            left = ahead - done if order.worker == worker else ahead
+            if left:
+                self.copies.append((left, order))
+            elif order.session in self.there:
+                self.contents.check_copy(order)
+                self._tell(order)
+
+    def _order(self, order: Order) -> None:
+        for dispatch in self.queues[order.worker]:
+            check_quiet(order, works_of(dispatch))
+        self.images.order(order)
 
     def _check_dispatch(self, dispatch: Dispatch) -> None:
         works, queue = works_of(dispatch), self.queues[dispatch.worker]
@@ -241,45 +268,32 @@ class Cell:
             for need in self.graph.needs(op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
-            self._check_input(work)
-        self.journal -= {(ref.session, ref.block, ref.step) for ref in dispatch.spent}
-        self._check_batch(dispatch)
+            self.in_flight[work.session, op] = self._order_of(work)
+        for ref in dispatch.spent:
+            self.journal.pop((ref.session, ref.block, ref.step), None)
+        if not isinstance(dispatch.work, DecodeWork):
+            assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
+            check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
+            for item, attached in zip(dispatch.work, dispatch.attach_conditioning, strict=True):
+                text = (dispatch.worker, item.session, item.conditioning.version)
+                assert attached == (text not in self.texts), f"{text} is there already, or is not sent"
+                self.texts.add(text)
+        for order in self.images.orders.get(dispatch.worker, ()):
+            check_quiet(order, works)
 
-    def _check_input(self, work: ForwardWork | DecodeWork) -> None:
+    def _order_of(self, work: ForwardWork | DecodeWork) -> Forward | Decode:
         """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""
         if isinstance(work, DecodeWork):
-            ref = work.latents
-        elif isinstance(work.input, FromLatent):
-            ref = work.input.ref
-        else:
-            assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
-            return
-        assert (ref.session, ref.block, ref.step) in self.journal, f"{op_of(work)} starts from latents that are missing"
+            return Decode(work=work, latents=self._latents(work, work.latents))
+        assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
+        latents = self._latents(work, work.input.ref) if isinstance(work.input, FromLatent) else b""
+        text = f"{work.session} {work.conditioning.version}".encode()
+        return Forward(work=work, latents=latents, conditioning=text)
 
-    def _check_batch(self, dispatch: Dispatch) -> None:
-        if isinstance(dispatch.work, DecodeWork):
-            return
-        items = dispatch.work
-        assert 1 <= len(items) <= self.batch_limit, f"a batch of {len(items)}"
-        assert len(dispatch.attach_conditioning) == len(items)
-        for item, attached in zip(items, dispatch.attach_conditioning, strict=True):
-            text = (dispatch.worker, item.session, item.conditioning.version)
-            assert attached == (text not in self.texts), f"{text} is there already, or is not sent"
-            self.texts.add(text)
-        assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
-        assert self.mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
-        lanes = {(item.session, item.lane) for item in items}
-        assert self.limits.fused_passes or len(lanes) == len(items), "two ops of one lane in a batch"
-        pages = [page for item in items for page in item.writes]
-        for number, item in enumerate(items):
-            others = {
-                page
-                for other in (*items[:number], *items[number + 1 :])
-                if not is_fused(other, item)
-                for page in other.writes
-            }
-            assert not others & set(item.reads), "an item reads what its mate writes"
-        assert len(set(pages)) == len(pages)
+    def _latents(self, work: ForwardWork | DecodeWork, ref: LatentRef) -> bytes:
+        key = (ref.session, ref.block, ref.step)
+        assert key in self.journal, f"{op_of(work)} starts from latents that are missing"
+        return self.journal[key]
 
     def answer(self) -> None:
         """Deliver what decode workers owe to openings and cues."""
@@ -289,46 +303,43 @@ class Cell:
     def finish(self, worker: WorkerId, *, seconds: float = 0.0) -> Dispatch:
         """The worker finishes its oldest dispatch, and says that it took `seconds`."""
         dispatch = self.queues[worker].popleft()
+        outputs: list[Output] = []
         for work in works_of(dispatch):
-            if isinstance(work, ForwardWork):
-                self.run_forward(dispatch.worker, work)
+            try:
+                outputs += self.run_op(worker, work)
+            except UnknownPeer:
+                assert work.session in self.closed, "it starts from what no op has left"
+                outputs += [NOTHING] * (op_of(work).kind is Kind.DENOISE)
             self.done.add((work.session, op_of(work)))
-        works = works_of(dispatch)
-        denoised = [work for work in works if isinstance(work, ForwardWork) and work.kind is Kind.DENOISE]
+        self._copy(worker, 1)
         done = OpDone(
             now_s=self.now_s,
             worker=worker,
             sequence=dispatch.sequence,
-            sha256=("x",) * len(denoised),
+            sha256=tuple(output.sha256 for output in outputs),
             seconds=seconds,
-            ops=len(works),
+            ops=len(works_of(dispatch)),
         )
         self.send(done)
         return dispatch
 
-    def run_forward(self, worker: WorkerId, work: ForwardWork) -> None:
-        """Writes tag pages with what they hold, reads must find exactly the window of the own lane."""
-        follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
-        if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
-            self.journal.add((work.session, work.block, work.step + 1))
-        self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
-        for page, frame in zip(work.writes, work.positions, strict=True):
-            self.holds[worker, page] = Content(work.session, work.lane, frame, work.kind)
-        window = self.graph.window
-        frames = sorted(window.frames(work.block), key=window.slot)
-        sealed = self.graph.sealing_op(work.lane, work.block).kind
-        expected = [
-            Content(
-                self.writer(work.session, frame), work.lane, frame, work.kind if frame in work.positions else sealed
-            )
-            for frame in frames
-        ]
-        found = [self.holds.get((worker, page)) for page in work.reads]
-        assert found == expected, f"{op_of(work)} reads {found}, should read {expected}"
-
-    def writer(self, session: SessionId, frame: int) -> SessionId:
-        """Who wrote a frame that the session reads."""
-        return session
+    def run_op(self, worker: WorkerId, work: ForwardWork | DecodeWork) -> tuple[Output, ...]:
+        """Have a worker do an op that it was sent, after a look at what it will read."""
+        order = self.in_flight.pop((work.session, op_of(work)))
+        if isinstance(order, Decode):
+            self.contents.check_state(worker, order)
+        else:
+            self.contents.check_reads(worker, order.work)
+        task = Task(sequence=Sequence(0), order=order if isinstance(order, Decode) else (order,))
+        done = self.fakes[worker].perform(task)
+        assert isinstance(done, Done)
+        if isinstance(work, ForwardWork):
+            self.contents.done(worker, work, done.outputs)
+            self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
+            follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
+            if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
+                self.journal[work.session, work.block, work.step + 1] = done.outputs[0].latents
+        return done.outputs
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work
@@ -366,13 +377,6 @@ class Cell:
                     self.finish_and_acknowledge(worker) if acknowledge else self.finish(worker)
                 self.answer()
         raise AssertionError("the cell does not come to rest")
-
-
-def is_fused(commit: ForwardWork, denoise: ForwardWork) -> bool:
-    """Whether they are the two halves of a fused pass: a commit, and what denoises the lane's next block."""
-    same_lane = (commit.session, commit.lane) == (denoise.session, denoise.lane)
-    kinds = (commit.kind, denoise.kind) == (Kind.COMMIT, Kind.DENOISE)
-    return same_lane and kinds and commit.block + 1 == denoise.block
 
 
 def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:

@@ -1,0 +1,47 @@
+"""What no dispatch may be, whoever makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from longtake.core.effects import Load, Stow
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import Batch, DecodeWork, ForwardWork
+from tests.core.support.images import Order
+
+
+def check_batch(items: Batch, *, mixes_kinds: bool, fused_passes: bool) -> None:
+    """Ops of one forward are alike, and none depends on another but in a fused pass."""
+    assert items
+    assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+    assert mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
+    lanes = {(item.session, item.lane) for item in items}
+    assert fused_passes or len(lanes) == len(items), "two ops of one lane in a batch"
+    pages = [page for item in items for page in item.writes]
+    for number, item in enumerate(items):
+        mates = (*items[:number], *items[number + 1 :])
+        others = {page for mate in mates if not is_fused(mate, item) for page in mate.writes}
+        assert not others & set(item.reads), "an item reads what its mate writes"
+    assert len(set(pages)) == len(pages)
+
+
+def is_fused(commit: ForwardWork, denoise: ForwardWork) -> bool:
+    """Whether they are the two halves of a fused pass: a commit, and what denoises the lane's next block."""
+    same_lane = (commit.session, commit.lane) == (denoise.session, denoise.lane)
+    kinds = (commit.kind, denoise.kind) == (Kind.COMMIT, Kind.DENOISE)
+    return same_lane and kinds and commit.block + 1 == denoise.block
+
+
+def check_quiet(order: Order, works: Sequence[ForwardWork | DecodeWork]) -> None:
+    """What an order about an image copies from or to is not named by ops that are sent and not done."""
+    for work in works:
+        match order, work:
+            case Stow(source=tuple() as pages), ForwardWork():  # others may read what they share
+                quiet = set(pages).isdisjoint(work.writes)
+            case Load(target=pages), ForwardWork():
+                quiet = set(pages).isdisjoint((*work.reads, *work.writes))
+            case Stow(source=int() as slot), DecodeWork():
+                quiet = slot != work.slot
+            case _:
+                quiet = True
+        assert quiet, f"{order} while {work} is dispatched"

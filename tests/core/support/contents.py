@@ -1,0 +1,87 @@
+"""What the pages and decoder slots of a cell must hold when an op reads them, by what was computed before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from longtake.core.effects import PrepareStream
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph, Op
+from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
+from workers.messages import Decode, Output
+from workers.simulated.arithmetic import REACH, decoded, first_state
+from workers.simulated.fake import FakeWorker
+
+SMALLEST = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, frames_per_block=3)
+"""Of the latents that fake workers exchange, so that they cost little."""
+
+
+@dataclass
+class Contents:
+    """Remembers what every op has left, and compares it with what the next ones find."""
+
+    graph: Graph
+    fakes: dict[WorkerId, FakeWorker]
+    parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
+    """Of a fork: its parent and the first block of its own."""
+    sealed: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
+    """(session, lane, frame): what the frame's page held when it was sealed."""
+    states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
+    """(session, block): what the blocks before leave in the decoder."""
+    outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
+    """(session, lane, block): what was denoised last."""
+
+    def writer(self, session: SessionId, block: int) -> SessionId:
+        """Who computed a block of a session: it, or whom it was forked from."""
+        while session in self.parents and block < self.parents[session][1]:
+            session = self.parents[session][0]
+        return session
+
+    def state_before(self, session: SessionId, block: int) -> bytes:
+        """What all blocks before must have left in the session's decoder; empty if they are not decoded yet."""
+        return self.states.get((self.writer(session, block - 1), block), b"") if block else first_state(REACH)
+
+    def check_state(self, worker: WorkerId, order: Decode) -> None:
+        """A decode must find the state that the blocks before have left."""
+        work, before = order.work, self.state_before(order.work.session, order.work.block)
+        held = self.fakes[worker].states.get(work.slot)
+        assert held == (work.session, before), f"slot {work.slot} does not hold what {work} needs"
+        self.states[work.session, work.block + 1] = decoded(order.latents, before, SMALLEST)[1]
+
+    def check_copy(self, order: PrepareStream) -> None:
+        """A slot that a fork's is copied from must hold the state before the fork's first block."""
+        parent, block = self.parents[order.session]
+        assert order.origin is not None
+        held = self.fakes[order.worker].states[order.origin]
+        right = (parent, self.state_before(parent, block))
+        assert held == right, f"slot {order.origin} is not before block {block} of {parent} when it is copied"
+
+    def check_reads(self, worker: WorkerId, work: ForwardWork) -> None:
+        """A forward must find exactly the window of its own lane, sealed, and its own pages in their places.
+
+        What it starts from, if that lies in its lane, must be of its own block.
+        """
+        window, pages = self.graph.window, self.fakes[worker].lanes.pages
+        own = dict(zip(work.positions, work.writes, strict=True))
+        frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
+        assert len(frames) == len(work.reads), f"{name} reads {len(work.reads)} pages, should read {frames}"
+        for frame, page in zip(frames, work.reads, strict=True):
+            if frame in own:
+                assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
+                continue
+            writer = self.writer(work.session, self.graph.blocks.block_of(frame))
+            right = pages[page].tobytes() == self.sealed[writer, work.lane, frame]
+            assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
+
+        if isinstance(work.input, FromLane):
+            found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
+            assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+
+    def done(self, worker: WorkerId, work: ForwardWork, outputs: tuple[Output, ...]) -> None:
+        """Remember what a forward has put out and sealed."""
+        for output in outputs:
+            self.outputs[work.session, work.lane, work.block] = output.latents
+        if self.graph.sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
+            for page, frame in zip(work.writes, work.positions, strict=True):
+                self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()
