@@ -25,14 +25,14 @@ from typing import TypedDict, Unpack
 import click
 import grpc
 
+from benchmarks.pipeline import running_engine
 from benchmarks.playback import Playback
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from benchmarks.simulated_streams import small_pictures
-from cluster.cell.engine import Engine
 from cluster.config import parse_config
 from cluster.frontend.offer import offer_for
 from cluster.frontend.server import FrontendServer
-from cluster.launch.plan import POCKET, launcher_for, model_path, plan_for
+from cluster.launch.plan import POCKET, model_path, plan_for
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import SegmentEvent
@@ -40,7 +40,6 @@ from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
-from longtake.core.scheduler import Scheduler
 from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import SimulatedDevice
@@ -127,19 +126,15 @@ async def running_cell(mix: Mix, info: ModelInfo, folder: Path) -> AsyncIterator
             "limits": {"max_sessions": mix.live + mix.bulk},
         }
     )
-    scheduler = Scheduler(info.recipe, info.geometry, config.core_limits)
-    scheduler.cell.urgency = POLICIES[mix.policy]
-    engine = Engine(scheduler)
-    running = asyncio.create_task(engine.run())
-    server = await FrontendServer.start(engine, offer_for(info, config.core_limits), host="127.0.0.1", port=0)
-    launcher = launcher_for(plan_for(config, info.recipe), engine)
-    try:
-        await launcher.start()
-        yield f"127.0.0.1:{server.port}"
-    finally:
-        await server.stop(0.0)
-        await launcher.stop()
-        running.cancel()
+    plan = plan_for(config, info.recipe)
+    async with running_engine(plan, info, config.core_limits) as engine:
+        engine.scheduler.cell.urgency = POLICIES[mix.policy]
+        offer = offer_for(info, config.core_limits)
+        server = await FrontendServer.start(engine, offer, host="127.0.0.1", port=0)
+        try:
+            yield f"127.0.0.1:{server.port}"
+        finally:
+            await server.stop(0.0)
 
 
 async def _watch(client: Client, screen: Screen, number: int) -> None:

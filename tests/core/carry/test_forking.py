@@ -269,15 +269,15 @@ def test_a_pool_without_copy_on_write_is_noticed(monkeypatch: pytest.MonkeyPatch
 def random_event(cell: ImageCell, draw: random.Random, names: list[SessionId], number: int) -> None:
     """Something that may happen to one of the sessions `names`."""
     choices = ["finish"] * 8 * bool(cell.busy) + ["answer"] * 3 * bool(cell.answers)
-    choices += ["acknowledge"] * 2 * bool(cell.owing()) + ["carry out"] * 2 * bool(cell.ordered)
-    choices += ["later", "pause", "play"] + ["fork"] * (len(cell.parents) < 6)
+    choices += ["acknowledge"] * 2 * bool(cell.owing()) + ["carry out"] * 2 * bool(cell.images.ready)
+    choices += ["later", "pause", "play"] + ["fork"] * (len(cell.contents.parents) < 6)
     match draw.choice(choices):
         case "finish":
             cell.finish(draw.choice(cell.busy))
         case "answer":
             cell.send(cell.answers.popleft())
         case "carry out":
-            cell.carry_out(draw.choice(cell.ordered))
+            cell.carry_out(draw.choice(cell.images.ready))
         case "acknowledge":
             cell.acknowledge(draw.choice(cell.owing()))
         case "fork":

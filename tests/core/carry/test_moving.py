@@ -273,10 +273,7 @@ def random_step(data: st.DataObject, cell: Cell, denoisers: list[WorkerId], ende
             if cell.busy:
                 cell.finish_and_acknowledge(data.draw(st.sampled_from(cell.busy)))
         case "image" | "image fails" if cell.images.ready:
-            worker = data.draw(st.sampled_from(cell.images.ready))
-            answer = cell.images.step(worker, now_s=cell.now_s, fail=kind == "image fails")
-            if answer is not None:
-                cell.send(answer)
+            cell.carry_out(data.draw(st.sampled_from(cell.images.ready)), fails=kind == "image fails")
         case "lose" if data.draw(st.integers(0, 3)) == 0:
             lost = data.draw(st.sampled_from(denoisers))
             cell.lose(lost)

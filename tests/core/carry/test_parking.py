@@ -54,7 +54,7 @@ def test_a_paused_session_keeps_its_place_for_the_grace_time_then_it_holds_nothi
     cell.settle()
     assert state_of(cell, session) is State.PARKED
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
-    assert len(cell.stored) == recipe(level).lane_count + 1
+    assert len(cell.images.stored) == recipe(level).lane_count + 1
     cell.send(Play(now_s=cell.now_s, session=session))
     cell.settle()
     assert cell.segments[session] == list(range(9))
@@ -67,12 +67,12 @@ def test_the_slot_is_stowed_only_when_all_lanes_are() -> None:
     cell.later(GRACE_S)
     assert len(effects_of(cell, Stow)) == 4
     for _ in range(3):
-        cell.carry_out(cell.ordered[0])
+        cell.carry_out(cell.images.ready[0])
     assert len(effects_of(cell, Stow)) == 4
-    cell.carry_out(cell.ordered[0])
+    cell.carry_out(cell.images.ready[0])
     assert isinstance(effects_of(cell, Stow)[-1].source, int)
     assert state_of(cell, session) is State.PARKING
-    cell.carry_out(cell.ordered[0])
+    cell.carry_out(cell.images.ready[0])
     assert state_of(cell, session) is State.PARKED
 
 
@@ -95,7 +95,7 @@ def test_a_session_that_began_no_block_leaves_no_image() -> None:
     assert state_of(cell, session) is State.PAUSED
     cell.later(GRACE_S)
     assert state_of(cell, session) is State.PARKED
-    assert not effects_of(cell, Stow) and not cell.slot_states
+    assert not effects_of(cell, Stow) and not cell.images.slots
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
     for worker in [*cell.queues]:  # nothing of it lies anywhere
         cell.lose(worker)
@@ -125,7 +125,7 @@ def test_play_before_everything_is_stowed_needs_no_other_place_and_moves_no_page
         cell, session = paused_cell(denoisers=1, pages=PAGES, slots=1)
         cell.later(GRACE_S)
         for _ in range(carried_out):
-            cell.carry_out(cell.ordered[0])
+            cell.carry_out(cell.images.ready[0])
         assert state_of(cell, session) is (State.PARKED if carried_out == 5 else State.PARKING)
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
@@ -165,12 +165,12 @@ def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
     while session not in cell.closed:
         for worker in cell.busy:
             cell.finish(worker)
-        for worker in cell.ordered:
+        for worker in cell.images.ready:
             cell.carry_out(worker)
         cell.answer()
         for name in cell.owing():
             cell.acknowledge(name)
-    assert len(effects_of(cell, Give)) == cell.moved == 5
+    assert len(effects_of(cell, Give)) == cell.images.given == 5
     assert cell.ended_with(session, Ending.COMPLETED)
     left = [effect for effect in effects_of(cell, Forget) if effect.session == session and effect.version is None]
     assert {effect.worker for effect in left} == {"denoise-0", "decode-0", "denoise-9", "decode-9"}
@@ -226,8 +226,8 @@ def test_text_is_kept_nowhere_and_encoded_again_for_the_prompt_in_use() -> None:
     begun = len(effects_of(cell, Dispatch))
     cell.send(Play(now_s=cell.now_s, session=session))
     assert [effect.prompt for effect in effects_of(cell, EncodeText)][before:] == ["another", "third"]
-    for worker in list(cell.ordered) * 5:
-        if cell.orders[worker]:
+    for worker in list(cell.images.ready) * 5:
+        if cell.images.orders[worker]:
             cell.carry_out(worker)
     assert len(effects_of(cell, Dispatch)) == begun, "no op before the text is there"
     cell.settle()
@@ -258,11 +258,11 @@ def test_a_lane_that_cannot_be_stowed_leaves_the_session_where_it_is() -> None:
         place = cell.session(session).place
         cell.later(GRACE_S)
         for number in range(4):
-            cell.carry_out(cell.ordered[0], fails=number == failing)
+            cell.carry_out(cell.images.ready[0], fails=number == failing)
         cell.settle()
         assert state_of(cell, session) is State.PAUSED
         assert cell.session(session).place is place
-        assert not cell.stored, "nothing is left of the others"
+        assert not cell.images.stored, "nothing is left of the others"
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
         assert cell.segments[session] == list(range(9))
@@ -273,7 +273,7 @@ def test_a_slot_that_cannot_be_stowed_ends_its_session_with_the_reason() -> None
     cell, session = paused_cell()
     cell.later(GRACE_S)
     for number in range(5):
-        cell.carry_out(cell.ordered[0], fails=number == 4)
+        cell.carry_out(cell.images.ready[0], fails=number == 4)
     assert cell.ended_with(session, Ending.FAILED)
     assert "no memory" in cell.closed[session].reason
     cell.check_empty()
@@ -286,7 +286,7 @@ def test_an_image_that_cannot_be_loaded_ends_its_session_with_the_reason() -> No
         cell.settle()
         cell.send(Play(now_s=cell.now_s, session=session))
         for number in range(5):
-            cell.carry_out(cell.ordered[0], fails=number == failing)
+            cell.carry_out(cell.images.ready[0], fails=number == failing)
         assert cell.ended_with(session, Ending.FAILED)
         assert "no memory" in cell.closed[session].reason
         cell.check_empty()
@@ -299,7 +299,7 @@ def test_an_end_at_any_moment_leaves_nothing_behind(moment: str, end: str) -> No
     cell.later(GRACE_S)
     if moment == "slot":
         while len(effects_of(cell, Stow)) < 5:
-            cell.carry_out(cell.ordered[0])
+            cell.carry_out(cell.images.ready[0])
     elif moment != "parking":
         cell.settle()
     if moment == "waiting":
@@ -340,6 +340,6 @@ def test_the_storms_reach_every_state_and_every_way_between_workers() -> None:
         for _ in range(500):
             storm.step()
         seen |= storm.seen
-        moved += storm.cell.moved
+        moved += storm.cell.images.given
     assert seen == set(State) - {State.FINISHING, State.CLOSED}
     assert moved

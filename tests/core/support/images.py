@@ -10,7 +10,7 @@ import numpy as np
 from cluster.cell.attached import event_of
 from longtake.core.effects import Give, Load, PrepareStream, Stow, Take
 from longtake.core.events import Event
-from longtake.core.work import ImageId, WorkerId
+from longtake.core.work import ImageId, SlotId, WorkerId
 from workers.messages import Done, ImageGone, ImageOrder
 from workers.simulated.fake import FakeWorker, Image
 
@@ -82,3 +82,8 @@ class Images:
     def stored(self) -> list[tuple[WorkerId, ImageId]]:
         """The images that are in the memory of workers."""
         return [(worker, image) for worker, fake in self.fakes.items() for image in fake.images]
+
+    @property
+    def slots(self) -> list[tuple[WorkerId, SlotId]]:
+        """The decoder slots that are open."""
+        return [(worker, slot) for worker, fake in self.fakes.items() for slot in fake.states]

@@ -41,7 +41,7 @@ class Storm:
         """One event."""
         cell, draw = self.cell, self.draw
         open_now = [name for name in cell.there if name not in cell.closed]
-        choices = ["tick"] + ["finish"] * 6 * bool(cell.busy) + ["carry out"] * 5 * bool(cell.ordered)
+        choices = ["tick"] + ["finish"] * 6 * bool(cell.busy) + ["carry out"] * 5 * bool(cell.images.ready)
         choices += ["answer"] * 4 * bool(cell.answers) + ["acknowledge"] * 2 * bool(cell.owing())
         choices += ["pause", "play", "play"] * bool(open_now) + ["close"] * (draw.random() < 0.1 and bool(open_now))
         choices += ["open"] * (self._names < 12) + ["lose"] * (draw.random() < 0.02)
@@ -52,7 +52,7 @@ class Storm:
             case "finish":
                 cell.finish(draw.choice(cell.busy))
             case "carry out":
-                cell.carry_out(draw.choice(cell.ordered), fails=draw.random() < 0.03)
+                cell.carry_out(draw.choice(cell.images.ready), fails=draw.random() < 0.03)
             case "answer":
                 cell.send(cell.answers.popleft())
             case "acknowledge":

@@ -287,8 +287,7 @@ class Cell:
             return Decode(work=work, latents=self._latents(work, work.latents))
         assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
         latents = self._latents(work, work.input.ref) if isinstance(work.input, FromLatent) else b""
-        text = f"{work.session} {work.conditioning.version}".encode()
-        return Forward(work=work, latents=latents, conditioning=text)
+        return Forward(work=work, latents=latents, conditioning=repr(work.conditioning).encode())
 
     def _latents(self, work: ForwardWork | DecodeWork, ref: LatentRef) -> bytes:
         key = (ref.session, ref.block, ref.step)
@@ -312,15 +311,10 @@ class Cell:
                 outputs += [NOTHING] * (op_of(work).kind is Kind.DENOISE)
             self.done.add((work.session, op_of(work)))
         self._copy(worker, 1)
-        done = OpDone(
-            now_s=self.now_s,
-            worker=worker,
-            sequence=dispatch.sequence,
-            sha256=tuple(output.sha256 for output in outputs),
-            seconds=seconds,
-            ops=len(works_of(dispatch)),
-        )
-        self.send(done)
+        self.send(
+            OpDone(now_s=self.now_s, worker=worker, sequence=dispatch.sequence, seconds=seconds,
+                   sha256=tuple(output.sha256 for output in outputs), ops=len(works_of(dispatch)))
+        )  # fmt: skip
         return dispatch
 
     def run_op(self, worker: WorkerId, work: ForwardWork | DecodeWork) -> tuple[Output, ...]:
@@ -355,9 +349,13 @@ class Cell:
         """Every worker that can do an order about an image does one."""
         for worker in self.images.ready:
             if worker in self.images.ready:
-                answer = self.images.step(worker, now_s=self.now_s, fail=fail)
-                if answer is not None:
-                    self.send(answer)
+                self.carry_out(worker, fails=fail)
+
+    def carry_out(self, worker: WorkerId, *, fails: bool = False) -> None:
+        """The worker does its oldest order about an image, or cannot."""
+        answer = self.images.step(worker, now_s=self.now_s, fail=fails)
+        if answer is not None:
+            self.send(answer)
 
     @property
     def busy(self) -> list[WorkerId]:
