@@ -6,7 +6,6 @@ import io
 import resource
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,22 +14,12 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_streams import expected_latents
-from longtake.core.dispatch import orders as dispatch_orders
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from longtake.core.events import Open, WorkerJoined
-from longtake.core.fleet.worker import Worker
-from longtake.core.flow import Flow
-from longtake.core.flow import Pace as FlowPace
-from longtake.core.pages import PagePool
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level
-from longtake.core.sessions.place import Place
-from longtake.core.sessions.session import Session
 from longtake.core.work import (
-    Ability,
     ConditioningRef,
-    DecodeWork,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -38,15 +27,13 @@ from longtake.core.work import (
     LatentRef,
     PageId,
     Role,
-    SegmentSettings,
-    SessionId,
     SlotId,
     WorkerId,
 )
-from longtake.core.work import Sequence as Number
 from tests.workers.model_dir import model_info, write_model
+from tests.workers.simulated.stream import PROMPT, RAW, SEED, A, decode, forwards, task
 from workers.link.shared import load
-from workers.messages import Decode, Done, Encoded, Forward, Task
+from workers.messages import Done, Encoded
 from workers.models.api import Compute
 from workers.models.weights import save_info
 from workers.simulated import arithmetic
@@ -57,8 +44,6 @@ from workers.start.loading import LoadedWorker, load_worker, model_digest
 from workers.start.spec import WorkerSpec, read_spec, to_line
 
 INFO = model_info()
-PROMPT = "a red ball resting in the fog"
-A = SessionId("a")
 INSTANT = SimulatedDevice(forward_s=0.0)
 
 
@@ -118,7 +103,7 @@ def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.M
     worker, text = load_worker(spec).fresh(), features(folder)
     lasting_s: list[float] = []
     monkeypatch.setattr(Pace, "wait", lambda self, began_s, seconds: lasting_s.append(seconds))
-    list(worker.perform(task(0, forward_work(), conditioning=text)))
+    list(worker.perform(task(forward_work(), conditioning=text)))
     assert lasting_s == [pytest.approx(0.03)]
 
 
@@ -168,57 +153,16 @@ def forward_work(**changes: object) -> ForwardWork:
     return ForwardWork(**(values | changes))  # type: ignore[arg-type]
 
 
-def task(sequence: int, work: ForwardWork | DecodeWork, *, latents: bytes = b"", conditioning: bytes = b"") -> Task:
-    order: tuple[Forward, ...] | Decode
-    if isinstance(work, DecodeWork):
-        order = Decode(work=work, latents=latents)
-    else:
-        order = (Forward(work=work, latents=latents, conditioning=conditioning),)
-    return Task(sequence=Number(sequence), order=order)
-
-
-def orders(info_level: Level, blocks: int, swap: tuple[int, int] | None) -> Iterator[ForwardWork]:
-    """Forwards of one stream in an order that the scheduler could give; `swap` exchanges two pages of block 2's D."""
-    info = model_info(info_level)
-    pool = PagePool(200)
-    session = Session(
-        request=Open(now_s=0.0, session=A, prompt=PROMPT, seed=7, pace=FlowPace.FAST, window=4, picture_limit=None,
-                     settings=SegmentSettings(codec="raw", quality=0), cues=()),
-        graph=Graph(info.recipe), geometry=info.geometry,
-        place=Place(lanes=(WorkerId("w"),) * info.recipe.lane_count,
-                    tables=tuple(pool.allocate(info.recipe.window) for _ in range(info.recipe.lane_count)),
-                    decoder=WorkerId("v"), slot=SlotId(0)),
-        flow=Flow(window=4, pace=FlowPace.FAST),
-    )  # fmt: skip
-    joined = WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, ability=Ability(capacity=pool.free_count))
-    worker = Worker(joined)
-    for block in range(blocks):
-        for step in range(info.recipe.step_count):
-            ops = [Op(Kind.DENOISE, step, block)]
-            last = step + 1 == info.recipe.step_count
-            if info_level is Level.OUTPUT or (info_level is Level.CLEAN and last):
-                ops.append(Op(Kind.COMMIT, step if info_level is Level.OUTPUT else 0, block))
-            for op in ops:
-                work = dispatch_orders.forward_work(op, session, worker)
-                if swap and block == 2 and op.kind is Kind.DENOISE and step == 0:
-                    reads = list(work.reads)
-                    reads[swap[0]], reads[swap[1]] = reads[swap[1]], reads[swap[0]]
-                    work = replace(work, reads=tuple(reads))
-                yield work
-
-
-def latents(
-    folder: Path, level: Level = Level.OUTPUT, blocks: int = 4, swap: tuple[int, int] | None = None
-) -> list[bytes]:
-    """Finished latents of a stream whose forwards one simulated worker does."""
+def latents(folder: Path, level: Level = Level.OUTPUT, *, swaps: bool = False) -> list[bytes]:
+    """Finished latents of four blocks on one simulated worker; `swaps` two pages of block 2's first forward."""
     save_info(folder, model_info(level))
     worker, text = model(folder).fresh(), features(folder)
     finished: list[bytes] = []
     last: bytes = b""
-    for sequence, work in enumerate(orders(level, blocks, swap)):
-        (done,) = worker.perform(
-            task(sequence, work, latents=last if isinstance(work.input, FromLatent) else b"", conditioning=text)
-        )
+    for work in forwards(level, 4):
+        if swaps and (work.kind, work.step, work.block) == (Kind.DENOISE, 0, 2):
+            work = replace(work, reads=(work.reads[1], work.reads[0], *work.reads[2:]))
+        (done,) = worker.perform(task(work, latents=last, conditioning=text))
         assert isinstance(done, Done)
         if work.kind is Kind.DENOISE:
             last = done.outputs[0].latents
@@ -229,7 +173,7 @@ def latents(
 
 @pytest.mark.parametrize("level", list(Level))
 def test_latents_are_those_computed_by_hand(folder: Path, level: Level) -> None:
-    assert latents(folder, level) == list(islice(expected_latents(model_info(level), PROMPT, 7), 4))
+    assert latents(folder, level) == list(islice(expected_latents(model_info(level), PROMPT, SEED), 4))
 
 
 @pytest.mark.parametrize(("missing", "equal"), [(0, True), (1, False)])
@@ -243,15 +187,15 @@ def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exa
     written: set[tuple[int, int]] = set()
     last: bytes = b""
     pairs = []
-    for sequence, work in enumerate(orders(Level.OUTPUT, end + 1, None)):
-        order = task(sequence, work, latents=last if isinstance(work.input, FromLatent) else b"", conditioning=text)
+    for work in forwards(Level.OUTPUT, end + 1):
+        order = task(work, latents=last, conditioning=text)
         (done,) = first.perform(order)
         assert isinstance(done, Done)
         if work.block in replayed and work.kind is Kind.COMMIT:
             written |= {(work.lane, page) for page in work.writes}
             there = tuple(page for page in work.reads if (work.lane, page) in written)
             again = replace(work, reads=there, input=FromLatent(LatentRef(session=A, block=work.block, step=0)))
-            list(second.perform(task(sequence, again, latents=last, conditioning=text)))
+            list(second.perform(task(again, latents=last, conditioning=text)))
         if work.block == end and work.kind is Kind.DENOISE:
             pairs.append((done, next(iter(second.perform(order)))))
         if work.kind is Kind.DENOISE:
@@ -260,7 +204,7 @@ def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exa
 
 
 def test_a_page_read_in_another_place_changes_everything_after_it(folder: Path) -> None:
-    right, wrong = latents(folder), latents(folder, swap=(0, 1))
+    right, wrong = latents(folder), latents(folder, swaps=True)
     assert right[:2] == wrong[:2]
     assert all(a != b for a, b in zip(right[2:], wrong[2:], strict=True))
 
@@ -274,41 +218,35 @@ def test_seed_and_prompt_tell_streams_apart() -> None:
 def test_what_cannot_be_meant_is_refused(folder: Path) -> None:
     worker, text = model(folder, capacity=4).fresh(), features(folder)
     with pytest.raises(UnknownPeer, match="never sent"):
-        list(worker.perform(task(0, forward_work())))
+        list(worker.perform(task(forward_work())))
     with pytest.raises(InternalFault, match="page 3 is read before"):
-        list(worker.perform(task(0, forward_work(reads=(3, 0, 1)), conditioning=text)))
+        list(worker.perform(task(forward_work(reads=(3, 0, 1)), conditioning=text)))
     with pytest.raises(IndexError, match="pool of 4"):
-        list(worker.perform(task(0, forward_work(reads=(3, 4), writes=(3, 4)), conditioning=text)))
+        list(worker.perform(task(forward_work(reads=(3, 4), writes=(3, 4)), conditioning=text)))
     with pytest.raises(UnknownPeer, match="no output"):
-        list(worker.perform(task(0, forward_work(input=FromLane()), conditioning=text)))
+        list(worker.perform(task(forward_work(input=FromLane()), conditioning=text)))
     with pytest.raises(InternalFault, match="bytes"):
         wrong = forward_work(input=FromLatent(LatentRef(session=A, block=0, step=0)))
-        list(worker.perform(task(0, wrong, latents=b"1234", conditioning=text)))
+        list(worker.perform(task(wrong, latents=b"1234", conditioning=text)))
 
 
 def test_forget_leaves_nothing_to_start_from(folder: Path) -> None:
     worker, text = model(folder).fresh(), features(folder)
-    list(worker.perform(task(0, forward_work(), conditioning=text)))
+    list(worker.perform(task(forward_work(), conditioning=text)))
     list(worker.perform(Forget(worker=WorkerId("w"), session=A, version=None)))
     with pytest.raises(UnknownPeer, match="never sent"):
-        list(worker.perform(task(1, forward_work(kind=Kind.COMMIT, input=FromLane()))))
+        list(worker.perform(task(forward_work(kind=Kind.COMMIT, input=FromLane()))))
 
 
 def test_pictures_depend_on_the_blocks_before(folder: Path) -> None:
     worker = model(folder, Role.DECODE, capacity=1).fresh()
-    settings = SegmentSettings(codec="raw", quality=0)
-    prepare = PrepareStream(worker=WorkerId("w"), session=A, slot=SlotId(0), settings=settings)
+    prepare = PrepareStream(worker=WorkerId("w"), session=A, slot=SlotId(0), settings=RAW)
     list(worker.perform(prepare))
     with pytest.raises(InternalFault, match="already open"):
         list(worker.perform(prepare))
 
     def segment(block: int) -> bytes:
-        work = DecodeWork(
-            session=A, block=block, slot=SlotId(0), latents=LatentRef(session=A, block=block, step=3),
-            first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block),
-            settings=settings,
-        )  # fmt: skip
-        (done,) = worker.perform(task(0, work, latents=arithmetic.latents_of(b"x", INFO.geometry)))
+        (done,) = worker.perform(task(decode(block), latents=arithmetic.latents_of(b"x", INFO.geometry)))
         assert isinstance(done, Done)
         return done.segment
 

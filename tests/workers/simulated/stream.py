@@ -1,0 +1,80 @@
+"""One stream of the small model, as the orders that its workers get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from longtake.core.dispatch import orders
+from longtake.core.events import Open, WorkerJoined
+from longtake.core.fleet.worker import Worker
+from longtake.core.flow import Flow, Pace
+from longtake.core.pages import PagePool
+from longtake.core.recipe.graph import Chain, Graph, Kind
+from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.place import Place
+from longtake.core.sessions.session import Session
+from longtake.core.work import (
+    Ability,
+    DecodeWork,
+    ForwardWork,
+    LatentRef,
+    Role,
+    SegmentSettings,
+    Sequence,
+    SessionId,
+    SlotId,
+    WorkerId,
+)
+from tests.workers.model_dir import model_info
+from workers.messages import Decode, Forward, Task
+
+A = SessionId("a")
+SEED = 7
+PROMPT = "a red ball resting in the fog"
+RAW = SegmentSettings(codec="raw", quality=0)
+
+
+def task(work: ForwardWork | DecodeWork, *, latents: bytes = b"", conditioning: bytes = b"") -> Task:
+    order: tuple[Forward, ...] | Decode
+    if isinstance(work, DecodeWork):
+        order = Decode(work=work, latents=latents)
+    else:
+        order = (Forward(work=work, latents=latents, conditioning=conditioning),)
+    return Task(sequence=Sequence(0), order=order)
+
+
+def in_order(graph: Graph) -> Iterator[Chain]:
+    """The chains of forwards, in an order in which one worker can do a block's."""
+    for chain in graph.chains:
+        if chain.kind is Kind.DENOISE:
+            yield chain
+            commits = (other for other in graph.chains if other.kind is Kind.COMMIT)
+            yield from (commit for commit in commits if commit.entered_step == chain.step + 1)
+
+
+def forwards(level: Level, blocks: int) -> Iterator[ForwardWork]:
+    """All of a stream, in an order that the scheduler could give to one worker."""
+    info, pool = model_info(level), PagePool(200)
+    session = Session(
+        request=Open(now_s=0.0, session=A, prompt=PROMPT, seed=SEED, pace=Pace.FAST, window=4, picture_limit=None,
+                     settings=RAW, cues=()),
+        graph=Graph(info.recipe), geometry=info.geometry,
+        place=Place(lanes=(WorkerId("w"),) * info.recipe.lane_count,
+                    tables=tuple(pool.allocate(info.recipe.window) for _ in range(info.recipe.lane_count)),
+                    decoder=WorkerId("v"), slot=SlotId(0)),
+        flow=Flow(window=4, pace=Pace.FAST),
+    )  # fmt: skip
+    ability = Ability(capacity=pool.size)
+    worker = Worker(WorkerJoined(now_s=0.0, worker=WorkerId("w"), role=Role.DENOISE, ability=ability))
+    for block in range(blocks):
+        for chain in in_order(session.graph):
+            yield orders.forward_work(session.graph.op(chain.number, block), session, worker)
+
+
+def decode(block: int) -> DecodeWork:
+    """The decode of a block in slot 0."""
+    geometry = model_info().geometry
+    return DecodeWork(
+        session=A, block=block, slot=SlotId(0), latents=LatentRef(session=A, block=block, step=3),
+        first_picture=geometry.first_picture(block), picture_count=geometry.pictures(block), settings=RAW,
+    )  # fmt: skip
