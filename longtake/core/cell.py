@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from longtake.core.fleet.peers import Fleet
@@ -22,7 +22,7 @@ UrgencyRule = Callable[["Cell", Ticket], Urgency]
 class Cell:
     """One cell: what it serves, what it allows, who is in it and who works for it."""
 
-    graphs: Mapping[str, Graph]
+    graphs: dict[str, Graph]
     """The recipes that a session may ask for, by name; the empty name is the default."""
     geometry: Geometry
     limits: Limits

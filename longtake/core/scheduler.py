@@ -86,6 +86,10 @@ class Scheduler:
         self.draining = Draining(self.cell.sessions)
         self._effects: list[Effect] = []
 
+    def serve(self, name: str, recipe: Recipe) -> None:
+        """Sessions may ask for this recipe by name from now on; loads stay counted in lanes of the default one."""
+        self.cell.graphs[name] = Graph(recipe)
+
     # --- what others may read ---------------------------------------------------------------------------------------
 
     def sessions(self) -> tuple[SessionView, ...]:

@@ -14,7 +14,8 @@ from longtake.core.events import Ack, Drain, Ending, Pause
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, SessionId
-from tests.core.support.world import Cell, cue, effects_of, geometry, recipe
+from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 LEVELS = st.sampled_from(list(Level))
 BLOCKS_4 = geometry().first_picture(4)

@@ -16,7 +16,7 @@ from monitoring.declarations import BY_NAME, METRICS, Instrument
 from monitoring.exposition import Exposition, Sheet, tally_writer
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.tally import Tally
-from tests.core.support.world import geometry, recipe
+from tests.core.support.parts import geometry, recipe
 from tests.monitoring.world import ELSEWHERE, Counted, CountedImageCell
 
 PICTURES = geometry().first_picture(4)

@@ -18,8 +18,9 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.work import Ability, DecodeWork, Role, SessionId, WorkerId
+from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.timed import join_timed
-from tests.core.support.world import SETTINGS, Cell, effects_of, geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 SLOW = WorkerId("denoise-0")
 Times = Callable[[WorkerId], float]

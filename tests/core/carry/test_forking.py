@@ -20,7 +20,8 @@ from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, Ticket, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.world import effects_of, geometry, recipe, works_of
+from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.world import effects_of
 
 PAGES = 4 * 9
 

@@ -16,7 +16,8 @@ from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import PageId, Role, SessionId, WorkerId
-from tests.core.support.world import Cell, cue, effects_of, forwards_of, geometry, recipe
+from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.world import Cell, effects_of, forwards_of
 
 BLOCKS_9 = geometry().first_picture(9)
 LEVELS = st.sampled_from(list(Level))

@@ -14,8 +14,9 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
+from tests.core.support.parts import geometry, recipe
 from tests.core.support.storm import Storm
-from tests.core.support.world import effects_of, forwards_of, geometry, recipe
+from tests.core.support.world import effects_of, forwards_of
 
 PAGES = 4 * 9
 """Of one session at level OUTPUT."""

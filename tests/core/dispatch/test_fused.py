@@ -11,7 +11,8 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import ForwardWork, WorkerId
 from tests.core.support.batches import is_fused
-from tests.core.support.world import Cell, effects_of, geometry, recipe
+from tests.core.support.parts import geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 BLOCKS = 12
 

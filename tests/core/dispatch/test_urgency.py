@@ -12,8 +12,9 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import SessionId, Ticket, WorkerId
+from tests.core.support.parts import geometry
 from tests.core.support.timed import timed_cell
-from tests.core.support.world import Cell, geometry
+from tests.core.support.world import Cell
 
 T_S, V_S = 0.05, 0.02
 

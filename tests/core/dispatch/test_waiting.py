@@ -12,7 +12,8 @@ from longtake.core.limits import Limits
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.world import effects_of, geometry, recipe
+from tests.core.support.parts import geometry, recipe
+from tests.core.support.world import effects_of
 
 PAGES = 4 * 9
 BLOCKS_3 = geometry().first_picture(3)

@@ -12,8 +12,9 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
+from tests.core.support.parts import recipe
 from tests.core.support.timed import timed_cell
-from tests.core.support.world import Cell, effects_of, recipe
+from tests.core.support.world import Cell, effects_of
 
 BLOCK_S = 0.75
 

@@ -16,7 +16,8 @@ from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import FromLane, FromLatent, FromNoise, Ticket, WorkerId
-from tests.core.support.world import Cell, effects_of, forwards_of, recipe
+from tests.core.support.parts import recipe
+from tests.core.support.world import Cell, effects_of, forwards_of
 
 WORKER = WorkerId("denoise-0")
 

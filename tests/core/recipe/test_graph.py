@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
-from tests.core.support.world import recipe
+from tests.core.support.parts import recipe
 
 D, C, V = Kind.DENOISE, Kind.COMMIT, Kind.DECODE
 

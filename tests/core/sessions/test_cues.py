@@ -7,7 +7,8 @@ from longtake.core.errors import TooLate
 from longtake.core.events import Cue
 from longtake.core.limits import Limits
 from longtake.core.work import DecodeWork
-from tests.core.support.world import Cell, cue, effects_of, geometry, recipe
+from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 
 def test_a_cue_takes_the_block_it_names_and_every_step_of_it() -> None:

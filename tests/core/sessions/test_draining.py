@@ -13,8 +13,9 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, SessionId
 from tests.core.support.image_cell import ImageCell
+from tests.core.support.parts import geometry, recipe
 from tests.core.support.storm import Storm
-from tests.core.support.world import Cell, effects_of, geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 TEXT = "the server is shutting down: this stream ends in {} s"
 

@@ -6,7 +6,8 @@ from longtake.core.effects import Dispatch, Opened, RequestRefused
 from longtake.core.errors import WrongState
 from longtake.core.events import Close, Drain, Ending, Pause, Play
 from longtake.core.work import SessionId
-from tests.core.support.world import Cell, effects_of, geometry, recipe
+from tests.core.support.parts import geometry, recipe
+from tests.core.support.world import Cell, effects_of
 
 BLOCKS_4 = geometry().first_picture(4)
 

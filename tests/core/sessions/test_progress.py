@@ -13,7 +13,7 @@ from longtake.core.errors import InternalFault
 from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.progress import Progress
-from tests.core.support.world import recipe
+from tests.core.support.parts import recipe
 
 LEVELS = st.sampled_from(list(Level))
 LAST = 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ SMALLEST = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, fr
 class Contents:
     """Remembers what every op has left, and compares it with what the next ones find."""
 
-    graph: Graph
+    graph_of: Callable[[SessionId], Graph]
     fakes: dict[WorkerId, FakeWorker]
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
     """Of a fork: its parent and the first block of its own."""
@@ -62,7 +63,8 @@ class Contents:
 
         What it starts from, if that lies in its lane, must be of its own block.
         """
-        window, pages = self.graph.window, self.fakes[worker].lanes.pages
+        graph = self.graph_of(work.session)
+        window, pages = graph.window, self.fakes[worker].lanes.pages
         own = dict(zip(work.positions, work.writes, strict=True))
         frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
         assert len(frames) == len(work.reads), f"{name} reads {len(work.reads)} pages, should read {frames}"
@@ -70,7 +72,7 @@ class Contents:
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
-            writer = self.writer(work.session, self.graph.blocks.block_of(frame))
+            writer = self.writer(work.session, graph.blocks.block_of(frame))
             right = pages[page].tobytes() == self.sealed[writer, work.lane, frame]
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
 
@@ -82,6 +84,6 @@ class Contents:
         """Remember what a forward has put out and sealed."""
         for output in outputs:
             self.outputs[work.session, work.lane, work.block] = output.latents
-        if self.graph.sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
+        if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
             for page, frame in zip(work.writes, work.positions, strict=True):
                 self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from longtake.core.events import Ack, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.work import SessionId
-from tests.core.support.world import SETTINGS, Cell
+from tests.core.support.parts import SETTINGS
+from tests.core.support.world import Cell
 
 
 @dataclass

@@ -11,7 +11,7 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.world import geometry, recipe
+from tests.core.support.parts import geometry, recipe
 
 
 class Storm:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 
 from longtake.core.events import WorkerJoined
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.work import Ability, Role, WorkerId
-from tests.core.support.world import Cell, recipe
+from tests.core.support.parts import recipe
+from tests.core.support.world import Cell
 
 
-def timed_cell(*forward_s: float, decode_s: float = 0.01, level: Level = Level.OUTPUT) -> Cell:
+def timed_cell(
+    *forward_s: float, decode_s: float = 0.01, level: Level = Level.OUTPUT, others: dict[str, Recipe] | None = None
+) -> Cell:
     """Denoise workers that need so long for a forward."""
-    cell = Cell(recipe(level), denoisers=0, decoders=0)
+    cell = Cell(recipe(level), denoisers=0, decoders=0, others=others or {})
     for number, seconds in enumerate(forward_s):
         join_timed(cell, f"denoise-{number}", Role.DENOISE, seconds)
     join_timed(cell, "decode-0", Role.DECODE, decode_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TypeVar
 
 from cluster.cell.attached import event_of
@@ -25,21 +24,18 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Kind, Op
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
-    CueId,
     DecodeWork,
     ForwardWork,
     FromLane,
     FromLatent,
     LatentRef,
     Role,
-    SegmentSettings,
     Sequence,
     SessionId,
     WorkerId,
@@ -47,26 +43,14 @@ from longtake.core.work import (
 from tests.core.support.batches import check_batch, check_quiet
 from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
+from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
 from workers.messages import Decode, Done, Forward, ImageOrder, Output, Task
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
 
 T = TypeVar("T")
-SETTINGS = SegmentSettings(codec="raw", quality=0)
 NOTHING = Output(sha256="", latents=b"")
 """Of an op that failed."""
-
-
-def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 0, steps: int = 4) -> Recipe:
-    entries = tuple(1000 - 1000 * step // steps for step in range(steps))
-    return Recipe(
-        steps=entries, shift=5.0, level=level, frames_per_block=3, window_frames=window, sink_frames=sinks,
-        block_limit=None if window else 8,
-    )  # fmt: skip
-
-
-def geometry(frames_per_block: int = 3) -> Geometry:
-    return Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=frames_per_block)
 
 
 @dataclass
@@ -104,16 +88,27 @@ class Cell:
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
 
+    others: dict[str, Recipe] = field(default_factory=dict)
+    """Recipes that sessions may ask for by name."""
+    graphs: dict[SessionId, Graph] = field(default_factory=dict)
+    """Of sessions that asked for one."""
+
     def __post_init__(self) -> None:
         self.graph = Graph(self.recipe)
         self.images = Images(self.fakes)
-        self.contents = Contents(self.graph, self.fakes)
+        self.contents = Contents(self.graph_of, self.fakes)
         self.geometry = geometry(self.recipe.frames_per_block)
         self.scheduler = Scheduler(self.recipe, self.geometry, self.limits)
+        for name, other in self.others.items():
+            self.scheduler.serve(name, other)
         for number in range(self.denoisers):
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
         for number in range(self.decoders):
             self.join(WorkerId(f"decode-{number}"), Role.DECODE, self.slots)
+
+    def graph_of(self, session: SessionId) -> Graph:
+        """The recipe of a session, compiled."""
+        return self.graphs.get(session, self.graph)
 
     def join(self, worker: WorkerId, role: Role, capacity: int) -> None:
         self.queues[worker] = deque()
@@ -147,11 +142,14 @@ class Cell:
         cues: tuple[CueRequest, ...] = (),
         pace: Pace = Pace.FAST,
         prompt: str = "p",
+        recipe: str = "",
     ) -> SessionId:
         session = SessionId(name)
+        if recipe in self.others:
+            self.graphs[session] = Graph(self.others[recipe])
         self.send(
             Open(now_s=self.now_s, session=session, prompt=prompt, seed=1, pace=pace, window=window,
-                 picture_limit=pictures, settings=SETTINGS, cues=cues)
+                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe)
         )  # fmt: skip
         return session
 
@@ -265,7 +263,7 @@ class Cell:
             assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
             beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
-            for need in self.graph.needs(op):
+            for need in self.graph_of(work.session).needs(op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)
@@ -377,24 +375,9 @@ class Cell:
         raise AssertionError("the cell does not come to rest")
 
 
-def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:
-    """The ops of a dispatch."""
-    return (dispatch.work,) if isinstance(dispatch.work, DecodeWork) else dispatch.work
-
-
 def forwards_of(cell: Cell) -> list[ForwardWork]:
     """Every denoise and commit op that was dispatched, in order."""
     return [work for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork) for work in d.work]
-
-
-def cue(name: str, *, block: int | None = None, picture: int | None = None, prompt: str = "q") -> CueRequest:
-    return CueRequest(cue=CueId(name), prompt=prompt, block=block, picture=picture)
-
-
-def op_of(work: ForwardWork | DecodeWork) -> Op:
-    if isinstance(work, DecodeWork):
-        return Op(Kind.DECODE, 0, work.block)
-    return Op(work.kind, work.step, work.block)
 
 
 def effects_of(cell: Cell, kind: type[T]) -> list[T]:
