@@ -31,7 +31,8 @@ from longtake.core.work import CueId, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import Refusal, refusal_of
 from monitoring.folding.tally import Tally
-from tests.core.support.world import effects_of, geometry, recipe, works_of
+from tests.core.support.batches import works_of
+from tests.core.support.world import effects_of, geometry, recipe
 from tests.monitoring.world import Counted, CountedImageCell, segment_bytes
 
 BLOCKS = 5

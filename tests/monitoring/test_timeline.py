@@ -15,7 +15,8 @@ from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
 from monitoring.folding.timeline import Observer, OpSpan, Timeline
-from tests.core.support.world import Cell, geometry, recipe, works_of
+from tests.core.support.batches import works_of
+from tests.core.support.world import Cell, geometry, recipe
 
 DENOISE, DECODE = WorkerId("denoise-0"), WorkerId("decode-0")
 

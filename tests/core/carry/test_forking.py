@@ -19,8 +19,9 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, Ticket, WorkerId
+from tests.core.support.batches import works_of
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.world import effects_of, geometry, recipe, works_of
+from tests.core.support.world import effects_of, geometry, recipe
 
 PAGES = 4 * 9
 

@@ -13,7 +13,8 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, SessionId, Ticket, WorkerId
-from tests.core.support.world import Cell, effects_of, geometry, op_of, recipe, works_of
+from tests.core.support.batches import op_of, works_of
+from tests.core.support.world import Cell, effects_of, geometry, recipe
 
 WORKER = WorkerId("denoise-0")
 D00, C00 = Op(Kind.DENOISE, 0, 0), Op(Kind.COMMIT, 0, 0)

@@ -13,7 +13,8 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, WorkerId
-from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe, works_of
+from tests.core.support.batches import works_of
+from tests.core.support.world import Cell, effects_of, forwards_of, geometry, recipe
 
 BLOCKS_4 = geometry().first_picture(4)
 

@@ -8,7 +8,8 @@ from longtake.core.events import Close, Ending, OpFailed, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
-from tests.core.support.world import Cell, effects_of, geometry, recipe, works_of
+from tests.core.support.batches import works_of
+from tests.core.support.world import Cell, effects_of, geometry, recipe
 
 BLOCKS_4 = geometry().first_picture(4)
 

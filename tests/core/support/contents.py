@@ -7,8 +7,9 @@ from fractions import Fraction
 
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Op
+from longtake.core.recipe.graph import Graph
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
+from tests.core.support.batches import op_of
 from workers.messages import Decode, Output
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
@@ -64,7 +65,7 @@ class Contents:
         """
         window, pages = self.graph.window, self.fakes[worker].lanes.pages
         own = dict(zip(work.positions, work.writes, strict=True))
-        frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
+        frames, name = sorted(window.frames(work.block), key=window.slot), op_of(work)
         assert len(frames) == len(work.reads), f"{name} reads {len(work.reads)} pages, should read {frames}"
         for frame, page in zip(frames, work.reads, strict=True):
             if frame in own:
@@ -82,6 +83,6 @@ class Contents:
         """Remember what a forward has put out and sealed."""
         for output in outputs:
             self.outputs[work.session, work.lane, work.block] = output.latents
-        if self.graph.sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
+        if self.graph.sealing_op(work.lane, work.block) == op_of(work):
             for page, frame in zip(work.writes, work.positions, strict=True):
                 self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()

@@ -44,7 +44,7 @@ from longtake.core.work import (
     SessionId,
     WorkerId,
 )
-from tests.core.support.batches import check_batch, check_quiet
+from tests.core.support.batches import check_batch, check_quiet, op_of, works_of
 from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from workers.messages import Decode, Done, Forward, ImageOrder, Output, Task
@@ -377,11 +377,6 @@ class Cell:
         raise AssertionError("the cell does not come to rest")
 
 
-def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:
-    """The ops of a dispatch."""
-    return (dispatch.work,) if isinstance(dispatch.work, DecodeWork) else dispatch.work
-
-
 def forwards_of(cell: Cell) -> list[ForwardWork]:
     """Every denoise and commit op that was dispatched, in order."""
     return [work for d in effects_of(cell, Dispatch) if not isinstance(d.work, DecodeWork) for work in d.work]
@@ -389,12 +384,6 @@ def forwards_of(cell: Cell) -> list[ForwardWork]:
 
 def cue(name: str, *, block: int | None = None, picture: int | None = None, prompt: str = "q") -> CueRequest:
     return CueRequest(cue=CueId(name), prompt=prompt, block=block, picture=picture)
-
-
-def op_of(work: ForwardWork | DecodeWork) -> Op:
-    if isinstance(work, DecodeWork):
-        return Op(Kind.DECODE, 0, work.block)
-    return Op(work.kind, work.step, work.block)
 
 
 def effects_of(cell: Cell, kind: type[T]) -> list[T]:
