@@ -1,13 +1,25 @@
-"""What no dispatch may be, whoever makes it."""
+"""The ops of a dispatch, and what no dispatch may be, whoever makes it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from longtake.core.effects import Load, Stow
-from longtake.core.recipe.graph import Kind
+from longtake.core.effects import Dispatch, Load, Stow
+from longtake.core.recipe.graph import Kind, Op
 from longtake.core.work import Batch, DecodeWork, ForwardWork
 from tests.core.support.images import Order
+
+
+def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:
+    """The ops of a dispatch."""
+    return (dispatch.work,) if isinstance(dispatch.work, DecodeWork) else dispatch.work
+
+
+def op_of(work: ForwardWork | DecodeWork) -> Op:
+    """As the graph knows it."""
+    if isinstance(work, DecodeWork):
+        return Op(Kind.DECODE, 0, work.block)
+    return Op(work.kind, work.step, work.block)
 
 
 def check_batch(items: Batch, *, mixes_kinds: bool, fused_passes: bool) -> None:
