@@ -113,7 +113,7 @@ class Stream:
 
     def _inputs(self, x_BFCHW: Tensor, lane: int, block: int, timestep: float) -> Inputs:
         recipe = self._loaded.info.recipe
-        frames = recipe.frames_per_block
+        frames = recipe.blocks.frames
         first = block * frames
         table = self._tables[lane]
         pages = ItemPages(reads=table.reads(block), writes=table.writes(block))

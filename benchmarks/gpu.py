@@ -82,7 +82,7 @@ def forward_flop(info: ModelInfo, *, layers_only_stored: int = 0) -> float:
     norms, and the text's own K/V are left out.
     """
     dit, geometry, recipe = info.dit, info.geometry, info.recipe
-    own = geometry.tokens_per_frame * recipe.frames_per_block
+    own = geometry.tokens_per_frame * recipe.blocks.frames
     attended = geometry.tokens_per_frame * recipe.page_count
     layer = 2 * own * (6 * dit.dim**2 + 2 * dit.dim * dit.ffn_dim) + 4 * own * dit.dim * (attended + dit.text_len)
     stored = 2 * own * 2 * dit.dim**2
@@ -143,7 +143,7 @@ class Forwards:
     def seconds(self, batch: int) -> tuple[float, float]:
         """Times of the denoise and of the commit forward of the newest block of `batch` sessions."""
         info, device = self._bench.info, self._bench.device
-        window, own = info.recipe.page_count, info.recipe.frames_per_block
+        window, own = info.recipe.page_count, info.recipe.blocks.frames
         items = []
         for item in range(batch):
             reads = tuple(range(item * window, (item + 1) * window))

@@ -14,6 +14,7 @@ from typing import TypeVar
 import click
 
 from longtake.core.pages import PagePool, PageTable
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class RandomUse:
         self.spent_s = 0.0
         self.operations = 0
         self._recipe = recipe
-        self._spare = recipe.frames_per_block * spare
+        self._spare = recipe.blocks.frames * spare
         self._lanes: list[tuple[PageTable, int]] = []
         """Tables with the number of their next block."""
         self._draw = random.Random(seed)
@@ -78,7 +79,12 @@ class RandomUse:
 def main(operations: int, window: int, sinks: int, frames: int, as_json: bool) -> None:
     """Measure the CPU time of one operation: the reads and writes of a block, a fork, an opening or an end."""
     recipe = Recipe(
-        steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=frames, window_frames=window, sink_frames=sinks
+        steps=(1000,),
+        shift=5.0,
+        level=Level.OUTPUT,
+        blocks=BlockPlan(frames=frames),
+        window_frames=window,
+        sink_frames=sinks,
     )
     result: dict[str, float] = {"operations": operations}
     for name, spare in (("plain", False), ("spare_block", True)):

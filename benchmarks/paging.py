@@ -107,7 +107,7 @@ def size_of(info: ModelInfo, *, layers: int, tokens: int, device: str, dtype: to
         name=info.name,
         shape=replace(shape, layers=range(layers)) if layers else shape,
         window=recipe.page_count,
-        own=recipe.frames_per_block,
+        own=recipe.blocks.frames,
         device=device,
         dtype=dtype,
     )

@@ -34,7 +34,7 @@ class _Lane:
     def run(self, latents: bytes, text: bytes, timestep: float, block: int) -> tuple[bytes, ...]:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
         recipe, first = self.info.recipe, self.info.geometry.first_frame(block)
-        own = range(first, first + recipe.frames_per_block)
+        own = range(first, first + recipe.blocks.frames)
         blank = arithmetic.no_pages(1, self.reach)[0]
         seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Recipe
 from workers.models.wan.config import WanConfig, WanVAEConfig
@@ -30,12 +31,12 @@ def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -
     """Write a model directory; equal arguments give equal files. Recipe and picture size are the pocket model's."""
     info = ModelInfo(
         name="tiny",
-        geometry=Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, frames_per_block=3),
+        geometry=Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=3)),
         recipe=Recipe(
             steps=(1000, 750, 500, 250),
             shift=5.0,
             level=level,
-            frames_per_block=3,
+            blocks=BlockPlan(frames=3),
             window_frames=9,
         ),
         dit=_DIT,

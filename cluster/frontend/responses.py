@@ -178,7 +178,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
             steps=recipe.steps,
             shift=recipe.shift,
             level=WIRE_LEVELS[recipe.level],
-            frames_per_block=recipe.frames_per_block,
+            frames_per_block=recipe.blocks.frames,
             window_frames=recipe.window_frames or 0,
             sink_frames=recipe.sink_frames,
         ),

@@ -32,7 +32,7 @@ def bench(repeat: int = 1) -> Bench:
 def test_a_full_window_forward_of_wan_is_what_the_literature_says() -> None:
     info = load_info(WAN_1_3B)
     assert forward_flop(info) == pytest.approx(40.41e12, rel=1e-3)
-    alone = replace(info, recipe=replace(info.recipe, window_frames=info.recipe.frames_per_block))
+    alone = replace(info, recipe=replace(info.recipe, window_frames=info.recipe.blocks.frames))
     assert forward_flop(alone) == pytest.approx(16.18e12, rel=1e-3)
     assert forward_flop(info, layers_only_stored=1) < forward_flop(info)
 

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from benchmarks.mixed import Screen, main
 from longtake.client.events import SegmentEvent
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 
-GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, frames_per_block=3)
+GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=3))
 
 
 def segment(block: int) -> SegmentEvent:

@@ -16,8 +16,8 @@ from tests.core.support.page_use import FINITE, SINKS, SMALL, PageUse, use
 
 RECIPES = st.builds(
     lambda frames, past, sinks: Recipe(
-        steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=frames, window_frames=frames + past + sinks,
-        sink_frames=sinks,
+        steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=frames),
+        window_frames=frames + past + sinks, sink_frames=sinks,
     ),
     st.integers(1, 4), st.integers(0, 9), st.integers(0, 4),
 )  # fmt: skip
@@ -33,7 +33,7 @@ def rolled_cache(recipe: Recipe, blocks: int) -> list[int]:
     assert recipe.window_frames is not None
     cache: list[int] = []
     for block in range(blocks):
-        cache += range(block * recipe.frames_per_block, (block + 1) * recipe.frames_per_block)
+        cache += range(block * recipe.blocks.frames, (block + 1) * recipe.blocks.frames)
         excess = len(cache) - recipe.window_frames
         if excess > 0:
             del cache[recipe.sink_frames : recipe.sink_frames + excess]
@@ -54,7 +54,7 @@ def test_frames_of_one_window_never_share_a_slot(recipe: Recipe, block: int) -> 
 
 
 def test_hiar_reads_eighteen_past_frames_in_ring_order() -> None:
-    recipe = Recipe(steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21)
+    recipe = Recipe(steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=21)
     assert recipe.window.frames(100) == tuple(range(282, 303))
     table = PageTable(recipe.window, tuple(PageId(page) for page in range(100, 121)))
     assert table.reads(100) == table.pages
@@ -68,14 +68,14 @@ def test_what_a_lane_keeps_between_two_blocks_is_its_window_without_the_next_blo
     assert table.kept(block) == tuple(page for page in table.reads(block) if page not in own)
 
 
-@pytest.mark.parametrize("spare", [0, SMALL.frames_per_block])
+@pytest.mark.parametrize("spare", [0, SMALL.blocks.frames])
 @pytest.mark.parametrize("recipe", [SMALL, SINKS, FINITE], ids=["ring", "sinks", "finite"])
 def test_random_use_of_a_pool_keeps_every_lane_its_own_contents(recipe: Recipe, spare: int) -> None:
     use(PageUse(recipe, spare=spare, seed=spare), 3_000, check_each=7)
 
 
 def test_a_hundred_thousand_operations_leave_no_page_behind() -> None:
-    use(PageUse(SINKS, spare=SINKS.frames_per_block, seed=3), 100_000, check_each=2_000)
+    use(PageUse(SINKS, spare=SINKS.blocks.frames, seed=3), 100_000, check_each=2_000)
 
 
 def test_a_page_that_is_handed_out_twice_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

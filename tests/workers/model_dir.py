@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Recipe
 from workers.models.wan.config import WanConfig, WanVAEConfig
@@ -30,13 +31,13 @@ def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
         steps=(1000, 750, 500),
         shift=5.0,
         level=level,
-        frames_per_block=2,
+        blocks=BlockPlan(frames=2),
         window_frames=5,
         sink_frames=1,
     )
     return ModelInfo(
         name="random",
-        geometry=Geometry(width=32, height=32, fps=Fraction(16), latent_channels=4, frames_per_block=2),
+        geometry=Geometry(width=32, height=32, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=2)),
         recipe=recipe,
         dit=DIT,
         vae=VAE,

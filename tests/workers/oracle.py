@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 
@@ -25,7 +26,7 @@ class RecipeLike(Protocol):
     @property
     def level(self) -> Level: ...
     @property
-    def frames_per_block(self) -> int: ...
+    def blocks(self) -> BlockPlan: ...
     @property
     def window_frames(self) -> int | None: ...
     @property
@@ -153,7 +154,7 @@ def generate(
         for block in range(blocks):
             if block in cues:
                 text_kv = model.encode_text(cues[block])
-            first = block * recipe.frames_per_block
+            first = block * recipe.blocks.frames
             x = noise(block, 0)
             for step, (sigma, timestep) in enumerate(zip(recipe.sigmas, recipe.timesteps, strict=True)):
                 lane = "clean" if recipe.level is Level.CLEAN else f"step {step}"

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
 from tests.workers.paged import PagedLanes
@@ -39,7 +40,7 @@ class Plan:
     """A recipe's numbers, free to be wrong."""
 
     level: Level
-    frames_per_block: int
+    blocks: BlockPlan
     window_frames: int | None
     sink_frames: int
     sigmas: tuple[float, ...]
@@ -73,14 +74,14 @@ class Golden:
             steps=tuple(config["scheduler"]["denoising_step_list"]),
             shift=config["scheduler"]["timestep_shift"],
             level=Level.OUTPUT,
-            frames_per_block=config["blocks"]["num_frame_per_block"],
+            blocks=BlockPlan(frames=config["blocks"]["num_frame_per_block"]),
             window_frames=None if window == -1 else window,
             sink_frames=config["cache"]["sink_size_frames"],
             block_limit=config["blocks"]["num_blocks"],
         )
         plan = Plan(
             level=recipe.level,
-            frames_per_block=recipe.frames_per_block,
+            blocks=recipe.blocks,
             window_frames=recipe.window_frames,
             sink_frames=recipe.sink_frames,
             sigmas=recipe.sigmas,
@@ -104,7 +105,7 @@ class Golden:
     def noise(self, block: int, draw: int) -> Tensor:
         """The reference's noise of a block: its start (draw 0), or what is added after step draw - 1."""
         source = self.tensors["in.noise"] if draw == 0 else self.tensors["in.sde_noise"][draw - 1]
-        frames = self.plan.frames_per_block
+        frames = self.plan.blocks.frames
         return source[:, block * frames : (block + 1) * frames]
 
     def lanes(self, mode: str, plan: Plan) -> Lanes:
@@ -116,7 +117,7 @@ class Golden:
             steps=(1000,),
             shift=1.0,
             level=plan.level,
-            frames_per_block=plan.frames_per_block,
+            blocks=plan.blocks,
             window_frames=plan.window_frames,
             sink_frames=plan.sink_frames,
             block_limit=self.blocks if plan.window_frames is None else None,
@@ -156,7 +157,7 @@ class Orders:
         self.steps = range(len(self.plan.sigmas))
 
     def first(self, block: int) -> int:
-        return (block + self.offset) * self.plan.frames_per_block
+        return (block + self.offset) * self.plan.blocks.frames
 
     def denoise(self, lane: str, step: int, block: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """x0 and flow of D(step, block)."""

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.recipe import Level, Positions, Recipe
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.wan.config import WanConfig, WanVAEConfig
@@ -96,7 +97,7 @@ def load_info(folder: Path) -> ModelInfo:
         _keys(table[section], None, f"{section}.")
     dit = record(WanConfig, table["dit"], "dit")
     vae = record(WanVAEConfig, table["vae"], "vae")
-    recipe = record(Recipe, table["recipe"], "recipe")
+    recipe = record(_RecipeFields, table["recipe"], "recipe").recipe()
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
         name=value("name", table["name"], str),
@@ -155,15 +156,11 @@ def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentDecod
 def save_info(folder: Path, info: ModelInfo) -> None:
     """Write model.json, all that a simulated device needs of a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = asdict(info.recipe) | {
-        "level": info.recipe.level.value,
-        "positions": info.recipe.positions.value,
-    }
     table = {
         "format": FORMAT,
         "name": info.name,
         "video": {"width": info.geometry.width, "height": info.geometry.height, "fps": str(info.geometry.fps)},
-        "recipe": recipe,
+        "recipe": info.recipe.plain(),
         "dit": asdict(info.dit),
         "vae": asdict(info.vae),
         "latent_mean": info.latent_mean,
@@ -185,6 +182,33 @@ def _missing(folder: Path, name: str) -> InvalidField:
     return InvalidField("model.path", str(folder), allowed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RecipeFields:
+    """A recipe as model.json has it: flat, with the block plan as one number."""
+
+    steps: tuple[int, ...]
+    shift: float
+    level: Level
+    frames_per_block: int
+    window_frames: int | None
+    sink_frames: int = 0
+    positions: Positions = Positions.ABSOLUTE
+    block_limit: int | None = None
+
+    def recipe(self) -> Recipe:
+        """The recipe, checked as a whole."""
+        return Recipe(
+            steps=self.steps,
+            shift=self.shift,
+            level=self.level,
+            blocks=BlockPlan(frames=self.frames_per_block),
+            window_frames=self.window_frames,
+            sink_frames=self.sink_frames,
+            positions=self.positions,
+            block_limit=self.block_limit,
+        )
+
+
 def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAEConfig) -> Geometry:
     _keys(video, ("width", "height", "fps"), "video.")
     _, rows, columns = dit.patch_size
@@ -199,7 +223,7 @@ def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAE
         height=value("video.height", video["height"], int),
         fps=fps,
         latent_channels=vae.z_dim,
-        frames_per_block=recipe.frames_per_block,
+        blocks=recipe.blocks,
         stride_time=vae.temporal_stride,
         stride_space=vae.spatial_stride,
         patch_space=rows,

@@ -102,7 +102,7 @@ class Trial:
         return self._over(items, [self._pages(item, pages) for item in items])
 
     def _over(self, items: range, pages: list[ItemPages]) -> Inputs:
-        frames, steps = self._recipe.frames_per_block, self._recipe.timesteps
+        frames, steps = self._recipe.blocks.frames, self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
         return Inputs(
             x_BFCHW=self._x_BFCHW[items.start : items.stop],
@@ -177,7 +177,7 @@ class Trial:
     def _pages(self, item: int, pages: int) -> ItemPages:
         first = item * self._recipe.page_count
         reads = tuple(range(first, first + pages))
-        return ItemPages(reads=reads, writes=reads[-self._recipe.frames_per_block :])
+        return ItemPages(reads=reads, writes=reads[-self._recipe.blocks.frames :])
 
 
 def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:

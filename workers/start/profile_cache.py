@@ -58,7 +58,7 @@ def key_of(model_digest: str, subject: Subject, compute: Compute, *, max_batch: 
         compute=replace(compute, device=_device_name(subject.denoiser.device)),
         torch_version=torch.__version__,
         threads=1,  # as workers compute; see workers.start.probe
-        tokens_per_block=subject.geometry.tokens_per_frame * recipe.frames_per_block,
+        tokens_per_block=subject.geometry.tokens_per_frame * recipe.blocks.frames,
         window_pages=recipe.page_count,
         max_batch=max_batch,
     )

@@ -123,7 +123,7 @@ class Model:
     @property
     def block_tokens(self) -> int:
         """Queries of a forward."""
-        return self.recipe.frames_per_block * self.geometry.tokens_per_frame
+        return self.recipe.blocks.frames * self.geometry.tokens_per_frame
 
     @property
     def forward_flop(self) -> float:
@@ -215,7 +215,7 @@ def session_bytes(model: Model, devices: Devices) -> SessionBytes:
     """Sizes of everything that belongs to one session."""
     recipe, geometry, shape = model.recipe, model.geometry, model.transformer
     page = geometry.tokens_per_frame * shape.dim * 2 * devices.value_bytes * shape.layers
-    past = max(0, recipe.page_count - recipe.frames_per_block)
+    past = max(0, recipe.page_count - recipe.blocks.frames)
     latent = math.prod(geometry.block_shape) * devices.latent_value_bytes
     return SessionBytes(
         page=page,

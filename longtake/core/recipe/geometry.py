@@ -22,7 +22,7 @@ class Geometry:
     height: int
     fps: Fraction
     latent_channels: int
-    frames_per_block: int
+    blocks: BlockPlan
     stride_time: int = 4
     stride_space: int = 8
     patch_space: int = 2
@@ -36,13 +36,11 @@ class Geometry:
                 raise InvalidField(name, value, f"a positive multiple of {cell} pixels")
         if self.fps <= 0:
             raise InvalidField("video.fps", str(self.fps), "a positive number of pictures a second")
-        if self.frames_per_block < 1:
-            raise InvalidField("recipe.frames_per_block", self.frames_per_block, "1 or more latent frames")
         object.__setattr__(self, "pictures_per_s", float(self.fps))
 
     def divided(self, blocks: BlockPlan) -> Geometry:
         """The same model, with its latent frames divided into other blocks."""
-        return self if blocks.frames == self.frames_per_block else replace(self, frames_per_block=blocks.frames)
+        return self if blocks == self.blocks else replace(self, blocks=blocks)
 
     @property
     def latent_height(self) -> int:
@@ -64,11 +62,11 @@ class Geometry:
     @property
     def block_shape(self) -> tuple[int, int, int, int]:
         """Shape (F, C, H, W) of the latents of one block."""
-        return (self.frames_per_block, self.latent_channels, self.latent_height, self.latent_width)
+        return (self.blocks.frames, self.latent_channels, self.latent_height, self.latent_width)
 
     def first_frame(self, block: int) -> int:
         """Number of the first latent frame of `block`."""
-        return block * self.frames_per_block
+        return self.blocks.first_frame(block)
 
     def first_picture(self, block: int) -> int:
         """Number of the first picture of `block` (0 for block 0, else stride * F * n - stride + 1)."""
@@ -83,7 +81,7 @@ class Geometry:
         """The block that contains `picture`."""
         if picture == 0:
             return 0
-        return (1 + (picture - 1) // self.stride_time) // self.frames_per_block
+        return self.blocks.block_of(1 + (picture - 1) // self.stride_time)
 
     def first_block_from(self, picture: int) -> int:
         """The first block that starts at or after `picture`."""

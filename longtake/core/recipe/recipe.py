@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ class Recipe:
     steps: tuple[int, ...]
     shift: float
     level: Level
-    frames_per_block: int
+    blocks: BlockPlan
     window_frames: int | None
     sink_frames: int = 0
     positions: Positions = Positions.ABSOLUTE
@@ -62,8 +62,6 @@ class Recipe:
             raise InvalidField("recipe.steps", list(self.steps), "strictly falling numbers")
         if not self.shift > 0:
             raise InvalidField("recipe.shift", self.shift, "a number above 0")
-        if self.frames_per_block < 1:
-            raise InvalidField("recipe.frames_per_block", self.frames_per_block, "1 or more latent frames")
         if self.sink_frames < 0:
             raise InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
         if self.block_limit is not None and self.block_limit < 1:
@@ -77,10 +75,10 @@ class Recipe:
                 )
             return
         room = self.window_frames - self.sink_frames
-        if room < self.frames_per_block:
+        if room < self.blocks.frames:
             raise Contradiction(
                 f"recipe.window_frames = {self.window_frames}",
-                f"recipe.frames_per_block = {self.frames_per_block} with recipe.sink_frames = {self.sink_frames}",
+                f"recipe.frames_per_block = {self.blocks.frames} with recipe.sink_frames = {self.sink_frames}",
                 "the window must hold the sinks and at least the own block",
             )
 
@@ -104,11 +102,6 @@ class Recipe:
         return _thousandfold(self.sigmas)
 
     @property
-    def blocks(self) -> BlockPlan:
-        """Which latent frames each block makes."""
-        return BlockPlan(frames=self.frames_per_block)
-
-    @property
     def window(self) -> Window:
         """Which latent frames each block reads."""
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
@@ -124,8 +117,8 @@ class Recipe:
     @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
-        past_frames = max(0, self.page_count - self.sink_frames - self.frames_per_block)
-        return -(-past_frames // self.frames_per_block)
+        past_frames = max(0, self.page_count - self.sink_frames - self.blocks.frames)
+        return -(-past_frames // self.blocks.frames)
 
     def commit_timestep(self, step: int) -> float:
         """Timestep at which a block is committed to the lane of `step` (t_{s+1}, t_S = 0; CLEAN: 0)."""
@@ -136,8 +129,20 @@ class Recipe:
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical text of all fields: equal recipes, equal digests."""
-        plain = asdict(self) | {"level": self.level.value, "positions": self.positions.value}
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
+
+    def plain(self) -> dict[str, object]:
+        """All fields, as a model's file has them."""
+        return {
+            "steps": self.steps,
+            "shift": self.shift,
+            "level": self.level.value,
+            "frames_per_block": self.blocks.frames,
+            "window_frames": self.window_frames,
+            "sink_frames": self.sink_frames,
+            "positions": self.positions.value,
+            "block_limit": self.block_limit,
+        }
 
 
 @lru_cache  # asked for with every op

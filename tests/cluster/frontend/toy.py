@@ -26,6 +26,7 @@ from longtake.core.effects import Effect, EncodeText
 from longtake.core.errors import InvalidField
 from longtake.core.events import Event, Tick
 from longtake.core.limits import Limits
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
@@ -37,8 +38,8 @@ from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
 
-GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=3)
-RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=9)
+GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
+RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=9)
 UNKNOWN_WORD = "zyzzyva"
 OP_S = 2**-10
 """What the workers say that an op takes them."""

@@ -69,7 +69,7 @@ def test_the_four_orders_go_out_together_once_the_last_op_before_the_boundary_ha
     assert [type(e) for e in effects if isinstance(e, Stow | Give | Take | Load)] == [Stow, Give, Take, Load]
     stow, load = effects_of(cell, Stow)[-1], effects_of(cell, Load)[-1]
     assert isinstance(stow.source, tuple)
-    assert len(stow.source) == len(load.target) == recipe().page_count - recipe().frames_per_block
+    assert len(stow.source) == len(load.target) == recipe().page_count - recipe().blocks.frames
 
 
 def test_a_lane_that_has_not_begun_moves_without_a_copy() -> None:

@@ -26,7 +26,7 @@ def cell_of(level: Level, *, fused: bool = True, mixes: bool = True, denoisers: 
         denoisers=denoisers,
         batch_limit=4,
         mixes_kinds=mixes,
-        pages=4 * made.lane_count * (made.page_count + made.frames_per_block),
+        pages=4 * made.lane_count * (made.page_count + made.blocks.frames),
     )
     for number in range(2):
         cell.open(f"s{number}", pictures=geometry().first_picture(BLOCKS))
@@ -69,7 +69,7 @@ def test_without_spare_pages_or_proof_nothing_is_fused(*, fused: bool, mixes: bo
 
 def test_a_spare_block_is_part_of_what_a_lane_takes() -> None:
     made = recipe()
-    lane = made.page_count + made.frames_per_block
+    lane = made.page_count + made.blocks.frames
     cell = Cell(made, limits=Limits(fused_passes=True), denoisers=1, pages=made.lane_count * lane - 1)
     cell.open("s0")
     assert not cell.queues[WorkerId("denoise-0")], "one page too few for four lanes"

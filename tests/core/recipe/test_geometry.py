@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.errors import InvalidField
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 
-WAN = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, frames_per_block=3)
+WAN = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
 
 
 def test_wan_at_480p_has_the_sizes_that_its_authors_write_down() -> None:
@@ -29,7 +30,7 @@ def test_wan_at_480p_has_the_sizes_that_its_authors_write_down() -> None:
 )
 def test_every_picture_belongs_to_exactly_one_block(frames: int, stride: int, block: int, fps: Fraction) -> None:
     geometry = Geometry(
-        width=64, height=32, fps=fps, latent_channels=4, frames_per_block=frames, stride_time=stride
+        width=64, height=32, fps=fps, latent_channels=4, blocks=BlockPlan(frames=frames), stride_time=stride
     )  # fmt: skip
     first, end = geometry.first_picture(block), geometry.first_picture(block + 1)
     assert end - first == geometry.pictures(block) > 0
@@ -53,12 +54,11 @@ def test_a_time_between_two_pictures_means_the_later_one() -> None:
         ({"width": 70}, "video.width"),
         ({"height": 0}, "video.height"),
         ({"fps": Fraction(0)}, "video.fps"),
-        ({"frames_per_block": 0}, "recipe.frames_per_block"),
     ],
 )
 def test_impossible_sizes_are_named(change: dict[str, object], field: str) -> None:
     sizes: dict[str, object] = {
-        "width": 64, "height": 64, "fps": Fraction(16), "latent_channels": 16, "frames_per_block": 3,
+        "width": 64, "height": 64, "fps": Fraction(16), "latent_channels": 16, "blocks": BlockPlan(frames=3),
     }  # fmt: skip
     with pytest.raises(InvalidField) as caught:
         Geometry(**(sizes | change))  # type: ignore[arg-type]

@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
 
 HIAR = Recipe(
-    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, frames_per_block=3, window_frames=21
+    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=21
 )  # fmt: skip
 
 

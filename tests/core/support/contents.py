@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from longtake.core.effects import PrepareStream
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Op
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
@@ -14,7 +15,7 @@ from workers.messages import Decode, Output
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
 
-SMALLEST = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, frames_per_block=3)
+SMALLEST = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, blocks=BlockPlan(frames=3))
 """Of the latents that fake workers exchange, so that they cost little."""
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from longtake.core.pages import PagePool, PageTable
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.work import PageId
 
@@ -16,8 +17,8 @@ Content = tuple[int, int]
 
 def _recipe(window: int | None, sinks: int = 0) -> Recipe:
     return Recipe(
-        steps=(1000,), shift=5.0, level=Level.OUTPUT, frames_per_block=2, window_frames=window, sink_frames=sinks,
-        block_limit=None if window else 8,
+        steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=2), window_frames=window,
+        sink_frames=sinks, block_limit=None if window else 8,
     )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ class PageUse:
 
     def _advance(self, lane: Lane) -> None:
         """What the ops of one block do: claim, read, write, and read with the block before in between."""
-        first = lane.block * self.recipe.frames_per_block
+        first = lane.block * self.recipe.blocks.frames
         if self.recipe.block_limit is not None and lane.block >= self.recipe.block_limit:
             return
         self.pool.claim(lane.table, lane.block)

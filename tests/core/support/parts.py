@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from longtake.core.effects import Dispatch
 from longtake.core.events import CueRequest
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level, Recipe
@@ -17,13 +18,14 @@ SETTINGS = SegmentSettings(codec="raw", quality=0)
 def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 0, steps: int = 4) -> Recipe:
     entries = tuple(1000 - 1000 * step // steps for step in range(steps))
     return Recipe(
-        steps=entries, shift=5.0, level=level, frames_per_block=3, window_frames=window, sink_frames=sinks,
+        steps=entries, shift=5.0, level=level, blocks=BlockPlan(frames=3), window_frames=window, sink_frames=sinks,
         block_limit=None if window else 8,
     )  # fmt: skip
 
 
-def geometry(frames_per_block: int = 3) -> Geometry:
-    return Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, frames_per_block=frames_per_block)
+def geometry(frames: int = 3) -> Geometry:
+    """Small pictures, and so many latent frames in a block."""
+    return Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=frames))
 
 
 def works_of(dispatch: Dispatch) -> tuple[ForwardWork, ...] | tuple[DecodeWork]:

@@ -97,7 +97,7 @@ class Cell:
         self.graph = Graph(self.recipe)
         self.images = Images(self.fakes)
         self.contents = Contents(self.graph_of, self.fakes)
-        self.geometry = geometry(self.recipe.frames_per_block)
+        self.geometry = geometry(self.recipe.blocks.frames)
         self.scheduler = Scheduler(self.recipe, self.geometry, self.limits)
         for name, other in self.others.items():
             self.scheduler.serve(name, other)

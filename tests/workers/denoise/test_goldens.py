@@ -65,7 +65,7 @@ def held(lanes: Lanes, lane: str, layer: int, frames: list[int], batch: int) -> 
 def traced(golden_name: str, mode: str, name: str, what: str) -> Tensor:
     golden = Golden.load(golden_name)
     recorder = run(golden_name, mode, name)[1]
-    frames = golden.plan.frames_per_block
+    frames = golden.plan.blocks.frames
     steps = []
     for timestep, sigma in zip(golden.plan.timesteps, golden.plan.sigmas, strict=True):
         pairs = [recorder.seen[timestep, block * frames] for block in range(golden.blocks)]
@@ -81,7 +81,7 @@ def cached(golden_name: str, mode: str, lane_name: str, layer: int) -> Tensor:
         "timestep_first_last_stage": ("timestep_first", f"step {len(plan.sigmas) - 1}"),
     }[lane_name]
     lanes = run(golden_name, mode, name)[1].inner
-    total = golden.blocks * plan.frames_per_block
+    total = golden.blocks * plan.blocks.frames
     window = plan.window_frames or total
     frames = [g for g in range(total) if g < plan.sink_frames or g >= total - (window - plan.sink_frames)]
     return held(lanes, lane, layer, frames, golden.batch)
@@ -93,7 +93,7 @@ def unit(golden_name: str, mode: str) -> dict[str, Tensor]:
     golden = Golden.load(golden_name)
     model, plan = golden.model, golden.plan
     x = golden.noise(1, 0)
-    frames = plan.frames_per_block
+    frames = plan.blocks.frames
     lanes = golden.lanes(mode, plan)
     hidden: dict[int, Tensor] = {}
 
@@ -208,7 +208,7 @@ WRONG: dict[str, Callable[[Plan], Plan]] = {
 @pytest.mark.parametrize("golden_name", GOLDENS)
 def test_the_goldens_tell_a_mistake(golden_name: str, mistake: str, mode: str) -> None:
     golden = Golden.load(golden_name)
-    window, total = golden.plan.window_frames, golden.blocks * golden.plan.frames_per_block
+    window, total = golden.plan.window_frames, golden.blocks * golden.plan.blocks.frames
     if mistake.startswith(("window", "one sink")) and (window is None or total <= window + 1):
         pytest.skip("this stream never leaves its window")
     plan = WRONG[mistake](golden.plan)

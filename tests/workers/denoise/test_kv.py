@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.workers.oracle import ContiguousLanes, explicit_attention, generate
 from tests.workers.paged import PagedLanes, Work
@@ -46,7 +47,7 @@ def recipe(level: Level, frames: int = LATENT[0], window: int = WINDOW, sinks: i
         steps=(1000, 700, 400),
         shift=3.0,
         level=level,
-        frames_per_block=frames,
+        blocks=BlockPlan(frames=frames),
         window_frames=window,
         sink_frames=sinks,
     )

@@ -10,19 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.core.errors import InternalFault
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Recipe
 from workers.simulated import arithmetic
 from workers.simulated.arithmetic import Reach
 
-GEOMETRY = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=4, frames_per_block=1)
+GEOMETRY = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=1))
 Pages = dict[int, NDArray[np.uint8]]
 """By frame."""
 
 
 def recipe(frames_per_block: int, window: int, sinks: int) -> Recipe:
     return Recipe(
-        steps=(1000,), shift=5.0, level=Level.CLEAN, frames_per_block=frames_per_block, window_frames=window,
+        steps=(1000,), shift=5.0, level=Level.CLEAN, blocks=BlockPlan(frames=frames_per_block), window_frames=window,
         sink_frames=sinks,
     )  # fmt: skip
 
@@ -31,8 +32,8 @@ def commits(blocks: list[int], made: Recipe, reach: Reach) -> Pages:
     """The pages of a lane after commits of these blocks, in this order; none reads what none of them wrote."""
     pages: Pages = {}
     for block in blocks:
-        first = block * made.frames_per_block
-        own = range(first, first + made.frames_per_block)
+        first = block * made.blocks.frames
+        own = range(first, first + made.blocks.frames)
         seen = sorted(made.window.frames(block), key=made.window.slot)
         blank = arithmetic.no_pages(1, reach)[0]
         context = np.stack([blank if frame in own else pages[frame] for frame in seen if frame in {*own, *pages}])
@@ -127,7 +128,9 @@ def latent(frame: int) -> bytes:
 
 def test_frames_decoded_together_leave_the_state_that_they_leave_alone() -> None:
     state = arithmetic.first_state(Reach(latents=4))
-    _, together = arithmetic.decoded(latent(0) + latent(1) + latent(2), state, replace(GEOMETRY, frames_per_block=3))
+    _, together = arithmetic.decoded(
+        latent(0) + latent(1) + latent(2), state, replace(GEOMETRY, blocks=BlockPlan(frames=3))
+    )
     for frame in range(3):
         _, state = arithmetic.decoded(latent(frame), state, GEOMETRY)
     assert state == together
