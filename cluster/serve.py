@@ -207,7 +207,7 @@ async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Eve
 
 async def _grace(engine: Engine) -> None:
     """Wait until the grace of a drain that was asked for by call is over; another call may shorten it."""
-    while engine.now_s() < engine.scheduler.draining.deadline_s:
+    while engine.now_s() < engine.drains_at_s:
         await asyncio.sleep(_LOOK_S)
 
 

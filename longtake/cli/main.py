@@ -29,7 +29,7 @@ from longtake.cli.top import top_command
 from longtake.cli.values import word
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
-from longtake.core.errors import CallerFault, LongtakeError
+from longtake.core.errors import LongtakeError
 from longtake.v1 import longtake_pb2 as pb
 
 FAILED = 1
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     except ClientError as error:
         return _fail(_text_of(error), WRONG_INPUT if error.code in _CALLERS else FAILED)
     except LongtakeError as error:
-        return _fail(str(error), WRONG_INPUT if isinstance(error, CallerFault) else FAILED)
+        return _fail(str(error), WRONG_INPUT if error.problem.is_callers else FAILED)
     except ModuleNotFoundError as error:
         return _fail(f"{error}; the extra `server` brings it: pip install 'longtake[server]'", FAILED)
     except OSError as error:
