@@ -271,11 +271,14 @@ class Engine:
     def step(self, event: Event) -> None:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""
         began_s = self.now_s()
-        effects = self.scheduler.handle(event)
-        for effect in effects:
-            self._perform(effect)
-        self.step_s.observe(self.now_s() - began_s)
-        self._recorder.fold(event, effects)
+        effects: list[Effect] = []
+        try:
+            effects = self.scheduler.handle(event)
+            for effect in effects:
+                self._perform(effect)
+            self.step_s.observe(self.now_s() - began_s)
+        finally:  # an event that breaks the engine is recorded too
+            self._recorder.fold(event, effects)
 
     def begin_drain(self, grace_s: float = 0.0) -> None:
         """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""

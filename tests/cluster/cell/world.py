@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
+from cluster.cell.recording import LIMIT_BYTES, InboxRecording, RecordedCell
 from longtake.core.effects import Closed, Dispatch, Effect, Refused, Worked
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
@@ -76,6 +77,15 @@ class Hashes:
             for effect in forwards
             if not isinstance(effect.work, DecodeWork) and any(work.session == session for work in effect.work)
         }
+
+
+def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_bytes: int = LIMIT_BYTES) -> InboxRecording:
+    """A recording of these events, that is over."""
+    recording = InboxRecording(path, cell, limit_bytes=limit_bytes)
+    for event in events:
+        recording.fold(event, ())
+    recording.close()
+    return recording
 
 
 def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int) -> list[str]:
