@@ -21,7 +21,6 @@ from cluster.cell.attached import event_of
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, Forget, PrepareStream, Refused
-from longtake.core.errors import RetryAfter
 from longtake.core.events import (
     Ack,
     Close,
@@ -381,9 +380,9 @@ class Simulation:
     def _refused(self, effect: Refused) -> None:
         stream = self.streams[effect.session]
         stream.refusals.append(effect.problem.message)
-        again = effect.problem.about
-        if isinstance(again, RetryAfter) and len(stream.refusals) <= stream.client.patience:
-            self.at(self.now_s + again.seconds, lambda: self._open(effect.session))
+        retry_s = getattr(effect.problem.about, "seconds", None)
+        if retry_s is not None and len(stream.refusals) <= stream.client.patience:
+            self.at(self.now_s + retry_s, lambda: self._open(effect.session))
 
     def _closed(self, effect: Closed) -> None:
         stream = self.streams[effect.session]
