@@ -31,7 +31,7 @@ from cluster.cell.engine import Engine
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.plan import POCKET, LaunchPlan, launcher_for, model_path
 from longtake.core.effects import Closed, Refused
-from longtake.core.errors import Unavailable
+from longtake.core.errors import Declined, Unavailable
 from longtake.core.events import Ack, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -162,8 +162,8 @@ async def stream(engine: Engine, number: int, pictures: int, bar: tqdm[Never]) -
                 came_s.append(time.monotonic())
                 bar.update()
                 engine.submit(Ack(now_s=engine.now_s(), session=session, segment=emit.block))
-            case Refused(error=error):
-                raise error
+            case Refused(problem=problem):
+                raise Declined(problem)
             case Closed(reason=reason):
                 if len(came_s) == 0 or reason:
                     raise Unavailable(reason or "the stream ended before it began")

@@ -38,7 +38,7 @@ from cluster.launch.plan import LaunchPlan, launcher_for, model_path
 from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, Effect, Refused
-from longtake.core.errors import InternalFault
+from longtake.core.errors import Declined, InternalFault
 from longtake.core.events import Ack, Ending, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -170,8 +170,8 @@ class Cell:
                     return digest.hexdigest()
                 case Closed(reason=reason):
                     raise InternalFault(f"session {session} did not complete: {reason}")
-                case Refused(error=error):
-                    raise error
+                case Refused(problem=problem):
+                    raise Declined(problem)
                 case _:
                     pass
 

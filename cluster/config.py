@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from cluster.cell.recording import LIMIT_BYTES
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -118,6 +119,18 @@ class HttpSection(_Section):
     """HOST:PORT of the page, port 0 for a free one; without HOST that of `listen`; empty: none."""
 
 
+class RecordingSection(_Section):
+    """A recording of all that the engine is told, from which its decisions can be made again (cluster.cell.recording).
+
+    It holds the prompts of all streams.
+    """
+
+    file: str = ""
+    """File to write it to; empty: none. If there is one already, the name gets a number."""
+    limit_bytes: Annotated[int, Field(ge=1)] = LIMIT_BYTES
+    """How long it may be; the server goes on without it."""
+
+
 class TlsSection(_Section):
     """Certificates of the ports for clients: gRPC and the page. PEM files; empty: none."""
 
@@ -208,6 +221,7 @@ class ServerConfig(_Section):
     """What one client, and all of them together, may have: longtake.core.limits.Limits.settings."""
     metrics: MetricsSection = MetricsSection()
     http: HttpSection = HttpSection()
+    recording: RecordingSection = RecordingSection()
     tls: TlsSection = TlsSection()
     auth: AuthSection = AuthSection()
     link: LinkSection = LinkSection()

@@ -18,7 +18,7 @@ from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, replicas
 from longtake.client.events import Decoder, Event
 from longtake.core.effects import Closed, Opened, Refused
-from longtake.core.errors import InvalidField, Unavailable
+from longtake.core.errors import Declined, InvalidField, Unavailable
 from longtake.core.events import Ack, Close, CueRequest, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -101,8 +101,8 @@ async def render(
 ) -> Closed:
     """Generate the stream that `request` describes and pass header and segments to `write`, in order.
 
-    `tell` hears every message that a client would get. Returns how it ended, COMPLETED as a rule. Raises the error
-    with which the request is refused (InvalidField, …), or Unavailable if an op failed. When cancelled, everything
+    `tell` hears every message that a client would get. Returns how it ended, COMPLETED as a rule. Raises
+    Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
     stops; what was written is a playable file.
     """
     info = weights.load_info(model)
@@ -145,7 +145,7 @@ async def _consume(
                 write(message.data)
                 engine.submit(Ack(now_s=engine.now_s(), session=_SESSION, segment=message.emit.block))
             case Refused():
-                raise message.error
+                raise Declined(message.problem)
             case Closed(ending=Ending.LOST | Ending.FAILED):
                 raise Unavailable(message.reason)
             case Closed():

@@ -8,14 +8,17 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cluster.access.audit import Audit
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
-from cluster.config import AuthSection, ServerConfig
+from cluster.cell.recording import InboxRecording, RecordedCell
+from cluster.config import AuthSection, RecordingSection, ServerConfig
 from cluster.frontend.offer import offer_for
 from cluster.frontend.server import FrontendServer
+from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import Page, page_for
 from cluster.launch.plan import launcher_for, model_path, plan_for
@@ -24,7 +27,6 @@ from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.events import Event
-from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.draining import Draining
 from monitoring.folding.recorder import Each, LogLines
 from workers.models import weights
@@ -139,12 +141,14 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
         info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    scheduler = Scheduler(info.recipe, info.geometry, config.core_limits)
+    plan, listen = plan_for(config, info.recipe), config.listen
+    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
+    scheduler = cell.scheduler()
     down = WayDown(scheduler.draining)
-    engine = Engine(scheduler, Each(LogLines(), tenancy, down))
-    launcher = launcher_for(plan_for(config, info.recipe), engine)
-    listen = config.listen
-    async with _running(engine) as failed, page_for(config) as page:
+    recording = _recording(config.recording, cell)
+    engine = Engine(scheduler, Each(LogLines(), tenancy, down, *recording))
+    launcher = launcher_for(plan, engine)
+    async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
         inside = page.target if page else ""
@@ -175,8 +179,16 @@ def _audit(auth: AuthSection) -> Audit:
     return Audit(auth.audit if auth.audit or auth.tenants else None)
 
 
+def _recording(section: RecordingSection, cell: RecordedCell) -> tuple[InboxRecording, ...]:
+    """The recording that is asked for, if one is."""
+    if not section.file:
+        return ()
+    cell = replace(cell, version=longtake_version())
+    return (InboxRecording(Path(section.file), cell, limit_bytes=section.limit_bytes, field="recording.file"),)
+
+
 @contextlib.asynccontextmanager
-async def _running(engine: Engine) -> AsyncIterator[asyncio.Event]:
+async def _running(engine: Engine, recording: tuple[InboxRecording, ...]) -> AsyncIterator[asyncio.Event]:
     """The engine's loop in the background; the event is set if it ends by itself, which is a defect."""
     failed = asyncio.Event()
     running = asyncio.create_task(engine.run())
@@ -187,6 +199,8 @@ async def _running(engine: Engine) -> AsyncIterator[asyncio.Event]:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        for each in recording:
+            await asyncio.to_thread(each.close)
 
 
 async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Event) -> bool:
@@ -207,7 +221,7 @@ async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Eve
 
 async def _grace(engine: Engine) -> None:
     """Wait until the grace of a drain that was asked for by call is over; another call may shorten it."""
-    while engine.now_s() < engine.scheduler.draining.deadline_s:
+    while engine.now_s() < engine.drains_at_s:
         await asyncio.sleep(_LOOK_S)
 
 

@@ -148,6 +148,8 @@ def tally_writer(tally: Tally) -> Writer:
     def write(sheet: Sheet) -> None:
         _write_streams(sheet, tally)
         _write_labour(sheet, tally)
+        for reason, count in tally.refused_calls.items():
+            sheet.put("longtake_calls_refused_total", count, reason.value)
         for event, count in tally.events.items():
             sheet.put("longtake_engine_events_total", count, event.__name__)
         sheet.put("longtake_metrics_seconds_total", tally.seconds)

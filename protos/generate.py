@@ -32,10 +32,19 @@ def generate(target: Path) -> None:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run(
         [
-            sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"--python_out={target}", f"--pyi_out={target}",
-            f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *map(str, sources()),
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{PROTOS}",
+            f"--python_out={target}",
+            f"--pyi_out={target}",
+            f"--grpc_python_out={target}",
+            f"--mypy_grpc_out=quiet:{target}",
+            *map(str, sources()),
         ],
-        check=True, cwd=PROTOS, env=environment,
+        check=True,
+        cwd=PROTOS,
+        env=environment,
     )
 
 

@@ -130,8 +130,6 @@ Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shu
 class Output:
     """The latents that a denoise op produced, as in Forward."""
 
-    sha256: str
-    """Hex digest of `latents`."""
     latents: bytes
 
 

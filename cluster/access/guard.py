@@ -24,9 +24,9 @@ from cluster.access.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.net.calls import when_over
-from cluster.net.statuses import abort, status_of
-from longtake.core.errors import InvalidField, LongtakeError, NotAllowed, NotAuthenticated, QuotaUsed
-from longtake.core.events import Close, Ending
+from cluster.net.statuses import STATUSES, abort
+from longtake.core.errors import InvalidField, LongtakeError, NotAuthenticated, QuotaUsed
+from longtake.core.events import CallRefused, Close, Ending
 from longtake.v1 import longtake_pb2 as pb
 
 SWEEP_S = 1.0
@@ -100,7 +100,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 continue
             error = self._tenancy.objection(live.call)
             if error is not None:
-                self._tenancy.count_refused(_reason(error))
+                self._count(error)
                 self._tenancy.note_end(live.call, error)
                 live.end(error, self._engine)
 
@@ -205,12 +205,14 @@ class Guard(grpc.aio.ServerInterceptor):
         return call
 
     def _refused(self, error: LongtakeError, caller: Caller | None, peer: str, method: str, action: str) -> None:
-        self._tenancy.count_refused(_reason(error))
+        self._count(error)
+        outcome = STATUSES[error.refusal].name
         detail = error.kind if isinstance(error, NotAuthenticated) else ""
-        entry = Entry(
-            caller=caller, peer=peer, method=method, action=action, outcome=status_of(error).name, detail=detail
-        )
+        entry = Entry(caller=caller, peer=peer, method=method, action=action, outcome=outcome, detail=detail)
         self._tenancy.audit.refused(entry)
+
+    def _count(self, error: LongtakeError) -> None:
+        self._engine.submit(CallRefused(now_s=self._engine.now_s(), problem=error.problem))
 
     def _audit(self, call: Call, request: Message, outcome: str) -> None:
         session = request.session_id if isinstance(request, pb.CloseSessionRequest) else ""
@@ -237,18 +239,3 @@ async def _parsed(parse: _Parse, raw: object, context: Context) -> Message:
         return parse(cast(bytes, raw))
     except DecodeError as error:
         await abort(context, InvalidField("request", str(error), "an encoded message of the method's request type"))
-
-
-def _reason(error: LongtakeError) -> str:
-    """Why somebody was not let in, in a few words for metrics."""
-    match error:
-        case NotAuthenticated(kind="missing"):
-            return "no_credentials"
-        case NotAuthenticated():
-            return "wrong_credentials"
-        case NotAllowed():
-            return "not_allowed"
-        case QuotaUsed():
-            return "quota"
-        case _:
-            return "unavailable"

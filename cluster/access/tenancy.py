@@ -8,17 +8,12 @@ from functools import partial
 from cluster.access.audit import Audit, Entry
 from cluster.access.callers import Call, current_call
 from cluster.access.identity import Access
-from cluster.net.statuses import status_of
-from longtake.core.effects import Closed, CueAccepted, Dispatch, Effect, Opened, Refused, RequestRefused
-from longtake.core.errors import LongtakeError, NotAuthenticated, QuotaUsed
-from longtake.core.events import Event, OpDone, Open, OpFailed, Pause, Play, WorkerJoined, WorkerLost
+from cluster.net.statuses import STATUSES
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Opened, Refused, RequestRefused, Worked
+from longtake.core.errors import LongtakeError, NotAuthenticated, Problem, QuotaUsed
+from longtake.core.events import Event, FrameRefused, Open, Pause, Play
 from longtake.core.quotas import Ledger
-from longtake.core.work import DecodeWork, SessionId, WorkerId
-from longtake.core.work import Sequence as Number
-
-
-def _uncounted(reason: str) -> None:
-    """Where nobody counts refusals."""
+from longtake.core.work import SessionId
 
 
 class Tenancy:
@@ -28,16 +23,14 @@ class Tenancy:
         self.access = access
         self.audit = audit
         self.ledger = Ledger()
-        self.count_refused: Callable[[str], object] = _uncounted
-        """Is told a word for each refusal: no_credentials, wrong_credentials, not_allowed, quota, unavailable."""
         self._calls: dict[SessionId, Call] = {}
-        self._running: dict[WorkerId, dict[Number, tuple[str | None, ...]]] = {}
-        """Of each dispatch that is not reported, whose ops are in it."""
+        """The call of each session that is open or about to be."""
+        self._owners: dict[SessionId, str] = {}
+        """Whose a session is, until the last of its ops is reported."""
 
     def owner(self, session: SessionId) -> str | None:
         """Whose a session is; None: nobody's who came through the front end."""
-        call = self._calls.get(session)
-        return None if call is None else call.caller.tenant
+        return self._owners.get(session)
 
     # --- what calls do ----------------------------------------------------------------------------------------------
 
@@ -47,7 +40,7 @@ class Tenancy:
         tenant, prompts = call.caller.tenant, 1 + len(request.cues)
         self.ledger.open(tenant, self.access.quota(tenant), prompts, self.access.now_s())
         call.session, call.forks = request.session, request.fork is not None
-        self._calls[request.session] = call
+        self._calls[request.session], self._owners[request.session] = call, tenant
         return partial(self.ledger.close, tenant)
 
     def cue(self) -> None:
@@ -72,13 +65,11 @@ class Tenancy:
 
     def refused(self, call: Call, action: str, error: LongtakeError) -> None:
         """Note that a call of a known caller was not let do something."""
-        if isinstance(error, QuotaUsed):
-            self.count_refused("quota")
-        self.audit.refused(_entry(call, action, outcome=_outcome(error), session=call.session))
+        self.audit.refused(_entry(call, action, outcome=_outcome(error.problem), session=call.session))
 
     def note_end(self, call: Call, error: LongtakeError) -> None:
         """Note that a stream is made to end."""
-        self.audit.write(_entry(call, "end", outcome=_outcome(error), session=call.session))
+        self.audit.write(_entry(call, "end", outcome=_outcome(error.problem), session=call.session))
 
     def refresh(self) -> None:
         """Read the tenants file again if it has changed."""
@@ -90,49 +81,46 @@ class Tenancy:
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """Take note of device time, and of what callers achieved."""
-        match event:
-            case OpDone():
-                self._charge(event)
-            case OpFailed() if event.sequence is not None:
-                self._running.get(event.worker, {}).pop(event.sequence, None)
-            case WorkerJoined() | WorkerLost():
-                self._running.pop(event.worker, None)
-            case Pause() | Play() if not any(isinstance(effect, RequestRefused) for effect in effects):
-                self._note(event.session, type(event).__name__.lower())
-            case _:
-                pass
+        if isinstance(event, FrameRefused):  # what is worth a line was noted when the call asked
+            return
+        if isinstance(event, Pause | Play) and not any(isinstance(effect, RequestRefused) for effect in effects):
+            self._note(event.session, type(event).__name__.lower())
         for effect in effects:
             self._take(effect)
 
     def _take(self, effect: Effect) -> None:
         match effect:
-            case Dispatch():
-                work = (effect.work,) if isinstance(effect.work, DecodeWork) else effect.work
-                tenants = tuple(self.owner(item.session) for item in work)
-                self._running.setdefault(effect.worker, {})[effect.sequence] = tenants
+            case Worked():
+                self._charge(effect)
             case Opened():
                 self._note(effect.session, _opening(self._calls.get(effect.session)))
             case CueAccepted():
                 self._note(effect.session, "cue")
             case RequestRefused(cue=cue):
-                self._note(effect.session, "request" if cue is None else "cue", outcome=_outcome(effect.error))
+                action = "request" if cue is None else "cue"
+                self._note(effect.session, action, outcome=_outcome(effect.problem))
             case Refused():
                 action = _opening(self._calls.get(effect.session))
-                self._note(effect.session, action, outcome=_outcome(effect.error))
+                self._note(effect.session, action, outcome=_outcome(effect.problem))
                 self._calls.pop(effect.session, None)
+                self._owners.pop(effect.session, None)
             case Closed():
                 self._note(effect.session, "closed", detail=effect.ending.value)
                 self._calls.pop(effect.session, None)
+            case DropJournal():
+                self._owners.pop(effect.session, None)
             case _:
                 pass
 
-    def _charge(self, event: OpDone) -> None:
+    def _charge(self, fact: Worked) -> None:
         """The ops of one dispatch share its time equally."""
-        tenants = self._running.get(event.worker, {}).pop(event.sequence, ())
+        if not fact.seconds:
+            return
         now_s = self.access.now_s()
-        for tenant in tenants:
+        for ticket in fact.ops:
+            tenant = self.owner(ticket.session)
             if tenant is not None:
-                self.ledger.charge_device(tenant, event.seconds / len(tenants), now_s)
+                self.ledger.charge_device(tenant, fact.seconds / fact.batch, now_s)
 
     def _note(self, session: SessionId, action: str, *, outcome: str = "OK", detail: str = "") -> None:
         call = self._calls.get(session)
@@ -156,5 +144,5 @@ def _opening(call: Call | None) -> str:
     return "fork" if call is not None and call.forks else "open"
 
 
-def _outcome(error: LongtakeError) -> str:
-    return status_of(error).name
+def _outcome(problem: Problem) -> str:
+    return STATUSES[problem.kind].name

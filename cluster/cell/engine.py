@@ -168,6 +168,11 @@ class Engine:
         return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
 
     @property
+    def drains_at_s(self) -> float:
+        """When open sessions are to end, on this clock; infinity: the cell does not drain."""
+        return self.scheduler.draining.deadline_s
+
+    @property
     def inbox_events(self) -> int:
         """Events that wait."""
         return len(self._inbox)
@@ -207,23 +212,18 @@ class Engine:
                 now_s=self.now_s(),
                 worker=attached.worker,
                 sequence=message.sequence,
-                sha256=tuple(output.sha256 for output in message.outputs),
-                ops=1 if isinstance(work, DecodeWork) else len(work),
                 seconds=message.seconds,
                 segment_bytes=len(message.segment),
             )
         )
 
     def _failed(self, attached: Attached, message: Failed) -> None:
-        ops = 0
         if message.sequence is not None:
             work = self._reported(attached, message.sequence)
             if work is None:
                 return
             if message.outputs and not isinstance(work, DecodeWork) and not self._keep(attached, work, message.outputs):
                 return
-            if not isinstance(work, DecodeWork):
-                ops = sum(item.session not in message.sessions for item in work)
         self.submit(
             OpFailed(
                 now_s=self.now_s(),
@@ -231,8 +231,6 @@ class Engine:
                 sessions=message.sessions,
                 sequence=message.sequence,
                 reason=message.reason,
-                sha256=tuple(output.sha256 for output in message.outputs),
-                ops=ops,
             )
         )
 
@@ -273,11 +271,14 @@ class Engine:
     def step(self, event: Event) -> None:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""
         began_s = self.now_s()
-        effects = self.scheduler.handle(event)
-        for effect in effects:
-            self._perform(effect)
-        self.step_s.observe(self.now_s() - began_s)
-        self._recorder.fold(event, effects)
+        effects: list[Effect] = []
+        try:
+            effects = self.scheduler.handle(event)
+            for effect in effects:
+                self._perform(effect)
+            self.step_s.observe(self.now_s() - began_s)
+        finally:  # an event that breaks the engine is recorded too
+            self._recorder.fold(event, effects)
 
     def begin_drain(self, grace_s: float = 0.0) -> None:
         """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""

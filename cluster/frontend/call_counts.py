@@ -1,4 +1,4 @@
-"""Counts gRPC calls by method and status, and those that were not let in by why."""
+"""Counts gRPC calls by method and status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol, TypeVar, cast
 
 import grpc
@@ -20,17 +19,6 @@ Response = TypeVar("Response")
 
 UNKNOWN_METHOD = "unknown"
 _NAMES: dict[object, str] = {status.value[0]: status.name for status in grpc.StatusCode}
-
-
-class CallRefusal(Enum):
-    """Why a call was not let in."""
-
-    NO_CREDENTIALS = "no_credentials"
-    WRONG_CREDENTIALS = "wrong_credentials"
-    NOT_ALLOWED = "not_allowed"
-    QUOTA = "quota"
-    UNAVAILABLE = "unavailable"
-    """Whoever could say who the caller is does not answer."""
 
 
 class _Context(Protocol):
@@ -47,11 +35,6 @@ class CallCounts(grpc.aio.ServerInterceptor):
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()
         """By method (package.Service/Method; UNKNOWN_METHOD: none that is served) and name of the status."""
-        self.turned_away = dict.fromkeys(CallRefusal, 0)
-
-    def refused(self, reason: str) -> None:
-        """A call is not let in; ValueError if `reason` is not the value of a CallRefusal."""
-        self.turned_away[CallRefusal(reason)] += 1
 
     async def intercept_service(
         self,

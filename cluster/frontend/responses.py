@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cluster.cell.outbox import ClientMessage, SegmentOut
 from cluster.frontend.offer import CODECS, Offer
 from cluster.frontend.requests import PACES
-from cluster.net.statuses import number_of, status_of
+from cluster.net.statuses import STATUSES, number_of
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -19,7 +19,7 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
-from longtake.core.errors import InternalFault, InvalidField, TooLate
+from longtake.core.errors import Declined, InternalFault, Missed, WrongValue
 from longtake.core.events import Ending
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
@@ -101,8 +101,8 @@ class Speaker:
                 yield pb.StreamResponse(notice=pb.Notice(text=text))
             case Closed():
                 yield pb.StreamResponse(closed=_closed(message))
-            case Refused(error=error):
-                raise error
+            case Refused(problem=problem):
+                raise Declined(problem)
 
     def watch_frames(self, message: ClientMessage) -> Iterator[pb.WatchResponse]:
         """The frames for an observer, who is not told what its client and the server negotiate."""
@@ -118,8 +118,8 @@ class Speaker:
                 yield pb.WatchResponse(notice=pb.Notice(text=text))
             case Closed():
                 yield pb.WatchResponse(closed=_closed(message))
-            case Refused(error=error):
-                raise error
+            case Refused(problem=problem):
+                raise Declined(problem)
             case CueAccepted() | CueSuperseded() | RequestRefused():
                 return
 
@@ -249,14 +249,14 @@ def _video(offer: Offer) -> pb.Video:
 
 
 def _refused(message: RequestRefused) -> pb.RequestRefused:
-    error = message.error
+    problem, about = message.problem, message.problem.about
     return pb.RequestRefused(
-        code=number_of(status_of(error)),
-        message=str(error),
-        field=error.field if isinstance(error, InvalidField) else "",
-        allowed=error.allowed if isinstance(error, InvalidField) else "",
+        code=number_of(STATUSES[problem.kind]),
+        message=problem.message,
+        field=about.field if isinstance(about, WrongValue) else "",
+        allowed=about.allowed if isinstance(about, WrongValue) else "",
         cue_id=message.cue or "",
-        earliest_block=error.earliest_block if isinstance(error, TooLate) else None,
+        earliest_block=about.earliest_block if isinstance(about, Missed) else None,
     )
 
 

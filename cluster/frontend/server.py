@@ -38,7 +38,6 @@ class FrontendServer:
         self._frontend = Frontend(engine, offer, tenancy)
         self._guard = Guard(tenancy, engine)
         self.calls = CallCounts()
-        tenancy.count_refused = self.calls.refused
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire

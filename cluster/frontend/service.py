@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from secrets import token_hex
 
@@ -20,7 +20,7 @@ from cluster.frontend.operations import Operations
 from cluster.frontend.responses import Speaker, Terms, model_response
 from cluster.net.calls import when_over
 from cluster.net.statuses import ENDINGS, Call, abort
-from longtake.core.effects import Closed, RequestRefused
+from longtake.core.effects import Closed
 from longtake.core.errors import (
     InvalidField,
     Lack,
@@ -29,7 +29,7 @@ from longtake.core.errors import (
     UnknownSession,
     WrongState,
 )
-from longtake.core.events import Close, Cue, Ending
+from longtake.core.events import Close, Cue, Ending, Event, FrameRefused, OpenRefused
 from longtake.core.flow import Pace
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
@@ -87,13 +87,13 @@ class Frontend(rpc.LongtakeServiceServicer):
                 self._open_session(event.fork)
             when_over(self._tenancy.begin(event))
         except LongtakeError as error:
-            self._engine.tally.streams.refused(pace, error)
+            self._engine.submit(OpenRefused(now_s=self._engine.now_s(), pace=pace, problem=error.problem))
             self._tenancy.refused(current_call(), "open", error)
             await abort(context, error)
         outbox = Outbox()
         self._engine.attach(session, outbox)
         self._engine.submit(event)
-        reader = asyncio.create_task(self._read(request_iterator, session, outbox))
+        reader = asyncio.create_task(self._read(request_iterator, session))
         when_over(reader.cancel)
         speaker = Speaker(self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit))
         try:
@@ -119,29 +119,30 @@ class Frontend(rpc.LongtakeServiceServicer):
         except TimeoutError:
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
 
-    async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId, outbox: Outbox) -> None:
+    async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId) -> None:
         """Turn the later frames of a call into events; its end, for whatever reason, closes the session."""
         throttle = Throttle(self._offer.wire.max_frames_per_s)
         try:
             async for frame in frames:
                 await throttle.take()
-                now_s = self._engine.now_s()
-                try:
-                    event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
-                    if isinstance(event, Cue):
-                        self._tenancy.cue()
-                except LongtakeError as error:
-                    refused = RequestRefused(session=session, cue=requests.cue_id(frame), error=error)
-                    self._engine.tally.streams.cue_refused(refused)
-                    if not outbox.offer(refused):
-                        return
-                else:
-                    self._engine.submit(event)
+                self._engine.submit(self._event(frame, session))
         except DecodeError as error:
             garbage = InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest")
-            outbox.offer(RequestRefused(session=session, cue=None, error=garbage))
+            refused = FrameRefused(now_s=self._engine.now_s(), session=session, cue=None, problem=garbage.problem)
+            self._engine.submit(refused)
         finally:
             self._engine.submit(Close(now_s=self._engine.now_s(), session=session, ending=Ending.CLIENT))
+
+    def _event(self, frame: pb.StreamRequest, session: SessionId) -> Event:
+        """What a later frame of a call asks for, or why it cannot be."""
+        now_s = self._engine.now_s()
+        try:
+            event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
+            if isinstance(event, Cue):
+                self._tenancy.cue()
+        except LongtakeError as error:
+            return FrameRefused(now_s=now_s, session=session, cue=requests.cue_id(frame), problem=error.problem)
+        return event
 
     # --- observers --------------------------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: object) -> pb.ListSessionsResponse:
         """All sessions that the caller may see."""
-        return pb.ListSessionsResponse(sessions=map(self._session_message, self._visible()))
+        return pb.ListSessionsResponse(sessions=map(self._session_message, filter(self._may_see, self._views())))
 
     async def CloseSession(
         self,
@@ -232,7 +233,7 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:
         """Workers and load."""
-        return self._operations.status(list(self._views()))
+        return self._operations.status(self._views())
 
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
@@ -243,7 +244,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         except LongtakeError as error:
             await abort(context, error)
         self._engine.begin_drain(grace_s)
-        return pb.DrainResponse(sessions=sum(1 for _ in self._views()))
+        return pb.DrainResponse(sessions=len(self._views()))
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]
@@ -257,29 +258,31 @@ class Frontend(rpc.LongtakeServiceServicer):
         while spans := await observer.get():
             yield pb.WatchOpsResponse(ops=map(self._operations.span, spans))
 
-    def _views(self) -> Iterator[SessionView]:
-        """Sessions that a client would call open: those that have been told Closed only wait for their last ops."""
-        for view in self._engine.scheduler.sessions():
-            if view.state not in (State.CLOSING, State.CLOSED):
-                yield view
+    def _views(self) -> list[SessionView]:
+        """Sessions that a client would call open."""
+        return [view for view in self._engine.scheduler.sessions() if _is_open(view)]
 
-    def _visible(self) -> Iterator[SessionView]:
-        """Of these, those that the caller may see."""
-        caller = current_call().caller
-        return (view for view in self._views() if caller.may_see(self._tenancy.owner(view.session)))
+    def _may_see(self, view: SessionView) -> bool:
+        """Whether an open session is there for the caller at all."""
+        return current_call().caller.may_see(self._tenancy.owner(view.session))
 
     def _open_session(self, name: str) -> SessionView:
         """The one place where a session is found by a name from outside: that of another tenant is not."""
         session = requests.session_id("session_id", name)
-        for view in self._visible():
-            if view.session == session:
-                return view
-        raise UnknownSession(session)
+        view = self._engine.scheduler.session(session)
+        if view is None or not _is_open(view) or not self._may_see(view):
+            raise UnknownSession(session)
+        return view
 
     def _session_message(self, view: SessionView) -> pb.Session:
         message = self._operations.session(view)
         message.tenant = self._tenancy.owner(view.session) or ""
         return message
+
+
+def _is_open(view: SessionView) -> bool:
+    """Whether it was not told Closed; those that were only wait for their last ops."""
+    return view.state not in (State.CLOSING, State.CLOSED)
 
 
 async def _end(call: Call, closed: Closed) -> None:

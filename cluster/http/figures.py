@@ -58,8 +58,6 @@ class CellFigures:
         self._write_engine(sheet)
         for (method, code), count in self._calls.ended.items():
             sheet.put("longtake_calls_total", count, method, code)
-        for reason, count in self._calls.turned_away.items():
-            sheet.put("longtake_calls_refused_total", count, reason.value)
 
     def _write_facts(self, sheet: Sheet) -> None:
         facts, offer = self._facts, self._facts.offer

@@ -1,4 +1,4 @@
-"""What a client is told of an error: the one table from families of errors to gRPC statuses, with rich details."""
+"""What a client is told of an error: the one table from refusals to gRPC statuses, with rich details."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from longtake.core.errors import (
-    CallerFault,
-    Contradiction,
-    InternalFault,
-    InvalidField,
+    Clash,
+    Fault,
+    Lack,
     LongtakeError,
-    NoCapacity,
-    NotAllowed,
-    NotAuthenticated,
-    TooLate,
-    Unavailable,
-    UnknownSession,
-    WrongState,
+    Missed,
+    NotOpen,
+    Problem,
+    Refusal,
+    RetryAfter,
+    WrongValue,
 )
 from longtake.core.events import Ending
 
 DETAILS_KEY = "grpc-status-details-bin"
 
-STATUSES: tuple[tuple[type[LongtakeError], grpc.StatusCode], ...] = (
-    (UnknownSession, grpc.StatusCode.NOT_FOUND),
-    (NotAuthenticated, grpc.StatusCode.UNAUTHENTICATED),
-    (NotAllowed, grpc.StatusCode.PERMISSION_DENIED),
-    (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
-    (TooLate, grpc.StatusCode.FAILED_PRECONDITION),
-    (CallerFault, grpc.StatusCode.INVALID_ARGUMENT),
-    (NoCapacity, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (Unavailable, grpc.StatusCode.UNAVAILABLE),
-    (InternalFault, grpc.StatusCode.INTERNAL),
-    (LongtakeError, grpc.StatusCode.INTERNAL),
-)
-"""The first row whose family the error belongs to counts."""
+STATUSES: dict[Refusal, grpc.StatusCode] = {
+    **dict.fromkeys(Lack, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    Fault.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Fault.UNKNOWN_SESSION: grpc.StatusCode.NOT_FOUND,
+    Fault.WRONG_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    Fault.TOO_LATE: grpc.StatusCode.FAILED_PRECONDITION,
+    Fault.NO_CREDENTIALS: grpc.StatusCode.UNAUTHENTICATED,
+    Fault.WRONG_CREDENTIALS: grpc.StatusCode.UNAUTHENTICATED,
+    Fault.NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    Fault.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Fault.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Fault.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+"""The status of a call that is refused."""
 
 ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.COMPLETED: grpc.StatusCode.OK,
@@ -64,47 +63,44 @@ class Call(Protocol):
     def set_code(self, code: grpc.StatusCode) -> None: ...
 
 
-def status_of(error: LongtakeError) -> grpc.StatusCode:
-    """The gRPC status of an error."""
-    return next(status for family, status in STATUSES if isinstance(error, family))
-
-
 def number_of(status: grpc.StatusCode) -> int:
     """The number of a status, as in google.rpc.Code."""
     number: int = status.value[0]
     return number
 
 
-def details_of(error: LongtakeError) -> tuple[Message, ...]:
-    """The google.rpc details of an error: which field and what is allowed, or when to try again."""
-    match error:
-        case InvalidField():
-            return (_bad_request((error.field, f"{error.value!r} is not allowed; allowed: {error.allowed}")),)
-        case Contradiction():
-            return (_bad_request((error.first, str(error)), (error.second, str(error))),)
-        case TooLate():
-            return (_bad_request(("cue.at", str(error))),)
-        case UnknownSession():
-            resource: Message = error_details_pb2.ResourceInfo(resource_type="session", resource_name=error.session)
+def details_of(problem: Problem) -> tuple[Message, ...]:
+    """The google.rpc details of a problem: which field and what is allowed, or when to try again."""
+    match problem.about:
+        case WrongValue(field=field, value=value, allowed=allowed):
+            return (_bad_request((field, f"{value} is not allowed; allowed: {allowed}")),)
+        case Clash(first=first, second=second):
+            return (_bad_request((first, problem.message), (second, problem.message)),)
+        case Missed():
+            return (_bad_request(("cue.at", problem.message)),)
+        case NotOpen(session=session):
+            resource: Message = error_details_pb2.ResourceInfo(resource_type="session", resource_name=session)
             return (resource,)
-        case NoCapacity():
+        case RetryAfter(seconds=seconds):
             delay = duration_pb2.Duration()
-            delay.FromMilliseconds(max(0, round(error.retry_after_s * 1000)))
+            delay.FromMilliseconds(max(0, round(seconds * 1000)))
             retry: Message = error_details_pb2.RetryInfo(retry_delay=delay)
             return (retry,)
-    return ()
+        case None:
+            return ()
 
 
 async def abort(call: Call, error: LongtakeError) -> NoReturn:
     """End a call with the status and the details of `error`."""
-    status = status_of(error)
-    rich = status_pb2.Status(code=number_of(status), message=str(error))
-    for detail in details_of(error):
+    problem = error.problem
+    status = STATUSES[problem.kind]
+    rich = status_pb2.Status(code=number_of(status), message=problem.message)
+    for detail in details_of(problem):
         packed = any_pb2.Any()
         packed.Pack(detail)
         rich.details.append(packed)
     call.set_code(status)  # which abort does not, and who asks the context afterwards should know
-    await call.abort(status, str(error), ((DETAILS_KEY, rich.SerializeToString()),))
+    await call.abort(status, problem.message, ((DETAILS_KEY, rich.SerializeToString()),))
 
 
 def _bad_request(*violations: tuple[str, str]) -> Message:

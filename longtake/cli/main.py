@@ -29,7 +29,7 @@ from longtake.cli.top import top_command
 from longtake.cli.values import word
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
-from longtake.core.errors import CallerFault, LongtakeError
+from longtake.core.errors import LongtakeError
 from longtake.v1 import longtake_pb2 as pb
 
 FAILED = 1
@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     except ClientError as error:
         return _fail(_text_of(error), WRONG_INPUT if error.code in _CALLERS else FAILED)
     except LongtakeError as error:
-        return _fail(str(error), WRONG_INPUT if isinstance(error, CallerFault) else FAILED)
+        return _fail(str(error), WRONG_INPUT if error.problem.is_callers else FAILED)
     except ModuleNotFoundError as error:
         return _fail(f"{error}; the extra `server` brings it: pip install 'longtake[server]'", FAILED)
     except OSError as error:
@@ -182,16 +182,17 @@ def _output(asked: _Asked) -> Output:
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
 @click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
-def serve(config: Path | None, port: int | None, http: str | None) -> None:
+@click.option("--record", metavar="FILE", help="Record there what happens, to be replayed; overrides recording.file.")
+def serve(config: Path | None, port: int | None, http: str | None, record: str | None) -> None:
     """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM."""
     from cluster.config import ServerConfig, load_config
     from cluster.serve import serve as serve_forever
 
     settings = load_config(config) if config is not None else ServerConfig()
-    if port is not None:
-        settings = settings.model_copy(update={"listen": settings.listen.model_copy(update={"port": port})})
-    if http is not None:
-        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"address": http})})
+    for section, key, value in (("listen", "port", port), ("http", "address", http), ("recording", "file", record)):
+        if value is not None:
+            changed = getattr(settings, section).model_copy(update={key: value})
+            settings = settings.model_copy(update={section: changed})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
 

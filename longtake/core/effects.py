@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.errors import LongtakeError
+from longtake.core.errors import Problem
 from longtake.core.events import Ending
 from longtake.core.work import (
     ConditioningRef,
@@ -16,6 +16,7 @@ from longtake.core.work import (
     Sequence,
     SessionId,
     SlotId,
+    Ticket,
     Work,
     WorkerId,
 )
@@ -149,7 +150,7 @@ class Refused:
     """Answer an Open that starts nothing."""
 
     session: SessionId
-    error: LongtakeError
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,7 @@ class RequestRefused:
 
     session: SessionId
     cue: CueId | None
-    error: LongtakeError
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,21 @@ class Closed:
 
 
 # --- facts: nothing is to be done, recorders take note -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worked:
+    """A worker has reported a dispatch."""
+
+    worker: WorkerId
+    ops: tuple[Ticket, ...]
+    """The ops that are done, in their order in the dispatch; those that failed are not among them."""
+    batch: int
+    """How many ops the dispatch held, those that failed included."""
+    dispatched_s: float
+    """When it was dispatched, on the engine's clock."""
+    seconds: float
+    """How long the whole dispatch took by the worker's clock; 0: not measured, or something of it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +268,7 @@ class Stalled:
     session: SessionId
 
 
-Fact = LaneMoved | Parked | Restored | Stalled
+Fact = Worked | LaneMoved | Parked | Restored | Stalled
 
 Effect = (
     Dispatch

@@ -1,16 +1,152 @@
-"""Three families of errors: the caller's fault, no capacity, our fault; the front end maps each to one gRPC status."""
+"""Three families of errors: the caller's fault, no capacity, our fault; and the plain data that tells others of one.
+
+Errors are raised and caught inside functions. Where one has to be told to somebody, by an effect or over the wire, its
+`problem` goes, which can be compared, kept and written down.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+
+
+class Lack(Enum):
+    """What there is none left of."""
+
+    PAGES = "pages"
+    SLOTS = "slots"
+    """Slots of decoders."""
+    TIME = "time"
+    """Time of devices, to reserve for a live stream."""
+    SESSIONS = "sessions"
+    """As many sessions are open as are allowed."""
+    TURN = "turn"
+    """Others were here first: parked sessions come back before anybody is let in, or a lane is on its way."""
+    QUEUE = "queue"
+    """As many sessions wait as are allowed."""
+    OBSERVERS = "observers"
+    """As many observers watch as are allowed."""
+    QUOTA = "quota"
+    """The tenant has used what it may have."""
+
+
+class Fault(Enum):
+    """What is wrong where nothing is lacking."""
+
+    INVALID = "invalid"
+    """A field, or two fields together, ask for what cannot be."""
+    UNKNOWN_SESSION = "unknown_session"
+    WRONG_STATE = "wrong_state"
+    TOO_LATE = "too_late"
+    NO_CREDENTIALS = "no_credentials"
+    WRONG_CREDENTIALS = "wrong_credentials"
+    NOT_ALLOWED = "not_allowed"
+    UNAVAILABLE = "unavailable"
+    """Something of ours is missing and may come back."""
+    DRAINING = "draining"
+    """The server ends."""
+    INTERNAL = "internal"
+
+
+Refusal = Lack | Fault
+"""Why something is refused, in one word: the status of a call and the labels of metrics follow from it."""
+
+CALLER_FAULTS = frozenset({
+    Fault.INVALID, Fault.UNKNOWN_SESSION, Fault.WRONG_STATE, Fault.TOO_LATE,
+    Fault.NO_CREDENTIALS, Fault.WRONG_CREDENTIALS, Fault.NOT_ALLOWED,
+})  # fmt: skip
+"""Whoever repeats such a request unchanged is refused again."""
+
+
+# --- problems: errors as plain data ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongValue:
+    """A field holds a value that is not allowed."""
+
+    field: str
+    value: str
+    """The value as Python writes it."""
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clash:
+    """Two fields contradict each other."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotOpen:
+    """The session that was asked for is not open."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """The block that was asked for has started."""
+
+    earliest_block: int
+    """The first block that has not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryAfter:
+    """The same request may be met later."""
+
+    seconds: float
+
+
+About = WrongValue | Clash | NotOpen | Missed | RetryAfter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why something cannot be, as plain data: equal errors make equal problems."""
+
+    kind: Refusal
+    message: str
+    about: About | None = None
+    """What a program can make use of."""
+
+    @property
+    def is_callers(self) -> bool:
+        """Whether the request is wrong, and not the moment."""
+        return self.kind in CALLER_FAULTS
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
 
 
 class LongtakeError(Exception):
     """Root of every error this project raises on purpose."""
 
+    refusal: Refusal = Fault.INTERNAL
+    about: About | None = None
+
+    @property
+    def problem(self) -> Problem:
+        """The error as plain data."""
+        return Problem(kind=self.refusal, message=str(self), about=self.about)
+
+
+class Declined(LongtakeError):
+    """A problem that came as plain data, raised where it arrived."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.refusal = problem.kind
+        self.about = problem.about
+
 
 class CallerFault(LongtakeError):
     """The caller asked for something that cannot be: fix the request, do not retry it."""
+
+    refusal = Fault.INVALID
 
 
 class InvalidField(CallerFault):
@@ -21,6 +157,7 @@ class InvalidField(CallerFault):
         self.field = field
         self.value = value
         self.allowed = allowed
+        self.about = WrongValue(field=field, value=repr(value), allowed=allowed)
 
 
 class Contradiction(CallerFault):
@@ -28,60 +165,51 @@ class Contradiction(CallerFault):
 
     def __init__(self, first: str, second: str, why: str) -> None:
         super().__init__(f"{first} contradicts {second}: {why}")
-        self.first = first
-        self.second = second
+        self.about = Clash(first=first, second=second)
 
 
 class UnknownSession(CallerFault):
     """No open session has this id."""
 
+    refusal = Fault.UNKNOWN_SESSION
+
     def __init__(self, session: str) -> None:
         super().__init__(f"session: {session!r} is not open here")
-        self.session = session
+        self.about = NotOpen(session=session)
 
 
 class WrongState(CallerFault):
     """The request does not fit the session's present state."""
 
+    refusal = Fault.WRONG_STATE
+
 
 class TooLate(CallerFault):
     """A cue names a block that has already started; `earliest_block` is the first that it could take."""
 
+    refusal = Fault.TOO_LATE
+
     def __init__(self, block: int, earliest_block: int) -> None:
         super().__init__(f"cue: block {block} has already started; the earliest possible block is {earliest_block}")
-        self.block = block
-        self.earliest_block = earliest_block
-
-
-class Lack(Enum):
-    """What there was none left of."""
-
-    PAGES = "pages"
-    SLOTS = "slots"
-    """Of decoders."""
-    TIME = "time"
-    """Of devices, to reserve for a live stream."""
-    SESSIONS = "sessions"
-    """So many are open as may be."""
-    TURN = "turn"
-    """Others were here first: parked sessions come back before anybody is let in, a lane is on its way."""
-    QUEUE = "queue"
-    """So many wait as may."""
-    OBSERVERS = "observers"
-    QUOTA = "quota"
-    """Of the tenant."""
+        self.about = Missed(earliest_block=earliest_block)
 
 
 class NotAuthenticated(CallerFault):
-    """The call shows no credentials, or none that hold; `kind` is a word for metrics, the text tells no secret."""
+    """The call shows no credentials (`kind` is "missing"), or none that hold.
+
+    `kind` is a word for the audit log, and the text tells no secret.
+    """
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.refusal = Fault.NO_CREDENTIALS if kind == "missing" else Fault.WRONG_CREDENTIALS
 
 
 class NotAllowed(CallerFault):
     """The caller is known, but may not do this."""
+
+    refusal = Fault.NOT_ALLOWED
 
 
 class NoCapacity(LongtakeError):
@@ -91,6 +219,8 @@ class NoCapacity(LongtakeError):
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.lack = lack
+        self.refusal = lack
+        self.about = RetryAfter(seconds=retry_after_s)
 
 
 class QuotaUsed(NoCapacity):
@@ -103,9 +233,13 @@ class QuotaUsed(NoCapacity):
 class Unavailable(LongtakeError):
     """Something of ours that the request depends on was lost; trying again later may succeed."""
 
+    refusal = Fault.UNAVAILABLE
+
 
 class ShuttingDown(Unavailable):
     """The server ends, and opens nothing any more."""
+
+    refusal = Fault.DRAINING
 
     def __init__(self) -> None:
         super().__init__("the server is shutting down")

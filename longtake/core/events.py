@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from longtake.core.errors import Problem
 from longtake.core.flow import Pace
 from longtake.core.work import (
     Ability,
@@ -208,17 +209,13 @@ class Drain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpDone:
-    """A worker has finished a dispatch."""
+    """A worker has finished a dispatch; what it produced lies in the journal."""
 
     now_s: float
     worker: WorkerId
     sequence: Sequence
-    sha256: tuple[str, ...] = ()
-    """Names the latents that each denoise op of it produced, in its order, now in the journal; commit ops: empty."""
     seconds: float = 0.0
     """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
-    ops: int = 1
-    """How many the dispatch held."""
     segment_bytes: int = 0
     """Size of the segment that a decode op made."""
 
@@ -235,10 +232,37 @@ class OpFailed:
     sessions: tuple[SessionId, ...]
     sequence: Sequence | None
     reason: str
-    sha256: tuple[str, ...] = ()
-    """As in OpDone; empty strings for the ops that failed."""
-    ops: int = 0
-    """How many of the dispatch are done nonetheless."""
+
+
+# --- what the front end refuses: so that all that happens passes here and is counted ---------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRefused:
+    """Somebody was not let in, or may not go on. Nothing follows."""
+
+    now_s: float
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRefused:
+    """A client was told why its Open cannot be, before there was an Open. Nothing follows."""
+
+    now_s: float
+    pace: Pace
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRefused:
+    """What the client of a stream sent cannot be understood, or is not allowed; the client is told."""
+
+    now_s: float
+    session: SessionId
+    cue: CueId | None
+    """The cue that it asked for, if it was one."""
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,5 +289,8 @@ Event = (
     | Drain
     | OpDone
     | OpFailed
+    | CallRefused
+    | OpenRefused
+    | FrameRefused
     | Tick
 )

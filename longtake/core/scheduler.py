@@ -12,7 +12,7 @@ from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
-from longtake.core.dispatch.asking import Asking, SessionEvent, session_of
+from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
 from longtake.core.dispatch.dispatcher import Dispatcher
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
@@ -20,17 +20,20 @@ from longtake.core.dispatch.opening import petition
 from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
-from longtake.core.effects import Effect, Refused, RequestRefused
+from longtake.core.effects import Effect, Refused
 from longtake.core.errors import CallerFault, LongtakeError, UnknownSession
 from longtake.core.events import (
+    CallRefused,
     Cue,
     Drain,
     Ending,
     Event,
+    FrameRefused,
     ImageFailed,
     Loaded,
     OpDone,
     Open,
+    OpenRefused,
     OpFailed,
     Pause,
     Play,
@@ -48,7 +51,6 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.sessions import cues
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import REASON, Draining, finish
 from longtake.core.sessions.life import GENERATING, State
@@ -96,6 +98,11 @@ class Scheduler:
         """All sessions that hold something, in the order they were opened."""
         return tuple(view(session, now_s=self._now_s) for session in self.cell.sessions.values())
 
+    def session(self, session_id: SessionId) -> SessionView | None:
+        """The session of this id; None if it holds nothing."""
+        session = self.cell.sessions.get(session_id)
+        return None if session is None else view(session, now_s=self._now_s)
+
     def census(self) -> Census:
         """How many sessions there are of each kind; far cheaper than the view of each."""
         return Census.of(self.cell.sessions.values())
@@ -134,10 +141,8 @@ class Scheduler:
         self._now_s = max(self._now_s, event.now_s)
         self._effects = []
         match event:
-            case OpDone():
-                self._op_done(event)
-            case OpFailed():
-                self._op_failed(event)
+            case OpDone() | OpFailed():
+                self._reported(event)
             case Open():
                 self._open(event)
             case WorkerJoined():
@@ -151,6 +156,8 @@ class Scheduler:
                 self._drain()
             case Tick():
                 self._tick()
+            case CallRefused() | OpenRefused() | FrameRefused():
+                self._effects += told(event)
             case _:
                 self._session_event(event)
         self._effects += self._waiting.let_in()
@@ -204,12 +211,12 @@ class Scheduler:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
-                self._refuse(event, UnknownSession(event.session))
+                self._effects.append(refused(event, UnknownSession(event.session)))
             return
         try:
             self._effects += self._asking.apply(session, event, now_s=self._now_s)
         except CallerFault as error:
-            self._refuse(event, error)
+            self._effects.append(refused(event, error))
         else:
             self._advance(session)
 
@@ -219,7 +226,7 @@ class Scheduler:
             session, parent = petition(event, self.cell)
             place = self._waiting.admit(session, parent)
         except LongtakeError as error:
-            self._effects.append(Refused(session=event.session, error=error))
+            self._effects.append(Refused(session=event.session, problem=error.problem))
             return
         self.cell.sessions[session.id] = session
         if place is None:
@@ -267,16 +274,18 @@ class Scheduler:
             elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
                 self._end(session, Ending.DRAINED, REASON)
 
-    def _op_done(self, event: OpDone) -> None:
-        tickets = self._reports.take(event.worker, event.sequence)
-        if tickets:
+    def _reported(self, event: OpDone | OpFailed) -> None:
+        facts, tickets = self._reports.take(event)
+        self._effects += facts
+        if isinstance(event, OpFailed):
+            self._failed(event)
+        elif tickets:
             self.cell.fleet.measured(self.cell.workers[event.worker], event.seconds, len(tickets))
         self._count(tickets)
         self._feed(event.worker)
 
-    def _op_failed(self, event: OpFailed) -> None:
+    def _failed(self, event: OpFailed) -> None:
         """End the sessions that it names; what else the dispatch did is done. Those ended before go when quiet."""
-        tickets = self._reports.take(event.worker, event.sequence)
         for session_id in event.sessions:
             session = self.cell.sessions.get(session_id)
             if event.sequence is None:
@@ -285,8 +294,6 @@ class Scheduler:
                 self._end(session, Ending.FAILED, event.reason)
             elif session is not None and event.sequence is None:
                 self._leave_if_quiet(session)
-        self._count(tickets)
-        self._feed(event.worker)
 
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
@@ -314,10 +321,6 @@ class Scheduler:
 
     def _leave_if_quiet(self, session: Session) -> None:
         self._effects += self._leaving.leave_if_quiet(session)
-
-    def _refuse(self, event: SessionEvent, error: LongtakeError) -> None:
-        refused = RequestRefused(session=session_of(event), cue=cues.cue_of(event), error=error)
-        self._effects.append(refused)
 
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""

@@ -66,8 +66,6 @@ class LatentRef:
     session: SessionId
     block: int
     step: int
-    sha256: str = ""
-    """Hex digest of the bytes, once known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

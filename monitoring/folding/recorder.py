@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Opened, Refused, RequestRefused
-from longtake.core.events import Drain, Event, OpFailed, Pause, Play, WorkerJoined, WorkerLost
+from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
 
 _log = logging.getLogger("longtake")
 
@@ -47,6 +47,8 @@ class LogLines:
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """One line for each thing that happened to a session or a worker."""
+        if isinstance(event, FrameRefused):  # as many as a client likes to send
+            return
         match event:
             case WorkerJoined():
                 _log.info(
@@ -79,9 +81,9 @@ def _effect_line(effect: Effect) -> None:
         case Opened():
             _log.info("session %s: opened, seed %d", effect.session, effect.seed)
         case Refused():
-            _log.info("session %s: refused: %s", effect.session, effect.error)
+            _log.info("session %s: refused: %s", effect.session, effect.problem.message)
         case RequestRefused():
-            _log.info("session %s: request refused: %s", effect.session, effect.error)
+            _log.info("session %s: request refused: %s", effect.session, effect.problem.message)
         case CueAccepted():
             _log.info("session %s: cue %s accepted at block %d", effect.session, effect.cue, effect.block)
         case CueSuperseded():

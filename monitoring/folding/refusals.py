@@ -1,48 +1,34 @@
-"""Why an Open started nothing, in words that a metric can be labelled with."""
+"""Which label a refusal is counted under: metrics tell apart what an operator can do something about."""
 
 from __future__ import annotations
 
-from enum import Enum
+from longtake.core.errors import CALLER_FAULTS, Fault, Lack, Refusal
 
-from longtake.core.errors import CallerFault, InternalFault, Lack, LongtakeError, NoCapacity, ShuttingDown, Unavailable
-
-
-class Refusal(Enum):
-    """The label `reason` of longtake_opens_refused_total."""
-
-    PAGES = "pages"
-    SLOTS = "slots"
-    TIME = "time"
-    SESSIONS = "sessions"
-    TURN = "turn"
-    QUEUE = "queue"
-    QUOTA = "quota"
-    DRAINING = "draining"
-    UNAVAILABLE = "unavailable"
-    INVALID = "invalid"
-    INTERNAL = "internal"
-
-
-_LACKS = {
-    Lack.PAGES: Refusal.PAGES,
-    Lack.SLOTS: Refusal.SLOTS,
-    Lack.TIME: Refusal.TIME,
-    Lack.SESSIONS: Refusal.SESSIONS,
-    Lack.TURN: Refusal.TURN,
-    Lack.QUEUE: Refusal.QUEUE,
-    Lack.QUOTA: Refusal.QUOTA,
-}
-_FAMILIES: tuple[tuple[type[LongtakeError], Refusal], ...] = (
-    (CallerFault, Refusal.INVALID),
-    (ShuttingDown, Refusal.DRAINING),
-    (Unavailable, Refusal.UNAVAILABLE),
-    (InternalFault, Refusal.INTERNAL),
+OPEN_REASONS: tuple[Refusal, ...] = (
+    *(lack for lack in Lack if lack is not Lack.OBSERVERS),
+    Fault.DRAINING,
+    Fault.UNAVAILABLE,
+    Fault.INVALID,
+    Fault.INTERNAL,
 )
-"""The first row whose family the error belongs to counts."""
+"""Values of the label `reason` of longtake_opens_refused_total."""
+CALL_REASONS: tuple[Refusal, ...] = (
+    Fault.NO_CREDENTIALS,
+    Fault.WRONG_CREDENTIALS,
+    Fault.NOT_ALLOWED,
+    Lack.QUOTA,
+    Fault.UNAVAILABLE,
+)
+"""The same of longtake_calls_refused_total; `unavailable`: whoever could say who the caller is does not answer."""
 
 
-def refusal_of(error: LongtakeError) -> Refusal:
-    """Why `error` refuses an Open."""
-    if isinstance(error, NoCapacity):
-        return _LACKS.get(error.lack, Refusal.INTERNAL)
-    return next((refusal for family, refusal in _FAMILIES if isinstance(error, family)), Refusal.INTERNAL)
+def open_reason(refusal: Refusal) -> Refusal:
+    """Why an Open started nothing."""
+    if refusal in CALLER_FAULTS:
+        return Fault.INVALID
+    return refusal if refusal in OPEN_REASONS else Fault.INTERNAL
+
+
+def call_reason(refusal: Refusal) -> Refusal:
+    """Why a call was not let in."""
+    return refusal if refusal in CALL_REASONS else Fault.UNAVAILABLE

@@ -20,12 +20,12 @@ from longtake.core.effects import (
     Restored,
     Stalled,
 )
-from longtake.core.errors import LongtakeError
+from longtake.core.errors import Refusal
 from longtake.core.events import Ack, Cue, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, SessionId
 from monitoring.folding.histogram import Histogram
-from monitoring.folding.refusals import Refusal, refusal_of
+from monitoring.folding.refusals import OPEN_REASONS, open_reason
 
 CUE_RESULTS = ("accepted", "applied", "superseded", "refused")
 
@@ -36,7 +36,7 @@ class PaceTally:
 
     opened: int = 0
     """Opens that were granted: a session got a place."""
-    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(Refusal, 0))
+    refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(OPEN_REASONS, 0))
     closed: dict[Ending, int] = field(default_factory=lambda: dict.fromkeys(Ending, 0))
     parked: int = 0
     restored: int = 0
@@ -98,7 +98,7 @@ class Streams:
         """An Open came, with these effects. What follows from them is folded after it."""
         for effect in effects:
             if isinstance(effect, Refused) and effect.session == event.session:
-                self.refused(event.pace, effect.error)
+                self.refused(event.pace, effect.problem.kind)
                 return
         entry = SessionTally(pace=self.paces[event.pace], opened_at_s=event.now_s)
         self.open[event.session] = entry
@@ -108,9 +108,9 @@ class Streams:
                 entry.pace.opened += 1
                 return
 
-    def refused(self, pace: Pace, error: LongtakeError) -> None:
+    def refused(self, pace: Pace, refusal: Refusal) -> None:
         """An Open was refused."""
-        self.paces[pace].refused[refusal_of(error)] += 1
+        self.paces[pace].refused[open_reason(refusal)] += 1
 
     def asked(self, event: Cue) -> None:
         """A cue came."""
@@ -182,17 +182,12 @@ class Streams:
                 self.cues["superseded"] += 1
                 if entry is not None:
                     entry.cues_s.pop(effect.cue, None)
+            case RequestRefused(cue=cue) if cue is not None:
+                self.cues["refused"] += 1
+                if entry is not None:
+                    entry.cues_s.pop(cue, None)
             case RequestRefused():
-                self.cue_refused(effect)
-
-    def cue_refused(self, effect: RequestRefused) -> None:
-        """A request on an open stream was refused; counted if it was a cue."""
-        if effect.cue is None:
-            return
-        self.cues["refused"] += 1
-        entry = self.open.get(effect.session)
-        if entry is not None:
-            entry.cues_s.pop(effect.cue, None)
+                pass
 
     def placement(self, effect: Parked | Restored | Stalled) -> None:
         """A session gave up its place, got one again, or had to stop."""

@@ -28,16 +28,21 @@ from longtake.core.effects import (
     RequestRefused,
     Restored,
     Stalled,
+    Worked,
 )
+from longtake.core.errors import Lack, Refusal
 from longtake.core.events import (
     Ack,
+    CallRefused,
     Cue,
     Drain,
     Event,
+    FrameRefused,
     ImageFailed,
     Loaded,
     OpDone,
     Open,
+    OpenRefused,
     OpFailed,
     Stowed,
     Tick,
@@ -46,6 +51,7 @@ from longtake.core.events import (
 )
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import DecodeWork
+from monitoring.folding.refusals import CALL_REASONS, call_reason
 from monitoring.folding.session_tally import Streams
 from monitoring.folding.work_tally import Labour
 
@@ -59,6 +65,7 @@ class Tally:
     def __init__(self) -> None:
         self._streams = Streams()
         self._labour = Labour()
+        self._refused_calls: dict[Refusal, int] = dict.fromkeys(CALL_REASONS, 0)
         self._events: dict[type[Event], int] = dict.fromkeys(get_args(Event), 0)
         self._draining = False
         self._seconds = 0.0
@@ -75,6 +82,12 @@ class Tally:
         """What is counted of workers."""
         self._count()
         return self._labour
+
+    @property
+    def refused_calls(self) -> Mapping[Refusal, int]:
+        """Calls that were not let in, or did not get what their tenants have used up, by reason."""
+        self._count()
+        return self._refused_calls
 
     @property
     def events(self) -> Mapping[type[Event], int]:
@@ -109,18 +122,18 @@ class Tally:
             return
         began_s = time.thread_time()
         waiting, self._waiting = self._waiting, []
-        events, streams, op_done = self._events, self._streams, self._labour.op_done
+        events, streams, worked = self._events, self._streams, self._labour.worked
         for event, effects in waiting:
             events[type(event)] += 1
             # What is frequent comes first, and by isinstance: a class pattern takes twice as long.
-            if isinstance(event, OpDone):
-                op_done(event)
-            elif isinstance(event, Ack):
+            if isinstance(event, Ack):
                 streams.acknowledged(event)
-            elif not isinstance(event, Tick):
+            elif not isinstance(event, OpDone | Tick):
                 self._seldom(event, effects)
             for effect in effects:
-                if isinstance(effect, Dispatch):
+                if isinstance(effect, Worked):
+                    worked(effect)
+                elif isinstance(effect, Dispatch):
                     work = effect.work
                     if not isinstance(work, DecodeWork):
                         for item in work:
@@ -140,7 +153,7 @@ class Tally:
             case Cue():
                 self._streams.asked(event)
             case OpFailed():
-                self._labour.op_failed(event)
+                self._labour.failed(event)
             case WorkerJoined():
                 self._labour.join(event)
             case WorkerLost():
@@ -153,8 +166,20 @@ class Tally:
                 self._labour.copied(event.worker, "failed")
             case Drain():
                 self._draining = True
+            case CallRefused() | OpenRefused() | FrameRefused():
+                self._refused(event)
             case _:
                 pass
+
+    def _refused(self, event: CallRefused | OpenRefused | FrameRefused) -> None:
+        """The front end has refused something; of a cue the effect is counted."""
+        refusal = event.problem.kind
+        if isinstance(event, CallRefused):
+            self._refused_calls[call_reason(refusal)] += 1
+        elif refusal is Lack.QUOTA:
+            self._refused_calls[refusal] += 1
+        if isinstance(event, OpenRefused):
+            self._streams.refused(event.pace, refusal)
 
     def _effect(self, effect: Effect, now_s: float) -> None:
         match effect:

@@ -1,4 +1,4 @@
-"""What workers do for a session, op by op, for those who watch: dispatches paired with their reports."""
+"""What workers do for a session, op by op, for those who watch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longtake.core.effects import Closed, Dispatch, Effect
-from longtake.core.events import Event, OpDone, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.effects import Closed, Effect, Worked
+from longtake.core.events import Event
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import DecodeWork, ForwardWork, SessionId, WorkerId
-from longtake.core.work import Sequence as Number
+from longtake.core.work import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,10 @@ class OpSpan:
 class Observer:
     """The spans of one session on their way to somebody; both ends on one event loop. The oldest are lost first."""
 
-    def __init__(self, session: SessionId, limit: int) -> None:
+    def __init__(self, session: SessionId, limit: int, since_s: float) -> None:
         self.session = session
+        self.since_s = since_s
+        """Of ops dispatched earlier it is not told."""
         self._spans: deque[OpSpan] = deque(maxlen=limit)
         self._ended = False
         self._changed = asyncio.Event()
@@ -48,8 +49,9 @@ class Observer:
 
     def put(self, span: OpSpan) -> None:
         """Append a span; never waits."""
-        self._spans.append(span)
-        self._changed.set()
+        if span.dispatched_s >= self.since_s:
+            self._spans.append(span)
+            self._changed.set()
 
     def end(self) -> None:
         """The session has ended."""
@@ -66,25 +68,17 @@ class Observer:
         return spans
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A dispatch that holds ops of observed sessions and is not reported yet."""
-
-    dispatched_s: float
-    batch: int
-    ops: tuple[ForwardWork | DecodeWork, ...]
-
-
 class Timeline:
-    """A recorder that keeps nothing but the dispatches in flight that hold ops of observed sessions."""
+    """A recorder that keeps nothing but who observes."""
 
     def __init__(self) -> None:
         self._observers: dict[SessionId, list[Observer]] = {}
-        self._sent: dict[tuple[WorkerId, Number], _Sent] = {}
+        self._now_s = float("-inf")
+        """When the newest event happened."""
 
     def observe(self, session: SessionId, *, limit: int = 1024) -> Observer:
         """Collect the ops of an open session that are dispatched from now on, the newest `limit` of them."""
-        observer = Observer(session, limit)
+        observer = Observer(session, limit, self._now_s)
         self._observers.setdefault(session, []).append(observer)
         return observer
 
@@ -95,67 +89,40 @@ class Timeline:
             observers.remove(observer)
         if not observers:
             self._observers.pop(observer.session, None)
-        if not self._observers:
-            self._sent.clear()
-
-    @property
-    def pending(self) -> int:
-        """Dispatches whose report it waits for: at most those in flight."""
-        return len(self._sent)
 
     def observers(self, session: SessionId) -> int:
         """How many observe the session."""
         return len(self._observers.get(session, ()))
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
-        """Pair reports with what was dispatched; nothing as long as nobody observes anything."""
+        """Tell those who observe; nothing as long as nobody observes anything."""
+        self._now_s = event.now_s
         if not self._observers:
             return
-        match event:
-            case OpDone():
-                self._reported(event, event.sequence, event.seconds, failed=())
-            case OpFailed() if event.sequence is not None:
-                self._reported(event, event.sequence, 0.0, failed=event.sessions)
-            case WorkerJoined() | WorkerLost():  # its numbers begin anew
-                self._sent = {key: sent for key, sent in self._sent.items() if key[0] != event.worker}
-            case _:
-                pass
         for effect in effects:
             match effect:
-                case Dispatch():
-                    self._dispatched(effect, event.now_s)
+                case Worked():
+                    self._worked(effect, event.now_s)
                 case Closed():
                     for observer in self._observers.pop(effect.session, ()):
                         observer.end()
                 case _:
                     pass
 
-    def _dispatched(self, effect: Dispatch, now_s: float) -> None:
-        works = (effect.work,) if isinstance(effect.work, DecodeWork) else effect.work
-        observed = tuple(work for work in works if work.session in self._observers)
-        if observed:
-            self._sent[effect.worker, effect.sequence] = _Sent(now_s, len(works), observed)
-
-    def _reported(
-        self, event: OpDone | OpFailed, sequence: Number, seconds: float, *, failed: Sequence[SessionId]
-    ) -> None:
-        sent = self._sent.pop((event.worker, sequence), None)
-        if sent is None:
-            return
-        for work in sent.ops:
-            if work.session in failed:
+    def _worked(self, fact: Worked, now_s: float) -> None:
+        for session, op, _ in fact.ops:
+            if session not in self._observers:
                 continue
-            kind, step = (work.kind, work.step) if isinstance(work, ForwardWork) else (Kind.DECODE, 0)
             span = OpSpan(
-                session=work.session,
-                kind=kind,
-                step=step,
-                block=work.block,
-                worker=event.worker,
-                batch=sent.batch,
-                dispatched_s=sent.dispatched_s,
-                done_s=event.now_s,
-                seconds=seconds,
+                session=session,
+                kind=op.kind,
+                step=op.step,
+                block=op.block,
+                worker=fact.worker,
+                batch=fact.batch,
+                dispatched_s=fact.dispatched_s,
+                done_s=now_s,
+                seconds=fact.seconds,
             )
-            for observer in self._observers.get(work.session, ()):
+            for observer in self._observers[session]:
                 observer.put(span)

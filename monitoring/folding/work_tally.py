@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from longtake.core.events import Loss, OpDone, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.effects import Worked
+from longtake.core.events import Loss, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import Role, WorkerId
 from monitoring.folding.histogram import Histogram
@@ -22,19 +23,17 @@ class WorkerTally:
     """By its own clock."""
     sizes: Counter[int] = field(default_factory=Counter)
     """Dispatches done, by how many ops they held."""
-    denoised: int = 0
-    committed: int = 0
-    decoded: int = 0
-    """Ops done, by kind."""
+    ops: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
+    """Ops done."""
     failures: int = 0
     """Dispatches and preparations that failed."""
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COPIES, 0))
     before_s: float = 0.0
-    """`busy_s` when it joined last …"""
+    """`busy_s` when it joined last."""
     before: int = 0
-    """… and the ops it had done …"""
+    """Ops it had done when it joined last."""
     before_passes: int = 0
-    """… and the dispatches."""
+    """Dispatches it had done when it joined last."""
 
     @property
     def passes(self) -> int:
@@ -42,14 +41,9 @@ class WorkerTally:
         return sum(self.sizes.values())
 
     @property
-    def ops(self) -> dict[Kind, int]:
-        """Ops done."""
-        return {Kind.DENOISE: self.denoised, Kind.COMMIT: self.committed, Kind.DECODE: self.decoded}
-
-    @property
     def done(self) -> int:
         """Ops of all kinds."""
-        return self.denoised + self.committed + self.decoded
+        return sum(self.ops.values())
 
     @property
     def busy_since_joined_s(self) -> float:
@@ -89,32 +83,20 @@ class Labour:
         if worker is not None:
             self.lost[worker.role, event.cause] += 1
 
-    def op_done(self, event: OpDone) -> None:
-        """A dispatch is done."""
-        worker = self.workers.get(event.worker)
-        if worker is None:
+    def worked(self, fact: Worked) -> None:
+        """A dispatch was reported."""
+        worker = self.workers.get(fact.worker)
+        if worker is None or not fact.ops:
             return
-        size = event.ops
-        worker.busy_s += event.seconds
-        worker.sizes[size] += 1
-        if worker.role is Role.DECODE:
-            worker.decoded += size
-        else:
-            denoised = len(event.sha256)
-            worker.denoised += denoised
-            worker.committed += size - denoised
+        worker.busy_s += fact.seconds
+        worker.sizes[len(fact.ops)] += 1
+        for ticket in fact.ops:
+            worker.ops[ticket.op.kind] += 1
 
-    def op_failed(self, event: OpFailed) -> None:
-        """A dispatch or a preparation has failed; the ops of sessions that it does not name are done."""
-        worker = self.workers.get(event.worker)
-        if worker is None:
-            return
-        worker.failures += 1
-        if event.ops:
-            denoised = sum(bool(name) for name in event.sha256)
-            worker.denoised += denoised
-            worker.committed += event.ops - denoised
-            worker.sizes[event.ops] += 1
+    def failed(self, event: OpFailed) -> None:
+        """A dispatch or a preparation has failed."""
+        if event.worker in self.workers:
+            self.workers[event.worker].failures += 1
 
     def pass_ops(self, role: Role) -> Histogram:
         """Ops that shared a dispatch, of all workers of a role."""

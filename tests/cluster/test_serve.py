@@ -15,13 +15,17 @@ import av
 import grpc
 import pytest
 
+from cluster.cell.recording import read
+from cluster.http.figures import longtake_version
 from cluster.serve import GRACE_S
 from longtake.cli.main import run
 from longtake.client import StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
 from longtake.client.sync import SyncClient
+from longtake.core.effects import Effect, Emit
 from tests.workers.model_dir import write_model
+from workers.models.weights import load_info
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROMPT = "a red ball swaying at night"
@@ -37,12 +41,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """A server process in a process group of its own, as a shell would start it."""
 
-    def __init__(self, folder: Path, model: Path, launch: str) -> None:
+    def __init__(self, folder: Path, model: Path, launch: str, *options: str) -> None:
         config = folder / "server.toml"
         config.write_text(f'[model]\npath = "{model}"\n[cluster]\nlaunch = "{launch}"\n[listen]\nport = 0\n')
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "longtake", "serve", str(config)],
+            [sys.executable, "-m", "longtake", "serve", str(config), *options],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -176,6 +180,27 @@ def test_a_second_signal_does_not_wait_for_a_client_that_does_not_read(server: S
             server.process.wait(timeout=GRACE_S / 3)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=GRACE_S / 2) == 0, server.text()
+
+
+def test_what_a_server_records_is_what_its_scheduler_did(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    server = Server(tmp_path, model, "in-process", "--record", str(path))
+    try:
+        with SyncClient(server.address) as client, client.stream(PROMPT, StreamOptions(pictures=30)) as stream:
+            told = list(stream)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0, server.text()
+        assert f"recording into {path}" in server.text()
+    finally:
+        server.end()
+    cell, events = read(path)
+    assert cell.version == longtake_version() and cell.recipe == load_info(model).recipe
+    scheduler, effects = cell.scheduler(), list[Effect]()
+    for event in events:
+        effects += scheduler.handle(event)
+    emitted = [effect.block for effect in effects if isinstance(effect, Emit)]
+    assert emitted == [event.index for event in told if isinstance(event, SegmentEvent)]
+    assert scheduler.draining.is_done
 
 
 def test_a_port_that_is_taken_is_one_line(server: Server, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

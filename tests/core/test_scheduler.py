@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.core.effects import CueAccepted, CueApplied, DropJournal, Opened, Refused, RequestRefused
-from longtake.core.errors import InvalidField, NoCapacity, Unavailable, UnknownSession
+from longtake.core.errors import Fault, Lack, WrongValue
 from longtake.core.events import Ack, Drain, Ending, Pause
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
@@ -79,7 +79,7 @@ def test_after_its_end_a_session_answers_requests_but_not_late_acknowledgements(
     assert cell.send(Ack(now_s=0.0, session=session, segment=3)) == []
     (refused,) = cell.send(Pause(now_s=0.0, session=session))
     assert isinstance(refused, RequestRefused)
-    assert isinstance(refused.error, UnknownSession)
+    assert refused.problem.kind is Fault.UNKNOWN_SESSION
 
 
 def test_drain_delivers_the_blocks_begun_and_refuses_new_sessions() -> None:
@@ -92,7 +92,7 @@ def test_drain_delivers_the_blocks_begun_and_refuses_new_sessions() -> None:
     assert cell.closed[session].ending is Ending.DRAINED
     assert cell.segments[session] == list(range(begun))
     cell.open("later")
-    assert isinstance(effects_of(cell, Refused)[0].error, Unavailable)
+    assert effects_of(cell, Refused)[0].problem.kind is Fault.DRAINING
     assert cell.scheduler.sessions() == ()
 
 
@@ -104,9 +104,9 @@ def test_drain_delivers_the_blocks_begun_and_refuses_new_sessions() -> None:
 def test_an_open_that_cannot_be_names_the_field_and_starts_nothing(change: dict[str, object], field: str) -> None:
     cell = Cell(recipe())
     cell.open("s", **change)  # type: ignore[arg-type]
-    error = effects_of(cell, Refused)[0].error
-    assert isinstance(error, InvalidField)
-    assert error.field == field
+    problem = effects_of(cell, Refused)[0].problem
+    assert problem.kind is Fault.INVALID
+    assert isinstance(problem.about, WrongValue) and problem.about.field == field
     assert len(cell.effects) == 1
     assert cell.scheduler.sessions() == ()
 
@@ -115,9 +115,9 @@ def test_a_full_cell_says_what_is_missing_and_takes_nothing() -> None:
     cell = Cell(recipe(), denoisers=1, pages=4 * 9, slots=2, limits=Limits(max_queued=0))
     cell.open("first")
     cell.open("second")
-    error = effects_of(cell, Refused)[0].error
-    assert isinstance(error, NoCapacity)
-    assert "4 lanes" in str(error)
+    problem = effects_of(cell, Refused)[0].problem
+    assert isinstance(problem.kind, Lack)
+    assert "4 lanes" in problem.message
     assert cell.scheduler.workers()[0].free == 1
 
 

@@ -33,6 +33,7 @@ from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, Load, Refused, Stow
+from longtake.core.errors import Declined
 from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
@@ -214,6 +215,7 @@ async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> A
     """An engine with the layout's workers as threads."""
     info = weights.load_info(model)
     engine = Engine(Scheduler(info.recipe, info.geometry, layout.limits), hashes)
+    hashes.listen(engine)
     loop = asyncio.create_task(engine.run())
     meeting_point, chains, ports = MeetingPoint(), Chains(engine), []
     for loaded in await asyncio.to_thread(loaded_workers, layout, model, device, meeting_point.address):
@@ -256,8 +258,8 @@ async def one_session(
             case Closed(ending=ending, reason=reason):
                 assert ending is Ending.COMPLETED, reason
                 return
-            case Refused(error=error):
-                raise error
+            case Refused(problem=problem):
+                raise Declined(problem)
             case _:
                 pass
 

@@ -53,6 +53,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "configuration": (["serve", "no-such-file.toml"], "'no-such-file.toml' is not allowed; allowed: a readable file"),
     "model": (["render", "x", "--model", "/no/model", "--duration", "1s"], "model.json is missing"),
     "port": (["serve", "--port", "70000"], "0<=x<=65535"),
+    "recording": (["serve", "--record", "/no/such/place"], "recording.file: '/no/such/place' is not allowed"),
 }
 
 

@@ -7,8 +7,21 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from longtake.core.errors import InternalFault
-from longtake.core.events import Ack, Close, Cue, CueRequest, Drain, Ending, OpFailed, Pause, Play, Tick, WorkerLost
+from longtake.core.errors import InternalFault, NotAllowed
+from longtake.core.events import (
+    Ack,
+    CallRefused,
+    Close,
+    Cue,
+    CueRequest,
+    Drain,
+    Ending,
+    OpFailed,
+    Pause,
+    Play,
+    Tick,
+    WorkerLost,
+)
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.work import CueId, Role, WorkerId
@@ -69,6 +82,7 @@ def lively_cell() -> CountedImageCell:
     cell.send(Close(now_s=cell.now_s, session=live, ending=Ending.OPERATOR))
     cell.settle(acknowledge=False)
     cell.send(OpFailed(now_s=cell.now_s, worker=WorkerId("decode-0"), sessions=(), sequence=None, reason="test"))
+    cell.send(CallRefused(now_s=cell.now_s, problem=NotAllowed("test").problem))
     cell.send(Drain(now_s=cell.now_s))
     cell.send(WorkerLost(now_s=cell.now_s, worker=WorkerId("denoise-1"), reason="test"))
     return cell

@@ -8,16 +8,33 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import Emit, LaneMoved, Parked
-from longtake.core.errors import InvalidField, Lack, NoCapacity, ShuttingDown, Unavailable
+from longtake.core.effects import Emit, LaneMoved, Parked, RequestRefused
+from longtake.core.errors import (
+    Fault,
+    InvalidField,
+    Lack,
+    LongtakeError,
+    NoCapacity,
+    NotAllowed,
+    NotAuthenticated,
+    QuotaUsed,
+    Refusal,
+    ShuttingDown,
+    Unavailable,
+    UnknownPeer,
+    UnknownSession,
+)
 from longtake.core.events import (
     Ack,
+    CallRefused,
     Close,
     Cue,
     CueRequest,
     Drain,
     Ending,
+    FrameRefused,
     Loss,
+    OpenRefused,
     OpFailed,
     Pause,
     Play,
@@ -29,7 +46,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
-from monitoring.folding.refusals import Refusal, refusal_of
+from monitoring.folding.refusals import call_reason, open_reason
 from monitoring.folding.tally import Tally
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import effects_of
@@ -98,21 +115,48 @@ def test_a_live_stream_has_slack_and_late_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "opening", "calling"),
     [
-        (InvalidField("open.window", 0, "1 to 32"), Refusal.INVALID),
-        (ShuttingDown(), Refusal.DRAINING),
-        (Unavailable("no worker"), Refusal.UNAVAILABLE),
-        (NoCapacity("none", 1.0, Lack.QUOTA), Refusal.QUOTA),
+        (InvalidField("open.window", 0, "1 to 32"), "invalid", "unavailable"),
+        (UnknownSession("nobody"), "invalid", "unavailable"),
+        (ShuttingDown(), "draining", "unavailable"),
+        (Unavailable("no worker"), "unavailable", "unavailable"),
+        (UnknownPeer("a defect"), "internal", "unavailable"),
+        (NoCapacity("none", 1.0, Lack.OBSERVERS), "internal", "unavailable"),
+        (NoCapacity("none", 1.0, Lack.QUOTA), "quota", "quota"),
+        (NotAuthenticated("missing", "no token"), "invalid", "no_credentials"),
+        (NotAuthenticated("expired", "an old token"), "invalid", "wrong_credentials"),
+        (NotAllowed("a client may not"), "invalid", "not_allowed"),
     ],
 )
-def test_every_family_of_errors_has_its_reason(error: InvalidField | Unavailable | NoCapacity, reason: Refusal) -> None:
-    assert refusal_of(error) is reason
+def test_every_family_of_errors_has_its_reasons(error: LongtakeError, opening: str, calling: str) -> None:
+    kind = error.problem.kind
+    assert (open_reason(kind).value, call_reason(kind).value) == (opening, calling)
 
 
 @pytest.mark.parametrize("lack", set(Lack) - {Lack.OBSERVERS})
 def test_every_lack_that_can_refuse_an_open_is_a_reason(lack: Lack) -> None:
-    assert refusal_of(NoCapacity("none", 1.0, lack)).value == lack.value
+    assert open_reason(lack) is lack
+
+
+def test_what_the_front_end_refuses_is_counted_once() -> None:
+    cell = Counted(recipe())
+    session = cell.open("s")
+    quota = QuotaUsed("too many prompts", 1.0).problem
+    wrong = InvalidField("cue.prompt", "", "a text").problem
+    cell.send(OpenRefused(now_s=0.0, pace=Pace.REALTIME, problem=wrong))
+    cell.send(OpenRefused(now_s=0.0, pace=Pace.FAST, problem=quota))
+    cell.send(CallRefused(now_s=0.0, problem=NotAllowed("a client may not").problem))
+    cell.send(FrameRefused(now_s=0.0, session=session, cue=None, problem=wrong))
+    cell.send(FrameRefused(now_s=0.0, session=session, cue=CueId("c"), problem=quota))
+    paces = cell.tally.streams.paces
+    assert {kind: count for kind, count in paces[Pace.REALTIME].refused.items() if count} == {Fault.INVALID: 1}
+    assert {kind: count for kind, count in paces[Pace.FAST].refused.items() if count} == {Lack.QUOTA: 1}
+    calls = {kind: count for kind, count in cell.tally.refused_calls.items() if count}
+    assert calls == {Fault.NOT_ALLOWED: 1, Lack.QUOTA: 2}
+    assert cell.tally.streams.cues["refused"] == 1
+    told = effects_of(cell, RequestRefused)
+    assert [(effect.cue, effect.problem) for effect in told] == [(None, wrong), (CueId("c"), quota)]
 
 
 def test_refusals_say_what_is_missing() -> None:
@@ -123,11 +167,11 @@ def test_refusals_say_what_is_missing() -> None:
     few_pages = Counted(recipe(), denoisers=1, pages=9 * 4)
     for name in "ab":
         few_pages.open(name, pace=Pace.REALTIME)
-    assert refused(few_pages) == {Refusal.PAGES: 1}
+    assert refused(few_pages) == {Lack.PAGES: 1}
     few_slots = Counted(recipe(), slots=1)
     for name in "ab":
         few_slots.open(name, pace=Pace.REALTIME)
-    assert refused(few_slots) == {Refusal.SLOTS: 1}
+    assert refused(few_slots) == {Lack.SLOTS: 1}
     slow = Counted(recipe(), denoisers=1)
     slow.open("a", pictures=PICTURES)
     while slow.busy or slow.answers:
@@ -136,17 +180,17 @@ def test_refusals_say_what_is_missing() -> None:
             slow.send(Ack(now_s=0.0, session=SessionId("a"), segment=0))
             slow.finish(worker, seconds=10.0)
     slow.open("b", pace=Pace.REALTIME)
-    assert refused(slow) == {Refusal.TIME: 1}
+    assert refused(slow) == {Lack.TIME: 1}
     few_sessions = Counted(recipe(), limits=Limits(max_sessions=1, max_queued=1))
     few_sessions.open("a")
     few_sessions.open("b", pace=Pace.REALTIME)
-    assert refused(few_sessions) == {Refusal.SESSIONS: 1}
+    assert refused(few_sessions) == {Lack.SESSIONS: 1}
     few_sessions.open("c")  # is queued
     few_sessions.open("d")
-    assert refused(few_sessions, Pace.FAST) == {Refusal.QUEUE: 1}
+    assert refused(few_sessions, Pace.FAST) == {Lack.QUEUE: 1}
     few_sessions.send(Drain(now_s=0.0))
     few_sessions.open("e")
-    assert refused(few_sessions, Pace.FAST) == {Refusal.QUEUE: 1, Refusal.DRAINING: 1}
+    assert refused(few_sessions, Pace.FAST) == {Lack.QUEUE: 1, Fault.DRAINING: 1}
     assert few_sessions.tally.draining
 
 
@@ -258,8 +302,6 @@ def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:
         sessions=(SessionId("a"),),
         sequence=dispatch.sequence,
         reason="test",
-        sha256=tuple("" if work.session == "a" else "x" for work in works_of(dispatch)),
-        ops=1,
     )
     cell.send(failed)
     assert cell.tally.labour.workers[worker].done == before + 1
@@ -288,7 +330,7 @@ def test_nothing_is_kept_of_sessions_that_have_ended() -> None:
         seen: set[int] = set()
 
         def of(thing: object) -> int:
-            if id(thing) in seen or isinstance(thing, type):
+            if id(thing) in seen or isinstance(thing, type | int | float):
                 return 0
             seen.add(id(thing))
             inside: list[object] = []

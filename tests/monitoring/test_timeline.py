@@ -122,24 +122,26 @@ def test_every_op_is_seen_once_and_those_of_a_lane_do_not_overlap(level: Level, 
                 assert fuses or later.done_s - later.seconds >= earlier.done_s
                 assert not fuses or (fused and earlier.batch == later.batch > 1)
     assert (shared > 0) == (batch > 1)
-    assert cell.timeline.pending == 0
 
 
-def test_nothing_is_kept_of_sessions_that_nobody_observes() -> None:
+def test_an_observer_is_told_of_what_is_dispatched_from_its_coming_to_its_leaving() -> None:
     cell = TimedCell(recipe())
     cell.open("a")
     cell.answer()
     cell.steps(5)
-    assert cell.busy and cell.timeline.pending == 0
+    assert cell.busy
+    cell.later(1.0)
     observer = cell.timeline.observe(SessionId("a"))
-    cell.steps(3)
-    assert 0 < cell.timeline.pending <= sum(map(len, cell.queues.values()))
+    cell.later(1.0)
+    cell.steps(6)
+    spans = taken(observer)
+    assert spans and all(span.dispatched_s >= 1.0 for span in spans)
+    assert len(spans) < 6, "some had been dispatched before"
     cell.timeline.leave(observer)
     cell.timeline.leave(observer)
-    assert cell.timeline.pending == 0 and cell.timeline.observers(SessionId("a")) == 0
-    before = len(observer)
+    assert cell.timeline.observers(SessionId("a")) == 0
     cell.steps(3)
-    assert len(observer) == before
+    assert len(observer) == 0
 
 
 def test_an_observer_that_does_not_read_has_the_newest_spans() -> None:
@@ -162,8 +164,8 @@ def test_of_a_dispatch_that_failed_only_the_ops_of_other_sessions_are_done() -> 
     seen = {name: len(observer) for name, observer in observers.items()}
     number = cell.queues[DENOISE][0].sequence
     failed = OpFailed(now_s=9.0, worker=DENOISE, sessions=(SessionId("b"),), sequence=number, reason="out of memory")
-    cell.timeline.fold(failed, ())
     in_it = [work.session for work in works_of(cell.queues[DENOISE][0])]
+    cell.timeline.fold(failed, cell.scheduler.handle(failed))
     assert len(set(in_it)) > 1 and "b" in in_it
     for name, observer in observers.items():
         assert len(observer) - seen[name] == (0 if name == "b" else in_it.count(SessionId(name)))
@@ -172,9 +174,8 @@ def test_of_a_dispatch_that_failed_only_the_ops_of_other_sessions_are_done() -> 
 def test_the_reports_of_a_worker_that_joined_again_are_not_taken_for_those_of_its_past() -> None:
     cell = TimedCell(recipe(), denoisers=1)
     lost = cell.begin("a", 6)
-    assert cell.timeline.pending
+    assert cell.busy
     cell.join(DENOISE, Role.DENOISE, cell.pages)  # the session is lost with it, its dispatch 0 will never be reported
-    assert cell.timeline.pending == 0
     observer = cell.begin("b", 1)
     cell.play()
     assert taken(lost) == []

@@ -6,7 +6,6 @@ op is a batch of one. Shape suffixes: B batch item, F latent frame, C channel, H
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,7 +27,7 @@ from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up,
 from workers.models.api import Conditioning, Denoiser, Inputs, Solver, TextKV
 from workers.orders import Order
 
-NOTHING = Output(sha256="", latents=b"")
+NOTHING = Output(latents=b"")
 """In place of the output of an op that failed."""
 
 
@@ -139,8 +138,7 @@ class DenoiseWorker:
         """The report of a denoise op. The lane keeps its output too."""
         kept_FCHW = output_FCHW.clone()  # a view would keep the latents of all batch mates alive
         self._memory.keep(work, kept_FCHW)
-        latents = tensor_to_bytes(kept_FCHW)
-        return Output(sha256=hashlib.sha256(latents).hexdigest(), latents=latents)
+        return Output(latents=tensor_to_bytes(kept_FCHW))
 
     def _inputs(self, batch: tuple[Forward, ...]) -> Inputs:
         """What a forward over the batch is given."""

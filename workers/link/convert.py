@@ -264,11 +264,11 @@ def _part_from(part: pb.Part) -> Part:
 
 
 def _output(output: Output) -> pb.Output:
-    return pb.Output(sha256=output.sha256, latents=output.latents)
+    return pb.Output(latents=output.latents)
 
 
 def _output_from(output: pb.Output) -> Output:
-    return Output(sha256=output.sha256, latents=output.latents)
+    return Output(latents=output.latents)
 
 
 def _duration(value_s: float, field: str) -> float:
@@ -279,11 +279,11 @@ def _duration(value_s: float, field: str) -> float:
 
 
 def _latent(ref: LatentRef) -> pb.LatentRef:
-    return pb.LatentRef(session=ref.session, block=ref.block, step=ref.step, sha256=ref.sha256)
+    return pb.LatentRef(session=ref.session, block=ref.block, step=ref.step)
 
 
 def _latent_from(ref: pb.LatentRef) -> LatentRef:
-    return LatentRef(session=SessionId(ref.session), block=ref.block, step=ref.step, sha256=ref.sha256)
+    return LatentRef(session=SessionId(ref.session), block=ref.block, step=ref.step)
 
 
 def _conditioning(ref: ConditioningRef) -> pb.ConditioningRef:

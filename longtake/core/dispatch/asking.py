@@ -6,8 +6,20 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import open_if_ready
-from longtake.core.effects import Effect
-from longtake.core.events import Ack, Close, Cue, Pause, Play, StreamPrepared, TextEncoded
+from longtake.core.effects import Effect, RequestRefused
+from longtake.core.errors import CallerFault
+from longtake.core.events import (
+    Ack,
+    CallRefused,
+    Close,
+    Cue,
+    FrameRefused,
+    OpenRefused,
+    Pause,
+    Play,
+    StreamPrepared,
+    TextEncoded,
+)
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import Trigger
 from longtake.core.sessions.session import Session
@@ -19,6 +31,19 @@ SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close
 def session_of(event: SessionEvent) -> SessionId:
     """The session that the event is about."""
     return event.conditioning.session if isinstance(event, TextEncoded) else event.session
+
+
+def refused(event: SessionEvent, error: CallerFault) -> RequestRefused:
+    """The answer to a request that cannot be met."""
+    cue = event.request.cue if isinstance(event, Cue) else None
+    return RequestRefused(session=session_of(event), cue=cue, problem=error.problem)
+
+
+def told(event: CallRefused | OpenRefused | FrameRefused) -> list[Effect]:
+    """What follows from a refusal of the front end: of all that is refused there, only a frame is answered here."""
+    if isinstance(event, FrameRefused):
+        return [RequestRefused(session=event.session, cue=event.cue, problem=event.problem)]
+    return []
 
 
 class Asking:

@@ -67,7 +67,7 @@ class Dispatcher:
             for ticket in batch:
                 if ticket in worker.ready:  # a follower never was
                     worker.ready.drop(ticket)
-            orders.append(self._dispatch(worker, batch))
+            orders.append(self._dispatch(worker, batch, now_s=now_s))
             orders += self._follow(batch, now_s=now_s)
         return orders
 
@@ -101,13 +101,13 @@ class Dispatcher:
         worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
         return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
 
-    def _dispatch(self, worker: Worker, batch: Batch) -> Dispatch:
+    def _dispatch(self, worker: Worker, batch: Batch, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
         rows = [(session, session.graph.chain_of(op), op.block) for session, op in owned]
         attach = tuple(self._sent(worker, *row) for row in rows)
         return Dispatch(
             worker=worker.id,
-            sequence=worker.dispatched(batch),
+            sequence=worker.dispatched(batch, now_s=now_s),
             work=_work(worker, owned),
             attach_conditioning=attach,
             spent=tuple(ref for row in rows for ref in self._spent(*row)),

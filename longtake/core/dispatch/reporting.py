@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
+from longtake.core.events import OpDone, OpFailed
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
 from longtake.core.sessions.session import Session
-from longtake.core.work import Ticket, WorkerId
+from longtake.core.work import Ticket
 
 
 class Reports:
@@ -18,14 +19,17 @@ class Reports:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
 
-    def take(self, worker_id: WorkerId, sequence: int | None) -> tuple[Ticket, ...]:
-        """Take a reported dispatch off its worker; its ops that count.
+    def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...]]:
+        """Take a reported dispatch off its worker; the fact that it has worked, and its ops that count.
 
         There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
         another dispatch is the oldest.
         """
-        worker = self._cell.workers.get(worker_id)
-        return () if worker is None or sequence is None else self._landed(worker.report(sequence).tickets)
+        worker = self._cell.workers.get(report.worker)
+        if worker is None or report.sequence is None:
+            return [], ()
+        flying = worker.report(report.sequence)
+        return [flying.worked(report)], self._landed(flying.tickets)
 
     def lose(self, worker: Worker) -> None:
         """The dispatches of a worker that has gone will never report."""

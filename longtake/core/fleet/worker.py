@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from longtake.core.effects import Worked
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.events import WorkerJoined
+from longtake.core.events import OpDone, OpFailed, WorkerJoined
 from longtake.core.fleet.load import Demand, Demands, Load
 from longtake.core.fleet.ready import ReadyList
 from longtake.core.fleet.timing import Timing
@@ -25,6 +26,18 @@ class InFlight:
     sequence: Sequence
     tickets: tuple[Ticket, ...]
     """More than one: a batch."""
+    dispatched_s: float
+
+    def worked(self, report: OpDone | OpFailed) -> Worked:
+        """What the worker has done of it, as it reports now."""
+        failed, seconds = (report.sessions, 0.0) if isinstance(report, OpFailed) else ((), report.seconds)
+        return Worked(
+            worker=report.worker,
+            ops=tuple(ticket for ticket in self.tickets if ticket.session not in failed) if failed else self.tickets,
+            batch=len(self.tickets),
+            dispatched_s=self.dispatched_s,
+            seconds=seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +161,11 @@ class Worker:
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
 
-    def dispatched(self, tickets: tuple[Ticket, ...]) -> Sequence:
+    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> Sequence:
         """Note a dispatch; returns its sequence number."""
         sequence = Sequence(self.next_sequence)
         self.next_sequence += 1
-        self.in_flight.append(InFlight(sequence, tickets))
+        self.in_flight.append(InFlight(sequence, tickets, now_s))
         return sequence
 
     def report(self, sequence: int) -> InFlight:

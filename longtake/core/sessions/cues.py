@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from longtake.core.effects import CueAccepted, CueSuperseded, Effect, EncodeText, Forget, Notice, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField
-from longtake.core.events import Cue, CueRequest, Event, TextEncoded
+from longtake.core.events import CueRequest, TextEncoded
 from longtake.core.limits import Limits
 from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
-from longtake.core.work import ConditioningRef, CueId
-
-
-def cue_of(event: Event) -> CueId | None:
-    """The cue that an event asks for, if it does."""
-    return event.request.cue if isinstance(event, Cue) else None
+from longtake.core.work import ConditioningRef
 
 
 def ask(session: Session, request: CueRequest, limits: Limits) -> list[Effect]:
@@ -60,7 +55,7 @@ def accept(session: Session, version: int) -> list[Effect]:
         block = session.target_block(request)
     except CallerFault as error:
         del session.prompts.waiting[version]
-        return [RequestRefused(session=session.id, cue=request.cue, error=error)]
+        return [RequestRefused(session=session.id, cue=request.cue, problem=error.problem)]
     effects: list[Effect] = [CueAccepted(session=session.id, cue=request.cue, block=block)]
     earlier = session.prompts.take(version, block=block)
     if earlier is not None and earlier.cue is not None:

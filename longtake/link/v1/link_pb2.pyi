@@ -134,16 +134,14 @@ class Heartbeat(_message.Message):
     def __init__(self, host_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., copied_out_bytes: _Optional[int] = ..., copied_in_bytes: _Optional[int] = ...) -> None: ...
 
 class LatentRef(_message.Message):
-    __slots__ = ("session", "block", "step", "sha256")
+    __slots__ = ("session", "block", "step")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
-    SHA256_FIELD_NUMBER: _ClassVar[int]
     session: str
     block: int
     step: int
-    sha256: str
-    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., step: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class ConditioningRef(_message.Message):
     __slots__ = ("session", "version")
@@ -352,12 +350,10 @@ class Shutdown(_message.Message):
     def __init__(self) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("sha256", "latents")
-    SHA256_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("latents",)
     LATENTS_FIELD_NUMBER: _ClassVar[int]
-    sha256: str
     latents: bytes
-    def __init__(self, sha256: _Optional[str] = ..., latents: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, latents: _Optional[bytes] = ...) -> None: ...
 
 class OpDone(_message.Message):
     __slots__ = ("sequence", "outputs", "segment", "seconds")

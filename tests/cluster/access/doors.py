@@ -86,7 +86,7 @@ class GuardedCell:
 
     def refusals(self) -> dict[str, int]:
         """How many were not let in, by why."""
-        return {reason.value: count for reason, count in self.cell.server.calls.turned_away.items() if count}
+        return {reason.value: count for reason, count in self.cell.engine.tally.refused_calls.items() if count}
 
     def client(self, who: str) -> Client:
         """A client with the token of `tenant role`."""

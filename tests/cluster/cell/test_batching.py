@@ -99,6 +99,7 @@ class Rig:
         self.inbox = Inbox()
         scheduler = Scheduler(self.info.recipe, self.info.geometry, Limits())
         self.engine = Engine(scheduler, self.hashes, inbox=self.inbox)
+        self.hashes.listen(self.engine)
         self.die = random.Random(seed)
         specs = in_process_workers(model, self.info.recipe, denoise=denoise, sessions=10, max_batch=1)
         self.ports = [Port(spec, LoadedWorker(spec).fresh(), batch_limit) for spec in specs]
@@ -224,6 +225,7 @@ async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pyte
     streams = mix(20)
     workers = in_process_workers(model, info.recipe, sessions=len(streams))
     async with in_process_engine(model, workers, recorder=hashes) as engine:
+        hashes.listen(engine)
         limits = [view.ability.batch_limit for view in engine.scheduler.workers() if view.role is Role.DENOISE]
         await open_all(engine, info.geometry, streams)
     for asked in streams:
@@ -238,6 +240,7 @@ async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
     workers = in_process_workers(model, info.recipe, denoise=2, sessions=len(streams))
     hashes = Hashes(info.recipe.step_count)
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
+    hashes.listen(engine)
     launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
     running = asyncio.create_task(engine.run())
     await launcher.start()

@@ -97,6 +97,7 @@ class Cell:
         self.info = weights.load_info(self.model)
         self.log = Log(self.info.recipe.step_count)
         self.engine = Engine(Scheduler(self.info.recipe, self.info.geometry, Limits()), self.log)
+        self.log.listen(self.engine)
         self.launcher: Launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), self.engine)
 
     async def __aenter__(self) -> Cell:

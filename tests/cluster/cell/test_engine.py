@@ -12,7 +12,7 @@ import pytest
 from cluster.cell.outbox import Outbox, Overflow, SegmentOut, WatcherOutbox
 from cluster.render import RenderRequest, in_process_engine, in_process_workers, render
 from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Declined
 from longtake.core.events import Ack, Close, CueRequest, Ending
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
@@ -38,6 +38,7 @@ async def test_latents_are_the_oracles_whatever_the_workers_and_the_company(mode
     hashes = Hashes(STEPS)
     workers = in_process_workers(model, model_info().recipe, denoise=denoise, sessions=3)
     async with in_process_engine(model, workers, recorder=hashes) as engine:
+        hashes.listen(engine)
         await asyncio.gather(
             stream(engine, "a", PROMPT),
             stream(engine, "b", OTHER, seed=8, window=2),
@@ -55,6 +56,7 @@ async def test_the_other_levels_are_the_oracles_too(tmp_path: Path, level: Level
     hashes = Hashes(STEPS)
     workers = in_process_workers(tmp_path, info.recipe, denoise=2, sessions=2)
     async with in_process_engine(tmp_path, workers, recorder=hashes) as engine:
+        hashes.listen(engine)
         await stream(engine, "a", PROMPT)
         assert engine.journal.size_bytes == 0
     assert hashes.of("a") == expected_hashes(tmp_path, {0: PROMPT}, 7, BLOCKS)
@@ -78,6 +80,7 @@ async def test_a_cue_applies_at_its_block_and_not_before(model: Path) -> None:
     workers = in_process_workers(model, model_info().recipe, denoise=2)
     cue = CueRequest(cue=CueId("turn"), prompt=OTHER, block=2)
     async with in_process_engine(model, workers, recorder=hashes) as engine:
+        hashes.listen(engine)
         told = await stream(engine, "a", PROMPT, cues=(cue,))
     expected = expected_hashes(model, {0: PROMPT, 2: OTHER}, 7, BLOCKS)
     assert hashes.of("a") == expected
@@ -216,6 +219,6 @@ async def test_render_writes_a_file_that_plays(model: Path, tmp_path: Path) -> N
 
 async def test_render_refuses_what_cannot_be(model: Path) -> None:
     written: list[bytes] = []
-    with pytest.raises(InvalidField, match="picture_limit"):
+    with pytest.raises(Declined, match="picture_limit"):
         await render(model, RenderRequest(prompt=PROMPT, seed=1, picture_limit=0), written.append)
     assert written == []

@@ -152,7 +152,7 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
     sent = [link.forwards for link in bench.links]
     assert [[order.latents for order in orders] for orders in sent] == [[b"latents"] * 2, [b"", b""], [b"latents", b""]]
     assert all(order.conditioning == b"text" for orders in sent for order in orders)
-    output = Output(sha256="ab", latents=b"new")
+    output = Output(latents=b"new")
     bench.hear(0, Done(sequence=Number(0), seconds=0.2))
     bench.hear(0, Done(sequence=Number(1), seconds=0.3))
     bench.hear(2, Done(sequence=Number(0), seconds=0.1, outputs=(output,)))

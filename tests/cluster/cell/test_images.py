@@ -153,19 +153,19 @@ class Stage:
         self.order(Dispatch(worker=worker, sequence=sequence, work=work, attach_conditioning=(True,)))
         return await self.hear(OpDone)
 
-    async def forward(self, kind: Kind, step: int, block: int) -> str:
+    async def forward(self, kind: Kind, step: int, block: int) -> None:
         op = Op(kind, step, block)
         work = orders.forward_work(op, self.session, WHOLE)
-        done = await self.dispatch(self.session.place.lanes[step], (work,))
-        return done.sha256[0] if kind is Kind.DENOISE else ""
+        await self.dispatch(self.session.place.lanes[step], (work,))
 
     async def block(self, number: int) -> tuple[str, bytes]:
         """Hash of the finished latents, and the segment."""
         for step in range(INFO.recipe.step_count):
-            finished = await self.forward(Kind.DENOISE, step, number)
+            await self.forward(Kind.DENOISE, step, number)
             await self.forward(Kind.COMMIT, step, number)
-        place = self.session.place
-        await self.dispatch(place.decoder, orders.decode_work(Op(Kind.DECODE, 0, number), self.session))
+        decode = orders.decode_work(Op(Kind.DECODE, 0, number), self.session)
+        finished = sha256(self.engine.journal.latents(decode.latents)).hexdigest()
+        await self.dispatch(self.session.place.decoder, decode)
         return finished, self.engine.journal.take_segment(SESSION, number)
 
     def image(self) -> ImageId:

@@ -33,6 +33,7 @@ async def moved(model: Path, limits: Limits, blocks: int = BLOCKS) -> tuple[int,
     pictures = info.geometry.first_picture(blocks)
     workers = in_process_workers(model, info.recipe, denoise=3, sessions=4)
     async with in_process_engine(model, workers, limits, hashes) as engine:
+        hashes.listen(engine)
         told = [stream(engine, f"s{n}", prompt, seed=n, picture_limit=pictures) for n, prompt in enumerate(PROMPTS)]
         await asyncio.gather(*told)
         engine.scheduler.check()

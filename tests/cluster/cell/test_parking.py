@@ -112,6 +112,7 @@ async def test_a_stream_parked_at_every_window_is_the_oracles(tmp_path: Path, le
     hashes = Hashes(STEPS)
     workers = in_process_workers(tmp_path, info.recipe, denoise=2)
     async with in_process_engine(tmp_path, workers, Limits(park_after_s=0.0), hashes) as engine:
+        hashes.listen(engine)
         viewer = Viewer(engine, "a", window=1)
         for count in range(1, BLOCKS):
             await viewer.see(count, acknowledge=False)
@@ -163,6 +164,7 @@ async def test_a_stream_comes_back_to_another_worker_with_another_prompt_in_betw
     limits = Limits(park_after_s=0.02)
     cue = CueRequest(cue=CueId("c"), prompt=OTHER, block=1)
     async with in_process_engine(tmp_path, two_places(tmp_path, Level.CLEAN), limits, hashes) as engine:
+        hashes.listen(engine)
         first = Viewer(engine, "a", window=2, cues=(cue,))
         await first.see(2, acknowledge=False)
         first.pause()
@@ -185,6 +187,7 @@ async def test_a_queued_stream_begins_when_the_one_before_is_parked_and_both_are
     hashes = Hashes(STEPS)
     workers = in_process_workers(model, model_info().recipe)
     async with in_process_engine(model, workers, Limits(park_after_s=0.02), hashes) as engine:
+        hashes.listen(engine)
         first = Viewer(engine, "a", window=2)
         await first.see(2, acknowledge=False)
         second = Viewer(engine, "b", OTHER)
@@ -206,6 +209,7 @@ async def forked(
     workers = in_process_workers(model, info.recipe, denoise=denoise, sessions=2)
     pictures = info.geometry.first_picture(blocks)
     async with in_process_engine(model, workers, recorder=hashes) as engine:
+        hashes.listen(engine)
         parent = Viewer(engine, "parent", picture_limit=pictures, window=2)
         await parent.see(after)
         child = Viewer(engine, "child", prompt, picture_limit=pictures, fork=SessionId("parent"))
@@ -255,5 +259,5 @@ async def test_a_fork_may_be_encoded_otherwise_and_a_fork_of_nobody_is_refused(m
         nobody = Viewer(engine, "x", fork=SessionId("nobody"))
         refused = await nobody.see_all()
         await asyncio.gather(parent.see_all(), child.see_all())
-    assert isinstance(refused, Refused) and "'nobody' is not open here" in str(refused.error)
+    assert isinstance(refused, Refused) and "'nobody' is not open here" in refused.problem.message
     assert child.segments and all(data.count(b"\xff\xd8\xff") for data in child.segments.values())

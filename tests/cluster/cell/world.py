@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,13 +14,13 @@ from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
-from longtake.core.effects import Closed, Dispatch, Effect, Refused
-from longtake.core.events import Ack, CueRequest, Event, OpDone, Open, WorkerJoined
+from cluster.cell.recording import LIMIT_BYTES, InboxRecording, RecordedCell
+from longtake.core.effects import Closed, Dispatch, Effect, Refused, Worked
+from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Batch, DecodeWork, SegmentSettings, SessionId, WorkerId
-from longtake.core.work import Sequence as Number
+from longtake.core.work import DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes, generate
 from workers.denoise.noise import normal
@@ -35,7 +35,7 @@ RAW = SegmentSettings(codec="raw", quality=0)
 
 @dataclass
 class Hashes:
-    """A recorder that keeps the SHA-256 of every finished block, by session and block, and all effects."""
+    """Keeps the SHA-256 of every finished block, by session and block, and as a recorder all effects."""
 
     steps: int
     finished: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -44,25 +44,26 @@ class Hashes:
     """Sizes of all forwards."""
     mixed: int = 0
     """How many of them held ops of both kinds."""
-    _sent: dict[tuple[WorkerId, Number], Batch] = field(default_factory=dict)
+
+    def listen(self, engine: Engine) -> None:
+        """Hash what the engine keeps of the last step of each block, from now on."""
+        put = engine.journal.put_latents
+
+        def put_latents(ref: LatentRef, data: bytes) -> None:
+            if ref.step == self.steps:
+                self.finished[ref.session, ref.block] = sha256(data).hexdigest()
+            put(ref, data)
+
+        engine.journal.put_latents = put_latents  # type: ignore[method-assign]
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
-        match event:
-            case OpDone() if (event.worker, event.sequence) in self._sent:
-                batch = self._sent.pop((event.worker, event.sequence))
-                self.batches.append(len(batch))
-                self.mixed += len({work.kind for work in batch}) > 1
-                denoised = [work for work in batch if work.kind is Kind.DENOISE]
-                for work, sha256 in zip(denoised, event.sha256, strict=True):
-                    if work.step + 1 == self.steps:
-                        self.finished[work.session, work.block] = sha256
-            case WorkerJoined():
-                for key in [key for key in self._sent if key[0] == event.worker]:
-                    del self._sent[key]
+        self.effects += effects
         for effect in effects:
-            self.effects.append(effect)
-            if isinstance(effect, Dispatch) and not isinstance(effect.work, DecodeWork):
-                self._sent[effect.worker, effect.sequence] = effect.work
+            if isinstance(effect, Worked) and effect.ops:
+                kinds = {ticket.op.kind for ticket in effect.ops}
+                if Kind.DECODE not in kinds:
+                    self.batches.append(effect.batch)
+                    self.mixed += len(kinds) > 1
 
     def of(self, session: str) -> list[str]:
         """Hashes of a session's blocks, in order."""
@@ -76,6 +77,15 @@ class Hashes:
             for effect in forwards
             if not isinstance(effect.work, DecodeWork) and any(work.session == session for work in effect.work)
         }
+
+
+def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_bytes: int = LIMIT_BYTES) -> InboxRecording:
+    """A recording of these events, that is over."""
+    recording = InboxRecording(path, cell, limit_bytes=limit_bytes)
+    for event in events:
+        recording.fold(event, ())
+    recording.close()
+    return recording
 
 
 def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int) -> list[str]:

@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 from cluster.frontend.requests import open_event
 from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
-from longtake.core.events import CueRequest
+from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
@@ -113,7 +113,7 @@ async def test_a_bad_open_is_invalid_argument_with_field_and_allowed_values_and_
             assert error.code is grpc.StatusCode.INVALID_ARGUMENT, name
             assert [violation.field for violation in error.violations] == [field], name
             assert allowed in error.violations[0].description, name
-        assert [type(event).__name__ for event in cell.events] == ["WorkerJoined"] * 3
+        assert [type(event) for event in cell.events] == [WorkerJoined] * 3 + [OpenRefused] * len(BAD_OPENS)
 
 
 async def test_a_first_frame_that_is_not_open_is_refused() -> None:
@@ -138,7 +138,7 @@ async def test_bytes_that_are_no_frame_and_frames_that_are_too_large_are_refused
                 async for _ in raw(iter([frame])):
                     pass
             assert caught.value.code() is status
-        assert len(cell.events) == 3
+        assert [type(event) for event in cell.events] == [WorkerJoined] * 3 + [OpenRefused] * 2
 
 
 async def test_bad_names_of_sessions_are_refused() -> None:

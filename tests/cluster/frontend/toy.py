@@ -32,7 +32,7 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
-from monitoring.folding.recorder import Each
+from monitoring.folding.recorder import Each, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Output, Task, Up
 from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
@@ -77,7 +77,7 @@ class Words(SimulatedLanes):
         if work.next_sigma is None:
             latents += b" shows " + prompt + b";"
         self.memory.keep(work, latents)
-        return Output(sha256="", latents=latents)
+        return Output(latents=latents)
 
 
 class ToyWorker:
@@ -213,16 +213,17 @@ async def toy_cell(
     wire: WireLimits | None = None,
     workers: bool = True,
     door: Door | None = None,
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[ToyCell]:
     """Two denoise workers, one decode worker, the engine and the front end on a free port."""
     limits, door = limits or Limits(), door or Door()
-    recorder = EventList()
-    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(recorder, door.tenancy))
+    kept = EventList()
+    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(kept, door.tenancy, recorder or Silent()))
     running = asyncio.create_task(engine.run())
     server = await FrontendServer.start(
         engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
-    cell = ToyCell(engine, server, recorder.events)
+    cell = ToyCell(engine, server, kept.events)
     transit: dict[ImageId, Image] = {}
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):

@@ -36,6 +36,7 @@ class Cell:
         self.model = plan.workers[0].model
         self.hashes = Hashes(INFO.recipe.step_count)
         self.engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()), self.hashes)
+        self.hashes.listen(self.engine)
         self.launcher = launcher_for(plan, self.engine)
 
     async def pids(self) -> dict[WorkerId, int]:

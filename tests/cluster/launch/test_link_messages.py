@@ -58,8 +58,8 @@ from workers.messages import (
 )
 
 TEXT = ConditioningRef(session=SESSION, version=3)
-LATENT = LatentRef(session=SESSION, block=2**33, step=1, sha256="ab")
-OUTPUT = Output(sha256="ab", latents=b"latents")
+LATENT = LatentRef(session=SESSION, block=2**33, step=1)
+OUTPUT = Output(latents=b"latents")
 SETTINGS = SegmentSettings(codec="h264", quality=23)
 
 
@@ -130,12 +130,10 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
     "message",
     [
         Done(sequence=Sequence(0), seconds=0.25),
-        Done(sequence=Sequence(2), outputs=(OUTPUT, Output(sha256="cd", latents=b"others"))),
+        Done(sequence=Sequence(2), outputs=(OUTPUT, Output(latents=b"others"))),
         Done(sequence=Sequence(1), segment=b"segment"),
         Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
-        Failed(
-            sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, Output(sha256="", latents=b""))
-        ),
+        Failed(sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, Output(latents=b""))),
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from longtake.core.effects import Notice, PrepareStream, Refused
-from longtake.core.errors import InvalidField, LongtakeError, NoCapacity, UnknownSession, WrongState
+from longtake.core.errors import Fault, Lack, Problem
 from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -35,8 +35,8 @@ def running(level: Level = Level.OUTPUT, steps: int = 25, **changes: object) -> 
     return cell, session
 
 
-def refusal(cell: ImageCell) -> LongtakeError:
-    return effects_of(cell, Refused)[-1].error
+def refusal(cell: ImageCell) -> Problem:
+    return effects_of(cell, Refused)[-1].problem
 
 
 @pytest.mark.parametrize("level", list(Level))
@@ -114,16 +114,16 @@ def test_a_parked_parent_leaves_the_shared_pages_to_its_fork() -> None:
 def test_what_cannot_be_forked_is_refused_with_the_reason() -> None:
     cell, parent = running(steps=10, denoisers=1, pages=2 * PAGES - 1)
     cell.fork("x", SessionId("nobody"))
-    assert isinstance(refusal(cell), UnknownSession)
+    assert refusal(cell).kind is Fault.UNKNOWN_SESSION
     cell.fork("x", parent)
-    assert isinstance(refusal(cell), NoCapacity)
-    assert "a fork lies where the session does" in str(refusal(cell))
+    assert isinstance(refusal(cell).kind, Lack)
+    assert "a fork lies where the session does" in refusal(cell).message
     assert not effects_of(cell, Notice), "it is not queued"
     cell.fork("x", parent, pictures=1)
-    assert isinstance(refusal(cell), InvalidField)
+    assert refusal(cell).kind is Fault.INVALID
     opening = cell.open("opening", window=1)
     cell.fork("x", opening)
-    assert isinstance(refusal(cell), WrongState)
+    assert refusal(cell).kind is Fault.WRONG_STATE
     cell.send(Close(now_s=0.0, session=opening, ending=Ending.CLIENT))
     cell.settle()
     assert cell.ended_with(parent, Ending.COMPLETED)
@@ -135,8 +135,8 @@ def test_the_last_block_cannot_be_forked_away() -> None:
     while cell.session(parent).next_block < 14:
         cell.finish_and_acknowledge(cell.busy[0])
     cell.fork("x", parent)
-    assert isinstance(refusal(cell), WrongState)
-    assert "the last of the session" in str(refusal(cell))
+    assert refusal(cell).kind is Fault.WRONG_STATE
+    assert "the last of the session" in refusal(cell).message
 
 
 def unshared(session: Session) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, EncodeText, Forget, Give, Load, Notice, Refused, Stow
-from longtake.core.errors import NoCapacity
+from longtake.core.errors import Lack
 from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -201,8 +201,8 @@ def test_who_wants_to_go_on_is_served_before_every_new_stream_and_never_refused(
     cell.send(Play(now_s=cell.now_s, session=session))
     assert state_of(cell, session) is State.PARKED
     cell.open("live", pace=Pace.REALTIME)
-    refusal = effects_of(cell, Refused)[-1].error
-    assert isinstance(refusal, NoCapacity) and "1 parked sessions wait" in str(refusal)
+    problem = effects_of(cell, Refused)[-1].problem
+    assert isinstance(problem.kind, Lack) and "1 parked sessions wait" in problem.message
     cell.send(Close(now_s=cell.now_s, session=first, ending=Ending.CLIENT))
     assert state_of(cell, session) is State.RESTORING
     assert state_of(cell, second) is State.QUEUED

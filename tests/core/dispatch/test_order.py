@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.effects import RequestRefused
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Fault
 from longtake.core.events import Ack, Tick
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
@@ -78,7 +78,7 @@ def test_an_acknowledgement_of_the_future_is_refused_and_grants_nothing(segment:
     session = cell.open("s", window=3)
     cell.run(acknowledge=False)
     cell.send(Ack(now_s=0.0, session=session, segment=segment))
-    assert isinstance(effects_of(cell, RequestRefused)[-1].error, InvalidField)
+    assert effects_of(cell, RequestRefused)[-1].problem.kind is Fault.INVALID
     assert not cell.busy
 
 

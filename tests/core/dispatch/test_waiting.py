@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import CueAccepted, EncodeText, Notice, Opened, PrepareStream, Refused
-from longtake.core.errors import NoCapacity, Unavailable
+from longtake.core.errors import Fault, Lack, RetryAfter
 from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -72,10 +72,10 @@ def test_everybody_in_front_learns_each_change_of_place_and_who_is_last_the_firs
 def test_a_live_stream_is_refused_with_numbers_and_never_queued() -> None:
     cell = full_cell()
     cell.open("live", pace=Pace.REALTIME)
-    error = effects_of(cell, Refused)[-1].error
-    assert isinstance(error, NoCapacity)
-    assert "4 lanes are needed and there is room for 0" in str(error)
-    assert error.retry_after_s > 0
+    problem = effects_of(cell, Refused)[-1].problem
+    assert isinstance(problem.kind, Lack)
+    assert "4 lanes are needed and there is room for 0" in problem.message
+    assert isinstance(problem.about, RetryAfter) and problem.about.seconds > 0
     assert SessionId("live") not in cell.there
 
 
@@ -83,18 +83,18 @@ def test_a_full_queue_refuses_with_its_length() -> None:
     cell = full_cell(limits=Limits(max_queued=2))
     for number in range(3):
         cell.open(f"s{number}")
-    error = effects_of(cell, Refused)[-1].error
-    assert isinstance(error, NoCapacity)
-    assert "2 sessions are queued and the limit is 2" in str(error)
+    problem = effects_of(cell, Refused)[-1].problem
+    assert isinstance(problem.kind, Lack)
+    assert "2 sessions are queued and the limit is 2" in problem.message
 
 
 def test_what_could_never_have_room_is_refused_at_once() -> None:
     cell = ImageCell(recipe(), denoisers=1, pages=PAGES - 1)
     cell.open("s")
-    assert isinstance(effects_of(cell, Refused)[-1].error, NoCapacity)
+    assert isinstance(effects_of(cell, Refused)[-1].problem.kind, Lack)
     empty = ImageCell(recipe(), denoisers=0)
     empty.open("s")
-    assert isinstance(effects_of(empty, Refused)[-1].error, Unavailable)
+    assert effects_of(empty, Refused)[-1].problem.kind is Fault.UNAVAILABLE
 
 
 def test_queued_sessions_do_not_count_as_open_ones() -> None:

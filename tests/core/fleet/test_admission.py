@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Refused
-from longtake.core.errors import NoCapacity
+from longtake.core.errors import Lack, RetryAfter
 from longtake.core.events import Ack, Close, Ending
 from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.flow import Pace
@@ -58,12 +58,13 @@ def test_a_refusal_says_why_in_numbers_and_when_to_come_again() -> None:
     cell.open("first", pace=Pace.REALTIME, pictures=12 * 40)
     cell.open("second", pace=Pace.REALTIME)
     (refused,) = effects_of(cell, Refused)
-    assert str(refused.error) == (
+    assert refused.problem.message == (
         "a live stream takes 0.85 workers' time in 4 parts of 0.21; of 0.95 (95% of 1) 0.10 are free, 0 parts fit and "
         "then no worker has more than 0.10"
     )
-    assert isinstance(refused.error, NoCapacity)
-    assert refused.error.retry_after_s == pytest.approx(41 * BLOCK_S, abs=0.06)
+    assert isinstance(refused.problem.kind, Lack)
+    assert isinstance(refused.problem.about, RetryAfter)
+    assert refused.problem.about.seconds == pytest.approx(41 * BLOCK_S, abs=0.06)
 
 
 def test_a_stream_that_ends_gives_its_time_back() -> None:

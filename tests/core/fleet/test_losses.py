@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.effects import Refused
-from longtake.core.errors import NoCapacity
+from longtake.core.errors import Lack
 from longtake.core.events import Close, Ending, OpFailed, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
@@ -52,7 +52,7 @@ def test_pages_of_a_closed_session_are_reused_only_after_its_last_op_has_reporte
     cell.send(Close(now_s=0.0, session=first, ending=Ending.CLIENT))
     assert first in cell.closed
     cell.open("second")
-    assert isinstance(effects_of(cell, Refused)[0].error, NoCapacity)
+    assert isinstance(effects_of(cell, Refused)[0].problem.kind, Lack)
     while cell.busy:
         cell.finish(cell.busy[0])
     cell.open("third", pictures=BLOCKS_4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.effects import CueAccepted, CueApplied, CueSuperseded, Dispatch, Forget, RequestRefused
-from longtake.core.errors import TooLate
+from longtake.core.errors import Fault, Missed
 from longtake.core.events import Cue
 from longtake.core.limits import Limits
 from longtake.core.work import DecodeWork
@@ -34,9 +34,9 @@ def test_a_cue_that_comes_too_late_is_told_the_earliest_block() -> None:
     session = cell.open("s", window=3)
     cell.run(acknowledge=False)
     cell.send(Cue(now_s=0.0, session=session, request=cue("late", block=2)))
-    error = effects_of(cell, RequestRefused)[-1].error
-    assert isinstance(error, TooLate)
-    assert error.earliest_block == 3
+    problem = effects_of(cell, RequestRefused)[-1].problem
+    assert problem.kind is Fault.TOO_LATE
+    assert problem.about == Missed(earliest_block=3)
 
 
 def test_of_two_cues_for_one_block_the_later_wins_and_the_earlier_is_told() -> None:

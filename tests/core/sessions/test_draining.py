@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Notice, Refused
-from longtake.core.errors import Unavailable
+from longtake.core.errors import Fault
 from longtake.core.events import Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -61,8 +61,8 @@ def test_nothing_is_opened_from_the_first_drain_on(pace: Pace) -> None:
     cell.open("s")
     drain(cell, 3600.0)
     cell.open("later", pace=pace)
-    error = effects_of(cell, Refused)[-1].error
-    assert isinstance(error, Unavailable) and "shutting down" in str(error)
+    problem = effects_of(cell, Refused)[-1].problem
+    assert problem.kind is Fault.DRAINING and "shutting down" in problem.message
     assert [view.session for view in cell.scheduler.sessions()] == ["s"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.effects import Dispatch, Opened, RequestRefused
-from longtake.core.errors import WrongState
+from longtake.core.errors import Fault
 from longtake.core.events import Close, Drain, Ending, Pause, Play
 from longtake.core.work import SessionId
 from tests.core.support.parts import geometry, recipe
@@ -59,4 +59,4 @@ def test_play_while_the_server_drains_is_refused() -> None:
     cell.answer()
     cell.send(Drain(now_s=0.0))
     cell.send(Play(now_s=0.0, session=session))
-    assert isinstance(effects_of(cell, RequestRefused)[0].error, WrongState)
+    assert effects_of(cell, RequestRefused)[0].problem.kind is Fault.WRONG_STATE
