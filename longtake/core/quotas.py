@@ -37,9 +37,9 @@ class Account:
 
     streams: int = 0
     prompts: float = 0.0
-    """Prompts of late, wearing off at the rate at which they are granted …"""
+    """Prompts of late, as they were at `prompts_at_s`; they wear off at the rate at which they are granted."""
     prompts_at_s: float = 0.0
-    """… seen then."""
+    """When they were counted last."""
     day: int = 0
     """Days since 1970 of what follows."""
     device_s: float = 0.0
