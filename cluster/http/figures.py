@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from cluster.access.call_counts import CallCounts
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
-from cluster.frontend.call_counts import CallCounts
 from cluster.frontend.offer import Offer
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
