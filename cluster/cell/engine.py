@@ -130,8 +130,8 @@ class Engine:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def join(self, introduction: Introduction, port: Port) -> None:
-        """A worker has dialled in. An older link of the same name is given up first."""
+    def join(self, introduction: Introduction, port: Port) -> Engine:
+        """A worker has dialled in; whom it speaks with. An older link of the same name is given up first."""
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
@@ -144,6 +144,7 @@ class Engine:
                 ability=introduction.ability,
             )
         )
+        return self
 
     def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up; nothing if it was already."""
