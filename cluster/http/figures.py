@@ -101,6 +101,7 @@ class CellFigures:
         sheet.put("longtake_watchers", engine.watchers)
         for content, size_bytes in engine.journal.sizes_bytes().items():
             sheet.put("longtake_journal_bytes", size_bytes, content)
+        sheet.put("longtake_journal_bytes", engine.segment_bytes, "segments")
 
 
 def _write_worker(sheet: Sheet, worker: WorkerView) -> None:
