@@ -69,7 +69,7 @@ class CueRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """A client asks for a stream."""
+    """A client asks for a stream. Whoever makes one of a client's request has checked its fields against the limits."""
 
     now_s: float
     session: SessionId

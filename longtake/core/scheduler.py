@@ -224,16 +224,10 @@ class Scheduler:
         try:
             self.draining.check_open()
             session, parent = petition(event, self.cell)
-            place = self._waiting.admit(session, parent)
+            self._effects += self._waiting.admit(session, parent)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, problem=error.problem))
             return
-        self.cell.sessions[session.id] = session
-        if place is None:
-            session.state = State.QUEUED
-            self._waiting.wait(session.id)
-            return
-        self._effects += self._waiting.settle(session, place, parent)
         if parent is not None:
             self._effects += self._dispatcher.share(parent, now_s=self._now_s)
             set_free(parent, self.cell.sessions)
