@@ -16,7 +16,7 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker, Terms
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, replicas
-from longtake.client.events import Decoder, Event
+from longtake.client.events import Decoder, StreamEvent
 from longtake.core.effects import Closed, Opened, Refused
 from longtake.core.errors import Declined, InvalidField, Unavailable
 from longtake.core.events import Ack, Close, CueRequest, Ending, Open
@@ -159,7 +159,7 @@ LIMITS = Limits(max_sessions=1)
 
 async def render_events(
     request: pb.Open,
-    take: Callable[[Event], object],
+    take: Callable[[StreamEvent], object],
     *,
     model: str = POCKET,
     device: str = "cpu",

@@ -28,7 +28,7 @@ from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
-from monitoring.folding.recorder import Each, LogLines
+from monitoring.folding.recorder import AllRecorders, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
@@ -146,7 +146,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     scheduler = cell.scheduler()
     down = WayDown(scheduler.draining)
     recording = _recording(config.recording, cell)
-    engine = Engine(scheduler, Each(LogLines(), tenancy, down, *recording))
+    engine = Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording))
     launcher = launcher_for(plan, engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.

@@ -29,7 +29,7 @@ FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode"}
 """What one op of a worker is: a denoise worker's average does not tell denoise ops and commits apart."""
 
 
-class Sheet:
+class Scrape:
     """The declared families, filled in for one scrape."""
 
     def __init__(self, cell: str) -> None:
@@ -76,8 +76,8 @@ def _family(metric: Metric) -> Family:
             return HistogramMetricFamily(metric.name, metric.help, labels=labels)
 
 
-Writer = Callable[[Sheet], object]
-"""Fills in what it knows of a sheet."""
+Writer = Callable[[Scrape], object]
+"""Fills in what it knows of a scrape."""
 
 
 class Exposition:
@@ -97,10 +97,10 @@ class Exposition:
     def families(self) -> list[Family]:
         """Everything as it is now; to be called where events are folded, and quick."""
         began_s = time.thread_time()
-        sheet = Sheet(self._cell)
+        scrape = Scrape(self._cell)
         for write in self._writers:
-            write(sheet)
-        families = sheet.families
+            write(scrape)
+        families = scrape.families
         self._tally.spent(time.thread_time() - began_s)
         return families
 
@@ -145,59 +145,59 @@ class _Fixed(Collector):
 def tally_writer(tally: Tally) -> Writer:
     """Writes everything that a tally counts."""
 
-    def write(sheet: Sheet) -> None:
-        _write_streams(sheet, tally)
-        _write_labour(sheet, tally)
+    def write(scrape: Scrape) -> None:
+        _write_streams(scrape, tally)
+        _write_fleet(scrape, tally)
         for reason, count in tally.refused_calls.items():
-            sheet.put("longtake_calls_refused_total", count, reason.value)
+            scrape.put("longtake_calls_refused_total", count, reason.value)
         for event, count in tally.events.items():
-            sheet.put("longtake_engine_events_total", count, event.__name__)
-        sheet.put("longtake_metrics_seconds_total", tally.seconds)
-        sheet.put("longtake_draining", tally.draining)
+            scrape.put("longtake_engine_events_total", count, event.__name__)
+        scrape.put("longtake_metrics_seconds_total", tally.seconds)
+        scrape.put("longtake_draining", tally.draining)
 
     return write
 
 
-def _write_streams(sheet: Sheet, tally: Tally) -> None:
+def _write_streams(scrape: Scrape, tally: Tally) -> None:
     streams = tally.streams
-    sheet.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
+    scrape.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
     for result, count in streams.cues.items():
-        sheet.put("longtake_cues_total", count, result)
+        scrape.put("longtake_cues_total", count, result)
     for pace, label in PACES.items():
         counts = streams.paces[pace]
-        sheet.put("longtake_opens_total", counts.opened, label)
+        scrape.put("longtake_opens_total", counts.opened, label)
         for reason, count in counts.refused.items():
-            sheet.put("longtake_opens_refused_total", count, label, reason.value)
+            scrape.put("longtake_opens_refused_total", count, label, reason.value)
         for ending, count in counts.closed.items():
-            sheet.put("longtake_sessions_closed_total", count, label, ending.value)
-        sheet.put("longtake_parked_total", counts.parked, label)
-        sheet.put("longtake_restored_total", counts.restored, label)
-        sheet.put("longtake_window_stalls_total", counts.stalls, label)
-        sheet.put("longtake_blocks_total", counts.blocks, label)
-        sheet.put("longtake_late_blocks_total", counts.late_blocks, label)
-        sheet.put("longtake_pictures_total", counts.pictures, label)
-        sheet.put("longtake_segment_bytes_total", counts.segment_bytes, label)
-        sheet.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)
-        sheet.put_histogram("longtake_first_segment_seconds", counts.first_segment_s, label)
-        sheet.put_histogram("longtake_block_latency_seconds", counts.block_latency_s, label)
-        sheet.put_histogram("longtake_prompt_to_screen_seconds", counts.prompt_to_screen_s, label)
-        sheet.put_histogram("longtake_client_lag_segments", counts.client_lag, label)
+            scrape.put("longtake_sessions_closed_total", count, label, ending.value)
+        scrape.put("longtake_parked_total", counts.parked, label)
+        scrape.put("longtake_restored_total", counts.restored, label)
+        scrape.put("longtake_window_stalls_total", counts.stalls, label)
+        scrape.put("longtake_blocks_total", counts.blocks, label)
+        scrape.put("longtake_late_blocks_total", counts.late_blocks, label)
+        scrape.put("longtake_pictures_total", counts.pictures, label)
+        scrape.put("longtake_segment_bytes_total", counts.segment_bytes, label)
+        scrape.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)
+        scrape.put_histogram("longtake_first_segment_seconds", counts.first_segment_s, label)
+        scrape.put_histogram("longtake_block_latency_seconds", counts.block_latency_s, label)
+        scrape.put_histogram("longtake_prompt_to_screen_seconds", counts.prompt_to_screen_s, label)
+        scrape.put_histogram("longtake_client_lag_segments", counts.client_lag, label)
 
 
-def _write_labour(sheet: Sheet, tally: Tally) -> None:
-    labour = tally.labour
-    for name, worker in labour.workers.items():
+def _write_fleet(scrape: Scrape, tally: Tally) -> None:
+    fleet = tally.fleet
+    for name, worker in fleet.workers.items():
         for kind, count in worker.ops.items():
             if (kind is Kind.DECODE) == (worker.role is Role.DECODE):
-                sheet.put("longtake_ops_total", count, OPS[kind], name)
-        sheet.put("longtake_passes_total", worker.passes, name)
-        sheet.put("longtake_busy_seconds_total", worker.busy_s, name)
-        sheet.put("longtake_ops_failed_total", worker.failures, name)
+                scrape.put("longtake_ops_total", count, OPS[kind], name)
+        scrape.put("longtake_passes_total", worker.passes, name)
+        scrape.put("longtake_busy_seconds_total", worker.busy_s, name)
+        scrape.put("longtake_ops_failed_total", worker.failures, name)
         for order, count in worker.copies.items():
-            sheet.put("longtake_images_total", count, name, order)
+            scrape.put("longtake_images_total", count, name, order)
     for role in Role:
-        sheet.put_histogram("longtake_pass_ops", labour.pass_ops(role), role.value)
-        sheet.put("longtake_workers_joined_total", labour.joined[role], role.value)
-    for (role, cause), count in labour.lost.items():
-        sheet.put("longtake_workers_lost_total", count, role.value, cause.value)
-    sheet.put("longtake_lane_moves_total", labour.lane_moves)
+        scrape.put_histogram("longtake_pass_ops", fleet.pass_ops(role), role.value)
+        scrape.put("longtake_workers_joined_total", fleet.joined[role], role.value)
+    for (role, cause), count in fleet.lost.items():
+        scrape.put("longtake_workers_lost_total", count, role.value, cause.value)
+    scrape.put("longtake_lane_moves_total", fleet.lane_moves)

@@ -79,7 +79,7 @@ class UnitAttention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class TrainingBatch:
     """Sequences to train on.
 
     latent: normalised, [B, blocks, F, C, H, W]; texts: [V, rows, channels]; text_of_block: text index [B, blocks].
@@ -89,9 +89,9 @@ class Batch:
     texts: Tensor
     text_of_block: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainingBatch":
         """The same on another device."""
-        return Batch(
+        return TrainingBatch(
             latent=self.latent.to(device), texts=self.texts.to(device), text_of_block=self.text_of_block.to(device)
         )
 
@@ -125,7 +125,7 @@ def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return (1 - sigma) * x + sigma * noise
 
 
-def predict_flow(model: WanModel, batch: Batch, sigmas: Sigmas, context: Tensor, noisy: Tensor) -> Tensor:
+def predict_flow(model: WanModel, batch: TrainingBatch, sigmas: Sigmas, context: Tensor, noisy: Tensor) -> Tensor:
     """Flow of the noisy copies [B, blocks, F, C, H, W].
 
     `context` are the context copies [B, blocks - 1, ...] at `sigmas.past_B`, `noisy` the noisy ones at `sigmas.own_B`.

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cluster.access.callers import DEFAULT_TENANT, EVERYBODY, Caller
-from cluster.access.oidc import Keys, OidcVerifier
+from cluster.access.oidc import IssuerKeys, OidcVerifier
 from cluster.access.tenants import TenantsFile
 from cluster.config import AuthSection
 from longtake.core.errors import NotAuthenticated
@@ -44,7 +44,7 @@ class Access:
         if not section.tenants:
             return cls()
         oidc = section.oidc
-        verifier = OidcVerifier(oidc, Keys(oidc.issuer, oidc.jwks)) if oidc.issuer else None
+        verifier = OidcVerifier(oidc, IssuerKeys(oidc.issuer, oidc.jwks)) if oidc.issuer else None
         return cls(TenantsFile(Path(section.tenants)), verifier)
 
     def now_s(self) -> float:

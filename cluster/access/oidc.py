@@ -36,7 +36,7 @@ KINDS = ("RSA", "EC", "OKP")
 Fetch = Callable[[str], bytes]
 
 
-class Keys:
+class IssuerKeys:
     """The keys of one issuer, by their ids."""
 
     def __init__(
@@ -155,7 +155,7 @@ _SUBJECT_LENGTH = 80
 class OidcVerifier:
     """Tells who somebody with a token of the issuer is."""
 
-    def __init__(self, section: OidcSection, keys: Keys) -> None:
+    def __init__(self, section: OidcSection, keys: IssuerKeys) -> None:
         self._section = section
         self._keys = keys
 

@@ -20,7 +20,7 @@ _log = logging.getLogger("longtake.tenants")
 
 _NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=_NAME)]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Amount = Annotated[int, Field(ge=0, le=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
 
 
@@ -54,10 +54,10 @@ class _Oidc(_Section):
 class _Quota(_Section):
     """As longtake.core.quotas.Quota; without a number, without a limit."""
 
-    streams: Count | None = None
+    streams: Amount | None = None
     prompts_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     device_seconds_per_day: Seconds | None = None
-    bytes_per_day: Count | None = None
+    bytes_per_day: Amount | None = None
 
 
 class _Tenant(_Section):

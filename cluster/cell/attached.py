@@ -69,10 +69,10 @@ def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
     )
 
 
-Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
+WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
 
 
-def event_of(report: Report, worker: WorkerId, now_s: float) -> Event:
+def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
     """What has happened at `worker`."""
     match report:
         case Encoded():

@@ -55,7 +55,7 @@ from longtake.core.work import (
     WorkerId,
 )
 from monitoring.folding.histogram import Histogram
-from monitoring.folding.recorder import Each, Recorder, Silent
+from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
 from workers.messages import (
@@ -93,7 +93,7 @@ class Engine:
         self.timeline = Timeline()
         self.tally = Tally()
         self.step_s = Histogram.of("longtake_engine_step_seconds")
-        self._recorder = Each(recorder or Silent(), self.timeline, self.tally)
+        self._recorder = AllRecorders(recorder or Silent(), self.timeline, self.tally)
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox

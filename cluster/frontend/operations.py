@@ -64,7 +64,7 @@ class Operations:
 
     def _worker(self, view: WorkerView, vitals: Heartbeat) -> pb.Worker:
         message = worker_message(view)
-        counts = self._engine.tally.labour.workers[view.worker]
+        counts = self._engine.tally.fleet.workers[view.worker]
         message.busy_s = counts.busy_since_joined_s
         message.ops = counts.done_since_joined
         message.passes = counts.passes_since_joined

@@ -19,7 +19,7 @@ from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import Speaker, Terms, model_response
 from cluster.net.calls import when_over
-from cluster.net.statuses import ENDINGS, Call, abort
+from cluster.net.statuses import ENDINGS, AbortableCall, abort
 from longtake.core.effects import Closed
 from longtake.core.errors import (
     InvalidField,
@@ -285,7 +285,7 @@ def _is_open(view: SessionView) -> bool:
     return view.state not in (State.CLOSING, State.CLOSED)
 
 
-async def _end(call: Call, closed: Closed) -> None:
+async def _end(call: AbortableCall, closed: Closed) -> None:
     """End a call whose session has ended, with the status of the ending."""
     error = current_call().error
     if error is not None:

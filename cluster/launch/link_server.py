@@ -69,7 +69,7 @@ class _LinkPort:
                 await self._changed.wait()
 
 
-class Desk(Protocol):
+class Attachments(Protocol):
     """Whom attached workers speak with: the engine, or who stands between."""
 
     def join(self, introduction: Introduction, port: Port) -> None:
@@ -90,7 +90,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     def __init__(
         self,
-        engine: Desk,
+        engine: Attachments,
         *,
         token: str,
         model_digest: str,

@@ -37,7 +37,7 @@ class Placing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Reservation:
     """Room that Ray reserves as a whole: one bundle for each worker, in the order of the workers."""
 
     resources: tuple[dict[str, float], ...]
@@ -64,13 +64,13 @@ def resources_of(spec: WorkerSpec) -> dict[str, float]:
     return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.compute.device.startswith("cuda") else {})
 
 
-def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Group]:
+def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Reservation]:
     """The room to reserve for `specs`, by the name of the group."""
     members: dict[WorkerId, list[WorkerSpec]] = {}
     for spec in specs:
         members.setdefault(group_of(spec), []).append(spec)
     return {
-        name: Group(
+        name: Reservation(
             resources=tuple(resources_of(spec) for spec in held),
             nodes=tuple(placing.nodes_of(spec.role) for spec in held),
             strategy="STRICT_PACK" if name and placing.chains_on_one_node else "PACK",

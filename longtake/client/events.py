@@ -100,7 +100,7 @@ class ClosedEvent:
     segments: int
 
 
-Event = (
+StreamEvent = (
     OpenedEvent
     | SegmentEvent
     | CueAcceptedEvent
@@ -120,7 +120,7 @@ class Decoder:
         self._timescale = 1
         self._parts: list[bytes] = []
 
-    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> Event | None:
+    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> StreamEvent | None:
         """The event a frame completes; None for a part of a segment and for a frame of a newer server."""
         kind = frame.WhichOneof("frame")
         if kind is None:

@@ -14,12 +14,12 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
     SkippedEvent,
+    StreamEvent,
 )
 
 
@@ -106,7 +106,7 @@ class Recording:
         self._newest_s = Fraction(0)
         self.written_bytes = 0
 
-    def take(self, event: Event) -> str:
+    def take(self, event: StreamEvent) -> str:
         """Record an event; returns what a person should read about it, empty if nothing."""
         match event:
             case OpenedEvent():

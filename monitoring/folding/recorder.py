@@ -27,7 +27,7 @@ class Silent:
         """Take no note."""
 
 
-class Each:
+class AllRecorders:
     """Several recorders, in order."""
 
     def __init__(self, *recorders: Recorder) -> None:

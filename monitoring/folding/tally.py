@@ -53,7 +53,7 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason
 from monitoring.folding.session_tally import Streams
-from monitoring.folding.work_tally import Labour
+from monitoring.folding.work_tally import FleetTally
 
 _TOGETHER = 128
 """So many events are counted at once."""
@@ -64,7 +64,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._streams = Streams()
-        self._labour = Labour()
+        self._fleet = FleetTally()
         self._refused_calls: dict[Refusal, int] = dict.fromkeys(CALL_REASONS, 0)
         self._events: dict[type[Event], int] = dict.fromkeys(get_args(Event), 0)
         self._draining = False
@@ -78,10 +78,10 @@ class Tally:
         return self._streams
 
     @property
-    def labour(self) -> Labour:
+    def fleet(self) -> FleetTally:
         """What is counted of workers."""
         self._count()
-        return self._labour
+        return self._fleet
 
     @property
     def refused_calls(self) -> Mapping[Refusal, int]:
@@ -122,7 +122,7 @@ class Tally:
             return
         began_s = time.thread_time()
         waiting, self._waiting = self._waiting, []
-        events, streams, worked = self._events, self._streams, self._labour.worked
+        events, streams, worked = self._events, self._streams, self._fleet.worked
         for event, effects in waiting:
             events[type(event)] += 1
             # What is frequent comes first, and by isinstance: a class pattern takes twice as long.
@@ -153,17 +153,17 @@ class Tally:
             case Cue():
                 self._streams.asked(event)
             case OpFailed():
-                self._labour.failed(event)
+                self._fleet.failed(event)
             case WorkerJoined():
-                self._labour.join(event)
+                self._fleet.join(event)
             case WorkerLost():
-                self._labour.lose(event)
+                self._fleet.lose(event)
             case Stowed():
-                self._labour.copied(event.worker, "stowed")
+                self._fleet.copied(event.worker, "stowed")
             case Loaded():
-                self._labour.copied(event.worker, "loaded")
+                self._fleet.copied(event.worker, "loaded")
             case ImageFailed():
-                self._labour.copied(event.worker, "failed")
+                self._fleet.copied(event.worker, "failed")
             case Drain():
                 self._draining = True
             case CallRefused() | OpenRefused() | FrameRefused():
@@ -192,8 +192,8 @@ class Tally:
             case Closed():
                 self._streams.ended(effect)
             case Give():
-                self._labour.copied(effect.worker, "given")
+                self._fleet.copied(effect.worker, "given")
             case LaneMoved():
-                self._labour.lane_moves += 1
+                self._fleet.lane_moves += 1
             case _:
                 pass

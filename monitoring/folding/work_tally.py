@@ -61,7 +61,7 @@ class WorkerTally:
         return self.passes - self.before_passes
 
 
-class Labour:
+class FleetTally:
     """Folds what concerns workers."""
 
     def __init__(self) -> None:

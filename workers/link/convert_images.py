@@ -8,11 +8,10 @@ from longtake.core.effects import Discard, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.work import ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
-from workers.messages import ImageGone, ImageLoaded, ImageStowed
+from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed
 
 MAX_REASON = 2000
 
-ImageOrder = Stow | Load | Give | Take | Discard
 ImageReport = ImageStowed | ImageLoaded | ImageGone
 
 

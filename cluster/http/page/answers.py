@@ -12,12 +12,12 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
     SkippedEvent,
+    StreamEvent,
 )
 from longtake.core.errors import InvalidField
 from longtake.v1 import longtake_pb2 as pb
@@ -38,7 +38,7 @@ HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
 
 
-def event_message(event: Event) -> Json:
+def event_message(event: StreamEvent) -> Json:
     """What is told of an event; the bytes of a header or a segment follow in a message of their own."""
     match event:
         case OpenedEvent():

@@ -59,7 +59,7 @@ class Balance:
         yield from self._even_pressure(now_s)
 
     def _even_reserved(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
+        for origin in tuple(self._free_to_move(self._ranking.most_reserved(), now_s)):  # a move changes the order
             if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
             target = self._target(origin, self._cell.limits.load_limit, live=True, now_s=now_s)
@@ -68,7 +68,7 @@ class Balance:
             yield from self._move(origin, target, live=True, now_s=now_s)
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
+        for origin in tuple(self._free_to_move(self._ranking.most_pressed(), now_s)):  # a move changes the order
             room, rules = self._ranking.room(origin.id), self._cell.limits.moves
             most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
             target = self._target(origin, most, live=False, now_s=now_s)
@@ -83,7 +83,9 @@ class Balance:
         lost by those that the origin holds up anyway.
         """
         able = (
-            worker for worker in self._able(self._ranking.best(Ask(count=1, live=live)), now_s) if worker is not origin
+            worker
+            for worker in self._free_to_move(self._ranking.best(Ask(count=1, live=live)), now_s)
+            if worker is not origin
         )
         best = next(able, None)
         if best is None or self._load_after(best, live=live) > most:
@@ -99,7 +101,7 @@ class Balance:
             return (room.live + 1) * max(room.even_share, room.lane_share)
         return room.pressure_of(room.bulk + 1)
 
-    def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
+    def _free_to_move(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
         for worker in first(workers, _LOOKED_AT):
             if not self._cell.workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:

@@ -74,7 +74,7 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class ParkingAnswer:
     """What follows from an answer about an image."""
 
     session: SessionId
@@ -162,7 +162,7 @@ class Parking:
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
-    def heard(self, event: Stowed | Loaded | ImageFailed) -> Heard | None:
+    def heard(self, event: Stowed | Loaded | ImageFailed) -> ParkingAnswer | None:
         """Go on after an answer; None if the image is of somebody else."""
         session_id = self._owners.get(event.image)
         if session_id is None:
@@ -174,14 +174,14 @@ class Parking:
             self._drop(record, event.image)
         if session.state is State.RESTORING and isinstance(event, ImageFailed):
             why = f"its state could not be brought back on {event.worker}: {event.reason}"
-            return Heard(session=session_id, effects=[], failure=why)
+            return ParkingAnswer(session=session_id, effects=[], failure=why)
         if session.state is not State.PARKING:
-            return Heard(session=session_id, effects=[])
+            return ParkingAnswer(session=session_id, effects=[])
         if of_slot and isinstance(event, ImageFailed):  # unlike pages, a slot is given up to be stowed
             why = f"the state of its decoder was lost on {event.worker}: {event.reason}"
-            return Heard(session=session_id, effects=[], failure=why)
+            return ParkingAnswer(session=session_id, effects=[], failure=why)
         record.gave_up = record.gave_up or isinstance(event, ImageFailed)
-        return Heard(session=session_id, effects=[] if record.owed else self._stowed(session, record))
+        return ParkingAnswer(session=session_id, effects=[] if record.owed else self._stowed(session, record))
 
     def _drop(self, record: _Record, image: ImageId) -> None:
         """The image is used up or never came to be."""

@@ -24,7 +24,7 @@ from cluster.frontend.call_counts import UNKNOWN_METHOD
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import Event, OpenedEvent, SegmentEvent
+from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
@@ -97,7 +97,7 @@ async def served(folder: Path, **cluster: object) -> AsyncIterator[Ready]:
         await serving
 
 
-async def streamed(ready: Ready, pace: str) -> list[Event]:
+async def streamed(ready: Ready, pace: str) -> list[StreamEvent]:
     """Everything a client is told of a stream."""
     pictures = small_pictures(model_info()).geometry.first_picture(BLOCKS)
     options = StreamOptions(seed=1, pace=pace, pictures=pictures, codec="raw")
@@ -319,7 +319,7 @@ def test_a_worker_that_reports_what_it_was_not_told_broke_the_protocol() -> None
     desk = Desk()
     desk.engine.hear(WORKER, desk.join(), Done(sequence=Sequence(7)))
     assert desk.settle() == [Loss.PROTOCOL]
-    assert desk.engine.tally.labour.lost[Role.DENOISE, Loss.PROTOCOL] == 1
+    assert desk.engine.tally.fleet.lost[Role.DENOISE, Loss.PROTOCOL] == 1
 
 
 def test_a_worker_whose_link_ends_lost_its_link() -> None:
