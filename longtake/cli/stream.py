@@ -29,7 +29,7 @@ SUFFIXES = {"h264": ".mp4", "mjpeg": ".mjpeg", "raw": ".rgb"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOutput:
-    """Where a stream goes and what is told of it."""
+    """Where a stream goes and what the user is told of it."""
 
     path: str
     """A file, or `-` for standard output."""
@@ -45,7 +45,7 @@ class StreamOutput:
             raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: a file that can be written, or -")
 
     def open(self) -> BinaryIO:
-        """For writing; overwrites."""
+        """Open the output for writing; an older file is overwritten."""
         return os.fdopen(os.dup(1), "wb") if self.path == STDOUT else Path(self.path).open("wb")
 
 
@@ -95,7 +95,7 @@ class Interrupt:
         self._task = asyncio.current_task()
         self._asking: asyncio.Task[None] | None = None
         self.ask: Callable[[], Awaitable[None]] | None = None
-        """How the stream is asked to end; None: it is just given up."""
+        """The function that asks the stream to end; None if it is just given up."""
 
     def __call__(self, number: int) -> None:
         first = self.status == 0

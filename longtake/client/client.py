@@ -62,7 +62,7 @@ class CueAt:
     block: int | None = None
     time_s: float | Fraction | None = None
     id: str = ""
-    """1 to 64 bytes; empty: the client numbers its cues `cue-1`, `cue-2`, …"""
+    """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ class Stream:
         return wire.id
 
     async def ack(self, segment: int) -> None:
-        """Tell that this segment and all before it were consumed."""
+        """Tell the server that this segment and all before it were consumed."""
         await self._write(pb.StreamRequest(ack=pb.Ack(segment=segment)))
 
     async def pause(self) -> None:
@@ -287,7 +287,7 @@ class Client:
             call.cancel()
 
     async def get_model(self) -> pb.GetModelResponse:
-        """What is served and within which limits."""
+        """Ask what is served and within which limits."""
         return await _answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
 
     async def get_session(self, session_id: str) -> pb.Session:
@@ -353,7 +353,7 @@ def _number_of(name: str, value: str, numbers: dict[str, Answer]) -> Answer:
 
 
 def _duration(time_s: float | Fraction) -> duration_pb2.Duration:
-    """Rounded down to a nanosecond: the server looks for the first picture at or after it."""
+    """The time, rounded down to a nanosecond: the server looks for the first picture at or after it."""
     if time_s < 0:
         raise ValueError(f"a time of 0 s or more is needed, not {float(time_s)} s")
     nanos = int(Fraction(time_s) * _NANOS)

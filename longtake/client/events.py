@@ -69,7 +69,7 @@ class RequestRefusedEvent:
     """Something asked for on the open stream cannot be; the stream goes on."""
 
     code: int
-    """A google.rpc.Code."""
+    """The status, as a google.rpc.Code."""
     message: str
     field: str
     allowed: str
@@ -95,7 +95,7 @@ class ClosedEvent:
     """The last event of every stream."""
 
     ending: str
-    """completed, client, operator, drained, lost or failed."""
+    """Why the session ended: completed, client, operator, drained, lost or failed."""
     reason: str
     segments: int
 

@@ -28,16 +28,16 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId, WorkerId
 
 _OVER = 1.02
-"""Times the load limit: so much is more than may be reserved."""
+"""A load above this many times the load limit is more than may be reserved."""
 _EQUAL = 0.02
-"""Places whose loads differ by no more are equally good."""
+"""Places whose loads differ by no more than this are equally good."""
 _LOOKED_AT = 32
-"""Workers that are looked at from either end, at most."""
+"""The greatest number of workers that are looked at from either end of the order."""
 _REST_AFTER_FAILURE_S = 30.0
 
 
 Begun = tuple[Session, list[Effect]]
-"""A session of which a lane has begun to move, and what follows."""
+"""A session of which a lane has begun to move, and the effects of that."""
 
 
 class Balance:
@@ -54,7 +54,7 @@ class Balance:
         self._rests_until_s[worker] = now_s + _REST_AFTER_FAILURE_S
 
     def moves(self, *, now_s: float) -> Iterator[Begun]:
-        """Begin what moves are worth while now, one after the other."""
+        """Begin the moves that are worth while now, one after the other."""
         yield from self._even_reserved(now_s)
         yield from self._even_pressure(now_s)
 
@@ -95,7 +95,7 @@ class Balance:
         return max((best, *equal), key=lambda worker: len(origin.sessions & worker.sessions))
 
     def _load_after(self, worker: Worker, *, live: bool) -> float:
-        """What one lane more would make of the worker's load."""
+        """The load that the worker would have with one lane more."""
         room = self._ranking.room(worker.id)
         if live:
             return (room.live + 1) * max(room.even_share, room.lane_share)

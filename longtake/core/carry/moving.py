@@ -37,10 +37,10 @@ class Stage(Enum):
     """How far a move has come."""
 
     WAITING = "waiting"
-    """For the boundary."""
+    """The move waits until the lane is at a block boundary."""
     COPYING = "copying"
     ABANDONED = "abandoned"
-    """The target has not answered yet, nobody else cares."""
+    """The move was given up, but the target has not answered its order yet."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Mover:
         self._cell = cell
         self._moves: dict[ImageId, Move] = {}
         self._of_session: dict[SessionId, dict[int, Move]] = {}
-        """Those not abandoned, by lane."""
+        """The moves that are not abandoned, by session and lane."""
 
     # --- what others may ask ------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class Mover:
         return session in self._of_session
 
     def homes(self) -> dict[tuple[SessionId, int], WorkerId]:
-        """Where the lanes on their way are to be."""
+        """The workers to which the lanes are on their way."""
         moves = (move for by_lane in self._of_session.values() for move in by_lane.values())
         return {(move.session.id, move.lane): move.target.id for move in moves}
 
@@ -105,13 +105,13 @@ class Mover:
         return self._try(move)
 
     def advance(self, session: Session) -> list[Effect]:
-        """Ops of the session are done: lanes may have come to their boundary."""
+        """Go on after ops of the session were done: lanes may have come to their boundary."""
         if session.id not in self._of_session:
             return []
         return [effect for move in tuple(self._of_session[session.id].values()) for effect in self._try(move)]
 
     def heard(self, event: Stowed | Loaded | ImageFailed) -> list[Effect]:
-        """An answer that concerns an image of ours. Its session may go on when it is done."""
+        """Go on after an answer about an image of ours. Its session may go on when the move is done."""
         move = self._moves[event.image]
         if event.worker not in (move.origin.id, move.target.id) or isinstance(event, Stowed):
             return []
@@ -125,7 +125,7 @@ class Mover:
         return effects
 
     def ended(self, session: Session) -> list[Effect]:
-        """The session has ended: its lanes go nowhere."""
+        """Give up the moves of a session that has ended."""
         effects: list[Effect] = []
         for move in tuple(self._of_session.get(session.id, {}).values()):
             effects += self._abandon(move)

@@ -42,7 +42,7 @@ class Batching:
         self._offers = offers
 
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
-        """The most urgent ready op and the mates it takes along; somebody is ready."""
+        """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = worker.ready.most_urgent(self._urgency)
         if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
             return (first,)

@@ -82,7 +82,7 @@ class Dispatcher:
         return orders
 
     def share(self, parent: Session, *, now_s: float) -> Orders:
-        """Give the forks of a session what they can have by now, and see what they can run."""
+        """Give the forks of a session what they can have by now, and offer what they can run."""
         orders: Orders = []
         for fork in share(parent, self._cell.sessions, self._cell.workers):
             if fork.prepare is not None:
@@ -114,7 +114,7 @@ class Dispatcher:
         )
 
     def _sent(self, worker: Worker, session: Session, chain: Chain, block: int) -> bool:
-        """Count an op as sent; whether its conditioning must go along."""
+        """Count an op as sent; returns whether its conditioning must go along."""
         session.progress.mark_sent(chain.number)
         if chain.kind is Kind.DECODE:
             return False
@@ -123,7 +123,7 @@ class Dispatcher:
         return session.prompts.send_to(worker.id, session.prompts.turn_at(block).version)
 
     def _spent(self, session: Session, chain: Chain, block: int) -> Sequence[LatentRef]:
-        """The latents that an op, which is sent, starts from, if it was the last to do so."""
+        """The latents that a sent op starts from, if it was the last op to start from them."""
         readers = session.graph.readers(chain.entered_step)
         if readers is None or not session.progress.has_sent(readers.further, block):
             return ()

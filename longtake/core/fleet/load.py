@@ -20,7 +20,7 @@ class Demand:
     """What one lane, or one decoder slot, takes of its worker."""
 
     units: int = 1
-    """Pages, or slots."""
+    """How many pages or slots it takes."""
     time: float = 1.0
     """Seconds of the device for a second of the stream, over those of the cell's default recipe."""
 
@@ -57,10 +57,10 @@ class Load:
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[float, bool]] = Counter()
-        """Of each demand of time, and whether it is reserved, how many there are."""
+        """How many there are of each demand of time, apart by whether it is reserved."""
 
     def count(self, number: int, demand: Demand, *, live: bool) -> None:
-        """So many more; fewer if negative."""
+        """Count this many more lanes; fewer if the number is negative."""
         kind = (demand.time, live)
         self._kinds[kind] += number
         if not self._kinds[kind]:
@@ -77,5 +77,5 @@ class Load:
         return sum(number for (_, live), number in self._kinds.items() if live)
 
     def time(self, *, live: bool) -> float:
-        """The time that those which reserve it take, or those which do not."""
+        """The time of all that reserve theirs, or of all that do not."""
         return sum(time * number for (time, reserves), number in sorted(self._kinds.items()) if reserves == live)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from longtake.core.work import SessionId, Ticket
 
 _SLACK_ENTRIES = 64
-"""Dead heap entries that are tolerated before the heap is made anew."""
+"""So many dead heap entries are tolerated before the heap is made anew."""
 
 
 class Urgency(NamedTuple):
-    """What is dispatched first: the smallest."""
+    """How urgent an op is: the smallest is dispatched first."""
 
     deadline_s: float
     virtual_time: float
@@ -23,7 +23,7 @@ class Urgency(NamedTuple):
 
 
 class ReadyList:
-    """Ops with the urgency they were last given."""
+    """Ops that may run now, with the urgency that they were last given."""
 
     __slots__ = ("_heap", "_queued", "_urgency")
 
@@ -48,7 +48,7 @@ class ReadyList:
         return len(self._heap)
 
     def urgency(self, ticket: Ticket) -> Urgency:
-        """What it was given last."""
+        """The urgency that the op was given last."""
         return self._urgency[ticket]
 
     def put(self, ticket: Ticket, urgency: Urgency) -> None:

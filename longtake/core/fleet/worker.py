@@ -25,7 +25,7 @@ class InFlight:
 
     sequence: Sequence
     tickets: tuple[Ticket, ...]
-    """More than one: a batch."""
+    """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
 
     def worked(self, report: OpDone | OpFailed) -> Worked:
@@ -55,7 +55,7 @@ class WorkerView:
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
     slowness: float = 1.0
-    """Its time for a dispatch over what its fellows take for as many ops."""
+    """Its time for a dispatch over what the other workers take for as many ops."""
 
 
 @dataclass(slots=True)
@@ -63,13 +63,13 @@ class Worker:
     """One worker, from its joining to its loss."""
 
     joined: WorkerJoined
-    """What it said of itself."""
+    """What the worker said of itself when it joined."""
     ability: Ability = field(init=False)
-    """What it can do; who decodes does one op at a time."""
+    """What it can do; a decode worker does one op at a time."""
     pool: PagePool = field(init=False)
-    """Its pages; none if it decodes."""
+    """Its pages; a decode worker has none."""
     free_slots: list[SlotId] = field(init=False)
-    """Its decoder slots that nobody has; none if it denoises."""
+    """Its free decoder slots; a denoise worker has none."""
     timing: Timing = field(init=False)
     load: Load = field(default_factory=Load)
     """The lanes or slots that are here, or are to be."""
@@ -138,11 +138,11 @@ class Worker:
 
     @property
     def free(self) -> int:
-        """Pages or slots that nobody has."""
+        """How many pages or slots are free."""
         return self.pool.free_count if self.role is Role.DENOISE else len(self.free_slots)
 
     def new_table(self, session: Session, demand: Demand) -> PageTable:
-        """The pages of one more lane; NoCapacity if there are not so many."""
+        """Take the pages of one more lane; NoCapacity if too few are free."""
         window = session.graph.window
         return self.pool.allocate(window, spare=demand.units - window.size)
 
@@ -180,7 +180,7 @@ class Worker:
     def check(self, sessions: list[Session], homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
         """State the invariants of pages and slots against all sessions that exist.
 
-        `homes` says of lanes that move where they are to be: there they count, though they still have pages elsewhere.
+        `homes` says where moving lanes are going: they count there, though they still have pages elsewhere.
         """
         here = [
             session

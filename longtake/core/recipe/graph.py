@@ -32,7 +32,7 @@ class Kind(Enum):
     DECODE = "V"
 
     __hash__ = object.__hash__
-    """By identity, as members are compared; Enum's own is slow, and ops are looked up all the time."""
+    """The hash by identity, as members are compared: Enum's own is slow, and ops are looked up all the time."""
 
 
 class Op(NamedTuple):
@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
 
 class Readers(NamedTuple):
-    """Who starts from the latents that enter one step of a block, by the numbers of their chains."""
+    """The chains, by number, whose ops start from the latents that enter one step of a block."""
 
     further: int
     """The denoise op or decode that takes them further."""
@@ -73,7 +73,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     timestep: float
-    """What the model is told; 0 for decodes."""
+    """The timestep that the model is told; 0 for decodes."""
     sigma: float
     """Noise level of the input of its step; 0 for decodes."""
     next_sigma: float | None

@@ -14,11 +14,11 @@ from longtake.core.sessions.session import Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Sessions at one moment; kinds that nobody is of are left out."""
+    """The numbers of sessions at one moment; kinds without any session are left out."""
 
     sessions: Mapping[tuple[State, Pace], int]
     stalled: Mapping[Pace, int]
-    """Running ones that generate nothing because their client gives no credit."""
+    """Running sessions that generate nothing because their client gives no credit."""
 
     @classmethod
     def of(cls, sessions: Iterable[Session]) -> Self:
@@ -36,5 +36,5 @@ class Census:
 
 
 def is_stalled(session: Session) -> bool:
-    """Whether it would generate, but has sent all it has begun and lacks the credit to begin more."""
+    """Whether the session would generate, but has sent all it has begun and lacks the credit to begin more."""
     return session.state is State.RUNNING and session.is_at_rest and not session.wants_place
