@@ -82,11 +82,11 @@ class Report:
     page_bytes: int
     lane_bytes: int
     view_s: float
-    """Attention of one forward, all layers …"""
+    """Attention of one forward, all layers, over pages in one run, of which it takes a view."""
     gather_s: float
     memmove_s: float
     gather_ratio: float
-    """… against the view."""
+    """The time of `gather_s` over that of `view_s`."""
     memmove_ratio: float
     stow_gb_per_s: float
     load_gb_per_s: float

@@ -44,7 +44,7 @@ class RenderRequest:
     prompt: str
     seed: int
     picture_limit: int
-    """Pictures in all."""
+    """How many pictures are made in all."""
     settings: SegmentSettings = DEFAULT_SETTINGS
     cues: tuple[CueRequest, ...] = ()
 
@@ -59,7 +59,7 @@ def in_process_workers(
     compute: Compute = _CPU,
     max_batch: int = ClusterSection().max_batch,
 ) -> tuple[WorkerSpec, ...]:
-    """So many workers of each role, each with room for `sessions` sessions."""
+    """This many workers of each role, each with room for `sessions` sessions."""
     first = WorkerSpec(
         worker=WorkerId(""),
         role=Role.DENOISE,

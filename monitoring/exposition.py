@@ -26,7 +26,7 @@ CELL = "cell"
 PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}
 OPS = {Kind.DENOISE: "denoise", Kind.COMMIT: "commit", Kind.DECODE: "decode"}
 FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode"}
-"""What one op of a worker is: a denoise worker's average does not tell denoise ops and commits apart."""
+"""The label of one op of a worker: a denoise worker's average does not tell denoise ops and commits apart."""
 
 
 class Scrape:
@@ -39,7 +39,7 @@ class Scrape:
     def put(self, name: str, value: float, *labels: str) -> None:
         """The value of a counter or a gauge; `labels` are the values of those declared, without `cell`.
 
-        InternalFault if it is not declared so.
+        InternalFault if the metric is not declared like that.
         """
         family = self._declared(name, labels)
         if not isinstance(family, CounterMetricFamily | GaugeMetricFamily):
@@ -47,7 +47,7 @@ class Scrape:
         family.add_metric((self._cell, *labels), value)
 
     def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
-        """The same of a histogram."""
+        """The values of a histogram; see `put`."""
         family = self._declared(name, labels)
         if not isinstance(family, HistogramMetricFamily):
             raise InternalFault(f"metric {name} is no histogram")
@@ -61,7 +61,7 @@ class Scrape:
 
     @property
     def families(self) -> list[Family]:
-        """All of them, those without samples too."""
+        """All families, also those without samples."""
         return list(self._families.values())
 
 
@@ -77,11 +77,11 @@ def _family(metric: Metric) -> Family:
 
 
 Writer = Callable[[Scrape], object]
-"""Fills in what it knows of a scrape."""
+"""Writes what it knows into a scrape."""
 
 
 class Exposition:
-    """Makes the page of one cell. What writers tell, the process and the interpreter are on it."""
+    """Makes the page of one cell: what the writers know, and figures of the process and of the interpreter."""
 
     def __init__(self, cell: str, tally: Tally, writers: Sequence[Writer]) -> None:
         self._cell = cell
@@ -95,7 +95,7 @@ class Exposition:
         )
 
     def families(self) -> list[Family]:
-        """Everything as it is now; to be called where events are folded, and quick."""
+        """All families as they are now. This is quick; call it on the thread on which events are folded."""
         began_s = time.thread_time()
         scrape = Scrape(self._cell)
         for write in self._writers:
@@ -116,7 +116,7 @@ class Exposition:
         return text, media_type
 
     def _own_families(self) -> Iterator[Family]:
-        """Of the process and of the interpreter, with the label that every sample bears."""
+        """The families of the process and of the interpreter, with the label that every sample has."""
         for collector in self._own:
             for family in collector.collect():
                 family.samples = [
@@ -133,7 +133,7 @@ class Exposition:
 
 
 class _Fixed(Collector):
-    """Families that are made already."""
+    """A collector of families that are made already."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
@@ -143,7 +143,7 @@ class _Fixed(Collector):
 
 
 def tally_writer(tally: Tally) -> Writer:
-    """Writes everything that a tally counts."""
+    """A writer of everything that a tally counts."""
 
     def write(scrape: Scrape) -> None:
         _write_streams(scrape, tally)

@@ -1,8 +1,8 @@
 """HiAR's conditioning as it is trained: one sequence [context copies | noisy copies], attended as a server attends it.
 
 A context copy is a block as later blocks see it (noised to what lane s keeps: t_{s+1}; at the levels CLEAN and INPUT 0
-and t_s); a noisy copy is the same block as step s denoises it. Both are *units*, folded into the batch, so that each
-has its own text; attention unfolds them again.
+and t_s); a noisy copy is the same block as step s denoises it. Both are called *units*. They are folded into the batch,
+so that each has its own text; attention unfolds them again.
 
 Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a
         query's window; C latent channel, H, W latent height, width, V text.
@@ -37,7 +37,7 @@ class Layout:
         return 2 * self.blocks - 1
 
     def unit_blocks(self) -> list[int]:
-        """The block of each unit."""
+        """The number of each unit's block."""
         return [*range(self.blocks - 1), *range(self.blocks)]
 
     def windows(self) -> list[list[int]]:

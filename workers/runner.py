@@ -18,7 +18,7 @@ from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown,
 from workers.orders import Detached, Filled, Order
 
 COPY_S = 5.0
-"""How long what is queued for images may take when the worker ends."""
+"""How long the queued work on images may take when the worker ends."""
 
 
 class Performer(Holder, Protocol):
@@ -68,7 +68,7 @@ class Runner:
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start both threads."""
         self.images.start()
         self._thread.start()
 
@@ -87,7 +87,7 @@ class Runner:
                 self._inbox.put(message)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread to end; whether it did."""
+        """Wait for the thread to end; returns whether it did."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

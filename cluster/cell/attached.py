@@ -30,23 +30,23 @@ class Attached:
         self.worker = worker
         self.port = port
         self.vitals: Heartbeat | None = None
-        """What it said last of its process."""
+        """What the worker said last of its process."""
         self._in_flight: deque[tuple[Sequence, Work]] = deque()
-        """Oldest first."""
+        """The dispatches it has not reported, oldest first."""
 
     def sent(self, sequence: Sequence, work: Work) -> None:
-        """It was given a dispatch."""
+        """Note that the worker was given a dispatch."""
         self._in_flight.append((sequence, work))
 
     def reported(self, sequence: Sequence) -> Work:
-        """The work of a dispatch that it reports; ValueError if it is another one's turn."""
+        """The work of the dispatch that the worker reports; ValueError if another dispatch is the oldest."""
         if not self._in_flight or self._in_flight[0][0] != sequence:
             expected = self._in_flight[0][0] if self._in_flight else "none"
             raise ValueError(f"it reported dispatch {sequence}, expected {expected}")
         return self._in_flight.popleft()[1]
 
     def travelling(self, batch: Batch, outputs: tuple[Output, ...]) -> list[tuple[LatentRef, bytes]]:
-        """What denoise ops produced and others start from elsewhere; ValueError if there is not one output for each."""
+        """The outputs of denoise ops that ops elsewhere start from; ValueError unless there is one output for each."""
         denoised = [work for work in batch if work.kind is Kind.DENOISE]
         if len(outputs) != len(denoised):
             raise ValueError(f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops")
@@ -73,7 +73,7 @@ WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
 
 
 def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
-    """What has happened at `worker`."""
+    """The event that a report of `worker` means."""
     match report:
         case Encoded():
             return TextEncoded(now_s=now_s, worker=worker, conditioning=report.conditioning, notice=report.notice)

@@ -115,13 +115,13 @@ class Engine:
         self._clients[session] = outbox
 
     def watch(self, session: SessionId, outbox: Outbox) -> None:
-        """Send what the client of `session` is told to an observer as well; first Opened, if it is open already."""
+        """Send what the client of `session` is told to an observer, too; first of all Opened if it is open already."""
         self._watchers.setdefault(session, []).append(outbox)
         if session in self._opened:
             outbox.offer(self._opened[session])
 
     def unwatch(self, session: SessionId, outbox: Outbox) -> None:
-        """Stop; harmless if the session has ended."""
+        """Stop the observation; harmless if the session has ended."""
         watchers = self._watchers.get(session, [])
         if outbox in watchers:
             watchers.remove(outbox)
@@ -131,7 +131,7 @@ class Engine:
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def join(self, introduction: Introduction, port: Port) -> None:
-        """A worker has dialled in. An older link of the same name is given up first."""
+        """Take in a worker that has dialled in. An older link of the same name is given up first."""
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
@@ -164,26 +164,26 @@ class Engine:
         return worker in self._workers
 
     def vitals(self) -> dict[WorkerId, Heartbeat]:
-        """What workers that are attached said last of their processes; without those that said nothing yet."""
+        """What the attached workers said last of their processes; those that said nothing yet are missing."""
         return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
 
     @property
     def drains_at_s(self) -> float:
-        """When open sessions are to end, on this clock; infinity: the cell does not drain."""
+        """When open sessions are to end, on this clock; infinity if the cell does not drain."""
         return self.scheduler.draining.deadline_s
 
     @property
     def inbox_events(self) -> int:
-        """Events that wait."""
+        """The number of events that wait."""
         return len(self._inbox)
 
     @property
     def watchers(self) -> int:
-        """Observers of all sessions."""
+        """The number of observers of all sessions."""
         return sum(map(len, self._watchers.values()))
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
-        """A worker said something. One that breaks the order of its reports is given up."""
+        """Take what a worker said. One that breaks the order of its reports is given up."""
         attached = self._workers.get(worker)
         if attached is None or attached.port is not port:
             return
@@ -293,7 +293,7 @@ class Engine:
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def _perform(self, effect: Effect) -> None:
-        """Facts (longtake.core.effects.Fact) ask for nothing."""
+        """Perform an effect; facts (longtake.core.effects.Fact) ask for nothing."""
         match effect:
             case Dispatch():
                 self._dispatch(effect)

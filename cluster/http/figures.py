@@ -31,11 +31,11 @@ class CellFacts:
     expected: Mapping[Role, int]
     """Workers that the configuration asks for; a chain is one."""
     started_at_s: float
-    """On the engine's clock."""
+    """When the server started, on the engine's clock."""
 
     @classmethod
     def of(cls, config: ServerConfig, offer: Offer, *, now_s: float) -> CellFacts:
-        """Of a server that starts now."""
+        """The facts of a server that starts now."""
         cluster = config.cluster
         expected = {Role.DENOISE: cluster.denoise_workers, Role.DECODE: cluster.decode_workers}
         return cls(offer=offer, device=config.model.device, expected=expected, started_at_s=now_s)
@@ -116,7 +116,7 @@ def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
 
 
 def longtake_version() -> str:
-    """Of the installed distribution; "unknown" in a bare source tree."""
+    """The version of the installed distribution; "unknown" in a bare source tree."""
     try:
         return version("longtake")
     except PackageNotFoundError:

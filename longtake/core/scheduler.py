@@ -285,8 +285,7 @@ class Scheduler:
         self._feed(event.worker)
 
     def _failed(self, event: OpFailed) -> None:
-        """End the sessions that the event names; the dispatch's other ops are done. Sessions ended before go when
-        quiet."""
+        """End the sessions that the event names; other ops of the dispatch are done. Ended sessions may leave."""
         for session_id in event.sessions:
             session = self.cell.sessions.get(session_id)
             if event.sequence is None:

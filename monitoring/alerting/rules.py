@@ -55,7 +55,7 @@ def _alert(alert: Alert, times: Times, runbook: str) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with `--check` say by the exit status whether they are as they would be written."""
+    """Write the files; with `--check`, only say by the exit status whether they are as they would be written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--runbook", default=RUNBOOK, help="what runbook_url begins with")

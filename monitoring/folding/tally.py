@@ -56,7 +56,7 @@ from monitoring.folding.session_tally import Streams
 from monitoring.folding.work_tally import FleetTally
 
 _TOGETHER = 128
-"""So many events are counted at once."""
+"""This many events are counted together."""
 
 
 class Tally:
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def events(self) -> Mapping[type[Event], int]:
-        """Events, by kind."""
+        """How many events there were of each kind."""
         self._count()
         return self._events
 
@@ -114,7 +114,7 @@ class Tally:
             self._count()
 
     def spent(self, seconds: float) -> None:
-        """Metrics were written out, which took so much CPU time."""
+        """Note how much CPU time it took to write out metrics."""
         self._seconds += seconds
 
     def _count(self) -> None:
@@ -172,7 +172,7 @@ class Tally:
                 pass
 
     def _refused(self, event: CallRefused | OpenRefused | FrameRefused) -> None:
-        """The front end has refused something; of a cue the effect is counted."""
+        """Count what the front end has refused; for a cue the effect is counted instead."""
         refusal = event.problem.kind
         if isinstance(event, CallRefused):
             self._refused_calls[call_reason(refusal)] += 1

@@ -127,9 +127,9 @@ class Seen:
     fused: int
     """Pairs of a commit and the next denoise op of its lane in one forward."""
     stowed: int
-    """Lanes and decoder slots that were copied to host memory …"""
+    """Lanes and decoder slots that were copied to host memory."""
     loaded: int
-    """… and lanes that came back, here or on another worker."""
+    """Lanes that came back from host memory, on the same worker or on another one."""
     forks: Mapping[int, Sequence[str]]
     """As `hashes`, of each session's fork, from its first block on."""
 

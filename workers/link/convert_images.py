@@ -67,7 +67,7 @@ def take_from_proto(take: pb.Take, worker: WorkerId) -> Take:
 
 
 def discard_from_proto(discard: pb.Discard, worker: WorkerId) -> Discard:
-    """Cannot be wrong."""
+    """The order to drop an image; no such message is wrong."""
     return Discard(worker=worker, image=ImageId(discard.image))
 
 
@@ -114,7 +114,7 @@ def prepare_to_proto(order: PrepareStream) -> pb.PrepareStream:
 
 
 def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream:
-    """The same on its worker."""
+    """The order as its worker gets it."""
     return PrepareStream(
         worker=worker,
         session=SessionId(order.session),
@@ -136,7 +136,7 @@ def settings_from_proto(settings: pb.SegmentSettings) -> SegmentSettings:
 
 
 def report_from_proto(message: pb.AttachRequest) -> ImageReport:
-    """What a worker reports of an image."""
+    """A report about an image from the wire."""
     match message.WhichOneof("message"):
         case "image_stowed":
             return ImageStowed(image=ImageId(message.image_stowed.image))

@@ -52,12 +52,12 @@ class Weights(Protocol):
 
     @property
     def introduction(self) -> Introduction:
-        """How it says Hello."""
+        """What the worker says of itself in its Hello."""
         ...
 
     @property
     def meeting_point(self) -> str:
-        """Where other workers are met; see workers.start.spec.WorkerSpec."""
+        """Where the worker meets others; see workers.start.spec.WorkerSpec."""
         ...
 
     def fresh(self) -> Performer:
@@ -117,7 +117,7 @@ class WorkerLink:
         )
 
     async def _attached(self, call: AttachCall) -> bool:
-        """One attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
+        """Serve one attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
         await call.write(hello_to_proto(self._loaded.introduction, self._token))
         welcome = await call.read()
         if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":

@@ -34,21 +34,21 @@ from longtake.core.errors import InvalidField
 from longtake.v1 import longtake_pb2 as pb
 
 Connect = Callable[[str], Client]
-"""A client with a browser's token."""
+"""Makes a client of the service that uses a browser's token."""
 FIRST_FRAME_TIMEOUT_S = 10.0
 FRAMES_PER_S = 50.0
-"""Of one browser; more wait in its own connection."""
+"""So many frames a second are read of one browser; more wait in its own connection."""
 WATCH_CREDIT = 4
 """Segments that an observer may be behind with its acknowledgements."""
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
-"""Told at once; of more the oldest give way."""
+"""The most ops that are told in one message; when there are more, the oldest are dropped."""
 ASIDES = 64
-"""Messages beside the stream that may wait for a browser; the oldest give way."""
+"""So many messages beside the stream may wait for a browser; when there are more, the oldest are dropped."""
 
 
 class BrowserWriter:
-    """The way to one browser; waits while it does not read, so that what is behind waits too."""
+    """Writes to one browser; it waits while the browser does not read, so that its callers wait too."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -69,12 +69,12 @@ class BrowserWriter:
         await self.tell(event_message(event), event.data if isinstance(event, SegmentEvent) else data)
 
     def aside(self, message: Json) -> None:
-        """Have it sent when there is time; may be lost."""
+        """Send a message when there is time; it may be lost."""
         self._asides.append(message)
         self._aside.set()
 
     async def send_asides(self) -> None:
-        """For ever."""
+        """Send asides as they come, for ever."""
         while True:
             await self._aside.wait()
             self._aside.clear()
@@ -180,7 +180,7 @@ async def _steer(socket: WebSocket, stream: Stream) -> None:
 
 
 class _Newest:
-    """What an observer is still to be told. Of the segments that wait for its acknowledgements only the newest stay."""
+    """The messages that an observer has yet to be told. Of the segments that wait, only the newest stay."""
 
     def __init__(self) -> None:
         self._waiting: deque[StreamEvent | ClientError | None] = deque(maxlen=ASIDES)
@@ -188,7 +188,7 @@ class _Newest:
         self._changed = asyncio.Event()
 
     def put(self, event: StreamEvent | ClientError | None) -> None:
-        """Append; None or an error is the end."""
+        """Append a message; None or an error is the end."""
         segments = [waiting for waiting in self._waiting if isinstance(waiting, SegmentEvent)]
         if isinstance(event, SegmentEvent) and len(segments) >= WATCH_CREDIT:
             self._waiting.remove(segments[0])
@@ -196,13 +196,13 @@ class _Newest:
         self._changed.set()
 
     def acknowledge(self, segment: int) -> None:
-        """It and all before it were shown."""
+        """Note that this segment and all before it were shown."""
         while self._unacknowledged and self._unacknowledged[0] <= segment:
             self._unacknowledged.popleft()
         self._changed.set()
 
     async def get(self) -> StreamEvent | None:
-        """What comes next, as soon as it may be told; raises the error that is the end."""
+        """The next message, as soon as it may be told; raises the error that is the end."""
         while not self._ready():
             self._changed.clear()
             await self._changed.wait()

@@ -59,8 +59,7 @@ class Offers:
         return worker
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
-        """Whether everything that an op needs is done, runs before it on the same worker, or is of the chain `beside`
-        it."""
+        """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
         if chain.begins_block and self._is_held(session, chain, now_s=now_s):
             return False
         progress, worker = session.progress, self._cell.workers[worker_of(session, chain)]

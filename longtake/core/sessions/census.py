@@ -22,8 +22,9 @@ class Census:
 
     @classmethod
     def of(cls, sessions: Iterable[Session]) -> Self:
-        """Count `sessions`, of which there may be ten thousands: members of an enum are told apart by identity here,
-        because their hash costs more than everything else.
+        """Count `sessions`, which may be tens of thousands.
+
+        Members of an enum are told apart by identity here, because their hash costs more than everything else.
         """
         held = list(sessions)
         counts = Counter([(id(session.state), id(session.request.pace)) for session in held])

@@ -177,16 +177,14 @@ class Progress:
         self._pass_over()
 
     def replay(self, chain: int, blocks: range) -> None:
-        """Run the ops of `blocks` in this chain once more; they end with the chain's last block, and none is in
-        flight."""
+        """Run the ops of `blocks`, the last ones of this chain, once more; none of them may be in flight."""
         if self.sent[chain] != self.done[chain] or blocks.stop != self.done[chain] or chain in self._replays:
             raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, done to {self.done[chain]}: {blocks}")
         if blocks:
             self._replays[chain] = Replay(done=blocks.start, until=blocks.stop, sent=blocks.start)
 
     def take_back(self, block: int) -> None:
-        """Take back `block` and all later ones: their ops are sent again, and what those in flight report does not
-        count."""
+        """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
         if self._replays:
             raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
         for chain, sent in enumerate(self.sent):
