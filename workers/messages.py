@@ -127,18 +127,11 @@ Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """The latents that a denoise op produced, as in Forward."""
-
-    latents: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """A task is done; `outputs` of denoise ops, in the order of the task, or the `segment` of a decode op."""
 
     sequence: Sequence
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[bytes, ...] = ()
     segment: bytes = b""
     seconds: float = 0.0
     """How long it took, measured by the worker; 0: not measured."""
@@ -154,7 +147,7 @@ class Failed:
     sessions: tuple[SessionId, ...]
     sequence: Sequence | None
     reason: str
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[bytes, ...] = ()
     """As in Done; of ops that failed they are empty. None at all: nothing of the task was done."""
 
 

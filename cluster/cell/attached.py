@@ -6,9 +6,8 @@ from collections import deque
 from typing import Protocol
 
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
-from longtake.core.recipe.graph import Kind
-from longtake.core.work import Batch, DecodeWork, ForwardWork, FromLane, LatentRef, Sequence, Work, WorkerId
-from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Output, Prepared
+from longtake.core.work import Sequence, Work, WorkerId
+from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Prepared
 
 
 class Port(Protocol):
@@ -44,29 +43,6 @@ class Attached:
             expected = self._in_flight[0][0] if self._in_flight else "none"
             raise ValueError(f"it reported dispatch {sequence}, expected {expected}")
         return self._in_flight.popleft()[1]
-
-    def travelling(self, batch: Batch, outputs: tuple[Output, ...]) -> list[tuple[LatentRef, bytes]]:
-        """The outputs of denoise ops that ops elsewhere start from; ValueError unless there is one output for each."""
-        denoised = [work for work in batch if work.kind is Kind.DENOISE]
-        if len(outputs) != len(denoised):
-            raise ValueError(f"it reported {len(outputs)} outputs of {len(denoised)} denoise ops")
-        return [
-            (LatentRef(session=work.session, block=work.block, step=work.step + 1), output.latents)
-            for work, output in zip(denoised, outputs, strict=True)
-            if output.latents and not any(_follows_in_lane(later, work) for _, later in self._in_flight)
-        ]
-
-
-def _follows_in_lane(later: Work, work: ForwardWork) -> bool:
-    """Whether `later` holds the denoise op that starts from the output of `work` where it lies."""
-    if isinstance(later, DecodeWork):
-        return False
-    return any(
-        item.kind is Kind.DENOISE
-        and isinstance(item.input, FromLane)
-        and (item.session, item.block, item.step) == (work.session, work.block, work.step + 1)
-        for item in later
-    )
 
 
 WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone

@@ -49,6 +49,7 @@ from longtake.core.work import (
     DecodeWork,
     ForwardWork,
     FromLatent,
+    LatentRef,
     Sequence,
     SessionId,
     Work,
@@ -67,7 +68,6 @@ from workers.messages import (
     Forward,
     Heartbeat,
     Introduction,
-    Output,
     Task,
     Up,
 )
@@ -242,14 +242,16 @@ class Engine:
             self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
             return None
 
-    def _keep(self, attached: Attached, batch: Batch, outputs: tuple[Output, ...]) -> bool:
-        """Journal what denoise ops produced; if there is not one output for each, the worker is given up."""
-        try:
-            for ref, latents in attached.travelling(batch, outputs):
-                self.journal.put_latents(ref, latents)
-        except ValueError as error:
-            self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
+    def _keep(self, attached: Attached, batch: Batch, outputs: tuple[bytes, ...]) -> bool:
+        """Journal what was sent; if there is not one output for each op that sends its own, the worker is given up."""
+        sent = [work for work in batch if work.returns.are_sent]
+        if len(outputs) != len(sent):
+            reason = f"it reported {len(outputs)} outputs of {len(sent)} ops that send theirs"
+            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return False
+        for work, latents in zip(sent, outputs, strict=True):
+            if latents:  # empty: the op failed
+                self.journal.put_latents(LatentRef(session=work.session, block=work.block, step=work.step + 1), latents)
         return True
 
     # --- the loop ---------------------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ class CueSuperseded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused:
-    """A request on an open stream (such as a cue or an acknowledgement) cannot be met; the stream goes on."""
+    """A request on an open stream (a cue or an acknowledgement, say) cannot be met; the stream goes on."""
 
     session: SessionId
     cue: CueId | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
 
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.graph import Kind, Op, Returns, Times
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
@@ -107,28 +107,50 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """The pages that an op names, in its own lane."""
+
+    reads: tuple[PageId, ...]
+    """All pages attended to, in canonical order, the own ones among them."""
+    writes: tuple[PageId, ...]
+    """The own pages, in frame order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseKey:
+    """Key of the noise that a block starts from (draw 0) and of what is added after step s (draw s + 1)."""
+
+    seed: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardWork:
     """A denoise op or a commit op: one item of a forward of the model."""
 
     session: SessionId
     lane: int
-    kind: Kind
-    step: int
-    block: int
-    timestep: float
-    sigma: float
-    """Noise level of the input."""
-    next_sigma: float | None
-    """A denoise op re-noises its x0 to this level (draw step + 1); None: its output is x0. Unused by a commit."""
-    seed: int
+    op: Op
+    pages: Pages
+    times: Times
     positions: tuple[int, ...]
     """Numbers of the block's latent frames, from the start of the stream."""
-    reads: tuple[PageId, ...]
-    """All pages attended to, in canonical order, the own ones among them."""
-    writes: tuple[PageId, ...]
-    """The own pages, in frame order."""
+    noise: NoiseKey
     conditioning: ConditioningRef
     input: Input
+    returns: Returns
+
+    @property
+    def kind(self) -> Kind:
+        return self.op.kind
+
+    @property
+    def step(self) -> int:
+        return self.op.step
+
+    @property
+    def block(self) -> int:
+        return self.op.block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

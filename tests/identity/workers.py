@@ -82,7 +82,7 @@ class OnePageSwapped:
         if isinstance(message, Task) and isinstance(message.order, tuple):
             self._left -= 1
             work = message.order[0].work
-            sealed = [page for page in work.reads if page not in work.writes]
+            sealed = [page for page in work.pages.reads if page not in work.pages.writes]
             if self._left <= 0 and len(sealed) > 1:
                 self._swap(sealed[0], sealed[1])
                 self._left = sys.maxsize

@@ -44,10 +44,11 @@ class KeyedRenoising:
 
     def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
         """See Solver."""
-        x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.sigma for work in works])
-        noisy = {item: work.next_sigma for item, work in enumerate(works) if work.next_sigma is not None}
+        x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.times.sigma for work in works])
+        noisy = {item: work.times.next_sigma for item, work in enumerate(works) if work.times.next_sigma is not None}
         if noisy:
             items = list(noisy)
-            draws = [Draw(works[item].seed, works[item].block, works[item].step + 1) for item in items]
+            keys = [works[item].noise for item in items]
+            draws = [Draw(key.seed, key.block, works[item].step + 1) for item, key in zip(items, keys, strict=True)]
             x0_BFCHW[items] = renoise(x0_BFCHW[items], self._noise.of(draws), list(noisy.values()))
         return x0_BFCHW

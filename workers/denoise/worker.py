@@ -16,18 +16,18 @@ from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, Sequence, SessionId
+from longtake.core.work import FromLane, FromLatent, FromNoise, PageId, Role, Sequence, SessionId
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
 from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.solver import KeyedRenoising
 from workers.denoise.stage import ModelStage, WholeModel
-from workers.messages import OP_ERRORS, Done, Failed, Forward, Output, Task, Up, reason_of
+from workers.messages import OP_ERRORS, Done, Failed, Forward, Task, Up, reason_of
 from workers.models.api import Conditioning, Denoiser, Inputs, Solver, TextKV
 from workers.orders import Order
 
-NOTHING = Output(latents=b"")
+NOTHING = b""
 """In place of the output of an op that failed."""
 
 
@@ -98,58 +98,55 @@ class DenoiseWorker:
     def _report(self, sequence: Sequence, batch: tuple[Forward, ...]) -> Done | Failed:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
         try:
-            return Done(sequence=sequence, outputs=self._forward(batch))
+            return Done(sequence=sequence, outputs=tuple(self._forward(batch)))
         except OP_ERRORS:
             if len(batch) == 1:
                 raise
-        outputs: list[Output] = []
+        outputs: list[bytes] = []
         reasons: dict[SessionId, str] = {}
         for forward in batch:
             try:
                 outputs += self._forward((forward,))
             except OP_ERRORS as error:
                 reasons[forward.work.session] = reason_of(error)
-                outputs += [NOTHING] * (forward.work.kind is Kind.DENOISE)
+                outputs += [NOTHING] * forward.work.returns.are_sent
         if not reasons:
             return Done(sequence=sequence, outputs=tuple(outputs))
         reason = next(iter(reasons.values()))
         return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=tuple(outputs))
 
-    def _forward(self, batch: tuple[Forward, ...]) -> tuple[Output, ...]:
-        """One forward over the batch; what its denoise ops produced."""
+    def _forward(self, batch: tuple[Forward, ...]) -> list[bytes]:
+        """One forward over the batch; the latents of those of its ops whose outputs are sent."""
         works = [forward.work for forward in batch]
         denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
         with torch.inference_mode():
             inputs = self._inputs(batch)
             if not denoised:
                 self._stage.commit(inputs)
-                return ()
+                return []
             flow_BFCHW = self._stage.denoise(inputs)
             if flow_BFCHW is None:  # it comes out of another worker
-                return ()
+                return []
             x_BFCHW = inputs.x_BFCHW
             if len(denoised) < len(works):
                 x_BFCHW, flow_BFCHW = x_BFCHW[denoised], flow_BFCHW[denoised]
                 works = [works[item] for item in denoised]
             outputs_BFCHW = self._solver.advance(x_BFCHW, flow_BFCHW, works)
-            return tuple(self._output(work, output) for work, output in zip(works, outputs_BFCHW, strict=True))
-
-    def _output(self, work: ForwardWork, output_FCHW: Tensor) -> Output:
-        """The report of a denoise op. The lane keeps its output too."""
-        kept_FCHW = output_FCHW.clone()  # a view would keep the latents of all batch mates alive
-        self._memory.keep(work, kept_FCHW)
-        return Output(latents=tensor_to_bytes(kept_FCHW))
+            for work, output_FCHW in zip(works, outputs_BFCHW, strict=True):
+                if work.returns.are_kept:
+                    self._memory.keep(work, output_FCHW.clone())  # a view would keep those of all batch mates alive
+            sent = [item for item, work in enumerate(works) if work.returns.are_sent]
+            return [tensor_to_bytes(outputs_BFCHW[item]) for item in sent]
 
     def _inputs(self, batch: tuple[Forward, ...]) -> Inputs:
         """What a forward over the batch is given."""
         works = [forward.work for forward in batch]
-        frames = len(works[0].positions)
         x_BFCHW = self._latents(batch)
         steering = [Conditioning(text=self._memory.text(forward, self._encode)) for forward in batch]
-        pages = [ItemPages(reads=work.reads, writes=work.writes) for work in works]
+        pages = [ItemPages(reads=work.pages.reads, writes=work.pages.writes) for work in works]
         return Inputs(
             x_BFCHW=x_BFCHW,
-            timestep_BF=torch.tensor([[work.timestep] * frames for work in works], device=self._device),
+            timestep_BF=torch.tensor([work.times.timesteps for work in works], device=self._device),
             position_BF=torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device),
             conditioning=Conditioning.batch(steering),
             attention=self._attention.plan(self._pages, pages),
@@ -163,7 +160,7 @@ class DenoiseWorker:
             for forward, here in zip(batch, needed, strict=True)
             if here and isinstance(forward.work.input, FromNoise)
         ]
-        noise = iter(self._noise.of([Draw(work.seed, work.block, 0) for work in fresh]) if fresh else ())
+        noise = iter(self._noise.of([Draw(work.noise.seed, work.noise.block, 0) for work in fresh]) if fresh else ())
         return torch.stack(
             [
                 self._input(forward, noise) if here else torch.zeros(self._block_shape, device=self._device)

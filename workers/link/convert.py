@@ -7,26 +7,15 @@ from dataclasses import asdict
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     Ability,
-    ConditioningRef,
-    DecodeWork,
-    ForwardWork,
-    FromLane,
-    FromLatent,
-    FromNoise,
-    Input,
-    LatentRef,
-    PageId,
     Role,
     Sequence,
     SessionId,
-    SlotId,
     WorkerId,
 )
 from longtake.link.v1 import link_pb2 as pb
-from workers.link import convert_images
+from workers.link import convert_images, convert_work
 from workers.link.convert_images import MAX_REASON
 from workers.messages import (
     Decode,
@@ -34,14 +23,12 @@ from workers.messages import (
     Down,
     Encoded,
     Failed,
-    Forward,
     Heartbeat,
     ImageGone,
     ImageLoaded,
     ImageStowed,
     Introduction,
     JoinChain,
-    Output,
     Part,
     Prepared,
     Seat,
@@ -54,7 +41,6 @@ MAX_MESSAGE_BYTES = 64 << 20
 """Limit of one message on the link, in bytes: a raw segment of a large model fits."""
 
 _ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE}
-_KIND = {Kind.DENOISE: pb.KIND_DENOISE, Kind.COMMIT: pb.KIND_COMMIT}
 
 
 def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
@@ -104,7 +90,7 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
         case Done():
             done = pb.OpDone(
                 sequence=message.sequence,
-                outputs=[_output(output) for output in message.outputs],
+                outputs=[pb.Output(latents=latents) for latents in message.outputs],
                 segment=message.segment,
                 seconds=message.seconds,
             )
@@ -114,12 +100,12 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
                 sessions=message.sessions,
                 sequence=message.sequence,
                 reason=message.reason[:MAX_REASON],
-                outputs=[_output(output) for output in message.outputs],
+                outputs=[pb.Output(latents=latents) for latents in message.outputs],
             )
             return pb.AttachRequest(op_failed=failed)
         case Encoded():
             encoded = pb.TextEncoded(
-                conditioning=_conditioning(message.conditioning),
+                conditioning=convert_work.conditioning_to_proto(message.conditioning),
                 tensor=message.tensor,
                 notice=message.notice,
             )
@@ -140,7 +126,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
             done = message.op_done
             return Done(
                 sequence=Sequence(done.sequence),
-                outputs=tuple(_output_from(output) for output in done.outputs),
+                outputs=tuple(output.latents for output in done.outputs),
                 segment=done.segment,
                 seconds=_duration(done.seconds, "op_done.seconds"),
             )
@@ -151,12 +137,12 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 sessions=tuple(SessionId(session) for session in failed.sessions),
                 sequence=sequence,
                 reason=failed.reason,
-                outputs=tuple(_output_from(output) for output in failed.outputs),
+                outputs=tuple(output.latents for output in failed.outputs),
             )
         case "text_encoded":
             encoded = message.text_encoded
             return Encoded(
-                conditioning=_conditioning_from(encoded.conditioning),
+                conditioning=convert_work.conditioning_from_proto(encoded.conditioning),
                 tensor=encoded.tensor,
                 notice=encoded.notice,
             )
@@ -181,15 +167,17 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
     """What the engine says, after Welcome."""
     match message:
         case Task(order=Decode() as order):
-            decode = pb.DecodeItem(work=_decode(order.work), latents=order.latents)
+            decode = pb.DecodeItem(work=convert_work.decode_to_proto(order.work), latents=order.latents)
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, decode=decode))
         case Task(order=tuple() as order):
-            batch = pb.ForwardBatch(items=[_item(forward) for forward in order])
+            batch = pb.ForwardBatch(items=[convert_work.item_to_proto(forward) for forward in order])
             return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
         case PrepareStream():
             return pb.AttachResponse(prepare_stream=convert_images.prepare_to_proto(message))
         case EncodeText():
-            encode = pb.EncodeText(conditioning=_conditioning(message.conditioning), prompt=message.prompt)
+            encode = pb.EncodeText(
+                conditioning=convert_work.conditioning_to_proto(message.conditioning), prompt=message.prompt
+            )
             return pb.AttachResponse(encode_text=encode)
         case Forget():
             forget = pb.Forget(session=message.session, version=message.version)
@@ -208,12 +196,16 @@ def down_from_proto(message: pb.AttachResponse, worker: WorkerId) -> Down:
     """InvalidField for anything that may not follow Welcome."""
     match message.WhichOneof("message"):
         case "dispatch":
-            return _task_from(message.dispatch)
+            return convert_work.task_from_proto(message.dispatch)
         case "prepare_stream":
             return convert_images.prepare_from_proto(message.prepare_stream, worker)
         case "encode_text":
             encode = message.encode_text
-            return EncodeText(worker=worker, conditioning=_conditioning_from(encode.conditioning), prompt=encode.prompt)
+            return EncodeText(
+                worker=worker,
+                conditioning=convert_work.conditioning_from_proto(encode.conditioning),
+                prompt=encode.prompt,
+            )
         case "forget":
             forget = message.forget
             version = forget.version if forget.HasField("version") else None
@@ -263,137 +255,8 @@ def _part_from(part: pb.Part) -> Part:
     )
 
 
-def _output(output: Output) -> pb.Output:
-    return pb.Output(latents=output.latents)
-
-
-def _output_from(output: pb.Output) -> Output:
-    return Output(latents=output.latents)
-
-
 def _duration(value_s: float, field: str) -> float:
     """InvalidField for what no clock measures: it would spoil every deadline that is reckoned with it."""
     if not 0 <= value_s < math.inf:
         raise InvalidField(field, value_s, "0 or more seconds, finite")
     return value_s
-
-
-def _latent(ref: LatentRef) -> pb.LatentRef:
-    return pb.LatentRef(session=ref.session, block=ref.block, step=ref.step)
-
-
-def _latent_from(ref: pb.LatentRef) -> LatentRef:
-    return LatentRef(session=SessionId(ref.session), block=ref.block, step=ref.step)
-
-
-def _conditioning(ref: ConditioningRef) -> pb.ConditioningRef:
-    return pb.ConditioningRef(session=ref.session, version=ref.version)
-
-
-def _conditioning_from(ref: pb.ConditioningRef) -> ConditioningRef:
-    return ConditioningRef(session=SessionId(ref.session), version=ref.version)
-
-
-def _forward(work: ForwardWork) -> pb.ForwardWork:
-    forward = pb.ForwardWork(
-        session=work.session,
-        lane=work.lane,
-        kind=_KIND[work.kind],
-        step=work.step,
-        block=work.block,
-        timestep=work.timestep,
-        sigma=work.sigma,
-        next_sigma=work.next_sigma,
-        seed=work.seed,
-        positions=work.positions,
-        reads=work.reads,
-        writes=work.writes,
-        conditioning=_conditioning(work.conditioning),
-    )
-    match work.input:
-        case FromNoise():
-            forward.from_noise.SetInParent()
-        case FromLane():
-            forward.from_lane.SetInParent()
-        case FromLatent(ref):
-            forward.from_latent.ref.CopyFrom(_latent(ref))
-    return forward
-
-
-def _input_from(forward: pb.ForwardWork) -> Input:
-    match forward.WhichOneof("input"):
-        case "from_noise":
-            return FromNoise()
-        case "from_lane":
-            return FromLane()
-        case "from_latent":
-            return FromLatent(_latent_from(forward.from_latent.ref))
-        case other:
-            raise InvalidField("forward.input", other, "from_noise, from_lane or from_latent")
-
-
-def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
-    kinds = {number: kind for kind, number in _KIND.items()}
-    if forward.kind not in kinds:
-        raise InvalidField("forward.kind", int(forward.kind), "KIND_DENOISE or KIND_COMMIT")
-    return ForwardWork(
-        session=SessionId(forward.session),
-        lane=forward.lane,
-        kind=kinds[forward.kind],
-        step=forward.step,
-        block=forward.block,
-        timestep=forward.timestep,
-        sigma=forward.sigma,
-        next_sigma=forward.next_sigma if forward.HasField("next_sigma") else None,
-        seed=forward.seed,
-        positions=tuple(forward.positions),
-        reads=tuple(PageId(page) for page in forward.reads),
-        writes=tuple(PageId(page) for page in forward.writes),
-        conditioning=_conditioning_from(forward.conditioning),
-        input=_input_from(forward),
-    )
-
-
-def _item(forward: Forward) -> pb.ForwardItem:
-    return pb.ForwardItem(work=_forward(forward.work), latents=forward.latents, conditioning=forward.conditioning)
-
-
-def _decode(work: DecodeWork) -> pb.DecodeWork:
-    return pb.DecodeWork(
-        session=work.session,
-        block=work.block,
-        slot=work.slot,
-        latents=_latent(work.latents),
-        first_picture=work.first_picture,
-        picture_count=work.picture_count,
-        settings=convert_images.settings_to_proto(work.settings),
-    )
-
-
-def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
-    return DecodeWork(
-        session=SessionId(decode.session),
-        block=decode.block,
-        slot=SlotId(decode.slot),
-        latents=_latent_from(decode.latents),
-        first_picture=decode.first_picture,
-        picture_count=decode.picture_count,
-        settings=convert_images.settings_from_proto(decode.settings),
-    )
-
-
-def _task_from(dispatch: pb.Dispatch) -> Task:
-    order: tuple[Forward, ...] | Decode
-    match dispatch.WhichOneof("work"):
-        case "forward":
-            order = tuple(
-                Forward(work=_forward_from(item.work), latents=item.latents, conditioning=item.conditioning)
-                for item in dispatch.forward.items
-            )
-            if not order:
-                raise InvalidField("dispatch.forward.items", 0, "1 or more items")
-        case "decode":
-            order = Decode(work=_decode_from(dispatch.decode.work), latents=dispatch.decode.latents)
-        case other:
-            raise InvalidField("dispatch.work", other, "forward or decode")
-    return Task(sequence=Sequence(dispatch.sequence), order=order)

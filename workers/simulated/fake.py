@@ -61,8 +61,8 @@ class FakeWorker:
             case Task(order=Decode() as order):
                 return Done(sequence=message.sequence, segment=self._decode(order))
             case Task(order=tuple() as batch):
-                outputs = [self.lanes.forward(order) for order in batch]
-                return Done(sequence=message.sequence, outputs=tuple(output for output in outputs if output))
+                outputs = [latents for order in batch for latents in self.lanes.forward(order)]
+                return Done(sequence=message.sequence, outputs=tuple(outputs))
             case EncodeText():
                 return Encoded(conditioning=message.conditioning, tensor=message.prompt.encode(), notice="")
             case Forget():

@@ -9,7 +9,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId
 from workers.denoise.lane_memory import LaneMemory
-from workers.messages import Forward, Output
+from workers.messages import Forward
 from workers.simulated.arithmetic import (
     REACH,
     Reach,
@@ -38,22 +38,24 @@ class SimulatedLanes:
         """Outputs by lane, and what stands for the texts."""
         self._latents_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape)
 
-    def forward(self, order: Forward) -> Output | None:
-        """One op and what a denoise op produces; InternalFault, UnknownPeer or IndexError if it cannot be meant."""
+    def forward(self, order: Forward) -> list[bytes]:
+        """One op; its output if it is sent. InternalFault, UnknownPeer or IndexError if it cannot be meant."""
         work = order.work
         text = self.memory.text(order, lambda features: mix(b"text", features))
         self._check(work)
-        reads = list(work.reads)
+        reads = list(work.pages.reads)
         context = self.pages[reads]
-        context[[reads.index(page) for page in work.writes]] = 0
-        values = forward(self._input(order), text, work.timestep, work.positions, context)
-        self.pages[list(work.writes)] = pages_of(values, work.positions)
+        context[[reads.index(page) for page in work.pages.writes]] = 0
+        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context)
+        self.pages[list(work.pages.writes)] = pages_of(values, work.positions)
         if work.kind is Kind.COMMIT:
-            return None
-        added = b"" if work.next_sigma is None else noise(work.seed, work.block, work.step + 1)
+            return []
+        key = work.noise
+        added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.step + 1)
         latents = denoised(values, added, self.geometry)
-        self.memory.keep(work, latents)
-        return Output(latents=latents)
+        if work.returns.are_kept:
+            self.memory.keep(work, latents)
+        return [latents] if work.returns.are_sent else []
 
     def check_page(self, page: PageId) -> None:
         """IndexError if it is not in the pool."""
@@ -61,9 +63,9 @@ class SimulatedLanes:
             raise IndexError(f"page {page} is not in a pool of {len(self.pages)}")
 
     def _check(self, work: ForwardWork) -> None:
-        self.check_page(min(work.reads))
-        self.check_page(max(work.reads))
-        others = [page for page in work.reads if page not in work.writes]
+        self.check_page(min(work.pages.reads))
+        self.check_page(max(work.pages.reads))
+        others = [page for page in work.pages.reads if page not in work.pages.writes]
         if not are_written(self.pages[others]):
             blank = next(page for page in others if not are_written(self.pages[[page]]))
             raise InternalFault(f"page {blank} is read before it was written")
@@ -72,7 +74,7 @@ class SimulatedLanes:
         work = order.work
         match work.input:
             case FromNoise():
-                return latents_of(noise(work.seed, work.block, 0), self.geometry)
+                return latents_of(noise(work.noise.seed, work.noise.block, 0), self.geometry)
             case FromLatent():
                 if len(order.latents) != self._latents_bytes:
                     raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")

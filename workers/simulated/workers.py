@@ -44,8 +44,8 @@ class SimulatedDenoiseWorker:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
-                outputs = [self._lanes.forward(order) for order in batch]
-                yield Done(sequence=message.sequence, outputs=tuple(output for output in outputs if output))
+                outputs = [latents for order in batch for latents in self._lanes.forward(order)]
+                yield Done(sequence=message.sequence, outputs=tuple(outputs))
             case Forget():
                 self._lanes.memory.forget(message)
             case _:

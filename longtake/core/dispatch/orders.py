@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain, Op
+from longtake.core.recipe.graph import Chain, Op, Returns
 from longtake.core.sessions.session import Session
-from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef
+from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:
@@ -24,30 +24,42 @@ def decode_work(op: Op, session: Session) -> DecodeWork:
 
 def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     """Everything `worker` needs to execute a denoise op or a commit."""
-    graph, chain, block = session.graph, session.graph.chain_of(op), op.block
+    graph, block = session.graph, op.block
+    chain = graph.chain_of(op)
     lane = chain.lane or 0
     table = session.place.tables[lane]
     return ForwardWork(
         session=session.id,
         lane=lane,
-        kind=chain.kind,
-        step=chain.step,
-        block=block,
-        timestep=chain.timestep,
-        sigma=chain.sigma,
-        next_sigma=chain.next_sigma,
-        seed=session.request.seed,
+        op=op,
+        pages=Pages(reads=table.reads(block), writes=table.writes(block)),
+        times=chain.times,
         positions=graph.recipe.positions.of(graph.blocks.own(block)),
-        reads=table.reads(block),
-        writes=table.writes(block),
-        conditioning=ConditioningRef(session=session.id, version=session.prompts.turn_at(block).version),
+        noise=NoiseKey(seed=session.request.seed, block=block),
+        conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),
+        returns=_returns(session, chain, block, worker),
     )
 
 
 def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLane | FromLatent | FromNoise:
     if worker.keeps_input(chain):
-        return FromLane()
+        return _FROM_LANE
     if not chain.entered_step:
-        return FromNoise()
+        return _FROM_NOISE
     return FromLatent(LatentRef(session=session.id, block=block, step=chain.entered_step))
+
+
+def _returns(session: Session, chain: Chain, block: int, worker: Worker) -> Returns:
+    """What becomes of the output: a chain of workers keeps none, and no lane keeps what no commit will start from."""
+    if chain.returns is Returns.NOTHING:
+        return chain.returns
+    if worker.chain_length > 1:
+        return Returns.SENT
+    readers = session.graph.readers(chain.step + 1)
+    if chain.returns is Returns.SENT_AND_KEPT and readers is not None and readers.commit is not None:
+        return chain.returns if session.progress.wants(readers.commit, block) else Returns.SENT
+    return chain.returns
+
+
+_FROM_LANE, _FROM_NOISE = FromLane(), FromNoise()

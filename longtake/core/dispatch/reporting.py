@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
+from longtake.core.errors import UnknownPeer
 from longtake.core.events import OpDone, OpFailed
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
@@ -28,7 +29,10 @@ class Reports:
         worker = self._cell.workers.get(report.worker)
         if worker is None or report.sequence is None:
             return [], ()
-        flying = worker.report(report.sequence)
+        if not worker.in_flight or worker.in_flight[0].sequence != report.sequence:
+            expected = worker.in_flight[0].sequence if worker.in_flight else "nothing"
+            raise UnknownPeer(f"worker {worker.id} reports dispatch {report.sequence}, expected {expected}")
+        flying = worker.in_flight.popleft()
         return [flying.worked(report)], self._landed(flying.tickets)
 
     def lose(self, worker: Worker) -> None:

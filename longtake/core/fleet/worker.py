@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from longtake.core.effects import Worked
-from longtake.core.errors import InternalFault, UnknownPeer
+from longtake.core.errors import InternalFault
 from longtake.core.events import OpDone, OpFailed, WorkerJoined
 from longtake.core.fleet.load import Demand, Demands, Load
 from longtake.core.fleet.ready import ReadyList
@@ -167,13 +167,6 @@ class Worker:
         self.next_sequence += 1
         self.in_flight.append(InFlight(sequence, tickets, now_s))
         return sequence
-
-    def report(self, sequence: int) -> InFlight:
-        """Take the oldest dispatch off the queue; UnknownPeer if the report is for another one."""
-        if not self.in_flight or self.in_flight[0].sequence != sequence:
-            expected = self.in_flight[0].sequence if self.in_flight else "nothing"
-            raise UnknownPeer(f"worker {self.id} reports dispatch {sequence}, expected {expected}")
-        return self.in_flight.popleft()
 
     # --- what others see ----------------------------------------------------------------------------------------------
 

@@ -61,6 +61,40 @@ class Readers(NamedTuple):
     """The commit that starts from them, if there is one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The noise levels of one op."""
+
+    timesteps: tuple[float, ...]
+    """What the model is told, 0 to 1000, of each of the op's own frames."""
+    sigma: float
+    """Noise level of the input, 0 to 1."""
+    next_sigma: float | None
+    """A denoise op re-noises its x0 to this level; None: its output is x0. A commit has no output."""
+
+
+class Returns(Enum):
+    """What becomes of the output of an op."""
+
+    NOTHING = "nothing"
+    """There is none, or nobody starts from it."""
+    KEPT = "kept"
+    """Its lane keeps it on the worker."""
+    SENT = "sent"
+    """It goes to the engine, from where it travels."""
+    SENT_AND_KEPT = "sent and kept"
+
+    @property
+    def are_sent(self) -> bool:
+        """Whether the worker reports the output."""
+        return self in (Returns.SENT, Returns.SENT_AND_KEPT)
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether the worker keeps the output in its lane."""
+        return self in (Returns.KEPT, Returns.SENT_AND_KEPT)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """All ops of one kind and step of a session."""
@@ -72,12 +106,10 @@ class Chain:
     lane: int | None
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
-    timestep: float
-    """The timestep that the model is told; 0 for decodes."""
-    sigma: float
-    """Noise level of the input of its step; 0 for decodes."""
-    next_sigma: float | None
-    """Noise level of the output of its step; None: the output is x0."""
+    times: Times
+    """Noise levels of its ops; of a decode all are 0."""
+    returns: Returns
+    """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int
     """Its ops start from the latents that enter this step of their block: S is the finished x0, 0 is noise."""
     begins_block: bool
@@ -185,9 +217,8 @@ def _chains(recipe: Recipe) -> Iterator[Chain]:
                 Need(numbers[row], back, row[0] is Kind.DENOISE and not back)
                 for row, back in _needs(recipe, kind, step)
             ),
-            timestep=0.0 if decodes else recipe.commit_timestep(step) if commits else recipe.timesteps[step],
-            sigma=0.0 if decodes else recipe.sigmas[step],
-            next_sigma=None if decodes or step + 1 == recipe.step_count else recipe.sigmas[step + 1],
+            times=_times(recipe, kind, step),
+            returns=_returns(recipe, kind, step),
             entered_step=_entered_step(recipe, kind, step),
             begins_block=kind is Kind.DENOISE and not in_lane,
             input_is_in_lane=in_lane,
@@ -229,6 +260,31 @@ def _sealing(recipe: Recipe, numbers: dict[tuple[Kind, int], int]) -> Iterator[i
 
 def _lane(recipe: Recipe, step: int) -> int:
     return 0 if recipe.level is Level.CLEAN else step
+
+
+def _times(recipe: Recipe, kind: Kind, step: int) -> Times:
+    if kind is Kind.DECODE:
+        return Times(timesteps=(0.0,) * recipe.blocks.frames, sigma=0.0, next_sigma=None)
+    timestep = recipe.commit_timestep(step) if kind is Kind.COMMIT else recipe.timesteps[step]
+    return Times(
+        timesteps=(timestep,) * recipe.blocks.frames,
+        sigma=recipe.sigmas[step],
+        next_sigma=recipe.sigmas[step + 1] if step + 1 < recipe.step_count else None,
+    )
+
+
+def _returns(recipe: Recipe, kind: Kind, step: int) -> Returns:
+    """A commit starts from what its lane keeps, and so does every later step of a level that has one lane."""
+    last = step + 1 == recipe.step_count
+    match recipe.level:
+        case _ if kind is not Kind.DENOISE:
+            return Returns.NOTHING
+        case Level.INPUT:
+            return Returns.SENT
+        case Level.CLEAN if not last:
+            return Returns.KEPT
+        case _:
+            return Returns.SENT_AND_KEPT
 
 
 def _entered_step(recipe: Recipe, kind: Kind, step: int) -> int:

@@ -15,7 +15,7 @@ from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
-from longtake.core.work import SessionId, Ticket
+from longtake.core.work import ConditioningRef, SessionId, Ticket
 
 _HELD_BY_STATE = {
     State.QUEUED: Hold.PLACE,
@@ -67,6 +67,8 @@ class Session:
     media_type: str = ""
     _tickets: dict[int, Ticket] = field(default_factory=dict)
     """The ticket that was made last, by chain."""
+    _conditioning: ConditioningRef | None = None
+    """What `conditioning` returned last."""
 
     def __post_init__(self) -> None:
         asked = self.request.picture_limit
@@ -135,6 +137,13 @@ class Session:
             return known  # an op is asked for many times before it runs
         known = self._tickets[chain] = Ticket(self.request.session, self.graph.op(chain, block), attempt)
         return known
+
+    def conditioning(self, block: int) -> ConditioningRef:
+        """The prompt that `block` is conditioned on."""
+        version = self.prompts.turn_at(block).version
+        if self._conditioning is None or self._conditioning.version != version:
+            self._conditioning = ConditioningRef(session=self.request.session, version=version)
+        return self._conditioning
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 

@@ -18,12 +18,25 @@ class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KIND_UNSPECIFIED: _ClassVar[Kind]
     KIND_DENOISE: _ClassVar[Kind]
     KIND_COMMIT: _ClassVar[Kind]
+
+class Returns(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RETURNS_UNSPECIFIED: _ClassVar[Returns]
+    RETURNS_NOTHING: _ClassVar[Returns]
+    RETURNS_KEPT: _ClassVar[Returns]
+    RETURNS_SENT: _ClassVar[Returns]
+    RETURNS_SENT_AND_KEPT: _ClassVar[Returns]
 ROLE_UNSPECIFIED: Role
 ROLE_DENOISE: Role
 ROLE_DECODE: Role
 KIND_UNSPECIFIED: Kind
 KIND_DENOISE: Kind
 KIND_COMMIT: Kind
+RETURNS_UNSPECIFIED: Returns
+RETURNS_NOTHING: Returns
+RETURNS_KEPT: Returns
+RETURNS_SENT: Returns
+RETURNS_SENT_AND_KEPT: Returns
 
 class AttachRequest(_message.Message):
     __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat", "image_stowed", "image_loaded", "image_failed")
@@ -166,16 +179,15 @@ class FromLatent(_message.Message):
     def __init__(self, ref: _Optional[_Union[LatentRef, _Mapping]] = ...) -> None: ...
 
 class ForwardWork(_message.Message):
-    __slots__ = ("session", "lane", "kind", "step", "block", "timestep", "sigma", "next_sigma", "seed", "positions", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
+    __slots__ = ("session", "lane", "kind", "step", "block", "times", "noise", "returns", "positions", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
-    TIMESTEP_FIELD_NUMBER: _ClassVar[int]
-    SIGMA_FIELD_NUMBER: _ClassVar[int]
-    NEXT_SIGMA_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
+    TIMES_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
@@ -188,10 +200,9 @@ class ForwardWork(_message.Message):
     kind: Kind
     step: int
     block: int
-    timestep: float
-    sigma: float
-    next_sigma: float
-    seed: int
+    times: Times
+    noise: NoiseKey
+    returns: Returns
     positions: _containers.RepeatedScalarFieldContainer[int]
     reads: _containers.RepeatedScalarFieldContainer[int]
     writes: _containers.RepeatedScalarFieldContainer[int]
@@ -199,7 +210,25 @@ class ForwardWork(_message.Message):
     from_noise: FromNoise
     from_lane: FromLane
     from_latent: FromLatent
-    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., timestep: _Optional[float] = ..., sigma: _Optional[float] = ..., next_sigma: _Optional[float] = ..., seed: _Optional[int] = ..., positions: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., positions: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+
+class Times(_message.Message):
+    __slots__ = ("timesteps", "sigma", "next_sigma")
+    TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    timesteps: _containers.RepeatedScalarFieldContainer[float]
+    sigma: float
+    next_sigma: float
+    def __init__(self, timesteps: _Optional[_Iterable[float]] = ..., sigma: _Optional[float] = ..., next_sigma: _Optional[float] = ...) -> None: ...
+
+class NoiseKey(_message.Message):
+    __slots__ = ("seed", "block")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    block: int
+    def __init__(self, seed: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
 
 class SegmentSettings(_message.Message):
     __slots__ = ("codec", "quality")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -17,7 +16,6 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Ability,
     ConditioningRef,
-    ForwardWork,
     FromLatent,
     LatentRef,
     PageId,
@@ -28,6 +26,7 @@ from longtake.core.work import (
 from longtake.core.work import Sequence as Number
 from tests.cluster.cell.world import PortsKept, settle
 from tests.workers.model_dir import model_info
+from tests.workers.works import Flat, changed
 from workers.messages import (
     Done,
     Down,
@@ -36,7 +35,6 @@ from workers.messages import (
     Heartbeat,
     Introduction,
     JoinChain,
-    Output,
     Part,
     Prepared,
     Seat,
@@ -46,12 +44,12 @@ from workers.messages import (
 )
 
 SESSION = SessionId("s")
-WORK = ForwardWork(
+WORK = Flat(
     session=SESSION, lane=0, kind=Kind.DENOISE, step=1, block=0, timestep=750.0, sigma=0.9, next_sigma=0.5, seed=5,
     positions=(0, 1), reads=(PageId(0), PageId(1)), writes=(PageId(0), PageId(1)),
     conditioning=ConditioningRef(session=SESSION, version=0),
     input=FromLatent(LatentRef(session=SESSION, block=0, step=1)),
-)  # fmt: skip
+).work()  # fmt: skip
 
 
 class Log:
@@ -146,13 +144,13 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
     monkeypatch.setattr(bench.engine, "hear", lambda worker, port, message: heard.append(message))
     port = bench.engine.ports[WorkerId("denoise-0")]
     latents = Forward(work=WORK, latents=b"latents", conditioning=b"text")
-    commit = Forward(work=replace(WORK, kind=Kind.COMMIT), latents=b"latents", conditioning=b"text")
+    commit = Forward(work=changed(WORK, kind=Kind.COMMIT), latents=b"latents", conditioning=b"text")
     port.send(Task(sequence=Number(0), order=(latents,)))
     port.send(Task(sequence=Number(1), order=(commit,)))
     sent = [link.forwards for link in bench.links]
     assert [[order.latents for order in orders] for orders in sent] == [[b"latents"] * 2, [b"", b""], [b"latents", b""]]
     assert all(order.conditioning == b"text" for orders in sent for order in orders)
-    output = Output(latents=b"new")
+    output = b"new"
     bench.hear(0, Done(sequence=Number(0), seconds=0.2))
     bench.hear(0, Done(sequence=Number(1), seconds=0.3))
     bench.hear(2, Done(sequence=Number(0), seconds=0.1, outputs=(output,)))

@@ -33,7 +33,7 @@ from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
-from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Output, Task, Up
+from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
 from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
@@ -61,23 +61,24 @@ def refuse_numbers(prompt: str) -> None:
 class Words(SimulatedLanes):
     """Lanes whose latents are words instead of numbers."""
 
-    def forward(self, order: Forward) -> Output | None:
+    def forward(self, order: Forward) -> list[bytes]:
         """The latents that a denoise op produces."""
         work, prompt = order.work, self.memory.text(order, bytes)
         if work.kind is Kind.COMMIT:
-            return None
+            return []
         match work.input:
             case FromNoise():
-                latents = f"block {work.block} of seed {work.seed} through steps".encode()
+                latents = f"block {work.block} of seed {work.noise.seed} through steps".encode()
             case FromLane():
                 latents = self.memory.output(work)
             case _:
                 latents = order.latents
         latents += f" {work.step}".encode()
-        if work.next_sigma is None:
+        if work.times.next_sigma is None:
             latents += b" shows " + prompt + b";"
-        self.memory.keep(work, latents)
-        return Output(latents=latents)
+        if work.returns.are_kept:
+            self.memory.keep(work, latents)
+        return [latents] if work.returns.are_sent else []
 
 
 class ToyWorker:

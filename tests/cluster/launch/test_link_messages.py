@@ -27,6 +27,7 @@ from longtake.core.work import (
 )
 from longtake.link.v1 import link_pb2 as pb
 from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER
+from tests.workers.works import Flat
 from workers.link.convert import (
     down_from_proto,
     down_to_proto,
@@ -48,7 +49,6 @@ from workers.messages import (
     ImageLoaded,
     ImageStowed,
     JoinChain,
-    Output,
     Part,
     Prepared,
     Seat,
@@ -59,12 +59,12 @@ from workers.messages import (
 
 TEXT = ConditioningRef(session=SESSION, version=3)
 LATENT = LatentRef(session=SESSION, block=2**33, step=1)
-OUTPUT = Output(latents=b"latents")
+OUTPUT = b"latents"
 SETTINGS = SegmentSettings(codec="h264", quality=23)
 
 
 def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
-    return ForwardWork(
+    return Flat(
         session=SESSION,
         lane=2,
         kind=kind,
@@ -79,7 +79,7 @@ def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: f
         writes=(PageId(7),),
         conditioning=TEXT,
         input=source,
-    )
+    ).work()
 
 
 DECODE = DecodeWork(
@@ -130,10 +130,10 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
     "message",
     [
         Done(sequence=Sequence(0), seconds=0.25),
-        Done(sequence=Sequence(2), outputs=(OUTPUT, Output(latents=b"others"))),
+        Done(sequence=Sequence(2), outputs=(OUTPUT, b"others")),
         Done(sequence=Sequence(1), segment=b"segment"),
         Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
-        Failed(sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, Output(latents=b""))),
+        Failed(sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, b"")),
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),

@@ -267,7 +267,9 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
 def test_blocks_with_unequally_filled_windows_do_not_share_a_forward() -> None:
     cell = cell_of(4, pictures=BLOCKS_20)
     cell.run()
-    reads = [{len(item.reads) for item in d.work} for d in effects_of(cell, Dispatch) if isinstance(d.work, tuple)]
+    reads = [
+        {len(item.pages.reads) for item in d.work} for d in effects_of(cell, Dispatch) if isinstance(d.work, tuple)
+    ]
     assert all(len(lengths) == 1 for lengths in reads)
     assert {length for lengths in reads for length in lengths} == {3, 6, 9}
 

@@ -49,9 +49,9 @@ def test_fused_passes_form_and_every_op_reads_its_own_window(level: Level) -> No
     pairs = fused_pairs(cell)
     assert pairs
     for commit, denoise in pairs:
-        assert set(commit.writes) <= set(denoise.reads), "the denoise op reads what the commit writes"
-        assert not set(denoise.writes) & set(commit.reads), "and overwrites nothing that the commit reads"
-    assert any(len(commit.reads) == recipe(level).page_count for commit, _ in pairs), "with a full ring too"
+        assert set(commit.pages.writes) <= set(denoise.pages.reads), "the denoise op reads what the commit writes"
+        assert not set(denoise.pages.writes) & set(commit.pages.reads), "and overwrites nothing that the commit reads"
+    assert any(len(commit.pages.reads) == recipe(level).page_count for commit, _ in pairs), "with a full ring too"
 
 
 def test_a_level_without_commits_fuses_nothing() -> None:

@@ -49,7 +49,7 @@ def test_ops_of_two_recipes_share_a_forward_where_their_shapes_are_equal() -> No
     batches = [dispatch.work for dispatch in effects_of(cell, Dispatch) if not isinstance(dispatch.work, DecodeWork)]
     together = [{work.session for work in batch} for batch in batches]
     assert any({"s-", "s-clean"} <= sessions for sessions in together)
-    full = [batch for batch in batches if any(len(work.reads) == 15 for work in batch)]
+    full = [batch for batch in batches if any(len(work.pages.reads) == 15 for work in batch)]
     assert full and all({work.session for work in batch} == {"s-wide"} for batch in full)
 
 

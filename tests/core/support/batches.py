@@ -25,15 +25,15 @@ def op_of(work: ForwardWork | DecodeWork) -> Op:
 def check_batch(items: Batch, *, mixes_kinds: bool, fused_passes: bool) -> None:
     """Ops of one forward are alike, and none depends on another but in a fused pass."""
     assert items
-    assert len({(len(item.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
+    assert len({(len(item.pages.reads), len(item.positions)) for item in items}) == 1, "unequal shapes"
     assert mixes_kinds or len({item.kind for item in items}) == 1, "ops of two kinds"
     lanes = {(item.session, item.lane) for item in items}
     assert fused_passes or len(lanes) == len(items), "two ops of one lane in a batch"
-    pages = [page for item in items for page in item.writes]
+    pages = [page for item in items for page in item.pages.writes]
     for number, item in enumerate(items):
         mates = (*items[:number], *items[number + 1 :])
-        others = {page for mate in mates if not is_fused(mate, item) for page in mate.writes}
-        assert not others & set(item.reads), "an item reads what its mate writes"
+        others = {page for mate in mates if not is_fused(mate, item) for page in mate.pages.writes}
+        assert not others & set(item.pages.reads), "an item reads what its mate writes"
     assert len(set(pages)) == len(pages)
 
 
@@ -49,9 +49,9 @@ def check_quiet(order: Order, works: Sequence[ForwardWork | DecodeWork]) -> None
     for work in works:
         match order, work:
             case Stow(source=tuple() as pages), ForwardWork():  # others may read what they share
-                quiet = set(pages).isdisjoint(work.writes)
+                quiet = set(pages).isdisjoint(work.pages.writes)
             case Load(target=pages), ForwardWork():
-                quiet = set(pages).isdisjoint((*work.reads, *work.writes))
+                quiet = set(pages).isdisjoint((*work.pages.reads, *work.pages.writes))
             case Stow(source=int() as slot), DecodeWork():
                 quiet = slot != work.slot
             case _:

@@ -11,7 +11,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Op
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
-from workers.messages import Decode, Output
+from workers.messages import Decode
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
 
@@ -66,10 +66,10 @@ class Contents:
         """
         graph = self.graph_of(work.session)
         window, pages = graph.window, self.fakes[worker].lanes.pages
-        own = dict(zip(work.positions, work.writes, strict=True))
+        own = dict(zip(work.positions, work.pages.writes, strict=True))
         frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
-        assert len(frames) == len(work.reads), f"{name} reads {len(work.reads)} pages, should read {frames}"
-        for frame, page in zip(frames, work.reads, strict=True):
+        assert len(frames) == len(work.pages.reads), f"{name} reads {len(work.pages.reads)} pages, should read {frames}"
+        for frame, page in zip(frames, work.pages.reads, strict=True):
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
@@ -81,10 +81,10 @@ class Contents:
             found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
             assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
 
-    def done(self, worker: WorkerId, work: ForwardWork, outputs: tuple[Output, ...]) -> None:
-        """Remember what a forward has put out and sealed."""
-        for output in outputs:
-            self.outputs[work.session, work.lane, work.block] = output.latents
+    def done(self, worker: WorkerId, work: ForwardWork) -> None:
+        """Remember what a forward has left in its lane and sealed."""
+        if work.returns.are_kept:
+            self.outputs[work.session, work.lane, work.block] = self.fakes[worker].lanes.memory.output(work)
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
-            for page, frame in zip(work.writes, work.positions, strict=True):
+            for page, frame in zip(work.pages.writes, work.positions, strict=True):
                 self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()

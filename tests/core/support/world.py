@@ -24,7 +24,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph, Op
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session
@@ -44,12 +44,12 @@ from tests.core.support.batches import check_batch, check_quiet
 from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
-from workers.messages import Decode, Done, Forward, ImageOrder, Output, Task
+from workers.messages import Decode, Done, Forward, ImageOrder, Task
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
 
 T = TypeVar("T")
-NOTHING = Output(latents=b"")
+NOTHING = b""
 """Of an op that failed."""
 
 
@@ -321,11 +321,10 @@ class Cell:
         done = self.fakes[worker].perform(task)
         assert isinstance(done, Done)
         if isinstance(work, ForwardWork):
-            self.contents.done(worker, work, done.outputs)
+            self.contents.done(worker, work)
             self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
-            follower = (work.session, Op(Kind.DENOISE, work.step + 1, work.block))
-            if work.kind is Kind.DENOISE and follower not in self.sent:  # else it starts from what the worker keeps
-                self.journal[work.session, work.block, work.step + 1] = done.outputs[0].latents
+            for latents in done.outputs:
+                self.journal[work.session, work.block, work.step + 1] = latents
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work

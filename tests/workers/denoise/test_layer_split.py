@@ -30,6 +30,7 @@ from longtake.core.work import (
     SessionId,
     WorkerId,
 )
+from tests.workers.works import Flat, changed
 from workers.denoise.attention import SdpaBackend
 from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
@@ -47,11 +48,11 @@ from workers.start.spec import WorkerSpec, read_spec, to_line
 
 REPLICA = WorkerId("denoise-0")
 SESSION = SessionId("s")
-WORK = ForwardWork(
+WORK = Flat(
     session=SESSION, lane=0, kind=Kind.DENOISE, step=0, block=0, timestep=1000.0, sigma=1.0, next_sigma=0.9, seed=5,
     positions=(0, 1, 2), reads=(PageId(0), PageId(1), PageId(2)), writes=(PageId(0), PageId(1), PageId(2)),
     conditioning=ConditioningRef(session=SESSION, version=0), input=FromNoise(),
-)  # fmt: skip
+).work()  # fmt: skip
 EVEN = LayerTimes(embed_s=0.0, layer_s=1.0, head_s=0.0)
 
 
@@ -216,9 +217,9 @@ def test_four_workers_make_what_one_makes(meeting_point: MeetingPoint, tmp_path:
     alone = DenoiseWorker(whole, info.geometry, SdpaBackend(), pages=9)
     members = together(tmp_path, meeting_point, length=4)
     first = report(alone.perform(task(0)))
-    latents = first.outputs[0].latents
-    commit = replace(WORK, kind=Kind.COMMIT, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
-    later = replace(
+    latents = first.outputs[0]
+    commit = changed(WORK, kind=Kind.COMMIT, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    later = changed(
         WORK, step=1, block=1, timestep=750.0, positions=(3, 4, 5), reads=tuple(map(PageId, range(6))),
         writes=tuple(map(PageId, range(3, 6))), input=FromLatent(LatentRef(session=SESSION, block=1, step=1)),
     )  # fmt: skip
@@ -296,7 +297,7 @@ def test_an_order_that_is_wrong_fails_alike_everywhere_and_the_chain_goes_on(
 ) -> None:
     told: list[queue.SimpleQueue[Up | str | StartOver]] = [queue.SimpleQueue(), queue.SimpleQueue()]
     runners = [Runner(member(model, meeting_point, rank), told[rank].put, told[rank].put) for rank in (0, 1)]
-    wrong = replace(WORK, reads=(PageId(0), PageId(1), PageId(9)), writes=(PageId(0), PageId(1), PageId(9)))
+    wrong = changed(WORK, reads=(PageId(0), PageId(1), PageId(9)), writes=(PageId(0), PageId(1), PageId(9)))
     for runner in runners:
         for message in (JoinChain(0), task(0, wrong), task(1)):
             runner.put(message)

@@ -1,13 +1,12 @@
 """Arithmetic between forwards, by hand."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import ConditioningRef, ForwardWork, FromNoise, SessionId
+from longtake.core.work import ConditioningRef, FromNoise, SessionId
+from tests.workers.works import Flat, changed
 from workers.denoise.noise import BlockNoise, normal
 from workers.denoise.solver import KeyedRenoising, predict_x0, renoise
 
@@ -44,12 +43,12 @@ def test_renoise_inverts_x0() -> None:
 
 def test_a_step_leads_to_the_next_level_with_the_noise_of_its_block_and_the_last_one_to_x0() -> None:
     shape = (2, 1, 1, 2)
-    last = ForwardWork(
+    last = Flat(
         session=SessionId("s"), lane=0, kind=Kind.DENOISE, step=2, block=7, timestep=500.0, sigma=0.5, next_sigma=None,
         seed=3, positions=(14, 15), reads=(), writes=(), input=FromNoise(),
         conditioning=ConditioningRef(session=SessionId("s"), version=0),
-    )  # fmt: skip
-    works = [last, replace(last, next_sigma=0.25), replace(last, next_sigma=0.25, seed=4)]
+    ).work()  # fmt: skip
+    works = [last, changed(last, next_sigma=0.25), changed(last, next_sigma=0.25, seed=4)]
     solver = KeyedRenoising(BlockNoise(shape=shape, device=torch.device("cpu")))
     got = solver.advance(filled(3, 3, 3), filled(2, 2, 2), works)
     expected = [filled(2)[0], *(0.75 * filled(2)[0] + 0.25 * normal(seed, 7, 3, shape) for seed in (3, 4))]

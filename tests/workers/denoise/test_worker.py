@@ -30,9 +30,10 @@ from longtake.core.work import (
     SlotId,
     WorkerId,
 )
+from tests.workers.works import Flat, changed
 from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Failed, Forward, Output, Prepared, Shutdown, StartOver, Task, Up
+from workers.messages import Decode, Done, Encoded, Failed, Forward, Prepared, Shutdown, StartOver, Task, Up
 from workers.orders import Detached
 from workers.runner import Runner
 from workers.start.loading import LoadedWorker
@@ -68,7 +69,7 @@ def text(decoder: DecodeWorker) -> bytes:
 
 
 def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
-    base = ForwardWork(
+    base = Flat(
         session=SESSION,
         lane=0,
         kind=kind,
@@ -83,8 +84,8 @@ def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
         writes=(PageId(0), PageId(1)),
         conditioning=TEXT,
         input=FromNoise(),
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    ).work()
+    return changed(base, **changes)  # type: ignore[arg-type]
 
 
 def task(order: ForwardWork | DecodeWork, *, number: int = 0, latents: bytes = b"", text: bytes = b"") -> Task:
@@ -103,36 +104,36 @@ def done(reports: Iterator[Up | Detached]) -> Done:
     return report
 
 
-def output(reports: Iterator[Up | Detached]) -> Output:
+def output(reports: Iterator[Up | Detached]) -> bytes:
     (made,) = done(reports).outputs
     return made
 
 
 def test_a_denoise_op_returns_latents(denoiser: DenoiseWorker, text: bytes) -> None:
     report = output(denoiser.perform(task(work(), text=text)))
-    assert len(report.latents) == 2 * 4 * 4 * 4 * 4  # F, C, H, W, bytes of float32
+    assert len(report) == 2 * 4 * 4 * 4 * 4  # F, C, H, W, bytes of float32
     assert output(denoiser.perform(task(work()))) == report
-    assert output(denoiser.perform(task(work(seed=6)))).latents != report.latents
+    assert output(denoiser.perform(task(work(seed=6)))) != report
 
 
 def test_latents_that_travel_equal_latents_that_stayed(denoiser: DenoiseWorker, text: bytes) -> None:
     first = output(denoiser.perform(task(work(), text=text)))
     second = work(step=1, timestep=937.5, sigma=0.9375, next_sigma=None)
-    stayed = output(denoiser.perform(task(replace(second, input=FromLane()))))
+    stayed = output(denoiser.perform(task(changed(second, input=FromLane()))))
     ref = LatentRef(session=SESSION, block=0, step=1)
-    travelled = output(denoiser.perform(task(replace(second, input=FromLatent(ref)), latents=first.latents)))
-    assert travelled.latents == stayed.latents
+    travelled = output(denoiser.perform(task(changed(second, input=FromLatent(ref)), latents=first)))
+    assert travelled == stayed
 
 
 def test_a_commit_leaves_no_output_but_changes_what_the_next_block_sees(denoiser: DenoiseWorker, text: bytes) -> None:
     pages = tuple(PageId(page) for page in range(4))
     following = work(block=1, positions=(2, 3), reads=pages, writes=pages[2:])
     denoiser.perform(task(work(), text=text)).__next__()
-    uncommitted = output(denoiser.perform(task(replace(following, lane=1))))
+    uncommitted = output(denoiser.perform(task(changed(following, lane=1))))
     report = done(denoiser.perform(task(work(Kind.COMMIT, timestep=937.5, input=FromLane()))))
     assert report.outputs == ()
-    committed = output(denoiser.perform(task(replace(following, lane=1))))
-    assert committed.latents != uncommitted.latents
+    committed = output(denoiser.perform(task(changed(following, lane=1))))
+    assert committed != uncommitted
 
 
 def test_ops_of_a_batch_are_what_they_are_alone(denoiser: DenoiseWorker, text: bytes) -> None:
@@ -157,7 +158,7 @@ def test_ops_of_a_batch_are_what_they_are_alone(denoiser: DenoiseWorker, text: b
     alone = [output(denoiser.perform(task(item, text=text))) for item in items]
     together = done(denoiser.perform(batch(*(Forward(work=item) for item in items)))).outputs
     assert list(together) == alone
-    assert alone[0].latents != alone[1].latents
+    assert alone[0] != alone[1]
 
 
 def test_a_batch_of_commits_has_no_outputs_and_writes_what_each_writes_alone(
@@ -165,13 +166,13 @@ def test_a_batch_of_commits_has_no_outputs_and_writes_what_each_writes_alone(
 ) -> None:
     pages = [tuple(PageId(page) for page in range(start, start + 4)) for start in (0, 4)]
     lanes = [work(lane=lane, seed=lane, reads=pages[lane][:2], writes=pages[lane][:2]) for lane in (0, 1)]
-    commits = [replace(item, kind=Kind.COMMIT, timestep=937.5, input=FromLane()) for item in lanes]
+    commits = [changed(item, kind=Kind.COMMIT, timestep=937.5, input=FromLane()) for item in lanes]
     following = [
-        replace(item, block=1, positions=(2, 3), reads=pages[lane], writes=pages[lane][2:])
+        changed(item, block=1, positions=(2, 3), reads=pages[lane], writes=pages[lane][2:])
         for lane, item in enumerate(lanes)
     ]
 
-    def seen(*orders: Task) -> list[Output]:
+    def seen(*orders: Task) -> list[bytes]:
         for item in lanes:
             output(denoiser.perform(task(item, text=text)))
         assert all(done(denoiser.perform(order)).outputs == () for order in orders)
@@ -193,7 +194,7 @@ def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseW
         sessions=(SessionId("lost"),),
         sequence=Sequence(3),
         reason="UnknownPeer: version 5 of session lost was never sent",
-        outputs=(Output(latents=b""), good),
+        outputs=(b"", good),
     )
 
 
@@ -204,12 +205,12 @@ def test_a_commit_and_the_next_denoise_op_share_a_forward_and_change_nothing(
     pages = tuple(PageId(page) for page in range(8))
     commit = work(Kind.COMMIT, timestep=937.5, input=FromLane())
     second = work(lane=1, step=1, timestep=937.5, sigma=0.9375, next_sigma=0.8, reads=pages[4:6], writes=pages[4:6])
-    second = replace(second, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    second = changed(second, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
     following = work(block=1, positions=(2, 3), reads=pages[:4], writes=pages[2:4])
 
-    def seen(*, paired: bool) -> list[Output]:
+    def seen(*, paired: bool) -> list[bytes]:
         first = output(denoiser.perform(task(work(), text=text)))
-        items = [Forward(work=commit), Forward(work=second, latents=first.latents)]
+        items = [Forward(work=commit), Forward(work=second, latents=first)]
         orders = [batch(*items)] if paired else [batch(item) for item in items]
         made = [made for order in orders for made in done(denoiser.perform(order)).outputs]
         return [first, *made, output(denoiser.perform(task(following)))]

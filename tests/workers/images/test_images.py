@@ -18,7 +18,6 @@ from longtake.core.effects import Discard, Forget
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
-    ForwardWork,
     FromLane,
     FromNoise,
     ImageId,
@@ -45,6 +44,7 @@ from tests.workers.images.boxes import (
     threads,
     until,
 )
+from tests.workers.works import Flat
 from workers.images.host_memory import HostMemory
 from workers.images.thread import ImageThread, Wanted
 from workers.messages import (
@@ -88,12 +88,12 @@ def test_stowing_and_loading_leave_forwards_of_other_sessions_as_they_are(model:
 
     def op(kind: Kind, block: int) -> tuple[Forward, ...]:
         own = pages(2 * (block % 2), 2 * (block % 2) + 1)
-        work = ForwardWork(
+        work = Flat(
             session=B, lane=0, kind=kind, step=0, block=block, timestep=1000.0, sigma=1.0, next_sigma=0.9375, seed=5,
             positions=(2 * block, 2 * block + 1), reads=pages(0, 1, 2, 3) if block else own, writes=own,
             conditioning=ConditioningRef(session=B, version=0),
             input=FromNoise() if kind is Kind.DENOISE else FromLane(),
-        )  # fmt: skip
+        ).work()  # fmt: skip
         return (Forward(work=work, conditioning=text),)
 
     def outputs(swaps: int) -> list[bytes]:
@@ -118,7 +118,7 @@ def test_stowing_and_loading_leave_forwards_of_other_sessions_as_they_are(model:
             assert first_image < last_done  # they did run at the same time
         assert all(torch.equal(after[number], before[number]) for number in (12, 14, 16, 17, 18, 19))
         assert all(torch.equal(after[number], before[number]) for number in (4, 5, 6, 7, 8))
-        return [report.outputs[0].latents for report in reports if isinstance(report, Done) and report.outputs]
+        return [report.outputs[0] for report in reports if isinstance(report, Done) and report.outputs]
 
     quiet = outputs(0)
     assert len(set(quiet)) == 12

@@ -32,6 +32,7 @@ from longtake.core.work import (
 )
 from tests.workers.model_dir import model_info, write_model
 from tests.workers.simulated.stream import PROMPT, RAW, SEED, A, decode, forwards, task
+from tests.workers.works import Flat, changed
 from workers.link.shared import load
 from workers.messages import Done, Encoded
 from workers.models.api import Compute
@@ -150,7 +151,7 @@ def forward_work(**changes: object) -> ForwardWork:
         "seed": 7, "positions": (0, 1), "reads": (PageId(0), PageId(1)), "writes": (PageId(0), PageId(1)),
         "conditioning": ConditioningRef(session=A, version=0), "input": FromNoise(),
     }  # fmt: skip
-    return ForwardWork(**(values | changes))  # type: ignore[arg-type]
+    return Flat(**(values | changes)).work()  # type: ignore[arg-type]
 
 
 def latents(folder: Path, level: Level = Level.OUTPUT, *, swaps: bool = False) -> list[bytes]:
@@ -161,13 +162,13 @@ def latents(folder: Path, level: Level = Level.OUTPUT, *, swaps: bool = False) -
     last: bytes = b""
     for work in forwards(level, 4):
         if swaps and (work.kind, work.step, work.block) == (Kind.DENOISE, 0, 2):
-            work = replace(work, reads=(work.reads[1], work.reads[0], *work.reads[2:]))
+            reads = work.pages.reads
+            work = changed(work, reads=(reads[1], reads[0], *reads[2:]))
         (done,) = worker.perform(task(work, latents=last, conditioning=text))
         assert isinstance(done, Done)
-        if work.kind is Kind.DENOISE:
-            last = done.outputs[0].latents
-            if work.next_sigma is None:
-                finished.append(last)
+        last = next(iter(done.outputs), last)
+        if work.kind is Kind.DENOISE and work.times.next_sigma is None:
+            finished.append(last)
     return finished
 
 
@@ -192,14 +193,13 @@ def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exa
         (done,) = first.perform(order)
         assert isinstance(done, Done)
         if work.block in replayed and work.kind is Kind.COMMIT:
-            written |= {(work.lane, page) for page in work.writes}
-            there = tuple(page for page in work.reads if (work.lane, page) in written)
-            again = replace(work, reads=there, input=FromLatent(LatentRef(session=A, block=work.block, step=0)))
+            written |= {(work.lane, page) for page in work.pages.writes}
+            there = tuple(page for page in work.pages.reads if (work.lane, page) in written)
+            again = changed(work, reads=there, input=FromLatent(LatentRef(session=A, block=work.block, step=0)))
             list(second.perform(task(again, latents=last, conditioning=text)))
         if work.block == end and work.kind is Kind.DENOISE:
             pairs.append((done, next(iter(second.perform(order)))))
-        if work.kind is Kind.DENOISE:
-            last = done.outputs[0].latents
+        last = next(iter(done.outputs), last)
     assert [one == other for one, other in pairs] == [equal] * INFO.recipe.step_count
 
 
