@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import Role
 from workers.images.thread import Holder, ImageThread, Missing, Wanted
 from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
@@ -75,7 +75,7 @@ class Runner:
     def put(self, message: Down) -> None:
         """Queue a message; never waits."""
         match message:
-            case Load() | Give() | Take() | Discard() | Stow(source=tuple()):
+            case LoadImage() | Give() | Take() | Discard() | Stow(source=tuple()):
                 self.images.put(message)
             case Stow() | Forget(version=None):
                 self.images.put(message)  # first: it must know of the image when the slot's state is handed to it

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Protocol
 
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
-from longtake.core.work import Sequence, Work, WorkerId
+from longtake.core.work import DispatchNumber, Work, WorkerId
 from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Prepared
 
 
@@ -30,14 +30,14 @@ class Attached:
         self.port = port
         self.vitals: Heartbeat | None = None
         """What the worker said last of its process."""
-        self._in_flight: deque[tuple[Sequence, Work]] = deque()
+        self._in_flight: deque[tuple[DispatchNumber, Work]] = deque()
         """The dispatches it has not reported, oldest first."""
 
-    def sent(self, sequence: Sequence, work: Work) -> None:
+    def sent(self, sequence: DispatchNumber, work: Work) -> None:
         """Note that the worker was given a dispatch."""
         self._in_flight.append((sequence, work))
 
-    def reported(self, sequence: Sequence) -> Work:
+    def reported(self, sequence: DispatchNumber) -> Work:
         """The work of the dispatch that the worker reports; ValueError if another dispatch is the oldest."""
         if not self._in_flight or self._in_flight[0][0] != sequence:
             expected = self._in_flight[0][0] if self._in_flight else "none"

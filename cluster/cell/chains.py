@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
-from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.errors import Unavailable
 from longtake.core.events import Loss
 from longtake.core.work import Ability, ImageId, SessionId, WorkerId
@@ -95,7 +95,7 @@ class ChainPort:
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port. Latents go only to those that start from them."""
-        if isinstance(message, Stow | Load):
+        if isinstance(message, Stow | LoadImage):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))

@@ -32,7 +32,7 @@ from longtake.core.effects import (
     EncodeText,
     Forget,
     Give,
-    Load,
+    LoadImage,
     Notice,
     Opened,
     PrepareStream,
@@ -47,10 +47,10 @@ from longtake.core.work import (
     Batch,
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLatent,
     LatentRef,
-    Sequence,
     SessionId,
     Work,
     WorkerId,
@@ -234,7 +234,7 @@ class Engine:
             )
         )
 
-    def _reported(self, attached: Attached, sequence: Sequence) -> Work | None:
+    def _reported(self, attached: Attached, sequence: DispatchNumber) -> Work | None:
         """The oldest work in flight, if it is the one reported; else the worker is given up."""
         try:
             return attached.reported(sequence)
@@ -308,7 +308,7 @@ class Engine:
             case EncodeText():
                 self.journal.begin(effect.conditioning.session)
                 self._send(effect.worker, effect)
-            case Stow() | Load() | Give() | Take() | Discard():
+            case Stow() | LoadImage() | Give() | Take() | Discard():
                 self._send(effect.worker, effect)
             case Forget():
                 if effect.version is not None:

@@ -9,11 +9,11 @@ from longtake.core.events import Ending
 from longtake.core.work import (
     ConditioningRef,
     CueId,
+    DispatchNumber,
     ImageId,
     LatentRef,
     PageId,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     Ticket,
@@ -27,7 +27,7 @@ class Dispatch:
     """Send work to a worker, with the bytes it lacks: latents, and the conditioning that it was never sent."""
 
     worker: WorkerId
-    sequence: Sequence
+    sequence: DispatchNumber
     work: Work
     attach_conditioning: tuple[bool, ...] = ()
     """For each item of a batch, whether its conditioning must go along."""
@@ -70,7 +70,7 @@ class Stow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class LoadImage:
     """Fill pages from an image that this worker has stowed or taken, in the order of its stowing; answered by Loaded.
 
     The image is used up.
@@ -274,7 +274,7 @@ Effect = (
     Dispatch
     | PrepareStream
     | Stow
-    | Load
+    | LoadImage
     | Give
     | Take
     | Discard

@@ -34,7 +34,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class TimeScale:
     """Shortens all windows of the rules alike, for trials that cannot take hours; 1 leaves them as they are meant."""
 
     factor: float = 1.0
@@ -52,7 +52,7 @@ class Times:
 class Records:
     """All recording rules."""
 
-    times: Times
+    times: TimeScale
 
     def late(self, window_s: float) -> Record:
         """The share of live blocks that left late, over one of LATE_WINDOWS_S."""

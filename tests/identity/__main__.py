@@ -32,7 +32,7 @@ from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
-from longtake.core.effects import Closed, Dispatch, Load, Refused, Stow
+from longtake.core.effects import Closed, Dispatch, LoadImage, Refused, Stow
 from longtake.core.errors import Declined
 from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
@@ -162,7 +162,7 @@ def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
         mixed=sum(len({item.kind for item in items}) > 1 for items in batches),
         fused=sum(is_fused(*pair) for items in batches for pair in combinations(items, 2)),
         stowed=sum(isinstance(effect, Stow) for effect in hashes.effects),
-        loaded=sum(isinstance(effect, Load) for effect in hashes.effects),
+        loaded=sum(isinstance(effect, LoadImage) for effect in hashes.effects),
         forks={seed: fork for seed in seeds if (fork := hashes.of(f"fork of s{seed}"))},
     )
 

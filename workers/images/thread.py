@@ -27,7 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from longtake.core.effects import Discard, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.work import ImageId, PageId, SessionId
 from workers.images.host_memory import HostMemory
@@ -79,7 +79,7 @@ class _Given:
     image: ImageId
 
 
-_Use = Load | Give | Wanted | Discard
+_Use = LoadImage | Give | Wanted | Discard
 """What can only be done when its image is here."""
 
 _Message = Stow | Take | _Use | Forget | Detached | Missing | _Arrived | _Given | Shutdown
@@ -173,7 +173,7 @@ class ImageThread:
 
     def _handle(self, message: _Message) -> None:
         match message:
-            case Load() | Give() | Wanted() | Discard():
+            case LoadImage() | Give() | Wanted() | Discard():
                 coming = self._coming.get(message.image)
                 if coming is not None:
                     coming.waiting.append(message)
@@ -233,7 +233,7 @@ class ImageThread:
             self._give(order, image)
         del self._images[order.image]
         match order:
-            case Load():
+            case LoadImage():
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
@@ -248,7 +248,7 @@ class ImageThread:
             del self._leaving[order.image]
             raise
 
-    def _load(self, order: Load, image: _Image) -> None:
+    def _load(self, order: LoadImage, image: _Image) -> None:
         targets = [self._holder.page(page) for page in order.target]
         found = [(tuple(tensor.shape), tensor.dtype) for tensor in image.tensors]
         allowed = [(tuple(target.shape), target.dtype) for target in targets]

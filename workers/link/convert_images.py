@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longtake.core.effects import Discard, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.work import ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
@@ -25,7 +25,7 @@ def order_to_proto(order: ImageOrder) -> pb.AttachResponse:
             else:
                 stow.slot = order.source
             return pb.AttachResponse(stow=stow)
-        case Load():
+        case LoadImage():
             return pb.AttachResponse(load=pb.Load(session=order.session, image=order.image, target=order.target))
         case Give():
             return pb.AttachResponse(give=pb.Give(session=order.session, image=order.image, to=order.to))
@@ -48,10 +48,10 @@ def stow_from_proto(stow: pb.Stow, worker: WorkerId) -> Stow:
     return Stow(worker=worker, session=_session(stow.session, "stow"), image=ImageId(stow.image), source=source)
 
 
-def load_from_proto(load: pb.Load, worker: WorkerId) -> Load:
+def load_from_proto(load: pb.Load, worker: WorkerId) -> LoadImage:
     """InvalidField if it names no page."""
     session, target = _session(load.session, "load"), _pages(load.target, "load.target")
-    return Load(worker=worker, session=session, image=ImageId(load.image), target=target)
+    return LoadImage(worker=worker, session=session, image=ImageId(load.image), target=target)
 
 
 def give_from_proto(give: pb.Give, worker: WorkerId) -> Give:

@@ -4,7 +4,7 @@ Theory of operation. Between two blocks a lane is nothing but its sealed pages: 
 the next one starts from noise or from latents that travel anyway. So a move is
 
     begin      pages are reserved at the target; the lane is held: it begins no further block
-    boundary   its last op has reported: Stow, Give, Take and Load go out at once, as workers do them in order
+    boundary   its last op has reported: Stow, Give, Take and LoadImage go out at once: workers do them in order
     Loaded     the place is the target's, the pages at the origin are free, the hold ends
 
 and the other lanes of the stream go on meanwhile, as far as latents between steps allow. Only pages that the next block
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, Load, Stow, Take
+from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, LoadImage, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.fleet.worker import Worker
@@ -164,7 +164,7 @@ class Mover:
             Stow(worker=origin_id, session=session.id, image=image, source=source),
             Give(worker=origin_id, session=session.id, image=image, to=target_id),
             Take(worker=target_id, session=session.id, image=image, origin=origin_id),
-            Load(worker=target_id, session=session.id, image=image, target=target),
+            LoadImage(worker=target_id, session=session.id, image=image, target=target),
         ]
 
     def _arrive(self, move: Move) -> list[Effect]:

@@ -27,7 +27,7 @@ from longtake.core.effects import (
     Effect,
     Forget,
     Give,
-    Load,
+    LoadImage,
     Notice,
     Parked,
     PrepareStream,
@@ -231,7 +231,7 @@ class Parking:
             record.lanes[lane] = _Image(image.id, worker)
             record.owed[image.id] = worker
             target = place.tables[lane].kept(session.next_block)
-            effects.append(Load(worker=worker, session=session.id, image=image.id, target=target))
+            effects.append(LoadImage(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
             effects += self._send(session, record.slot, place.decoder)
             record.slot = _Image(record.slot.id, place.decoder)

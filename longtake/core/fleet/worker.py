@@ -16,14 +16,14 @@ from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.graph import Chain
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
-from longtake.core.work import Ability, ImageId, Role, Sequence, SessionId, SlotId, Ticket, WorkerId
+from longtake.core.work import Ability, DispatchNumber, ImageId, Role, SessionId, SlotId, Ticket, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """A dispatch that has not reported yet."""
 
-    sequence: Sequence
+    sequence: DispatchNumber
     tickets: tuple[Ticket, ...]
     """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
@@ -161,9 +161,9 @@ class Worker:
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
 
-    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> Sequence:
+    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> DispatchNumber:
         """Note a dispatch; returns its sequence number."""
-        sequence = Sequence(self.next_sequence)
+        sequence = DispatchNumber(self.next_sequence)
         self.next_sequence += 1
         self.in_flight.append(InFlight(sequence, tickets, now_s))
         return sequence

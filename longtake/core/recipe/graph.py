@@ -70,14 +70,14 @@ class Times:
     sigma: float
     """Noise level of the input, 0 to 1."""
     next_sigma: float | None
-    """A denoise op re-noises its x0 to this level; None: its output is x0. A commit has no output."""
+    """A denoise op re-noises its x0 to this level; None if its output is x0. A commit has no output."""
 
 
 class Returns(Enum):
     """What becomes of the output of an op."""
 
     NOTHING = "nothing"
-    """There is none, or nobody starts from it."""
+    """There is no output, or no op starts from it."""
     KEPT = "kept"
     """Its lane keeps it on the worker."""
     SENT = "sent"
@@ -107,7 +107,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     times: Times
-    """Noise levels of its ops; of a decode all are 0."""
+    """Noise levels of its ops; those of a decode are all 0."""
     returns: Returns
     """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int
@@ -174,7 +174,7 @@ class Graph:
         )
 
     def readers(self, step: int) -> Readers | None:
-        """Who starts from the latents that enter `step`, 0 to S; None for step 0, which starts from noise."""
+        """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
 
     def shape(self, block: int) -> tuple[int, int]:
@@ -243,7 +243,7 @@ def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int]
 
 
 def _sealing_row(recipe: Recipe, step: int) -> tuple[Kind, int]:
-    """Whose K/V later blocks read when they are denoised at `step`."""
+    """The row of the ops whose K/V later blocks read when they are denoised at `step`."""
     match recipe.level:
         case Level.OUTPUT:
             return Kind.COMMIT, step

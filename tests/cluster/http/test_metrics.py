@@ -30,7 +30,7 @@ from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, Role, Sequence, WorkerId
+from longtake.core.work import Ability, DispatchNumber, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
@@ -317,7 +317,7 @@ def test_a_worker_that_dials_in_again_was_replaced() -> None:
 
 def test_a_worker_that_reports_what_it_was_not_told_broke_the_protocol() -> None:
     desk = Desk()
-    desk.engine.hear(WORKER, desk.join(), Done(sequence=Sequence(7)))
+    desk.engine.hear(WORKER, desk.join(), Done(sequence=DispatchNumber(7)))
     assert desk.settle() == [Loss.PROTOCOL]
     assert desk.engine.tally.fleet.lost[Role.DENOISE, Loss.PROTOCOL] == 1
 
