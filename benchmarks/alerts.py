@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Prometheus, running_prometheus
-from monitoring.alerting.records import Times
+from monitoring.alerting.records import TimeScale
 from monitoring.alerting.rules import RUNBOOK, documents
 
-SHORT = Times(1 / 60)
+SHORT = TimeScale(1 / 60)
 SETTLE_S = 6.0
 """Before something is provoked."""
 HEALTHY_S = 40.0

@@ -101,9 +101,9 @@ class Stream:
     playback: Playback
     emitted: int = 0
     counted: int = 0
-    """Blocks that came after the warm-up, and …"""
+    """Blocks that came after the warm-up."""
     late: int = 0
-    """… those of them that came after their time on the client's screen."""
+    """Blocks among these that came after their time on the client's screen."""
     refusals: list[str] = field(default_factory=list)
     ending: Ending | None = None
     closed_s: float = 0.0

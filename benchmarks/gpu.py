@@ -66,9 +66,9 @@ class Report:
     """Pictures a second of one session when decoding shares the device: pictures / (steps (D + C) + decode)."""
     page_bytes: int
     page_out_gb_per_s: float
-    """Pages, one by one, to host memory (pinned beside CUDA) …"""
+    """Copies of pages, one by one, to host memory (pinned beside CUDA)."""
     page_in_gb_per_s: float
-    """… and back."""
+    """Copies of the pages back to the device."""
     device_gb: float
     """Most memory of a CUDA device that was allocated at once; 0 on a CPU."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.work import ImageId, WorkerId
 from workers.messages import Done, ImageLoaded, ImageOrder
 from workers.simulated.fake import FakeWorker, Image, Report
@@ -75,7 +75,7 @@ class Copies:
                 self._look(order.image, until_s=clock.now_s + copying.timeout_s)
             case Stow(source=tuple() as pages):
                 clock.at(clock.now_s + len(pages) * copying.page_bytes / copying.host_bytes_per_s, self._end)
-            case Load():
+            case LoadImage():
                 clock.at(clock.now_s + self._size_bytes(order.image) / copying.host_bytes_per_s, self._end)
             case Give():
                 clock.at(clock.now_s + self._size_bytes(order.image) / copying.network_bytes_per_s, self._end)
@@ -98,7 +98,7 @@ class Copies:
         if self.is_lost:
             return
         order = self._orders[0]
-        size_bytes = self._size_bytes(order.image) if isinstance(order, Load) else 0.0
+        size_bytes = self._size_bytes(order.image) if isinstance(order, LoadImage) else 0.0
         answer = self.worker.perform(order)
         if isinstance(answer, ImageLoaded):
             self.images.lanes_moved += 1

@@ -11,7 +11,7 @@ device waited for).
     gather    they are scattered: copied together first, page by page
     memmove   no pages: one contiguous buffer, which each new block moves down by its own length (HiAR's way)
 All three must give the same bits. Swaps and moves are those of the server, made by workers.images: `swap` is Stow and
-Load of one lane's pages, `move` is Give by one process and Take and Load by another, with the meeting of the two.
+LoadImage of one lane's pages, `move` is Give by one process and Take and LoadImage by another, with their meeting.
 Tensor shape suffixes as in workers.kv, S attended key.
 """
 
@@ -33,7 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cluster.launch.plan import POCKET, model_path
-from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from workers.denoise.attention import ItemPages, SdpaBackend
 from workers.denoise.kv import PageMemory
@@ -82,11 +82,11 @@ class Report:
     page_bytes: int
     lane_bytes: int
     view_s: float
-    """Attention of one forward, all layers …"""
+    """Attention of one forward, all layers, over pages in one run, of which it takes a view."""
     gather_s: float
     memmove_s: float
     gather_ratio: float
-    """… against the view."""
+    """The time of `gather_s` over that of `view_s`."""
     memmove_ratio: float
     stow_gb_per_s: float
     load_gb_per_s: float
@@ -231,7 +231,7 @@ class Lane:
         self.done(ImageStowed)
 
     def load(self, image: int) -> None:
-        self.images.put(Load(worker=_GIVER, session=_SESSION, image=ImageId(image), target=self.there))
+        self.images.put(LoadImage(worker=_GIVER, session=_SESSION, image=ImageId(image), target=self.there))
         self.done(ImageLoaded)
 
     def fingerprint(self, pages: tuple[PageId, ...]) -> list[float]:
@@ -240,7 +240,7 @@ class Lane:
 
 
 def swap_seconds(size: Size, repeat: int) -> tuple[float, float]:
-    """Medians of Stow and of Load of a lane, not counting the first; RuntimeError if it comes back changed."""
+    """Medians of Stow and of LoadImage of a lane, not counting the first; RuntimeError if it comes back changed."""
     lane = Lane(size)
     lane.fill()
     stows, loads = [], []

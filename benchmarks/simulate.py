@@ -52,9 +52,9 @@ class Row:
     """CPU time of the scheduler for one report of a worker: median."""
     decision_mean_us: float
     moves_per_hour: float
-    """Lanes that moved from device to device …"""
+    """Lanes that moved from device to device."""
     moved_gb_per_s: float
-    """… and their traffic, of all devices together."""
+    """The traffic of these moves, of all devices together."""
     streams: int
     """Opened in all."""
     refusals: int

@@ -65,33 +65,36 @@ class ClusterSection(_Section):
 
     launch: Literal["ray", "subprocess", "in-process"] = "ray"
     ray_address: str = ""
-    """Address of a running Ray; empty: a local one is started."""
+    """Address of a running Ray; if it is empty, a local one is started."""
     place_within_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 30.0
-    """How long Ray may take to find room for all workers. Where nodes are started on demand, as long as that takes."""
+    """How long Ray may take to find room for all workers. Where nodes are started on demand, it must be as long as that
+    takes."""
     denoise_nodes: NodeLabels = {}
     """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
     decode_nodes: NodeLabels = {}
-    """As `denoise_nodes`, for decode workers."""
+    """The same as `denoise_nodes`, for decode workers."""
     chains_on_one_node: bool = False
-    """The workers of a chain (`layer_split`) must be on one node; otherwise they are as close as there is room."""
+    """Whether the workers of a chain (`layer_split`) must be on one node; if not, they are as close as there is
+    room."""
     denoise_workers: Count = 2
-    """Replicas of the whole model: workers, or chains of workers."""
+    """The number of replicas of the whole model; each is a worker or a chain of workers."""
     layer_split: Count = 1
-    """Workers that hold one model together, each a range of its layers; there are so many for each denoise worker."""
+    """How many workers hold one model together, each a range of its layers; each replica has this many."""
     decode_workers: Count = 1
     sessions_per_worker: Count = 16
-    """Sessions for which one worker has pages (denoise: all lanes of that many) or decoder slots (decode)."""
+    """For how many sessions one worker has pages (a denoise worker: of all their lanes) or decoder slots."""
     max_batch: Count = 8
-    """Ops of different sessions and steps that one forward may serve at most; 1: no batching. Which sizes are exact and
-    pay, each worker measures when it starts."""
+    """The most ops of different sessions and steps that one forward may serve; 1 means no batching. Each worker
+    measures when it starts which sizes are exact and pay."""
     packed: Annotated[tuple[Literal["live", "bulk"], ...], Field(strict=False)] = ()
-    """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them; those
-    of others are spread over all workers, so that a single stream is fastest."""
+    """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them.
+    Sessions of other classes are spread over all workers, so that a single stream is fastest."""
     fused_passes: bool = False
-    """Spend pages (one block more for each lane) so that a commit and the denoise op after it can be one forward: more
-    throughput where forwards gain by batching, and a little more latency."""
+    """Whether each lane gets the pages of one more block, so that a commit and the denoise op after it can be one
+    forward. That gives more throughput where forwards gain by batching, and costs a little latency."""
     profiles: str = ""
-    """A folder, on each worker's machine, for what workers measure when they start; empty: they measure every time."""
+    """A folder, on each worker's machine, for what workers measure when they start; if it is empty they measure every
+    time."""
 
 
 class ListenSection(_Section):
@@ -106,8 +109,9 @@ class MetricsSection(_Section):
     """Where Prometheus scrapes, and what it is told of this cell."""
 
     address: str = ""
-    """HOST:PORT of the endpoint /metrics, port 0 for a free one; without HOST that of `listen`; empty: none. It tells
-    no prompt and no session, and asks for no credentials: give it an address that only Prometheus can reach."""
+    """HOST:PORT of the endpoint /metrics; port 0 picks a free one, HOST is that of `listen` if it is left out, and
+    there is no endpoint if the whole is empty. It tells no prompt and no session, and asks for no credentials: give it
+    an address that only Prometheus can reach."""
     cell: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "default"
     """Name of this engine with its workers, the label `cell` of every metric."""
 
@@ -116,7 +120,7 @@ class HttpSection(_Section):
     """The web page."""
 
     address: str = ""
-    """HOST:PORT of the page, port 0 for a free one; without HOST that of `listen`; empty: none."""
+    """HOST:PORT of the page; port 0 picks a free one, HOST is that of `listen` if left out, and empty means no page."""
 
 
 class RecordingSection(_Section):
@@ -126,29 +130,29 @@ class RecordingSection(_Section):
     """
 
     file: str = ""
-    """File to write it to; empty: none. If there is one already, the name gets a number."""
+    """The file to write it to; empty means no recording. If there is such a file already, the name gets a number."""
     limit_bytes: Annotated[int, Field(ge=1)] = LIMIT_BYTES
-    """How long it may be; the server goes on without it."""
+    """How long the recording may be; after that the server goes on without it."""
 
 
 class TlsSection(_Section):
-    """Certificates of the ports for clients: gRPC and the page. PEM files; empty: none."""
+    """Certificates of the ports for clients (gRPC and the page), as PEM files; empty means none."""
 
     certificate: str = ""
     key: str = ""
     client_ca: str = ""
-    """Clients must show a certificate signed by one of these (mTLS); empty: they need none."""
+    """Clients must show a certificate signed by one of these (mTLS); if it is empty, they need none."""
 
 
 class OidcSection(_Section):
     """Bearer tokens (JWT) of an OpenID Connect issuer."""
 
     issuer: str = ""
-    """Its URL, the claim `iss`; empty: such tokens are refused."""
+    """The issuer's URL, the claim `iss`; if it is empty, such tokens are refused."""
     audience: str = "longtake"
-    """The claim `aud`."""
+    """What the claim `aud` must hold."""
     jwks: str = ""
-    """File or https URL of the issuer's keys; empty: as the issuer's discovery document says."""
+    """File or https URL of the issuer's keys; if it is empty, the issuer's discovery document names it."""
     tenant_claim: str = "tenant"
     """The claim that names one of the tenants in `auth.tenants`."""
 
@@ -157,41 +161,44 @@ class AuthSection(_Section):
     """Who may call, and how much."""
 
     tenants: str = ""
-    """A TOML file of tenants: hashes of their tokens, roles, quotas. Empty: nobody is asked, all are the tenant
-    `default` with every right; allowed only where no other machine can connect, or with `allow_anonymous`."""
+    """A TOML file of tenants: hashes of their tokens, roles, quotas. If it is empty, nobody is asked, and everybody is
+    the tenant `default` with every right; that is allowed only where no other machine can connect, or with
+    `allow_anonymous`."""
     allow_anonymous: bool = False
-    """Listen beyond this machine without asking anybody who they are."""
+    """Whether the server may listen beyond this machine without asking anybody who they are."""
     allow_unencrypted: bool = False
-    """Take tokens from other machines over connections without TLS: right only behind a proxy that ends TLS, where
-    nobody else can listen."""
+    """Whether tokens from other machines are taken over connections without TLS. That is right only behind a proxy that
+    ends TLS, where nobody else can listen."""
     audit: str = ""
-    """File to which a line of JSON is appended for each call that opens, changes or ends something; empty: the log, if
-    there are tenants."""
+    """The file to which a line of JSON is appended for each call that opens, changes or ends something; if it is empty,
+    the lines go to the log, provided that there are tenants."""
     oidc: OidcSection = OidcSection()
 
 
 class LinkSection(_Section):
-    """The port for workers. PEM files; all or none. Without them a secret of this launch is what workers show."""
+    """The port for workers. The PEM files are given all or not at all; without them workers show only the secret of
+    this launch."""
 
     host: str = ""
-    """Address of this machine on which workers on a Ray cluster reach it, and on which its Ray node is known there;
-    empty: Ray says. Workers that this process starts on this machine always use loopback."""
+    """The address at which workers on a Ray cluster reach this machine, and under which its Ray node is known there; if
+    it is empty, Ray says it. Workers that this process starts on this machine always use loopback."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where workers dial in; 0: any free port."""
+    """The port at which workers dial in; 0 picks a free one."""
     meeting_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where workers on a Ray cluster find each other; 0: any free port. The tensors they exchange then pass between
-    ports of their own that are free."""
+    """The port at which workers on a Ray cluster find each other; 0 picks a free one. The tensors that they exchange
+    then pass between other free ports of their own."""
     certificate: str = ""
     key: str = ""
     ca: str = ""
-    """Signs the certificates of both sides: the engine's is for the name longtake-engine, a worker's for
-    longtake-worker. Each side reads its own under these paths, on its own machine."""
+    """The authority that signs the certificates of both sides: the engine's is for the name longtake-engine, a worker's
+    for longtake-worker. Each side reads its own files under these paths, on its own machine."""
     network_trusted: bool = False
-    """Let workers on other machines do without certificates: whoever hears the network there can take the secret."""
+    """Whether workers on other machines may do without certificates: whoever listens on the network can take the
+    secret."""
 
 
 def _limits_section() -> type[_Section]:
-    """What longtake.core.limits lets be set, as a section with the same names, defaults and bounds."""
+    """A section for the settings of longtake.core.limits, with the same names, defaults and bounds."""
     keys: dict[str, Any] = {
         key.name: (
             # A whole number is a number of seconds, too.
@@ -218,7 +225,7 @@ class ServerConfig(_Section):
     cluster: ClusterSection = ClusterSection()
     listen: ListenSection = ListenSection()
     limits: Annotated[Limits, GetPydanticSchema(_limits_schema)] = Limits()
-    """What one client, and all of them together, may have: longtake.core.limits.Limits.settings."""
+    """What one client, and all of them together, may have; see longtake.core.limits.Limits.settings."""
     metrics: MetricsSection = MetricsSection()
     http: HttpSection = HttpSection()
     recording: RecordingSection = RecordingSection()

@@ -16,7 +16,7 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker, Terms
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, replicas
-from longtake.client.events import Decoder, Event
+from longtake.client.events import Decoder, StreamEvent
 from longtake.core.effects import Closed, Refused
 from longtake.core.errors import Declined, InvalidField, Unavailable
 from longtake.core.events import Ack, Close, Ending, Open
@@ -43,7 +43,7 @@ def in_process_workers(
     compute: Compute = _CPU,
     max_batch: int = ClusterSection().max_batch,
 ) -> tuple[WorkerSpec, ...]:
-    """So many workers of each role, each with room for `sessions` sessions."""
+    """This many workers of each role, each with room for `sessions` sessions."""
     first = WorkerSpec(
         worker=WorkerId(""),
         role=Role.DENOISE,
@@ -124,7 +124,7 @@ LIMITS = Limits(max_sessions=1)
 
 async def render_events(
     request: pb.Open,
-    take: Callable[[Event], object],
+    take: Callable[[StreamEvent], object],
     *,
     model: str = POCKET,
     device: str = "cpu",

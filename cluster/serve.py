@@ -1,4 +1,5 @@
-"""The life of a server: workers up, front end open, and on a signal the way down that leaves nothing behind."""
+"""The life of a server: it starts workers, opens the front end, and on a signal ends without leaving anything
+behind."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
-from monitoring.folding.recorder import Each, LogLines
+from monitoring.folding.recorder import AllRecorders, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
@@ -54,9 +55,9 @@ class Ready:
     decode_workers: int
     launch: str
     metrics: str = ""
-    """URL that Prometheus scrapes; empty: none."""
+    """The URL that Prometheus scrapes; empty if there is none."""
     page: str = ""
-    """URL of the page; empty: none."""
+    """The URL of the page; empty if there is none."""
 
     def __str__(self) -> str:
         chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
@@ -67,7 +68,7 @@ class Ready:
 
 
 class Stop:
-    """The wish to end, from signals or from a test: the first drains at once, the second does not wait for that.
+    """A request to end, from signals or from a test: the first drains at once, the second does not wait for that.
 
     From the third on a signal has its default effect: the process dies, and what it started follows.
     """
@@ -86,7 +87,7 @@ class Stop:
 
 
 class WayDown:
-    """How far a drain of the engine has come, for those who wait for it; told as a recorder is."""
+    """How far a drain of the engine has come, for those who wait for it; it is a recorder of the engine."""
 
     def __init__(self, draining: Draining) -> None:
         self._draining = draining
@@ -146,7 +147,7 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     scheduler = cell.scheduler()
     down = WayDown(scheduler.draining)
     recording = _recording(config.recording, cell)
-    engine = Engine(scheduler, Each(LogLines(), tenancy, down, *recording))
+    engine = Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording))
     launcher = launcher_for(plan, engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
@@ -175,12 +176,12 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
 
 
 def _audit(auth: AuthSection) -> Audit:
-    """Where nobody is asked who they are, lines that tell so are written only into a file that is asked for."""
+    """The audit log. Where nobody is asked who they are, its lines are written only if a file is configured."""
     return Audit(auth.audit if auth.audit or auth.tenants else None)
 
 
 def _recording(section: RecordingSection, cell: RecordedCell) -> tuple[InboxRecording, ...]:
-    """The recording that is asked for, if one is."""
+    """The recording that the configuration asks for, if it asks for one."""
     if not section.file:
         return ()
     cell = replace(cell, version=longtake_version())

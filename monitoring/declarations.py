@@ -25,7 +25,7 @@ class Metric:
     name: str
     instrument: Instrument
     labels: tuple[str, ...]
-    """Beside `cell`."""
+    """The labels that it has beside `cell`."""
     help: str
     buckets: tuple[float, ...] = ()
     """Upper bounds without infinity; histograms only."""
@@ -136,5 +136,5 @@ INFO = Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), 
 # fmt: on
 
 METRICS: tuple[Metric, ...] = tuple(each for each in tuple(globals().values()) if isinstance(each, Metric))
-"""All of the above, in their order."""
+"""All metrics above, in their order."""
 BY_NAME = {metric.name: metric for metric in METRICS}

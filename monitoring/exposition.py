@@ -26,10 +26,10 @@ CELL = "cell"
 PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}
 OPS = {Kind.DENOISE: "denoise", Kind.COMMIT: "commit", Kind.DECODE: "decode"}
 FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode"}
-"""What one op of a worker is: a denoise worker's average does not tell denoise ops and commits apart."""
+"""The label of one op of a worker: a denoise worker's average does not tell denoise ops and commits apart."""
 
 
-class Sheet:
+class Scrape:
     """The declared families, filled in for one scrape."""
 
     def __init__(self, cell: str) -> None:
@@ -39,7 +39,7 @@ class Sheet:
     def put(self, name: str, value: float, *labels: str) -> None:
         """The value of a counter or a gauge; `labels` are the values of those declared, without `cell`.
 
-        InternalFault if it is not declared so.
+        InternalFault if the metric is not declared like that.
         """
         family = self._declared(name, labels)
         if not isinstance(family, CounterMetricFamily | GaugeMetricFamily):
@@ -47,7 +47,7 @@ class Sheet:
         family.add_metric((self._cell, *labels), value)
 
     def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
-        """The same of a histogram."""
+        """The values of a histogram; see `put`."""
         family = self._declared(name, labels)
         if not isinstance(family, HistogramMetricFamily):
             raise InternalFault(f"metric {name} is no histogram")
@@ -61,7 +61,7 @@ class Sheet:
 
     @property
     def families(self) -> list[Family]:
-        """All of them, those without samples too."""
+        """All families, also those without samples."""
         return list(self._families.values())
 
 
@@ -76,12 +76,12 @@ def _family(metric: Metric) -> Family:
             return HistogramMetricFamily(metric.name, metric.help, labels=labels)
 
 
-Writer = Callable[[Sheet], object]
-"""Fills in what it knows of a sheet."""
+Writer = Callable[[Scrape], object]
+"""Writes what it knows into a scrape."""
 
 
 class Exposition:
-    """Makes the page of one cell. What writers tell, the process and the interpreter are on it."""
+    """Makes the page of one cell: what the writers know, and figures of the process and of the interpreter."""
 
     def __init__(self, cell: str, tally: Tally, writers: Sequence[Writer]) -> None:
         self._cell = cell
@@ -95,12 +95,12 @@ class Exposition:
         )
 
     def families(self) -> list[Family]:
-        """Everything as it is now; to be called where events are folded, and quick."""
+        """All families as they are now. This is quick; call it on the thread on which events are folded."""
         began_s = time.thread_time()
-        sheet = Sheet(self._cell)
+        scrape = Scrape(self._cell)
         for write in self._writers:
-            write(sheet)
-        families = sheet.families
+            write(scrape)
+        families = scrape.families
         self._tally.spent(time.thread_time() - began_s)
         return families
 
@@ -116,7 +116,7 @@ class Exposition:
         return text, media_type
 
     def _own_families(self) -> Iterator[Family]:
-        """Of the process and of the interpreter, with the label that every sample bears."""
+        """The families of the process and of the interpreter, with the label that every sample has."""
         for collector in self._own:
             for family in collector.collect():
                 family.samples = [
@@ -133,7 +133,7 @@ class Exposition:
 
 
 class _Fixed(Collector):
-    """Families that are made already."""
+    """A collector of families that are made already."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
@@ -143,61 +143,61 @@ class _Fixed(Collector):
 
 
 def tally_writer(tally: Tally) -> Writer:
-    """Writes everything that a tally counts."""
+    """A writer of everything that a tally counts."""
 
-    def write(sheet: Sheet) -> None:
-        _write_streams(sheet, tally)
-        _write_labour(sheet, tally)
+    def write(scrape: Scrape) -> None:
+        _write_streams(scrape, tally)
+        _write_fleet(scrape, tally)
         for reason, count in tally.refused_calls.items():
-            sheet.put("longtake_calls_refused_total", count, reason.value)
+            scrape.put("longtake_calls_refused_total", count, reason.value)
         for event, count in tally.events.items():
-            sheet.put("longtake_engine_events_total", count, event.__name__)
-        sheet.put("longtake_metrics_seconds_total", tally.seconds)
-        sheet.put("longtake_draining", tally.draining)
+            scrape.put("longtake_engine_events_total", count, event.__name__)
+        scrape.put("longtake_metrics_seconds_total", tally.seconds)
+        scrape.put("longtake_draining", tally.draining)
 
     return write
 
 
-def _write_streams(sheet: Sheet, tally: Tally) -> None:
+def _write_streams(scrape: Scrape, tally: Tally) -> None:
     streams = tally.streams
-    sheet.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
+    scrape.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
     for result, count in streams.cues.items():
-        sheet.put("longtake_cues_total", count, result)
+        scrape.put("longtake_cues_total", count, result)
     for pace, label in PACES.items():
         counts = streams.paces[pace]
-        sheet.put("longtake_opens_total", counts.opened, label)
+        scrape.put("longtake_opens_total", counts.opened, label)
         for reason, count in counts.refused.items():
-            sheet.put("longtake_opens_refused_total", count, label, reason.value)
+            scrape.put("longtake_opens_refused_total", count, label, reason.value)
         for ending, count in counts.closed.items():
-            sheet.put("longtake_sessions_closed_total", count, label, ending.value)
-        sheet.put("longtake_parked_total", counts.parked, label)
-        sheet.put("longtake_restored_total", counts.restored, label)
-        sheet.put("longtake_window_stalls_total", counts.stalls, label)
-        sheet.put("longtake_blocks_total", counts.blocks, label)
-        sheet.put("longtake_late_blocks_total", counts.late_blocks, label)
-        sheet.put("longtake_pictures_total", counts.pictures, label)
-        sheet.put("longtake_segment_bytes_total", counts.segment_bytes, label)
-        sheet.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)
-        sheet.put_histogram("longtake_first_segment_seconds", counts.first_segment_s, label)
-        sheet.put_histogram("longtake_block_latency_seconds", counts.block_latency_s, label)
-        sheet.put_histogram("longtake_prompt_to_screen_seconds", counts.prompt_to_screen_s, label)
-        sheet.put_histogram("longtake_client_lag_segments", counts.client_lag, label)
+            scrape.put("longtake_sessions_closed_total", count, label, ending.value)
+        scrape.put("longtake_parked_total", counts.parked, label)
+        scrape.put("longtake_restored_total", counts.restored, label)
+        scrape.put("longtake_window_stalls_total", counts.stalls, label)
+        scrape.put("longtake_blocks_total", counts.blocks, label)
+        scrape.put("longtake_late_blocks_total", counts.late_blocks, label)
+        scrape.put("longtake_pictures_total", counts.pictures, label)
+        scrape.put("longtake_segment_bytes_total", counts.segment_bytes, label)
+        scrape.put_histogram("longtake_block_slack_seconds", counts.slack_s, label)
+        scrape.put_histogram("longtake_first_segment_seconds", counts.first_segment_s, label)
+        scrape.put_histogram("longtake_block_latency_seconds", counts.block_latency_s, label)
+        scrape.put_histogram("longtake_prompt_to_screen_seconds", counts.prompt_to_screen_s, label)
+        scrape.put_histogram("longtake_client_lag_segments", counts.client_lag, label)
 
 
-def _write_labour(sheet: Sheet, tally: Tally) -> None:
-    labour = tally.labour
-    for name, worker in labour.workers.items():
+def _write_fleet(scrape: Scrape, tally: Tally) -> None:
+    fleet = tally.fleet
+    for name, worker in fleet.workers.items():
         for kind, count in worker.ops.items():
             if (kind is Kind.DECODE) == (worker.role is Role.DECODE):
-                sheet.put("longtake_ops_total", count, OPS[kind], name)
-        sheet.put("longtake_passes_total", worker.passes, name)
-        sheet.put("longtake_busy_seconds_total", worker.busy_s, name)
-        sheet.put("longtake_ops_failed_total", worker.failures, name)
+                scrape.put("longtake_ops_total", count, OPS[kind], name)
+        scrape.put("longtake_passes_total", worker.passes, name)
+        scrape.put("longtake_busy_seconds_total", worker.busy_s, name)
+        scrape.put("longtake_ops_failed_total", worker.failures, name)
         for order, count in worker.copies.items():
-            sheet.put("longtake_images_total", count, name, order)
+            scrape.put("longtake_images_total", count, name, order)
     for role in Role:
-        sheet.put_histogram("longtake_pass_ops", labour.pass_ops(role), role.value)
-        sheet.put("longtake_workers_joined_total", labour.joined[role], role.value)
-    for (role, cause), count in labour.lost.items():
-        sheet.put("longtake_workers_lost_total", count, role.value, cause.value)
-    sheet.put("longtake_lane_moves_total", labour.lane_moves)
+        scrape.put_histogram("longtake_pass_ops", fleet.pass_ops(role), role.value)
+        scrape.put("longtake_workers_joined_total", fleet.joined[role], role.value)
+    for (role, cause), count in fleet.lost.items():
+        scrape.put("longtake_workers_lost_total", count, role.value, cause.value)
+    scrape.put("longtake_lane_moves_total", fleet.lane_moves)

@@ -11,13 +11,13 @@ CHART_FILES = Path(__file__).resolve().parent.parent / "deploy/chart/longtake/fi
 
 
 def stale(wanted: Mapping[Path, str], folder: Path) -> list[Path]:
-    """Files of `folder` that are missing, not as wanted, or not wanted at all."""
+    """The files of `folder` that are missing, not as wanted, or not wanted at all."""
     present = {path: path.read_text(encoding="utf-8") for path in folder.glob("*.*")}
     return sorted(path for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
 
 
 def bring(wanted: Mapping[Path, str], folder: Path, *, check: bool) -> int:
-    """Make `folder` hold what is wanted and nothing else, or only say what is not so; an exit status."""
+    """Make `folder` hold what is wanted and nothing else, or only say what differs; returns an exit status."""
     old = stale(wanted, folder)
     for path in old:
         if check:

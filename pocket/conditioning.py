@@ -1,8 +1,8 @@
 """HiAR's conditioning as it is trained: one sequence [context copies | noisy copies], attended as a server attends it.
 
 A context copy is a block as later blocks see it (noised to what lane s keeps: t_{s+1}; at the levels CLEAN and INPUT 0
-and t_s); a noisy copy is the same block as step s denoises it. Both are *units*, folded into the batch, so that each
-has its own text; attention unfolds them again.
+and t_s); a noisy copy is the same block as step s denoises it. Both are called *units*. They are folded into the batch,
+so that each has its own text; attention unfolds them again.
 
 Shapes: B sequence, U unit, F latent frame of a block, L token of a unit, N head, D head channel, S key, K unit of a
         query's window; C latent channel, H, W latent height, width, V text.
@@ -37,7 +37,7 @@ class Layout:
         return 2 * self.blocks - 1
 
     def unit_blocks(self) -> list[int]:
-        """The block of each unit."""
+        """The number of each unit's block."""
         return [*range(self.blocks - 1), *range(self.blocks)]
 
     def windows(self) -> list[list[int]]:
@@ -79,7 +79,7 @@ class UnitAttention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class TrainingBatch:
     """Sequences to train on.
 
     latent: normalised, [B, blocks, F, C, H, W]; texts: [V, rows, channels]; text_of_block: text index [B, blocks].
@@ -89,9 +89,9 @@ class Batch:
     texts: Tensor
     text_of_block: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "TrainingBatch":
         """The same on another device."""
-        return Batch(
+        return TrainingBatch(
             latent=self.latent.to(device), texts=self.texts.to(device), text_of_block=self.text_of_block.to(device)
         )
 
@@ -125,7 +125,7 @@ def noised(x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     return (1 - sigma) * x + sigma * noise
 
 
-def predict_flow(model: WanModel, batch: Batch, sigmas: Sigmas, context: Tensor, noisy: Tensor) -> Tensor:
+def predict_flow(model: WanModel, batch: TrainingBatch, sigmas: Sigmas, context: Tensor, noisy: Tensor) -> Tensor:
     """Flow of the noisy copies [B, blocks, F, C, H, W].
 
     `context` are the context copies [B, blocks - 1, ...] at `sigmas.past_B`, `noisy` the noisy ones at `sigmas.own_B`.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pocket import world
-from pocket.conditioning import Batch
+from pocket.conditioning import TrainingBatch
 from pocket.config import POCKET_DIT
 from pocket.world import Change, Clip
 from workers.models import pocket_text
@@ -97,14 +97,14 @@ class LatentSet:
             attributes_SV4=np.concatenate([np.load(path)["attributes"] for path in side]),
         )
 
-    def batch(self, rng: np.random.Generator, sequences: int, blocks: int, scale: "Scale") -> Batch:
+    def batch(self, rng: np.random.Generator, sequences: int, blocks: int, scale: "Scale") -> TrainingBatch:
         """Random sequences cut to their first `blocks` blocks."""
         chosen = np.sort(rng.choice(len(self.latent_SFCHW), sequences, replace=False))
         frames = self.latent_SFCHW.shape[1] // self.version_SB.shape[1]
         raw = torch.from_numpy(self.latent_SFCHW[chosen, : blocks * frames].astype(np.float32))
         texts = [texts_of(attributes) for attributes in self.attributes_SV4[chosen]]
         first_text = torch.arange(sequences)[:, None] * VERSIONS
-        return Batch(
+        return TrainingBatch(
             latent=scale.normalise(raw).reshape(sequences, blocks, frames, *raw.shape[2:]),
             texts=torch.from_numpy(np.concatenate(texts)),
             text_of_block=torch.from_numpy(self.version_SB[chosen, :blocks]) + first_text,

@@ -31,7 +31,7 @@ _PIECE_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class EvaluationPlan:
     """How much is evaluated."""
 
     prompts: int
@@ -40,7 +40,7 @@ class Plan:
     seed: int
 
 
-def evaluate(source: Source, plan: Plan) -> dict[str, object]:
+def evaluate(source: Source, plan: EvaluationPlan) -> dict[str, object]:
     """Adherence over random prompts and after a cue, cue latency, and adherence per minute of long streams."""
     rng = np.random.default_rng(plan.seed)
     plain = _plain(source, plan, rng)
@@ -54,7 +54,7 @@ def evaluate(source: Source, plan: Plan) -> dict[str, object]:
     }
 
 
-def _plain(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, float]:
+def _plain(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> dict[str, float]:
     scenes = [world.random_scene(rng) for _ in range(plan.prompts)]
     count = round(plan.seconds * world.FPS)
     videos = source([_request([(0, scene)], count, plan.seed + n) for n, scene in enumerate(scenes)])
@@ -62,7 +62,7 @@ def _plain(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, fl
     return _shares(right)
 
 
-def _after_cues(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
+def _after_cues(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> dict[str, object]:
     """A cue in the middle of each video; judged from a second after it on."""
     count = max(1, plan.prompts // 2)
     block = max(3, round(plan.seconds * world.FPS / 24))
@@ -106,7 +106,7 @@ def visible_after_s(pictures_THWC: Pictures, cue: int) -> float | None:
     return None
 
 
-def _drift(source: Source, plan: Plan, rng: np.random.Generator) -> dict[str, object]:
+def _drift(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> dict[str, object]:
     """Adherence per minute of long streams, in pieces of 5 s; drift is the first minute minus the last, in points."""
     if plan.long_seconds <= 0:
         return {"drift_points": None, "by_minute": []}
@@ -175,7 +175,7 @@ def main() -> None:
     with _source(options) as source:
         if options.sheet:
             contact_sheet(source, options.sheet, options.seed)
-        plan = Plan(
+        plan = EvaluationPlan(
             prompts=options.prompts, seconds=options.seconds, long_seconds=options.long_seconds, seed=options.seed
         )
         sys.stdout.write(json.dumps(evaluate(source, plan), indent=None if options.json else 2) + "\n")

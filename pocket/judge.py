@@ -34,7 +34,7 @@ class Seen:
 
 
 def object_cover(pictures_THWC: Pictures) -> NDArray[np.float32]:
-    """How much of each pixel is the object [T, H, W], 0..1: its chroma relative to the most colourful part."""
+    """How much of each pixel belongs to the object [T, H, W], 0..1: its chroma relative to the most colourful part."""
     rgb = pictures_THWC.astype(np.float32) / 255
     chroma_THW = rgb.max(-1) - rgb.min(-1)
     border = np.concatenate([chroma_THW[:, :BORDER], chroma_THW[:, -BORDER:]], axis=1)

@@ -94,7 +94,7 @@ class Sampler:
         )
 
 
-class Pictures:
+class PictureDecoder:
     """Decodes the blocks of several streams, one after the other."""
 
     def __init__(self, decoder: WanDecoder, scale: Scale, streams: int) -> None:

@@ -14,8 +14,7 @@ from longtake.core.recipe.recipe import Level
 from pocket import world
 from pocket.export import load
 from pocket.judge import Pictures
-from pocket.sampler import Pictures as Decoding
-from pocket.sampler import Sampler
+from pocket.sampler import PictureDecoder, Sampler
 from workers.models import pocket_text
 from workers.models.pocket_text import Scene
 
@@ -49,7 +48,7 @@ def sampler_source(weights: Path, level: Level = Level.OUTPUT) -> Source:
     def sample(requests: Sequence[Request]) -> list[Pictures]:
         scenes = [pocket_text.parse(request.prompts[0].prompt).scene for request in requests]
         sampler = Sampler(model, scenes, requests[0].seed, level)
-        decoding = Decoding(decoder, scale, len(requests))
+        decoding = PictureDecoder(decoder, scale, len(requests))
         longest = max(request.pictures for request in requests)
         parts: list[Pictures] = []
         block = 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.core.recipe.recipe import Level
-from pocket.conditioning import SIGMAS, Batch, Sigmas, noised, predict_flow
+from pocket.conditioning import SIGMAS, Sigmas, TrainingBatch, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.data import LatentSet
 from pocket.optimizer import optimizers
@@ -90,7 +90,7 @@ def load_model(path: str) -> WanModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
+class TrainingLoss:
     """The weighted loss of a batch, and the plain squared error and the step of each sequence."""
 
     weighted: Tensor
@@ -98,7 +98,9 @@ class Loss:
     step_B: Tensor
 
 
-def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Generator, own_context: bool) -> Loss:
+def dit_loss(
+    model: WanModel, batch: TrainingBatch, config: Training, draw: torch.Generator, own_context: bool
+) -> TrainingLoss:
     """Squared error of the flow of all noisy copies, each sequence at one random step and level.
 
     With `own_context` the context copies at OUTPUT are made from the model's own predictions instead of true latents.
@@ -127,7 +129,7 @@ def dit_loss(model: WanModel, batch: Batch, config: Training, draw: torch.Genera
     flow = predict_flow(model, batch, sigmas, context, noisy)
     error_B = (flow - (noise - x)).square().flatten(1).mean(1)
     weight_B = torch.tensor(_STEP_WEIGHTS)[step_B].to(device)
-    return Loss(weighted=(error_B * weight_B).mean(), error_B=error_B.detach(), step_B=step_B)
+    return TrainingLoss(weighted=(error_B * weight_B).mean(), error_B=error_B.detach(), step_B=step_B)
 
 
 def _blocks(progress: float, config: Training) -> int:

@@ -11,11 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
-
-Array = NDArray[np.float32]
+from workers.models.pocket_text import Array, Background, Colour, Motion, Scene, Shape
 
 SIZE: Final = 64
 FPS: Final = 16

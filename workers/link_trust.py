@@ -25,11 +25,11 @@ class LinkFiles:
     """PEM files of one end of the link, on its own machine."""
 
     certificate: Path
-    """For ENGINE_NAME or WORKER_NAME, as subject alternative name …"""
+    """The certificate of this end; its subject alternative name is ENGINE_NAME or WORKER_NAME."""
     key: Path
-    """… its key …"""
+    """The key of the certificate."""
     ca: Path
-    """… and the authority that has signed the certificate of the other end."""
+    """The authority that has signed the certificate of the other end."""
 
     def contents(self) -> tuple[bytes, bytes, bytes]:
         """What `ca`, `key` and `certificate` hold; InvalidField names a file that cannot be read."""
@@ -44,7 +44,7 @@ def is_worker(auth_context: Mapping[str, Iterable[bytes]]) -> bool:
 
 
 def write_secret(secret: str) -> bytes:
-    """What a launcher writes to the standard input of a worker: arguments and environment are for others to see."""
+    """The line that a launcher writes to a worker's standard input: others can see arguments and environment."""
     return f"{secret}\n".encode()
 
 

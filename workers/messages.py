@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     Ability,
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     ImageId,
     Role,
-    Sequence,
     SessionId,
     WorkerId,
 )
@@ -25,9 +25,9 @@ class Seat:
     """The place of one worker in a chain of workers that hold ranges of layers and are one replica together."""
 
     replica: WorkerId
-    """The name by which the chain is known."""
+    """The name by which the chain is known to the engine."""
     rank: int
-    """0 for the first layers, length - 1 for the last."""
+    """The place in the chain: 0 holds the first layers, length - 1 the last ones."""
     length: int
     """Workers in the chain, 2 or more."""
 
@@ -62,7 +62,7 @@ class Introduction:
     worker: WorkerId
     role: Role
     ability: Ability
-    """Its own: each worker of a chain introduces itself alone."""
+    """What this worker alone can do: each worker of a chain introduces itself."""
     model_digest: str
     part: Part | None = None
     """None: the worker holds the whole model."""
@@ -94,13 +94,13 @@ class Decode:
 class Task:
     """One dispatch."""
 
-    sequence: Sequence
+    sequence: DispatchNumber
     order: tuple[Forward, ...] | Decode
     """The ops of one forward (longtake.core.work.Batch), or a decode op."""
 
     @property
     def sessions(self) -> tuple[SessionId, ...]:
-        """Whom it is for, each once, in order."""
+        """The sessions that it is for, each once, in order."""
         orders = (self.order,) if isinstance(self.order, Decode) else self.order
         return tuple(dict.fromkeys(order.work.session for order in orders))
 
@@ -118,7 +118,7 @@ class Shutdown:
     """Finish what is queued, then end."""
 
 
-ImageOrder = Stow | Load | Give | Take | Discard
+ImageOrder = Stow | LoadImage | Give | Take | Discard
 """What a worker is to do with images."""
 Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shutdown
 
@@ -130,11 +130,11 @@ Down = Task | PrepareStream | EncodeText | Forget | JoinChain | ImageOrder | Shu
 class Done:
     """A task is done; `outputs` of denoise ops, in the order of the task, or the `segment` of a decode op."""
 
-    sequence: Sequence
+    sequence: DispatchNumber
     outputs: tuple[bytes, ...] = ()
     segment: bytes = b""
     seconds: float = 0.0
-    """How long it took, measured by the worker; 0: not measured."""
+    """How long it took, measured by the worker; 0 if it was not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +145,11 @@ class Failed:
     """
 
     sessions: tuple[SessionId, ...]
-    sequence: Sequence | None
+    sequence: DispatchNumber | None
     reason: str
     outputs: tuple[bytes, ...] = ()
-    """As in Done; of ops that failed they are empty. None at all: nothing of the task was done."""
+    """The outputs as in Done; those of ops that failed are empty. There are none at all if nothing of the task was
+    done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,7 @@ class Encoded:
     conditioning: ConditioningRef
     tensor: bytes
     notice: str
-    """Empty if there is nothing to tell the client."""
+    """What to tell the client; empty if there is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,11 +200,11 @@ class Heartbeat:
     host_bytes: int = 0
     """Host memory that images take."""
     resident_bytes: int = 0
-    """Resident memory of the process; 0: not known, or it is not the worker's own."""
+    """Resident memory of the process; 0 if it is not known, or the process is not the worker's own."""
     copied_out_bytes: int = 0
-    """K/V and decoder state copied from the device to host memory since the worker attached …"""
+    """Bytes of K/V and decoder state that were copied from the device to host memory since the worker attached."""
     copied_in_bytes: int = 0
-    """… and from host memory to the device."""
+    """Bytes that were copied from host memory to the device since the worker attached."""
 
 
 class StartOver(Exception):

@@ -28,4 +28,4 @@ class Filled:
 
 
 Order = Task | PrepareStream | EncodeText | Forget | JoinChain | Stow | Filled
-"""Pages are stowed and loaded beside the compute thread; of a decoder slot it does the part that touches the slots."""
+"""What the compute thread is given: it touches decoder slots, but pages are stowed and loaded beside it."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from longtake.core.errors import InternalFault, Unavailable
 
 c10d: Any = torch.distributed
-"""Its type stubs lack what is used here."""
+"""torch's c10d without types: its stubs lack what is used here."""
 
 Empty = Callable[..., Tensor]
 """Makes memory for a tensor, as torch.empty does of size, dtype and device."""
@@ -52,7 +52,7 @@ class MeetingPoint:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is kept for meetings that have not ended."""
+        """The names of what is kept for meetings that have not ended."""
         return tuple(self._store.list_keys())
 
 
@@ -116,7 +116,7 @@ class Pair:
         self._do(lambda: _All([self._group.send([tensor], self._other, _TAG) for tensor in whole]))
 
     def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
-        """What the other sent with `send_all`, on this end's device, in memory made by `empty`."""
+        """The tensors that the other end sent with `send_all`, on this end's device, in memory made by `empty`."""
         announced = torch.zeros(1, dtype=torch.int64, device=self._device)
         self.receive(announced)
         count = int(announced)
@@ -133,7 +133,7 @@ class Pair:
         return tensors
 
     def close(self) -> None:
-        """Free what the store keeps of the meeting, once something has passed; one end, any, does it for both."""
+        """Free what the store keeps of the meeting, once something has passed; one of the two ends does it for both."""
         with contextlib.suppress(RuntimeError):  # the cell may be gone
             for key in self._store.list_keys():
                 if key.startswith(f"{self._name}/"):
@@ -150,9 +150,9 @@ class Pair:
 
 
 def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, timeout_s: float) -> str:
-    """What is agreed on under `name` for the life of the cell: the first proposal that is made.
+    """What is agreed on under `name` for the life of the cell, the first proposal that is made.
 
-    Who has none to make waits for one; Unavailable if it does not come within `timeout_s`.
+    A worker without a proposal waits for one; Unavailable if none comes within `timeout_s`.
     """
     host, _, port = meeting_point.rpartition(":")
     key = f"agreed/{name}"
@@ -177,6 +177,6 @@ class _All:
 
 
 def _address_towards(host: str, port: int) -> str:
-    """The address of this machine that others can reach it by, if they can reach `host`."""
+    """The address at which others can reach this machine, if they can reach `host`."""
     with socket.create_connection((host, port)) as probe:
         return str(probe.getsockname()[0])

@@ -11,14 +11,14 @@ from typing import Protocol
 
 import torch
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import Role
 from workers.images.thread import Holder, ImageThread, Missing, Wanted
 from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
 from workers.orders import Detached, Filled, Order
 
 COPY_S = 5.0
-"""How long what is queued for images may take when the worker ends."""
+"""How long the queued work on images may take when the worker ends."""
 
 
 class Performer(Holder, Protocol):
@@ -68,14 +68,14 @@ class Runner:
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start both threads."""
         self.images.start()
         self._thread.start()
 
     def put(self, message: Down) -> None:
         """Queue a message; never waits."""
         match message:
-            case Load() | Give() | Take() | Discard() | Stow(source=tuple()):
+            case LoadImage() | Give() | Take() | Discard() | Stow(source=tuple()):
                 self.images.put(message)
             case Stow() | Forget(version=None):
                 self.images.put(message)  # first: it must know of the image when the slot's state is handed to it
@@ -87,7 +87,7 @@ class Runner:
                 self._inbox.put(message)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread to end; whether it did."""
+        """Wait for the thread to end; returns whether it did."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

@@ -12,7 +12,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def vitals(images: ImageThread, *, workers: int) -> Heartbeat:
-    """A heartbeat of now. Of a process with so many `workers` each says its part; 0: it is the engine's process."""
+    """A heartbeat of now. Each of the `workers` of a process says its share; 0: it is the engine's process."""
     return Heartbeat(
         host_bytes=images.host_bytes,
         copied_out_bytes=images.copied_out_bytes,

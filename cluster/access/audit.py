@@ -20,7 +20,7 @@ from longtake.core.errors import InvalidField
 
 LOGGER = "longtake.audit"
 REFUSED_PER_S = 20
-"""Lines about those not let in, a second; more are counted only, so that strangers do not fill the disk."""
+"""So many lines a second tell of callers not let in; more are only counted, so that strangers do not fill the disk."""
 _TEXT_LENGTH = 200
 
 
@@ -29,22 +29,22 @@ class Entry:
     """What one line says."""
 
     caller: Caller | None
-    """None: they did not say who they are, or not credibly."""
+    """Who called; None if they did not say who they are, or not credibly."""
     peer: str
     method: str
     action: str
     session: str = ""
     outcome: str = "OK"
-    """A gRPC status."""
+    """How the call ended, as a gRPC status."""
     detail: str = ""
-    """A word or two of our own; never anything that a caller sent."""
+    """A word or two of our own, and never anything that a caller sent."""
 
 
 class Audit:
     """Writes entries to a file, or to the log `longtake.audit`, or nowhere."""
 
     def __init__(self, path: str | None = None, clock: Callable[[], float] = time.time) -> None:
-        """Append to `path`; empty: to the log; None: nowhere. InvalidField if that is not possible."""
+        """Append to `path`; empty means the log, None means nowhere. InvalidField if that is not possible."""
         self._clock = clock
         self._second = 0
         self._refused = 0
@@ -53,7 +53,7 @@ class Audit:
         if path is None:
             self._logger = logging.Logger(LOGGER)
         elif path:
-            # Not below the ordinary log: its lines belong into this file alone.
+            # This log is not a child of the ordinary one: its lines belong into this file alone.
             self._logger = logging.Logger(LOGGER)
             self._handler = _file_handler(path)
             self._logger.addHandler(self._handler)

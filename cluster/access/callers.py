@@ -18,11 +18,11 @@ from longtake.core.errors import InternalFault, LongtakeError, NotAllowed
 from longtake.core.work import SessionId
 
 DEFAULT_TENANT = "default"
-"""Whose everything is where nobody is asked."""
+"""The tenant that owns everything where nobody is asked who they are."""
 
 
 class CallerRole(StrEnum):
-    """What somebody may do; each may what those before it may."""
+    """What somebody may do; each role may also do what the roles before it may."""
 
     VIEWER = "viewer"
     """Look at the sessions of the own tenant."""
@@ -55,7 +55,7 @@ RIGHTS: Mapping[str, frozenset[CallerRole]] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYBODY,
     "/grpc.health.v1.Health/List": _EVERYBODY,
 }
-"""By method, who may call it; a method that is missing may be called by nobody."""
+"""Who may call each method; nobody may call a method that is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,11 @@ class Caller:
     tenant: str
     role: CallerRole
     credential: str
-    """Which of the tenant's credentials, for people: `token laptop`, `certificate pod`, `oidc alice`."""
+    """Which of the tenant's credentials it was, as people read it: `token laptop`, `certificate pod`, `oidc alice`."""
     key: str = ""
-    """What it stands under in the tenants file; empty: in none."""
+    """The key of the credential in the tenants file; empty if it is in none."""
     expires_s: float | None = None
-    """When it ceases to hold, in seconds since 1970."""
+    """When the credential ceases to hold, in seconds since 1970."""
 
     def may_see(self, owner: str | None) -> bool:
         """Whether sessions of the tenant `owner` (None: nobody knows whose) are there for this caller at all."""
@@ -84,7 +84,7 @@ class Caller:
 
 
 EVERYBODY = Caller(tenant=DEFAULT_TENANT, role=CallerRole.OPERATOR, credential="none")
-"""Who calls where nobody is asked."""
+"""The caller of every call where nobody is asked who they are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,18 +95,18 @@ class Call:
     method: str
     peer: str
     session: SessionId | None = None
-    """The session that it has opened …"""
+    """The session that the call has opened."""
     forks: bool = False
-    """… as a fork of another one."""
+    """Whether it has opened the session as a fork of another one."""
     error: LongtakeError | None = None
-    """Why it is made to end."""
+    """Why the call is made to end."""
 
 
 _CALL: ContextVar[Call] = ContextVar("longtake_call")
 
 
 def enter(call: Call) -> None:
-    """What runs from here on, in this task and in those it starts, serves `call`."""
+    """Note that this task, and the tasks it starts, serve `call` from here on."""
     _CALL.set(call)
 
 
@@ -119,12 +119,12 @@ def current_call() -> Call:
 
 
 PREFIX = "lt_"
-"""So that a token is recognised where it should not be: in a repository, in a log."""
+"""Every token begins with this, so that it is recognised where it should not be: in a repository or in a log."""
 _RANDOM_BYTES = 32
 
 
 def new_token() -> str:
-    """A token that nobody has or will guess."""
+    """A token that nobody has yet and nobody will guess."""
     return PREFIX + token_urlsafe(_RANDOM_BYTES)
 
 

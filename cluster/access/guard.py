@@ -33,7 +33,7 @@ from longtake.v1 import longtake_pb2 as pb
 SWEEP_S = 1.0
 """How often streams are looked at."""
 GRACE_S = 5.0
-"""A stream that is to end, and whose client does not read, is cut off after so long."""
+"""A stream that is to end is cut off after this many seconds if its client does not read."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -56,11 +56,11 @@ class _Live:
         self.stopped = False
         """Whether no further answer shall be sent."""
         self.waits = False
-        """Whether it waits for the next answer, not for the client to read the last one."""
+        """Whether the stream waits for its next answer, and not for the client to read the last one."""
         self._cut_at_s = 0.0
 
     def end(self, error: LongtakeError, engine: Engine) -> None:
-        """Have the stream end with a status. A session of its own ends first, and its client is told why."""
+        """Have the stream end with a status. A session of its own ends first, and then the client is told why."""
         self.call.error = error
         self._cut_at_s = asyncio.get_running_loop().time() + GRACE_S
         if self.call.session is None:
@@ -72,7 +72,7 @@ class _Live:
         engine.submit(Close(now_s=engine.now_s(), session=self.call.session, ending=ending, reason=str(error)))
 
     def insist(self) -> None:
-        """Cut it off if its client has not read for long after it was to end."""
+        """Cut the stream off if its client has not read for too long after it was to end."""
         if asyncio.get_running_loop().time() >= self._cut_at_s:
             self.stopped = True
             self.task.cancel()
@@ -205,7 +205,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 await frames.aclose()
 
     async def _admit(self, method: str, context: Context) -> Call:
-        """Who calls, if they may; ends the call if not."""
+        """The caller, if they may call; otherwise the call ends."""
         caller: Caller | None = None
         try:
             caller = await self._tenancy.access.identify(context.invocation_metadata() or (), context.auth_context())

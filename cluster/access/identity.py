@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cluster.access.callers import DEFAULT_TENANT, EVERYBODY, Caller
-from cluster.access.oidc import Keys, OidcVerifier
+from cluster.access.oidc import IssuerKeys, OidcVerifier
 from cluster.access.tenants import TenantsFile
 from cluster.config import AuthSection
 from longtake.core.errors import NotAuthenticated
@@ -21,7 +21,7 @@ _SCHEME = "bearer "
 _PEM = "x509_pem_cert"
 
 Shown = Mapping[str, Iterable[bytes]]
-"""What gRPC knows of a connection; with mTLS, the client's certificate."""
+"""What gRPC knows of a connection; with mTLS this includes the client's certificate."""
 
 
 class Access:
@@ -40,11 +40,11 @@ class Access:
 
     @classmethod
     def of(cls, section: AuthSection) -> Access:
-        """As configured; InvalidField names what is wrong with the tenants file."""
+        """The access rules as configured; InvalidField names what is wrong with the tenants file."""
         if not section.tenants:
             return cls()
         oidc = section.oidc
-        verifier = OidcVerifier(oidc, Keys(oidc.issuer, oidc.jwks)) if oidc.issuer else None
+        verifier = OidcVerifier(oidc, IssuerKeys(oidc.issuer, oidc.jwks)) if oidc.issuer else None
         return cls(TenantsFile(Path(section.tenants)), verifier)
 
     def now_s(self) -> float:
@@ -52,7 +52,7 @@ class Access:
         return self._clock()
 
     async def identify(self, metadata: Iterable[tuple[str, str | bytes]], shown: Shown) -> Caller:
-        """Who calls. A token comes before a certificate.
+        """The caller. A token comes before a certificate.
 
         Raises NotAuthenticated for whoever shows nothing that holds, Unavailable if the token's issuer cannot be asked.
         """
@@ -77,7 +77,7 @@ class Access:
         return Quota() if self._tenants is None else self._tenants.tenants.quotas.get(tenant, Quota())
 
     def refresh(self) -> frozenset[str] | None:
-        """Read the tenants file again if it has changed; the tenants there are now, None: as before."""
+        """Read the tenants file again if it has changed; returns the tenants there are now, None if unchanged."""
         if self._tenants is None or not self._tenants.refresh():
             return None
         return frozenset(self._tenants.tenants.quotas) | {DEFAULT_TENANT}

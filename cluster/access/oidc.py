@@ -23,11 +23,11 @@ from longtake.core.errors import InvalidField, NotAuthenticated, Unavailable
 _log = logging.getLogger("longtake.oidc")
 
 KEEP_S = 300.0
-"""After so long keys are fetched again; a key that the issuer has withdrawn works no longer than that."""
+"""Keys are fetched again after this time; a key that the issuer has withdrawn works no longer than that."""
 STALE_S = 3600.0
-"""So long they may still be used if the issuer cannot be reached."""
+"""Keys may still be used for this long if the issuer cannot be reached."""
 RETRY_S = 10.0
-"""No two fetches come closer, whatever tokens strangers make up."""
+"""At least this much time lies between two fetches, whatever tokens strangers make up."""
 TIMEOUT_S = 5.0
 MAX_BYTES = 1 << 20
 KINDS = ("RSA", "EC", "OKP")
@@ -36,7 +36,7 @@ KINDS = ("RSA", "EC", "OKP")
 Fetch = Callable[[str], bytes]
 
 
-class Keys:
+class IssuerKeys:
     """The keys of one issuer, by their ids."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Keys:
         fetch: Fetch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`jwks` is a file or an https URL; empty: what the issuer's discovery document says."""
+        """`jwks` is a file or an https URL; if it is empty, the issuer's discovery document names the URL."""
         self._issuer = issuer
         self._jwks = jwks
         self._fetch = fetch or fetch_url
@@ -58,7 +58,7 @@ class Keys:
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: str) -> jwt.PyJWK | None:
-        """The key of that id; None: the issuer has no such key. Unavailable if it cannot be asked."""
+        """The key of that id; None if the issuer has no such key, Unavailable if the issuer cannot be asked."""
         if self._needs_fetch(key_id):
             async with self._fetching:
                 if self._needs_fetch(key_id):
@@ -83,7 +83,7 @@ class Keys:
             _log.warning("the keys of %s cannot be had: %s", self._issuer, error)
         else:
             self._fetched_at_s = self._clock()
-        # Not before: whoever comes meanwhile waits for the answer, too.
+        # Only now: whoever comes meanwhile waits for the answer, too.
         self._tried_at_s = self._clock()
 
     def _load(self) -> dict[str, jwt.PyJWK]:
@@ -130,7 +130,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> NoReturn:
-        """Never."""
+        """Follow no redirect."""
         raise OSError(f"{req.full_url} redirects to another place")
 
 
@@ -146,21 +146,21 @@ def fetch_url(url: str) -> bytes:
 
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Signatures by a private key. Never `none`, never HS…, for which a public key would be the secret."""
+"""Signatures by a private key. `none` and the HS family are never allowed: there a public key would be the secret."""
 LEEWAY_S = 30
 """How far the issuer's clock may be from ours."""
 _SUBJECT_LENGTH = 80
 
 
 class OidcVerifier:
-    """Tells who somebody with a token of the issuer is."""
+    """Tells who the bearer of a token of the issuer is."""
 
-    def __init__(self, section: OidcSection, keys: Keys) -> None:
+    def __init__(self, section: OidcSection, keys: IssuerKeys) -> None:
         self._section = section
         self._keys = keys
 
     async def caller(self, token: str, tenants: Tenants) -> Caller:
-        """Who shows this token.
+        """The caller who shows this token.
 
         Raises NotAuthenticated if it does not hold, Unavailable if the issuer's keys cannot be had.
         """

@@ -1,4 +1,4 @@
-"""Whose each session is, what their tenants have used of their quotas, and the audit lines of their lives."""
+"""Which tenant each session belongs to, what tenants have used of their quotas, and the audit lines of sessions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from longtake.core.work import SessionId
 
 
 class Tenancy:
-    """A recorder of the engine, and what the front end asks before it lets a call do something."""
+    """A recorder of the engine that the front end asks before it lets a call do something."""
 
     def __init__(self, access: Access, audit: Audit) -> None:
         self.access = access
@@ -26,10 +26,10 @@ class Tenancy:
         self._calls: dict[SessionId, Call] = {}
         """The call of each session that is open or about to be."""
         self._owners: dict[SessionId, str] = {}
-        """Whose a session is, until the last of its ops is reported."""
+        """The tenant of each session, until the last of its ops is reported."""
 
     def owner(self, session: SessionId) -> str | None:
-        """Whose a session is; None: nobody's who came through the front end."""
+        """The tenant of a session; None if nobody who came through the front end opened it."""
         return self._owners.get(session)
 
     # --- what calls do ----------------------------------------------------------------------------------------------
@@ -53,18 +53,18 @@ class Tenancy:
             raise
 
     def sent(self, call: Call, count_bytes: int) -> None:
-        """So much goes to the caller."""
+        """Charge the bytes that go to the caller."""
         self.ledger.charge_bytes(call.caller.tenant, count_bytes, self.access.now_s())
 
     def objection(self, call: Call) -> LongtakeError | None:
-        """Why a stream of answers may not begin or go on; None: it may."""
+        """Why a stream of answers may not begin or go on; None if it may."""
         if not self.access.holds(call.caller):
             return NotAuthenticated("expired", "what the caller showed has expired or was taken back")
         tenant = call.caller.tenant
         return self.ledger.used_up(tenant, self.access.quota(tenant), self.access.now_s())
 
     def refused(self, call: Call, action: str, error: LongtakeError) -> None:
-        """Note that a call of a known caller was not let do something."""
+        """Note that a call of a known caller was refused something."""
         self.audit.refused(_entry(call, action, outcome=_outcome(error.problem), session=call.session))
 
     def note_end(self, call: Call, error: LongtakeError) -> None:
@@ -113,7 +113,7 @@ class Tenancy:
                 pass
 
     def _charge(self, fact: Worked) -> None:
-        """The ops of one dispatch share its time equally."""
+        """Charge the time of a dispatch, which its ops share equally."""
         if not fact.seconds:
             return
         now_s = self.access.now_s()

@@ -20,7 +20,7 @@ _log = logging.getLogger("longtake.tenants")
 
 _NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=_NAME)]
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Amount = Annotated[int, Field(ge=0, le=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
 
 
@@ -29,7 +29,7 @@ class _Section(BaseModel):
 
 
 class _Token(_Section):
-    """A token, by its hash; `longtake token` makes both."""
+    """A token, known by its hash; `longtake token` makes both."""
 
     id: Name
     hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -38,7 +38,7 @@ class _Token(_Section):
 
 
 class _Certificate(_Section):
-    """A client certificate, by a name in it."""
+    """A client certificate, known by a name in it."""
 
     id: Name
     name: Annotated[str, Field(pattern=r"^((URI|DNS):\S{1,500}|CN:[^\x00-\x1f]{1,200})$")]
@@ -46,18 +46,18 @@ class _Certificate(_Section):
 
 
 class _Oidc(_Section):
-    """What those may whom the issuer's tokens call members of the tenant."""
+    """What callers may do whose token from the issuer names this tenant."""
 
     role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
 
 
 class _Quota(_Section):
-    """As longtake.core.quotas.Quota; without a number, without a limit."""
+    """The fields of longtake.core.quotas.Quota; a number that is left out sets no limit."""
 
-    streams: Count | None = None
+    streams: Amount | None = None
     prompts_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     device_seconds_per_day: Seconds | None = None
-    bytes_per_day: Count | None = None
+    bytes_per_day: Amount | None = None
 
 
 class _Tenant(_Section):
@@ -72,21 +72,21 @@ class _File(_Section):
 
 
 class Tenants:
-    """Everybody whose credentials hold, by credential."""
+    """Everybody whose credentials are valid, by credential."""
 
     def __init__(self, callers: Mapping[str, Caller], quotas: Mapping[str, Quota]) -> None:
         self._callers = callers
         self.quotas = quotas
-        """Of each tenant."""
+        """The quota of each tenant."""
 
     def find(self, key: str) -> Caller | None:
-        """Who has the credential `key`, if anybody has; whether it has expired is another question."""
+        """The caller with the credential `key`, if there is one; the credential may have expired."""
         return self._callers.get(key)
 
     def of_token(self, token: str) -> Caller | None:
-        """Who has the token.
+        """The caller who has the token.
 
-        It is looked up by its hash, of which a stranger knows nothing, so how long that takes tells nothing either; the
+        It is looked up by its hash, of which a stranger knows nothing, so the time of that tells nothing either; the
         comparison at the end takes the same time whatever differs.
         """
         key = hash_of(token)
@@ -107,7 +107,7 @@ def parse_tenants(document: Mapping[str, object]) -> Tenants:
         file = _File.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        # What stands there may be a secret at the wrong place, so it is not repeated.
+        # The value may be a secret in the wrong place, so it is not repeated.
         allowed = _keys(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
         raise InvalidField(".".join(map(str, first["loc"])), "(not shown)", allowed) from None
     callers: dict[str, Caller] = {}
@@ -121,7 +121,7 @@ def parse_tenants(document: Mapping[str, object]) -> Tenants:
 
 
 def _keys(place: tuple[str | int, ...]) -> str:
-    """What may stand where an unknown key does."""
+    """The keys that are allowed in the place of an unknown one."""
     sections: dict[str | int, type[_Section]] = {
         "tokens": _Token,
         "certificates": _Certificate,
@@ -133,7 +133,7 @@ def _keys(place: tuple[str | int, ...]) -> str:
 
 
 def _callers_of(name: str, tenant: _Tenant) -> list[tuple[str, Caller]]:
-    """The credentials of a tenant, and where they stand."""
+    """The credentials of a tenant, each with its place in the file."""
     found = []
     for number, token in enumerate(tenant.tokens):
         expires_s = None if token.expires is None else token.expires.timestamp()
@@ -151,7 +151,7 @@ def _callers_of(name: str, tenant: _Tenant) -> list[tuple[str, Caller]]:
 
 
 def oidc_key(tenant: str) -> str:
-    """Where a tenant's members by OpenID Connect stand; no hash and no name in a certificate looks like it."""
+    """The key of a tenant's members by OpenID Connect; no hash and no name in a certificate looks like it."""
     return f"oidc:{tenant}"
 
 
@@ -165,7 +165,7 @@ class TenantsFile:
         self.tenants = _load(path)
 
     def refresh(self) -> bool:
-        """Read it again if it has changed; whether there is anything new. A file that is wrong changes nothing."""
+        """Read the file again if it has changed; returns whether anything is new. A wrong file changes nothing."""
         if not self._file.changed():
             return False
         try:

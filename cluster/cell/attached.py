@@ -6,7 +6,7 @@ from collections import deque
 from typing import Protocol
 
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
-from longtake.core.work import Sequence, Work, WorkerId
+from longtake.core.work import DispatchNumber, Work, WorkerId
 from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Prepared
 
 
@@ -29,27 +29,27 @@ class Attached:
         self.worker = worker
         self.port = port
         self.vitals: Heartbeat | None = None
-        """What it said last of its process."""
-        self._in_flight: deque[tuple[Sequence, Work]] = deque()
-        """Oldest first."""
+        """What the worker said last of its process."""
+        self._in_flight: deque[tuple[DispatchNumber, Work]] = deque()
+        """The dispatches it has not reported, oldest first."""
 
-    def sent(self, sequence: Sequence, work: Work) -> None:
-        """It was given a dispatch."""
+    def sent(self, sequence: DispatchNumber, work: Work) -> None:
+        """Note that the worker was given a dispatch."""
         self._in_flight.append((sequence, work))
 
-    def reported(self, sequence: Sequence) -> Work:
-        """The work of a dispatch that it reports; ValueError if it is another one's turn."""
+    def reported(self, sequence: DispatchNumber) -> Work:
+        """The work of the dispatch that the worker reports; ValueError if another dispatch is the oldest."""
         if not self._in_flight or self._in_flight[0][0] != sequence:
             expected = self._in_flight[0][0] if self._in_flight else "none"
             raise ValueError(f"it reported dispatch {sequence}, expected {expected}")
         return self._in_flight.popleft()[1]
 
 
-Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
+WorkerReport = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
 
 
-def event_of(report: Report, worker: WorkerId, now_s: float) -> Event:
-    """What has happened at `worker`."""
+def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
+    """The event that a report of `worker` means."""
     match report:
         case Encoded():
             return TextEncoded(now_s=now_s, worker=worker, conditioning=report.conditioning, notice=report.notice)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
-from longtake.core.effects import Give, Load, Stow, Take
+from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.errors import Unavailable
 from longtake.core.events import Loss
 from longtake.core.work import Ability, ImageId, SessionId, WorkerId
@@ -43,7 +43,7 @@ from workers.messages import (
 )
 
 LOOK_S = 0.02
-"""How often it is looked whether workers have attached."""
+"""How often `attached` looks whether workers have attached."""
 
 _log = logging.getLogger("longtake.launch")
 
@@ -56,10 +56,10 @@ class _Member:
     part: Part
     port: Port
     chain: ChainPort | None = None
-    """None: it waits for the others."""
+    """The chain that the worker is part of; None while it waits for the others."""
     vitals: Heartbeat | None = None
     reports: deque[Done | Failed] = field(default_factory=deque)
-    """What it has reported and some other has not."""
+    """What this worker has reported and another one has not."""
 
 
 @dataclass(slots=True)
@@ -78,11 +78,11 @@ class ChainPort:
         self._members = members
         self._dissolved = dissolved
         self._images: dict[ImageId, _Answers] = {}
-        """Of each image that is being stowed or loaded."""
+        """The answers so far about each image that is being stowed or loaded."""
 
     @property
     def introduction(self) -> Introduction:
-        """What they are together: as large as the smallest of them, as slow as the slowest."""
+        """The introduction of all together: as large as the smallest of them, as slow as the slowest."""
         first, each = self._members[0].introduction, [member.introduction.ability for member in self._members]
         ability = Ability(
             capacity=min(one.capacity for one in each),
@@ -95,7 +95,7 @@ class ChainPort:
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port. Latents go only to those that start from them."""
-        if isinstance(message, Stow | Load):
+        if isinstance(message, Stow | LoadImage):
             self._images[message.image] = _Answers({member.part.seat.rank for member in self._members})
         for member in self._members:
             member.port.send(_for_seat(message, member.part.seat))
@@ -107,7 +107,7 @@ class ChainPort:
             member.port.end(f"{self.replica} was given up: {reason}")
 
     def answered(self, seat: Seat, answer: ImageStowed | ImageLoaded | ImageGone) -> Up | None:
-        """The answer of all to an order about an image, once the last has come; one failure is everybody's."""
+        """The answer of all to an order about an image, once the last one has come; if one fails, all have failed."""
         answers = self._images.get(answer.image)
         if answers is None:
             return answer  # of an order that is only answered when it fails
@@ -120,7 +120,7 @@ class ChainPort:
         return answers.failure or answer
 
     def vitals(self) -> Heartbeat | None:
-        """What their processes use together; None as long as not all have said it."""
+        """What the workers' processes use together; None until all have said it."""
         told = [member.vitals for member in self._members if member.vitals is not None]
         if len(told) < len(self._members):
             return None
@@ -132,7 +132,7 @@ class ChainPort:
         )
 
     def merged(self) -> Done | Failed | None:
-        """The next report of all; None if some have not made it yet. ValueError if they are out of step."""
+        """The next report of all workers; None if some have not made it yet. ValueError if they are out of step."""
         if not all(member.reports for member in self._members):
             return None
         heads = [member.reports.popleft() for member in self._members]
@@ -159,7 +159,7 @@ class Chains:
         self._generations: dict[WorkerId, int] = {}
         """How often each replica has come together."""
         self._ends = False
-        """Workers were told to end; one that missed it dials in again and is told again."""
+        """Whether workers were told to end; one that missed it dials in again and is told again."""
 
     def join(self, introduction: Introduction, port: Port) -> Engine | Chains:
         """A worker has dialled in; whom it speaks with. An older link of the same name is given up first."""
@@ -269,7 +269,7 @@ class Chains:
 
 
 def _for_seat(message: Down, seat: Seat) -> Down:
-    """What the worker in `seat` is sent of a message to its chain."""
+    """The part of a message to a chain that the worker in `seat` is sent."""
     match message:
         case Task(order=tuple() as batch):
             return replace(message, order=tuple(_lightened(forward, seat) for forward in batch))

@@ -32,7 +32,7 @@ from longtake.core.effects import (
     EncodeText,
     Forget,
     Give,
-    Load,
+    LoadImage,
     Notice,
     Opened,
     PrepareStream,
@@ -47,16 +47,16 @@ from longtake.core.work import (
     Batch,
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLatent,
     LatentRef,
-    Sequence,
     SessionId,
     Work,
     WorkerId,
 )
 from monitoring.folding.histogram import Histogram
-from monitoring.folding.recorder import Each, Recorder, Silent
+from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
 from workers.messages import (
@@ -93,11 +93,11 @@ class Engine:
         self.timeline = Timeline()
         self.tally = Tally()
         self.step_s = Histogram.of("longtake_engine_step_seconds")
-        self._recorder = Each(recorder or Silent(), self.timeline, self.tally)
+        self._recorder = AllRecorders(recorder or Silent(), self.timeline, self.tally)
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox
-        self._segments: dict[tuple[WorkerId, Sequence], bytes] = {}
+        self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each with the report that it came with, until that is handled: it leaves then, or nobody wants it."""
         self._workers: dict[WorkerId, Attached] = {}
         self._clients: dict[SessionId, Outbox] = {}
@@ -117,13 +117,13 @@ class Engine:
         self._clients[session] = outbox
 
     def watch(self, session: SessionId, outbox: Outbox) -> None:
-        """Send what the client of `session` is told to an observer as well; first Opened, if it is open already."""
+        """Send what the client of `session` is told to an observer, too; first of all Opened if it is open already."""
         self._watchers.setdefault(session, []).append(outbox)
         if session in self._opened:
             outbox.offer(self._opened[session])
 
     def unwatch(self, session: SessionId, outbox: Outbox) -> None:
-        """Stop; harmless if the session has ended."""
+        """Stop the observation; harmless if the session has ended."""
         watchers = self._watchers.get(session, [])
         if outbox in watchers:
             watchers.remove(outbox)
@@ -167,17 +167,17 @@ class Engine:
         return worker in self._workers
 
     def vitals(self) -> dict[WorkerId, Heartbeat]:
-        """What workers that are attached said last of their processes; without those that said nothing yet."""
+        """What the attached workers said last of their processes; those that said nothing yet are missing."""
         return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
 
     @property
     def drains_at_s(self) -> float:
-        """When open sessions are to end, on this clock; infinity: the cell does not drain."""
+        """When open sessions are to end, on this clock; infinity if the cell does not drain."""
         return self.scheduler.draining.deadline_s
 
     @property
     def inbox_events(self) -> int:
-        """Events that wait."""
+        """The number of events that wait."""
         return len(self._inbox)
 
     @property
@@ -187,11 +187,11 @@ class Engine:
 
     @property
     def watchers(self) -> int:
-        """Observers of all sessions."""
+        """The number of observers of all sessions."""
         return sum(map(len, self._watchers.values()))
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
-        """A worker said something. One that breaks the order of its reports is given up."""
+        """Take what a worker said. One that breaks the order of its reports is given up."""
         attached = self._workers.get(worker)
         if attached is None or attached.port is not port:
             return
@@ -242,7 +242,7 @@ class Engine:
             )
         )
 
-    def _reported(self, attached: Attached, sequence: Sequence) -> Work | None:
+    def _reported(self, attached: Attached, sequence: DispatchNumber) -> Work | None:
         """The oldest work in flight, if it is the one reported; else the worker is given up."""
         try:
             return attached.reported(sequence)
@@ -316,7 +316,7 @@ class Engine:
             case EncodeText():
                 self.journal.begin(effect.conditioning.session)
                 self._send(effect.worker, effect)
-            case Stow() | Load() | Give() | Take() | Discard():
+            case Stow() | LoadImage() | Give() | Take() | Discard():
                 self._send(effect.worker, effect)
             case Forget():
                 if effect.version is not None:

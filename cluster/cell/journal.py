@@ -56,7 +56,7 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes held, all sessions together."""
+        """The bytes that are held for all sessions together."""
         return sum(self.sizes_bytes().values())
 
     def sizes_bytes(self) -> dict[str, int]:

@@ -38,7 +38,7 @@ class Overflow(Unavailable):
 
 
 class Outbox:
-    """What a client is still to be told; both ends on one event loop.
+    """The messages that a client has yet to be told; both ends are on one event loop.
 
     The client's credits bound the segments in it, `limit` bounds all messages together.
     """
@@ -53,7 +53,7 @@ class Outbox:
         return len(self._messages)
 
     def offer(self, message: ClientMessage) -> bool:
-        """Append; False, now and for ever, if there was no room: then the reader gets Overflow."""
+        """Append a message; returns False, now and for ever, if there was no room: then the reader gets Overflow."""
         if not self._overflowed and len(self._messages) >= self._limit:
             self._overflowed = True
             self._messages.clear()
@@ -80,7 +80,7 @@ class WatcherOutbox(Outbox):
         self._segments = segments
 
     def offer(self, message: ClientMessage) -> bool:
-        """As the client's, but a segment pushes the oldest one out."""
+        """Append a message as a client's outbox does, but let a segment push the oldest one out."""
         if isinstance(message, SegmentOut):
             waiting = [m for m in self._messages if isinstance(m, SegmentOut)]
             if len(waiting) >= self._segments:

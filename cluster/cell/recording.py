@@ -39,7 +39,7 @@ LIMIT_BYTES = 256 << 20
 _MOST_WAITING = 100_000
 """How many events may wait to be written."""
 _CLOSE_S = 5.0
-"""How long the server waits for them when it ends."""
+"""How long the server waits for these events to be written when it ends."""
 
 _log = logging.getLogger("longtake.recording")
 
@@ -52,7 +52,7 @@ class RecordedCell:
     geometry: Geometry
     limits: Limits
     version: str = ""
-    """Of the server that recorded it."""
+    """The version of the server that recorded it."""
     format: int = FORMAT
 
     def scheduler(self) -> Scheduler:
@@ -75,7 +75,7 @@ def _line_of(event: Event) -> bytes:
 
 
 class InboxRecording:
-    """A recorder that writes a recording; if there is a file already, beside it, under its name and a number."""
+    """A recorder that writes a recording; if there is a file already, the new one gets its name and a number."""
 
     def __init__(self, path: Path, cell: RecordedCell, *, limit_bytes: int = LIMIT_BYTES, field: str = "path") -> None:
         """InvalidField about `field` if there can be no such file."""
@@ -130,7 +130,7 @@ class InboxRecording:
 
 
 def _new_file(path: Path) -> tuple[BinaryIO, Path]:
-    """A file that was not there before, and its name: `path`, else with .2, .3 … behind it."""
+    """A file that was not there before, and its name: `path`, or `path` with .2, .3 and so on at its end."""
     free, number = path, 1
     while True:
         try:

@@ -32,15 +32,15 @@ CODECS: dict[pb.Codec, CodecRange] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireLimits:
-    """What the front end itself limits; sessions, windows and cues are limited by the core."""
+    """Limits of the front end itself; the core limits sessions, windows and cues."""
 
     max_watchers: int = 8
-    """Observers of one session."""
+    """The most observers of one session."""
     max_prompt_bytes: int = 4096
     max_message_bytes: int = 1 << 20
-    """In either direction; larger segments travel in parts."""
+    """The size of a message in either direction; larger segments travel in parts."""
     max_frames_per_s: float = 100.0
-    """Frames of one client that are read each second; more wait in the client's own connection."""
+    """So many frames of one client are read each second; more wait in the client's own connection."""
     open_timeout_s: float = 10.0
     """How long a call may stay without its first frame."""
 
@@ -58,7 +58,7 @@ class Offer:
     recipe: Recipe
     prompt_help: str = ""
     vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Words the model knows, by what they say something about; empty: free text."""
+    """Words that the model knows, by what they describe; empty if it takes free text."""
     check_prompt: Callable[[str], None] = _any_prompt
     """Raises InvalidField for a text that the model cannot read at all."""
     limits: Limits

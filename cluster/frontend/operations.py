@@ -52,7 +52,7 @@ class Operations:
         )
 
     def session(self, view: SessionView) -> pb.Session:
-        """What is told of an open session, but whose it is."""
+        """What is told of an open session, except whose it is."""
         message = session_message(view)
         counts = self._engine.tally.streams.open.get(view.session)
         if counts is not None:
@@ -64,7 +64,7 @@ class Operations:
 
     def _worker(self, view: WorkerView, vitals: Heartbeat) -> pb.Worker:
         message = worker_message(view)
-        counts = self._engine.tally.labour.workers[view.worker]
+        counts = self._engine.tally.fleet.workers[view.worker]
         message.busy_s = counts.busy_since_joined_s
         message.ops = counts.done_since_joined
         message.passes = counts.passes_since_joined
@@ -89,7 +89,7 @@ class Operations:
         )
 
     def observe(self, session: SessionId) -> Observer:
-        """Somebody who watches the ops of an open session; NoCapacity if as many do as may."""
+        """A new observer of the ops of an open session; NoCapacity if as many watch as are allowed."""
         count, limit = self._engine.timeline.observers(session), self._offer.wire.max_watchers
         if count >= limit:
             raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S, Lack.OBSERVERS)

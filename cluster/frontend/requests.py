@@ -16,7 +16,7 @@ from longtake.core.work import CueId, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
 MAX_PICTURE = 1 << 40
-"""Tens of thousands of years at any rate; keeps sums within 64 bits."""
+"""The largest picture number: tens of thousands of years at any rate, and sums stay within 64 bits."""
 MAX_CUE_ID_BYTES = 64
 MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
@@ -60,7 +60,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
 
 
 def pace_of(frame: pb.StreamRequest) -> Pace:
-    """The pace that a first frame asks for; the default if it does not, or for one that there is not."""
+    """The pace that a first frame asks for; the default if it asks for none or for one that does not exist."""
     return PACES.get(frame.open.pace, PACES[pb.PACE_UNSPECIFIED])
 
 
@@ -89,7 +89,7 @@ def later_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, no
 
 
 def cue_id(frame: pb.StreamRequest) -> CueId | None:
-    """The id of the cue in a frame that was refused, as far as it can be told."""
+    """The id of the cue in a frame that was refused, if one can be found."""
     if frame.WhichOneof("frame") != "cue" or not frame.cue.id:
         return None
     return CueId(frame.cue.id[:MAX_CUE_ID_BYTES])
@@ -128,7 +128,7 @@ def _prompt(field: str, prompt: str, offer: Offer) -> str:
 
 
 def _has_controls(text: str, but: str = "") -> bool:
-    """Whether control characters other than `but` are in a text: what it is written to would obey them."""
+    """Whether a text holds control characters other than `but`: a terminal that it is written to would obey them."""
     return any(category(letter) == "Cc" and letter not in but for letter in text)
 
 

@@ -219,7 +219,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
 
 
 def session_message(view: SessionView) -> pb.Session:
-    """What the core tells of an open session."""
+    """An open session as the protocol shows it."""
     return pb.Session(
         session_id=view.session,
         state=WIRE_STATES[view.state],
@@ -236,7 +236,7 @@ def session_message(view: SessionView) -> pb.Session:
 
 
 def worker_message(view: WorkerView) -> pb.Worker:
-    """What the core tells of a worker."""
+    """A worker as the protocol shows it."""
     return pb.Worker(
         worker_id=view.worker,
         role=WIRE_ROLES[view.role],

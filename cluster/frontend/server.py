@@ -103,7 +103,7 @@ class FrontendServer:
             await self.tell_health()
 
     async def tell_health(self) -> None:
-        """Let health checkers know what is true now; it is looked at every HEALTH_PERIOD_S anyhow."""
+        """Tell health checkers at once what is true now; otherwise they are told every HEALTH_PERIOD_S."""
         roles = {worker.role for worker in self._engine.scheduler.workers()}
         serving = roles == set(Role) and not self._engine.is_draining
         if serving is self._serving:

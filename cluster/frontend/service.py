@@ -1,4 +1,4 @@
-"""The front end: gRPC calls in, events to the engine; what the engine tells a client out, as frames."""
+"""The front end: it turns gRPC calls into events for the engine, and what the engine tells a client into frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import Speaker, Terms, model_response
 from cluster.net.calls import when_over
-from cluster.net.statuses import ENDINGS, Call, abort
+from cluster.net.statuses import ENDINGS, AbortableCall, abort
 from longtake.core.effects import Closed
 from longtake.core.errors import (
     InvalidField,
@@ -120,7 +120,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
 
     async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId) -> None:
-        """Turn the later frames of a call into events; its end, for whatever reason, closes the session."""
+        """Turn the later frames of a call into events; the end of the call, for whatever reason, closes the session."""
         throttle = Throttle(self._offer.wire.max_frames_per_s)
         try:
             async for frame in frames:
@@ -238,7 +238,7 @@ class Frontend(rpc.LongtakeServiceServicer):
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Begins the way down; whoever runs the server ends it when nothing is open any more."""
+        """Begins the drain; whoever runs the server ends it when nothing is open any more."""
         try:
             grace_s = requests.drain_grace_s(request)
         except LongtakeError as error:
@@ -267,7 +267,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         return current_call().caller.may_see(self._tenancy.owner(view.session))
 
     def _open_session(self, name: str) -> SessionView:
-        """The one place where a session is found by a name from outside: that of another tenant is not."""
+        """The open session of that name; the one place that finds sessions for callers, and never another tenant's."""
         session = requests.session_id("session_id", name)
         view = self._engine.scheduler.session(session)
         if view is None or not _is_open(view) or not self._may_see(view):
@@ -281,11 +281,11 @@ class Frontend(rpc.LongtakeServiceServicer):
 
 
 def _is_open(view: SessionView) -> bool:
-    """Whether it was not told Closed; those that were only wait for their last ops."""
+    """Whether the session is open: one that was told Closed only waits for its last ops."""
     return view.state not in (State.CLOSING, State.CLOSED)
 
 
-async def _end(call: Call, closed: Closed) -> None:
+async def _end(call: AbortableCall, closed: Closed) -> None:
     """End a call whose session has ended, with the status of the ending."""
     error = current_call().error
     if error is not None:

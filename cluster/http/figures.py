@@ -17,7 +17,7 @@ from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
 from longtake.core.work import Role
-from monitoring.exposition import FORWARD, PACES, Sheet
+from monitoring.exposition import FORWARD, PACES, Scrape
 
 STATES = tuple(state for state in State if state is not State.CLOSED)
 
@@ -31,11 +31,11 @@ class CellFacts:
     expected: Mapping[Role, int]
     """Workers that the configuration asks for; a chain is one."""
     started_at_s: float
-    """On the engine's clock."""
+    """When the server started, on the engine's clock."""
 
     @classmethod
     def of(cls, config: ServerConfig, offer: Offer, *, now_s: float) -> CellFacts:
-        """Of a server that starts now."""
+        """The facts of a server that starts now."""
         cluster = config.cluster
         expected = {Role.DENOISE: cluster.denoise_workers, Role.DECODE: cluster.decode_workers}
         return cls(offer=offer, device=config.model.device, expected=expected, started_at_s=now_s)
@@ -49,75 +49,75 @@ class CellFigures:
         self._calls = calls
         self._facts = facts
 
-    def __call__(self, sheet: Sheet) -> None:
+    def __call__(self, scrape: Scrape) -> None:
         """See monitoring.exposition.Writer."""
-        self._write_facts(sheet)
-        self._write_sessions(sheet)
-        self._write_workers(sheet)
-        self._write_processes(sheet)
-        self._write_engine(sheet)
+        self._write_facts(scrape)
+        self._write_sessions(scrape)
+        self._write_workers(scrape)
+        self._write_processes(scrape)
+        self._write_engine(scrape)
         for (method, code), count in self._calls.ended.items():
-            sheet.put("longtake_calls_total", count, method, code)
+            scrape.put("longtake_calls_total", count, method, code)
 
-    def _write_facts(self, sheet: Sheet) -> None:
+    def _write_facts(self, scrape: Scrape) -> None:
         facts, offer = self._facts, self._facts.offer
-        sheet.put("longtake_info", 1, longtake_version(), offer.name, offer.recipe.digest[:12], facts.device)
-        sheet.put("longtake_uptime_seconds", self._engine.now_s() - facts.started_at_s)
-        sheet.put("longtake_sessions_limit", offer.limits.max_sessions)
-        sheet.put("longtake_picture_rate", float(offer.geometry.pictures_per_s))
-        sheet.put("longtake_forwards_per_block", Graph(offer.recipe).forwards_per_block)
+        scrape.put("longtake_info", 1, longtake_version(), offer.name, offer.recipe.digest[:12], facts.device)
+        scrape.put("longtake_uptime_seconds", self._engine.now_s() - facts.started_at_s)
+        scrape.put("longtake_sessions_limit", offer.limits.max_sessions)
+        scrape.put("longtake_picture_rate", float(offer.geometry.pictures_per_s))
+        scrape.put("longtake_forwards_per_block", Graph(offer.recipe).forwards_per_block)
         for role, count in facts.expected.items():
-            sheet.put("longtake_workers_expected", count, role.value)
+            scrape.put("longtake_workers_expected", count, role.value)
 
-    def _write_sessions(self, sheet: Sheet) -> None:
+    def _write_sessions(self, scrape: Scrape) -> None:
         census = self._engine.scheduler.census()
         for pace, label in PACES.items():
             for state in STATES:
-                sheet.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
-            sheet.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
+                scrape.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
+            scrape.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
 
-    def _write_workers(self, sheet: Sheet) -> None:
+    def _write_workers(self, scrape: Scrape) -> None:
         workers = self._engine.scheduler.workers()
         for role in Role:
-            sheet.put("longtake_workers", sum(worker.role is role for worker in workers), role.value)
+            scrape.put("longtake_workers", sum(worker.role is role for worker in workers), role.value)
         for worker in workers:
-            _write_worker(sheet, worker)
+            _write_worker(scrape, worker)
         rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)
         limit = sum(rates) / Graph(self._facts.offer.recipe).forwards_per_block
-        sheet.put("longtake_limit_blocks_per_second", limit)
+        scrape.put("longtake_limit_blocks_per_second", limit)
 
-    def _write_processes(self, sheet: Sheet) -> None:
+    def _write_processes(self, scrape: Scrape) -> None:
         for worker, vitals in self._engine.vitals().items():
-            sheet.put("longtake_host_memory_bytes", vitals.host_bytes, worker)
-            sheet.put("longtake_image_bytes_total", vitals.copied_out_bytes, worker, "out")
-            sheet.put("longtake_image_bytes_total", vitals.copied_in_bytes, worker, "in")
+            scrape.put("longtake_host_memory_bytes", vitals.host_bytes, worker)
+            scrape.put("longtake_image_bytes_total", vitals.copied_out_bytes, worker, "out")
+            scrape.put("longtake_image_bytes_total", vitals.copied_in_bytes, worker, "in")
             if vitals.resident_bytes:
-                sheet.put("longtake_resident_memory_bytes", vitals.resident_bytes, worker)
+                scrape.put("longtake_resident_memory_bytes", vitals.resident_bytes, worker)
 
-    def _write_engine(self, sheet: Sheet) -> None:
+    def _write_engine(self, scrape: Scrape) -> None:
         engine = self._engine
-        sheet.put_histogram("longtake_engine_step_seconds", engine.step_s)
-        sheet.put("longtake_engine_inbox_events", engine.inbox_events)
-        sheet.put("longtake_watchers", engine.watchers)
+        scrape.put_histogram("longtake_engine_step_seconds", engine.step_s)
+        scrape.put("longtake_engine_inbox_events", engine.inbox_events)
+        scrape.put("longtake_watchers", engine.watchers)
         for content, size_bytes in engine.journal.sizes_bytes().items():
-            sheet.put("longtake_journal_bytes", size_bytes, content)
-        sheet.put("longtake_journal_bytes", engine.segment_bytes, "segments")
+            scrape.put("longtake_journal_bytes", size_bytes, content)
+        scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")
 
 
-def _write_worker(sheet: Sheet, worker: WorkerView) -> None:
+def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
     name = worker.worker
     memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
-    sheet.put(memory, worker.free, name, "free")
-    sheet.put(memory, worker.ability.capacity - worker.free, name, "held")
-    sheet.put("longtake_ready_ops", worker.ready, name)
-    sheet.put("longtake_in_flight_passes", worker.in_flight, name)
-    sheet.put("longtake_worker_slowness", worker.slowness, name)
+    scrape.put(memory, worker.free, name, "free")
+    scrape.put(memory, worker.ability.capacity - worker.free, name, "held")
+    scrape.put("longtake_ready_ops", worker.ready, name)
+    scrape.put("longtake_in_flight_passes", worker.in_flight, name)
+    scrape.put("longtake_worker_slowness", worker.slowness, name)
     if worker.op_s:
-        sheet.put("longtake_op_seconds", worker.op_s, FORWARD[worker.role], name)
+        scrape.put("longtake_op_seconds", worker.op_s, FORWARD[worker.role], name)
 
 
 def longtake_version() -> str:
-    """Of the installed distribution; "unknown" in a bare source tree."""
+    """The version of the installed distribution; "unknown" in a bare source tree."""
     try:
         return version("longtake")
     except PackageNotFoundError:

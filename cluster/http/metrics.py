@@ -1,5 +1,5 @@
-"""The endpoint that Prometheus scrapes: GET /metrics. Beside it, for probes, GET /healthz says that the process answers
-and GET /readyz whether it takes streams, as the gRPC health service does for whom that speaks to.
+"""The endpoint that Prometheus scrapes: GET /metrics. Beside it there are two probes: GET /healthz says that the
+process answers, and GET /readyz whether it takes streams, as the gRPC health service says to clients of gRPC.
 
 It tells no prompt, session or tenant and asks for no credentials, so it has a port of its own. A scrape reads the
 counts on the engine's loop, where nothing changes meanwhile, and writes the page on another thread.
@@ -32,7 +32,7 @@ GRACE_S = 1
 
 @contextlib.asynccontextmanager
 async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) -> AsyncIterator[str]:
-    """The endpoint as `config` wants it: its URL, empty for none. InvalidField if it cannot be."""
+    """The URL of the endpoint that `config` asks for, served meanwhile; empty for none. InvalidField if it is wrong."""
     if not config.metrics.address:
         yield ""
         return

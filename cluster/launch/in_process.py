@@ -67,7 +67,7 @@ class ThreadPort:
 
 
 class InProcessLauncher:
-    """For tests and `longtake render`. A worker that breaks is lost for good."""
+    """The launcher for tests and `longtake render`. A worker that breaks is lost for good."""
 
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)

@@ -107,7 +107,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        """One worker, from its Hello to the end of its link."""
+        """Serve one worker, from its Hello to the end of its link."""
         introduction = await self._introduction(request_iterator, context)
         yield pb.AttachResponse(welcome=pb.Welcome())
         worker, desk = introduction.worker, self._desk
@@ -127,7 +127,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
 
     async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
-        """Hello, or the end of the call with the status that says what is wrong."""
+        """The worker's Hello; if it is wrong, the call ends with a status that says why."""
         if self.files is not None and not is_worker(context.auth_context()):
             _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
@@ -176,7 +176,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
 
 def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:
-    """The engine's end of the link, which asks workers for certificates; InvalidField names a file that is wrong."""
+    """The engine's credentials on the link: workers must show certificates. InvalidField names a wrong file."""
     ca, key, certificate = files.contents()
     return grpc.ssl_server_credentials([(key, certificate)], root_certificates=ca, require_client_auth=True)
 
@@ -185,7 +185,7 @@ class LinkServer:
     """The service on a port of its own; port 0 picks a free one."""
 
     def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
-        """InvalidField if it cannot listen there, or not with these files."""
+        """Listen at `host` and `port`; InvalidField if that is not possible, or not with these files."""
         options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
         self._server = grpc.aio.server(options=options)
         link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)

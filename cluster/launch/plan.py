@@ -36,7 +36,7 @@ class Launcher(Protocol):
     """Starts workers and keeps them up."""
 
     async def start(self) -> None:
-        """Start all workers; returns when each is attached to the engine, or raises what keeps one from it."""
+        """Start all workers; returns when each is attached to the engine, or raises the error that prevents it."""
         ...
 
     async def stop(self) -> None:
@@ -51,11 +51,11 @@ class LaunchPlan:
     kind: Literal["ray", "subprocess", "in-process"]
     workers: tuple[WorkerSpec, ...]
     ray_address: str = ""
-    """Empty: start a local Ray."""
+    """The address of a running Ray; if it is empty, a local one is started."""
     placing: Placing = field(default_factory=Placing)
-    """Ray only."""
+    """Where Ray may place workers; only Ray uses it."""
     link_port: int = 0
-    """Where workers dial in; 0: any free port."""
+    """The port at which workers dial in; 0 picks a free one."""
     network_trusted: bool = False
     """Whether a link without certificates may leave this machine."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -99,7 +99,7 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
 
 
 def replicas(like: WorkerSpec, count: int) -> tuple[WorkerSpec, ...]:
-    """So many workers like this one; their names begin as its name does, and end with role and number."""
+    """This many workers like the given one; their names begin as its name does, and end with role and number."""
     return tuple(replace(like, worker=WorkerId(f"{like.worker}{like.role.value}-{number}")) for number in range(count))
 
 
@@ -125,7 +125,7 @@ def link_files(link: LinkSection) -> LinkFiles | None:
 
 
 def split(replica: WorkerSpec, length: int) -> tuple[WorkerSpec, ...]:
-    """The workers of a chain of `length` that are together what `replica` says; itself, if that is one."""
+    """The workers of a chain of `length` that together are what `replica` says; only `replica` itself if it is 1."""
     if length == 1:
         return (replica,)
     seats = [Seat(replica=replica.worker, rank=rank, length=length) for rank in range(length)]

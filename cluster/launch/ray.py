@@ -81,7 +81,7 @@ class RayLauncher:
         self._address = address
         self._placing = placing
         self._host = "127.0.0.1"
-        """Where workers can reach this process."""
+        """The address at which workers can reach this process."""
         self._ray: Any = None
         self._groups: dict[WorkerId, Any] = {}
         """Placement groups by replica; workers that hold a whole model share the one under the empty name."""

@@ -40,21 +40,21 @@ _log = logging.getLogger("longtake.joined")
 
 @dataclass(slots=True)
 class Joined:
-    """The two processes, and the first wish to end."""
+    """The two processes, and the signals that asked them to end."""
 
     config: Path
     settings: ServerConfig
     options: tuple[str, ...] = ()
-    """Of the node."""
+    """The options of the node."""
     server: subprocess.Popen[bytes] | None = None
     node: subprocess.Popen[bytes] | None = None
     asked: bool = False
     """Whether a signal has come."""
     signals: deque[int] = field(default_factory=deque)
-    """Those that the server has not been sent yet."""
+    """The signals that the server has not been sent yet."""
 
     def run(self) -> int:
-        """Serve until the server ends; its exit status, or 0 if a signal came before it was started."""
+        """Serve until the server ends; returns its exit status, or 0 if a signal came before it was started."""
         for number in _SIGNALS:
             signal.signal(number, self._pass_on)
         if not self._reach():
@@ -132,7 +132,7 @@ def node_command(settings: ServerConfig) -> list[str]:
         f"--address={settings.cluster.ray_address}",
         *([f"--node-ip-address={own}"] if own else []),
         *("--num-cpus=0", "--num-gpus=0", "--disable-usage-stats", "--include-log-monitor=false"),
-        f"--object-store-memory={80 * 1024 * 1024}",  # Ray's least; nothing is put there
+        f"--object-store-memory={80 * 1024 * 1024}",  # the least that Ray allows; nothing is put there
     ]
 
 

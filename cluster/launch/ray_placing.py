@@ -19,17 +19,17 @@ class Placing:
     """Which nodes of a Ray cluster workers may be on, and at which address of this machine they find the engine."""
 
     denoise_nodes: Mapping[str, str] = field(default_factory=dict)
-    """Labels that the Ray node of a denoise worker must have; empty: any node will do."""
+    """Labels that the Ray node of a denoise worker must have; if there are none, any node will do."""
     decode_nodes: Mapping[str, str] = field(default_factory=dict)
-    """As `denoise_nodes`, of decode workers."""
+    """The same as `denoise_nodes`, for decode workers."""
     chains_on_one_node: bool = False
-    """The workers of a chain must be on one node; otherwise as close as there is room."""
+    """Whether the workers of a chain must be on one node; if not, they are as close as there is room."""
     within_s: float = 30.0
     """How long Ray may take to find room for all workers."""
     host: str = ""
-    """Address of this machine, and of its Ray node, that workers dial; empty: what Ray says."""
+    """The address of this machine, and of its Ray node, that workers dial; if it is empty, Ray says it."""
     meeting_port: int = 0
-    """Port there on which workers find each other (workers.peers.MeetingPoint); 0: any that is free."""
+    """The port there on which workers find each other (workers.peers.MeetingPoint); 0 picks a free one."""
 
     def nodes_of(self, role: Role) -> dict[str, str]:
         """Labels that the node of a worker must have."""
@@ -37,7 +37,7 @@ class Placing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Reservation:
     """Room that Ray reserves as a whole: one bundle for each worker, in the order of the workers."""
 
     resources: tuple[dict[str, float], ...]
@@ -64,13 +64,13 @@ def resources_of(spec: WorkerSpec) -> dict[str, float]:
     return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.compute.device.startswith("cuda") else {})
 
 
-def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Group]:
+def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Reservation]:
     """The room to reserve for `specs`, by the name of the group."""
     members: dict[WorkerId, list[WorkerSpec]] = {}
     for spec in specs:
         members.setdefault(group_of(spec), []).append(spec)
     return {
-        name: Group(
+        name: Reservation(
             resources=tuple(resources_of(spec) for spec in held),
             nodes=tuple(placing.nodes_of(spec.role) for spec in held),
             strategy="STRICT_PACK" if name and placing.chains_on_one_node else "PACK",

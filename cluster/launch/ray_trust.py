@@ -20,18 +20,18 @@ from longtake.core.errors import InvalidField
 
 TOKEN = "token"
 CLIENT_PORT = 10001
-"""Where the head of a cluster takes drivers from elsewhere, unless it is told otherwise."""
+"""The port at which the head of a cluster takes drivers from elsewhere, unless it is told otherwise."""
 _ANSWER_S = 5.0
 _GCS_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
 _JOBS = "/api/jobs/"
 _CLOSED = (401, 403, None)
-"""What a dashboard says to strangers that is closed to them; None: they do not even reach it."""
+"""How a dashboard answers strangers if it is closed to them; None if they do not even reach it."""
 _HOW = "start every node of it with RAY_AUTH_MODE=token, on Kubernetes with authOptions.mode: token"
 
 
 def check_gcs(address: str) -> None:
-    """InvalidField if the Ray at `address` (host:port) answers who has no token, or does not know ours."""
+    """InvalidField if the Ray at `address` (host:port) answers callers without a token, or does not know ours."""
     status = _status(address, _GCS_METHOD)
     if status is not grpc.StatusCode.UNAUTHENTICATED:
         said = "does what anybody says" if status is grpc.StatusCode.OK else f"says {status.name} to a stranger"
@@ -66,7 +66,7 @@ def own_token(environment: Mapping[str, str]) -> str:
 
 
 def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:
-    """How a call without a message ends, made without a token or with one."""
+    """The status of a call without a message, made without a token or with one."""
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     with grpc.insecure_channel(address) as channel:
         try:
@@ -79,7 +79,7 @@ def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:
 
 
 def _http_status(where: str) -> int | None:
-    """What a stranger is told who asks for the list of jobs; None if nobody answers in HTTP."""
+    """The HTTP status for a stranger who asks for the list of jobs; None if nobody answers in HTTP."""
     try:
         with urllib.request.urlopen(f"http://{where}{_JOBS}", timeout=_ANSWER_S) as answer:
             return int(answer.status)

@@ -39,7 +39,7 @@ _log = logging.getLogger("longtake.launch")
 
 
 def environment() -> dict[str, str]:
-    """What a worker's process is started with: it finds its code where this process found it, before anything else."""
+    """The environment of a worker's process: it finds its code where this process found it, before anything else."""
     home = str(Path(workers.__file__).resolve().parent.parent)
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
@@ -109,7 +109,7 @@ class SubprocessLauncher:
 
     async def _spawn(self, group: Group) -> asyncio.subprocess.Process:
         module = "workers.link.shared" if is_simulated(group[0].compute.device) else "workers.link"
-        # Not from the folder that this process happens to run in, whatever it holds by the name of our packages.
+        # The process does not start in this one's folder, which may hold anything by the names of our packages.
         command = [sys.executable, "-P", "-m", module, f"--engine={self._server.address}"]
         process = await asyncio.create_subprocess_exec(*command, env=environment(), stdin=asyncio.subprocess.PIPE)
         assert process.stdin is not None

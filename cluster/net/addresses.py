@@ -52,7 +52,7 @@ def listen(address: Address, *, field: str) -> socket.socket:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None: signals are for `longtake serve`, which stops this listener in its turn."""
+        """Capture no signals: they are for `longtake serve`, which stops this listener in its turn."""
         yield
 
 
@@ -66,7 +66,7 @@ class HttpListener:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         port: int = self._socket.getsockname()[1]
         return port
 

@@ -1,4 +1,4 @@
-"""What must not be open to other machines: a start-up check of addresses against TLS and authentication."""
+"""A start-up check of addresses against TLS and authentication: what must not be open to other machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from longtake.core.errors import Contradiction
 
 
 def check_exposure(config: ServerConfig) -> None:
-    """Contradiction names the keys by which strangers could call, or tokens be read on their way."""
+    """Contradiction names the keys that would let strangers call, or let tokens be read on their way."""
     _check_tls(config)
     auth = config.auth
     if auth.oidc.issuer and not auth.tenants:
@@ -37,7 +37,7 @@ def _check_tls(config: ServerConfig) -> None:
 
 
 def _hosts(config: ServerConfig) -> dict[str, str]:
-    """Where clients connect, by the key that says so."""
+    """The hosts at which clients connect, by the key that names each."""
     hosts = {"listen.host": config.listen.host}
     host = config.http.address.rpartition(":")[0]
     if host:

@@ -16,12 +16,12 @@ class Watched:
     """Tells whether files have changed since they were last asked about."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """As they are now is how they were read."""
+        """Take the files as they are now for the state in which they were read."""
         self._paths = tuple(paths)
         self._seen = self._states()
 
     def changed(self) -> bool:
-        """Whether any is another one than when this was last asked; what was wrong once is not read again and again."""
+        """Whether any file has changed since this was last asked, so that a wrong file is not read again and again."""
         before, self._seen = self._seen, self._states()
         return self._seen != before
 
@@ -30,7 +30,7 @@ class Watched:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content, also where a link is turned to another file, as Kubernetes does.
+    """A value that changes with a file's content, also where a link is turned to another file, as Kubernetes does.
 
     None if there is no file, or none that may be looked at.
     """

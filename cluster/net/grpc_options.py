@@ -1,6 +1,6 @@
 """What strangers may ask of the gRPC servers: connections, handshakes, streams, headers, pings, and bytes of a message.
 
-A name that gRPC does not know it ignores without a word, so tests compare these with what its library holds, and
+gRPC ignores a name that it does not know without a word, so tests compare these with what its library holds, and
 tests/hostile tries each.
 """
 
@@ -11,9 +11,9 @@ import resource
 Options = tuple[tuple[str, int], ...]
 
 CONNECTIONS = 4096
-"""Connections of clients at once, where this process may have so many file descriptors …"""
+"""The most connections of clients at once, if this process may have that many file descriptors."""
 RESERVED_FILES = 256
-"""… beside these, for everything else that it has open."""
+"""File descriptors that are kept for everything else that the process has open."""
 HANDSHAKE_MS = 5_000
 """How long a connection may take to become one of TLS and HTTP/2."""
 IDLE_MS = 60_000
@@ -22,18 +22,19 @@ SETTINGS_MS = 3_000
 """How long a client may take to acknowledge our settings; until then gRPC holds it to HTTP/2's limits, not to ours: 16
 MB of headers, for instance."""
 STREAMS = 128
-"""Calls at once on one connection. A client's further ones wait at its own end; a proxy opens more connections."""
+"""The most calls at once on one connection. A client's further calls wait at its own end; a proxy opens more
+connections."""
 HEADER_BYTES = 8 << 10
-"""Headers of a call, of which those that pass this are refused, ever more likely, up to …"""
+"""The size of a call's headers above which gRPC refuses calls at random, the more likely the larger the headers are."""
 MAX_HEADER_BYTES = 16 << 10
-"""… these, from which all are."""
+"""The size of a call's headers above which gRPC refuses every call."""
 PING_INTERVAL_MS = 10_000
-"""Clients may ask this often whether the connection lives, with or without a call …"""
+"""The shortest time between two pings of a client, with or without a call."""
 PING_STRIKES = 2
-"""… and are cut when they have asked sooner more often than this."""
+"""A client that has sent more pings than this too soon is cut off."""
 _IDENTITY = 1
-"""The set of compressions that holds none. Pictures cannot be compressed again, and a small message that unfolds to a
-large one is what a compression is to an enemy."""
+"""The set of compressions without any compression. Pictures cannot be compressed again, and an enemy would use
+compression to send a small message that unfolds to a large one."""
 
 
 def server_options(*, max_message_bytes: int, connections: int) -> Options:
@@ -53,7 +54,7 @@ def server_options(*, max_message_bytes: int, connections: int) -> Options:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS),
         ("grpc.http2.max_ping_strikes", PING_STRIKES),
-        # Two servers on one port would share its clients without a word.
+        # Otherwise two servers on one port would share its clients without a word.
         ("grpc.so_reuseport", 0),
     )
 

@@ -53,7 +53,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
 """The status of a call whose session has ended."""
 
 
-class Call(Protocol):
+class AbortableCall(Protocol):
     """The part of a server call's context that an error needs."""
 
     async def abort(
@@ -90,7 +90,7 @@ def details_of(problem: Problem) -> tuple[Message, ...]:
             return ()
 
 
-async def abort(call: Call, error: LongtakeError) -> NoReturn:
+async def abort(call: AbortableCall, error: LongtakeError) -> NoReturn:
     """End a call with the status and the details of `error`."""
     problem = error.problem
     status = STATUSES[problem.kind]

@@ -21,7 +21,7 @@ _log = logging.getLogger("longtake.tls")
 class CertificateFiles:
     """The files of the section `tls`, as they were when they last fitted together.
 
-    Connections that stand keep what they were made with; gRPC asks before each new one.
+    Open connections keep what they were made with; gRPC asks before each new one.
     """
 
     def __init__(self, section: TlsSection) -> None:
@@ -40,16 +40,17 @@ class CertificateFiles:
         self._looking = threading.Lock()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For gRPC's port; with `tls.client_ca`, only who has a certificate of these gets in."""
+        """The credentials of gRPC's port; with `tls.client_ca`, only clients with a certificate signed by it get in."""
         needs_client = "tls.client_ca" in self._paths
         refresh: Callable[[], Any] = self.refresh  # its type stub does not know that None means no change
         return grpc.dynamic_ssl_server_credentials(self._initial, refresh, needs_client)
 
     def refresh(self) -> grpc.ServerCertificateConfiguration | None:
-        """What new connections get from now on; None: what they got before.
+        """What new connections get from now on; None if that is what they got before.
 
-        Called by gRPC for every connection, from threads of its own, so it must not raise. What it returns gRPC sets up
-        anew for all threads, which costs milliseconds, and under a flood of connections has ended the process.
+        gRPC calls this for every connection, from threads of its own, so it must not raise. Whatever is returned, gRPC
+        sets up anew for all threads: that costs milliseconds, and under a flood of connections it has ended the
+        process.
         """
         with self._looking:
             if not self._files.changed():
@@ -70,7 +71,7 @@ class CertificateFiles:
         return grpc.ssl_server_certificate_configuration(pair, root_certificates=text.get("tls.client_ca"))
 
     def _check(self) -> None:
-        """What gRPC would say only to clients, by failing their handshakes."""
+        """Check the files here: gRPC would tell only clients of an error, by failing their handshakes."""
         certificate, key = self._paths["tls.certificate"], self._paths["tls.key"]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:

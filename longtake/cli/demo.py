@@ -9,7 +9,7 @@ import click
 
 from longtake.cli.local_server import local_server
 from longtake.cli.server import Server
-from longtake.cli.stream import Output, stream_to_file
+from longtake.cli.stream import StreamOutput, stream_to_file
 from longtake.client import CueAt, StreamOptions
 
 PROMPT = "a red ball circling in the fog"
@@ -20,7 +20,7 @@ SEED = 7
 
 def run_demo(output: str) -> int:
     """Serve on a free port, stream to `output`, end the server; returns the exit status."""
-    target = Output(path=output, as_json=False)
+    target = StreamOutput(path=output, as_json=False)
     target.check()
     click.echo("$ longtake serve --port 0")
     with local_server(click.echo) as address:

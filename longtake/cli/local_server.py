@@ -14,7 +14,7 @@ from typing import NoReturn, TextIO
 from longtake.core.errors import Unavailable
 
 STOP_S = 90.0
-"""How long it may take to finish the blocks that have begun, before it is killed."""
+"""How long the server may take to finish the blocks that have begun, before it is killed."""
 
 
 @contextmanager

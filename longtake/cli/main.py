@@ -23,7 +23,7 @@ from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
 from longtake.cli.plan import plan_command
 from longtake.cli.server import Server, server_options
-from longtake.cli.stream import SUFFIXES, Output, render_to_file, stream_to_file
+from longtake.cli.stream import SUFFIXES, StreamOutput, render_to_file, stream_to_file
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
 from longtake.cli.top_figures import holds
@@ -171,9 +171,9 @@ def _options(asked: _Asked) -> StreamOptions:
     )
 
 
-def _output(asked: _Asked) -> Output:
+def _output(asked: _Asked) -> StreamOutput:
     path = asked["output"] or f"longtake{SUFFIXES[asked['codec']]}"
-    return Output(path=path, as_json=asked["as_json"])
+    return StreamOutput(path=path, as_json=asked["as_json"])
 
 
 # --- serving ----------------------------------------------------------------------------------------------------------

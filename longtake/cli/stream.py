@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from longtake.cli.server import Server
 from longtake.client import Stream, StreamOptions
-from longtake.client.events import Event, OpenedEvent, SegmentEvent
+from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
 STDOUT = "-"
@@ -28,8 +28,8 @@ SUFFIXES = {"h264": ".mp4", "mjpeg": ".mjpeg", "raw": ".rgb"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """Where a stream goes and what is told of it."""
+class StreamOutput:
+    """Where a stream goes and what the user is told of it."""
 
     path: str
     """A file, or `-` for standard output."""
@@ -45,14 +45,14 @@ class Output:
             raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: a file that can be written, or -")
 
     def open(self) -> BinaryIO:
-        """For writing; overwrites."""
+        """Open the output for writing; an older file is overwritten."""
         return os.fdopen(os.dup(1), "wb") if self.path == STDOUT else Path(self.path).open("wb")
 
 
 class Show:
     """Records the events of one stream and shows how it goes, on standard error."""
 
-    def __init__(self, output: Output, options: StreamOptions) -> None:
+    def __init__(self, output: StreamOutput, options: StreamOptions) -> None:
         self._output = output
         self.recording = Recording(output.open, output.path, options.cues)
         self._bar: tqdm[NoReturn] = tqdm(
@@ -62,7 +62,7 @@ class Show:
             disable=True if output.as_json else None,  # None: shown on a terminal only
         )
 
-    def take(self, event: Event) -> None:
+    def take(self, event: StreamEvent) -> None:
         """Record an event and show it."""
         text = self.recording.take(event)
         if text and not self._output.as_json:
@@ -95,7 +95,7 @@ class Interrupt:
         self._task = asyncio.current_task()
         self._asking: asyncio.Task[None] | None = None
         self.ask: Callable[[], Awaitable[None]] | None = None
-        """How the stream is asked to end; None: it is just given up."""
+        """The function that asks the stream to end; None if it is just given up."""
 
     def __call__(self, number: int) -> None:
         first = self.status == 0
@@ -128,7 +128,7 @@ def interruptible() -> Iterator[Interrupt]:
             loop.remove_signal_handler(number)
 
 
-async def stream_to_file(server: Server, prompt: str, options: StreamOptions, output: Output) -> int:
+async def stream_to_file(server: Server, prompt: str, options: StreamOptions, output: StreamOutput) -> int:
     """Stream from a server; returns the exit status. ClientError if the server refuses, or the stream breaks."""
     output.check()
     show = Show(output, options)
@@ -148,7 +148,7 @@ async def _consume(stream: Stream, show: Show) -> None:
 
 
 async def render_to_file(
-    render: Callable[[Callable[[Event], object]], Awaitable[None]], options: StreamOptions, output: Output
+    render: Callable[[Callable[[StreamEvent], object]], Awaitable[None]], options: StreamOptions, output: StreamOutput
 ) -> int:
     """Record what `render` generates; returns the exit status."""
     output.check()

@@ -27,12 +27,12 @@ from longtake.client import Client
 from longtake.client.errors import ClientError
 
 _LOOKS = 6
-"""Rates are over so many looks less one: an op may take longer than the time between two."""
+"""Rates are taken over the times between this many looks: an op may take longer than the time between two."""
 _PATIENCE_S = 5.0
 _ENDLESS = 10_000
-"""Columns of what is no terminal."""
+"""The width, in columns, that is taken where the output is no terminal."""
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""What a server may be that comes back; other errors end the command."""
+"""The statuses of a server that may come back; other errors end the command."""
 
 
 class Watch:
@@ -47,7 +47,7 @@ class Watch:
         """Why there is no answer now; empty if there is one."""
 
     async def look(self) -> None:
-        """Ask once; ClientError for what asking again does not mend."""
+        """Ask once; ClientError if asking again would not help."""
         try:
             client = self._client or self._server.client()
             self._client = client
@@ -71,7 +71,7 @@ class Watch:
         self._looks.append(now)
 
     def figures(self, sort: str) -> Figures | None:
-        """What the looks say together; None before the second."""
+        """The figures that the looks give together; None before the second look."""
         if len(self._looks) < 2 or not self._pictures_per_s:
             return None
         return figures(self._looks[0], self._looks[-1], pictures_per_s=self._pictures_per_s, sort=sort)
@@ -92,11 +92,11 @@ class Keys:
         self._changed = asyncio.Event()
 
     def wake(self) -> None:
-        """There is something new to show."""
+        """Note that there is something new to show."""
         self._changed.set()
 
     async def change(self) -> None:
-        """Until a key is pressed, or there is something new to show."""
+        """Wait until a key is pressed, or there is something new to show."""
         await self._changed.wait()
         self._changed.clear()
 

@@ -14,14 +14,14 @@ class Look:
     """What a server said at one time."""
 
     at_s: float
-    """On this machine's monotonic clock."""
+    """The time of the look on this machine's monotonic clock."""
     status: pb.GetStatusResponse
     sessions: tuple[pb.Session, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """One worker. None: not known, or not between these looks."""
+    """The figures of one worker; None for what is not known, or not for the time between these looks."""
 
     worker: str
     role: str
@@ -29,7 +29,7 @@ class WorkerFigures:
     used: int
     sessions: int
     utilisation: float | None
-    """Share of the time that it spent on ops, by its own clock; may pass 1 where an op takes longer than a look."""
+    """The share of time that it spent on ops, by its own clock; it may pass 1 where an op is longer than a look."""
     op_s: float | None
     batch: float | None
     """Ops that shared a dispatch, on average."""
@@ -48,7 +48,7 @@ class SessionFigures:
     """Why no further block begins now; empty: one may begin."""
     pace: str
     block: int
-    """The next one to begin."""
+    """The block that begins next."""
     pictures_per_s: float | None
     slack_s: float | None
     lag: int
@@ -68,7 +68,7 @@ class PaceFigures:
     blocks_per_s: float
     late_blocks: int
     late_share: float | None
-    """Of the blocks between the looks, those that were late."""
+    """The share of the blocks between the looks that were late."""
     pictures_per_s: float
     bytes_per_s: float
     opened: int
@@ -91,14 +91,14 @@ class Figures:
     blocks_per_s: float
     pictures_per_s: float
     realtime_factor: float
-    """Pictures a second over those that one stream plays: so many streams could be served in real time."""
+    """Pictures a second over those that one stream plays: as many streams could be served in real time."""
     limit_blocks_per_s: float | None
     """The most that the denoise workers can do at their present op times: the sum of 1 / t over forwards per block."""
     limit_share: float | None
     paces: tuple[PaceFigures, ...]
     workers: tuple[WorkerFigures, ...]
     sessions: tuple[SessionFigures, ...]
-    """Worst first, see SORTS."""
+    """The sessions, the worst first; see SORTS."""
 
 
 def _by_slack(session: SessionFigures) -> tuple[float, int]:

@@ -14,7 +14,7 @@ _GAP = "  "
 _BAR = 10
 _UNKNOWN = "-"
 _FEWEST = 3
-"""Workers that are shown however low the terminal is."""
+"""This many workers are shown, however low the terminal is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Column:
     head: str
     cells: tuple[tuple[str, str], ...]
     keep: int
-    """Of two, the one with the smaller number goes first."""
+    """How long the column stays when there is too little room: those with the smallest numbers go first."""
     right: bool = True
 
     @property
@@ -147,7 +147,7 @@ def _sessions(sessions: tuple[SessionFigures, ...], sort: str) -> list[Column]:
 
 
 def _bar(worker: WorkerFigures) -> str:
-    """How full it is; a bar is empty, or full, only where that is exactly so."""
+    """A bar that shows how full something is; it is empty, or full, only where that is exactly so."""
     full = round(_BAR * worker.used / worker.capacity)
     full = min(max(full, int(worker.used > 0)), _BAR - int(worker.used < worker.capacity))
     return "█" * full + "░" * (_BAR - full)

@@ -16,12 +16,12 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
     SkippedEvent,
+    StreamEvent,
 )
 from longtake.client.sync import SyncClient, SyncStream
 
@@ -37,13 +37,13 @@ __all__ = [
     "CueAppliedEvent",
     "CueAt",
     "CueSupersededEvent",
-    "Event",
     "NoticeEvent",
     "OpenedEvent",
     "RequestRefusedEvent",
     "SegmentEvent",
     "SkippedEvent",
     "Stream",
+    "StreamEvent",
     "StreamOptions",
     "SyncClient",
     "SyncStream",

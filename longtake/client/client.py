@@ -25,7 +25,7 @@ from google.protobuf import duration_pb2
 
 from longtake.client.credentials import Credentials, open_channel
 from longtake.client.errors import ClientError, error_from
-from longtake.client.events import ClosedEvent, Decoder, Event, OpenedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, Decoder, OpenedEvent, SegmentEvent, StreamEvent
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -62,7 +62,7 @@ class CueAt:
     block: int | None = None
     time_s: float | Fraction | None = None
     id: str = ""
-    """1 to 64 bytes; empty: the client numbers its cues `cue-1`, `cue-2`, …"""
+    """The cue's name, 1 to 64 bytes; if it is empty, the client numbers its cues: `cue-1`, `cue-2` and so on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +94,14 @@ class Stream:
         begin: Callable[[], grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]],
         prompt: str,
         options: StreamOptions,
-        waiting: Callable[[Event], object] | None = None,
+        waiting: Callable[[StreamEvent], object] | None = None,
     ) -> None:
         self._begin = begin
         self._prompt = prompt
         self._options = options
         self._waiting = waiting
         self._decoder = Decoder()
-        self._early: deque[Event] = deque()
+        self._early: deque[StreamEvent] = deque()
         self._writing = asyncio.Lock()
         self._cue_count = len(options.cues)
         self._unacknowledged: int | None = None
@@ -138,10 +138,10 @@ class Stream:
         if self._call is not None:
             self._call.cancel()
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> AsyncIterator[StreamEvent]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> StreamEvent:
         """The next event; ClientError if the call ended with an error status.
 
         Do not cancel it: gRPC then cancels the whole stream.
@@ -160,7 +160,7 @@ class Stream:
         return wire.id
 
     async def ack(self, segment: int) -> None:
-        """Tell that this segment and all before it were consumed."""
+        """Tell the server that this segment and all before it were consumed."""
         await self._write(pb.StreamRequest(ack=pb.Ack(segment=segment)))
 
     async def pause(self) -> None:
@@ -187,7 +187,7 @@ class Stream:
             # The call has ended; what is still to be read says why.
             return
 
-    async def _next(self) -> Event:
+    async def _next(self) -> StreamEvent:
         if self._closed is not None:
             # A write that crosses the end of a call makes grpc.aio forget the status (grpc issue 36066), but all frames
             # arrive, and the last one says the same.
@@ -248,7 +248,7 @@ class Client:
         prompt: str,
         options: StreamOptions | None = None,
         *,
-        waiting: Callable[[Event], object] | None = None,
+        waiting: Callable[[StreamEvent], object] | None = None,
     ) -> Stream:
         """A stream of one's own, generated as long as it is entered.
 
@@ -258,7 +258,7 @@ class Client:
         begin = partial(self._stub.Stream, metadata=self._metadata)
         return Stream(begin, prompt, options or StreamOptions(), waiting)
 
-    async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[Event, None]:
+    async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
         decoder = Decoder()
         call = self._stub.Watch(
@@ -287,7 +287,7 @@ class Client:
             call.cancel()
 
     async def get_model(self) -> pb.GetModelResponse:
-        """What is served and within which limits."""
+        """Ask what is served and within which limits."""
         return await _answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
 
     async def get_session(self, session_id: str) -> pb.Session:
@@ -353,7 +353,7 @@ def _number_of(name: str, value: str, numbers: dict[str, Answer]) -> Answer:
 
 
 def _duration(time_s: float | Fraction) -> duration_pb2.Duration:
-    """Rounded down to a nanosecond: the server looks for the first picture at or after it."""
+    """The time, rounded down to a nanosecond: the server looks for the first picture at or after it."""
     if time_s < 0:
         raise ValueError(f"a time of 0 s or more is needed, not {float(time_s)} s")
     nanos = int(Fraction(time_s) * _NANOS)

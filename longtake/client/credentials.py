@@ -18,13 +18,13 @@ class Credentials:
     """How a client identifies itself, and how it knows the server. PEM files; None: none."""
 
     token: str = field(default="", repr=False)
-    """Sent with each call as `authorization: Bearer …`; never unencrypted to another machine."""
+    """The token is sent with each call as `authorization: Bearer …`, and never unencrypted to another machine."""
     ca: Path | None = None
-    """Certificates that may have signed the server's; None: those of the system, if `tls`."""
+    """Certificates that may have signed the server's; None means those of the system, if `tls` is set."""
     tls: bool = False
-    """Encrypt, with the certificates that the system trusts; given `ca` or `certificate` it is encrypted anyhow."""
+    """Encrypt, trusting what the system trusts; with `ca` or `certificate` the connection is encrypted in any case."""
     certificate: Path | None = None
-    """The client's own, for servers that ask for one."""
+    """The client's own certificate, for servers that ask for one."""
     key: Path | None = field(default=None, repr=False)
 
     @property

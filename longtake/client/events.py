@@ -69,7 +69,7 @@ class RequestRefusedEvent:
     """Something asked for on the open stream cannot be; the stream goes on."""
 
     code: int
-    """A google.rpc.Code."""
+    """The status, as a google.rpc.Code."""
     message: str
     field: str
     allowed: str
@@ -95,12 +95,12 @@ class ClosedEvent:
     """The last event of every stream."""
 
     ending: str
-    """completed, client, operator, drained, lost or failed."""
+    """Why the session ended: completed, client, operator, drained, lost or failed."""
     reason: str
     segments: int
 
 
-Event = (
+StreamEvent = (
     OpenedEvent
     | SegmentEvent
     | CueAcceptedEvent
@@ -120,7 +120,7 @@ class Decoder:
         self._timescale = 1
         self._parts: list[bytes] = []
 
-    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> Event | None:
+    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> StreamEvent | None:
         """The event a frame completes; None for a part of a segment and for a frame of a newer server."""
         kind = frame.WhichOneof("frame")
         if kind is None:

@@ -14,12 +14,12 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
     SkippedEvent,
+    StreamEvent,
 )
 
 
@@ -46,19 +46,19 @@ class Summary:
     pictures: int
     video_s: float
     wall_s: float
-    """From the request to the last segment."""
+    """Seconds from the request to the last segment."""
     realtime_factor: float
     first_segment_s: float | None
-    """From the request to the first segment."""
+    """Seconds from the request to the first segment."""
     bytes: int
     cues: tuple[CueSummary, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The fields as JSON has them."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The summary as lines for people."""
         first = "none" if self.first_segment_s is None else f"{self.first_segment_s:.2f} s"
         lines = [
             f"{self.output}: {self.segments} segments, {self.pictures} pictures, {self.video_s:.2f} s, "
@@ -106,7 +106,7 @@ class Recording:
         self._newest_s = Fraction(0)
         self.written_bytes = 0
 
-    def take(self, event: Event) -> str:
+    def take(self, event: StreamEvent) -> str:
         """Record an event; returns what a person should read about it, empty if nothing."""
         match event:
             case OpenedEvent():
@@ -148,7 +148,7 @@ class Recording:
         return float(self.video_s) / elapsed_s if elapsed_s > 0 else 0.0
 
     def summary(self) -> Summary:
-        """What has come so far."""
+        """The summary of what has come so far."""
         cues = []
         for cue, asked in self._asked.items():
             shown = self._shown.get(cue)

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from longtake.client.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.credentials import Credentials
-from longtake.client.events import Event, OpenedEvent
+from longtake.client.events import OpenedEvent, StreamEvent
 from longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
@@ -56,10 +56,10 @@ class SyncStream:
     ) -> None:
         self._loop.run(self._stream.__aexit__(kind, error, trace))
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> StreamEvent:
         try:
             return self._loop.run(self._stream.__anext__())
         except StopAsyncIteration:
@@ -115,7 +115,7 @@ class SyncClient:
         """A stream of one's own, generated as long as it is entered."""
         return SyncStream(self._loop, self._client.stream(prompt, options))
 
-    def watch(self, session_id: str, *, from_segment: int | None = None) -> Iterator[Event]:
+    def watch(self, session_id: str, *, from_segment: int | None = None) -> Iterator[StreamEvent]:
         """Observe somebody's stream."""
         events = self._client.watch(session_id, from_segment=from_segment)
         try:
@@ -153,5 +153,5 @@ async def _connect(target: str, credentials: Credentials | None) -> Client:
     return Client(target, credentials=credentials)
 
 
-async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
+async def _next(events: AsyncGenerator[StreamEvent, None]) -> StreamEvent | None:
     return await anext(events, None)

@@ -28,7 +28,7 @@ class Cell:
     limits: Limits
     fleet: Fleet
     images: Iterator[ImageId]
-    """Numbers for images, each once."""
+    """The numbers for images; each is used once."""
     sessions: dict[SessionId, Session]
     workers: dict[WorkerId, Worker]
     urgency: UrgencyRule

@@ -9,11 +9,11 @@ from longtake.core.events import Ending
 from longtake.core.work import (
     ConditioningRef,
     CueId,
+    DispatchNumber,
     ImageId,
     LatentRef,
     PageId,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     Ticket,
@@ -27,10 +27,10 @@ class Dispatch:
     """Send work to a worker, with the bytes it lacks: latents, and the conditioning that it was never sent."""
 
     worker: WorkerId
-    sequence: Sequence
+    sequence: DispatchNumber
     work: Work
     attach_conditioning: tuple[bool, ...] = ()
-    """Of each item of a batch, whether its conditioning must go along."""
+    """For each item of a batch, whether its conditioning must go along."""
     spent: tuple[LatentRef, ...] = ()
     """Latents that no other op will start from: the journal may drop them once this is sent."""
 
@@ -46,7 +46,7 @@ class PrepareStream:
     image: ImageId | None = None
     """The state to fill the slot with, which the worker has stowed or taken; it is used up."""
     origin: SlotId | None = None
-    """A slot of the same worker to copy the state from, as the ops ordered before leave it; excludes `image`."""
+    """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
@@ -70,7 +70,7 @@ class Stow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class LoadImage:
     """Fill pages from an image that this worker has stowed or taken, in the order of its stowing; answered by Loaded.
 
     The image is used up.
@@ -163,7 +163,7 @@ class Emit:
     picture_count: int
     prompt_version: int
     slack_s: float | None = None
-    """How long before its first picture was due it leaves, below 0: late; None: nothing was due yet, or ever is."""
+    """How long before its first picture is due it leaves; below 0 it is late; None if nothing is due yet, or ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ class Worked:
     dispatched_s: float
     """When it was dispatched, on the engine's clock."""
     seconds: float
-    """How long the whole dispatch took by the worker's clock; 0: not measured, or something of it failed."""
+    """How long the whole dispatch took by the worker's clock; 0 if it was not measured or a part of it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +274,7 @@ Effect = (
     Dispatch
     | PrepareStream
     | Stow
-    | Load
+    | LoadImage
     | Give
     | Take
     | Discard

@@ -1,6 +1,6 @@
-"""Three families of errors: the caller's fault, no capacity, our fault; and the plain data that tells others of one.
+"""Three families of errors (the caller's fault, no capacity, our fault), and the plain data that describes one.
 
-Errors are raised and caught inside functions. Where one has to be told to somebody, by an effect or over the wire, its
+Errors are raised and caught inside functions. Where somebody has to be told of one, by an effect or over the wire, its
 `problem` goes, which can be compared, kept and written down.
 """
 
@@ -11,17 +11,17 @@ from enum import Enum
 
 
 class Lack(Enum):
-    """What there is none left of."""
+    """What has run out."""
 
     PAGES = "pages"
     SLOTS = "slots"
-    """Slots of decoders."""
+    """No decoder slot is free."""
     TIME = "time"
-    """Time of devices, to reserve for a live stream."""
+    """The devices have no time left to reserve for a live stream."""
     SESSIONS = "sessions"
     """As many sessions are open as are allowed."""
     TURN = "turn"
-    """Others were here first: parked sessions come back before anybody is let in, or a lane is on its way."""
+    """Others come first: parked sessions get their places back before a new one is let in, or a lane is on its way."""
     QUEUE = "queue"
     """As many sessions wait as are allowed."""
     OBSERVERS = "observers"
@@ -31,7 +31,7 @@ class Lack(Enum):
 
 
 class Fault(Enum):
-    """What is wrong where nothing is lacking."""
+    """What is wrong although nothing has run out."""
 
     INVALID = "invalid"
     """A field, or two fields together, ask for what cannot be."""
@@ -44,7 +44,7 @@ class Fault(Enum):
     UNAVAILABLE = "unavailable"
     """Something of ours is missing and may come back."""
     DRAINING = "draining"
-    """The server ends."""
+    """The server is shutting down."""
     INTERNAL = "internal"
 
 
@@ -91,7 +91,7 @@ class Missed:
     """The block that was asked for has started."""
 
     earliest_block: int
-    """The first block that has not."""
+    """The first block that has not started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class Problem:
     kind: Refusal
     message: str
     about: About | None = None
-    """What a program can make use of."""
+    """Details for programs."""
 
     @property
     def is_callers(self) -> bool:
@@ -237,7 +237,7 @@ class Unavailable(LongtakeError):
 
 
 class ShuttingDown(Unavailable):
-    """The server ends, and opens nothing any more."""
+    """The server is shutting down and opens nothing any more."""
 
     refusal = Fault.DRAINING
 

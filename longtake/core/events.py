@@ -15,10 +15,10 @@ from longtake.core.work import (
     Ability,
     ConditioningRef,
     CueId,
+    DispatchNumber,
     ImageId,
     Role,
     SegmentSettings,
-    Sequence,
     SessionId,
     WorkerId,
 )
@@ -213,7 +213,7 @@ class OpDone:
 
     now_s: float
     worker: WorkerId
-    sequence: Sequence
+    sequence: DispatchNumber
     seconds: float = 0.0
     """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
     segment_bytes: int = 0
@@ -230,7 +230,7 @@ class OpFailed:
     now_s: float
     worker: WorkerId
     sessions: tuple[SessionId, ...]
-    sequence: Sequence | None
+    sequence: DispatchNumber | None
     reason: str
 
 

@@ -13,9 +13,10 @@ class Pace(Enum):
     """What a session's blocks are measured against."""
 
     REALTIME = "realtime"
-    """The playback rate: blocks have due times, and none starts more than a window ahead of the playback clock."""
+    """Blocks follow the playback rate: they have due times, and none starts over a window ahead of the playback
+    clock."""
     FAST = "fast"
-    """Whatever is left over: limited by acknowledgements alone."""
+    """Blocks use whatever time is left over: only acknowledgements limit them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Flow:
     playing_since_s: float | None = None
     """When picture 0 was due, on the engine's clock; None before the first segment left and while paused."""
     expected_since_s: float = float("-inf")
-    """What stands in for it until then, see `started`."""
+    """The time that stands in for `playing_since_s` until then; see `started`."""
 
     def acknowledge(self, segment: int, *, emitted: int) -> Flow:
         """A cumulative acknowledgement; `emitted` is how many segments have left. An older one changes nothing."""
@@ -65,7 +66,7 @@ class Flow:
         return self.due_s(block, geometry=geometry) - now_s
 
     def started(self, block: int, *, now_s: float, geometry: Geometry) -> Flow:
-        """The session begins or resumes at `now_s`, with `block` the next to leave.
+        """Note that the session begins or resumes at `now_s`, with `block` the next to leave.
 
         Until that segment starts the playback clock it is expected one block's time from now: urgent enough to be
         begun before anything that has no deadline, not so urgent that it makes an admitted stream late.
@@ -89,5 +90,5 @@ class Flow:
         return replace(self, playing_since_s=since)
 
     def stopped(self) -> Flow:
-        """The playback clock stops; the next segment that leaves starts it again."""
+        """Stop the playback clock; the next segment that leaves starts it again."""
         return replace(self, playing_since_s=None)

@@ -36,13 +36,13 @@ class MoveRules:
     worth: float = 0.08
     """A move must make the larger pressure smaller by this share."""
     worth_of_slow: float = -0.02
-    """The same of a move away from a slow worker. The pressure may even grow a little: of two whole numbers of lanes a
-    slow worker shall have the smaller, because it holds up every stream that passes through it. Nothing brings such a
-    lane back, so this comes to rest, too."""
+    """The same share for a move away from a slow worker. The pressure may even grow a little: where the lanes do not
+    divide evenly, the slow worker shall have the smaller number, because it holds up every stream that passes through
+    it. Nothing brings such a lane back, so these moves come to an end, too."""
     blocks_left: int = 6
     """A lane with fewer blocks to go does not move."""
     rest_s: float = 3.0
-    """A worker takes part in no other move for so long after one has begun."""
+    """For this long after a move has begun, its workers take part in no other move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +51,23 @@ class Limits:
 
     max_sessions: int = _between(1, _MANY, 64)
     default_window: int = _between(1, _MANY, 4)
-    """Segments a session may run ahead of its client, unless the client asks for another number."""
+    """So many segments a session may run ahead of its client, unless the client asks for another number."""
     max_window: int = _between(1, 1024, 32)
-    """The largest number that a client may ask for."""
+    """The largest window that a client may ask for."""
     max_pending_cues: int = _between(1, _MANY, 64)
     park_after_s: float = _between(0.0, _DAY_S, 30.0)
     """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
     max_parked: int = _between(0, _MANY, 64)
-    """Parked sessions whose state may lie in the hosts' memory, each as large there as on the devices; further ones
-    keep their place."""
+    """The number of parked sessions whose state may lie in the hosts' memory, where it is as large as on the devices.
+    Further sessions keep their place."""
     max_queued: int = _between(0, _MANY, 64)
-    """FAST sessions that may wait for a place; 0: they are refused, as REALTIME ones always are."""
+    """The number of FAST sessions that may wait for a place; 0 refuses them at once, as REALTIME ones always are."""
 
     load_limit: float = 0.95
-    """Share of every worker's time that REALTIME sessions may reserve; above it nobody would be on time."""
+    """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""
     packed: frozenset[Pace] = frozenset()
-    """Sessions of these are put on one worker each if one has room, so that the loss of a worker ends few of them. The
-    lanes of others are spread over all workers, which makes a single stream fastest."""
+    """The paces whose sessions are put on one worker each if one has room, so that the loss of a worker ends few of
+    them. The lanes of other sessions are spread over all workers, which makes a single stream fastest."""
     moves: MoveRules = MoveRules()
     """When lanes move between workers."""
     fused_passes: bool = False

@@ -43,9 +43,9 @@ class PageTable:
     spare: tuple[PageId, ...] = ()
     """Pages of the spare block, or none."""
     claimed: int = 0
-    """Blocks before this one have had their pages claimed."""
+    """The pages of all blocks before this one have been claimed."""
     before: tuple[PageId, ...] = ()
-    """What lay in the slots of the last block claimed, in the order of its frames."""
+    """The pages that lay in the slots of the last claimed block before that claim, in the order of its frames."""
     left: tuple[tuple[PageId, ...], ...] = ()
     """Pages that this table shared and that belong to others now, of the last claims, oldest first."""
     _slots_of: int = -1
@@ -72,7 +72,7 @@ class PageTable:
         return tuple(self.pages[slot] for slot in self.window.kept_slots(block))
 
     def put(self, pages: tuple[PageId, ...], block: int) -> None:
-        """Have `pages` in the slots of the block's own frames."""
+        """Put `pages` into the slots of the block's own frames."""
         self.pages = self._with(pages, block)
 
     def _with(self, pages: tuple[PageId, ...], block: int) -> tuple[PageId, ...]:
@@ -88,12 +88,12 @@ class PagePool:
 
     size: int
     claims_in_flight: int = 2
-    """So many dispatches the worker has at most: one running and one queued, more in a chain of workers."""
+    """The most dispatches that the worker can have: one running and one queued, more in a chain of workers."""
     _free: list[PageId] = field(init=False)
     _mapped: Counter[PageId] = field(init=False, default_factory=Counter)
     """How many tables have the page: in a slot, in their spare block, or as one that they have left."""
     _spares: dict[PageId, list[PageId]] = field(init=False, default_factory=dict)
-    """Of each page that several tables have in a slot and that will be written again: one page less than tables."""
+    """The spares of each page that several tables share and that will be written again: one fewer than its tables."""
 
     def __post_init__(self) -> None:
         # Taken from the end, so that a fresh pool hands out 0, 1, 2, … and a lane's pages lie in one run.
@@ -191,7 +191,7 @@ class PagePool:
         return tuple(self._free.pop() for _ in range(count))
 
     def _leave(self, page: PageId) -> PageId:
-        """A spare in place of a shared page, which stays mapped until the table stops to hold it."""
+        """Take a spare in place of a shared page, which stays mapped until the table ceases to hold it."""
         spares = self._spares[page]
         spare = spares.pop()
         if not spares:

@@ -14,21 +14,21 @@ from longtake.core.errors import QuotaUsed
 DAY_S = 86_400
 MINUTE_S = 60
 STREAM_RETRY_S = 5.0
-"""When to try again if another stream of the tenant must end first: nobody knows, so soon."""
+"""When to try again if another stream of the tenant must end first: nobody knows when, so the time is short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """What one tenant may have; None: as much as there is."""
+    """What one tenant may have; None means no limit."""
 
     streams: int | None = None
-    """Calls of Stream at once, those in the queue included."""
+    """The calls of Stream that may be open at once, those in the queue included."""
     prompts_per_minute: int | None = None
-    """Prompts of opens and cues alike: so many at once, and so many a minute in the long run."""
+    """The prompts of opens and cues together: this many at once, and this many a minute in the long run."""
     device_seconds_per_day: float | None = None
-    """Time that workers take for the tenant's ops, of a shared forward its share."""
+    """The time that workers take for the tenant's ops; of a shared forward, the tenant's share counts."""
     bytes_per_day: int | None = None
-    """What is sent to the tenant's callers."""
+    """The bytes that are sent to the tenant's callers."""
 
 
 @dataclass(slots=True)
@@ -37,11 +37,11 @@ class Account:
 
     streams: int = 0
     prompts: float = 0.0
-    """Prompts of late, as they were at `prompts_at_s`; they wear off at the rate at which they are granted."""
+    """The tenant's recent prompts, as of `prompts_at_s`; they wear off at the rate at which prompts are granted."""
     prompts_at_s: float = 0.0
-    """When they were counted last."""
+    """When `prompts` was last brought up to date."""
     day: int = 0
-    """Days since 1970 of what follows."""
+    """The day, counted from 1970, to which `device_s` and `sent_bytes` belong."""
     device_s: float = 0.0
     sent_bytes: int = 0
 
@@ -61,7 +61,7 @@ class Ledger:
         return account
 
     def open(self, tenant: str, quota: Quota, prompts: int, now_s: float) -> None:
-        """A stream begins, with so many prompts; QuotaUsed if it may not. To be followed by one `close`."""
+        """Note that a stream begins with this many prompts; QuotaUsed if it may not. One `close` must follow."""
         used_up = self.used_up(tenant, quota, now_s)
         if used_up is not None:
             raise used_up
@@ -73,11 +73,11 @@ class Ledger:
         account.streams += 1
 
     def close(self, tenant: str) -> None:
-        """A stream that was opened has ended."""
+        """Note that a stream that was opened has ended."""
         self._accounts[tenant].streams -= 1
 
     def ask(self, tenant: str, quota: Quota, prompts: int, now_s: float) -> None:
-        """So many prompts are to be encoded; QuotaUsed tells when they may be."""
+        """Note that this many prompts are to be encoded; QuotaUsed tells when they may be."""
         limit = quota.prompts_per_minute
         if limit is None:
             return
@@ -94,15 +94,15 @@ class Ledger:
         account.prompts, account.prompts_at_s = recent + prompts, now_s
 
     def charge_device(self, tenant: str, seconds: float, now_s: float) -> None:
-        """Workers took so long for the tenant."""
+        """Note how long workers took for the tenant."""
         self.account(tenant, now_s).device_s += seconds
 
     def charge_bytes(self, tenant: str, count_bytes: int, now_s: float) -> None:
-        """So much was sent to the tenant's callers."""
+        """Note how much was sent to the tenant's callers."""
         self.account(tenant, now_s).sent_bytes += count_bytes
 
     def used_up(self, tenant: str, quota: Quota, now_s: float) -> QuotaUsed | None:
-        """Why the tenant gets nothing more today; None: it does."""
+        """Why the tenant gets nothing more today; None if it still does."""
         account = self.account(tenant, now_s)
         for used, limit, what in (
             (account.device_s, quota.device_seconds_per_day, "device seconds"),
@@ -113,7 +113,7 @@ class Ledger:
         return None
 
     def keep(self, tenants: Collection[str]) -> None:
-        """Drop the accounts of all other tenants, but of those that still have streams."""
+        """Drop the accounts of all tenants but these and those that still have streams."""
         for tenant in [name for name, account in self._accounts.items() if name not in tenants and not account.streams]:
             del self._accounts[tenant]
 

@@ -74,7 +74,7 @@ class Scheduler:
             workers={},
             urgency=slack_first,
         )
-        """What all parts share; to be changed by nobody else."""
+        """What all parts share; only the core may change it."""
         self._offers = Offers(self.cell)
         self._dispatcher = Dispatcher(self.cell, self._offers)
         self._mover = Mover(self.cell)
@@ -183,7 +183,7 @@ class Scheduler:
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
-        """Whoever ordered the image is told; nobody, if what it was for has ended meanwhile."""
+        """Tell whoever ordered the image; nobody, if what it was for has ended meanwhile."""
         moved = self._mover.owner(event.image)
         heard = None if moved is not None else self._parking.heard(event)
         if moved is not None:
@@ -279,7 +279,7 @@ class Scheduler:
         self._feed(event.worker)
 
     def _failed(self, event: OpFailed) -> None:
-        """End the sessions that it names; what else the dispatch did is done. Those ended before go when quiet."""
+        """End the sessions that the event names; other ops of the dispatch are done. Ended sessions may leave."""
         for session_id in event.sessions:
             session = self.cell.sessions.get(session_id)
             if event.sequence is None:

@@ -16,13 +16,13 @@ CueId = NewType("CueId", str)
 PageId = NewType("PageId", int)
 SlotId = NewType("SlotId", int)
 ImageId = NewType("ImageId", int)
-"""Number, never used twice in a cell, of a copy of a lane's pages or of a decoder slot in some worker's host memory."""
-Sequence = NewType("Sequence", int)
-"""Number of a dispatch on its worker's link: 0, 1, 2, … since the worker joined."""
+"""Number of a copy of a lane's pages or of a decoder slot in a worker's host memory, never used twice in a cell."""
+DispatchNumber = NewType("DispatchNumber", int)
+"""Number of a dispatch on its worker's link, counted from 0 since the worker joined."""
 
 
 def image_ids() -> Iterator[ImageId]:
-    """The numbers of a cell's images: 1, 2, …"""
+    """The numbers of a cell's images, counted from 1."""
     return map(ImageId, itertools.count(1))
 
 
@@ -40,18 +40,18 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
-    """What a worker can do, as it has found out when it started."""
+    """What a worker can do, as it found out when it started."""
 
     capacity: int
-    """Pages (denoise) or decoder slots (decode)."""
+    """The number of its pages (denoise) or decoder slots (decode)."""
     batch_limit: int = 1
-    """Ops that one forward may serve: as many as are exact and pay; 1: no batching."""
+    """How many ops one forward may serve: as many as are exact and pay; 1 means no batching."""
     mixes_kinds: bool = False
     """Whether it has proved that denoise ops and commits may share a forward."""
     forward_s: float = 0.0
-    """Calibrated time of one op (a forward, or the decode of a block); 0: unknown."""
+    """Calibrated time of one op (a forward, or the decode of a block); 0 if it is unknown."""
     chain_length: int = 1
-    """Layer-split workers that are this worker together; it is one to everybody else. An op passes through all."""
+    """How many layer-split workers are this worker together; an op passes through all of them."""
 
 
 class Ticket(NamedTuple):
@@ -114,9 +114,9 @@ class Pages:
     """The pages that an op names, in its own lane."""
 
     reads: tuple[PageId, ...]
-    """All pages attended to, in canonical order, the own ones among them."""
+    """All pages that the op attends to, in canonical order, its own pages among them."""
     writes: tuple[PageId, ...]
-    """The own pages, in frame order."""
+    """The pages of the block's own frames, in frame order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

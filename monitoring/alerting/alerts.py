@@ -14,14 +14,14 @@ from monitoring.alerting.records import DAY_S, HOUR_S, LIVE, MINUTE_S, Records
 from monitoring.boards.promql import Expression
 
 ALLOWED_LATE = 0.001
-"""Of a live stream's blocks 99.9 % shall leave in time, over 30 days."""
+"""The share of live streams' blocks that may be late: 99.9 % shall leave in time, over 30 days."""
 _FULL = "pages|slots|time|sessions"
 _BAD_CREDENTIALS = "no_credentials|wrong_credentials"
 _MEBIBYTE = 2.0**20
 
 
 class Severity(Enum):
-    """Whom it reaches, and when."""
+    """Whom an alert reaches, and when."""
 
     PAGE = "page"
     TICKET = "ticket"
@@ -151,7 +151,7 @@ def _losses(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeWorkersLostAgain",
         severity=Severity.PAGE,
-        # A machine that takes its eight workers along is one occasion.
+        # A machine whose eight workers are lost with it is one occasion.
         query=half_hour.changes(metrics.WORKERS_LOST, "role").at_least(3),
         for_s=0,
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",

@@ -21,21 +21,21 @@ class Record:
     name: str
     query: Expression
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Added to those of the query."""
+    """Labels that the record adds to those of the query."""
 
     @property
     def series(self) -> Expression:
-        """It, as a query of others."""
+        """The record, as a query that others can use."""
         return replace(self.query, text=self.name, labels=(*self.query.labels, *self.labels))
 
     def series_of(self, matcher: str) -> Expression:
-        """The part of it that matches."""
+        """The part of the record that matches."""
         return replace(self.series, text=f"{self.name}{{{matcher}}}")
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """Shortens all windows of the rules alike, for trials that cannot take hours; 1: as they are meant."""
+class TimeScale:
+    """Shortens all windows of the rules alike, for trials that cannot take hours; 1 leaves them as they are meant."""
 
     factor: float = 1.0
 
@@ -52,23 +52,23 @@ class Times:
 class Records:
     """All recording rules."""
 
-    times: Times
+    times: TimeScale
 
     def late(self, window_s: float) -> Record:
-        """Share of live blocks that left late, over one of LATE_WINDOWS_S."""
+        """The share of live blocks that left late, over one of LATE_WINDOWS_S."""
         scope = self.times.scope(window_s)
         share = scope.rate(metrics.LATE_BLOCKS, **LIVE) / scope.rate(metrics.BLOCKS, **LIVE)
         return Record(f"cell:longtake_late_block:ratio{duration(window_s)}", share)
 
     @property
     def first_segment(self) -> Record:
-        """From Open to the first segment, 95th percentile."""
+        """The 95th percentile of the time from Open to the first segment."""
         query = self._five.quantile(0.95, metrics.FIRST_SEGMENT, "pace")
         return Record("cell_pace:longtake_first_segment_seconds:p95_5m", query)
 
     @property
     def engine_busy(self) -> Record:
-        """Share of time that the engine's thread spends on events."""
+        """The share of time that the engine's thread spends on events."""
         return Record("cell:longtake_engine_busy:ratio5m", self._five.spent(metrics.ENGINE_STEP))
 
     @property
@@ -84,7 +84,7 @@ class Records:
         return tuple(Record(name, self._five.sum(metric), {"store": store}) for store, metric in stores.items())
 
     def __iter__(self) -> Iterator[Record]:
-        """In the order of the file."""
+        """The records in the order of the file."""
         five = self._five
         yield from map(self.late, LATE_WINDOWS_S)
         yield Record("cell_pace:longtake_blocks:rate5m", five.rate(metrics.BLOCKS, "pace"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from monitoring.alerting.alerts import Alert, alerts
-from monitoring.alerting.records import Record, Records, Times
+from monitoring.alerting.records import Record, Records, TimeScale
 from monitoring.generated import CHART_FILES, bring
 
 FOLDER = CHART_FILES / "rules"
@@ -22,7 +22,7 @@ RUNBOOK = "docs/runbook.md"
 _HEADER = "# Made by `python -m monitoring.alerting.rules`; do not edit.\n"
 
 
-def documents(folder: Path, times: Times, runbook: str) -> dict[Path, str]:
+def documents(folder: Path, times: TimeScale, runbook: str) -> dict[Path, str]:
     """What each generated file in `folder` shall hold."""
     records = Records(times)
     recording = _group("longtake-records", [_record(record) for record in records])
@@ -40,7 +40,7 @@ def _record(record: Record) -> dict[str, object]:
     return rule | {"labels": dict(record.labels)} if record.labels else rule
 
 
-def _alert(alert: Alert, times: Times, runbook: str) -> dict[str, object]:
+def _alert(alert: Alert, times: TimeScale, runbook: str) -> dict[str, object]:
     rule: dict[str, object] = {"alert": alert.name, "expr": alert.query.text}
     if alert.for_s:
         rule["for"] = times.text(alert.for_s)
@@ -55,12 +55,12 @@ def _alert(alert: Alert, times: Times, runbook: str) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with `--check` say by the exit status whether they are as they would be written."""
+    """Write the files; with `--check`, only say by the exit status whether they are as they would be written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--runbook", default=RUNBOOK, help="what runbook_url begins with")
     asked = parser.parse_args(arguments)
-    return bring(documents(FOLDER, Times(), asked.runbook), FOLDER, check=asked.check)
+    return bring(documents(FOLDER, TimeScale(), asked.runbook), FOLDER, check=asked.check)
 
 
 if __name__ == "__main__":

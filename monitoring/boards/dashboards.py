@@ -27,7 +27,7 @@ def documents() -> dict[Path, str]:
 
 
 def written(value: object, indent: str = "") -> str:
-    """JSON for people: what fits on a line stands on one."""
+    """The value as JSON for people: what fits on a line is written on one."""
     line = json.dumps(value, ensure_ascii=False)
     deeper = indent + " "
     match value:
@@ -45,7 +45,7 @@ def written(value: object, indent: str = "") -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files, or with `--check` say by the exit status whether they are as they would be written."""
+    """Write the files; with `--check`, only say by the exit status whether they are as they would be written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     return bring(documents(), FOLDER, check=parser.parse_args(arguments).check)

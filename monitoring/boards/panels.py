@@ -13,7 +13,7 @@ from monitoring.declarations import UPTIME, Metric
 _Json = dict[str, object]
 
 SEEN = Scope("$__rate_interval", f'{CELL}=~"$cell"')
-"""What panels look at: the cells chosen on the dashboard, rates over Grafana's own window."""
+"""What panels look at: the cells that are chosen on the dashboard, with rates over Grafana's own window."""
 DATA_SOURCE: _Json = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH, _HEIGHT = 24, 8
 _SCHEMA_VERSION = 41
@@ -26,7 +26,7 @@ class Chart(Enum):
     LINES = "lines"
     NUMBER = "number"
     NAMES = "names"
-    """The labels of each series; its value says nothing."""
+    """A table of the labels of each series, whose value says nothing."""
     BARS = "bars"
     HEAT = "heat"
 
@@ -37,11 +37,11 @@ class Style:
 
     chart: Chart = Chart.LINES
     bounds: tuple[float, ...] = ()
-    """Where it begins to look doubtful, then bad; falling bounds: less is worse."""
+    """The values from which it looks doubtful, and then bad; if they fall, less is worse."""
     stacked: bool = False
     width: int = 8
     top: float | None = None
-    """The greatest value shown; None: as the data say."""
+    """The greatest value that is shown; None leaves it to the data."""
 
 
 PLAIN = Style()
@@ -54,7 +54,7 @@ class Line:
 
     query: Expression
     note: str = ""
-    """Tells it from the panel's other lines."""
+    """A word that tells it from the panel's other lines."""
 
     @property
     def legend(self) -> str:
@@ -72,7 +72,7 @@ class Panel:
     style: Style
     lines: tuple[Line, ...]
     advice: str
-    """What a bad look is and what to do then."""
+    """How the panel looks when something is wrong, and what to do then."""
 
     def __post_init__(self) -> None:
         units = distinct(line.query.unit for line in self.lines)
@@ -81,17 +81,17 @@ class Panel:
 
     @property
     def unit(self) -> Unit:
-        """Of all its lines."""
+        """The unit of all its lines."""
         return self.lines[0].query.unit
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What it asks for, each once."""
+        """The metrics that it asks for, each once."""
         return distinct(metric for line in self.lines for metric in line.query.metrics)
 
 
 def panel(title: str, style: Style, *shown: Expression | Line, advice: str) -> Panel:
-    """A panel of queries; one without a note is a line of its own."""
+    """A panel of queries; a bare query becomes a line without a note."""
     lines = tuple(each if isinstance(each, Line) else Line(each) for each in shown)
     return Panel(title=title, style=style, lines=lines, advice=advice)
 

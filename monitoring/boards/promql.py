@@ -43,7 +43,7 @@ class Expression:
     unit: Unit
     metrics: tuple[Metric, ...]
     labels: tuple[str, ...] = ()
-    """That the value bears beside `cell`."""
+    """The labels that the value has beside `cell`."""
 
     def __truediv__(self, other: Expression) -> Expression:
         """The share that this is of another expression of the same labels."""
@@ -59,15 +59,15 @@ class Expression:
         return self._joined("-", other, self.unit)
 
     def __and__(self, other: Expression) -> Expression:
-        """This, where the other has a value too for the same cell and the labels that both bear."""
+        """This, where the other has a value too for the same cell and the labels that both have."""
         return self._joined(f"and {self._matched(other)}", other, self.unit)
 
     def unless(self, other: Expression) -> Expression:
-        """This, where the other has no value for the same cell and the labels that both bear."""
+        """This, where the other has no value for the same cell and the labels that both have."""
         return self._joined(f"unless {self._matched(other)}", other, self.unit)
 
     def or_else(self, other: Expression) -> Expression:
-        """This, and the other where this has no value; both bear the same labels."""
+        """This, and the other where this has no value; both have the same labels."""
         return self._joined("or", other, self.unit)
 
     def above(self, bound: float) -> Expression:
@@ -87,7 +87,7 @@ class Expression:
         return self._joined("<", other, self.unit)
 
     def rest(self) -> Expression:
-        """What a share leaves of the whole."""
+        """One minus a share: what it leaves of the whole."""
         if self.unit is not Unit.SHARE:
             raise InvalidField("expression", self.text, "a share")
         return replace(self, text=f"1 - {_closed(self.text)}")
@@ -110,7 +110,7 @@ class Scope:
 
     window: str
     cells: str = ""
-    """Matchers for all selectors, empty: every cell."""
+    """Matchers for all selectors; empty means every cell."""
 
     def latest(self, metric: Metric, **labels: str) -> Expression:
         """The gauge itself, with all its labels."""

@@ -6,7 +6,7 @@ from monitoring import declarations as metrics
 from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
 
 LIVE = {"pace": "live"}
-# Every other state of pages and slots is one of use.
+# Pages and slots are in use in every state but this.
 FREE = {"state": "free"}
 
 _RATE = SEEN.rate(metrics.BLOCKS)

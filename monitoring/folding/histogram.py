@@ -10,7 +10,7 @@ from monitoring.declarations import BY_NAME
 
 
 class Histogram:
-    """Values by bucket, and their sum."""
+    """Counts of values by bucket, and their sum."""
 
     __slots__ = ("_bounds", "counts", "total")
 
@@ -18,7 +18,7 @@ class Histogram:
         """`bounds` are upper bounds, ascending, without infinity."""
         self._bounds = tuple(bounds)
         self.counts = [0] * (len(self._bounds) + 1)
-        """Of each bucket alone; the last has no bound."""
+        """The count of each bucket alone; the last one has no upper bound."""
         self.total = 0.0
         """Sum of all values."""
 
@@ -28,7 +28,7 @@ class Histogram:
         return cls(BY_NAME[name].buckets)
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value that occurred so often."""
+        """Count a value that occurred `times` times."""
         self.counts[bisect_left(self._bounds, value)] += times
         self.total += value * times
 

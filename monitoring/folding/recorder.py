@@ -13,7 +13,7 @@ _log = logging.getLogger("longtake")
 
 
 class Recorder(Protocol):
-    """Called once for each event, after its effects were performed."""
+    """Something that is called once for each event, after its effects were performed."""
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """Take note; must neither wait nor raise."""
@@ -27,7 +27,7 @@ class Silent:
         """Take no note."""
 
 
-class Each:
+class AllRecorders:
     """Several recorders, in order."""
 
     def __init__(self, *recorders: Recorder) -> None:
@@ -47,7 +47,7 @@ class LogLines:
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """One line for each thing that happened to a session or a worker."""
-        if isinstance(event, FrameRefused):  # as many as a client likes to send
+        if isinstance(event, FrameRefused):  # a client may send any number of them
             return
         match event:
             case WorkerJoined():

@@ -19,7 +19,8 @@ CALL_REASONS: tuple[Refusal, ...] = (
     Lack.QUOTA,
     Fault.UNAVAILABLE,
 )
-"""The same of longtake_calls_refused_total; `unavailable`: whoever could say who the caller is does not answer."""
+"""The same for longtake_calls_refused_total; `unavailable` means that the issuer of the caller's token did not
+answer."""
 
 
 def open_reason(refusal: Refusal) -> Refusal:

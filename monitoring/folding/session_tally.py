@@ -35,14 +35,14 @@ class PaceTally:
     """All streams of one pace since the server started."""
 
     opened: int = 0
-    """Opens that were granted: a session got a place."""
+    """Opens that were granted, because a session got a place."""
     refused: dict[Refusal, int] = field(default_factory=lambda: dict.fromkeys(OPEN_REASONS, 0))
     closed: dict[Ending, int] = field(default_factory=lambda: dict.fromkeys(Ending, 0))
     parked: int = 0
     restored: int = 0
     stalls: int = 0
     blocks: int = 0
-    """Sent as segments."""
+    """Blocks that were sent as segments."""
     late_blocks: int = 0
     pictures: int = 0
     segment_bytes: int = 0
@@ -60,26 +60,26 @@ class PaceTally:
 
 @dataclass(slots=True)
 class SessionTally:
-    """One open session. What is kept does not grow with its stream: blocks in flight, cues not yet seen."""
+    """One open session. Only blocks in flight and cues not yet seen are kept, so this does not grow with the stream."""
 
     pace: PaceTally
     opened_at_s: float
     """When it was asked for, on the engine's clock."""
     placed_at_s: float | None = None
-    """When it got a place; None: it is queued."""
+    """When it got a place; None while it is queued."""
     pictures: int = 0
-    """Sent."""
+    """Pictures that were sent."""
     slack_s: float | None = None
-    """How long before it was due the newest segment left; None: nothing was due yet, or ever is."""
+    """How long before it was due the newest segment left; None if nothing was due yet, or ever is."""
     newest: int | None = None
-    """Block of the newest segment; None: none was sent."""
+    """Block of the newest segment; None if no segment was sent."""
     acknowledged: int = -1
     begun_s: dict[int, float] = field(default_factory=dict)
-    """When the first op of each block was dispatched whose segment has not left."""
+    """When the first op of each block was dispatched, for blocks whose segment has not left."""
     cues_s: dict[CueId, float] = field(default_factory=dict)
-    """When cues came that are to take effect as soon as possible and have not."""
+    """When the cues came that are to take effect as soon as possible and have not yet."""
     shown_s: dict[int, float] = field(default_factory=dict)
-    """The same of cues whose first block was sent and not acknowledged, by block."""
+    """When the cues came whose first block was sent and not acknowledged, by that block."""
 
 
 class Streams:
@@ -88,14 +88,14 @@ class Streams:
     def __init__(self) -> None:
         self.paces = {pace: PaceTally() for pace in Pace}
         self.open: dict[SessionId, SessionTally] = {}
-        """Sessions from their Open to their Closed."""
+        """The sessions, from their Open to their Closed."""
         self.queue_wait_s = Histogram.of("longtake_queue_wait_seconds")
         self.cues = dict.fromkeys(CUE_RESULTS, 0)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
     def opening(self, event: Open, effects: Sequence[Effect]) -> None:
-        """An Open came, with these effects. What follows from them is folded after it."""
+        """Count an Open that came with these effects. What follows from the effects is folded after it."""
         for effect in effects:
             if isinstance(effect, Refused) and effect.session == event.session:
                 self.refused(event.pace, effect.problem.kind)
@@ -109,17 +109,17 @@ class Streams:
                 return
 
     def refused(self, pace: Pace, refusal: Refusal) -> None:
-        """An Open was refused."""
+        """Count an Open that was refused."""
         self.paces[pace].refused[open_reason(refusal)] += 1
 
     def asked(self, event: Cue) -> None:
-        """A cue came."""
+        """Note that a cue came."""
         entry, request = self.open.get(event.session), event.request
         if entry is not None and request.block is None and request.picture is None:
             entry.cues_s[request.cue] = event.now_s
 
     def acknowledged(self, event: Ack) -> None:
-        """A client has consumed segments; an acknowledgement that is refused says nothing."""
+        """Note that a client has consumed segments; an acknowledgement that is refused says nothing."""
         entry = self.open.get(event.session)
         if entry is None or entry.newest is None or event.segment > entry.newest:
             return
@@ -130,7 +130,7 @@ class Streams:
                 entry.pace.prompt_to_screen_s.observe(event.now_s - entry.shown_s.pop(block))
 
     def begun(self, session: SessionId, block: int, now_s: float) -> None:
-        """The first op of a block was dispatched."""
+        """Note that the first op of a block was dispatched."""
         entry = self.open.get(session)
         if entry is not None:
             entry.begun_s[block] = now_s
@@ -138,7 +138,7 @@ class Streams:
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def sent(self, emit: Emit, size_bytes: int, now_s: float) -> None:
-        """A segment has left."""
+        """Count a segment that has left."""
         entry = self.open.get(emit.session)
         if entry is None:
             return
@@ -160,7 +160,7 @@ class Streams:
             pace.block_latency_s.observe(now_s - begun_s)
 
     def placed(self, session: SessionId, now_s: float) -> None:
-        """Texts of the session are encoded, which is done where it has a place: if it was queued, it is no more."""
+        """Note that texts of the session are encoded. That needs a place, so the session is not queued any more."""
         entry = self.open.get(session)
         if entry is not None and entry.placed_at_s is None:
             entry.placed_at_s = now_s
@@ -168,7 +168,7 @@ class Streams:
             self.queue_wait_s.observe(now_s - entry.opened_at_s)
 
     def cue(self, effect: CueAccepted | CueApplied | CueSuperseded | RequestRefused) -> None:
-        """What became of a cue, or of another request."""
+        """Count what became of a cue, or of another request."""
         entry = self.open.get(effect.session)
         match effect:
             case CueAccepted():
@@ -190,7 +190,7 @@ class Streams:
                 pass
 
     def placement(self, effect: Parked | Restored | Stalled) -> None:
-        """A session gave up its place, got one again, or had to stop."""
+        """Count a session that gave up its place, got one again, or had to stop."""
         entry = self.open.get(effect.session)
         if entry is None:
             return
@@ -203,7 +203,7 @@ class Streams:
                 entry.pace.stalls += 1
 
     def ended(self, effect: Closed) -> None:
-        """A session has ended: forget it."""
+        """Count the end of a session, and forget it."""
         entry = self.open.pop(effect.session, None)
         if entry is not None:
             entry.pace.closed[effect.ending] += 1

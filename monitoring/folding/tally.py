@@ -53,10 +53,10 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason
 from monitoring.folding.session_tally import Streams
-from monitoring.folding.work_tally import Labour
+from monitoring.folding.work_tally import FleetTally
 
 _TOGETHER = 128
-"""So many events are counted at once."""
+"""This many events are counted together."""
 
 
 class Tally:
@@ -64,7 +64,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._streams = Streams()
-        self._labour = Labour()
+        self._fleet = FleetTally()
         self._refused_calls: dict[Refusal, int] = dict.fromkeys(CALL_REASONS, 0)
         self._events: dict[type[Event], int] = dict.fromkeys(get_args(Event), 0)
         self._draining = False
@@ -78,10 +78,10 @@ class Tally:
         return self._streams
 
     @property
-    def labour(self) -> Labour:
+    def fleet(self) -> FleetTally:
         """What is counted of workers."""
         self._count()
-        return self._labour
+        return self._fleet
 
     @property
     def refused_calls(self) -> Mapping[Refusal, int]:
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def events(self) -> Mapping[type[Event], int]:
-        """Events, by kind."""
+        """How many events there were of each kind."""
         self._count()
         return self._events
 
@@ -114,7 +114,7 @@ class Tally:
             self._count()
 
     def spent(self, seconds: float) -> None:
-        """Metrics were written out, which took so much CPU time."""
+        """Note how much CPU time it took to write out metrics."""
         self._seconds += seconds
 
     def _count(self) -> None:
@@ -122,7 +122,7 @@ class Tally:
             return
         began_s = time.thread_time()
         waiting, self._waiting = self._waiting, []
-        events, streams, worked = self._events, self._streams, self._labour.worked
+        events, streams, worked = self._events, self._streams, self._fleet.worked
         for event, effects in waiting:
             events[type(event)] += 1
             # What is frequent comes first, and by isinstance: a class pattern takes twice as long.
@@ -153,17 +153,17 @@ class Tally:
             case Cue():
                 self._streams.asked(event)
             case OpFailed():
-                self._labour.failed(event)
+                self._fleet.failed(event)
             case WorkerJoined():
-                self._labour.join(event)
+                self._fleet.join(event)
             case WorkerLost():
-                self._labour.lose(event)
+                self._fleet.lose(event)
             case Stowed():
-                self._labour.copied(event.worker, "stowed")
+                self._fleet.copied(event.worker, "stowed")
             case Loaded():
-                self._labour.copied(event.worker, "loaded")
+                self._fleet.copied(event.worker, "loaded")
             case ImageFailed():
-                self._labour.copied(event.worker, "failed")
+                self._fleet.copied(event.worker, "failed")
             case Drain():
                 self._draining = True
             case CallRefused() | OpenRefused() | FrameRefused():
@@ -172,7 +172,7 @@ class Tally:
                 pass
 
     def _refused(self, event: CallRefused | OpenRefused | FrameRefused) -> None:
-        """The front end has refused something; of a cue the effect is counted."""
+        """Count what the front end has refused; for a cue the effect is counted instead."""
         refusal = event.problem.kind
         if isinstance(event, CallRefused):
             self._refused_calls[call_reason(refusal)] += 1
@@ -192,8 +192,8 @@ class Tally:
             case Closed():
                 self._streams.ended(effect)
             case Give():
-                self._labour.copied(effect.worker, "given")
+                self._fleet.copied(effect.worker, "given")
             case LaneMoved():
-                self._labour.lane_moves += 1
+                self._fleet.lane_moves += 1
             case _:
                 pass

@@ -20,26 +20,27 @@ class OpSpan:
     session: SessionId
     kind: Kind
     step: int
-    """0 for a decode op, and for the commit of level CLEAN."""
+    """The denoising step; 0 for a decode op, and for the commit of level CLEAN."""
     block: int
     worker: WorkerId
     batch: int
-    """Ops that shared its dispatch, itself included."""
+    """How many ops shared its dispatch, this one included."""
     dispatched_s: float
-    """On the engine's clock."""
+    """When it was dispatched, on the engine's clock."""
     done_s: float
     """When its report came, on the engine's clock."""
     seconds: float
-    """What the whole dispatch took by the worker's clock, of a chain of workers the slowest; 0: not measured."""
+    """How long the dispatch took by the worker's clock (of a chain, by that of its slowest worker); 0 if not
+    measured."""
 
 
 class Observer:
-    """The spans of one session on their way to somebody; both ends on one event loop. The oldest are lost first."""
+    """The spans of one session on their way to a reader on the same event loop. The oldest are lost first."""
 
     def __init__(self, session: SessionId, limit: int, since_s: float) -> None:
         self.session = session
         self.since_s = since_s
-        """Of ops dispatched earlier it is not told."""
+        """Ops that were dispatched before this time are left out."""
         self._spans: deque[OpSpan] = deque(maxlen=limit)
         self._ended = False
         self._changed = asyncio.Event()
@@ -69,12 +70,12 @@ class Observer:
 
 
 class Timeline:
-    """A recorder that keeps nothing but who observes."""
+    """A recorder that passes spans on to observers and keeps nothing else."""
 
     def __init__(self) -> None:
         self._observers: dict[SessionId, list[Observer]] = {}
         self._now_s = float("-inf")
-        """When the newest event happened."""
+        """The time of the newest event."""
 
     def observe(self, session: SessionId, *, limit: int = 1024) -> Observer:
         """Collect the ops of an open session that are dispatched from now on, the newest `limit` of them."""
@@ -83,7 +84,7 @@ class Timeline:
         return observer
 
     def leave(self, observer: Observer) -> None:
-        """Stop; harmless if the session has ended."""
+        """Stop an observation; harmless if the session has ended."""
         observers = self._observers.get(observer.session, [])
         if observer in observers:
             observers.remove(observer)

@@ -20,20 +20,20 @@ class WorkerTally:
 
     role: Role
     busy_s: float = 0.0
-    """By its own clock."""
+    """Seconds that it was busy, by its own clock."""
     sizes: Counter[int] = field(default_factory=Counter)
-    """Dispatches done, by how many ops they held."""
+    """Dispatches that are done, by how many ops they held."""
     ops: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(Kind, 0))
-    """Ops done."""
+    """Ops that are done, by kind."""
     failures: int = 0
     """Dispatches and preparations that failed."""
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COPIES, 0))
     before_s: float = 0.0
     """`busy_s` when it joined last."""
     before: int = 0
-    """Ops it had done when it joined last."""
+    """How many ops it had done when it joined last."""
     before_passes: int = 0
-    """Dispatches it had done when it joined last."""
+    """How many dispatches it had done when it joined last."""
 
     @property
     def passes(self) -> int:
@@ -61,30 +61,30 @@ class WorkerTally:
         return self.passes - self.before_passes
 
 
-class Labour:
+class FleetTally:
     """Folds what concerns workers."""
 
     def __init__(self) -> None:
         self.workers: dict[WorkerId, WorkerTally] = {}
-        """All that ever joined; a configuration names so many and no more."""
+        """All workers that ever joined; the configuration bounds their number."""
         self.joined = dict.fromkeys(Role, 0)
         self.lost = {(role, cause): 0 for role in Role for cause in Loss}
         self.lane_moves = 0
 
     def join(self, event: WorkerJoined) -> None:
-        """A worker is here."""
+        """Count a worker that has joined."""
         worker = self.workers.setdefault(event.worker, WorkerTally(role=event.role))
         worker.before_s, worker.before, worker.before_passes = worker.busy_s, worker.done, worker.passes
         self.joined[event.role] += 1
 
     def lose(self, event: WorkerLost) -> None:
-        """A worker has gone."""
+        """Count a worker that was lost."""
         worker = self.workers.get(event.worker)
         if worker is not None:
             self.lost[worker.role, event.cause] += 1
 
     def worked(self, fact: Worked) -> None:
-        """A dispatch was reported."""
+        """Count a dispatch that was reported."""
         worker = self.workers.get(fact.worker)
         if worker is None or not fact.ops:
             return
@@ -94,12 +94,12 @@ class Labour:
             worker.ops[ticket.op.kind] += 1
 
     def failed(self, event: OpFailed) -> None:
-        """A dispatch or a preparation has failed."""
+        """Count a dispatch or a preparation that has failed."""
         if event.worker in self.workers:
             self.workers[event.worker].failures += 1
 
     def pass_ops(self, role: Role) -> Histogram:
-        """Ops that shared a dispatch, of all workers of a role."""
+        """The histogram of ops that shared a dispatch, over all workers of a role."""
         histogram = Histogram.of("longtake_pass_ops")
         for worker in self.workers.values():
             if worker.role is role:
@@ -108,6 +108,6 @@ class Labour:
         return histogram
 
     def copied(self, worker: WorkerId, order: str) -> None:
-        """An order about an image, one of COPIES, was done, given or failed."""
+        """Count what became of an order about an image; `order` is one of COPIES."""
         if worker in self.workers:
             self.workers[worker].copies[order] += 1

@@ -10,7 +10,7 @@ from benchmarks.alerts import SCENARIOS, Outcome
 from benchmarks.draw_dashboards import FOLDER, NOTICE, Page, written
 from benchmarks.prometheus import Curve, Prometheus
 from monitoring.alerting.alerts import alerts
-from monitoring.alerting.records import Records, Times
+from monitoring.alerting.records import Records, TimeScale
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.boards.promql import Unit
 
@@ -28,7 +28,7 @@ def test_all_that_is_expected_must_fire_and_in_a_healthy_run_nothing() -> None:
 
 
 def test_scenarios_expect_alerts_that_there_are_and_one_expects_none() -> None:
-    known = {alert.name for alert in alerts(Records(Times()))}
+    known = {alert.name for alert in alerts(Records(TimeScale()))}
     assert {name for scenario in SCENARIOS for name in scenario.expected} <= known
     assert [scenario.name for scenario in SCENARIOS if not scenario.expected] == ["healthy"]
 

@@ -21,7 +21,7 @@ from cluster.serve import GRACE_S
 from longtake.cli.main import run
 from longtake.client import StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.client.sync import SyncClient
 from longtake.core.effects import Effect, Emit
 from tests.workers.model_dir import write_model
@@ -132,7 +132,7 @@ def test_an_interrupted_stream_leaves_a_file_that_plays(server: Server, tmp_path
 def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_process(
     server: Server, number: signal.Signals
 ) -> None:
-    events: list[Event] = []
+    events: list[StreamEvent] = []
     with SyncClient(server.address) as client, client.stream(PROMPT, StreamOptions(window=4)) as stream:
         for event in stream:
             events.append(event)
@@ -151,7 +151,7 @@ def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_proces
 
 
 def test_a_signal_cuts_the_grace_of_a_drain_short_and_the_process_ends_well(server: Server) -> None:
-    events: list[Event] = []
+    events: list[StreamEvent] = []
     with SyncClient(server.address) as client, client.stream(PROMPT, StreamOptions(window=2)) as stream:
         assert client.drain(3600) == 1
         with pytest.raises(ClientError) as caught:

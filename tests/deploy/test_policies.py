@@ -13,7 +13,7 @@ import yaml
 
 from cluster.config import parse_config
 from deploy.render import CHART
-from monitoring.alerting.records import Times
+from monitoring.alerting.records import TimeScale
 from monitoring.alerting.rules import RUNBOOK
 from monitoring.alerting.rules import documents as rules_as_made
 from monitoring.boards.dashboards import documents as boards_as_made
@@ -339,7 +339,7 @@ def test_rules_and_dashboards_reach_the_cluster_as_monitoring_made_them() -> Non
     shown = [each for each in of_kind(documents, "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
     boards = {name: json.loads(text) for each in shown for name, text in each["data"].items()}
     made = {f"cell-longtake-{file.stem}": yaml.safe_load(text)
-            for file, text in rules_as_made(CHART, Times(), RUNBOOK).items()}  # fmt: skip
+            for file, text in rules_as_made(CHART, TimeScale(), RUNBOOK).items()}  # fmt: skip
     drawn = {f"longtake-{file.name}": json.loads(text) for file, text in boards_as_made().items()}
     assert rules == made != {}
     assert boards == drawn != {}

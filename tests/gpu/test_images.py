@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.paging import size_of, swap_seconds
-from longtake.core.effects import Load, Stow
+from longtake.core.effects import LoadImage, Stow
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from tests.workers.model_dir import model_info
 from workers.denoise.kv import PageMemory
@@ -67,7 +67,7 @@ def test_pages_come_back_under_other_ids_while_the_device_computes() -> None:
     images.put(Stow(worker=W, session=A, image=ImageId(0), source=tuple(source)))
     assert told.get(timeout=60) == ImageStowed(image=ImageId(0))
     busy()
-    images.put(Load(worker=W, session=A, image=ImageId(0), target=tuple(target)))
+    images.put(LoadImage(worker=W, session=A, image=ImageId(0), target=tuple(target)))
     assert told.get(timeout=60) == ImageLoaded(image=ImageId(0))
     before[:, :, target] = before[:, :, source]
     assert torch.equal(holder.pool.kv_YUPLND, before)

@@ -32,7 +32,7 @@ from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
-from longtake.core.effects import Closed, Dispatch, Load, Refused, Stow
+from longtake.core.effects import Closed, Dispatch, LoadImage, Refused, Stow
 from longtake.core.errors import Declined
 from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
@@ -127,9 +127,9 @@ class Seen:
     fused: int
     """Pairs of a commit and the next denoise op of its lane in one forward."""
     stowed: int
-    """Lanes and decoder slots that were copied to host memory …"""
+    """Lanes and decoder slots that were copied to host memory."""
     loaded: int
-    """… and lanes that came back, here or on another worker."""
+    """Lanes that came back from host memory, on the same worker or on another one."""
     forks: Mapping[int, Sequence[str]]
     """As `hashes`, of each session's fork, from its first block on."""
 
@@ -162,7 +162,7 @@ def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
         mixed=sum(len({item.kind for item in items}) > 1 for items in batches),
         fused=sum(is_fused(*pair) for items in batches for pair in combinations(items, 2)),
         stowed=sum(isinstance(effect, Stow) for effect in hashes.effects),
-        loaded=sum(isinstance(effect, Load) for effect in hashes.effects),
+        loaded=sum(isinstance(effect, LoadImage) for effect in hashes.effects),
         forks={seed: fork for seed in seeds if (fork := hashes.of(f"fork of s{seed}"))},
     )
 

@@ -15,7 +15,7 @@ import pytest
 from cluster.net.statuses import ENDINGS as STATUS_OF_ENDING
 from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, CueAppliedEvent, Decoder, Event, OpenedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, CueAppliedEvent, Decoder, OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.sync import SyncClient
 from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
@@ -28,7 +28,7 @@ def cell() -> Iterator[ToyCell]:
         yield running
 
 
-def segments(events: list[Event]) -> list[bytes]:
+def segments(events: list[StreamEvent]) -> list[bytes]:
     return [event.data for event in events if isinstance(event, SegmentEvent)]
 
 
@@ -208,7 +208,7 @@ class ForgetfulCall:
 async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
     ending: pb.Ending, code: grpc.StatusCode | None
 ) -> None:
-    events: list[Event] = []
+    events: list[StreamEvent] = []
     expected = pytest.raises(ClientError, match="because") if code else contextlib.nullcontext()
     begin = cast(Any, partial(ForgetfulCall, ending))
     async with Stream(begin, "red", StreamOptions()) as stream:

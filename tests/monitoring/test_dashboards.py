@@ -18,7 +18,7 @@ import yaml
 
 from longtake.core.errors import Contradiction, InvalidField
 from monitoring import declarations as metrics
-from monitoring.alerting.records import Records, Times
+from monitoring.alerting.records import Records, TimeScale
 from monitoring.boards.dashboards import DASHBOARDS, FOLDER, documents
 from monitoring.boards.panels import PLAIN, grafana
 from monitoring.boards.panels import panel as made
@@ -95,7 +95,7 @@ def test_expressions_keep_their_order_whatever_is_joined() -> None:
     workers = SCOPE.sum(metrics.WORKERS, "role")
     assert "and on(cell, role)" in (workers & SCOPE.sum(metrics.WORKERS_EXPECTED, "role")).text
     assert "and on(cell)" in (workers & blocks).text
-    assert Records(Times()).memory[0].series.labels == ("store",)
+    assert Records(TimeScale()).memory[0].series.labels == ("store",)
 
 
 # --- the shape of the JSON ------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.work import CueId, Role, WorkerId
 from monitoring.declarations import BY_NAME, METRICS, Instrument
-from monitoring.exposition import Exposition, Sheet, tally_writer
+from monitoring.exposition import Exposition, Scrape, tally_writer
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.tally import Tally
 from tests.core.support.parts import geometry, recipe
@@ -116,13 +116,13 @@ def test_every_sample_is_declared_and_names_its_cell() -> None:
 
 
 def test_what_is_not_declared_or_labelled_otherwise_cannot_be_written() -> None:
-    sheet = Sheet("here")
+    scrape = Scrape("here")
     for name in ("longtake_surprises_total", "longtake_queue_wait_seconds", "longtake_blocks_total"):
         with pytest.raises(InternalFault, match=name):
-            sheet.put(name, 1.0)
+            scrape.put(name, 1.0)
     with pytest.raises(InternalFault, match="no histogram"):
-        sheet.put_histogram("longtake_lane_moves_total", Histogram((1.0,)))
-    assert sum(len(family.samples) for family in sheet.families) == 0
+        scrape.put_histogram("longtake_lane_moves_total", Histogram((1.0,)))
+    assert sum(len(family.samples) for family in scrape.families) == 0
 
 
 def test_the_page_tells_nothing_of_any_session_and_does_not_grow_with_their_number() -> None:
@@ -192,14 +192,14 @@ def test_an_acknowledgement_after_the_end_is_no_harm() -> None:
 
 def test_every_worker_that_joins_has_its_rows() -> None:
     cell = Counted(recipe(), denoisers=1)
-    sheet = Sheet("here")
-    tally_writer(cell.tally)(sheet)
+    scrape = Scrape("here")
+    tally_writer(cell.tally)(scrape)
     cell.join(WorkerId("denoise-9"), Role.DENOISE, 36)
-    after = Sheet("here")
+    after = Scrape("here")
     tally_writer(cell.tally)(after)
 
-    def named(found: Sheet) -> set[str]:
+    def named(found: Scrape) -> set[str]:
         return {sample.labels.get("worker", "") for family in found.families for sample in family.samples} - {""}
 
-    assert named(after) - named(sheet) == {"denoise-9"}
+    assert named(after) - named(scrape) == {"denoise-9"}
     assert set(BY_NAME) == {metric.name for metric in METRICS}

@@ -13,13 +13,13 @@ import pytest
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Curve, Prometheus, installed, running_prometheus
-from monitoring.alerting.records import Records, Times
+from monitoring.alerting.records import Records, TimeScale
 from monitoring.alerting.rules import RUNBOOK, documents
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.boards.panels import SEEN
 
 EVERY = "500ms"
-SHORT = Times(1 / 60)
+SHORT = TimeScale(1 / 60)
 """Five minutes are five seconds."""
 pytestmark = pytest.mark.timeout(240)
 LIMIT_S = 150.0

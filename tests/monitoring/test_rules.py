@@ -15,14 +15,14 @@ import pytest
 import yaml
 
 from monitoring.alerting.alerts import Severity, alerts
-from monitoring.alerting.records import Records, Times
+from monitoring.alerting.records import Records, TimeScale
 from monitoring.alerting.rules import FOLDER, RUNBOOK, documents
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.generated import stale
 from tests.monitoring.alert_scenarios import HEALTHY, SCENARIOS, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
-ALERTS = {alert.name: alert for alert in alerts(Records(Times()))}
+ALERTS = {alert.name: alert for alert in alerts(Records(TimeScale()))}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def promtool() -> str:
 
 
 def test_the_committed_rules_are_those_the_code_makes() -> None:
-    assert stale(documents(FOLDER, Times(), RUNBOOK), FOLDER) == []
+    assert stale(documents(FOLDER, TimeScale(), RUNBOOK), FOLDER) == []
 
 
 def test_promtool_accepts_the_rules(promtool: str) -> None:
@@ -62,7 +62,7 @@ def test_names_of_records_and_alerts_are_unique_and_as_is_usual() -> None:
 
 
 def test_windows_shrink_together_and_thresholds_of_time_with_them() -> None:
-    text = "".join(documents(FOLDER, Times(1 / 60), RUNBOOK).values())
+    text = "".join(documents(FOLDER, TimeScale(1 / 60), RUNBOOK).values())
     assert set(re.findall(r"\[([0-9a-z]+)\]", text)) == {"2s", "3s", "5s", "10s", "15s", "30s", "1m", "6m", "72m"}
     assert "for: 1s" in text
     assert "> 420)" in text

@@ -71,7 +71,7 @@ def test_two_streams_run_to_their_end_and_everything_is_counted_once() -> None:
     assert bulk.segment_bytes == 2 * sum(segment_bytes(block) for block in range(BLOCKS))
     assert bulk.closed == dict.fromkeys(Ending, 0) | {Ending.COMPLETED: 2}
     assert (bulk.first_segment_s.count, bulk.block_latency_s.count, bulk.slack_s.count) == (2, 2 * BLOCKS, 0)
-    workers = cell.tally.labour.workers
+    workers = cell.tally.fleet.workers
     ops = {kind: sum(worker.ops[kind] for worker in workers.values()) for kind in Kind}
     # Four steps; the commits of the last block are for nobody.
     assert ops == {Kind.DENOISE: 2 * 4 * BLOCKS, Kind.COMMIT: 2 * 4 * (BLOCKS - 1), Kind.DECODE: 2 * BLOCKS}
@@ -252,7 +252,7 @@ def test_parking_and_its_copies_are_counted() -> None:
     cell.now_s = 6.0
     cell.send(Tick(now_s=6.0))
     cell.settle()
-    pace, workers = cell.tally.streams.paces[Pace.FAST], cell.tally.labour.workers
+    pace, workers = cell.tally.streams.paces[Pace.FAST], cell.tally.fleet.workers
     assert (pace.parked, pace.restored) == (len(effects_of(cell, Parked)), 0) == (1, 0)
     assert workers[WorkerId("denoise-0")].copies == {"stowed": 4, "loaded": 0, "given": 0, "failed": 0}  # each lane
     assert workers[WorkerId("decode-0")].copies["stowed"] == 1
@@ -267,22 +267,22 @@ def test_a_lost_worker_is_counted_by_its_cause_and_what_it_did_is_not() -> None:
     cell = Counted(recipe(), denoisers=1)
     cell.open("s")
     cell.answer()
-    worker, labour = WorkerId("denoise-0"), cell.tally.labour
+    worker, fleet = WorkerId("denoise-0"), cell.tally.fleet
     cell.finish(worker, seconds=0.5)
-    assert (labour.workers[worker].done, labour.workers[worker].busy_s) == (1, 0.5)
+    assert (fleet.workers[worker].done, fleet.workers[worker].busy_s) == (1, 0.5)
     assert cell.queues[worker]
     cell.queues[worker].clear()
     cell.works.clear()
     cell.send(WorkerLost(now_s=0.0, worker=worker, reason="test", cause=Loss.SILENCE))
-    assert labour.lost[Role.DENOISE, Loss.SILENCE] == 1 and sum(labour.lost.values()) == 1
+    assert fleet.lost[Role.DENOISE, Loss.SILENCE] == 1 and sum(fleet.lost.values()) == 1
     assert cell.tally.streams.paces[Pace.FAST].closed[Ending.LOST] == 1
     cell.join(worker, Role.DENOISE, 400)
     cell.open("t")
     cell.answer()
     cell.finish(worker, seconds=0.25)
-    again = labour.workers[worker]
+    again = fleet.workers[worker]
     assert (again.done, again.done_since_joined, again.busy_since_joined_s) == (2, 1, 0.25)
-    assert labour.joined == {Role.DENOISE: 2, Role.DECODE: 1}
+    assert fleet.joined == {Role.DENOISE: 2, Role.DECODE: 1}
 
 
 def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:
@@ -293,8 +293,8 @@ def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:
     worker = WorkerId("denoise-0")
     while len(works_of(cell.queues[worker][0])) < 2:
         cell.finish(worker)
-    before = cell.tally.labour.workers[worker].done
-    passes = cell.tally.labour.workers[worker].passes
+    before = cell.tally.fleet.workers[worker].done
+    passes = cell.tally.fleet.workers[worker].passes
     dispatch = cell.queues[worker].popleft()
     failed = OpFailed(
         now_s=0.0,
@@ -304,9 +304,9 @@ def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:
         reason="test",
     )
     cell.send(failed)
-    assert cell.tally.labour.workers[worker].done == before + 1
-    assert cell.tally.labour.workers[worker].failures == 1
-    assert cell.tally.labour.workers[worker].passes == passes + 1
+    assert cell.tally.fleet.workers[worker].done == before + 1
+    assert cell.tally.fleet.workers[worker].failures == 1
+    assert cell.tally.fleet.workers[worker].passes == passes + 1
 
 
 def test_moved_lanes_are_counted() -> None:
@@ -322,7 +322,7 @@ def test_moved_lanes_are_counted() -> None:
         cell.steps(10)
         cell.copy()
     moved = len(effects_of(cell, LaneMoved))
-    assert cell.tally.labour.lane_moves == moved > 0
+    assert cell.tally.fleet.lane_moves == moved > 0
 
 
 def test_nothing_is_kept_of_sessions_that_have_ended() -> None:

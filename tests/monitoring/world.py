@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from longtake.core.effects import Dispatch, Effect
 from longtake.core.events import Event, OpDone
-from longtake.core.work import DecodeWork, Sequence, Work, WorkerId
+from longtake.core.work import DecodeWork, DispatchNumber, Work, WorkerId
 from monitoring.folding.tally import Tally
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.world import Cell
@@ -33,7 +33,7 @@ class Counted(Cell):
     """As in the engine, a report of a decode op bears the size of its segment, and every event is folded."""
 
     tally: Tally = field(default_factory=Tally)
-    works: dict[tuple[WorkerId, Sequence], Work] = field(default_factory=dict)
+    works: dict[tuple[WorkerId, DispatchNumber], Work] = field(default_factory=dict)
 
     def send(self, event: Event) -> list[Effect]:
         if isinstance(event, OpDone):

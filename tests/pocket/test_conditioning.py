@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.recipe import Level
-from pocket.conditioning import SIGMAS, Batch, Layout, Sigmas, noised, predict_flow
+from pocket.conditioning import SIGMAS, Layout, Sigmas, TrainingBatch, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.sampler import LaneCache
 from pocket.train import Training, dit_loss
@@ -27,11 +27,11 @@ def _model() -> WanModel:
     return model
 
 
-def _batch(sequences: int) -> Batch:
+def _batch(sequences: int) -> TrainingBatch:
     latent = torch.randn(sequences, BLOCKS, FRAMES, TINY.in_dim, 8, 8)
     texts = torch.randn(2 * sequences, 4, TINY.text_dim)
     version = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])[:sequences]
-    return Batch(latent=latent, texts=texts, text_of_block=version + 2 * torch.arange(sequences)[:, None])
+    return TrainingBatch(latent=latent, texts=texts, text_of_block=version + 2 * torch.arange(sequences)[:, None])
 
 
 def _inputs(x: Tensor, timestep: Tensor, position: Tensor, text: TextKV, lane: LaneCache) -> Inputs:
@@ -40,7 +40,9 @@ def _inputs(x: Tensor, timestep: Tensor, position: Tensor, text: TextKV, lane: L
 
 
 @torch.no_grad()
-def _served(model: WanModel, batch: Batch, step: int, context: Tensor, noisy: Tensor, past_blocks: int) -> Tensor:
+def _served(
+    model: WanModel, batch: TrainingBatch, step: int, context: Tensor, noisy: Tensor, past_blocks: int
+) -> Tensor:
     """D(s, n) then C(s, n) for n = 0, 1, ..., one sequence at a time, as a worker runs one lane."""
     levels = [*SIGMAS, 0.0]
     flows = []

@@ -10,7 +10,7 @@ from pocket.data import Scale, to_pixels
 from pocket.export import WEIGHTS, load
 from pocket.judge import Pictures as Video
 from pocket.judge import classify
-from pocket.sampler import Pictures, Sampler
+from pocket.sampler import PictureDecoder, Sampler
 from pocket.sources import Request, Timed, sampler_source
 from pocket.train_vae import Autoencoder, load_autoencoder
 from pocket.world import Clip
@@ -70,7 +70,7 @@ def test_sampling_is_a_function_of_the_seed() -> None:
 
     def made(seed: int) -> Video:
         sampler = Sampler(model, [scene], seed)
-        decoding = Pictures(decoder, scale, 1)
+        decoding = PictureDecoder(decoder, scale, 1)
         return np.concatenate([decoding.decode(sampler.next_block()) for _ in range(2)], 1)
 
     assert np.array_equal(made(1), made(1))

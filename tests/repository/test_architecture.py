@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import house
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("longtake", "workers", "cluster", "monitoring", "protos", "pocket", "benchmarks")
 MOST_LINES, MOST_LINES_OF_THE_CORE = 400, 350
@@ -93,6 +95,37 @@ def test_a_package_that_says_too_little_or_too_much_is_seen() -> None:
     assert is_introduced('"""Pages of K/V; it imports\nthe core only."""\nimport os\n')
     for text in ("", '"""Pages of K/V."""', '"""It imports. It runs."""', '"""It imports the core"""'):
         assert not is_introduced(text), text
+
+
+def test_a_public_type_name_stands_for_one_thing() -> None:
+    doubles = house.names_in_two_files(house.sources(ROOT, house.PRODUCT))
+    assert doubles == {}, "name the less central one by what it is"
+
+
+def docstrings(tree: ast.AST) -> Iterator[str]:
+    """Those of modules, classes and functions, and the texts that stand below fields and constants."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", [])
+        for statement in body if isinstance(body, list) else []:
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield text.strip()
+
+
+def goes_on(text: str) -> bool:
+    """Whether a docstring is half a sentence, whose other half stands below another field."""
+    return text.startswith("…") or text.endswith(("…", "….", "..."))
+
+
+def test_every_docstring_is_whole() -> None:
+    files = sources(*PACKAGES, "tests", "deploy")
+    halves = [(str(path), text) for path in files for text in docstrings(ast.parse(path.read_text())) if goes_on(text)]
+    assert halves == [], "one field, one sentence"
+
+
+def test_a_docstring_that_goes_on_elsewhere_is_seen() -> None:
+    code = 'class A:\n  """Sizes."""\n  x: int\n  """Rows …"""\n  y: int\n  """… and columns."""\n'
+    assert [text for text in docstrings(ast.parse(code)) if goes_on(text)] == ["Rows …", "… and columns."]
 
 
 def test_no_number_of_one_model_stands_in_code() -> None:

@@ -68,14 +68,14 @@ class LatentFormat:
     """The latents that a decoder is given: their size, and how they were normalised."""
 
     mean: tuple[float, ...]
-    """For each channel, before they were normalised."""
+    """The mean of each channel, before the latents were normalised."""
     std: tuple[float, ...]
     height: int
     width: int
 
     @staticmethod
     def of(info: ModelInfo) -> LatentFormat:
-        """Those of a model."""
+        """The latents of a model."""
         return LatentFormat(
             mean=info.latent_mean,
             std=info.latent_std,
@@ -114,7 +114,7 @@ class DecoderPool:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes one open slot holds, for ever."""
+        """The bytes that one open slot holds, however long its stream is."""
         shapes = self._decoder.state_shapes(1, *self._latent_CHW[1:])
         return sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize
 

@@ -25,7 +25,7 @@ _COARSEST_SCALE = 31
 
 
 def video_settings(settings: SegmentSettings, geometry: Geometry) -> VideoSettings:
-    """What the encoder must know, from what the session asks for; InvalidField if it cannot be.
+    """What the encoder must know, made from what the session asks for; InvalidField if that is impossible.
 
     JPEG quality 1 to 100 is spread over the quantiser scales 31 (coarsest) to 1.
     """
@@ -59,7 +59,7 @@ class DecodeWorker:
         self._text = text
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
         self._awaiting: dict[SessionId, PrepareStream] = {}
-        """Preparations whose state is on its way."""
+        """The preparations whose state is on its way."""
 
     def perform(self, message: Order) -> Iterator[Up | Detached]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
@@ -97,7 +97,7 @@ class DecodeWorker:
         return self._slots.device
 
     def page(self, page: PageId) -> Tensor:
-        """UnknownPeer: what a decode worker has is slots."""
+        """Raise UnknownPeer: a decode worker has slots and no pages."""
         raise UnknownPeer(f"a decode worker has no page {page}")
 
     @property
@@ -112,12 +112,12 @@ class DecodeWorker:
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
 
     def _fill(self, message: Filled) -> Prepared:
-        """Open a slot with a state that was detached from one."""
+        """Open a slot with a state that was detached from a slot."""
         order = self._awaiting.pop(message.order.session)
         return self._prepare(order, lambda slot: self._slots.import_state(slot, message.tensors))
 
     def _detach(self, order: Stow) -> Detached:
-        """Free a slot; what was in it shall be stowed."""
+        """Free a slot, whose state is to be stowed."""
         if self._streams.get(order.session, (None,))[0] != order.source:
             raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
         slot, _ = self._streams.pop(order.session)

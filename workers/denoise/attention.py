@@ -21,7 +21,7 @@ class ItemPages:
     """Page ids of one batch item."""
 
     reads: tuple[int, ...]
-    """What it attends to, in canonical order and with its own pages."""
+    """The pages that the item attends to, in canonical order, its own among them."""
     writes: tuple[int, ...]
     """One page per own frame, in frame order."""
 

@@ -15,11 +15,11 @@ Text = TypeVar("Text")
 
 
 class LaneMemory(Generic[Latents, Text]):
-    """Constant for each session: one output for each of its lanes here, one text for each prompt in use."""
+    """Its size is constant for each session: one output for each of its lanes here, one text for each prompt in use."""
 
     def __init__(self) -> None:
         self._outputs: dict[tuple[SessionId, int], Latents] = {}
-        """Output of the last denoise op of each (session, lane)."""
+        """The output of the last denoise op of each (session, lane)."""
         self._texts: dict[ConditioningRef, Text] = {}
 
     @property

@@ -6,15 +6,15 @@ states [B, L, E] on, the others take them, run their layers and pass them on, th
 to whoever needs it as that of any worker does. Times and positions are cheap: each worker computes them itself.
 
 Hidden states flow one way only, through a pair of the two neighbours (workers.peers), as many and of such shapes as the
-orders say, so both ends know them without asking. Before them goes a note of which op they are of, because sizes that
-differ would end the process. Sending does not wait until the other takes it: a worker computes its next op meanwhile,
-and only then waits, before it sends that. No worker waits for ever: the last waits for nobody behind it, so it takes
-all that comes; then so does the one before it, and so on. And nobody waits for the engine within an op.
+orders say, so both ends know them without asking. A note that names their op goes before them, because sizes that
+differ would end the process. Sending does not wait until the other worker takes it: a worker computes its next op
+meanwhile, and waits only before it sends that one. No worker waits for ever: the last waits for nobody behind it, so it
+takes all that comes; then so does the one before it, and so on. And nobody waits for the engine within an op.
 
-What is wrong with an order, all workers of the chain see alike, before anything is sent: they report the op as failed
-and go on. Whatever else fails here leaves the chain out of step, so the worker starts over: its pairs end with it. The
-neighbours notice at once (that one merely hangs: after PEER_S), and so does the engine, which lets the chain meet again
-under the number of a new generation.
+If an order is wrong, all workers of the chain see that alike, before anything is sent: they report the op as failed and
+go on. Whatever else fails here leaves the chain out of step, so the worker starts over: its pairs end with it. The
+neighbours notice that at once (or after PEER_S, if the worker merely hangs), and so does the engine, which lets the
+chain meet again under the number of a new generation.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column, L token of the item's frames, E model width.
 """
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from longtake.core.errors import Unavailable
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import PageId, Role, Sequence
+from longtake.core.work import DispatchNumber, PageId, Role
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, Up, reason_of
 from workers.models.api import Denoiser, Inputs, LayerPass
@@ -54,7 +54,7 @@ class ModelPart:
         self._before: Pair | None = None
         self._behind: Pair | None = None
         self._sending: list[Callable[[], None]] = []
-        self._sequence = Sequence(0)
+        self._sequence = DispatchNumber(0)
         self._waited_s = 0.0
 
     def join(self, generation: int) -> None:
@@ -71,8 +71,8 @@ class ModelPart:
         except Unavailable as error:
             raise StartOver(str(error)) from error
 
-    def begin(self, sequence: Sequence) -> None:
-        """What follows is of this dispatch."""
+    def begin(self, sequence: DispatchNumber) -> None:
+        """Note that what follows belongs to this dispatch."""
         self._sequence = sequence
         self._waited_s = 0.0
 
@@ -126,7 +126,7 @@ class ModelPart:
         return Pair(self._meeting_point, name, rank, device=self._device, timeout_s=self._timeout_s)
 
     def _note(self, shape: tuple[int, ...]) -> Tensor:
-        """Which op hidden states are of."""
+        """A note that says to which op hidden states belong."""
         return torch.tensor([self._sequence, *shape], dtype=torch.int64, device=self._device)
 
     def _receive(self, shape: tuple[int, ...]) -> Tensor:

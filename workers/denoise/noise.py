@@ -99,7 +99,7 @@ class Draw(NamedTuple):
     seed: int
     block: int
     draw: int
-    """0: the initial noise of the block; s + 1: what is added after step s."""
+    """Draw 0 is the initial noise of the block; draw s + 1 is what is added after step s."""
 
 
 def normal(seed: int, block: int, draw: int, shape: Sequence[int]) -> Tensor:

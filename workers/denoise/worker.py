@@ -16,7 +16,7 @@ from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import FromLane, FromLatent, FromNoise, PageId, Role, Sequence, SessionId
+from longtake.core.work import DispatchNumber, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
@@ -28,17 +28,17 @@ from workers.models.api import Conditioning, Denoiser, Inputs, Solver, TextKV
 from workers.orders import Order
 
 NOTHING = b""
-"""In place of the output of an op that failed."""
+"""What is reported in place of the output of an op that failed."""
 
 
 def tensor_to_bytes(tensor: Tensor) -> bytes:
-    """float32 little-endian, contiguous."""
+    """The bytes of a tensor: float32, little-endian, contiguous."""
     array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
     return bytes(array.astype("<f4", copy=False).tobytes())
 
 
 def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
-    """float32 on the CPU; InternalFault if the size is not that of `shape` (-1 allowed once)."""
+    """A float32 tensor on the CPU; InternalFault if the size is not that of `shape` (-1 allowed once)."""
     array = np.frombuffer(data, dtype="<f4").astype(np.float32)
     try:
         return torch.from_numpy(array.reshape(shape))
@@ -95,7 +95,7 @@ class DenoiseWorker:
         """Sessions that something is kept for."""
         return self._memory.sessions
 
-    def _report(self, sequence: Sequence, batch: tuple[Forward, ...]) -> Done | Failed:
+    def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
         try:
             return Done(sequence=sequence, outputs=tuple(self._forward(batch)))

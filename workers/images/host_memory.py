@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 cuda: Any = torch.cuda
-"""Its streams have no types."""
+"""torch.cuda without types: its streams have none."""
 
 
 class HostMemory:
-    """For one thread beside the one that computes."""
+    """Copies for one thread beside the thread that computes."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -36,7 +36,7 @@ class HostMemory:
         return copies
 
     def up(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """On the device what lies in host memory; on a CPU the same tensors."""
+        """Copies on the device of tensors in host memory; on a CPU the same tensors."""
         if self._stream is None:
             return tuple(tensors)
         # Made outside the copies' stream: it is the compute stream that will use and free this memory.

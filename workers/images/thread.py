@@ -4,13 +4,13 @@ Theory of operation. The thread does what arrives in the order of arrival, besid
 for is a copy between device and host memory. An image that is not here yet (it is being received, or the compute thread
 has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and orders that name other
 images go on. Giving and receiving run on a short-lived thread each, with a process group of their own. So nothing waits
-for a thread that could wait for it, whatever workers give each other at the same time: there is no deadlock to be had.
-A peer that does not come, or dies, costs its own image after `timeout_s` and nothing else.
+for a thread that could wait for it, whatever workers give each other at the same time: no deadlock is possible. A peer
+that does not come, or dies, costs its own image after `timeout_s` and nothing else.
 
 Decoder slots belong to the compute thread, which alone opens and closes them. To stow one, it first does the decodes
 that were ordered before, then hands the state over to be copied; to fill one, the state is brought to the device here
-and handed to it. What arrives for a session that was forgotten meanwhile is dropped; of each image that was coming for
-it, it is said that it is gone, so that every order to stow or load is answered, whatever happens.
+and handed to it. What arrives for a session that was forgotten meanwhile is dropped. The thread reports each image that
+was coming for that session as gone, so that every order to stow or load is answered, whatever happens.
 
 The threads that give and receive hold nothing but one image, so a worker that ends frees its device at once.
 """
@@ -27,7 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from longtake.core.effects import Discard, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.work import ImageId, PageId, SessionId
 from workers.images.host_memory import HostMemory
@@ -36,11 +36,11 @@ from workers.messages import OP_ERRORS, Failed, ImageGone, ImageLoaded, ImageSto
 from workers.orders import Detached, Filled
 
 LINGER_S = 0.5
-"""How long transfers that are about to end may take when the worker ends."""
+"""How long transfers that are about to end may still take when the worker ends."""
 
 
 class Holder(Protocol):
-    """The worker that images are made of."""
+    """The worker of whose pages and slots images are made."""
 
     @property
     def device(self) -> torch.device:
@@ -79,8 +79,8 @@ class _Given:
     image: ImageId
 
 
-_Use = Load | Give | Wanted | Discard
-"""What needs an image to be here."""
+_Use = LoadImage | Give | Wanted | Discard
+"""What can only be done when its image is here."""
 
 _Message = Stow | Take | _Use | Forget | Detached | Missing | _Arrived | _Given | Shutdown
 
@@ -89,7 +89,7 @@ _Message = Stow | Take | _Use | Forget | Detached | Missing | _Arrived | _Given 
 class _Image:
     session: SessionId
     tensors: tuple[Tensor, ...]
-    """In host memory: of a lane one for each page, of a slot what its worker detached."""
+    """The image in host memory: for a lane one tensor for each page, for a slot what its worker detached."""
 
     @property
     def size_bytes(self) -> int:
@@ -126,13 +126,13 @@ class ImageThread:
         self._images: dict[ImageId, _Image] = {}
         self._coming: dict[ImageId, _Coming] = {}
         self._leaving: dict[ImageId, _Image] = {}
-        """Being given: gone for every order, but still in memory."""
+        """Images that are being given: gone for every order, but still in memory."""
         self.copied_out_bytes = self.copied_in_bytes = 0
-        """What was copied from the device to host memory, and back."""
+        """The bytes that were copied from the device to host memory so far."""
         self._thread = threading.Thread(target=self._run, name="images", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to work."""
         self._thread.start()
 
     def put(self, message: _Message) -> None:
@@ -140,7 +140,7 @@ class ImageThread:
         self._inbox.put(message)
 
     def stop(self, timeout_s: float) -> bool:
-        """Do what is queued, then end; whether it did in time. A transfer whose peer says nothing is left behind."""
+        """Do what is queued, then end; returns whether in time. A transfer with a silent peer is left behind."""
         self._inbox.put(Shutdown())
         self._thread.join(timeout_s)
         self._transfers.join(LINGER_S)
@@ -148,13 +148,13 @@ class ImageThread:
 
     @property
     def held(self) -> dict[ImageId, SessionId]:
-        """Images that are here or coming, and whose they are."""
+        """The images that are here or coming, each with its session."""
         coming = {image: entry.session for image, entry in list(self._coming.items())}
         return coming | {image: entry.session for image, entry in list(self._images.items())}
 
     @property
     def host_bytes(self) -> int:
-        """Host memory of all images, those that are being given among them."""
+        """The host memory that all images take, those that are being given included."""
         return sum(image.size_bytes for image in (*self._images.values(), *self._leaving.values()))
 
     # --- on its thread ------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class ImageThread:
 
     def _handle(self, message: _Message) -> None:
         match message:
-            case Load() | Give() | Wanted() | Discard():
+            case LoadImage() | Give() | Wanted() | Discard():
                 coming = self._coming.get(message.image)
                 if coming is not None:
                     coming.waiting.append(message)
@@ -191,7 +191,7 @@ class ImageThread:
                 self._forget(message.session)
 
     def _attempt(self, order: Stow | Take | _Use, act: Callable[[], None]) -> None:
-        """Act, or say why it cannot be done; the image is gone then."""
+        """Carry out an order, or report why that is not possible; then the image is gone."""
         try:
             act()
         except OP_ERRORS as error:
@@ -205,7 +205,7 @@ class ImageThread:
             self._report(ImageGone(image=order.image, reason=reason))
 
     def _begin(self, order: Stow | Take) -> None:
-        """An image comes into being, or begins to come."""
+        """Begin an image: it comes into being, or begins to come."""
         if order.image in self.held:
             raise InternalFault(f"image {order.image} is here already")
         if isinstance(order, Take):
@@ -223,7 +223,7 @@ class ImageThread:
             self._coming[order.image] = _Coming(session=order.session)
 
     def _use(self, order: _Use) -> None:
-        """An image that is here is used up."""
+        """Use an image that is here, which uses it up."""
         image = self._images.get(order.image)
         if image is None:
             if isinstance(order, Discard):
@@ -233,7 +233,7 @@ class ImageThread:
             self._give(order, image)
         del self._images[order.image]
         match order:
-            case Load():
+            case LoadImage():
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
@@ -248,7 +248,7 @@ class ImageThread:
             del self._leaving[order.image]
             raise
 
-    def _load(self, order: Load, image: _Image) -> None:
+    def _load(self, order: LoadImage, image: _Image) -> None:
         targets = [self._holder.page(page) for page in order.target]
         found = [(tuple(tensor.shape), tensor.dtype) for tensor in image.tensors]
         allowed = [(tuple(target.shape), target.dtype) for target in targets]
@@ -280,7 +280,7 @@ class ImageThread:
             self._handle(order)
 
     def _miss(self, image: ImageId, reason: str) -> None:
-        """Said once for the image, and to each session whose slot waits for it."""
+        """Report a missing image once, and to each session whose slot waits for it."""
         coming = self._coming.pop(image, None)
         if coming is None:
             return

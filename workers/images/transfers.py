@@ -21,7 +21,7 @@ from workers.messages import OP_ERRORS, reason_of
 from workers.peers import Empty, Pair
 
 TIMEOUT_S = 30.0
-"""How long the other end may keep silent."""
+"""How long the other end may say nothing."""
 
 _GIVER, _TAKER = 0, 1
 
@@ -29,10 +29,10 @@ _log = logging.getLogger("longtake.worker")
 
 
 class Transfers:
-    """Starts them. Each calls back once, on its own thread, and keeps nothing alive but its image meanwhile."""
+    """Starts transfers. Each calls back once, on its own thread, and keeps nothing alive but its image meanwhile."""
 
     def __init__(self, meeting_point: str, empty: Empty, timeout_s: float = TIMEOUT_S) -> None:
-        """`empty` makes the memory that images are received in; `meeting_point` may be empty: then none can be."""
+        """`empty` makes the memory for received images; with an empty `meeting_point` no transfer is possible."""
         self._meeting_point = meeting_point
         self._empty = empty
         self._timeout_s = timeout_s
@@ -74,7 +74,7 @@ class Transfers:
         self._start(run, f"take image {image}")
 
     def join(self, timeout_s: float) -> None:
-        """Let transfers that are about to end do so; what waits for a peer goes on waiting."""
+        """Wait for transfers that are about to end; one that waits for a peer goes on waiting."""
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.work import (
     Ability,
+    DispatchNumber,
     Role,
-    Sequence,
     SessionId,
     WorkerId,
 )
@@ -125,14 +125,14 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
         case "op_done":
             done = message.op_done
             return Done(
-                sequence=Sequence(done.sequence),
+                sequence=DispatchNumber(done.sequence),
                 outputs=tuple(output.latents for output in done.outputs),
                 segment=done.segment,
                 seconds=_duration(done.seconds, "op_done.seconds"),
             )
         case "op_failed":
             failed = message.op_failed
-            sequence = Sequence(failed.sequence) if failed.HasField("sequence") else None
+            sequence = DispatchNumber(failed.sequence) if failed.HasField("sequence") else None
             return Failed(
                 sessions=tuple(SessionId(session) for session in failed.sessions),
                 sequence=sequence,
@@ -182,7 +182,7 @@ def down_to_proto(message: Down) -> pb.AttachResponse:
         case Forget():
             forget = pb.Forget(session=message.session, version=message.version)
             return pb.AttachResponse(forget=forget)
-        case Stow() | Load() | Give() | Take() | Discard():
+        case Stow() | LoadImage() | Give() | Take() | Discard():
             return convert_images.order_to_proto(message)
         case JoinChain():
             return pb.AttachResponse(join_chain=pb.JoinChain(generation=message.generation))
@@ -256,7 +256,7 @@ def _part_from(part: pb.Part) -> Part:
 
 
 def _duration(value_s: float, field: str) -> float:
-    """InvalidField for what no clock measures: it would spoil every deadline that is reckoned with it."""
+    """A duration from the wire; InvalidField for what no clock measures, which would spoil every deadline."""
     if not 0 <= value_s < math.inf:
         raise InvalidField(field, value_s, "0 or more seconds, finite")
     return value_s

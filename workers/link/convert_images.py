@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from longtake.core.effects import Discard, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.work import ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
-from workers.messages import ImageGone, ImageLoaded, ImageStowed
+from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed
 
 MAX_REASON = 2000
 
-ImageOrder = Stow | Load | Give | Take | Discard
 ImageReport = ImageStowed | ImageLoaded | ImageGone
 
 
@@ -26,7 +25,7 @@ def order_to_proto(order: ImageOrder) -> pb.AttachResponse:
             else:
                 stow.slot = order.source
             return pb.AttachResponse(stow=stow)
-        case Load():
+        case LoadImage():
             return pb.AttachResponse(load=pb.Load(session=order.session, image=order.image, target=order.target))
         case Give():
             return pb.AttachResponse(give=pb.Give(session=order.session, image=order.image, to=order.to))
@@ -49,10 +48,10 @@ def stow_from_proto(stow: pb.Stow, worker: WorkerId) -> Stow:
     return Stow(worker=worker, session=_session(stow.session, "stow"), image=ImageId(stow.image), source=source)
 
 
-def load_from_proto(load: pb.Load, worker: WorkerId) -> Load:
+def load_from_proto(load: pb.Load, worker: WorkerId) -> LoadImage:
     """InvalidField if it names no page."""
     session, target = _session(load.session, "load"), _pages(load.target, "load.target")
-    return Load(worker=worker, session=session, image=ImageId(load.image), target=target)
+    return LoadImage(worker=worker, session=session, image=ImageId(load.image), target=target)
 
 
 def give_from_proto(give: pb.Give, worker: WorkerId) -> Give:
@@ -68,7 +67,7 @@ def take_from_proto(take: pb.Take, worker: WorkerId) -> Take:
 
 
 def discard_from_proto(discard: pb.Discard, worker: WorkerId) -> Discard:
-    """Cannot be wrong."""
+    """The order to drop an image; no such message is wrong."""
     return Discard(worker=worker, image=ImageId(discard.image))
 
 
@@ -115,7 +114,7 @@ def prepare_to_proto(order: PrepareStream) -> pb.PrepareStream:
 
 
 def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream:
-    """The same on its worker."""
+    """The order as its worker gets it."""
     return PrepareStream(
         worker=worker,
         session=SessionId(order.session),
@@ -137,7 +136,7 @@ def settings_from_proto(settings: pb.SegmentSettings) -> SegmentSettings:
 
 
 def report_from_proto(message: pb.AttachRequest) -> ImageReport:
-    """What a worker reports of an image."""
+    """A report about an image from the wire."""
     match message.WhichOneof("message"):
         case "image_stowed":
             return ImageStowed(image=ImageId(message.image_stowed.image))

@@ -7,6 +7,7 @@ from longtake.core.recipe.graph import Kind, Op, Returns, Times
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -16,7 +17,6 @@ from longtake.core.work import (
     NoiseKey,
     PageId,
     Pages,
-    Sequence,
     SessionId,
     SlotId,
 )
@@ -163,4 +163,4 @@ def task_from_proto(dispatch: pb.Dispatch) -> Task:
             order = Decode(work=_decode_from(dispatch.decode.work), latents=dispatch.decode.latents)
         case other:
             raise InvalidField("dispatch.work", other, "forward or decode")
-    return Task(sequence=Sequence(dispatch.sequence), order=order)
+    return Task(sequence=DispatchNumber(dispatch.sequence), order=order)

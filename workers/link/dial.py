@@ -44,7 +44,7 @@ _FATAL = (
 
 _log = logging.getLogger("longtake.worker")
 
-Call = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
+AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 
 class Weights(Protocol):
@@ -52,12 +52,12 @@ class Weights(Protocol):
 
     @property
     def introduction(self) -> Introduction:
-        """How it says Hello."""
+        """What the worker says of itself in its Hello."""
         ...
 
     @property
     def meeting_point(self) -> str:
-        """Where other workers are met; see workers.start.spec.WorkerSpec."""
+        """Where the worker meets others; see workers.start.spec.WorkerSpec."""
         ...
 
     def fresh(self) -> Performer:
@@ -116,8 +116,8 @@ class WorkerLink:
             self._engine, grpc.ssl_channel_credentials(*self._files.contents()), options=named
         )
 
-    async def _attached(self, call: Call) -> bool:
-        """One attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
+    async def _attached(self, call: AttachCall) -> bool:
+        """Serve one attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
         await call.write(hello_to_proto(self._loaded.introduction, self._token))
         welcome = await call.read()
         if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":
@@ -157,7 +157,7 @@ class WorkerLink:
             runner.put(Shutdown())
             await asyncio.to_thread(runner.join, END_S)
 
-    async def _read(self, call: Call, runner: Runner) -> None:
+    async def _read(self, call: AttachCall, runner: Runner) -> None:
         worker = self._loaded.introduction.worker
         while True:
             message = await call.read()
@@ -165,7 +165,7 @@ class WorkerLink:
                 return
             runner.put(down_from_proto(message, worker))
 
-    async def _write(self, call: Call, outbox: asyncio.Queue[Up | str | StartOver]) -> str | StartOver:
+    async def _write(self, call: AttachCall, outbox: asyncio.Queue[Up | str | StartOver]) -> str | StartOver:
         """Send what the compute thread reports; returns the reason with which it ended."""
         while True:
             message = await outbox.get()

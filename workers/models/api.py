@@ -24,7 +24,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """On what a worker computes, and in which numbers: bits and times depend on it."""
+    """The device and the number format in which a worker computes; bits and times depend on them."""
 
     device: str = "cpu"
     """A torch device, or one that only takes its time (workers.simulated.device)."""
@@ -206,12 +206,12 @@ class Denoiser(Protocol):
         ...
 
     def begin(self, inputs: Inputs) -> LayerPass:
-        """The same, step by step: for a chain of workers, each of which holds some layers."""
+        """Begin a forward that goes step by step, for a chain of workers each of which holds some layers."""
         ...
 
 
 class Solver(Protocol):
-    """What comes after a denoise: from the flow at one noise level to the latents at the next."""
+    """Takes the step after a denoise: from the flow at one noise level to the latents at the next."""
 
     def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
         """The outputs [B, F, C, H, W], in float32, of denoise ops, one for each batch item."""
@@ -288,7 +288,7 @@ class EncodedText:
     features_TC: Tensor
     """float32 on the CPU; the model pads it with zero rows."""
     notice: str
-    """What the client should know: words without effect. Empty if nothing."""
+    """What the client should know, such as words without effect; empty if there is nothing."""
 
 
 class TextEncoder(Protocol):

@@ -51,7 +51,7 @@ class ModelInfo:
     geometry: Geometry
     recipe: Recipe
     family: Family = Family.WAN
-    """Not in model.json as long as there is one."""
+    """The family of networks; model.json does not name it as long as there is only one."""
     dit: WanConfig
     vae: WanVAEConfig
     latent_mean: tuple[float, ...]

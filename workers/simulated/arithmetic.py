@@ -33,7 +33,7 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far back the results of a simulated model depend on a stream's past."""
+    """How far back a stream's past decides the results of a simulated model."""
 
     layers: int = 2
     """Layers of the transformer."""
@@ -42,7 +42,7 @@ class Reach:
 
 
 REACH = Reach()
-"""That of every simulated worker that is not told another."""
+"""The reach of every simulated worker that is not told another."""
 
 
 def mix(*parts: bytes) -> bytes:
@@ -64,7 +64,7 @@ def noise(seed: int, block: int, draw: int) -> bytes:
 
 
 def latents_of(name: bytes, geometry: Geometry) -> bytes:
-    """Latents of one block (float32, little-endian): the bytes of `name` as numbers 0 to 255, again and again."""
+    """Latents of one block (float32, little-endian): the bytes of `name` as numbers 0 to 255, repeated."""
     return _spread(name, math.prod(geometry.block_shape)).astype("<f4").tobytes()
 
 

@@ -17,7 +17,7 @@ _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s)")
 _LONGEST_S = 60.0
 _FURTHEST = 100
 _OPTIONS = {"decode": "0ms", "factor": "1", "layers": str(REACH.layers), "latents": str(REACH.latents)}
-"""Each with what it is if it is not given."""
+"""The options of a device's name, each with its default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class SimulatedDevice:
     """How long a worker on this device sleeps for each op."""
 
     forward_s: float
-    """One forward, whatever its kind and shape."""
+    """The time of one forward, whatever its kind and shape."""
     decode_s: float = 0.0
-    """The decoding of one block."""
+    """The time to decode one block."""
     factor: float = 1.0
-    """A straggler takes this many times as long."""
+    """How many times as long everything takes; more than 1 makes a straggler."""
     reach: Reach = REACH
     """What its results depend on; all workers of a cell must agree."""
 
@@ -81,19 +81,19 @@ def _seconds(text: str, device: str) -> float:
     return seconds
 
 
-class Pace:
+class DevicePace:
     """Sleeps until ops are over; counts how much too long that took, and the time between ops. One thread uses it.
 
-    Nothing is made up for: an op that ends late makes the next one begin late, as on a device that is waited for.
+    Lost time is not caught up: an op that ends late makes the next one begin late, as on a real device.
     """
 
     def __init__(self) -> None:
         self.ops = 0
         self.late_s = 0.0
-        """In all."""
+        """By how much ops ended too late, in all."""
         self.latest_s = 0.0
         self.idle_s = 0.0
-        """Between the end of an op and the beginning of the next, in all."""
+        """The time between the end of an op and the beginning of the next, in all."""
         self._ended_s: float | None = None
 
     def wait(self, began_s: float, lasting_s: float) -> None:

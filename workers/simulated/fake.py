@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.work import ImageId, SessionId, SlotId
 from workers.messages import (
@@ -30,7 +30,7 @@ from workers.simulated.arithmetic import decoded, first_state
 from workers.simulated.lanes import SimulatedLanes
 
 Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
-"""What a worker says but that it has done a task."""
+"""What a worker says, apart from reporting a task."""
 
 HEADER = b"header;"
 MEDIA_TYPE = 'video/mp4; codecs="avc1.42C00A"'
@@ -51,12 +51,12 @@ class FakeWorker:
         """`transit` holds the images between all workers of a cell: given, and not taken yet."""
         self.lanes = lanes
         self.states: dict[SlotId, tuple[SessionId, bytes]] = {}
-        """Whose decoder state is in each slot that is open."""
+        """The decoder state in each slot that is open, with its session."""
         self.images: dict[ImageId, Image] = {}
         self.transit = transit
 
     def perform(self, message: Down) -> Done | Report | None:
-        """Do it; what there is to report."""
+        """Carry out an order; returns what there is to report."""
         match message:
             case Task(order=Decode() as order):
                 return Done(sequence=message.sequence, segment=self._decode(order))
@@ -69,12 +69,12 @@ class FakeWorker:
                 self._forget(message)
             case PrepareStream(image=None):
                 return self._prepare(message, self._state(message.origin))
-            case Stow() | Load() | Give() | Take() | Discard() | PrepareStream():
+            case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
                 return self._copy(message)
         return None
 
     def fail(self, order: ImageOrder | PrepareStream, reason: str = "no memory") -> ImageGone | None:
-        """Do not do it: what it was to copy from or to is gone. What there is to report."""
+        """Let an order fail: what it was to copy from or to is gone. Returns what there is to report."""
         image = order.image
         assert image is not None
         self.images.pop(image, None)
@@ -116,7 +116,7 @@ class FakeWorker:
                 self.transit[order.image] = image
             case Take():
                 self.images[order.image] = image
-            case Load():
+            case LoadImage():
                 assert not isinstance(image.content, bytes)
                 self.lanes.pages[list(order.target)] = image.content
                 return ImageLoaded(image=order.image)

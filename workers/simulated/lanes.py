@@ -27,7 +27,7 @@ _FLOAT_BYTES = 4
 
 
 class SimulatedLanes:
-    """Does one op after the other. Not thread-safe."""
+    """The pages and lanes of one worker, which does one op after the other. Not thread-safe."""
 
     def __init__(self, geometry: Geometry, *, pages: int, reach: Reach = REACH) -> None:
         self.geometry = geometry
@@ -35,7 +35,7 @@ class SimulatedLanes:
         self.pages = no_pages(pages, reach)
         """[page, layer, byte]"""
         self.memory: LaneMemory[bytes, bytes] = LaneMemory()
-        """Outputs by lane, and what stands for the texts."""
+        """The outputs by lane, and what stands for the texts."""
         self._latents_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape)
 
     def forward(self, order: Forward) -> list[bytes]:

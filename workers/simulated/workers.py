@@ -23,7 +23,7 @@ from workers.models.text import text_encoder
 from workers.orders import Detached, Order
 from workers.runner import Performer
 from workers.simulated.arithmetic import Reach, decoded, first_state, mix, numbers, pictures
-from workers.simulated.device import Pace, SimulatedDevice
+from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
 
 _CPU = torch.device("cpu")
@@ -119,7 +119,7 @@ class SimulatedSlots:
 class PacedWorker:
     """Another worker, whose ops take the time of a simulated device: it saves nothing by batching."""
 
-    def __init__(self, worker: Performer, device: SimulatedDevice, pace: Pace) -> None:
+    def __init__(self, worker: Performer, device: SimulatedDevice, pace: DevicePace) -> None:
         self.role = worker.role
         self.device = worker.device
         """Where its pages and slots lie."""
@@ -130,7 +130,7 @@ class PacedWorker:
         self._pace = pace
 
     def perform(self, message: Order) -> Iterator[Up | Detached]:
-        """What the worker within does and reports, in this time; it raises what that raises, at once."""
+        """Do and report what the worker within does, but take the device's time; errors are raised at once."""
         began_s = time.monotonic()
         reports = list(self._worker.perform(message))
         match message:
@@ -159,7 +159,7 @@ class SimulatedModel:
             raise InvalidField("worker.capacity", capacity, "1 or more pages or decoder slots")
         self._info = weights.load_info(model)
         self._device = device
-        self.pace = Pace()
+        self.pace = DevicePace()
         """How exactly the times were kept so far."""
         self.meeting_point = meeting_point
         self.introduction = Introduction(

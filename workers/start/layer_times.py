@@ -27,7 +27,7 @@ from workers.peers import agreed
 WAIT_S = 120.0
 """How long the first worker of a chain may take to measure."""
 _ROUNDS = 4
-"""Each time is the least of so many: whatever disturbs a measurement makes it longer."""
+"""Each time is the least of this many measurements: whatever disturbs one makes it longer."""
 
 
 def held_layers(seat: Seat, info: ModelInfo, measure: Callable[[], LayerTimes], meeting_point: str) -> range:

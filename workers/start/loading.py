@@ -49,7 +49,7 @@ class LoadedWorker:
         self._attention: AttentionBackend = SdpaBackend()
         self.meeting_point = spec.meeting_point
         self.profile: BatchProfile | None = None
-        """What a denoise worker measured."""
+        """What a denoise worker measured of its batches."""
         self._fresh: Callable[[], Performer]
         self.introduction = self._denoiser() if spec.role is Role.DENOISE else self._decoder()
 

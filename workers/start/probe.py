@@ -28,9 +28,9 @@ from workers.denoise.kv import PageMemory
 from workers.models.api import Conditioning, Denoiser, Inputs, LatentDecoder, TextKV
 
 MIN_GAIN = 0.05
-"""By what part the time per op must fall for a larger batch to be used."""
+"""The share by which the time per op must fall for a larger batch to be used."""
 _ROUNDS = 3
-"""Each time is the least of so many: whatever disturbs a measurement makes it longer."""
+"""Each time is the least of this many measurements: whatever disturbs one makes it longer."""
 _SPREAD = 7
 """Blocks between the items, so that their positions differ."""
 
@@ -40,11 +40,12 @@ class BatchProfile:
     """What the probe found."""
 
     forward_s: dict[int, float]
-    """Seconds of one full-window forward by batch size, as far as it was worth measuring; of one op always."""
+    """Seconds of one full-window forward by batch size: always for one op, for more as far as they were worth
+    measuring."""
     limit: int
-    """Ops that one forward may serve; 1: no batching."""
+    """The most ops that one forward may serve; 1 means no batching."""
     inexact: int | None = None
-    """The batch size that paid but gave other bits than its items alone; None: there was none."""
+    """The batch size that paid but gave other bits than its items alone; None if there was none."""
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 

@@ -33,19 +33,19 @@ class ProfileKey:
 
     model_digest: str
     layers: str
-    """Those that the worker holds: first and last."""
+    """The first and the last layer that the worker holds."""
     compute: Compute
-    """With the name of the processor or accelerator as its device, not its number."""
+    """On what it computes; its device is the name of the processor or accelerator, not a number."""
     torch_version: str
     threads: int
     tokens_per_block: int
     window_pages: int
     max_batch: int
-    """Up to which size it was measured."""
+    """The batch size up to which it was measured."""
 
     @property
     def file_name(self) -> str:
-        """The same for equal keys only."""
+        """The name of the profile's file: only equal keys have the same."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest() + ".json"
 
 

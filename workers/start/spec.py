@@ -23,7 +23,7 @@ class WorkerSpec:
     """Name, role, size, model and device of one worker; the same however it is started."""
 
     worker: WorkerId
-    """Unique in the cell."""
+    """Its name, unique in the cell."""
     role: Role
     capacity: int
     """Pages (denoise) or decoder slots (decode)."""
@@ -31,15 +31,15 @@ class WorkerSpec:
     """A model directory that this worker can read."""
     compute: Compute = field(default_factory=Compute)
     max_batch: int = 1
-    """Ops that one forward of a denoise worker may serve at most; what pays and is exact, it measures."""
+    """The most ops that one forward of a denoise worker may serve; the worker measures what pays and is exact."""
     meeting_point: str = ""
-    """Where workers find each other (workers.peers), host:port; empty: this one is alone."""
+    """Where workers find each other (workers.peers), as host:port; empty if this one is alone."""
     seat: Seat | None = None
-    """The worker's place in a chain that holds the model together; None: it holds all of it."""
+    """The worker's place in a chain that holds the model together; None if it holds all of it."""
     profiles: str = ""
-    """Folder for what start-up measurements found (workers.start.profile_cache); empty: measure at every start."""
+    """Folder for start-up measurements (workers.start.profile_cache); if it is empty, each start measures."""
     link_files: LinkFiles | None = None
-    """With which it shows the engine what it is, on this worker's machine; None: the link is not encrypted."""
+    """Files on its machine that prove to the engine what it is; None if the link is not encrypted."""
 
     def __post_init__(self) -> None:
         for name, count, allowed in (

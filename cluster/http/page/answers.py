@@ -12,12 +12,12 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
     SkippedEvent,
+    StreamEvent,
 )
 from longtake.core.errors import InvalidField
 from longtake.v1 import longtake_pb2 as pb
@@ -34,11 +34,11 @@ HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.UNIMPLEMENTED: 501,
     grpc.StatusCode.UNAVAILABLE: 503,
 }
-"""All others are 500."""
+"""The HTTP status for each of these; all others are 500."""
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
 
 
-def event_message(event: Event) -> Json:
+def event_message(event: StreamEvent) -> Json:
     """What is told of an event; the bytes of a header or a segment follow in a message of their own."""
     match event:
         case OpenedEvent():
@@ -113,7 +113,7 @@ def error_message(error: ClientError) -> Json:
 
 
 def invalid_message(error: InvalidField) -> Json:
-    """The same for a frame that did not get as far as the service."""
+    """The same message for a frame that did not get as far as the service."""
     return {"type": "error", "code": grpc.StatusCode.INVALID_ARGUMENT.name, "sentence": str(error)}
 
 

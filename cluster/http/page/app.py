@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from cluster.http.page.answers import HTTP_STATUSES, Json, error_message, invalid_message, model_json, session_json
-from cluster.http.page.origin import Guard
+from cluster.http.page.origin import SameOrigin
 from cluster.http.page.sockets import Connect, serve_socket
 from cluster.net.addresses import Address
 from longtake.client import Client
@@ -48,7 +48,7 @@ def page_app(connect: Connect, address: Address) -> ASGIApp:
         WebSocketRoute("/api/stream", stream),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return Guard(Starlette(routes=routes), address)
+    return SameOrigin(Starlette(routes=routes), address)
 
 
 async def _model(client: Client) -> Json:

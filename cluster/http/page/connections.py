@@ -12,7 +12,7 @@ MAX_CONNECTIONS = 256
 REQUEST_TIMEOUT_S = 10.0
 """How long a connection may stay without a complete request."""
 MAX_MESSAGE_BYTES = 64 * 1024
-"""Of a browser: a prompt, escaped, with a token."""
+"""The largest message of a browser: a prompt, escaped, with a token."""
 MAX_FRAGMENTS = 64
 """Parts of one message; without a limit empty ones could be sent for ever."""
 
@@ -32,13 +32,13 @@ class BoundedHttp(H11Protocol):
             self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited any more."""
+        """Note that the connection is gone: no request is awaited any more."""
         if self._overdue is not None:
             self._overdue.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """The next request has as much time as the first."""
+        """Give the next request as much time as the first."""
         super().on_response_complete()
         self._expect_request()
 

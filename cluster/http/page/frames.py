@@ -21,17 +21,17 @@ class _Frame(BaseModel):
 
 
 class OpenFrame(_Frame):
-    """First frame: a stream of one's own."""
+    """The first frame of a connection that opens a stream of its own."""
 
     type: Literal["open"]
     token: str = Field(default="", repr=False)
     prompt: str
     pace: Literal["realtime", "fast"] = "fast"
     seed: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
-    """A string, because numbers of browsers end at 2^53."""
+    """The seed as a string, because browsers' numbers are exact only up to 2^53."""
     duration_s: _Seconds | None = None
     window: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Segments that may wait for the browser; 0: as the server likes."""
+    """The number of segments that may wait for the browser; 0 leaves it to the server."""
     fork: _SessionId | None = None
 
     @property
@@ -44,7 +44,7 @@ class OpenFrame(_Frame):
 
 
 class WatchFrame(_Frame):
-    """First frame: somebody's stream."""
+    """The first frame of a connection that watches somebody's stream."""
 
     type: Literal["watch"]
     token: str = Field(default="", repr=False)
@@ -59,7 +59,7 @@ class CueFrame(_Frame):
 
 
 class AckFrame(_Frame):
-    """This segment and all before it were shown."""
+    """The browser has shown this segment and all before it."""
 
     type: Literal["ack"]
     segment: _Count

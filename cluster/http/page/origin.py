@@ -28,7 +28,7 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-class Guard:
+class SameOrigin:
     """Passes on what comes from the page's own origin.
 
     Where only this machine can connect, the page must also be called by a local name: otherwise any page on the web

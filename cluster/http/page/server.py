@@ -26,7 +26,7 @@ GRACE_S = 2
 PING_S = 20.0
 """How often a browser is asked whether it is there, and how long it may take to answer."""
 _MAX_PATH_BYTES = 100
-"""Of a unix socket; the system allows little more."""
+"""The longest path of a unix socket; the system allows little more."""
 
 
 class Page:
@@ -35,7 +35,7 @@ class Page:
     def __init__(self, address: Address, tls: TlsSection, folder: Path) -> None:
         self._scheme = "https" if tls.certificate else "http"
         self.target = f"unix:{folder / 'page.sock'}"
-        """Where the gRPC server must listen for the page; nobody else's folder."""
+        """The socket on which the gRPC server must listen for the page, in a folder that only this user can enter."""
         with contextlib.ExitStack() as on_error:
             listening = on_error.enter_context(listen(address, field=FIELD))
             self._address = Address(host=address.host, port=listening.getsockname()[1])
@@ -44,7 +44,7 @@ class Page:
 
     @property
     def url(self) -> str:
-        """What a browser is given."""
+        """The address to open in a browser."""
         return f"{self._scheme}://{self._address}/"
 
     def begin(self) -> None:
@@ -77,7 +77,7 @@ async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
 
 
 def _client(target: str, token: str) -> Client:
-    """With a browser's token; InvalidField if that is none."""
+    """A client that uses a browser's token; InvalidField if that is no token."""
     try:
         return Client(target, credentials=Credentials(token=token))
     except ValueError:

@@ -29,26 +29,26 @@ from cluster.http.page.frames import (
 )
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, Event, OpenedEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
 from longtake.v1 import longtake_pb2 as pb
 
 Connect = Callable[[str], Client]
-"""A client with a browser's token."""
+"""Makes a client of the service that uses a browser's token."""
 FIRST_FRAME_TIMEOUT_S = 10.0
 FRAMES_PER_S = 50.0
-"""Of one browser; more wait in its own connection."""
+"""So many frames a second are read of one browser; more wait in its own connection."""
 WATCH_CREDIT = 4
 """Segments that an observer may be behind with its acknowledgements."""
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
-"""Told at once; of more the oldest give way."""
+"""The most ops that are told in one message; when there are more, the oldest are dropped."""
 ASIDES = 64
-"""Messages beside the stream that may wait for a browser; the oldest give way."""
+"""So many messages beside the stream may wait for a browser; when there are more, the oldest are dropped."""
 
 
-class Teller:
-    """The way to one browser; waits while it does not read, so that what is behind waits too."""
+class BrowserWriter:
+    """Writes to one browser; it waits while the browser does not read, so that its callers wait too."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -63,18 +63,18 @@ class Teller:
             if data is not None:
                 await self._socket.send_bytes(data)
 
-    async def event(self, event: Event) -> None:
+    async def event(self, event: StreamEvent) -> None:
         """Send what happened."""
         data = event.header if isinstance(event, OpenedEvent) else None
         await self.tell(event_message(event), event.data if isinstance(event, SegmentEvent) else data)
 
     def aside(self, message: Json) -> None:
-        """Have it sent when there is time; may be lost."""
+        """Send a message when there is time; it may be lost."""
         self._asides.append(message)
         self._aside.set()
 
     async def send_asides(self) -> None:
-        """For ever."""
+        """Send asides as they come, for ever."""
         while True:
             await self._aside.wait()
             self._aside.clear()
@@ -85,29 +85,29 @@ class Teller:
 async def serve_socket(socket: WebSocket, connect: Connect) -> None:
     """All that happens on one WebSocket, until the browser or the stream ends it."""
     await socket.accept()
-    teller = Teller(socket)
+    writer = BrowserWriter(socket)
     try:
         frame = await _first(socket)
         async with connect(frame.token) as client:
             match frame:
                 case OpenFrame():
-                    await _own(socket, teller, client, frame)
+                    await _own(socket, writer, client, frame)
                 case WatchFrame():
-                    await _watch(socket, teller, client, frame.session_id)
+                    await _watch(socket, writer, client, frame.session_id)
     except WebSocketDisconnect:
         return
     except InvalidField as error:
-        await _last_word(socket, teller, invalid_message(error))
+        await _last_word(socket, writer, invalid_message(error))
     except ClientError as error:
-        await _last_word(socket, teller, error_message(error))
+        await _last_word(socket, writer, error_message(error))
     else:
-        await _last_word(socket, teller, None)
+        await _last_word(socket, writer, None)
 
 
-async def _last_word(socket: WebSocket, teller: Teller, message: Json | None) -> None:
+async def _last_word(socket: WebSocket, writer: BrowserWriter, message: Json | None) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         if message is not None:
-            await teller.tell(message)
+            await writer.tell(message)
         if socket.application_state is WebSocketState.CONNECTED:
             await socket.close()
 
@@ -141,7 +141,7 @@ async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame]:
 # --- a stream of the browser's own ------------------------------------------------------------------------------------
 
 
-async def _own(socket: WebSocket, teller: Teller, client: Client, frame: OpenFrame) -> None:
+async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, frame: OpenFrame) -> None:
     options = StreamOptions(
         seed=frame.seed_number,
         pace=frame.pace,
@@ -150,14 +150,14 @@ async def _own(socket: WebSocket, teller: Teller, client: Client, frame: OpenFra
         fork=frame.fork,
         auto_ack=False,
     )
-    stream = client.stream(frame.prompt, options, waiting=lambda event: teller.aside(event_message(event)))
-    await _first_to_end(_show(stream, teller, client), _steer(socket, stream), teller.send_asides())
+    stream = client.stream(frame.prompt, options, waiting=lambda event: writer.aside(event_message(event)))
+    await _first_to_end(_show(stream, writer, client), _steer(socket, stream), writer.send_asides())
 
 
-async def _show(stream: Stream, teller: Teller, client: Client) -> None:
+async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
     """Forward what the service tells, until the stream has ended."""
     async with stream:
-        await _forward(stream, teller, client)
+        await _forward(stream, writer, client)
 
 
 async def _steer(socket: WebSocket, stream: Stream) -> None:
@@ -180,15 +180,15 @@ async def _steer(socket: WebSocket, stream: Stream) -> None:
 
 
 class _Newest:
-    """What an observer is still to be told. Of the segments that wait for its acknowledgements only the newest stay."""
+    """The messages that an observer has yet to be told. Of the segments that wait, only the newest stay."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Event | ClientError | None] = deque(maxlen=ASIDES)
+        self._waiting: deque[StreamEvent | ClientError | None] = deque(maxlen=ASIDES)
         self._unacknowledged: deque[int] = deque()
         self._changed = asyncio.Event()
 
-    def put(self, event: Event | ClientError | None) -> None:
-        """Append; None or an error is the end."""
+    def put(self, event: StreamEvent | ClientError | None) -> None:
+        """Append a message; None or an error is the end."""
         segments = [waiting for waiting in self._waiting if isinstance(waiting, SegmentEvent)]
         if isinstance(event, SegmentEvent) and len(segments) >= WATCH_CREDIT:
             self._waiting.remove(segments[0])
@@ -196,13 +196,13 @@ class _Newest:
         self._changed.set()
 
     def acknowledge(self, segment: int) -> None:
-        """It and all before it were shown."""
+        """Note that this segment and all before it were shown."""
         while self._unacknowledged and self._unacknowledged[0] <= segment:
             self._unacknowledged.popleft()
         self._changed.set()
 
-    async def get(self) -> Event | None:
-        """What comes next, as soon as it may be told; raises the error that is the end."""
+    async def get(self) -> StreamEvent | None:
+        """The next message, as soon as it may be told; raises the error that is the end."""
         while not self._ready():
             self._changed.clear()
             await self._changed.wait()
@@ -219,7 +219,7 @@ class _Newest:
         return not isinstance(self._waiting[0], SegmentEvent) or len(self._unacknowledged) < WATCH_CREDIT
 
 
-async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: str) -> None:
+async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, session_id: str) -> None:
     newest = _Newest()
 
     async def read() -> None:
@@ -231,7 +231,7 @@ async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: 
         else:
             newest.put(None)
 
-    async def events() -> AsyncIterator[Event]:
+    async def events() -> AsyncIterator[StreamEvent]:
         async with _in_background(read()):
             while (event := await newest.get()) is not None:
                 yield event
@@ -242,43 +242,43 @@ async def _watch(socket: WebSocket, teller: Teller, client: Client, session_id: 
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)
 
-    await _first_to_end(_forward(events(), teller, client), acknowledgements(), teller.send_asides())
+    await _first_to_end(_forward(events(), writer, client), acknowledgements(), writer.send_asides())
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-async def _forward(events: AsyncIterator[Event], teller: Teller, client: Client) -> None:
+async def _forward(events: AsyncIterator[StreamEvent], writer: BrowserWriter, client: Client) -> None:
     """Tell the browser what happens, from the beginning of a stream to its end, and which ops are done for it."""
     closed = False
     try:
         async with contextlib.AsyncExitStack() as stack:
             async for event in events:
                 if isinstance(event, OpenedEvent):
-                    await stack.enter_async_context(_in_background(_ops(teller, client, event.session_id)))
-                await teller.event(event)
+                    await stack.enter_async_context(_in_background(_ops(writer, client, event.session_id)))
+                await writer.event(event)
                 closed = isinstance(event, ClosedEvent)
     except ClientError:
         if not closed:  # else the status says once more how the stream ended
             raise
 
 
-async def _ops(teller: Teller, client: Client, session_id: str) -> None:
+async def _ops(writer: BrowserWriter, client: Client, session_id: str) -> None:
     """Show the ops of a session as an aside; a service that does not show them, or no longer, is no failure."""
     spans: deque[pb.OpSpan] = deque(maxlen=MAX_OPS)
     try:
-        async with _in_background(_tell_ops(teller, spans)):
+        async with _in_background(_tell_ops(writer, spans)):
             async for span in client.watch_ops(session_id):
                 spans.append(span)
     except ClientError as error:
-        teller.aside({"type": "no_ops", "text": error.message})
+        writer.aside({"type": "no_ops", "text": error.message})
 
 
-async def _tell_ops(teller: Teller, spans: deque[pb.OpSpan]) -> None:
+async def _tell_ops(writer: BrowserWriter, spans: deque[pb.OpSpan]) -> None:
     while True:
         await asyncio.sleep(OPS_PERIOD_S)
         if spans:
-            teller.aside(ops_message(tuple(spans)))
+            writer.aside(ops_message(tuple(spans)))
             spans.clear()
 
 

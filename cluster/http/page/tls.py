@@ -25,7 +25,7 @@ class PageTls:
         self._current = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """For a server that keeps one context: each handshake takes what the files hold by then."""
+        """The context for a server that keeps only one: each handshake takes what the files hold by then."""
         outer = self._current
         outer.sni_callback = self._choose
         return outer

@@ -28,16 +28,16 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId, WorkerId
 
 _OVER = 1.02
-"""Times the load limit: so much is more than may be reserved."""
+"""A load above this many times the load limit is more than may be reserved."""
 _EQUAL = 0.02
-"""Places whose loads differ by no more are equally good."""
+"""Places whose loads differ by no more than this are equally good."""
 _LOOKED_AT = 32
-"""Workers that are looked at from either end, at most."""
+"""The greatest number of workers that are looked at from either end of the order."""
 _REST_AFTER_FAILURE_S = 30.0
 
 
 Begun = tuple[Session, list[Effect]]
-"""A session of which a lane has begun to move, and what follows."""
+"""A session of which a lane has begun to move, and the effects of that."""
 
 
 class Balance:
@@ -54,12 +54,12 @@ class Balance:
         self._rests_until_s[worker] = now_s + _REST_AFTER_FAILURE_S
 
     def moves(self, *, now_s: float) -> Iterator[Begun]:
-        """Begin what moves are worth while now, one after the other."""
+        """Begin the moves that are worth while now, one after the other."""
         yield from self._even_reserved(now_s)
         yield from self._even_pressure(now_s)
 
     def _even_reserved(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._able(self._ranking.most_reserved(), now_s)):  # a move changes the order
+        for origin in tuple(self._free_to_move(self._ranking.most_reserved(), now_s)):  # a move changes the order
             if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
             target = self._target(origin, self._cell.limits.load_limit, live=True, now_s=now_s)
@@ -68,7 +68,7 @@ class Balance:
             yield from self._move(origin, target, live=True, now_s=now_s)
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._able(self._ranking.most_pressed(), now_s)):  # a move changes the order
+        for origin in tuple(self._free_to_move(self._ranking.most_pressed(), now_s)):  # a move changes the order
             room, rules = self._ranking.room(origin.id), self._cell.limits.moves
             most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
             target = self._target(origin, most, live=False, now_s=now_s)
@@ -83,7 +83,9 @@ class Balance:
         lost by those that the origin holds up anyway.
         """
         able = (
-            worker for worker in self._able(self._ranking.best(Ask(count=1, live=live)), now_s) if worker is not origin
+            worker
+            for worker in self._free_to_move(self._ranking.best(Ask(count=1, live=live)), now_s)
+            if worker is not origin
         )
         best = next(able, None)
         if best is None or self._load_after(best, live=live) > most:
@@ -93,13 +95,13 @@ class Balance:
         return max((best, *equal), key=lambda worker: len(origin.sessions & worker.sessions))
 
     def _load_after(self, worker: Worker, *, live: bool) -> float:
-        """What one lane more would make of the worker's load."""
+        """The load that the worker would have with one lane more."""
         room = self._ranking.room(worker.id)
         if live:
             return (room.live + 1) * max(room.even_share, room.lane_share)
         return room.pressure_of(room.bulk + 1)
 
-    def _able(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
+    def _free_to_move(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
         for worker in first(workers, _LOOKED_AT):
             if not self._cell.workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:

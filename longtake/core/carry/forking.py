@@ -60,13 +60,13 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
 
 
 def begin(child: Session, parent: Session) -> None:
-    """Note that `child`, which has its place, waits for its share in every lane and for its slot."""
+    """Note that `child`, which has its place now, waits for its share in every lane and for its slot."""
     child.begin_at(parent.next_block)
     parent.kin.forks.append((child.id, parent.next_block))
 
 
 def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Fork]:
-    """Give every fork of `parent` what it can have by now; what was given, in order."""
+    """Give every fork of `parent` what it can have by now; returns what was given, in order."""
     given = []
     for child_id, block in parent.kin.forks:
         child = sessions.get(child_id)
@@ -106,7 +106,7 @@ def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> N
 
 
 def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
-    """Forget the forks that need no op of `parent` any more that is not done; those of them that are still there."""
+    """Forget the forks for which all needed ops of `parent` are done; returns those of them that are still open."""
     oldest = min(parent.progress.done)
     free = [child for child, block in parent.kin.forks if oldest >= block and child in sessions]
     parent.kin.forks = [(child, block) for child, block in parent.kin.forks if oldest < block]

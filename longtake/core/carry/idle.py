@@ -24,7 +24,7 @@ class Idle:
         """Heap over `_due_s`; an entry that it does not confirm is stale."""
 
     def note(self, session: Session, *, now_s: float) -> list[Effect]:
-        """Look whether the session generates nothing and could be parked; its grace time begins then."""
+        """Look whether the session generates nothing and could be parked: then its grace time begins."""
         stalled = is_stalled(session)
         if not stalled and not (session.state is State.PAUSED and session.is_at_rest):
             self._due_s.pop(session.id, None)
@@ -44,12 +44,12 @@ class Idle:
         return found
 
     def look_again(self, session: SessionId, *, at_s: float) -> None:
-        """The session is due at this time, if it is idle until then."""
+        """Make the session due at this time, if it is idle until then."""
         self._due_s[session] = at_s
         heapq.heappush(self._timers, (at_s, session))
 
     def forget(self, session: SessionId) -> None:
-        """The session has ended."""
+        """Forget a session that has ended."""
         self._due_s.pop(session, None)
 
     def check(self) -> None:

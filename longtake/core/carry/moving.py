@@ -4,7 +4,7 @@ Theory of operation. Between two blocks a lane is nothing but its sealed pages: 
 the next one starts from noise or from latents that travel anyway. So a move is
 
     begin      pages are reserved at the target; the lane is held: it begins no further block
-    boundary   its last op has reported: Stow, Give, Take and Load go out at once, as workers do them in order
+    boundary   its last op has reported: Stow, Give, Take and LoadImage go out at once: workers do them in order
     Loaded     the place is the target's, the pages at the origin are free, the hold ends
 
 and the other lanes of the stream go on meanwhile, as far as latents between steps allow. Only pages that the next block
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, Load, Stow, Take
+from longtake.core.effects import Discard, Effect, Forget, Give, LaneMoved, LoadImage, Stow, Take
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.fleet.worker import Worker
@@ -37,10 +37,10 @@ class Stage(Enum):
     """How far a move has come."""
 
     WAITING = "waiting"
-    """For the boundary."""
+    """The move waits until the lane is at a block boundary."""
     COPYING = "copying"
     ABANDONED = "abandoned"
-    """The target has not answered yet, nobody else cares."""
+    """The move was given up, but the target has not answered its order yet."""
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Mover:
         self._cell = cell
         self._moves: dict[ImageId, Move] = {}
         self._of_session: dict[SessionId, dict[int, Move]] = {}
-        """Those not abandoned, by lane."""
+        """The moves that are not abandoned, by session and lane."""
 
     # --- what others may ask ------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class Mover:
         return session in self._of_session
 
     def homes(self) -> dict[tuple[SessionId, int], WorkerId]:
-        """Where the lanes on their way are to be."""
+        """The workers to which the lanes are on their way."""
         moves = (move for by_lane in self._of_session.values() for move in by_lane.values())
         return {(move.session.id, move.lane): move.target.id for move in moves}
 
@@ -105,13 +105,13 @@ class Mover:
         return self._try(move)
 
     def advance(self, session: Session) -> list[Effect]:
-        """Ops of the session are done: lanes may have come to their boundary."""
+        """Go on after ops of the session were done: lanes may have come to their boundary."""
         if session.id not in self._of_session:
             return []
         return [effect for move in tuple(self._of_session[session.id].values()) for effect in self._try(move)]
 
     def heard(self, event: Stowed | Loaded | ImageFailed) -> list[Effect]:
-        """An answer that concerns an image of ours. Its session may go on when it is done."""
+        """Go on after an answer about an image of ours. Its session may go on when the move is done."""
         move = self._moves[event.image]
         if event.worker not in (move.origin.id, move.target.id) or isinstance(event, Stowed):
             return []
@@ -125,7 +125,7 @@ class Mover:
         return effects
 
     def ended(self, session: Session) -> list[Effect]:
-        """The session has ended: its lanes go nowhere."""
+        """Give up the moves of a session that has ended."""
         effects: list[Effect] = []
         for move in tuple(self._of_session.get(session.id, {}).values()):
             effects += self._abandon(move)
@@ -164,7 +164,7 @@ class Mover:
             Stow(worker=origin_id, session=session.id, image=image, source=source),
             Give(worker=origin_id, session=session.id, image=image, to=target_id),
             Take(worker=target_id, session=session.id, image=image, origin=origin_id),
-            Load(worker=target_id, session=session.id, image=image, target=target),
+            LoadImage(worker=target_id, session=session.id, image=image, target=target),
         ]
 
     def _arrive(self, move: Move) -> list[Effect]:

@@ -27,7 +27,7 @@ from longtake.core.effects import (
     Effect,
     Forget,
     Give,
-    Load,
+    LoadImage,
     Notice,
     Parked,
     PrepareStream,
@@ -57,16 +57,16 @@ class _Record:
     """What is known of a session from the beginning of its parking to the end of its return."""
 
     lanes: dict[int, _Image] = field(default_factory=dict)
-    """By lane; a lane that keeps nothing between blocks has none."""
+    """The image of each lane; a lane that keeps nothing between blocks has none."""
     slot: _Image | None = None
     owed: dict[ImageId, WorkerId] = field(default_factory=dict)
-    """Images in orders that are not answered, and by whom they are to be."""
+    """Images in orders that are not answered, each with the worker that is to answer."""
     gave_up: bool = False
     """An image could not be made: it stays where it is."""
     preparing: bool = False
     """A decoder slot is being prepared without an image."""
     left: tuple[WorkerId, ...] = ()
-    """Workers of the place it gave up that still keep something of it."""
+    """Workers of the place that the session gave up which still keep something of it."""
 
     @property
     def images(self) -> tuple[_Image, ...]:
@@ -74,7 +74,7 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class ParkingAnswer:
     """What follows from an answer about an image."""
 
     session: SessionId
@@ -84,14 +84,14 @@ class Heard:
 
 
 class Parking:
-    """Who is parked and how far that is. Changes the state and the place of sessions, and nothing else of them."""
+    """Knows who is parked and how far that has come. It changes only the state and the place of sessions."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._records: dict[SessionId, _Record] = {}
         self._owners: dict[ImageId, SessionId] = {}
         self._holding: set[SessionId] = set()
-        """Sessions that have images, or are to have some."""
+        """Sessions that have images or will have some."""
         self._crowded: set[SessionId] = set()
         """Sessions that were told that there is no room for their images."""
         self.idle = Idle(cell)
@@ -120,7 +120,7 @@ class Parking:
         return orders or self._stow_slot(session, record)
 
     def _keep_place(self, session: Session) -> list[Effect]:
-        """Say once that host memory is full."""
+        """Tell the client once that host memory is full."""
         if session.id in self._crowded:
             return []
         self._crowded.add(session.id)
@@ -162,8 +162,8 @@ class Parking:
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
-    def heard(self, event: Stowed | Loaded | ImageFailed) -> Heard | None:
-        """Go on after an answer; None if the image is of somebody else."""
+    def heard(self, event: Stowed | Loaded | ImageFailed) -> ParkingAnswer | None:
+        """Go on after an answer; None if the image belongs to no parked session."""
         session_id = self._owners.get(event.image)
         if session_id is None:
             return None
@@ -174,14 +174,14 @@ class Parking:
             self._drop(record, event.image)
         if session.state is State.RESTORING and isinstance(event, ImageFailed):
             why = f"its state could not be brought back on {event.worker}: {event.reason}"
-            return Heard(session=session_id, effects=[], failure=why)
+            return ParkingAnswer(session=session_id, effects=[], failure=why)
         if session.state is not State.PARKING:
-            return Heard(session=session_id, effects=[])
+            return ParkingAnswer(session=session_id, effects=[])
         if of_slot and isinstance(event, ImageFailed):  # unlike pages, a slot is given up to be stowed
             why = f"the state of its decoder was lost on {event.worker}: {event.reason}"
-            return Heard(session=session_id, effects=[], failure=why)
+            return ParkingAnswer(session=session_id, effects=[], failure=why)
         record.gave_up = record.gave_up or isinstance(event, ImageFailed)
-        return Heard(session=session_id, effects=[] if record.owed else self._stowed(session, record))
+        return ParkingAnswer(session=session_id, effects=[] if record.owed else self._stowed(session, record))
 
     def _drop(self, record: _Record, image: ImageId) -> None:
         """The image is used up or never came to be."""
@@ -231,7 +231,7 @@ class Parking:
             record.lanes[lane] = _Image(image.id, worker)
             record.owed[image.id] = worker
             target = place.tables[lane].kept(session.next_block)
-            effects.append(Load(worker=worker, session=session.id, image=image.id, target=target))
+            effects.append(LoadImage(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
             effects += self._send(session, record.slot, place.decoder)
             record.slot = _Image(record.slot.id, place.decoder)

@@ -41,7 +41,7 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
 def take_place(cell: Cell, session: Session, homes: Homes | None = None) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
 
-    At `homes` if there is room for all of it there, because nothing has to be moved then.
+    The place is at `homes` if there is room for all of it there, because then nothing has to be moved.
     """
     if homes is not None:
         try:

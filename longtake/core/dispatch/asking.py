@@ -40,7 +40,7 @@ def refused(event: SessionEvent, error: CallerFault) -> RequestRefused:
 
 
 def told(event: CallRefused | OpenRefused | FrameRefused) -> list[Effect]:
-    """What follows from a refusal of the front end: of all that is refused there, only a frame is answered here."""
+    """What follows from a refusal of the front end: only a frame that was refused there is answered here."""
     if isinstance(event, FrameRefused):
         return [RequestRefused(session=event.session, cue=event.cue, problem=event.problem)]
     return []
@@ -55,7 +55,7 @@ class Asking:
         self._leaving = leaving
 
     def apply(self, session: Session, event: SessionEvent, *, now_s: float) -> list[Effect]:
-        """What follows at once; the session may run more or less afterwards. CallerFault if it cannot be."""
+        """Apply the event and return what follows at once; CallerFault if it cannot be applied."""
         match event:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)

@@ -31,7 +31,7 @@ from longtake.core.work import Ticket
 _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})
 _ALONE = {kind: frozenset({kind}) for kind in Kind}
 
-Batch = tuple[Ticket, ...]
+Tickets = tuple[Ticket, ...]
 
 
 class Batching:
@@ -41,8 +41,8 @@ class Batching:
         self._cell = cell
         self._offers = offers
 
-    def batch(self, worker: Worker, *, now_s: float) -> Batch:
-        """The most urgent ready op and the mates it takes along; somebody is ready."""
+    def batch(self, worker: Worker, *, now_s: float) -> Tickets:
+        """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = worker.ready.most_urgent(self._urgency)
         if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
             return (first,)
@@ -55,7 +55,7 @@ class Batching:
         room = worker.batch_limit - len(batch)
         return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
 
-    def _together(self, worker: Worker, first: Ticket, kinds: frozenset[Kind], *, now_s: float) -> Batch:
+    def _together(self, worker: Worker, first: Ticket, kinds: frozenset[Kind], *, now_s: float) -> Tickets:
         """`first` and the most urgent of those that may go with it, of `kinds` only."""
         ready, shape = worker.ready, self._shape(first)
         mates, left_s = [], math.inf
@@ -71,7 +71,7 @@ class Batching:
             chosen.pop()
         return (first, *chosen)
 
-    def _fused_with(self, worker: Worker, batch: Batch, *, now_s: float) -> Iterator[Ticket]:
+    def _fused_with(self, worker: Worker, batch: Tickets, *, now_s: float) -> Iterator[Ticket]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
         shape, deadline_s = self._shape(batch[0]), worker.ready[batch[0]].deadline_s
         for size, ticket in enumerate(batch, start=len(batch) + 1):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
-from longtake.core.dispatch.batching import Batch, Batching
+from longtake.core.dispatch.batching import Batching, Tickets
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
 from longtake.core.effects import Dispatch, PrepareStream
@@ -39,7 +39,7 @@ class Dispatcher:
         self._gathering: dict[WorkerId, None] = {}
         """Idle workers that wait for mates; every report of a decoder lets them be looked at again."""
 
-    def next_batch(self, worker: Worker, *, now_s: float) -> Batch:
+    def next_batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """What a worker for which something is ready would be handed next."""
         return self._batching.batch(worker, now_s=now_s)
 
@@ -71,7 +71,7 @@ class Dispatcher:
             orders += self._follow(batch, now_s=now_s)
         return orders
 
-    def _follow(self, batch: Batch, *, now_s: float) -> Orders:
+    def _follow(self, batch: Tickets, *, now_s: float) -> Orders:
         """Offer what may follow these ops, which were sent, right behind; and share what forks wait for."""
         orders: Orders = []
         for ticket in batch:
@@ -82,7 +82,7 @@ class Dispatcher:
         return orders
 
     def share(self, parent: Session, *, now_s: float) -> Orders:
-        """Give the forks of a session what they can have by now, and see what they can run."""
+        """Give the forks of a session what they can have by now, and offer what they can run."""
         orders: Orders = []
         for fork in share(parent, self._cell.sessions, self._cell.workers):
             if fork.prepare is not None:
@@ -101,7 +101,7 @@ class Dispatcher:
         worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
         return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
 
-    def _dispatch(self, worker: Worker, batch: Batch, *, now_s: float) -> Dispatch:
+    def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
         rows = [(session, session.graph.chain_of(op), op.block) for session, op in owned]
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
@@ -114,7 +114,7 @@ class Dispatcher:
         )
 
     def _sent(self, worker: Worker, session: Session, chain: Chain, block: int) -> bool:
-        """Count an op as sent; whether its conditioning must go along."""
+        """Count an op as sent; returns whether its conditioning must go along."""
         session.progress.mark_sent(chain.number)
         if chain.kind is Kind.DECODE:
             return False
@@ -123,7 +123,7 @@ class Dispatcher:
         return session.prompts.send_to(worker.id, session.prompts.turn_at(block).version)
 
     def _spent(self, session: Session, chain: Chain, block: int) -> Sequence[LatentRef]:
-        """The latents that an op, which is sent, starts from, if it was the last to do so."""
+        """The latents that a sent op starts from, if it was the last op to start from them."""
         readers = session.graph.readers(chain.entered_step)
         if readers is None or not session.progress.has_sent(readers.further, block):
             return ()

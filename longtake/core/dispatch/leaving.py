@@ -44,7 +44,7 @@ class Leaving:
         return [*effects, *self._mover.ended(session), *self.leave_if_quiet(session)]
 
     def leave_if_quiet(self, session: Session) -> list[Effect]:
-        """Free what an ended session holds, if nothing that names it is in flight any more."""
+        """Free what an ended session holds, as soon as nothing that names it is in flight."""
         if session.progress.in_flight or self._parking.owes(session.id):
             return []
         session.follow(Trigger.QUIET)

@@ -35,7 +35,7 @@ class Offers:
         self._wake_s: dict[SessionId, float] = {}
 
     def look(self, session: Session, chains: Iterable[int], *, now_s: float) -> list[Worker]:
-        """Offer the next ops of these chains; the workers that got one, as often as they did."""
+        """Offer the next ops of these chains; returns the worker of each op that was offered."""
         found = []
         for chain, block in session.progress.candidates(chains):
             worker = self._offer(session, chain, block, now_s=now_s)
@@ -44,7 +44,7 @@ class Offers:
         return found
 
     def _offer(self, session: Session, chain: Chain, block: int, *, now_s: float) -> Worker | None:
-        """Put an op on its worker's ready list if it may run; the worker, if it is new there."""
+        """Put an op on its worker's ready list if it may run; returns the worker if the op is new there."""
         cell, number = self._cell, chain.number
         worker = cell.workers[worker_of(session, chain)]
         ticket = session.ticket(number)
@@ -59,7 +59,7 @@ class Offers:
         return worker
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
-        """Whether all that an op needs is done, or done before it on its way, or is of the chain `beside` it."""
+        """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
         if chain.begins_block and self._is_held(session, chain, now_s=now_s):
             return False
         progress, worker = session.progress, self._cell.workers[worker_of(session, chain)]

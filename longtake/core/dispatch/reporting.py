@@ -21,7 +21,7 @@ class Reports:
         self._cell = cell
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...]]:
-        """Take a reported dispatch off its worker; the fact that it has worked, and its ops that count.
+        """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
 
         There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
         another dispatch is the oldest.
@@ -36,12 +36,12 @@ class Reports:
         return [flying.worked(report)], self._landed(flying.tickets)
 
     def lose(self, worker: Worker) -> None:
-        """The dispatches of a worker that has gone will never report."""
+        """Forget the dispatches of a worker that has gone: they will never report."""
         for flying in worker.in_flight:
             self._landed(flying.tickets)
 
     def _landed(self, tickets: tuple[Ticket, ...]) -> tuple[Ticket, ...]:
-        """These ops are in flight no more; those that count, because they were not taken back."""
+        """Note that these ops have reported; returns those that count because they were not taken back."""
         counted = []
         for ticket in tickets:
             session = self._cell.sessions[ticket.session]
@@ -52,7 +52,7 @@ class Reports:
 
 
 def count(session: Session, ticket: Ticket, *, now_s: float) -> list[Effect]:
-    """An op is done: its segment leaves, prompts that nothing reads any more are dropped."""
+    """Count an op as done: its segment leaves, and prompts that nothing reads any more are dropped."""
     op = ticket.op
     if not session.progress.mark_done(session.graph.number_of(op), op.block):
         return []

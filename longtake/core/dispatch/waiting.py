@@ -25,20 +25,20 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 
 _TOLD = 8
-"""So many at the front of the queue are told every change of their place; the others are told their first one only."""
+"""This many sessions at the front of the queue are told every change of their place; others only their first place."""
 
 
 class WaitingRoom:
-    """Sessions without a place that want one, and the taking of places."""
+    """Holds the sessions that want a place and have none, and gives places out."""
 
     def __init__(self, cell: Cell, parking: Parking) -> None:
         self._cell = cell
         self.parking = parking
         self._returning: OrderedDict[SessionId, None] = OrderedDict()
         self._opening: OrderedDict[SessionId, int] = OrderedDict()
-        """With the place in the queue that each was told last."""
+        """The sessions that are queued to open, each with the place in the queue that it was told last."""
         self._changed = False
-        """Whether there may be room, or somebody new who wants it, since the last look."""
+        """Whether room may have become free, or somebody new wants it, since the last look."""
 
     def admit(self, session: Session, parent: Session | None) -> list[Effect]:
         """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be."""
@@ -76,7 +76,7 @@ class WaitingRoom:
             raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
 
     def _place(self, session: Session, parent: Session | None) -> Place:
-        """A place; of a fork, on the workers of its parent, of which it shares the pages."""
+        """A place; that of a fork is on its parent's workers, because it shares the parent's pages."""
         try:
             if parent is None:
                 return take_place(self._cell, session)
@@ -95,7 +95,7 @@ class WaitingRoom:
             raise self._no_room(f"{waiting} sessions are queued and the limit is {most}", Lack.QUEUE)
 
     def may_return(self, session: Session) -> None:
-        """A parked session waits for a place if it would run, and else does not."""
+        """Let a parked session wait for a place if it would run, and not wait otherwise."""
         if not session.wants_place:
             self.leave(session.id)
         elif session.id not in self._returning:
@@ -103,13 +103,13 @@ class WaitingRoom:
             self._changed = True
 
     def leave(self, session: SessionId) -> None:
-        """It does not wait any more; harmless if it did not."""
+        """Let the session wait no longer; harmless if it did not wait."""
         self._returning.pop(session, None)
         if self._opening.pop(session, None) is not None:
             self._changed = True
 
     def waits(self, session: SessionId) -> bool:
-        """Whether it is one of those who wait."""
+        """Whether the session is one of those that wait."""
         return session in self._opening or session in self._returning
 
     def check(self) -> None:
@@ -120,15 +120,15 @@ class WaitingRoom:
                 raise InternalFault(f"{session.id} is {session.state.value} and in the waiting room: {not waits}")
 
     def look_again(self) -> None:
-        """Something has become free."""
+        """Note that something has become free."""
         self._changed = True
 
     def tick(self) -> None:
-        """Time has passed: ops may take less of it than before, so that a rate fits that did not."""
+        """Note that time has passed: ops may take less time than before, so a rate may fit that did not."""
         self._changed = self._changed or bool(self._returning)
 
     def let_in(self) -> list[Effect]:
-        """Give the places that have become free to those who wait for one."""
+        """Give the places that have become free to the sessions that wait for one."""
         effects: list[Effect] = []
         if not self._changed:
             return effects
@@ -150,7 +150,7 @@ class WaitingRoom:
         return effects + self._notices()
 
     def _next(self) -> Session | None:
-        """Who gets the next place."""
+        """The session that gets the next place."""
         if self._returning:
             return self._cell.sessions[next(iter(self._returning))]
         if self._opening and len(self._cell.sessions) - len(self._opening) < self._cell.limits.max_sessions:

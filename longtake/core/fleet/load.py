@@ -20,7 +20,7 @@ class Demand:
     """What one lane, or one decoder slot, takes of its worker."""
 
     units: int = 1
-    """Pages, or slots."""
+    """How many pages or slots it takes."""
     time: float = 1.0
     """Seconds of the device for a second of the stream, over those of the cell's default recipe."""
 
@@ -65,7 +65,7 @@ class Load:
         """How many reserve their time."""
 
     def count(self, number: int, demand: Demand, *, live: bool) -> None:
-        """So many more; fewer if negative."""
+        """Count this many more lanes; fewer if the number is negative."""
         kind = (demand.time, live)
         self._kinds[kind] += number
         if not self._kinds[kind]:

@@ -23,11 +23,11 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Role, WorkerId
 
 _NOTICED = 0.01
-"""Relative change of a worker's time from which on it is entered anew."""
+"""When a worker's time changes by this share, it is entered anew."""
 _ODD = 0.15
-"""A worker whose time is so far off the median is slow (or fast) …"""
+"""From this relative distance to the median on, a worker counts as slow (or fast)."""
 _EVEN = 0.08
-"""… until it is as near as this."""
+"""Once it is as near to the median as this, it counts as one of the usual workers again."""
 _MEMORY = 256
 """Forwards of one batch size over which the fleet's time is averaged."""
 
@@ -41,11 +41,11 @@ class _Figures:
 
     @property
     def median(self) -> float:
-        """The lower of the middle ones; 0 of none."""
+        """The median, of two middle ones the lower; 0 if there are no figures."""
         return self._sorted[(len(self._sorted) - 1) // 2] if self._sorted else 0.0
 
     def differs(self, worker: WorkerId, figure: float) -> bool:
-        """Whether the figure is noticeably another than was put."""
+        """Whether the figure differs noticeably from the one that was put last."""
         filed = self._filed.get(worker, 0.0)
         return abs(figure - filed) > _NOTICED * filed
 
@@ -76,21 +76,21 @@ class RoleFleet:
     """The workers of one role."""
 
     def __init__(self, ops_per_s: float, ranking: Ranking) -> None:
-        """`ops_per_s` are those of a lane or slot of the default recipe, for each second of its stream."""
+        """`ops_per_s` are the ops of one lane or slot of the default recipe in a second of its stream."""
         self.ranking = ranking
         self._ops_per_s = ops_per_s
         self._op_times = _Figures()
         self._slowness = _Figures()
         self._usual: dict[int, _Average] = {}
-        """By number of ops, the time of a dispatch."""
+        """The usual time of a dispatch, by its number of ops."""
         self._odd: set[WorkerId] = set()
         self._new: dict[WorkerId, Worker] = {}
-        """Workers that too little is known of to call them slow."""
+        """Workers of which too little is known to call them slow."""
         self._assumed_s = 0.0
-        """What workers of unknown time were last taken to need."""
+        """The time that workers of unknown time were last assumed to need."""
 
     def join(self, worker: Worker) -> None:
-        """The worker is new; what it said of its time counts for what it has measured."""
+        """Add a new worker; what it said of its time counts as a measurement."""
         timing = worker.timing
         if timing.op_s:
             usual = self._usual.setdefault(1, _Average())
@@ -99,7 +99,7 @@ class RoleFleet:
         self.enter(worker)
 
     def enter(self, worker: Worker) -> None:
-        """Something about the worker has changed."""
+        """Enter the worker anew after something about it has changed."""
         timing = worker.timing
         if timing.op_s and self._op_times.differs(worker.id, timing.op_s):
             self._op_times.put(worker.id, timing.op_s)

@@ -23,7 +23,7 @@ from longtake.core.work import WorkerId
 _LEAST_LEFT = 0.01
 _WORDS = {Lack.PAGES: "lanes", Lack.SLOTS: "decoder slots"}
 _LOOKED_AT = 32
-"""Workers that are tried for all lanes of a session, at most."""
+"""The greatest number of workers that are tried for all lanes of a session."""
 
 Key = tuple[float, float]
 
@@ -35,7 +35,7 @@ class Ask:
     count: int
     demand: Demand = field(default_factory=Demand)
     live: bool = False
-    """Whether they reserve their time."""
+    """Whether these lanes reserve their time."""
     limit: float = 1.0
     """Share of a worker's time that may be reserved."""
 
@@ -45,19 +45,19 @@ class Room:
     """What one worker has left."""
 
     free: int
-    """Pages (decode worker: slots) that nobody has."""
+    """Free pages (for a decode worker: free slots)."""
     lanes: int = 0
-    """Lanes (decode worker: slots) that are here, or are to be."""
+    """Lanes (for a decode worker: slots) that are here, or are on their way here."""
     live: float = 0
     """Time that lanes or slots here reserve, in lanes of the default recipe (`Demand.time`)."""
     bulk: float = 0
-    """Time of those that share what is left, in the same unit."""
+    """Time of the lanes or slots that share what is left, in the same unit."""
     lane_share: float = 0.0
     """Share of its time that a lane or slot of the default recipe takes; 0 if nothing was measured yet."""
     even_share: float = 0.0
     """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
     weight: float = 1.0
-    """Its evened time over the median."""
+    """The worker's evened time over the median of the fleet."""
 
     @property
     def reserved(self) -> float:
@@ -70,17 +70,17 @@ class Room:
         return self.pressure_of(self.bulk)
 
     def pressure_of(self, bulk: float) -> float:
-        """The pressure if so much were to share the time that is left."""
+        """The pressure if lanes of this much time shared what is left."""
         return bulk * self.weight / max(1 - self.reserved, _LEAST_LEFT)
 
     @property
     def live_order(self) -> Key:
-        """The smaller, the better a place for a lane that reserves time."""
+        """A key for sorting: the smaller it is, the better is the place for a lane that reserves time."""
         return (self.live + 1) * self.lane_share, self.lanes
 
     @property
     def bulk_order(self) -> Key:
-        """The smaller, the better a place for a lane that reserves none."""
+        """A key for sorting: the smaller it is, the better is the place for a lane that reserves no time."""
         return self.pressure_of(self.bulk + 1), self.lanes
 
     def with_one(self, ask: Ask) -> Room:
@@ -95,7 +95,7 @@ class Room:
         )
 
     def share_after(self, ask: Ask, count: int = 1) -> float:
-        """Share of its time that is reserved once so many lanes have come."""
+        """The share of its time that is reserved once this many lanes have come."""
         return (self.live + count * ask.demand.time) * self.lane_share
 
 
@@ -129,7 +129,7 @@ class Ranking:
     """The workers of one role, ordered by their load."""
 
     def __init__(self, rooms: Mapping[WorkerId, Room] | None = None, lack: Lack = Lack.PAGES, least: int = 1) -> None:
-        """`lack` is what its workers run out of; who has less than `least` free has no room for anything."""
+        """`lack` is what its workers run out of; a worker with less than `least` free has no room for anything."""
         self._lack = lack
         self._least = least
         self._rooms: dict[WorkerId, Room] = {}
@@ -218,7 +218,7 @@ class Ranking:
         return self.place(ask)
 
     def lacks(self, chosen: tuple[WorkerId, ...], ask: Ask) -> Lack | None:
-        """What keeps lanes (or slots) from just these workers: room, or time if they reserve any."""
+        """What these workers lack for the lanes (or slots): room, or time if they reserve it."""
         for worker, count in Counter(chosen).items():
             room = self._rooms.get(worker)
             if room is None or room.free < count * ask.demand.units:
@@ -240,5 +240,5 @@ class Ranking:
 
 
 def first(workers: Iterable[WorkerId], among: int) -> Iterator[WorkerId]:
-    """At most so many of them: what is looked at per decision must not grow with the cell."""
+    """At most `among` of them: what is looked at for one decision must not grow with the cell."""
     return (worker for worker, _ in zip(workers, range(among), strict=False))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from longtake.core.work import SessionId, Ticket
 
 _SLACK_ENTRIES = 64
-"""Dead heap entries that are tolerated before the heap is made anew."""
+"""So many dead heap entries are tolerated before the heap is made anew."""
 
 
 class Urgency(NamedTuple):
-    """What is dispatched first: the smallest."""
+    """How urgent an op is: the smallest is dispatched first."""
 
     deadline_s: float
     virtual_time: float

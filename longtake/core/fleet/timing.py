@@ -5,9 +5,9 @@ from __future__ import annotations
 _MEMORY = 64
 """Ops over which a worker's time is averaged: so many that a hiccup moves no lane elsewhere."""
 _CALIBRATION_WEIGHT = 8
-"""Ops that a calibrated time counts for."""
+"""A calibrated time counts as much as this many ops."""
 _TRUSTED = 20
-"""Ops after which an average says whether the worker is slow."""
+"""After this many ops an average says whether the worker is slow."""
 
 
 class Timing:
@@ -21,10 +21,10 @@ class Timing:
         self.op_s = forward_s
         """What one op costs the worker: its share of a forward, or the decode of a block; 0: unknown.
 
-        Of a chain it is what the op costs the slowest of its workers: so often the chain can take another one.
+        For a chain it is what the op costs its slowest worker: the chain can take another op that often.
         """
         self.pass_s = forward_s
-        """What one op waits for: the whole forward that it shares."""
+        """The time that one op waits for: that of the whole forward that it shares."""
         self.passage_s = self.pass_s * chain_length
         """How long one op takes from end to end, with those that share its forward; 0: unknown."""
         self.slowness = 1.0

@@ -16,16 +16,16 @@ from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.graph import Chain
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
-from longtake.core.work import Ability, ImageId, Role, Sequence, SessionId, SlotId, Ticket, WorkerId
+from longtake.core.work import Ability, DispatchNumber, ImageId, Role, SessionId, SlotId, Ticket, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """A dispatch that has not reported yet."""
 
-    sequence: Sequence
+    sequence: DispatchNumber
     tickets: tuple[Ticket, ...]
-    """More than one: a batch."""
+    """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
 
     def worked(self, report: OpDone | OpFailed) -> Worked:
@@ -55,7 +55,7 @@ class WorkerView:
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
     slowness: float = 1.0
-    """Its time for a dispatch over what its fellows take for as many ops."""
+    """Its time for a dispatch over what the other workers take for as many ops."""
 
 
 @dataclass(slots=True)
@@ -75,9 +75,9 @@ class Worker:
     chain_length: int = field(init=False)
     """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
     pool: PagePool = field(init=False)
-    """Its pages; none if it decodes."""
+    """Its pages; a decode worker has none."""
     free_slots: list[SlotId] = field(init=False)
-    """Its decoder slots that nobody has; none if it denoises."""
+    """Its free decoder slots; a denoise worker has none."""
     timing: Timing = field(init=False)
     load: Load = field(default_factory=Load)
     """The lanes or slots that are here, or are to be."""
@@ -119,11 +119,11 @@ class Worker:
 
     @property
     def free(self) -> int:
-        """Pages or slots that nobody has."""
+        """How many pages or slots are free."""
         return self.pool.free_count if self.role is Role.DENOISE else len(self.free_slots)
 
     def new_table(self, session: Session, demand: Demand) -> PageTable:
-        """The pages of one more lane; NoCapacity if there are not so many."""
+        """Take the pages of one more lane; NoCapacity if too few are free."""
         window = session.graph.window
         return self.pool.allocate(window, spare=demand.units - window.size)
 
@@ -142,9 +142,9 @@ class Worker:
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
 
-    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> Sequence:
+    def dispatched(self, tickets: tuple[Ticket, ...], *, now_s: float) -> DispatchNumber:
         """Note a dispatch; returns its sequence number."""
-        sequence = Sequence(self.next_sequence)
+        sequence = DispatchNumber(self.next_sequence)
         self.next_sequence += 1
         self.in_flight.append(InFlight(sequence, tickets, now_s))
         return sequence
@@ -154,7 +154,7 @@ class Worker:
     def check(self, sessions: list[Session], homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
         """State the invariants of pages and slots against all sessions that exist.
 
-        `homes` says of lanes that move where they are to be: there they count, though they still have pages elsewhere.
+        `homes` says where moving lanes are going: they count there, though they still have pages elsewhere.
         """
         here = [
             session

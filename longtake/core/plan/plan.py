@@ -30,7 +30,7 @@ from longtake.core.work import WorkerId
 USABLE_MEMORY = 0.92
 """Share of a device's memory that can be allocated."""
 WORKSPACE_BYTES = 4_000_000_000
-"""Activations, workspaces and contexts beside weights and pages."""
+"""Memory for activations, workspaces and contexts, beside weights and pages."""
 
 
 class ServiceClass(Enum):
@@ -185,26 +185,26 @@ class Plan:
     placement: tuple[str, ...]
     """Worker of each lane of the first stream."""
     streams_by_rate: int | None
-    """None: a class that reserves no rate."""
+    """The streams that the devices' time allows; None for a class that reserves no rate."""
     streams_by_memory: int
     streams: int
     load: float
-    """Share of the devices' time that so many live streams take; bulk takes all there is."""
+    """The share of the devices' time that this many live streams take; bulk streams take all there is."""
     limit_blocks_per_s: float
-    """All streams together: devices / (forwards per block * t)."""
+    """Blocks a second of all streams together: devices / (forwards per block * t)."""
     stream_rate: float
     """Speed of one stream alone, as a multiple of real time."""
     speed_up: float
-    """Of one stream alone over one device."""
+    """The speed of one stream alone, over its speed on a single device."""
     block_latency_s: float
-    """From noise to finished latents, when nothing else waits."""
+    """The time from noise to finished latents when nothing else waits."""
     prompt_to_screen_s: tuple[float, float]
-    """From a new prompt to the first picture that shows it: with empty buffers, and with full ones."""
+    """The time from a new prompt to the first picture that shows it: with empty buffers, and with full ones."""
     between_workers_bytes: int
     """Latents that go from one denoise worker to another, for each block."""
     to_decoder_bytes: int
     decode_workers: int | None
-    """Decode workers that so many streams need; None: the time of a decode is not known."""
+    """The decode workers that this many streams need; None if the time of a decode is not known."""
     weights_bytes: int
     pages_per_worker: int
     forward_tflop: float

@@ -32,7 +32,7 @@ class Kind(Enum):
     DECODE = "V"
 
     __hash__ = object.__hash__
-    """By identity, as members are compared; Enum's own is slow, and ops are looked up all the time."""
+    """The hash by identity, as members are compared: Enum's own is slow, and ops are looked up all the time."""
 
 
 class Op(NamedTuple):
@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
 
 class Readers(NamedTuple):
-    """Who starts from the latents that enter one step of a block, by the numbers of their chains."""
+    """The chains, by number, whose ops start from the latents that enter one step of a block."""
 
     further: int
     """The denoise op or decode that takes them further."""
@@ -70,14 +70,14 @@ class Times:
     sigma: float
     """Noise level of the input, 0 to 1."""
     next_sigma: float | None
-    """A denoise op re-noises its x0 to this level; None: its output is x0. A commit has no output."""
+    """A denoise op re-noises its x0 to this level; None if its output is x0. A commit has no output."""
 
 
 class Returns(Enum):
     """What becomes of the output of an op."""
 
     NOTHING = "nothing"
-    """There is none, or nobody starts from it."""
+    """There is no output, or no op starts from it."""
     KEPT = "kept"
     """Its lane keeps it on the worker."""
     SENT = "sent"
@@ -109,7 +109,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     times: Times
-    """Noise levels of its ops; of a decode all are 0."""
+    """Noise levels of its ops; those of a decode are all 0."""
     returns: Returns
     """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int
@@ -181,7 +181,7 @@ class Graph:
         )
 
     def readers(self, step: int) -> Readers | None:
-        """Who starts from the latents that enter `step`, 0 to S; None for step 0, which starts from noise."""
+        """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
 
     def positions(self, block: int) -> tuple[int, ...]:
@@ -259,7 +259,7 @@ def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int]
 
 
 def _sealing_row(recipe: Recipe, step: int) -> tuple[Kind, int]:
-    """Whose K/V later blocks read when they are denoised at `step`."""
+    """The row of the ops whose K/V later blocks read when they are denoised at `step`."""
     match recipe.level:
         case Level.OUTPUT:
             return Kind.COMMIT, step

@@ -13,11 +13,11 @@ class LayerTimes:
     """Measured seconds of the parts of one forward."""
 
     embed_s: float
-    """What comes before the layers: the first worker's."""
+    """Seconds before the layers, on the first worker."""
     layer_s: float
-    """One layer."""
+    """Seconds of one layer."""
     head_s: float
-    """What comes after them: the last worker's."""
+    """Seconds after the layers, on the last worker."""
 
     def __post_init__(self) -> None:
         for name, value in (("embed_s", self.embed_s), ("layer_s", self.layer_s), ("head_s", self.head_s)):
@@ -35,7 +35,7 @@ def balanced_ranges(times: LayerTimes, layers: int, length: int) -> tuple[range,
     """Ranges of `layers` layers for a chain of `length` workers, in order, each of 1 or more layers.
 
     No other ranges have a faster slowest worker: each further layer goes to the worker that is done earliest with it,
-    of equals to the last. InvalidField if there are more workers than layers.
+    or to the last of several that are equally early. InvalidField if there are more workers than layers.
     """
     check_length(length, layers)
     counts = [1] * length

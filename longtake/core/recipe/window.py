@@ -25,7 +25,7 @@ class Window:
     sinks: int
     """The first frames of a stream, which every block reads."""
     ring: int | None
-    """Slots in which later frames take turns; None: no frame ever leaves."""
+    """Slots in which later frames take turns; None if no frame ever leaves."""
 
     def count(self, block: int) -> int:
         """How many frames, and so pages, `block` reads."""

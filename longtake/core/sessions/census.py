@@ -14,16 +14,17 @@ from longtake.core.sessions.session import Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Sessions at one moment; kinds that nobody is of are left out."""
+    """The numbers of sessions at one moment; kinds without any session are left out."""
 
     sessions: Mapping[tuple[State, Pace], int]
     stalled: Mapping[Pace, int]
-    """Running ones that generate nothing because their client gives no credit."""
+    """Running sessions that generate nothing because their client gives no credit."""
 
     @classmethod
     def of(cls, sessions: Iterable[Session]) -> Self:
-        """Count `sessions`, of which there may be ten thousands: members of an enum are told apart by identity here,
-        because their hash costs more than everything else.
+        """Count `sessions`, which may be tens of thousands.
+
+        Members of an enum are told apart by identity here, because their hash costs more than everything else.
         """
         held = list(sessions)
         counts = Counter([(id(session.state), id(session.request.pace)) for session in held])
@@ -36,5 +37,5 @@ class Census:
 
 
 def is_stalled(session: Session) -> bool:
-    """Whether it would generate, but has sent all it has begun and lacks the credit to begin more."""
+    """Whether the session would generate, but has sent all it has begun and lacks the credit to begin more."""
     return session.state is State.RUNNING and session.is_at_rest and not session.wants_place

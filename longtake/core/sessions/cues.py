@@ -13,7 +13,7 @@ from longtake.core.work import ConditioningRef
 
 
 def ask(session: Session, request: CueRequest, limits: Limits) -> list[Effect]:
-    """Have the text of a cue encoded, when the session has a place; CallerFault if the cue cannot be any more."""
+    """Have the text of a cue encoded once the session has a place; CallerFault if the cue comes too late."""
     if session.prompts.pending_count >= limits.max_pending_cues:
         raise InvalidField(
             "cue", session.prompts.pending_count + 1, f"at most {limits.max_pending_cues} cues not yet shown"
@@ -64,7 +64,7 @@ def accept(session: Session, version: int) -> list[Effect]:
 
 
 def forget(session: Session) -> list[Effect]:
-    """Have dropped what nothing reads any more."""
+    """Have the texts dropped that nothing reads any more."""
     effects: list[Effect] = []
     for version in session.forget_prompts():
         session.prompts.drop(version)

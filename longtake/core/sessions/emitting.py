@@ -7,7 +7,7 @@ from longtake.core.sessions.session import Session
 
 
 def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
-    """The segment of `block` leaves; before it, the receipt of a cue that it is the first to show."""
+    """Emit the segment of `block`, and before it the receipt of a cue that it is the first to show."""
     geometry = session.geometry
     slack_s = session.flow.slack_s(block, now_s=now_s, geometry=geometry)
     session.flow = session.flow.played(block, now_s=now_s, geometry=geometry)

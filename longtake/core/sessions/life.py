@@ -24,7 +24,7 @@ class State(Enum):
     RESTORING = "restoring"
     """It has a place again and its state comes back to it."""
     FINISHING = "finishing"
-    """The server drains: as paused, then it ends."""
+    """The server drains: the session behaves as if paused, then it ends."""
     CLOSING = "closing"
     """The client has been told that it ended; ops in flight are waited for, then its pages are free."""
     CLOSED = "closed"

@@ -24,7 +24,7 @@ from longtake.core.recipe.graph import Chain, Graph, Kind, Op
 
 @dataclass(slots=True)
 class Replay:
-    """Ops of one chain that run again, of the blocks from `done` to the one before `until`."""
+    """The ops of one chain that run again: those of the blocks from `done` to the one before `until`."""
 
     done: int
     until: int
@@ -45,31 +45,31 @@ class Progress:
         self.graph = graph
         self.last_block = last_block
         self.sent = [0] * len(graph.chains)
-        """By chain: ops of blocks before this one were dispatched, or skipped."""
+        """For each chain, a block: the ops of all blocks before it were dispatched or skipped."""
         self.done = [0] * len(graph.chains)
-        """By chain: ops of blocks before this one are done, or skipped."""
+        """For each chain, a block: the ops of all blocks before it are done or skipped."""
         self.in_flight = 0
         """Ops that were sent and have not reported."""
         self._skipped: dict[int, frozenset[int]] = {}
-        """By block, the chains that have no op of it; of blocks that are not done in every chain."""
+        """For each block that is not done in every chain, the chains that have no op of it."""
         self._replays: dict[int, Replay] = {}
-        """By chain, what is being replayed."""
+        """What is being replayed, by chain."""
         self._attempts: dict[tuple[int, int], int] = {}
-        """By chain and block, how often an op was taken back; of blocks that are not done in every chain."""
+        """How often an op was taken back, by chain and block; only of blocks that are not done in every chain."""
         self._late = 0
         """Ops in flight that were taken back."""
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
     def next(self, chain: int) -> int:
-        """The block whose op of this chain is to be sent next: of a replay, while there is one."""
+        """The block whose op of this chain is to be sent next; while the chain is replayed, that of the replay."""
         if not self._replays:
             return self.sent[chain]
         replay = self._replays.get(chain)
         return self.sent[chain] if replay is None or replay.sent == replay.until else replay.sent
 
     def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
-        """Those of these chains, with their next block, whose next op waits for nothing that is not at least sent."""
+        """The chains among these, with their next block, whose next op waits only for ops that are sent or done."""
         rows = self.graph.chains
         if self._replays:
             for number in chains:
@@ -120,13 +120,13 @@ class Progress:
         return self.has_done(self.graph.number_of(op), op.block)
 
     def attempt(self, chain: int, block: int) -> int:
-        """How often the op was taken back: 0 for almost all."""
+        """How often the op was taken back; 0 for almost all ops."""
         return self._attempts.get((chain, block), 0) if self._attempts else 0
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def mark_sent(self, chain: int) -> None:
-        """The next op of the chain was dispatched."""
+        """Note that the next op of the chain was dispatched."""
         replay = self._replays.get(chain)
         if replay is not None and replay.sent < replay.until:
             replay.sent += 1
@@ -137,7 +137,7 @@ class Progress:
         self.in_flight += 1
 
     def mark_reported(self, chain: int, block: int, attempt: int = 0) -> bool:
-        """An op has reported; whether it counts, and was not taken back meanwhile."""
+        """Note that an op has reported; returns whether it counts, because it was not taken back meanwhile."""
         self.in_flight -= 1
         if attempt >= self.attempt(chain, block):
             return True
@@ -146,7 +146,7 @@ class Progress:
         return False
 
     def mark_done(self, chain: int, block: int) -> bool:
-        """An op that has reported, and counts, is done; whether that is progress, and no replay."""
+        """Note that an op which has reported, and counts, is done; returns whether that is progress and no replay."""
         replay = self._replays.get(chain)
         if replay is not None and block == replay.done:
             replay.done += 1
@@ -169,7 +169,7 @@ class Progress:
         self.done = list(self.sent)
 
     def skip(self, block: int, chains: Iterable[int]) -> None:
-        """`block`, of which nothing was sent, has no ops of these chains."""
+        """Note that `block`, of which nothing was sent, has no ops of these chains."""
         skipped = frozenset(chains)
         if any(sent > block for sent in self.sent) or skipped & {self.graph.first, self.graph.decodes}:
             raise InternalFault(f"block {block} has begun, or would lose its beginning or its end")
@@ -177,14 +177,14 @@ class Progress:
         self._pass_over()
 
     def replay(self, chain: int, blocks: range) -> None:
-        """Run ops of this chain once more, of `blocks`, the last of which is its last; none of it is in flight."""
+        """Run the ops of `blocks`, the last ones of this chain, once more; none of them may be in flight."""
         if self.sent[chain] != self.done[chain] or blocks.stop != self.done[chain] or chain in self._replays:
             raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, done to {self.done[chain]}: {blocks}")
         if blocks:
             self._replays[chain] = Replay(done=blocks.start, until=blocks.stop, sent=blocks.start)
 
     def take_back(self, block: int) -> None:
-        """Nothing of `block` and later was: its ops are sent again, and what those in flight report does not count."""
+        """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
         if self._replays:
             raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
         for chain, sent in enumerate(self.sent):
@@ -197,7 +197,7 @@ class Progress:
         self.done = [min(done, block) for done in self.done]
 
     def _pass_over(self) -> None:
-        """Count skipped ops as sent, or done, as soon as what they would have needed is."""
+        """Count skipped ops as sent (or done) as soon as what they would have needed is sent (or done)."""
         moved = True
         while moved:
             moved = False

@@ -15,9 +15,9 @@ class Turn:
     block: int
     version: int
     cue: CueId | None
-    """None for the prompt that the stream was opened with."""
+    """The id of the cue; None for the prompt that the stream was opened with."""
     prompt: str = ""
-    """Its text; empty for the one that the stream was opened with."""
+    """The text of the cue; empty for the prompt that the stream was opened with."""
 
 
 @dataclass(slots=True)
@@ -26,12 +26,12 @@ class Prompts:
 
     turns: list[Turn] = field(default_factory=lambda: [Turn(block=0, version=0, cue=None)])
     waiting: dict[int, CueRequest] = field(default_factory=dict)
-    """By conditioning version."""
+    """The cues that wait for a text, by conditioning version."""
     next_version: int = 1
     encoded: set[int] = field(default_factory=set)
     """Versions whose text is encoded."""
     held: set[tuple[WorkerId, int]] = field(default_factory=set)
-    """Which worker holds which version."""
+    """The versions that each worker holds."""
 
     def ask(self, request: CueRequest) -> int:
         """Note a cue whose text is being encoded; returns its conditioning version."""
@@ -65,23 +65,23 @@ class Prompts:
         return tuple(turn.version for turn in past)
 
     def send_to(self, worker: WorkerId, version: int) -> bool:
-        """An op of this version goes to `worker`; whether the text must go along."""
+        """Note that an op of this version goes to `worker`; returns whether the text must go along."""
         if (worker, version) in self.held:
             return False
         self.held.add((worker, version))
         return True
 
     def drop(self, version: int) -> None:
-        """Nobody holds this version any more."""
+        """Note that nobody holds this version any more."""
         self.encoded.discard(version)
         self.held = {(worker, held) for worker, held in self.held if held != version}
 
     def drop_worker(self, worker: WorkerId) -> None:
-        """This worker holds nothing of the session any more."""
+        """Note that this worker holds nothing of the session any more."""
         self.held = {(holder, version) for holder, version in self.held if holder != worker}
 
     def drop_all(self) -> None:
-        """Nobody holds any text: all are to be encoded anew."""
+        """Note that nobody holds any text: all are to be encoded anew."""
         self.encoded.clear()
         self.held.clear()
 

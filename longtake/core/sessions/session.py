@@ -35,11 +35,11 @@ class Kinship:
     """What a session owes to the one that it was forked from, and to its own forks."""
 
     first_block: int = 0
-    """The first that is its own: above 0 if it is a fork."""
+    """The first block that is its own: above 0 if it is a fork."""
     unprepared: bool = False
     """Whether its slot is still to be filled from its parent's."""
     depends: bool = False
-    """Whether ops of its parent, before its first block, are not done yet."""
+    """Whether ops of its parent on blocks before its own first one are not done yet."""
     forks: list[tuple[SessionId, int]] = field(default_factory=list)
     """Sessions that fork from this one, and their first block, as long as they depend on it."""
 
@@ -64,13 +64,13 @@ class Session:
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
     """Lanes that are held for a reason of their own."""
     virtual_time: float = 0.0
-    """Service received, for fair sharing."""
+    """The service that it has received, for fair sharing."""
     header: bytes | None = None
     media_type: str = ""
     _tickets: dict[int, Ticket] = field(default_factory=dict)
-    """By chain, the ticket that was made last."""
+    """The ticket that was made last, by chain."""
     _conditioning: ConditioningRef | None = None
-    """What was asked for last."""
+    """What `conditioning` returned last."""
 
     def __post_init__(self) -> None:
         self.is_live = self.request.pace is Pace.REALTIME
@@ -146,7 +146,7 @@ class Session:
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
     def holds(self, lane: int, *, now_s: float) -> Iterator[Hold]:
-        """Every reason why the lane begins no block now; none: it may, as far as its ops allow."""
+        """Every reason why the lane begins no block now; if there is none it may, as far as its ops allow."""
         for held, hold in self.lane_holds:
             if held == lane:
                 yield hold
@@ -161,18 +161,18 @@ class Session:
             yield Hold.PLAYBACK
 
     def start_clock(self, *, now_s: float) -> None:
-        """The stream begins or goes on now."""
+        """Note that the stream begins or goes on now."""
         self.flow = self.flow.started(self.emitted, now_s=now_s, geometry=self.geometry)
 
     # --- what clients ask about it ------------------------------------------------------------------------------------
 
     def prompt_texts(self) -> dict[int, str]:
-        """The text of every conditioning version in use or asked for."""
+        """The text of every conditioning version that is in use or was asked for."""
         turns = {turn.version: turn.prompt or self.request.prompt for turn in self.prompts.turns}
         return turns | {version: request.prompt for version, request in self.prompts.waiting.items()}
 
     def forget_prompts(self) -> tuple[int, ...]:
-        """Drop the prompts that nothing reads any more; their versions."""
+        """Drop the prompts that nothing reads any more; returns their versions."""
         return self.prompts.forget_before(self.progress.oldest_block) if len(self.prompts.turns) > 1 else ()
 
     def picture_count(self, block: int) -> int:

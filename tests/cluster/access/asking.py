@@ -9,7 +9,7 @@ import pytest
 
 from longtake.client import Client, Stream, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import Event, SegmentEvent
+from longtake.client.events import SegmentEvent, StreamEvent
 from longtake.v1 import longtake_pb2 as pb
 
 UNKNOWN = "no-such-session"
@@ -53,9 +53,9 @@ async def refusal(asking: Awaitable[object]) -> ClientError:
     return refused.value
 
 
-async def upto_segments(stream: Stream, count: int) -> list[Event]:
+async def upto_segments(stream: Stream, count: int) -> list[StreamEvent]:
     """Events up to so many segments."""
-    events: list[Event] = []
+    events: list[StreamEvent] = []
     async for event in stream:
         events.append(event)
         if sum(isinstance(event, SegmentEvent) for event in events) == count:

@@ -24,7 +24,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from cluster.access import guard, oidc
 from cluster.access.callers import CallerRole
-from cluster.access.oidc import LEEWAY_S, Keys, OidcVerifier, fetch_url
+from cluster.access.oidc import LEEWAY_S, IssuerKeys, OidcVerifier, fetch_url
 from cluster.access.tenants import parse_tenants
 from cluster.config import OidcSection
 from longtake.client import Client, StreamOptions
@@ -91,7 +91,7 @@ def verifier(
     issuer: Issuer | None = None, clock: Callable[[], float] = time.monotonic, section: OidcSection | None = None
 ) -> OidcVerifier:
     section = section or OidcSection(issuer=ISSUER)
-    return OidcVerifier(section, Keys(section.issuer, section.jwks, fetch=issuer or Issuer(), clock=clock))
+    return OidcVerifier(section, IssuerKeys(section.issuer, section.jwks, fetch=issuer or Issuer(), clock=clock))
 
 
 async def test_a_token_of_the_issuer_names_the_tenant_and_holds_as_long_as_it_says() -> None:
@@ -168,7 +168,7 @@ async def test_a_symmetric_key_in_the_issuers_set_is_no_key() -> None:
     issuer = Issuer()
     coded = base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
     issuer.keys.append({"kty": "oct", "k": coded, "kid": "three", "alg": "HS256"})
-    assert await Keys(ISSUER, "", fetch=issuer).find("three") is None
+    assert await IssuerKeys(ISSUER, "", fetch=issuer).find("three") is None
     with pytest.raises(NotAuthenticated):
         await verifier(issuer).caller(signed(secret, "three", "HS256"), TENANTS)
     issuer.keys.append(public(_RSA_2, "four", use="enc"))

@@ -16,6 +16,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Ability,
     ConditioningRef,
+    DispatchNumber,
     FromLatent,
     LatentRef,
     PageId,
@@ -23,7 +24,6 @@ from longtake.core.work import (
     SessionId,
     WorkerId,
 )
-from longtake.core.work import Sequence as Number
 from tests.cluster.cell.world import PortsKept, settle
 from tests.workers.model_dir import model_info
 from tests.workers.works import Flat, changed
@@ -145,21 +145,21 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
     port = bench.engine.ports[WorkerId("denoise-0")]
     latents = Forward(work=WORK, latents=b"latents", conditioning=b"text")
     commit = Forward(work=changed(WORK, kind=Kind.COMMIT), latents=b"latents", conditioning=b"text")
-    port.send(Task(sequence=Number(0), order=(latents,)))
-    port.send(Task(sequence=Number(1), order=(commit,)))
+    port.send(Task(sequence=DispatchNumber(0), order=(latents,)))
+    port.send(Task(sequence=DispatchNumber(1), order=(commit,)))
     sent = [link.forwards for link in bench.links]
     assert [[order.latents for order in orders] for orders in sent] == [[b"latents"] * 2, [b"", b""], [b"latents", b""]]
     assert all(order.conditioning == b"text" for orders in sent for order in orders)
     output = b"new"
-    bench.hear(0, Done(sequence=Number(0), seconds=0.2))
-    bench.hear(0, Done(sequence=Number(1), seconds=0.3))
-    bench.hear(2, Done(sequence=Number(0), seconds=0.1, outputs=(output,)))
+    bench.hear(0, Done(sequence=DispatchNumber(0), seconds=0.2))
+    bench.hear(0, Done(sequence=DispatchNumber(1), seconds=0.3))
+    bench.hear(2, Done(sequence=DispatchNumber(0), seconds=0.1, outputs=(output,)))
     assert heard == []
-    bench.hear(1, Done(sequence=Number(0), seconds=0.4))
-    assert heard == [Done(sequence=Number(0), seconds=0.4, outputs=(output,))]
-    bench.hear(1, Failed(sessions=(SessionId("b"),), sequence=Number(1), reason="second"))
-    bench.hear(2, Failed(sessions=(SessionId("a"), SessionId("b")), sequence=Number(1), reason="third"))
-    failed = Failed(sessions=(SessionId("b"), SessionId("a")), sequence=Number(1), reason="second")
+    bench.hear(1, Done(sequence=DispatchNumber(0), seconds=0.4))
+    assert heard == [Done(sequence=DispatchNumber(0), seconds=0.4, outputs=(output,))]
+    bench.hear(1, Failed(sessions=(SessionId("b"),), sequence=DispatchNumber(1), reason="second"))
+    bench.hear(2, Failed(sessions=(SessionId("a"), SessionId("b")), sequence=DispatchNumber(1), reason="third"))
+    failed = Failed(sessions=(SessionId("b"), SessionId("a")), sequence=DispatchNumber(1), reason="second")
     assert heard[1:] == [failed], "the first that failed knows why"
 
 
@@ -167,7 +167,7 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
     ("message", "reason"),
     [
         (Failed(sessions=(), sequence=None, reason="no memory"), "denoise-0.2of3: no memory"),
-        (Done(sequence=Number(1)), "its workers report dispatches [0, 1, 0] in one turn"),
+        (Done(sequence=DispatchNumber(1)), "its workers report dispatches [0, 1, 0] in one turn"),
         (
             Prepared(session=SessionId("s"), header=b"", media_type=""),
             "denoise-0.2of3 said Prepared, which no worker of a chain has to say",
@@ -177,8 +177,8 @@ def test_a_dispatch_goes_to_all_and_is_done_when_all_have_done_it(monkeypatch: p
 def test_a_chain_is_given_up_as_a_whole_and_the_next_generation_has_another_number(message: Up, reason: str) -> None:
     bench = Bench()
     old = bench.links
-    bench.hear(0, Done(sequence=Number(0)))
-    bench.hear(2, Done(sequence=Number(0)))
+    bench.hear(0, Done(sequence=DispatchNumber(0)))
+    bench.hear(2, Done(sequence=DispatchNumber(0)))
     bench.hear(1, message)
     lost = bench.events[-1]
     assert isinstance(lost, WorkerLost)
@@ -190,7 +190,7 @@ def test_a_chain_is_given_up_as_a_whole_and_the_next_generation_has_another_numb
     assert [link.sent for link in (*bench.links, third)] == [[JoinChain(1)]] * 3
     for rank, link in enumerate(old):  # what still comes from the links that were cut concerns nobody
         name = WorkerId(f"denoise-0.{rank + 1}of3")
-        bench.chains.hear(name, link, Done(sequence=Number(0)))
+        bench.chains.hear(name, link, Done(sequence=DispatchNumber(0)))
         bench.chains.leave(name, link, "its link broke")
     bench.settle()
     assert [type(event) for event in bench.events] == [WorkerJoined, WorkerLost, WorkerJoined]

@@ -21,7 +21,7 @@ from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan, launcher_for
 from longtake.core.dispatch import orders
-from longtake.core.effects import Dispatch, Effect, Emit, EncodeText, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Dispatch, Effect, Emit, EncodeText, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import (
     Event,
     ImageFailed,
@@ -48,11 +48,11 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
     ConditioningRef,
+    DispatchNumber,
     ImageId,
     PageId,
     Role,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     Work,
@@ -156,7 +156,7 @@ class Stage:
         await self.hear(StreamPrepared)
 
     async def dispatch(self, worker: WorkerId, work: Work) -> OpDone:
-        sequence = Sequence(self._sequences[worker])
+        sequence = DispatchNumber(self._sequences[worker])
         self._sequences[worker] += 1
         self.order(Dispatch(worker=worker, sequence=sequence, work=work, attach_conditioning=(True,)))
         return await self.hear(OpDone)
@@ -190,7 +190,7 @@ class Stage:
             Stow(worker=origin, session=SESSION, image=image, source=place.tables[lane].pages),
             Give(worker=origin, session=SESSION, image=image, to=to),
             Take(worker=to, session=SESSION, image=image, origin=origin),
-            Load(worker=to, session=SESSION, image=image, target=table.pages),
+            LoadImage(worker=to, session=SESSION, image=image, target=table.pages),
         )
         assert (await self.hear(Loaded)).image == image
         self._place(lane, to, table)
@@ -201,7 +201,7 @@ class Stage:
         worker, table = place.lanes[lane], self._table(lane, move)
         self.order(Stow(worker=worker, session=SESSION, image=image, source=place.tables[lane].pages))
         await self.hear(Stowed)
-        self.order(Load(worker=worker, session=SESSION, image=image, target=target(table.pages)))
+        self.order(LoadImage(worker=worker, session=SESSION, image=image, target=target(table.pages)))
         await self.hear(Loaded)
         self._place(lane, worker, table)
 
@@ -352,12 +352,12 @@ async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Pa
         order = Stow(worker=worker, session=SESSION, image=ImageId(1), source=(PageId(0),))
         made.order(order, replace(order, image=ImageId(2)))
         assert [(await made.hear(Stowed)).image for _ in range(2)] == [1, 2]
-        made.order(Load(worker=worker, session=SESSION, image=ImageId(1), target=(PageId(1),)))
+        made.order(LoadImage(worker=worker, session=SESSION, image=ImageId(1), target=(PageId(1),)))
         await made.hear(Loaded)
         engine.leave(worker, engine.ports[worker], "broken on purpose")
         await made.hear(WorkerLost)
         await made.hear(WorkerJoined)
-        made.order(Load(worker=worker, session=SESSION, image=ImageId(2), target=(PageId(1),)))
+        made.order(LoadImage(worker=worker, session=SESSION, image=ImageId(2), target=(PageId(1),)))
         assert "image 2 is not here" in (await made.hear(ImageFailed)).reason
         assert [thread.name for thread in set(threading.enumerate()) - before].count("images") == 1
         while not serving.done():  # on a starved machine it may just be dialling again, and is told then

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.effects import Load
+from longtake.core.effects import LoadImage
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.pages import PageTable
 from longtake.core.recipe.recipe import Level
@@ -37,7 +37,7 @@ async def moved(model: Path, limits: Limits, blocks: int = BLOCKS) -> tuple[int,
         told = [stream(engine, f"s{n}", prompt, seed=n, picture_limit=pictures) for n, prompt in enumerate(PROMPTS)]
         await asyncio.gather(*told)
         engine.scheduler.check()
-    loads = [effect for effect in hashes.effects if isinstance(effect, Load)]
+    loads = [effect for effect in hashes.effects if isinstance(effect, LoadImage)]
     return len(loads), [hashes.of(f"s{n}") for n in range(len(PROMPTS))]
 
 

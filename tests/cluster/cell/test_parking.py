@@ -13,7 +13,7 @@ from torch import Tensor
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.effects import Closed, Give, Load, Refused, Stow
+from longtake.core.effects import Closed, Give, LoadImage, Refused, Stow
 from longtake.core.events import Ack, Close, CueRequest, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
@@ -125,7 +125,7 @@ async def test_a_stream_parked_at_every_window_is_the_oracles(tmp_path: Path, le
     assert hashes.of("a") == expected_hashes(tmp_path, {0: PROMPT}, 7, BLOCKS)
     lanes = info.recipe.lane_count
     assert sum(isinstance(effect, Stow) for effect in hashes.effects) == (BLOCKS - 1) * (lanes + 1)
-    assert sum(isinstance(effect, Load) for effect in hashes.effects) == (BLOCKS - 1) * lanes
+    assert sum(isinstance(effect, LoadImage) for effect in hashes.effects) == (BLOCKS - 1) * lanes
 
 
 async def test_the_pictures_go_on_from_the_decoder_that_was_parked(

@@ -54,8 +54,17 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.work import Ability, ConditioningRef, CueId, ImageId, Role, SegmentSettings, SessionId, WorkerId
-from longtake.core.work import Sequence as Number
+from longtake.core.work import (
+    Ability,
+    ConditioningRef,
+    CueId,
+    DispatchNumber,
+    ImageId,
+    Role,
+    SegmentSettings,
+    SessionId,
+    WorkerId,
+)
 from tests.cluster.cell.world import recorded
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
 
@@ -93,7 +102,7 @@ def one_of_each() -> list[Event]:
         Play(now_s=1.0, session=SESSION),
         Close(now_s=1.0, session=SESSION, ending=Ending.QUOTA, reason="used up"),
         Drain(now_s=1.0, grace_s=float("inf")),
-        OpDone(now_s=1.0, worker=WORKER, sequence=Number(5), seconds=1 / 3, segment_bytes=4711),
+        OpDone(now_s=1.0, worker=WORKER, sequence=DispatchNumber(5), seconds=1 / 3, segment_bytes=4711),
         OpFailed(now_s=1.0, worker=WORKER, sessions=(SESSION, SessionId("t")), sequence=None, reason="nan"),
         CallRefused(now_s=1.0, problem=UnknownSession("x").problem),
         OpenRefused(now_s=1.0, pace=Pace.FAST, problem=UnknownSession("x").problem),
@@ -202,7 +211,7 @@ def test_the_event_that_breaks_the_engine_is_recorded(tmp_path: Path) -> None:
     recording = InboxRecording(tmp_path / "r", CELL)
     engine = Engine(CELL.scheduler(), recording)
     engine.step(WorkerJoined(now_s=0.0, worker=WORKER, role=Role.DENOISE, ability=Ability(capacity=9)))
-    broken = OpDone(now_s=1.0, worker=WORKER, sequence=Number(5))
+    broken = OpDone(now_s=1.0, worker=WORKER, sequence=DispatchNumber(5))
     with pytest.raises(InternalFault, match="reports dispatch 5"):
         engine.step(broken)
     recording.close()

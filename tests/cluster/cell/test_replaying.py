@@ -46,7 +46,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
-from monitoring.folding.recorder import Each
+from monitoring.folding.recorder import AllRecorders
 from tests.cluster.cell.world import recorded
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE, ToyCell, ToyWorker, toy_cell
 from tests.core.support.parts import geometry
@@ -141,7 +141,7 @@ async def incident(path: Path) -> Steps:
     limits = Limits(max_sessions=8, max_queued=4, park_after_s=0.05)
     recording = InboxRecording(path, RecordedCell(recipe=RECIPE, geometry=GEOMETRY, limits=limits))
     kept = Kept()
-    async with toy_cell(delay_s=0.001, limits=limits, recorder=Each(kept, recording)) as cell:
+    async with toy_cell(delay_s=0.001, limits=limits, recorder=AllRecorders(kept, recording)) as cell:
         await run_load(cell)
         await steer(cell)
         await send_nonsense(cell)

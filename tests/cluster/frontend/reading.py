@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from longtake.client import Stream
-from longtake.client.events import Event, SegmentEvent
+from longtake.client.events import SegmentEvent, StreamEvent
 from tests.cluster.frontend.toy import ToyCell
 
 
-async def everything(stream: Stream) -> list[Event]:
+async def everything(stream: Stream) -> list[StreamEvent]:
     return [event async for event in stream]
 
 
-def segments(events: list[Event]) -> list[SegmentEvent]:
+def segments(events: list[StreamEvent]) -> list[SegmentEvent]:
     return [event for event in events if isinstance(event, SegmentEvent)]
 
 
-async def upto(stream: AsyncIterator[Event], kind: type[Event]) -> Event:
+async def upto(stream: AsyncIterator[StreamEvent], kind: type[StreamEvent]) -> StreamEvent:
     """The next event of a kind."""
     async for event in stream:
         if isinstance(event, kind):

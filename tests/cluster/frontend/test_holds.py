@@ -8,7 +8,7 @@ import pytest
 
 from cluster.frontend.responses import WIRE_HOLDS
 from longtake.client import Client, StreamOptions
-from longtake.client.events import Event, SegmentEvent
+from longtake.client.events import SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
 from longtake.core.sessions.holds import Hold
 from longtake.v1 import longtake_pb2 as pb
@@ -63,7 +63,7 @@ async def test_a_stream_a_window_ahead_waits_for_its_playback_clock(window: int)
 async def test_a_queued_stream_waits_for_a_place() -> None:
     async with toy_cell(limits=Limits(max_sessions=1)) as cell, Client(cell.target) as client:
 
-        async def second() -> Event:
+        async def second() -> StreamEvent:
             async with client.stream("blue") as stream:
                 return await upto(stream, SegmentEvent)
 

@@ -19,7 +19,7 @@ from cluster.frontend.server import SERVICE
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.sessions.life import State
@@ -131,7 +131,7 @@ async def test_the_status_counts_just_what_clients_saw() -> None:
     assert all(worker.chain_length == 1 and worker.passes <= worker.dispatched for worker in status.workers)
 
 
-async def upto_segment(stream: AsyncIterator[Event]) -> SegmentEvent:
+async def upto_segment(stream: AsyncIterator[StreamEvent]) -> SegmentEvent:
     async for event in stream:
         if isinstance(event, SegmentEvent):
             return event
@@ -170,7 +170,7 @@ async def test_a_drain_with_a_grace_tells_everybody_when_they_end_and_opens_noth
         assert (await client.get_status()).drains_in_s <= 3600
         assert not cell.engine.is_drained
         assert await client.drain() == 1
-        rest: list[Event] = []
+        rest: list[StreamEvent] = []
         with pytest.raises(ClientError, match="shutting down"):
             rest.extend([event async for event in stream])
         async with asyncio.timeout(10):
@@ -179,7 +179,7 @@ async def test_a_drain_with_a_grace_tells_everybody_when_they_end_and_opens_noth
         assert (await client.get_status()).drains_in_s == 0.0
 
 
-async def events_of(client: Client, prompt: str) -> list[Event]:
+async def events_of(client: Client, prompt: str) -> list[StreamEvent]:
     async with client.stream(prompt) as stream:
         return [event async for event in stream]
 
@@ -218,7 +218,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[Client, asyncio.Task[None]
 async def test_the_server_ends_when_the_grace_is_over_or_a_second_drain_ends_it(
     tmp_path: Path, shortened: bool
 ) -> None:
-    events: list[Event] = []
+    events: list[StreamEvent] = []
     async with served(tmp_path) as (client, serving), client.stream(PROMPT, StreamOptions(window=2)) as stream:
         began_s = time.monotonic()
         await client.drain(3600 if shortened else 1)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cluster.frontend.server import SERVICE
 from longtake.client import Client, Stream, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, Event, NoticeEvent, SegmentEvent
+from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.reading import segments, upto
@@ -46,7 +46,7 @@ async def test_drain_delivers_what_was_begun_refuses_new_streams_and_turns_unhea
         cell.engine.begin_drain()
         while (await health.Check(request)).status != health_pb2.HealthCheckResponse.NOT_SERVING:
             await asyncio.sleep(0.02)
-        events: list[Event] = []
+        events: list[StreamEvent] = []
         with pytest.raises(ClientError) as caught:
             async for event in stream:
                 events.append(event)
@@ -78,10 +78,10 @@ async def test_no_capacity_says_when_to_try_again_and_takes_nothing() -> None:
 
 async def test_a_fast_stream_waits_for_room_is_told_its_place_and_then_begins() -> None:
     async with toy_cell(limits=Limits(max_sessions=1)) as cell, Client(cell.target) as client:
-        told: list[Event] = []
+        told: list[StreamEvent] = []
         options = StreamOptions(pictures=GEOMETRY.first_picture(2), codec="raw", seed=1)
 
-        async def second() -> list[Event]:
+        async def second() -> list[StreamEvent]:
             async with client.stream("blue", options, waiting=told.append) as stream:
                 return [event async for event in stream]
 
@@ -134,7 +134,7 @@ async def _until(stream: Stream, segments: int) -> AsyncIterator[SegmentEvent]:
 
 async def test_a_broken_call_leaves_the_queue() -> None:
     async with toy_cell(limits=Limits(max_sessions=1)) as cell, Client(cell.target) as client, client.stream("red"):
-        told: list[Event] = []
+        told: list[StreamEvent] = []
 
         async def second() -> None:
             async with client.stream("blue", waiting=told.append):

@@ -16,11 +16,11 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
-    Event,
     NoticeEvent,
     OpenedEvent,
     RequestRefusedEvent,
     SegmentEvent,
+    StreamEvent,
 )
 from longtake.core.events import Pause
 from longtake.v1 import longtake_pb2 as pb
@@ -51,7 +51,7 @@ async def test_a_stream_has_every_picture_asked_for_once_and_in_order() -> None:
 async def test_two_clients_at_once_get_their_own_streams_and_seeds_of_their_own() -> None:
     async with toy_cell() as cell, Client(cell.target) as one, Client(cell.target) as two:
 
-        async def take(client: Client, prompt: str) -> list[Event]:
+        async def take(client: Client, prompt: str) -> list[StreamEvent]:
             async with client.stream(prompt, StreamOptions(duration_s=10)) as stream:
                 return await everything(stream)
 

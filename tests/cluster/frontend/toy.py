@@ -32,7 +32,7 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
-from monitoring.folding.recorder import Each, Recorder, Silent
+from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
 from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
@@ -219,7 +219,7 @@ async def toy_cell(
     """Two denoise workers, one decode worker, the engine and the front end on a free port."""
     limits, door = limits or Limits(), door or Door()
     kept = EventList()
-    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), Each(kept, door.tenancy, recorder or Silent()))
+    engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), AllRecorders(kept, door.tenancy, recorder or Silent()))
     running = asyncio.create_task(engine.run())
     server = await FrontendServer.start(
         engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls

@@ -24,13 +24,13 @@ from cluster.config import parse_config
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import Event, OpenedEvent, SegmentEvent
+from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, Role, Sequence, WorkerId
+from longtake.core.work import Ability, DispatchNumber, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
@@ -97,7 +97,7 @@ async def served(folder: Path, **cluster: object) -> AsyncIterator[Ready]:
         await serving
 
 
-async def streamed(ready: Ready, pace: str) -> list[Event]:
+async def streamed(ready: Ready, pace: str) -> list[StreamEvent]:
     """Everything a client is told of a stream."""
     pictures = small_pictures(model_info()).geometry.first_picture(BLOCKS)
     options = StreamOptions(seed=1, pace=pace, pictures=pictures, codec="raw")
@@ -317,9 +317,9 @@ def test_a_worker_that_dials_in_again_was_replaced() -> None:
 
 def test_a_worker_that_reports_what_it_was_not_told_broke_the_protocol() -> None:
     desk = Desk()
-    desk.engine.hear(WORKER, desk.join(), Done(sequence=Sequence(7)))
+    desk.engine.hear(WORKER, desk.join(), Done(sequence=DispatchNumber(7)))
     assert desk.settle() == [Loss.PROTOCOL]
-    assert desk.engine.tally.labour.lost[Role.DENOISE, Loss.PROTOCOL] == 1
+    assert desk.engine.tally.fleet.lost[Role.DENOISE, Loss.PROTOCOL] == 1
 
 
 def test_a_worker_whose_link_ends_lost_its_link() -> None:

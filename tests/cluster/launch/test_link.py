@@ -18,7 +18,7 @@ from cluster.launch.link_server import LinkServer, LinkService
 from longtake.core.effects import EncodeText, Forget
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import OpFailed, Tick, WorkerJoined, WorkerLost
-from longtake.core.work import ConditioningRef, PageId, Role, Sequence
+from longtake.core.work import ConditioningRef, DispatchNumber, PageId, Role
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
@@ -66,7 +66,7 @@ async def test_strangers_are_turned_away(first: pb.AttachRequest, code: grpc.Sta
 async def test_a_report_out_of_order_ends_the_link() -> None:
     async with bench() as made:
         call = await made.attach()
-        await call.write(up_to_proto(Done(sequence=Sequence(1))))
+        await call.write(up_to_proto(Done(sequence=DispatchNumber(1))))
         assert await status(call) == (
             grpc.StatusCode.UNAVAILABLE,
             "the engine gave this link up: it reported dispatch 1, expected none",

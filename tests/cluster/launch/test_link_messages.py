@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -20,7 +21,6 @@ from longtake.core.work import (
     LatentRef,
     PageId,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     WorkerId,
@@ -96,21 +96,21 @@ DECODE = DecodeWork(
 @pytest.mark.parametrize(
     "message",
     [
-        Task(sequence=Sequence(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(sequence=DispatchNumber(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
         Task(
-            sequence=Sequence(2),
+            sequence=DispatchNumber(2),
             order=(
                 Forward(work=forward(Kind.DENOISE, FromNoise(), 0.0), conditioning=b"text"),
                 Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
             ),
         ),
-        Task(sequence=Sequence(2**40), order=Decode(work=DECODE, latents=b"latents")),
+        Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
         Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
         Stow(worker=WORKER, session=SESSION, image=ImageId(0), source=SlotId(0)),
-        Load(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),
+        LoadImage(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),
         Give(worker=WORKER, session=SESSION, image=ImageId(1), to=WorkerId("denoise-1")),
         Take(worker=WORKER, session=SESSION, image=ImageId(1), origin=WorkerId("denoise-1")),
         Discard(worker=WORKER, image=ImageId(5)),
@@ -129,11 +129,11 @@ def test_what_the_engine_says_survives_the_link(message: Down) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Done(sequence=Sequence(0), seconds=0.25),
-        Done(sequence=Sequence(2), outputs=(OUTPUT, b"others")),
-        Done(sequence=Sequence(1), segment=b"segment"),
-        Failed(sessions=(SESSION, SessionId("t")), sequence=Sequence(0), reason="no memory"),
-        Failed(sessions=(SESSION,), sequence=Sequence(0), reason="nan", outputs=(OUTPUT, b"")),
+        Done(sequence=DispatchNumber(0), seconds=0.25),
+        Done(sequence=DispatchNumber(2), outputs=(OUTPUT, b"others")),
+        Done(sequence=DispatchNumber(1), segment=b"segment"),
+        Failed(sessions=(SESSION, SessionId("t")), sequence=DispatchNumber(0), reason="no memory"),
+        Failed(sessions=(SESSION,), sequence=DispatchNumber(0), reason="nan", outputs=(OUTPUT, b"")),
         Failed(sessions=(SESSION,), sequence=None, reason="no such codec"),
         Encoded(conditioning=TEXT, tensor=b"text", notice="ignored words: zork"),
         Prepared(session=SESSION, header=b"ftyp", media_type="video/mp4"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.effects import Discard, Dispatch, Forget, Give, LaneMoved, Load, Stow, Take
+from longtake.core.effects import Discard, Dispatch, Forget, Give, LaneMoved, LoadImage, Stow, Take
 from longtake.core.events import Ack, Close, Cue, Ending, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -50,7 +50,7 @@ def test_a_lane_moves_at_a_block_boundary_and_the_stream_goes_on(level: Level) -
     assert cell.images.moved == 1
     assert cell.segments[session] == list(range(30))
     ran = [w.block for w in forwards_of(cell) if w.lane == lane]
-    moved_at = effects_of(cell, Load)[0]
+    moved_at = effects_of(cell, LoadImage)[0]
     assert moved_at.worker == target
     assert len(ran) == len({(w.kind, w.step, w.block) for w in forwards_of(cell) if w.lane == lane})
     assert effects_of(cell, Stow)[0].worker == origin
@@ -65,9 +65,9 @@ def test_the_four_orders_go_out_together_once_the_last_op_before_the_boundary_ha
         assert record.progress.boundary(0) is None
         before = len(cell.effects)
         cell.finish_and_acknowledge(cell.busy[0])
-        effects = [e for e in cell.effects[before:] if isinstance(e, Stow | Give | Take | Load)]
-    assert [type(e) for e in effects if isinstance(e, Stow | Give | Take | Load)] == [Stow, Give, Take, Load]
-    stow, load = effects_of(cell, Stow)[-1], effects_of(cell, Load)[-1]
+        effects = [e for e in cell.effects[before:] if isinstance(e, Stow | Give | Take | LoadImage)]
+    assert [type(e) for e in effects if isinstance(e, Stow | Give | Take | LoadImage)] == [Stow, Give, Take, LoadImage]
+    stow, load = effects_of(cell, Stow)[-1], effects_of(cell, LoadImage)[-1]
     assert isinstance(stow.source, tuple)
     assert len(stow.source) == len(load.target) == recipe().page_count - recipe().blocks.frames
 

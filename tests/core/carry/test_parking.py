@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.effects import Dispatch, EncodeText, Forget, Give, Load, Notice, Refused, Stow
+from longtake.core.effects import Dispatch, EncodeText, Forget, Give, LoadImage, Notice, Refused, Stow
 from longtake.core.errors import Lack
 from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
@@ -130,7 +130,7 @@ def test_play_before_everything_is_stowed_needs_no_other_place_and_moves_no_page
         assert state_of(cell, session) is (State.PARKED if carried_out == 5 else State.PARKING)
         cell.send(Play(now_s=cell.now_s, session=session))
         cell.settle()
-        assert len(effects_of(cell, Load)) == (4 if carried_out == 5 else 0)
+        assert len(effects_of(cell, LoadImage)) == (4 if carried_out == 5 else 0)
         assert cell.segments[session] == list(range(9))
         cell.check_empty()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from longtake.core.effects import Dispatch, Load, Stow
+from longtake.core.effects import Dispatch, LoadImage, Stow
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.work import Batch, DecodeWork, ForwardWork
 from tests.core.support.images import Order
@@ -50,7 +50,7 @@ def check_quiet(order: Order, works: Sequence[ForwardWork | DecodeWork]) -> None
         match order, work:
             case Stow(source=tuple() as pages), ForwardWork():  # others may read what they share
                 quiet = set(pages).isdisjoint(work.pages.writes)
-            case Load(target=pages), ForwardWork():
+            case LoadImage(target=pages), ForwardWork():
                 quiet = set(pages).isdisjoint((*work.pages.reads, *work.pages.writes))
             case Stow(source=int() as slot), DecodeWork():
                 quiet = slot != work.slot

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cluster.cell.attached import event_of
-from longtake.core.effects import Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import Event
 from longtake.core.work import ImageId, SlotId, WorkerId
 from workers.messages import Done, ImageGone, ImageOrder
@@ -62,13 +62,13 @@ class Images:
                 self.sources[order.image] = order
             case Give() if order.image in self.sent:
                 self.given += 1
-            case Load() if not isinstance(answer, ImageGone):
+            case LoadImage() if not isinstance(answer, ImageGone):
                 self.moved += 1
                 if not self.shares_pages:
                     self._blank(self.sources[order.image], order)
         return None if answer is None else event_of(answer, worker, now_s)
 
-    def _blank(self, stow: Stow, load: Load) -> None:
+    def _blank(self, stow: Stow, load: LoadImage) -> None:
         """What a lane has left behind is to be read by nobody."""
         assert isinstance(stow.source, tuple)
         loaded = self.fakes[load.worker].lanes.pages

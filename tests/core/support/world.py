@@ -31,12 +31,12 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLane,
     FromLatent,
     LatentRef,
     Role,
-    Sequence,
     SessionId,
     WorkerId,
 )
@@ -317,7 +317,7 @@ class Cell:
             self.contents.check_state(worker, order)
         else:
             self.contents.check_reads(worker, order.work)
-        task = Task(sequence=Sequence(0), order=order if isinstance(order, Decode) else (order,))
+        task = Task(sequence=DispatchNumber(0), order=order if isinstance(order, Decode) else (order,))
         done = self.fakes[worker].perform(task)
         assert isinstance(done, Done)
         if isinstance(work, ForwardWork):

@@ -20,13 +20,13 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import (
     ConditioningRef,
+    DispatchNumber,
     ForwardWork,
     FromLatent,
     FromNoise,
     LatentRef,
     PageId,
     Role,
-    Sequence,
     SessionId,
     WorkerId,
 )
@@ -87,7 +87,7 @@ def member(model: Path, meeting_point: MeetingPoint, rank: int, length: int = 2,
 def task(number: int, work: ForwardWork = WORK, **changes: object) -> Task:
     text = torch.zeros(8, 64).numpy().tobytes()
     forward = Forward(work=work, conditioning=text, **changes)  # type: ignore[arg-type]
-    return Task(sequence=Sequence(number), order=(forward,))
+    return Task(sequence=DispatchNumber(number), order=(forward,))
 
 
 def on_thread(call: Callable[[], object]) -> threading.Thread:
@@ -302,7 +302,7 @@ def test_an_order_that_is_wrong_fails_alike_everywhere_and_the_chain_goes_on(
         for message in (JoinChain(0), task(0, wrong), task(1)):
             runner.put(message)
         runner.start()
-    failed = Failed(sessions=(SESSION,), sequence=Sequence(0), reason="IndexError: page 9 is not in a pool of 9")
+    failed = Failed(sessions=(SESSION,), sequence=DispatchNumber(0), reason="IndexError: page 9 is not in a pool of 9")
     for rank in (0, 1):
         assert told[rank].get(timeout=20) == failed
         assert isinstance(told[rank].get(timeout=20), Done)

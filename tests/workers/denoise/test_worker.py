@@ -17,6 +17,7 @@ from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     FromLane,
     FromLatent,
@@ -25,7 +26,6 @@ from longtake.core.work import (
     PageId,
     Role,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     WorkerId,
@@ -90,12 +90,12 @@ def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
 
 def task(order: ForwardWork | DecodeWork, *, number: int = 0, latents: bytes = b"", text: bytes = b"") -> Task:
     if isinstance(order, DecodeWork):
-        return Task(sequence=Sequence(number), order=Decode(work=order, latents=latents))
+        return Task(sequence=DispatchNumber(number), order=Decode(work=order, latents=latents))
     return batch(Forward(work=order, latents=latents, conditioning=text), number=number)
 
 
 def batch(*items: Forward, number: int = 0) -> Task:
-    return Task(sequence=Sequence(number), order=items)
+    return Task(sequence=DispatchNumber(number), order=items)
 
 
 def done(reports: Iterator[Up | Detached]) -> Done:
@@ -192,7 +192,7 @@ def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseW
     (report,) = denoiser.perform(batch(Forward(work=lost), Forward(work=work()), number=3))
     assert report == Failed(
         sessions=(SessionId("lost"),),
-        sequence=Sequence(3),
+        sequence=DispatchNumber(3),
         reason="UnknownPeer: version 5 of session lost was never sent",
         outputs=(b"", good),
     )
@@ -321,9 +321,9 @@ def untimed(told: list[Up | str | StartOver]) -> list[Up | str | StartOver]:
 
 def test_reports_come_in_the_order_of_dispatch_and_failures_do_not_stop_a_worker() -> None:
     assert untimed(run("ok", "bad", "ok")) == [
-        Done(sequence=Sequence(0)),
-        Failed(sessions=(SessionId("bad"),), sequence=Sequence(1), reason="RuntimeError: no memory"),
-        Done(sequence=Sequence(2)),
+        Done(sequence=DispatchNumber(0)),
+        Failed(sessions=(SessionId("bad"),), sequence=DispatchNumber(1), reason="RuntimeError: no memory"),
+        Done(sequence=DispatchNumber(2)),
         "",
     ]
 
@@ -331,18 +331,18 @@ def test_reports_come_in_the_order_of_dispatch_and_failures_do_not_stop_a_worker
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_ends_the_worker() -> None:
     assert untimed(run("ok", "worse", "ok")) == [
-        Done(sequence=Sequence(0)),
+        Done(sequence=DispatchNumber(0)),
         "its compute thread ended by an unforeseen error",
     ]
 
 
 def test_a_worker_that_cannot_go_on_with_others_asks_to_be_made_anew() -> None:
     done, ended = untimed(run("ok", "lost", "ok"))
-    assert done == Done(sequence=Sequence(0))
+    assert done == Done(sequence=DispatchNumber(0))
     assert isinstance(ended, StartOver)
     assert (str(ended), ended.__traceback__) == ("its neighbour is gone", None), "no frame holds on to the worker"
 
 
 def test_a_gap_in_the_sequence_ends_the_worker() -> None:
     told = untimed(run("ok", "ok", numbers=(0, 2)))
-    assert told == [Done(sequence=Sequence(0)), "dispatch 2 arrived, expected 1"]
+    assert told == [Done(sequence=DispatchNumber(0)), "dispatch 2 arrived, expected 1"]

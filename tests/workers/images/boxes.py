@@ -14,13 +14,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from longtake.core.effects import Discard, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import (
+    DispatchNumber,
     ImageId,
     PageId,
     Role,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     WorkerId,
@@ -61,12 +61,12 @@ class Box:
         self._numbers = count()
         self.runner.start()
 
-    def put(self, *orders: Stow | Load | Give | Take | Discard | Forget | PrepareStream) -> None:
+    def put(self, *orders: Stow | LoadImage | Give | Take | Discard | Forget | PrepareStream) -> None:
         for order in orders:
             self.runner.put(order)
 
     def dispatch(self, order: tuple[Forward, ...] | Decode) -> None:
-        self.runner.put(Task(sequence=Sequence(next(self._numbers)), order=order))
+        self.runner.put(Task(sequence=DispatchNumber(next(self._numbers)), order=order))
 
     def hear(self, kind: type[Report]) -> Report:
         """The next report, which must be of a kind."""
@@ -124,8 +124,8 @@ def stow(number: int, source: tuple[PageId, ...] | SlotId, session: SessionId = 
     return Stow(worker=W, session=session, image=ImageId(number), source=source)
 
 
-def load(number: int, *target: int, session: SessionId = A) -> Load:
-    return Load(worker=W, session=session, image=ImageId(number), target=pages(*target))
+def load(number: int, *target: int, session: SessionId = A) -> LoadImage:
+    return LoadImage(worker=W, session=session, image=ImageId(number), target=pages(*target))
 
 
 def give(number: int, giver: str = "one", taker: str = "other") -> Give:

@@ -16,11 +16,11 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import (
     Ability,
     DecodeWork,
+    DispatchNumber,
     ForwardWork,
     LatentRef,
     Role,
     SegmentSettings,
-    Sequence,
     SessionId,
     SlotId,
     WorkerId,
@@ -40,7 +40,7 @@ def task(work: ForwardWork | DecodeWork, *, latents: bytes = b"", conditioning: 
         order = Decode(work=work, latents=latents)
     else:
         order = (Forward(work=work, latents=latents, conditioning=conditioning),)
-    return Task(sequence=Sequence(0), order=order)
+    return Task(sequence=DispatchNumber(0), order=order)
 
 
 def in_order(graph: Graph) -> Iterator[Chain]:

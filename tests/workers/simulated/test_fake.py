@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from longtake.core.effects import Discard, EncodeText, Forget, Give, Load, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import ConditioningRef, ImageId, PageId, SlotId, WorkerId
@@ -53,7 +53,7 @@ def test_an_image_of_pages_goes_from_worker_to_worker_and_is_used_up() -> None:
     here, there = fakes()
     here.lanes.pages[:] = np.arange(40)[:, None, None]
     stowed = Stow(worker=HERE, session=A, image=IMAGE, source=(PageId(7), PageId(2)))
-    load = Load(worker=THERE, session=A, image=IMAGE, target=(PageId(0), PageId(1)))
+    load = LoadImage(worker=THERE, session=A, image=IMAGE, target=(PageId(0), PageId(1)))
     take = Take(worker=THERE, session=A, image=IMAGE, origin=HERE)
     assert here.perform(stowed) == ImageStowed(image=IMAGE)
     here.lanes.pages[7] = 99  # the image is a copy
@@ -87,7 +87,7 @@ def test_what_fails_leaves_nothing_behind_and_is_reported_if_it_has_an_answer() 
     stow = Stow(worker=HERE, session=A, image=IMAGE, source=(PageId(0),))
     assert here.fail(stow) == ImageGone(image=IMAGE, reason="no memory")
     here.perform(stow)
-    assert here.fail(Load(worker=HERE, session=A, image=IMAGE, target=(PageId(0),))) is not None
+    assert here.fail(LoadImage(worker=HERE, session=A, image=IMAGE, target=(PageId(0),))) is not None
     assert not here.images
     here.perform(stow)
     here.perform(Give(worker=HERE, session=A, image=IMAGE, to=THERE))

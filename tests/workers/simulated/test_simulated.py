@@ -39,7 +39,7 @@ from workers.models.api import Compute
 from workers.models.weights import save_info
 from workers.simulated import arithmetic
 from workers.simulated.arithmetic import REACH
-from workers.simulated.device import Pace, SimulatedDevice, parse_device
+from workers.simulated.device import DevicePace, SimulatedDevice, parse_device
 from workers.simulated.workers import SimulatedModel
 from workers.start.loading import LoadedWorker, load_worker, model_digest
 from workers.start.spec import WorkerSpec, read_spec, to_line
@@ -76,7 +76,7 @@ def test_a_device_that_cannot_be_is_refused(text: str) -> None:
 
 
 def test_the_time_is_kept_without_the_cpu_and_what_is_too_long_is_counted() -> None:
-    pace = Pace()
+    pace = DevicePace()
 
     def ops() -> None:
         for _ in range(10):
@@ -103,7 +103,7 @@ def test_a_straggler_takes_its_factor_longer(folder: Path, monkeypatch: pytest.M
     )
     worker, text = load_worker(spec).fresh(), features(folder)
     lasting_s: list[float] = []
-    monkeypatch.setattr(Pace, "wait", lambda self, began_s, seconds: lasting_s.append(seconds))
+    monkeypatch.setattr(DevicePace, "wait", lambda self, began_s, seconds: lasting_s.append(seconds))
     list(worker.perform(task(forward_work(), conditioning=text)))
     assert lasting_s == [pytest.approx(0.03)]
 
