@@ -241,44 +241,60 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InvalidField(field, first["input"], _allowed(first["type"], first["msg"], field)) from None
-    if config.limits.default_window > config.limits.max_window:
+    _check_limits(config.limits)
+    _check_link(config.link)
+    _check_devices(config.model, config.cluster)
+    return config
+
+
+def _check_limits(limits: Limits) -> None:
+    if limits.default_window > limits.max_window:
         raise Contradiction(
-            f"limits.default_window = {config.limits.default_window}",
-            f"limits.max_window = {config.limits.max_window}",
+            f"limits.default_window = {limits.default_window}",
+            f"limits.max_window = {limits.max_window}",
             "the default must be allowed",
         )
-    link = {key: getattr(config.link, key) for key in ("certificate", "key", "ca")}
-    if any(link.values()) and not all(link.values()):
-        missing = next(key for key, path in link.items() if not path)
+
+
+def _check_link(link: LinkSection) -> None:
+    files = {"certificate": link.certificate, "key": link.key, "ca": link.ca}
+    if any(files.values()) and not all(files.values()):
+        missing = next(key for key, path in files.items() if not path)
         raise InvalidField(f"link.{missing}", "", "a PEM file: link.certificate, link.key and link.ca go together")
-    if config.model.device == "cpu" and config.model.dtype != "float32":
+
+
+def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
+    if model.device == "cpu" and model.dtype != "float32":
         raise Contradiction(
-            f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+            f"model.dtype = {model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
         )
-    if (config.cluster.denoise_nodes or config.cluster.decode_nodes) and not config.cluster.ray_address:
+    if (cluster.denoise_nodes or cluster.decode_nodes) and not cluster.ray_address:
         raise Contradiction(
             "cluster.denoise_nodes or cluster.decode_nodes",
             'cluster.ray_address = ""',
             "the node of a Ray that is started here has no labels",
         )
-    if config.cluster.layer_split > 1 and is_simulated(config.model.device):
+    if cluster.layer_split > 1 and is_simulated(model.device):
         raise Contradiction(
-            f"cluster.layer_split = {config.cluster.layer_split}",
-            f"model.device = {config.model.device}",
+            f"cluster.layer_split = {cluster.layer_split}",
+            f"model.device = {model.device}",
             "a simulated device holds no layers that could be split",
         )
-    return config
 
 
 def load_config(path: Path) -> ServerConfig:
     """Read a TOML file; InvalidField names the file, or the key in it, that is wrong."""
+    return parse_config(read_toml(path, field="config"))
+
+
+def read_toml(path: Path, *, field: str) -> Mapping[str, object]:
+    """What stands in a TOML file that the configuration names in `field`; InvalidField if that is none."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidField("config", str(path), f"a readable file ({error.strerror})") from None
+        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidField("config", str(path), f"a TOML file ({error})") from None
-    return parse_config(document)
+        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
 
 
 def _allowed(kind: str, message: str, field: str) -> str:

@@ -21,7 +21,8 @@ from cluster.frontend.server import FrontendServer
 from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import Page, page_for
-from cluster.launch.plan import launcher_for, model_path, plan_for
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import model_path, plan_for
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles

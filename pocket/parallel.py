@@ -27,27 +27,23 @@ def launch(run: Callable[[Rank, object], None], argument: object, processes: int
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         context = get_context("spawn")
-        ranks = [
-            context.Process(target=_main, args=(number, run, argument, processes, device, store))
-            for number in range(processes)
-        ]
-        for process in ranks:
+        ranks = [Rank(number=number, world=processes, device=torch.device(device)) for number in range(processes)]
+        started = [context.Process(target=_main, args=(rank, run, argument, store)) for rank in ranks]
+        for process in started:
             process.start()
-        for process in ranks:
+        for process in started:
             process.join()
-    if any(process.exitcode for process in ranks):
-        raise ChildProcessError(f"training processes ended with {[process.exitcode for process in ranks]}")
+    if any(process.exitcode for process in started):
+        raise ChildProcessError(f"training processes ended with {[process.exitcode for process in started]}")
 
 
-def _main(
-    number: int, run: Callable[[Rank, object], None], argument: object, processes: int, device: str, store: str
-) -> None:
+def _main(rank: Rank, run: Callable[[Rank, object], None], argument: object, store: str) -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    if processes > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=processes)
-    run(Rank(number=number, world=processes, device=torch.device(device)), argument)
-    if processes > 1:
+    if rank.world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank.number, world_size=rank.world)
+    run(rank, argument)
+    if rank.world > 1:
         dist.destroy_process_group()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.access.callers import Caller, CallerRole, hash_of
+from cluster.config import read_toml
 from cluster.net.files import Watched
 from longtake.core.errors import InvalidField, LongtakeError
 from longtake.core.quotas import Quota
@@ -178,12 +178,7 @@ class TenantsFile:
 
 
 def _load(path: Path) -> Tenants:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidField("auth.tenants", str(path), f"a readable file ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidField("auth.tenants", str(path), f"a TOML file ({error})") from None
+    document = read_toml(path, field="auth.tenants")
     try:
         return parse_tenants(document)
     except InvalidField as error:

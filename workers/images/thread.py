@@ -69,6 +69,11 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesBroken:
+    """The thread for images ended by a defect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrived:
     image: ImageId
     tensors: tuple[Tensor, ...]
@@ -111,17 +116,15 @@ class ImageThread:
         *,
         meeting_point: str,
         report: Callable[[Up], None],
-        fill: Callable[[Filled], None],
-        broken: Callable[[str], None],
+        hand_over: Callable[[Filled | ImagesBroken], None],
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """`fill` passes a state to the compute thread; `broken` says that this thread ended by a defect, and why."""
+        """`hand_over` passes something to the compute thread."""
         self._holder = holder
         self._host = HostMemory(holder.device)
         self._transfers = Transfers(meeting_point, self._host.empty, timeout_s)
         self._report = report
-        self._fill = fill
-        self._broken = broken
+        self._hand_over = hand_over
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._images: dict[ImageId, _Image] = {}
         self._coming: dict[ImageId, _Coming] = {}
@@ -169,7 +172,7 @@ class ImageThread:
         finally:
             del self._holder  # its pages are free when its worker ends, whoever still holds on to this object
             if not done:
-                self._broken("its thread for images ended by an unforeseen error")
+                self._hand_over(ImagesBroken())
 
     def _handle(self, message: _Message) -> None:
         match message:
@@ -237,7 +240,7 @@ class ImageThread:
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
-                self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+                self._hand_over(Filled(order=order.order, tensors=self._host.up(image.tensors)))
                 self.copied_in_bytes += image.size_bytes
 
     def _give(self, order: Give, image: _Image) -> None:

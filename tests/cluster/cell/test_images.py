@@ -16,9 +16,12 @@ from typing import Literal, TypeVar
 import pytest
 
 from benchmarks.simulated_streams import expected_latents, expected_pictures
+from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
+from cluster.config import ClusterSection
+from cluster.launch.launchers import launcher_for
 from cluster.launch.link_server import LinkServer, LinkService
-from cluster.launch.plan import LaunchPlan, launcher_for
+from cluster.launch.plan import LaunchPlan
 from longtake.core.dispatch import orders
 from longtake.core.effects import Dispatch, Effect, EncodeText, Give, Load, PrepareStream, Stow, Take
 from longtake.core.events import (
@@ -226,7 +229,7 @@ async def stage(
         WorkerSpec(worker=name, role=role, capacity=capacity, model=model, compute=Compute(device=device))
         for role, name, capacity in sizes
     )
-    launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), engine)
+    launcher = launcher_for(LaunchPlan(cluster=ClusterSection(launch=kind), workers=workers), engine)
     made = Stage(engine, hand)
     running = asyncio.create_task(engine.run())
     await launcher.start()
@@ -331,7 +334,7 @@ async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Pa
     hand = Hand()
     engine = PortsKept(hand)
     made = Stage(engine, hand)
-    server = LinkServer(LinkService(engine, token="secret", model_digest=model_digest(spec)))
+    server = LinkServer(LinkService(Chains(engine), token="secret", model_digest=model_digest(spec)))
     await server.start()
     before = set(threading.enumerate())
     running = asyncio.create_task(engine.run())

@@ -14,10 +14,12 @@ import grpc.aio
 import pytest
 import trustme
 
+from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
-from cluster.config import parse_config
+from cluster.config import ClusterSection, parse_config
+from cluster.launch.launchers import check_link, launcher_for
 from cluster.launch.link_server import LinkServer, LinkService, server_credentials
-from cluster.launch.plan import LaunchPlan, check_link, launcher_for, plan_for
+from cluster.launch.plan import LaunchPlan, plan_for
 from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.errors import Contradiction, InvalidField, Unavailable
 from longtake.core.limits import Limits
@@ -95,7 +97,7 @@ def spec(model: Path, role: Role = Role.DENOISE) -> WorkerSpec:
 async def engine_with(model: Path, files: LinkFiles | None) -> AsyncIterator[tuple[Engine, str]]:
     engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
     running = asyncio.create_task(engine.run())
-    server = LinkServer(LinkService(engine, token=SECRET, model_digest=model_digest(spec(model)), files=files))
+    server = LinkServer(LinkService(Chains(engine), token=SECRET, model_digest=model_digest(spec(model)), files=files))
     await server.start()
     try:
         yield engine, server.address
@@ -214,7 +216,7 @@ async def test_processes_meet_with_certificates_and_show_their_secret_to_nobody_
 ) -> None:
     """A whole cell; the secret stands neither in the arguments nor in the environment of a process."""
     workers = tuple(replace(spec(model, role), link_files=papers.both) for role in Role)
-    plan = LaunchPlan(kind="subprocess", workers=workers)
+    plan = LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=workers)
     engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
     running = asyncio.create_task(engine.run())
     launcher = launcher_for(plan, engine)
