@@ -7,12 +7,13 @@ import hmac
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from cluster.cell.chains import Chains
+from cluster.cell.attached import Port
 from cluster.net.grpc_options import connections_allowed, server_options
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss
@@ -21,7 +22,7 @@ from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
 from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
-from workers.messages import Down, Introduction
+from workers.messages import Down, Introduction, Up
 
 SILENCE_S = 5.0
 """A worker that says nothing for this long (ten heartbeats) is lost."""
@@ -68,12 +69,28 @@ class _LinkPort:
                 await self._changed.wait()
 
 
+class Desk(Protocol):
+    """Whom attached workers speak with: the engine, or who stands between."""
+
+    def join(self, introduction: Introduction, port: Port) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+    def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
+        """See cluster.engine.Engine."""
+        ...
+
+
 class LinkService(link_pb2_grpc.LinkServiceServicer):
     """Lets workers of this launch, with this model, attach to the engine."""
 
     def __init__(
         self,
-        engine: Chains,
+        engine: Desk,
         *,
         token: str,
         model_digest: str,

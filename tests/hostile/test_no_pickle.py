@@ -17,7 +17,6 @@ import pytest
 import torch
 from grpc_reflection.v1alpha import reflection_pb2
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.config import load_config
 from cluster.launch.launchers import launcher_for
@@ -178,7 +177,7 @@ async def test_the_port_for_workers(bomb: Bomb) -> None:
     info = model_info()
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()))
     running = asyncio.create_task(engine.run())
-    server = LinkServer(LinkService(Chains(engine), token="secret", model_digest="model"))
+    server = LinkServer(LinkService(engine, token="secret", model_digest="model"))
     await server.start()
     hello = link.Hello(
         worker="w", token="secret", role=link.ROLE_DECODE, capacity=1, batch_limit=1, model_digest="model"

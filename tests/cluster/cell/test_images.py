@@ -16,7 +16,6 @@ from typing import Literal, TypeVar
 import pytest
 
 from benchmarks.simulated_streams import expected_latents, expected_pictures
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.config import ClusterSection
 from cluster.launch.launchers import launcher_for
@@ -334,7 +333,7 @@ async def test_a_link_that_breaks_leaves_no_image_and_no_thread_behind(model: Pa
     hand = Hand()
     engine = PortsKept(hand)
     made = Stage(engine, hand)
-    server = LinkServer(LinkService(Chains(engine), token="secret", model_digest=model_digest(spec)))
+    server = LinkServer(LinkService(engine, token="secret", model_digest=model_digest(spec)))
     await server.start()
     before = set(threading.enumerate())
     running = asyncio.create_task(engine.run())

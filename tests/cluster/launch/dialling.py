@@ -10,7 +10,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.launch.link_server import LinkServer, LinkService
 from longtake.core.effects import Effect
@@ -86,7 +85,7 @@ async def bench(silence_s: float = 5.0) -> AsyncIterator[Bench]:
     info, log = model_info(), Log()
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), log)
     running = asyncio.create_task(engine.run())
-    server = LinkServer(LinkService(Chains(engine), token="secret", model_digest="model", silence_s=silence_s))
+    server = LinkServer(LinkService(engine, token="secret", model_digest="model", silence_s=silence_s))
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:

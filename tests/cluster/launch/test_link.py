@@ -14,7 +14,6 @@ import grpc.aio
 import pytest
 import torch
 
-from cluster.cell.chains import Chains
 from cluster.launch.link_server import LinkServer, LinkService
 from longtake.core.effects import EncodeText, Forget
 from longtake.core.errors import InvalidField, Unavailable
@@ -34,7 +33,7 @@ async def test_a_port_that_is_taken_is_named() -> None:
     async with bench() as taken:
         port = int(taken.address.rpartition(":")[2])
         with pytest.raises(InvalidField, match=rf"^link\.port: '127\.0\.0\.1:{port}' is not allowed"):
-            LinkServer(LinkService(Chains(taken.engine), token="secret", model_digest="model"), port=port)
+            LinkServer(LinkService(taken.engine, token="secret", model_digest="model"), port=port)
 
 
 @pytest.mark.parametrize(

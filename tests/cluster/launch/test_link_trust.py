@@ -14,7 +14,6 @@ import grpc.aio
 import pytest
 import trustme
 
-from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.config import ClusterSection, parse_config
 from cluster.launch.launchers import check_link, launcher_for
@@ -97,7 +96,7 @@ def spec(model: Path, role: Role = Role.DENOISE) -> WorkerSpec:
 async def engine_with(model: Path, files: LinkFiles | None) -> AsyncIterator[tuple[Engine, str]]:
     engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
     running = asyncio.create_task(engine.run())
-    server = LinkServer(LinkService(Chains(engine), token=SECRET, model_digest=model_digest(spec(model)), files=files))
+    server = LinkServer(LinkService(engine, token=SECRET, model_digest=model_digest(spec(model)), files=files))
     await server.start()
     try:
         yield engine, server.address
