@@ -136,26 +136,16 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     """Serve until `stop` is called, or Drain; see `serve`."""
     check_exposure(config)
     warn_of_readable_secrets(config)
-    path = model_path(config.model.path)
-    info = await asyncio.to_thread(weights.load_info, path)
-    if is_simulated(config.model.device):
-        info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
+    info = await asyncio.to_thread(_model, config)
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    plan, listen = plan_for(config, info.recipe), config.listen
-    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
-    scheduler = cell.scheduler()
-    down = WayDown(scheduler.draining)
-    recording = _recording(config.recording, cell)
-    engine = Engine(scheduler, Each(LogLines(), tenancy, down, *recording))
-    launcher = launcher_for(plan, engine)
+    engine, down, recording = _engine(config, info, tenancy)
+    launcher = launcher_for(plan_for(config, info.recipe), engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
-        inside = page.target if page else ""
-        server = await FrontendServer.start(
-            engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
-        )
+        host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
+        server = await FrontendServer.start(engine, offer, host=host, port=port, tenancy=tenancy, tls=tls, page=inside)
         try:
             if page:
                 page.begin()
@@ -171,8 +161,22 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
             await server.stop(0.0)
             await launcher.stop()
             tenancy.audit.close()
-            if failed.is_set():
-                _log.error("the engine ended by a defect of its own")
+
+
+def _model(config: ServerConfig) -> ModelInfo:
+    """What is served; a simulated one says so in its name, so that nobody takes it for the model."""
+    info, device = weights.load_info(model_path(config.model.path)), config.model.device
+    return replace(info, name=f"{info.name} ({device})") if is_simulated(device) else info
+
+
+def _engine(
+    config: ServerConfig, info: ModelInfo, tenancy: Tenancy
+) -> tuple[Engine, WayDown, tuple[InboxRecording, ...]]:
+    """The engine, and what it tells: how far a drain of it has come, and what it was told, if that is recorded."""
+    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
+    scheduler, recording = cell.scheduler(), _recording(config.recording, cell)
+    down = WayDown(scheduler.draining)
+    return Engine(scheduler, Each(LogLines(), tenancy, down, *recording)), down, recording
 
 
 def _audit(auth: AuthSection) -> Audit:
@@ -197,6 +201,8 @@ async def _running(engine: Engine, recording: tuple[InboxRecording, ...]) -> Asy
     try:
         yield failed
     finally:
+        if failed.is_set():
+            _log.error("the engine ended by a defect of its own")
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
