@@ -46,11 +46,13 @@ def _device(name: str) -> str:
     return name
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a file: unknown keys are errors, and nothing is converted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which model is served, and where it runs."""
 
     path: str = "pocket"
@@ -60,7 +62,7 @@ class ModelSection(_Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-class ClusterSection(_Section):
+class ClusterSection(Section):
     """How many workers there are and what starts them."""
 
     launch: Literal["ray", "subprocess", "in-process"] = "ray"
@@ -94,7 +96,7 @@ class ClusterSection(_Section):
     """A folder, on each worker's machine, for what workers measure when they start; empty: they measure every time."""
 
 
-class ListenSection(_Section):
+class ListenSection(Section):
     """Where clients connect."""
 
     host: str = "127.0.0.1"
@@ -102,7 +104,7 @@ class ListenSection(_Section):
     """0 picks a free port."""
 
 
-class MetricsSection(_Section):
+class MetricsSection(Section):
     """Where Prometheus scrapes, and what it is told of this cell."""
 
     address: str = ""
@@ -112,14 +114,14 @@ class MetricsSection(_Section):
     """Name of this engine with its workers, the label `cell` of every metric."""
 
 
-class HttpSection(_Section):
+class HttpSection(Section):
     """The web page."""
 
     address: str = ""
     """HOST:PORT of the page, port 0 for a free one; without HOST that of `listen`; empty: none."""
 
 
-class RecordingSection(_Section):
+class RecordingSection(Section):
     """A recording of all that the engine is told, from which its decisions can be made again (cluster.cell.recording).
 
     It holds the prompts of all streams.
@@ -131,7 +133,7 @@ class RecordingSection(_Section):
     """How long it may be; the server goes on without it."""
 
 
-class TlsSection(_Section):
+class TlsSection(Section):
     """Certificates of the ports for clients: gRPC and the page. PEM files; empty: none."""
 
     certificate: str = ""
@@ -140,7 +142,7 @@ class TlsSection(_Section):
     """Clients must show a certificate signed by one of these (mTLS); empty: they need none."""
 
 
-class OidcSection(_Section):
+class OidcSection(Section):
     """Bearer tokens (JWT) of an OpenID Connect issuer."""
 
     issuer: str = ""
@@ -153,7 +155,7 @@ class OidcSection(_Section):
     """The claim that names one of the tenants in `auth.tenants`."""
 
 
-class AuthSection(_Section):
+class AuthSection(Section):
     """Who may call, and how much."""
 
     tenants: str = ""
@@ -170,7 +172,7 @@ class AuthSection(_Section):
     oidc: OidcSection = OidcSection()
 
 
-class LinkSection(_Section):
+class LinkSection(Section):
     """The port for workers. PEM files; all or none. Without them a secret of this launch is what workers show."""
 
     host: str = ""
@@ -190,7 +192,7 @@ class LinkSection(_Section):
     """Let workers on other machines do without certificates: whoever hears the network there can take the secret."""
 
 
-def _limits_section() -> type[_Section]:
+def _limits_section() -> type[Section]:
     """What longtake.core.limits lets be set, as a section with the same names, defaults and bounds."""
     keys: dict[str, Any] = {
         key.name: (
@@ -200,7 +202,7 @@ def _limits_section() -> type[_Section]:
         )
         for key in Limits.settings()
     }
-    return create_model("LimitsSection", __base__=_Section, **keys)
+    return create_model("LimitsSection", __base__=Section, **keys)
 
 
 _LIMITS_SECTION = _limits_section()
@@ -211,7 +213,7 @@ def _limits_schema(_limits: object, handler: GetCoreSchemaHandler) -> CoreSchema
     return no_info_after_validator_function(lambda section: Limits(**section.model_dump()), read)
 
 
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Everything `longtake serve` can be told."""
 
     model: ModelSection = ModelSection()

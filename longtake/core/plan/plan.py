@@ -229,9 +229,9 @@ def session_bytes(model: Model, devices: Devices) -> SessionBytes:
     )
 
 
-def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits | None = None) -> Plan:
+def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
     """What the cell holds; NoCapacity, with the bytes, if the model or one lane of it does not fit a device."""
-    cell = _Cell(model, devices, service, (limits or Limits()).load_limit)
+    cell = _Cell(model, devices, service)
     lanes = _first_placement(model, devices.count, cell.lanes_per_worker)
     busiest = max(lanes.count(worker) for worker in lanes) * cell.forwards / model.recipe.lane_count
     soonest_s = model.recipe.step_count * devices.forward_s + devices.decode_s
@@ -262,9 +262,9 @@ def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits |
 class _Cell:
     """How many streams fit, by the formulas above."""
 
-    def __init__(self, model: Model, devices: Devices, service: ServiceClass, load_limit: float) -> None:
+    def __init__(self, model: Model, devices: Devices, service: ServiceClass) -> None:
         """NoCapacity if no device has room for the weights and a lane."""
-        self._model, self._devices, self._service, self._load_limit = model, devices, service, load_limit
+        self._model, self._devices, self._service = model, devices, service
         page_count, self.sizes = model.recipe.page_count, session_bytes(model, devices)
         self.weights_bytes = model.transformer.weights(model.geometry.latent_channels) * devices.value_bytes
         free = max(0, int(devices.memory_bytes * USABLE_MEMORY) - WORKSPACE_BYTES - self.weights_bytes)
@@ -285,7 +285,7 @@ class _Cell:
     def streams_by_rate(self) -> int | None:
         if not self._service.is_live:
             return None
-        return self._devices.count * int(self._load_limit / self._lane_share) // self._model.recipe.lane_count
+        return self._devices.count * int(Limits().load_limit / self._lane_share) // self._model.recipe.lane_count
 
     @property
     def streams_by_memory(self) -> int:
@@ -306,7 +306,7 @@ class _Cell:
     def decode_workers(self) -> int | None:
         block_s, decode_s = self._model.geometry.block_s, self._devices.decode_s
         rate = self.streams / block_s if self._service.is_live else self.limit_blocks_per_s
-        return math.ceil(rate * decode_s / self._load_limit) if decode_s else None
+        return math.ceil(rate * decode_s / Limits().load_limit) if decode_s else None
 
 
 def _first_placement(model: Model, count: int, lanes_by_memory: int) -> tuple[WorkerId, ...]:
