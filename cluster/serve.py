@@ -20,7 +20,7 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.server import FrontendServer
 from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
-from cluster.http.page.server import Page, page_for
+from cluster.http.page.server import page_for
 from cluster.launch.launchers import launcher_for
 from cluster.launch.plan import model_path, plan_for
 from cluster.net.exposure import check_exposure
@@ -48,23 +48,25 @@ class Ready:
     """A server that takes streams."""
 
     model: str
-    host: str
+    config: ServerConfig
     port: int
-    denoise_workers: int
-    layer_split: int
-    decode_workers: int
-    launch: str
     metrics: str = ""
     """URL that Prometheus scrapes; empty: none."""
     page: str = ""
     """URL of the page; empty: none."""
 
+    @property
+    def address(self) -> str:
+        """Where clients connect: HOST:PORT."""
+        return f"{self.config.listen.host}:{self.port}"
+
     def __str__(self) -> str:
-        chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
-        workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
+        cluster = self.config.cluster
+        chains = f" chains of {cluster.layer_split}" if cluster.layer_split > 1 else ""
+        workers = f"{cluster.denoise_workers} denoise{chains} and {cluster.decode_workers} decode workers"
         metrics = f", metrics at {self.metrics}" if self.metrics else ""
         page = f", page at {self.page}" if self.page else ""
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}{page}"
+        return f"ready: {self.model} on {self.address} ({workers}, {cluster.launch}){metrics}{page}"
 
 
 class Stop:
@@ -153,7 +155,8 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
                 if not await _done_before(launcher.start(), stop.asked, down.begun, failed):
                     return
                 await server.tell_health()  # who is told "ready" shall not be turned away
-                say(replace(_ready(config, info, server, page), metrics=metrics))
+                url = page.url if page else ""
+                say(Ready(model=info.name, config=config, port=server.port, metrics=metrics, page=url))
                 await _done_before(stop.asked.wait(), down.begun, failed)
                 await _done_before(_grace(engine), stop.asked, down.over, failed)
                 await _done_before(_drain(engine, down, server), stop.at_once, failed)
@@ -238,16 +241,3 @@ async def _drain(engine: Engine, down: WayDown, server: FrontendServer) -> None:
         async with asyncio.timeout(DRAIN_S):
             await down.over.wait()
     await server.stop(GRACE_S)
-
-
-def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: Page | None) -> Ready:
-    return Ready(
-        model=info.name,
-        host=config.listen.host,
-        port=server.port,
-        denoise_workers=config.cluster.denoise_workers,
-        layer_split=config.cluster.layer_split,
-        decode_workers=config.cluster.decode_workers,
-        launch=config.cluster.launch,
-        page=page.url if page else "",
-    )

@@ -21,7 +21,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -212,10 +211,11 @@ class ImageThread:
         if order.image in self.held:
             raise InternalFault(f"image {order.image} is here already")
         if isinstance(order, Take):
+            inbox, image = self._inbox, order.image  # the transfer's thread keeps these alive, but not the worker
             self._transfers.take(
                 order,
-                arrived=partial(_arrived, self._inbox, order.image),
-                failed=partial(_failed, self._inbox, order.image),
+                arrived=lambda tensors: inbox.put(_Arrived(image=image, tensors=tensors)),
+                failed=lambda reason: inbox.put(Missing(image=image, reason=reason)),
             )
             self._coming[order.image] = _Coming(session=order.session)
         elif isinstance(order.source, tuple):
@@ -245,8 +245,9 @@ class ImageThread:
 
     def _give(self, order: Give, image: _Image) -> None:
         self._leaving[order.image] = image
+        inbox = self._inbox  # see _begin
         try:
-            self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
+            self._transfers.give(order, image.tensors, ended=lambda: inbox.put(_Given(image=order.image)))
         except OP_ERRORS:
             del self._leaving[order.image]
             raise
@@ -298,18 +299,3 @@ class ImageThread:
         for image in [image for image, entry in self._coming.items() if entry.session == session]:
             del self._coming[image]
             self._report(ImageGone(image=image, reason=f"session {session} was forgotten"))
-
-
-# Called on the thread of a transfer, which shall keep the queue alive but not the worker.
-
-
-def _arrived(inbox: queue.SimpleQueue[_Message], image: ImageId, tensors: tuple[Tensor, ...]) -> None:
-    inbox.put(_Arrived(image=image, tensors=tensors))
-
-
-def _failed(inbox: queue.SimpleQueue[_Message], image: ImageId, reason: str) -> None:
-    inbox.put(Missing(image=image, reason=reason))
-
-
-def _given(inbox: queue.SimpleQueue[_Message], image: ImageId) -> None:
-    inbox.put(_Given(image=image))
