@@ -92,6 +92,11 @@ class TrainingLoss:
     step_B: Tensor
 
 
+def _drawn(shares: tuple[float, ...], count: int, draw: torch.Generator) -> Tensor:
+    """So many random indices into `shares`, each as often as its share says."""
+    return torch.multinomial(torch.tensor(shares), count, replacement=True, generator=draw)
+
+
 def dit_loss(
     model: WanModel, batch: TrainingBatch, config: Training, draw: torch.Generator, own_context: bool
 ) -> TrainingLoss:
@@ -100,11 +105,10 @@ def dit_loss(
     With `own_context` the context copies at OUTPUT are made from the model's own predictions instead of true latents.
     At INPUT they are the noisy copies themselves.
     """
-    x = batch.latent
-    device = x.device
-    step_B = torch.multinomial(torch.tensor(_STEP_SHARES), len(x), replacement=True, generator=draw)
-    shares = torch.tensor([1 - config.clean_share - config.input_share, config.clean_share, config.input_share])
-    level_B = torch.multinomial(shares, len(x), replacement=True, generator=draw)
+    x, device = batch.latent, batch.latent.device
+    step_B = _drawn(_STEP_SHARES, len(x), draw)
+    output_share = 1 - config.clean_share - config.input_share
+    level_B = _drawn((output_share, config.clean_share, config.input_share), len(x), draw)
     sigmas = Sigmas.at(step_B.to(device), [_LEVELS[number] for number in level_B.tolist()])
     is_level = [(level_B == number).to(device).view(-1, 1, 1, 1, 1, 1) for number in range(len(_LEVELS))]
     own, past = (sigma.view(-1, 1, 1, 1, 1, 1) for sigma in (sigmas.own_B, sigmas.past_B))
