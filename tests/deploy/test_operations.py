@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from cluster.config import ServerConfig
 from deploy.render import CHART
 from longtake.cli.main import cli
+from longtake.core.limits import Limits
 from tests.deploy.manifests import path, pod, pods, render, require_helm
 
 PAGES = ("docs/operations.md", "docs/decisions/kubernetes.md")
@@ -41,6 +42,8 @@ def is_key(name: str) -> bool:
         if part not in section.model_fields:
             return False
         annotation = section.model_fields[part].annotation
+        if annotation is Limits:
+            return name in {"limits", *(f"limits.{setting.name}" for setting in Limits.settings())}
         section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else BaseModel
     return True
 
