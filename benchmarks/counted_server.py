@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from cluster.frontend.call_counts import CallCounts
+from cluster.access.call_counts import CallCounts
 from longtake.cli.main import run
 from longtake.core.errors import Unavailable
 from monitoring.folding.histogram import Histogram
@@ -68,7 +68,7 @@ def count_nothing() -> None:
     """Take out of this process whatever counts events, times and calls."""
     mock.patch.object(Tally, "fold", lambda self, event, effects: None).start()
     mock.patch.object(Histogram, "observe", lambda self, value, times=1: None).start()
-    mock.patch.object(CallCounts, "_counted", lambda self, handler, method: handler).start()
+    mock.patch.object(CallCounts, "noted", lambda self, method, context: contextlib.nullcontext()).start()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.cell.engine import Engine
@@ -17,36 +17,20 @@ from cluster.frontend.responses import Speaker, Terms
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, replicas
 from longtake.client.events import Decoder, StreamEvent
-from longtake.core.effects import Closed, Opened, Refused
+from longtake.core.effects import Closed, Refused
 from longtake.core.errors import Declined, InvalidField, Unavailable
-from longtake.core.events import Ack, Close, CueRequest, Ending, Open
-from longtake.core.flow import Pace
+from longtake.core.events import Ack, Close, Ending, Open
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Role, SessionId, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from monitoring.folding.recorder import Recorder
 from workers.models import weights
 from workers.models.api import Compute
 from workers.start.spec import WorkerSpec
 
-_SESSION = SessionId("render")
-_WINDOW = 4
 _CPU = Compute()
-DEFAULT_SETTINGS = SegmentSettings(codec="h264", quality=23)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderRequest:
-    """What is to be rendered; the same request to a server gives the same latents and segments."""
-
-    prompt: str
-    seed: int
-    picture_limit: int
-    """How many pictures are made in all."""
-    settings: SegmentSettings = DEFAULT_SETTINGS
-    cues: tuple[CueRequest, ...] = ()
 
 
 def in_process_workers(
@@ -92,58 +76,39 @@ async def in_process_engine(
 
 async def render(
     model: Path,
-    request: RenderRequest,
-    write: Callable[[bytes], object],
+    request: Open,
+    tell: Callable[[ClientMessage], object],
     *,
-    tell: Callable[[ClientMessage], object] = lambda message: None,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> Closed:
-    """Generate the stream that `request` describes and pass header and segments to `write`, in order.
+    """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
-    `tell` hears every message that a client would get. Returns how it ended, COMPLETED as a rule. Raises
+    The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
-    stops; what was written is a playable file.
+    stops; what was told is a playable file.
     """
     info = weights.load_info(model)
     workers = in_process_workers(model, info.recipe, compute=Compute(device=device, dtype=dtype))
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()
-        engine.attach(_SESSION, outbox)
-        engine.submit(
-            Open(
-                now_s=engine.now_s(),
-                session=_SESSION,
-                prompt=request.prompt,
-                seed=request.seed,
-                pace=Pace.FAST,
-                window=_WINDOW,
-                picture_limit=request.picture_limit,
-                settings=request.settings,
-                cues=request.cues,
-            )
-        )
+        engine.attach(request.session, outbox)
+        engine.submit(request)
         try:
-            return await _consume(engine, outbox, write, tell)
+            return await _consume(engine, request.session, outbox, tell)
         finally:
-            engine.submit(Close(now_s=engine.now_s(), session=_SESSION, ending=Ending.CLIENT))
+            engine.submit(Close(now_s=engine.now_s(), session=request.session, ending=Ending.CLIENT))
 
 
 async def _consume(
-    engine: Engine,
-    outbox: Outbox,
-    write: Callable[[bytes], object],
-    tell: Callable[[ClientMessage], object],
+    engine: Engine, session: SessionId, outbox: Outbox, tell: Callable[[ClientMessage], object]
 ) -> Closed:
     while True:
         message = await outbox.get()
         tell(message)
         match message:
-            case Opened():
-                write(message.header)
             case SegmentOut():
-                write(message.data)
-                engine.submit(Ack(now_s=engine.now_s(), session=_SESSION, segment=message.emit.block))
+                engine.submit(Ack(now_s=engine.now_s(), session=session, segment=message.emit.block))
             case Refused():
                 raise Declined(message.problem)
             case Closed(ending=Ending.LOST | Ending.FAILED):
@@ -183,17 +148,4 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    await render(
-        path,
-        RenderRequest(
-            prompt=asked.prompt,
-            seed=asked.seed,
-            picture_limit=asked.picture_limit,
-            settings=asked.settings,
-            cues=asked.cues,
-        ),
-        lambda data: None,
-        tell=tell,
-        device=device,
-        dtype=dtype,
-    )
+    await render(path, asked, tell, device=device, dtype=dtype)

@@ -2,9 +2,9 @@
 
 Theory of operation. The interceptor puts a handler of its own before each handler of a method. That one identifies the
 caller by the call's metadata and the connection's certificate, looks the method up in the table of rights, and only
-then parses the request and lets the handler serve it. Streams of answers can outlive what their caller showed: a task
-looks at all of them every second, and ends those whose caller's credentials have expired or were taken back, and those
-whose tenant has used up its day.
+then parses the request and lets the handler serve it; it also counts how the call ends. Streams of answers can outlive
+what their caller showed: a task looks at all of them every second, and ends those whose caller's credentials have
+expired or were taken back, and those whose tenant has used up its day.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cluster.access.audit import Entry
+from cluster.access.call_counts import CallCounts
 from cluster.access.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
@@ -81,6 +82,7 @@ class Guard(grpc.aio.ServerInterceptor):
     """The interceptor; `watch` is to run beside the server."""
 
     def __init__(self, tenancy: Tenancy, engine: Engine) -> None:
+        self.calls = CallCounts()
         self._tenancy = tenancy
         self._engine = engine
         self._live: set[_Live] = set()
@@ -109,11 +111,12 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Request, Response] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Request, Response] | None:
-        """The method's handler, behind one of ours; the handler of a health check stays as it is."""
+        """The method's handler, behind one of ours."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method == HEALTH_CHECK:
-            return handler
+        if handler is None:
+            self.calls.unserved()
+            return None
         return cast(
             "grpc.RpcMethodHandler[Request, Response]",
             self._guarded(method, cast("grpc.RpcMethodHandler[Message, Message]", handler)),
@@ -123,6 +126,9 @@ class Guard(grpc.aio.ServerInterceptor):
         self, method: str, handler: grpc.RpcMethodHandler[Message, Message]
     ) -> grpc.RpcMethodHandler[Message, Message]:
         parse, serialize = handler.request_deserializer, handler.response_serializer
+        if method == HEALTH_CHECK:
+            check = self._check(method, cast(_Unary, handler.unary_unary))
+            return grpc.unary_unary_rpc_method_handler(check, parse, serialize)
         if handler.unary_unary is not None:
             unary = self._unary(method, cast(_Unary, handler.unary_unary), cast(_Parse, parse))
             return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
@@ -133,42 +139,49 @@ class Guard(grpc.aio.ServerInterceptor):
         frames = self._stream(method, cast(_Streaming, handler.stream_stream), None)
         return grpc.stream_stream_rpc_method_handler(frames, parse, serialize)
 
+    def _check(self, method: str, answer: _Unary) -> _Unary:
+        """For health checks, which anybody may make."""
+
+        async def check(request: object, context: Context) -> Message:
+            with self.calls.noted(method, context):
+                return await answer(request, context)
+
+        return check
+
     def _unary(self, method: str, answer: _Unary, parse: _Parse) -> _Unary:
         async def unary(raw: object, context: Context) -> Message:
-            call = await self._admit(method, context)
-            request = await _parsed(parse, raw, context)
-            response: Message | None = None
-            try:
-                response = await answer(request, context)
-            finally:
-                if method in _AUDITED:
-                    self._audit(call, request, "OK" if response is not None else _status_name(context))
-            self._tenancy.sent(call, response.ByteSize())
-            return response
+            with self.calls.noted(method, context):
+                call = await self._admit(method, context)
+                request = await _parsed(parse, raw, context)
+                response: Message | None = None
+                try:
+                    response = await answer(request, context)
+                finally:
+                    if method in _AUDITED:
+                        self._audit(call, request, "OK" if response is not None else _status_name(context))
+                self._tenancy.sent(call, response.ByteSize())
+                return response
 
         return unary
 
     def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, Context], object]:
         async def stream(raw: object, context: Context) -> AsyncIterator[Message]:
-            call = await self._admit(method, context)
-            objection = self._tenancy.objection(call)
-            if objection is not None:
-                self._refused(objection, call.caller, call.peer, method, "open")
-                await abort(context, objection)
-            request = raw if parse is None else await _parsed(parse, raw, context)
-            live = _Live(call)
-            self._live.add(live)
-            when_over(partial(self._live.discard, live))
-            async for frame in self._frames(answer(request, context), live):
-                yield frame
-            if call.error is not None:
-                await abort(context, call.error)
+            with self.calls.noted(method, context):
+                live = _Live(await self._admit_stream(method, context))
+                request = raw if parse is None else await _parsed(parse, raw, context)
+                self._live.add(live)
+                when_over(partial(self._live.discard, live))
+                async for frame in self._frames(answer(request, context), live):
+                    yield frame
+                if live.call.error is not None:
+                    await abort(context, live.call.error)
 
         async def written(raw: object, context: Context) -> None:
-            """For handlers that write their answers, as that of the health service does."""
-            await self._admit(method, context)
-            request = raw if parse is None else await _parsed(parse, raw, context)
-            await cast(Awaitable[None], answer(request, context))
+            """Serve a method whose handler writes its own answers, as that of the health service does."""
+            with self.calls.noted(method, context):
+                await self._admit(method, context)
+                request = raw if parse is None else await _parsed(parse, raw, context)
+                await cast(Awaitable[None], answer(request, context))
 
         return written if inspect.iscoroutinefunction(answer) else stream
 
@@ -202,6 +215,15 @@ class Guard(grpc.aio.ServerInterceptor):
             await abort(context, error)
         call = Call(caller=caller, method=method, peer=context.peer())
         enter(call)
+        return call
+
+    async def _admit_stream(self, method: str, context: Context) -> Call:
+        """The same for a stream of answers, which may not begin either if it could not go on."""
+        call = await self._admit(method, context)
+        objection = self._tenancy.objection(call)
+        if objection is not None:
+            self._refused(objection, call.caller, call.peer, method, "open")
+            await abort(context, objection)
         return call
 
     def _refused(self, error: LongtakeError, caller: Caller | None, peer: str, method: str, action: str) -> None:

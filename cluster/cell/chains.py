@@ -150,7 +150,7 @@ class ChainPort:
 
 
 class Chains:
-    """Stands between the links and the engine: workers that hold a whole model pass, those of chains are gathered."""
+    """Gathers the workers of chains before the engine; those that hold a whole model are sent on to it at once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -161,27 +161,25 @@ class Chains:
         self._ends = False
         """Whether workers were told to end; one that missed it dials in again and is told again."""
 
-    def join(self, introduction: Introduction, port: Port) -> None:
-        """Take in a worker that has dialled in. An older link of the same name is given up first."""
+    def join(self, introduction: Introduction, port: Port) -> Engine | Chains:
+        """Take in a worker that has dialled in; returns what it speaks with. An older link of its name is given up."""
         part, worker = introduction.part, introduction.worker
         if part is None:
-            self._engine.join(introduction, port)
-            return
+            return self._engine.join(introduction, port)
         older = self._members.get(worker)
         if older is not None:
             self.leave(worker, older.port, "it dialled in again", Loss.REPLACED)
         if self._ends:
             port.send(Shutdown())
-            return
+            return self
         self._members[worker] = _Member(introduction, part, port)
         self._gather(part.seat)
+        return self
 
     def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up, and with it its chain; nothing if it was already."""
         member = self._members.get(worker)
-        if member is None:
-            self._engine.leave(worker, port, reason, cause)
-        elif member.port is port:
+        if member is not None and member.port is port:
             del self._members[worker]
             port.end(reason)
             others = any(other.chain is member.chain for other in self._members.values())
@@ -189,11 +187,9 @@ class Chains:
                 self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}", cause)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
-        """Take what a worker said. A chain whose workers are out of step is given up."""
+        """Take what a worker of a chain said. A chain whose workers are out of step is given up."""
         member = self._members.get(worker)
-        if member is None:
-            self._engine.hear(worker, port, message)
-        elif member.port is port and member.chain is not None:
+        if member is not None and member.port is port and member.chain is not None:
             self._hear(member, member.chain, message)
 
     def broadcast(self, message: Down) -> None:

@@ -97,6 +97,8 @@ class Engine:
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox
+        self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
+        """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
@@ -130,8 +132,8 @@ class Engine:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def join(self, introduction: Introduction, port: Port) -> None:
-        """Take in a worker that has dialled in. An older link of the same name is given up first."""
+    def join(self, introduction: Introduction, port: Port) -> Engine:
+        """Take in a worker that has dialled in; returns what it speaks with. An older link of its name is given up."""
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
@@ -144,6 +146,7 @@ class Engine:
                 ability=introduction.ability,
             )
         )
+        return self
 
     def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
         """The link `port` has ended or is to be given up; nothing if it was already."""
@@ -178,6 +181,11 @@ class Engine:
         return len(self._inbox)
 
     @property
+    def segment_bytes(self) -> int:
+        """Bytes of segments that wait with their reports."""
+        return sum(map(len, self._segments.values()))
+
+    @property
     def watchers(self) -> int:
         """The number of observers of all sessions."""
         return sum(map(len, self._watchers.values()))
@@ -204,7 +212,7 @@ class Engine:
         if work is None:
             return
         if isinstance(work, DecodeWork):
-            self.journal.put_segment(work.session, work.block, message.segment)
+            self._segments[attached.worker, message.sequence] = message.segment
         elif not self._keep(attached, work, message.outputs):
             return
         self.submit(
@@ -274,10 +282,11 @@ class Engine:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""
         began_s = self.now_s()
         effects: list[Effect] = []
+        segment = self._segments.pop((event.worker, event.sequence), b"") if isinstance(event, OpDone) else b""
         try:
             effects = self.scheduler.handle(event)
             for effect in effects:
-                self._perform(effect)
+                self._perform(effect, segment)
             self.step_s.observe(self.now_s() - began_s)
         finally:  # an event that breaks the engine is recorded too
             self._recorder.fold(event, effects)
@@ -294,14 +303,13 @@ class Engine:
 
     # --- effects ----------------------------------------------------------------------------------------------------
 
-    def _perform(self, effect: Effect) -> None:
-        """Perform an effect; facts (longtake.core.effects.Fact) ask for nothing."""
+    def _perform(self, effect: Effect, segment: bytes) -> None:
+        """Perform an effect; `segment` came with the event. Facts (longtake.core.effects.Fact) ask for nothing."""
         match effect:
             case Dispatch():
                 self._dispatch(effect)
             case Emit():
-                data = self.journal.take_segment(effect.session, effect.block)
-                self._tell(effect.session, SegmentOut(emit=effect, data=data))
+                self._tell(effect.session, SegmentOut(emit=effect, data=segment))
             case PrepareStream():
                 self.journal.begin(effect.session)
                 self._send(effect.worker, effect)

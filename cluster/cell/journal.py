@@ -1,4 +1,4 @@
-"""The bytes behind the core's references: latents, text features and segments, until the op that uses them."""
+"""The bytes behind the core's references: latents and text features, until the op that uses them."""
 
 from __future__ import annotations
 
@@ -54,18 +54,6 @@ class Journal:
         if ref.session in self._sessions:
             self._sessions[ref.session].conditioning.pop(ref.version, None)
 
-    def put_segment(self, session: SessionId, block: int, data: bytes) -> None:
-        """Keep a segment until it is emitted."""
-        if session in self._sessions:
-            self._sessions[session].segments[block] = data
-
-    def take_segment(self, session: SessionId, block: int) -> bytes:
-        """Hand over a segment and free it; InternalFault if it is not here."""
-        entry = self._entry(session)
-        if block not in entry.segments:
-            raise InternalFault(f"journal: segment {block} of {session} is missing")
-        return entry.segments.pop(block)
-
     @property
     def size_bytes(self) -> int:
         """The bytes that are held for all sessions together."""
@@ -77,7 +65,6 @@ class Journal:
         return {
             "latents": sum(sum(map(len, entry.latents.values())) for entry in entries),
             "conditioning": sum(sum(map(len, entry.conditioning.values())) for entry in entries),
-            "segments": sum(sum(map(len, entry.segments.values())) for entry in entries),
         }
 
     @property
@@ -95,4 +82,3 @@ class _Entry:
     def __init__(self) -> None:
         self.latents: dict[tuple[int, int], bytes] = {}
         self.conditioning: dict[int, bytes] = {}
-        self.segments: dict[int, bytes] = {}

@@ -24,6 +24,7 @@ from longtake.core.events import Ending
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
 from longtake.core.work import Role
@@ -54,6 +55,17 @@ WIRE_STATES: dict[State, pb.SessionState] = {
     State.FINISHING: pb.SESSION_STATE_FINISHING,
     State.CLOSING: pb.SESSION_STATE_CLOSING,
     State.CLOSED: pb.SESSION_STATE_CLOSING,
+}
+WIRE_HOLDS: dict[Hold, pb.Hold] = {
+    Hold.MOVING: pb.HOLD_MOVING,
+    Hold.SHARING: pb.HOLD_SHARING,
+    Hold.PLACE: pb.HOLD_PLACE,
+    Hold.CONDITION: pb.HOLD_CONDITION,
+    Hold.RESTORING: pb.HOLD_RESTORING,
+    Hold.PAUSE: pb.HOLD_PAUSE,
+    Hold.DRAIN: pb.HOLD_DRAIN,
+    Hold.CREDIT: pb.HOLD_CREDIT,
+    Hold.PLAYBACK: pb.HOLD_PLAYBACK,
 }
 WIRE_ROLES: dict[Role, pb.WorkerRole] = {Role.DENOISE: pb.WORKER_ROLE_DENOISE, Role.DECODE: pb.WORKER_ROLE_DECODE}
 WIRE_LEVELS: dict[Level, pb.Level] = {
@@ -219,6 +231,7 @@ def session_message(view: SessionView) -> pb.Session:
         segments_sent=view.segments_sent,
         segments_acknowledged=view.segments_acknowledged,
         cues_pending=view.cues_pending,
+        holds=[WIRE_HOLDS[hold] for hold in view.holds],
     )
 
 

@@ -14,7 +14,6 @@ from cluster.access.guard import Guard
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
-from cluster.frontend.call_counts import CallCounts
 from cluster.frontend.offer import Offer
 from cluster.frontend.service import Frontend
 from cluster.net.grpc_options import connections_allowed, server_options
@@ -37,12 +36,12 @@ class FrontendServer:
         self.offer = offer
         self._frontend = Frontend(engine, offer, tenancy)
         self._guard = Guard(tenancy, engine)
-        self.calls = CallCounts()
+        self.calls = self._guard.calls
         self._health = health.aio.HealthServicer()
         self._serving: bool | None = None
         limits, wire = offer.limits, offer.wire
         self._server = grpc.aio.server(
-            interceptors=(self.calls, self._guard),
+            interceptors=(self._guard,),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
             options=server_options(max_message_bytes=wire.max_message_bytes, connections=connections_allowed()),
         )

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from cluster.access.call_counts import CallCounts
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
-from cluster.frontend.call_counts import CallCounts
 from cluster.frontend.offer import Offer
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
@@ -101,6 +101,7 @@ class CellFigures:
         scrape.put("longtake_watchers", engine.watchers)
         for content, size_bytes in engine.journal.sizes_bytes().items():
             scrape.put("longtake_journal_bytes", size_bytes, content)
+        scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")
 
 
 def _write_worker(scrape: Scrape, worker: WorkerView) -> None:

@@ -24,15 +24,28 @@ STOP_S = 30.0
 class ThreadPort:
     """A runner's thread as the engine sees it."""
 
-    def __init__(self, loaded: Weights, engine: Chains) -> None:
+    def __init__(self, loaded: Weights, desk: Engine | Chains) -> None:
         self._loop = asyncio.get_running_loop()
-        self._engine = engine
+        self._desk = desk
         self.introduction: Introduction = loaded.introduction
         self.runner = Runner(loaded.fresh(), report=self._report, ended=self._ended, meeting_point=loaded.meeting_point)
 
     @property
     def worker(self) -> WorkerId:
         return self.introduction.worker
+
+    def start(self) -> None:
+        """Begin, and join the engine."""
+        self.runner.start()
+        self._desk = self._desk.join(self.introduction, self)
+
+    def beat(self) -> None:
+        """Say that it lives."""
+        self._desk.hear(self.worker, self, vitals(self.runner.images, workers=0))
+
+    def leave(self, reason: str) -> None:
+        """Part from the engine."""
+        self._desk.leave(self.worker, self, reason)
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port."""
@@ -43,10 +56,10 @@ class ThreadPort:
         self.runner.put(Shutdown())
 
     def _report(self, message: Up) -> None:
-        self._soon(lambda: self._engine.hear(self.worker, self, message))
+        self._soon(lambda: self._desk.hear(self.worker, self, message))
 
     def _ended(self, reason: str | StartOver) -> None:
-        self._soon(lambda: self._engine.leave(self.worker, self, str(reason) or "it was shut down"))
+        self._soon(lambda: self.leave(str(reason) or "it was shut down"))
 
     def _soon(self, call: Callable[[], None]) -> None:
         if not self._loop.is_closed():
@@ -58,7 +71,7 @@ class InProcessLauncher:
 
     def __init__(self, workers: Sequence[WorkerSpec], engine: Engine) -> None:
         self._specs = tuple(workers)
-        self._engine = Chains(engine)
+        self._chains = Chains(engine)
         self._ports: list[ThreadPort] = []
         self._meeting_point: MeetingPoint | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -68,10 +81,9 @@ class InProcessLauncher:
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
-            port = ThreadPort(await asyncio.to_thread(load_worker, here), self._engine)
-            port.runner.start()
+            port = ThreadPort(await asyncio.to_thread(load_worker, here), self._chains)
             self._ports.append(port)
-            self._engine.join(port.introduction, port)
+            port.start()
         self._beating = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
@@ -79,7 +91,7 @@ class InProcessLauncher:
         if self._beating is not None:
             self._beating.cancel()
         for port in self._ports:
-            self._engine.leave(port.worker, port, "the engine stops")
+            port.leave("the engine stops")
             port.send(Shutdown())
         for port in self._ports:
             await asyncio.to_thread(port.runner.join, STOP_S)
@@ -89,5 +101,5 @@ class InProcessLauncher:
     async def _beat(self) -> None:
         while True:
             for port in self._ports:
-                self._engine.hear(port.worker, port, vitals(port.runner.images, workers=0))
+                port.beat()
             await asyncio.sleep(HEARTBEAT_S)

@@ -70,9 +70,9 @@ class _LinkPort:
 
 
 class Attachments(Protocol):
-    """What attached workers speak with: the engine, or something that stands before it, as Chains does."""
+    """What attached workers speak with: the engine, or Chains, which gathers the workers of chains before it."""
 
-    def join(self, introduction: Introduction, port: Port) -> None:
+    def join(self, introduction: Introduction, port: Port) -> Attachments:
         """See cluster.engine.Engine."""
         ...
 
@@ -90,7 +90,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     def __init__(
         self,
-        engine: Attachments,
+        attachments: Attachments,
         *,
         token: str,
         model_digest: str,
@@ -98,7 +98,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         files: LinkFiles | None = None,
     ) -> None:
         """With `files` workers must show a certificate."""
-        self._engine = engine
+        self._attachments = attachments
         self.files = files
         self._token = token
         self._model_digest = model_digest
@@ -110,12 +110,12 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         """Serve one worker, from its Hello to the end of its link."""
         introduction = await self._introduction(request_iterator, context)
         yield pb.AttachResponse(welcome=pb.Welcome())
-        worker = introduction.worker
-        port = _LinkPort(lambda reason: self._engine.leave(worker, port, reason, Loss.SILENCE))
-        self._engine.join(introduction, port)
+        worker, attachments = introduction.worker, self._attachments
+        port = _LinkPort(lambda reason: attachments.leave(worker, port, reason, Loss.SILENCE))
+        attachments = attachments.join(introduction, port)
         tasks = (
-            asyncio.create_task(self._read(request_iterator, worker, port)),
-            asyncio.create_task(self._watch(worker, port)),
+            asyncio.create_task(self._read(request_iterator, attachments, worker, port)),
+            asyncio.create_task(self._watch(attachments, worker, port)),
         )
         try:
             async for message in port.messages():
@@ -123,7 +123,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         finally:
             for task in tasks:
                 task.cancel()
-            self._engine.leave(worker, port, "its link broke")
+            attachments.leave(worker, port, "its link broke")
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
 
     async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
@@ -153,24 +153,26 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             )
         return introduction
 
-    async def _read(self, requests: AsyncIterator[pb.AttachRequest], worker: WorkerId, port: _LinkPort) -> None:
+    async def _read(
+        self, requests: AsyncIterator[pb.AttachRequest], attachments: Attachments, worker: WorkerId, port: _LinkPort
+    ) -> None:
         loop = asyncio.get_running_loop()
         reason, cause = "its link broke", Loss.LINK
         try:
             async for message in requests:
                 port.last_heard_s = loop.time()
-                self._engine.hear(worker, port, up_from_proto(message))
+                attachments.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
         except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
         finally:
-            self._engine.leave(worker, port, reason, cause)
+            attachments.leave(worker, port, reason, cause)
 
-    async def _watch(self, worker: WorkerId, port: _LinkPort) -> None:
+    async def _watch(self, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() - port.last_heard_s < self._silence_s:
             await asyncio.sleep(self._silence_s / 10)
-        self._engine.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
+        attachments.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 
 def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:

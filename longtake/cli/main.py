@@ -26,6 +26,7 @@ from longtake.cli.server import Server, server_options
 from longtake.cli.stream import SUFFIXES, StreamOutput, render_to_file, stream_to_file
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
+from longtake.cli.top_figures import holds
 from longtake.cli.values import word
 from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
@@ -243,13 +244,16 @@ def sessions(server: Server, as_json: bool) -> None:
         _show(pb.ListSessionsResponse(sessions=found))
         return
     rows = [
-        (session.session_id, word(pb.SessionState.Name(session.state)), word(pb.Pace.Name(session.pace)),
-         session.blocks_begun, session.segments_sent, session.segments_acknowledged, session.window,
-         f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-", timedelta(seconds=round(session.age_s)),
-         session.tenant, session.prompt)
+        (session.session_id, word(pb.SessionState.Name(session.state)), ", ".join(holds(session)) or "-",
+         word(pb.Pace.Name(session.pace)), session.blocks_begun, session.segments_sent, session.segments_acknowledged,
+         session.window, f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-",
+         timedelta(seconds=round(session.age_s)), session.tenant, session.prompt)
         for session in found
     ]  # fmt: skip
-    heads = ("session", "state", "pace", "begun", "sent", "acknowledged", "window", "slack", "age", "tenant", "prompt")
+    heads = (
+        "session", "state", "waits for", "pace", "begun", "sent", "acknowledged", "window", "slack", "age", "tenant",
+        "prompt",
+    )  # fmt: skip
     _table(heads, rows)
 
 

@@ -44,6 +44,8 @@ class SessionFigures:
     session: str
     tenant: str
     state: str
+    holds: tuple[str, ...]
+    """Why no further block begins now; empty: one may begin."""
     pace: str
     block: int
     """The block that begins next."""
@@ -192,12 +194,18 @@ def _worker(worker: pb.Worker, earlier: pb.Worker | None, over_s: float) -> Work
     )
 
 
+def holds(session: pb.Session) -> tuple[str, ...]:
+    """Why no further block of a session begins now, in words."""
+    return tuple(word(pb.Hold.Name(hold)) for hold in session.holds)
+
+
 def _session(session: pb.Session, earlier: pb.Session | None, over_s: float) -> SessionFigures:
     rate = None if earlier is None else (session.pictures_sent - earlier.pictures_sent) / over_s
     return SessionFigures(
         session=session.session_id,
         tenant=session.tenant,
         state=word(pb.SessionState.Name(session.state)),
+        holds=holds(session),
         pace=word(pb.Pace.Name(session.pace)),
         block=session.blocks_begun,
         pictures_per_s=rate,

@@ -127,13 +127,14 @@ def _workers(workers: tuple[WorkerFigures, ...]) -> list[Column]:
 
 def _sessions(sessions: tuple[SessionFigures, ...], sort: str) -> list[Column]:
     def column(head: str, keep: int, *texts: str) -> Column:
-        left = head in ("session", "tenant", "state", "pace", "prompt")
+        left = head in ("session", "tenant", "state", "waits for", "pace", "prompt")
         return Column(f"{head}*" if head == sort else head, tuple((text, "") for text in texts), keep, not left)
 
     slack = "slack*" if sort == "slack" else "slack"
     return [
         column("session", 10, *(session.session for session in sessions)),
         column("state", 9, *(session.state for session in sessions)),
+        column("waits for", 5, *(", ".join(session.holds) or _UNKNOWN for session in sessions)),
         column("pace", 4, *(session.pace for session in sessions)),
         column("block", 5, *(str(session.block) for session in sessions)),
         column("pictures/s", 7, *(_number(session.pictures_per_s, 1) for session in sessions)),

@@ -48,6 +48,9 @@ class PageTable:
     """The pages that lay in the slots of the last claimed block before that claim, in the order of its frames."""
     left: tuple[tuple[PageId, ...], ...] = ()
     """Pages of the last claims that this table shared and has left to other tables, oldest first."""
+    _slots_of: int = -1
+    _slots: tuple[int, ...] = ()
+    """The slots of the own frames of block `_slots_of`."""
 
     def reads(self, block: int) -> tuple[PageId, ...]:
         """All pages that `block` attends to, in canonical order, its own among them.
@@ -59,7 +62,10 @@ class PageTable:
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
-        return tuple([self.pages[slot] for slot in self.window.own_slots(block)])
+        if self._slots_of != block:  # asked by the claim, by each denoise op and by each commit of a block
+            self._slots_of, self._slots = block, self.window.own_slots(block)
+        pages = self.pages
+        return tuple([pages[slot] for slot in self._slots])
 
     def kept(self, block: int) -> tuple[PageId, ...]:
         """The pages of the kept slots: what a copy of this lane at the boundary before `block` must hold, in order."""

@@ -224,16 +224,10 @@ class Scheduler:
         try:
             self.draining.check_open()
             session, parent = petition(event, self.cell)
-            place = self._waiting.admit(session, parent)
+            self._effects += self._waiting.admit(session, parent)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, problem=error.problem))
             return
-        self.cell.sessions[session.id] = session
-        if place is None:
-            session.state = State.QUEUED
-            self._waiting.wait(session.id)
-            return
-        self._effects += self._waiting.settle(session, place, parent)
         if parent is not None:
             self._effects += self._dispatcher.share(parent, now_s=self._now_s)
             set_free(parent, self.cell.sessions)
@@ -297,8 +291,7 @@ class Scheduler:
 
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
-        sessions = self.cell.sessions
-        touched: dict[SessionId, None] = {}
+        sessions, touched = self.cell.sessions, dict[SessionId, Session]()
         for ticket in tickets:
             session = sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
@@ -306,13 +299,13 @@ class Scheduler:
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
                 continue
-            touched[session.id] = None
+            touched[ticket.session] = session
             self._effects += count(session, ticket, now_s=self._now_s)
             self._effects += self._mover.advance(session)
-        for parent in [sessions[session_id] for session_id in touched if session_id in sessions]:
+        for parent in tuple(touched.values()):
             if parent.kin.forks:
-                touched |= dict.fromkeys(set_free(parent, sessions))
-        self._advance(*(sessions[session_id] for session_id in touched if session_id in sessions))
+                touched |= {child: sessions[child] for child in set_free(parent, sessions)}
+        self._advance(*[session for name, session in touched.items() if name in sessions])
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 

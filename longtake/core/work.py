@@ -34,6 +34,9 @@ class Role(Enum):
     DECODE = "decode"
     """Encodes prompts, decodes latents and encodes segments; its capacity is decoder slots."""
 
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:

@@ -47,6 +47,19 @@ class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SESSION_STATE_PARKED: _ClassVar[SessionState]
     SESSION_STATE_RESTORING: _ClassVar[SessionState]
 
+class Hold(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HOLD_UNSPECIFIED: _ClassVar[Hold]
+    HOLD_MOVING: _ClassVar[Hold]
+    HOLD_SHARING: _ClassVar[Hold]
+    HOLD_PLACE: _ClassVar[Hold]
+    HOLD_CONDITION: _ClassVar[Hold]
+    HOLD_RESTORING: _ClassVar[Hold]
+    HOLD_PAUSE: _ClassVar[Hold]
+    HOLD_DRAIN: _ClassVar[Hold]
+    HOLD_CREDIT: _ClassVar[Hold]
+    HOLD_PLAYBACK: _ClassVar[Hold]
+
 class WorkerRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     WORKER_ROLE_UNSPECIFIED: _ClassVar[WorkerRole]
@@ -91,6 +104,16 @@ SESSION_STATE_CLOSING: SessionState
 SESSION_STATE_QUEUED: SessionState
 SESSION_STATE_PARKED: SessionState
 SESSION_STATE_RESTORING: SessionState
+HOLD_UNSPECIFIED: Hold
+HOLD_MOVING: Hold
+HOLD_SHARING: Hold
+HOLD_PLACE: Hold
+HOLD_CONDITION: Hold
+HOLD_RESTORING: Hold
+HOLD_PAUSE: Hold
+HOLD_DRAIN: Hold
+HOLD_CREDIT: Hold
+HOLD_PLAYBACK: Hold
 WORKER_ROLE_UNSPECIFIED: WorkerRole
 WORKER_ROLE_DENOISE: WorkerRole
 WORKER_ROLE_DECODE: WorkerRole
@@ -442,7 +465,7 @@ class Limits(_message.Message):
     def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s")
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -457,6 +480,7 @@ class Session(_message.Message):
     SLACK_S_FIELD_NUMBER: _ClassVar[int]
     PICTURES_SENT_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     state: SessionState
     prompt: str
@@ -471,7 +495,8 @@ class Session(_message.Message):
     slack_s: float
     pictures_sent: int
     age_s: float
-    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
+    holds: _containers.RepeatedScalarFieldContainer[Hold]
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

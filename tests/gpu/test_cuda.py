@@ -9,9 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cluster.render import RenderRequest, render
-from longtake.core.effects import Opened
-from longtake.core.work import SegmentSettings
+from cluster.cell.outbox import ClientMessage, SegmentOut
+from cluster.render import render
+from longtake.core.events import Open
+from longtake.core.flow import Pace
+from longtake.core.work import SegmentSettings, SessionId
 from tests.workers.model_dir import write_model
 
 pytestmark = [
@@ -25,12 +27,17 @@ PICTURES = 41
 async def pictures(model: Path, **where: str) -> NDArray[np.int16]:
     """All pictures of a short stream, as one flat array."""
     parts: list[bytes] = []
-    request = RenderRequest(
-        prompt="a red ball", seed=5, picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0)
-    )
-    heard: list[object] = []
-    await render(model, request, parts.append, tell=heard.append, **where)
-    assert isinstance(heard[0], Opened)
+
+    def tell(message: ClientMessage) -> None:
+        if isinstance(message, SegmentOut):  # raw has no header
+            parts.append(message.data)
+
+    request = Open(
+        now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4,
+        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0),
+    )  # fmt: skip
+    await render(model, request, tell, **where)
+    assert parts
     return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
 
 

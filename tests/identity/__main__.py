@@ -220,8 +220,7 @@ async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> A
     meeting_point, chains, ports = MeetingPoint(), Chains(engine), []
     for loaded in await asyncio.to_thread(loaded_workers, layout, model, device, meeting_point.address):
         port = ThreadPort(loaded, chains)
-        port.runner.start()
-        chains.join(port.introduction, port)
+        port.start()
         ports.append(port)
     try:
         yield engine

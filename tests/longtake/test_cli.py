@@ -18,6 +18,7 @@ import pytest
 
 from longtake.cli.main import run
 from longtake.cli.values import parse_time
+from longtake.client import StreamOptions, SyncClient
 from longtake.client.events import ClosedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent
 from longtake.client.recording import Recording
 from tests.cluster.frontend.toy import HEADER, ToyCell, segment, toy_cell_in_thread
@@ -172,6 +173,16 @@ def test_a_look_at_a_server(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -
     assert "colour: red, blue" in capsys.readouterr().out
     assert run(["sessions", "--server", cell.target]) == 0
     assert capsys.readouterr().out.split()[0] == "session"
+
+
+def test_a_list_of_sessions_says_what_each_waits_for(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:
+    with SyncClient(cell.target) as client, client.stream("red", StreamOptions(window=1, auto_ack=False)):
+        said = ""
+        while "credit" not in said:
+            assert run(["sessions", "--server", cell.target]) == 0
+            said = capsys.readouterr().out
+        head, row = said.splitlines()
+        assert row[head.index("waits for") :].split()[:2] == ["credit", "fast"]
 
 
 def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

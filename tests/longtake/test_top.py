@@ -91,7 +91,7 @@ NOW = Look(
         session("a", pictures_sent=181, slack_s=1.5, blocks_begun=16, segments_sent=15, segments_acknowledged=13,
                 age_s=20.0),
         session("b", pictures_sent=600, slack_s=-0.25, blocks_begun=50, segments_sent=50, segments_acknowledged=46,
-                age_s=40.0, tenant="s"),
+                age_s=40.0, tenant="s", holds=[pb.HOLD_CREDIT, pb.HOLD_PLAYBACK]),
         session("new", pace=pb.PACE_FAST, age_s=1.0, segments_sent=3),
         session("old", pace=pb.PACE_FAST, age_s=1.0, segments_sent=1, pictures_sent=9),
     ),
@@ -164,7 +164,8 @@ def test_a_frame_says_what_the_figures_say() -> None:
         "d0", "denoise", "75 %", "100.0", "3.0", "████░░░░░░ 39/100", "0", "7", "1",
     ]  # fmt: skip
     b = next(line for line in shown if line.startswith("b ")).split()
-    assert b == ["b", "running", "realtime", "50", "0.0", "-0.25", "s", "4", "4", "0:00:40", "s"]
+    assert b == ["b", "running", "credit,", "playback", "realtime", "50", "0.0", "-0.25", "s", "4", "4", "0:00:40", "s"]
+    assert next(line for line in shown if line.startswith("a ")).split()[:4] == ["a", "running", "-", "realtime"]
     assert "lag*" in next(line for line in shown if line.startswith("session "))
 
 
@@ -185,6 +186,8 @@ def test_narrow_terminals_keep_the_columns_that_matter() -> None:
     assert wide.split() == [
         "session",
         "state",
+        "waits",
+        "for",
         "pace",
         "block",
         "pictures/s",

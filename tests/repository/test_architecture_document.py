@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 ARCHITECTURE, CELL = "docs/architecture.md", "docs/life-of-a-cell.md"
 DOCUMENTS = (ARCHITECTURE, CELL, "docs/life-of-a-block.md")
 TWO_SCREENS = 112
-MOST_HOPS = {"An Open, to its first dispatch": 20, "A latent, to the next worker": 19, "A segment, to its client": 17}
+MOST_HOPS = {"An Open, to its first dispatch": 18, "A latent, to the next worker": 17, "A segment, to its client": 14}
 """A walk that grows has got a detour."""
 PRODUCT = ("longtake", "cluster", "workers", "monitoring", "pocket", "protos")
 

@@ -1,4 +1,4 @@
-"""Admission: what an Open may ask for, and the place it gets or the reason it is refused."""
+"""Admission: the recipe that an Open asks for, and the place it gets or the reason it is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
 from longtake.core.fleet.load import Demands
 from longtake.core.fleet.placement import Ask, Ranking
-from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.place import Homes, Place
 from longtake.core.sessions.session import Session
@@ -17,20 +16,6 @@ from longtake.core.work import Role
 
 _RETRY_S = 5.0
 """Retry delay when nobody can say which stream ends first."""
-
-
-def check_open(request: Open, limits: Limits) -> None:
-    """InvalidField if the request asks for what nobody can have."""
-    if not request.prompt.strip():
-        raise InvalidField("open.prompt", request.prompt, "a text that is not empty")
-    if not 1 <= request.window <= limits.max_window:
-        raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments")
-    if not 0 <= request.seed < 2**64:
-        raise InvalidField("open.seed", request.seed, "0 to 2^64 - 1")
-    if request.picture_limit is not None and request.picture_limit < 1:
-        raise InvalidField("open.picture_limit", request.picture_limit, "1 or more pictures")
-    if len(request.cues) > limits.max_pending_cues:
-        raise InvalidField("open.cues", len(request.cues), f"at most {limits.max_pending_cues} cues")
 
 
 def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:

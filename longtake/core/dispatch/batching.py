@@ -61,19 +61,19 @@ class Batching:
         mates, left_s = [], math.inf
         for ticket in ready:
             if ticket.op.kind not in kinds or self._shape(ticket) != shape:
-                left_s = min(left_s, ready.urgency(ticket).deadline_s)
+                left_s = min(left_s, ready[ticket].deadline_s)
             elif ticket != first:
                 mates.append(ticket)
-        allowed = [ticket for ticket in mates if ready.urgency(ticket).deadline_s <= left_s]
-        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=ready.urgency)
-        spare_s, op_s = ready.urgency(first).deadline_s - now_s, worker.timing.op_s
-        while chosen and (1 + len(chosen)) * op_s > spare_s and ready.urgency(chosen[-1]).deadline_s == math.inf:
+        allowed = [ticket for ticket in mates if ready[ticket].deadline_s <= left_s]
+        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=ready.__getitem__)
+        spare_s, op_s = ready[first].deadline_s - now_s, worker.timing.op_s
+        while chosen and (1 + len(chosen)) * op_s > spare_s and ready[chosen[-1]].deadline_s == math.inf:
             chosen.pop()
         return (first, *chosen)
 
     def _fused_with(self, worker: Worker, batch: Tickets, *, now_s: float) -> Iterator[Ticket]:
         """The denoise ops that wait for nothing but commits of this batch and can share their forward."""
-        shape, deadline_s = self._shape(batch[0]), worker.ready.urgency(batch[0]).deadline_s
+        shape, deadline_s = self._shape(batch[0]), worker.ready[batch[0]].deadline_s
         for size, ticket in enumerate(batch, start=len(batch) + 1):
             if ticket.op.kind is Kind.COMMIT and now_s + size * worker.timing.op_s <= deadline_s:
                 follower = self._follower(ticket, shape, now_s=now_s)

@@ -104,13 +104,13 @@ class Dispatcher:
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
         rows = [(session, session.graph.chain_of(op), op.block) for session, op in owned]
-        attach = tuple(self._sent(worker, *row) for row in rows)
+        attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,
             sequence=worker.dispatched(batch, now_s=now_s),
             work=_work(worker, owned),
             attach_conditioning=attach,
-            spent=tuple(ref for row in rows for ref in self._spent(*row)),
+            spent=tuple([ref for session, chain, block in rows for ref in self._spent(session, chain, block)]),
         )
 
     def _sent(self, worker: Worker, session: Session, chain: Chain, block: int) -> bool:
@@ -147,4 +147,4 @@ def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:
     for session, op in owned:
         lane = session.graph.chain_of(op).lane or 0
         worker.pool.claim(session.place.tables[lane], op.block)
-    return tuple(forward_work(op, session, worker) for session, op in owned)
+    return tuple([forward_work(op, session, worker) for session, op in owned])

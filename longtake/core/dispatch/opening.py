@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longtake.core.carry.forking import parent_of
 from longtake.core.cell import Cell
-from longtake.core.dispatch.admission import check_open, graph_for
+from longtake.core.dispatch.admission import graph_for
 from longtake.core.effects import Effect, Opened
 from longtake.core.errors import InvalidField
 from longtake.core.events import Open
@@ -21,7 +21,6 @@ def petition(event: Open, cell: Cell) -> tuple[Session, Session | None]:
     """
     if event.session in cell.sessions:
         raise InvalidField("session", event.session, "an id that is not in use")
-    check_open(event, cell.limits)
     parent = parent_of(event, cell.sessions)
     graph = graph_for(event, cell, parent)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)

@@ -23,7 +23,7 @@ def decode_work(op: Op, session: Session) -> DecodeWork:
 
 
 def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
-    """Everything `worker` needs to execute a denoise op or a commit."""
+    """Everything `worker` needs to execute a denoise op or a commit; its pages are claimed."""
     graph, block = session.graph, op.block
     chain = graph.chain_of(op)
     lane = chain.lane or 0
@@ -34,7 +34,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         op=op,
         pages=Pages(reads=table.reads(block), writes=table.writes(block)),
         times=chain.times,
-        positions=graph.recipe.positions.of(graph.blocks.own(block)),
+        positions=graph.positions(block),
         noise=NoiseKey(seed=session.request.seed, block=block),
         conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),

@@ -56,5 +56,7 @@ def count(session: Session, ticket: Ticket, *, now_s: float) -> list[Effect]:
     op = ticket.op
     if not session.progress.mark_done(session.graph.number_of(op), op.block):
         return []
-    shown = emit(session, op.block, now_s=now_s) if op.kind is Kind.DECODE else []
-    return [*shown, *cues.forget(session)]
+    effects = emit(session, op.block, now_s=now_s) if op.kind is Kind.DECODE else []
+    if len(session.prompts.turns) > 1:
+        effects += cues.forget(session)
+    return effects

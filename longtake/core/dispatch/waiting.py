@@ -40,11 +40,19 @@ class WaitingRoom:
         self._changed = False
         """Whether room may have become free, or somebody new wants it, since the last look."""
 
-    def admit(self, session: Session, parent: Session | None) -> Place | None:
-        """A place for a new session, whose request was checked, or None if it is to be queued.
+    def admit(self, session: Session, parent: Session | None) -> list[Effect]:
+        """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be."""
+        place = self._place_now(session, parent)
+        self._cell.sessions[session.id] = session
+        if place is not None:
+            return self._settle(session, place, parent)
+        session.state = State.QUEUED
+        self._opening[session.id] = 0
+        self._changed = True
+        return []
 
-        NoCapacity or Unavailable if it can have neither.
-        """
+    def _place_now(self, session: Session, parent: Session | None) -> Place | None:
+        """A place for a new session; None if it is to be queued, NoCapacity or Unavailable if it can have neither."""
         patient = session.request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and parent is None
         if self._opening and patient:
             self._check_queue()
@@ -85,11 +93,6 @@ class WaitingRoom:
         if len(self._opening) >= self._cell.limits.max_queued:
             waiting, most = len(self._opening), self._cell.limits.max_queued
             raise self._no_room(f"{waiting} sessions are queued and the limit is {most}", Lack.QUEUE)
-
-    def wait(self, session: SessionId) -> None:
-        """A queued session waits from now on, behind all others."""
-        self._opening[session] = 0
-        self._changed = True
 
     def may_return(self, session: Session) -> None:
         """Let a parked session wait for a place if it would run, and not wait otherwise."""
@@ -142,7 +145,7 @@ class WaitingRoom:
                 effects += self.parking.restore(session, place)
             else:
                 session.follow(Trigger.ADMIT)
-                effects += self.settle(session, place)
+                effects += self._settle(session, place)
         self._changed = False
         return effects + self._notices()
 
@@ -154,7 +157,7 @@ class WaitingRoom:
             return self._cell.sessions[next(iter(self._opening))]
         return None
 
-    def settle(self, session: Session, place: Place, parent: Session | None = None) -> list[Effect]:
+    def _settle(self, session: Session, place: Place, parent: Session | None = None) -> list[Effect]:
         """Begin a session at its place."""
         session.place = place
         if parent is not None:

@@ -53,11 +53,16 @@ class Rates:
 class Load:
     """The lanes (or slots) on one worker."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "_time", "live", "total")
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[float, bool]] = Counter()
         """How many there are of each demand of time, apart by whether it is reserved."""
+        self._time = {False: 0.0, True: 0.0}
+        self.total = 0
+        """How many there are."""
+        self.live = 0
+        """How many reserve their time."""
 
     def count(self, number: int, demand: Demand, *, live: bool) -> None:
         """Count this many more lanes; fewer if the number is negative."""
@@ -65,17 +70,11 @@ class Load:
         self._kinds[kind] += number
         if not self._kinds[kind]:
             del self._kinds[kind]
-
-    @property
-    def total(self) -> int:
-        """How many there are."""
-        return sum(self._kinds.values())
-
-    @property
-    def live(self) -> int:
-        """How many reserve their time."""
-        return sum(number for (_, live), number in self._kinds.items() if live)
+        self.total += number
+        self.live += number * live
+        kinds = sorted(self._kinds.items())
+        self._time[live] = sum(time * held for (time, reserves), held in kinds if reserves == live)
 
     def time(self, *, live: bool) -> float:
         """The time of all that reserve theirs, or of all that do not."""
-        return sum(time * number for (time, reserves), number in sorted(self._kinds.items()) if reserves == live)
+        return self._time[live]

@@ -118,7 +118,9 @@ class RoleFleet:
 
     def measured(self, worker: Worker, seconds: float, ops: int) -> None:
         """Take note of how long a dispatch of `ops` ops took the worker."""
-        usual = self._usual.setdefault(ops, _Average())
+        usual = self._usual.get(ops)
+        if usual is None:
+            usual = self._usual[ops] = _Average()
         timing = worker.timing
         timing.fold(seconds, ops, usual_s=usual.value)
         if seconds > 0:

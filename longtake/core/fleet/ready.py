@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from longtake.core.work import SessionId, Ticket
@@ -22,43 +22,30 @@ class Urgency(NamedTuple):
     step: int
 
 
-class ReadyList:
-    """Ops that may run now, with the urgency that they were last given."""
+class ReadyList(dict[Ticket, Urgency]):
+    """Ops that may run now, with the urgency that they were last given; only its own methods may change it."""
 
-    __slots__ = ("_heap", "_queued", "_urgency")
+    __slots__ = ("_heap", "_queued")
 
     def __init__(self) -> None:
-        self._urgency: dict[Ticket, Urgency] = {}
+        super().__init__()
         self._heap: list[tuple[Urgency, int, Ticket]] = []
-        """Entries are not removed when their op is: one that `_urgency` does not confirm is skipped."""
+        """Entries are not removed when their op is: one that the list does not confirm is skipped."""
         self._queued = 0
-
-    def __len__(self) -> int:
-        return len(self._urgency)
-
-    def __contains__(self, ticket: object) -> bool:
-        return ticket in self._urgency
-
-    def __iter__(self) -> Iterator[Ticket]:
-        return iter(self._urgency)
 
     @property
     def heap_length(self) -> int:
         """Entries of the heap, dead ones too: what the list takes in memory."""
         return len(self._heap)
 
-    def urgency(self, ticket: Ticket) -> Urgency:
-        """The urgency that the op was given last."""
-        return self._urgency[ticket]
-
     def put(self, ticket: Ticket, urgency: Urgency) -> None:
         """Put an op on the list, or give one that is there its present urgency."""
-        if self._urgency.get(ticket) == urgency:
+        if self.get(ticket) == urgency:
             return
-        self._urgency[ticket] = urgency
+        self[ticket] = urgency
         self._queued += 1  # of two equally urgent ops the one that became ready first goes first
-        if len(self._heap) > 2 * len(self._urgency) + _SLACK_ENTRIES:
-            self._heap = [entry for entry in self._heap if self._urgency.get(entry[2]) == entry[0]]
+        if len(self._heap) > 2 * len(self) + _SLACK_ENTRIES:
+            self._heap = [entry for entry in self._heap if self.get(entry[2]) == entry[0]]
             heapq.heapify(self._heap)
         heapq.heappush(self._heap, (urgency, self._queued, ticket))
 
@@ -70,7 +57,7 @@ class ReadyList:
         """
         while True:
             queued, _, ticket = self._heap[0]
-            if self._urgency.get(ticket) != queued:
+            if self.get(ticket) != queued:
                 heapq.heappop(self._heap)
                 continue
             urgency = now(ticket)
@@ -81,13 +68,13 @@ class ReadyList:
 
     def drop(self, ticket: Ticket) -> None:
         """Take one op off the list."""
-        del self._urgency[ticket]
-        if not self._urgency:
+        del self[ticket]
+        if not self:
             self._heap.clear()
 
     def drop_session(self, session: SessionId) -> None:
         """Take all ops of a session off the list."""
-        for ticket in [ticket for ticket in self._urgency if ticket.session == session]:
-            del self._urgency[ticket]
-        if not self._urgency:
+        for ticket in [ticket for ticket in self if ticket.session == session]:
+            del self[ticket]
+        if not self:
             self._heap.clear()

@@ -64,8 +64,16 @@ class Worker:
 
     joined: WorkerJoined
     """What the worker said of itself when it joined."""
-    ability: Ability = field(init=False)
-    """What it can do; a decode worker does one op at a time."""
+    id: WorkerId = field(init=False)
+    role: Role = field(init=False)
+    capacity: int = field(init=False)
+    """How many pages or decoder slots it has."""
+    batch_limit: int = field(init=False)
+    """How many ops one of its forwards may serve; a decode worker does one op at a time."""
+    mixes_kinds: bool = field(init=False)
+    """Whether denoise ops and commits may share a forward."""
+    chain_length: int = field(init=False)
+    """How many workers an op passes through, one after the other: more than one in a layer-split replica."""
     pool: PagePool = field(init=False)
     """Its pages; a decode worker has none."""
     free_slots: list[SlotId] = field(init=False)
@@ -83,41 +91,14 @@ class Worker:
     next_sequence: int = 0
 
     def __post_init__(self) -> None:
-        denoises = self.joined.role is Role.DENOISE
-        self.ability = self.joined.ability if denoises else replace(self.joined.ability, batch_limit=1)
+        # As fields of its own, because the dispatcher asks for them with every op.
+        ability, denoises = self.joined.ability, self.joined.role is Role.DENOISE
+        self.id, self.role, self.capacity = self.joined.worker, self.joined.role, ability.capacity
+        self.batch_limit = ability.batch_limit if denoises else 1
+        self.mixes_kinds, self.chain_length = ability.mixes_kinds, ability.chain_length
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
         self.free_slots = [] if denoises else [SlotId(slot) for slot in reversed(range(self.capacity))]
-        self.timing = Timing(self.ability.forward_s, self.ability.chain_length)
-
-    # --- what it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def id(self) -> WorkerId:
-        return self.joined.worker
-
-    @property
-    def role(self) -> Role:
-        return self.joined.role
-
-    @property
-    def capacity(self) -> int:
-        """Pages, or decoder slots."""
-        return self.ability.capacity
-
-    @property
-    def batch_limit(self) -> int:
-        """Ops that one of its forwards may serve."""
-        return self.ability.batch_limit
-
-    @property
-    def mixes_kinds(self) -> bool:
-        """Whether denoise ops and commits may share a forward."""
-        return self.ability.mixes_kinds
-
-    @property
-    def chain_length(self) -> int:
-        """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
-        return self.ability.chain_length
+        self.timing = Timing(ability.forward_s, ability.chain_length)
 
     # --- its time -----------------------------------------------------------------------------------------------------
 
@@ -210,7 +191,7 @@ class Worker:
         return WorkerView(
             worker=self.id,
             role=self.role,
-            ability=self.ability,
+            ability=replace(self.joined.ability, batch_limit=self.batch_limit),
             free=self.free,
             sessions=len(self.sessions),
             in_flight=len(self.in_flight),

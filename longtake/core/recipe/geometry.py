@@ -70,7 +70,7 @@ class Geometry:
 
     def first_picture(self, block: int) -> int:
         """Number of the first picture of `block` (0 for block 0, else stride * F * n - stride + 1)."""
-        frame = self.first_frame(block)
+        frame = self.blocks.first_frame(block)
         return 0 if frame == 0 else 1 + (frame - 1) * self.stride_time
 
     def pictures(self, block: int) -> int:

@@ -84,6 +84,8 @@ class Returns(Enum):
     """It goes to the engine, from where it travels."""
     SENT_AND_KEPT = "sent and kept"
 
+    __hash__ = object.__hash__
+
     @property
     def are_sent(self) -> bool:
         """Whether the worker reports the output."""
@@ -123,6 +125,10 @@ class Chain:
     """Lanes that a block passes through from the end of its op to finished latents: what a deadline must leave."""
 
 
+_REMEMBERED = 256
+"""Blocks of which positions are kept: every op of a block asks for them."""
+
+
 class Graph:
     """The chains of one recipe, and who waits for whom."""
 
@@ -143,15 +149,16 @@ class Graph:
         self.forwards_per_block = len(self.chains) - 1
         """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
         self.sealing = tuple(_sealing(recipe, self._numbers))
-        """By lane, the number of the chain whose ops seal its pages."""
+        """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
         )
-        """By lane, the numbers of its chains."""
+        """The numbers of a lane's chains, by lane."""
         self.followers = tuple(
             self.in_lane[chain.lane] if chain.lane is not None else (chain.number,) for chain in self.chains
         )
-        """By chain, the numbers of those whose next op may follow right behind one of its ops."""
+        """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
+        self._positions: dict[int, tuple[int, ...]] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:
@@ -176,6 +183,15 @@ class Graph:
     def readers(self, step: int) -> Readers | None:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
+
+    def positions(self, block: int) -> tuple[int, ...]:
+        """The numbers by which queries and keys of the block's own frames are rotated."""
+        known = self._positions.get(block)
+        if known is None:
+            if len(self._positions) >= _REMEMBERED:
+                self._positions.clear()
+            known = self._positions[block] = self.recipe.positions.of(self.blocks.own(block))
+        return known
 
     def shape(self, block: int) -> tuple[int, int]:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""

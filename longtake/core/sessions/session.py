@@ -56,6 +56,8 @@ class Session:
     state: State = State.OPENING
     playing: bool = True
     """What the client said last, Pause or Play; its state follows when it can."""
+    is_live: bool = field(init=False)
+    """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
     kin: Kinship = field(default_factory=Kinship)
@@ -71,6 +73,7 @@ class Session:
     """What `conditioning` returned last."""
 
     def __post_init__(self) -> None:
+        self.is_live = self.request.pace is Pace.REALTIME
         asked = self.request.picture_limit
         limits = (None if asked is None else self.geometry.blocks_for(asked), self.graph.recipe.block_limit)
         self.progress = Progress(self.graph, min((limit - 1 for limit in limits if limit is not None), default=None))
@@ -80,11 +83,6 @@ class Session:
     @property
     def id(self) -> SessionId:
         return self.request.session
-
-    @property
-    def is_live(self) -> bool:
-        """Whether its blocks have due times, for which a rate is reserved."""
-        return self.request.pace is Pace.REALTIME
 
     def follow(self, trigger: Trigger) -> None:
         """Go to the state that `trigger` leads to; WrongState if it leads nowhere from here."""

@@ -9,11 +9,12 @@ from pathlib import Path
 import av
 import pytest
 
-from cluster.cell.outbox import Outbox, Overflow, SegmentOut, WatcherOutbox
-from cluster.render import RenderRequest, in_process_engine, in_process_workers, render
-from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened
+from cluster.cell.outbox import ClientMessage, Outbox, Overflow, SegmentOut, WatcherOutbox
+from cluster.render import in_process_engine, in_process_workers, render
+from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened, Refused
 from longtake.core.errors import Declined
-from longtake.core.events import Ack, Close, CueRequest, Ending
+from longtake.core.events import Ack, Close, CueRequest, Ending, Open
+from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, open_event, segments, stream
@@ -208,17 +209,31 @@ async def test_a_client_whose_outbox_overflows_is_closed(model: Path) -> None:
             await outbox.get()
 
 
-async def test_render_writes_a_file_that_plays(model: Path, tmp_path: Path) -> None:
+def asked(recipe: str = "") -> Open:
+    """30 pictures in a file that plays."""
+    return Open(
+        now_s=0.0, session=SessionId("r"), prompt=PROMPT, seed=1, pace=Pace.FAST, window=4, picture_limit=30,
+        settings=SegmentSettings(codec="h264", quality=23), recipe=recipe,
+    )  # fmt: skip
+
+
+async def test_what_is_rendered_makes_a_file_that_plays(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
     with target.open("wb") as file:
-        closed = await render(model, RenderRequest(prompt=PROMPT, seed=1, picture_limit=30), file.write)
+
+        def tell(message: ClientMessage) -> None:
+            match message:
+                case Opened(header=data) | SegmentOut(data=data):
+                    file.write(data)
+
+        closed = await render(model, asked(), tell)
     assert closed.ending is Ending.COMPLETED
     with av.open(str(target)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 30
 
 
 async def test_render_refuses_what_cannot_be(model: Path) -> None:
-    written: list[bytes] = []
-    with pytest.raises(Declined, match="picture_limit"):
-        await render(model, RenderRequest(prompt=PROMPT, seed=1, picture_limit=0), written.append)
-    assert written == []
+    told: list[ClientMessage] = []
+    with pytest.raises(Declined, match=r"open\.recipe"):
+        await render(model, asked(recipe="unknown"), told.append)
+    assert [type(message) for message in told] == [Refused]

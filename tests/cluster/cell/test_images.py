@@ -17,10 +17,11 @@ import pytest
 
 from benchmarks.simulated_streams import expected_latents, expected_pictures
 from cluster.cell.engine import Engine
+from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan, launcher_for
 from longtake.core.dispatch import orders
-from longtake.core.effects import Dispatch, Effect, EncodeText, Give, LoadImage, PrepareStream, Stow, Take
+from longtake.core.effects import Dispatch, Effect, Emit, EncodeText, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import (
     Event,
     ImageFailed,
@@ -87,12 +88,17 @@ class Hand(Scheduler):
     def __init__(self) -> None:
         super().__init__(INFO.recipe, INFO.geometry, Limits())
         self.orders: list[Effect] = []
+        self.emit: Emit | None = None
+        """What the next segment leaves as."""
         self.events: asyncio.Queue[Event] = asyncio.Queue()
 
     def handle(self, event: Event) -> list[Effect]:
         if not isinstance(event, Tick):
             self.events.put_nowait(event)
         orders, self.orders = self.orders, []
+        if isinstance(event, OpDone) and event.segment_bytes:
+            assert self.emit is not None
+            orders.append(self.emit)
         return orders
 
 
@@ -102,6 +108,8 @@ class Stage:
     def __init__(self, engine: Engine, hand: Hand) -> None:
         self.engine = engine
         self._hand = hand
+        self._outbox = Outbox()
+        engine.attach(SESSION, self._outbox)
         self._sequences: Counter[WorkerId] = Counter()
         self._images = count()
         self._level = INFO.recipe.level
@@ -165,8 +173,11 @@ class Stage:
             await self.forward(Kind.COMMIT, step, number)
         decode = orders.decode_work(Op(Kind.DECODE, 0, number), self.session)
         finished = sha256(self.engine.journal.latents(decode.latents)).hexdigest()
+        self._hand.emit = Emit(session=SESSION, block=number, first_picture=0, picture_count=1, prompt_version=0)
         await self.dispatch(self.session.place.decoder, decode)
-        return finished, self.engine.journal.take_segment(SESSION, number)
+        message = await self._outbox.get()
+        assert isinstance(message, SegmentOut)
+        return finished, message.data
 
     def image(self) -> ImageId:
         return ImageId(next(self._images))

@@ -174,9 +174,9 @@ class PortsKept(Engine):
         super().__init__(scheduler, recorder, inbox=inbox)
         self.ports: dict[WorkerId, Port] = {}
 
-    def join(self, introduction: Introduction, port: Port) -> None:
+    def join(self, introduction: Introduction, port: Port) -> Engine:
         self.ports[introduction.worker] = port
-        super().join(introduction, port)
+        return super().join(introduction, port)
 
 
 def segments(told: list[ClientMessage]) -> list[bytes]:

@@ -17,10 +17,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
+from cluster.access.call_counts import UNKNOWN_METHOD
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.config import parse_config
-from cluster.frontend.call_counts import UNKNOWN_METHOD
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError

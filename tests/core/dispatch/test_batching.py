@@ -131,7 +131,7 @@ def test_ops_without_a_deadline_ride_along_only_while_there_is_time() -> None:
     for number, session in enumerate((live, *bulk)):
         deadline_s = math.inf if number else 10.0
         worker.ready.put(Ticket(session, Op(Kind.DENOISE, 1, 5)), Urgency(deadline_s, 0.0, 5, False, number))
-    cell.scheduler.cell.urgency = lambda _, ticket: worker.ready.urgency(ticket)
+    cell.scheduler.cell.urgency = lambda _, ticket: worker.ready[ticket]
     batch = cell.scheduler.next_batch
     assert [ticket.session for ticket in batch(WORKER, now_s=9.65)] == ["live", "bulk0", "bulk1"]
     assert [ticket.session for ticket in batch(WORKER, now_s=9.95)] == ["live"]
