@@ -37,7 +37,7 @@ from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from workers.denoise.attention import ItemPages, SdpaBackend
 from workers.denoise.kv import PageMemory
-from workers.images.thread import ImageThread
+from workers.images.thread import ImagesBroken, ImageThread
 from workers.messages import ImageGone, ImageLoaded, ImageStowed, Up
 from workers.models import weights
 from workers.models.api import PageShape, SelfAttention, sdpa
@@ -197,10 +197,8 @@ class Lane:
         self.device = torch.device(size.device)
         self.window = size.window
         self._memory = PageMemory(size.shape, 2 * size.window, device=self.device, dtype=size.dtype)
-        self._told: queue.SimpleQueue[Up | Filled | str] = queue.SimpleQueue()
-        self.images = ImageThread(
-            self, meeting_point=meeting_point, report=self._told.put, fill=self._told.put, broken=self._told.put
-        )
+        self._told: queue.SimpleQueue[Up | Filled | ImagesBroken] = queue.SimpleQueue()
+        self.images = ImageThread(self, meeting_point=meeting_point, report=self._told.put, hand_over=self._told.put)
         self.images.start()
 
     def page(self, page: PageId) -> Tensor:

@@ -29,7 +29,9 @@ from tqdm import tqdm
 from benchmarks.simulated_streams import small_pictures
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Outbox, SegmentOut
-from cluster.launch.plan import POCKET, LaunchPlan, launcher_for, model_path
+from cluster.config import ClusterSection
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import POCKET, LaunchPlan, model_path
 from longtake.core.effects import Closed, Refused
 from longtake.core.errors import Declined, Unavailable
 from longtake.core.events import Ack, Open
@@ -185,7 +187,7 @@ def steady_rate(came_s: list[list[float]], fill_blocks: int, drain_blocks: int) 
 
 async def blocks_per_s(setup: Setup, info: ModelInfo) -> tuple[float, float]:
     """Blocks a second of all streams together, and the CPU seconds that this process used for it a second."""
-    plan = LaunchPlan(kind=setup.launch, workers=specs_for(setup, info.recipe))
+    plan = LaunchPlan(cluster=ClusterSection(launch=setup.launch), workers=specs_for(setup, info.recipe))
     limits = Limits(max_sessions=setup.streams, max_window=WINDOW)
     pictures = info.geometry.first_picture(setup.blocks)
     name = f"{setup.workers} workers, {setup.streams} streams"

@@ -34,7 +34,8 @@ from benchmarks.tiny_model import write_tiny_model
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.config import ClusterSection
-from cluster.launch.plan import LaunchPlan, launcher_for, model_path
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import LaunchPlan, model_path
 from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, Effect, Refused
@@ -211,7 +212,7 @@ async def running_cell(plan: Plan) -> AsyncIterator[Cell]:
         sessions=sessions,
         max_batch=plan.max_batch,
     )
-    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
+    launcher = launcher_for(LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=workers), engine)
     assert isinstance(launcher, SubprocessLauncher)
     running = asyncio.create_task(engine.run())
     await launcher.start()

@@ -46,11 +46,13 @@ def _device(name: str) -> str:
     return name
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a file: unknown keys are errors, and nothing is converted."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """Which model is served, and where it runs."""
 
     path: str = "pocket"
@@ -60,7 +62,7 @@ class ModelSection(_Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-class ClusterSection(_Section):
+class ClusterSection(Section):
     """How many workers there are and what starts them."""
 
     launch: Literal["ray", "subprocess", "in-process"] = "ray"
@@ -97,7 +99,7 @@ class ClusterSection(_Section):
     time."""
 
 
-class ListenSection(_Section):
+class ListenSection(Section):
     """Where clients connect."""
 
     host: str = "127.0.0.1"
@@ -105,7 +107,7 @@ class ListenSection(_Section):
     """0 picks a free port."""
 
 
-class MetricsSection(_Section):
+class MetricsSection(Section):
     """Where Prometheus scrapes, and what it is told of this cell."""
 
     address: str = ""
@@ -116,14 +118,14 @@ class MetricsSection(_Section):
     """Name of this engine with its workers, the label `cell` of every metric."""
 
 
-class HttpSection(_Section):
+class HttpSection(Section):
     """The web page."""
 
     address: str = ""
     """HOST:PORT of the page; port 0 picks a free one, HOST is that of `listen` if left out, and empty means no page."""
 
 
-class RecordingSection(_Section):
+class RecordingSection(Section):
     """A recording of all that the engine is told, from which its decisions can be made again (cluster.cell.recording).
 
     It holds the prompts of all streams.
@@ -135,7 +137,7 @@ class RecordingSection(_Section):
     """How long the recording may be; after that the server goes on without it."""
 
 
-class TlsSection(_Section):
+class TlsSection(Section):
     """Certificates of the ports for clients (gRPC and the page), as PEM files; empty means none."""
 
     certificate: str = ""
@@ -144,7 +146,7 @@ class TlsSection(_Section):
     """Clients must show a certificate signed by one of these (mTLS); if it is empty, they need none."""
 
 
-class OidcSection(_Section):
+class OidcSection(Section):
     """Bearer tokens (JWT) of an OpenID Connect issuer."""
 
     issuer: str = ""
@@ -157,7 +159,7 @@ class OidcSection(_Section):
     """The claim that names one of the tenants in `auth.tenants`."""
 
 
-class AuthSection(_Section):
+class AuthSection(Section):
     """Who may call, and how much."""
 
     tenants: str = ""
@@ -175,7 +177,7 @@ class AuthSection(_Section):
     oidc: OidcSection = OidcSection()
 
 
-class LinkSection(_Section):
+class LinkSection(Section):
     """The port for workers. The PEM files are given all or not at all; without them workers show only the secret of
     this launch."""
 
@@ -197,7 +199,7 @@ class LinkSection(_Section):
     secret."""
 
 
-def _limits_section() -> type[_Section]:
+def _limits_section() -> type[Section]:
     """A section for the settings of longtake.core.limits, with the same names, defaults and bounds."""
     keys: dict[str, Any] = {
         key.name: (
@@ -207,7 +209,7 @@ def _limits_section() -> type[_Section]:
         )
         for key in Limits.settings()
     }
-    return create_model("LimitsSection", __base__=_Section, **keys)
+    return create_model("LimitsSection", __base__=Section, **keys)
 
 
 _LIMITS_SECTION = _limits_section()
@@ -218,7 +220,7 @@ def _limits_schema(_limits: object, handler: GetCoreSchemaHandler) -> CoreSchema
     return no_info_after_validator_function(lambda section: Limits(**section.model_dump()), read)
 
 
-class ServerConfig(_Section):
+class ServerConfig(Section):
     """Everything `longtake serve` can be told."""
 
     model: ModelSection = ModelSection()
@@ -248,44 +250,60 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InvalidField(field, first["input"], _allowed(first["type"], first["msg"], field)) from None
-    if config.limits.default_window > config.limits.max_window:
+    _check_limits(config.limits)
+    _check_link(config.link)
+    _check_devices(config.model, config.cluster)
+    return config
+
+
+def _check_limits(limits: Limits) -> None:
+    if limits.default_window > limits.max_window:
         raise Contradiction(
-            f"limits.default_window = {config.limits.default_window}",
-            f"limits.max_window = {config.limits.max_window}",
+            f"limits.default_window = {limits.default_window}",
+            f"limits.max_window = {limits.max_window}",
             "the default must be allowed",
         )
-    link = {key: getattr(config.link, key) for key in ("certificate", "key", "ca")}
-    if any(link.values()) and not all(link.values()):
-        missing = next(key for key, path in link.items() if not path)
+
+
+def _check_link(link: LinkSection) -> None:
+    files = {"certificate": link.certificate, "key": link.key, "ca": link.ca}
+    if any(files.values()) and not all(files.values()):
+        missing = next(key for key, path in files.items() if not path)
         raise InvalidField(f"link.{missing}", "", "a PEM file: link.certificate, link.key and link.ca go together")
-    if config.model.device == "cpu" and config.model.dtype != "float32":
+
+
+def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
+    if model.device == "cpu" and model.dtype != "float32":
         raise Contradiction(
-            f"model.dtype = {config.model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
+            f"model.dtype = {model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
         )
-    if (config.cluster.denoise_nodes or config.cluster.decode_nodes) and not config.cluster.ray_address:
+    if (cluster.denoise_nodes or cluster.decode_nodes) and not cluster.ray_address:
         raise Contradiction(
             "cluster.denoise_nodes or cluster.decode_nodes",
             'cluster.ray_address = ""',
             "the node of a Ray that is started here has no labels",
         )
-    if config.cluster.layer_split > 1 and is_simulated(config.model.device):
+    if cluster.layer_split > 1 and is_simulated(model.device):
         raise Contradiction(
-            f"cluster.layer_split = {config.cluster.layer_split}",
-            f"model.device = {config.model.device}",
+            f"cluster.layer_split = {cluster.layer_split}",
+            f"model.device = {model.device}",
             "a simulated device holds no layers that could be split",
         )
-    return config
 
 
 def load_config(path: Path) -> ServerConfig:
     """Read a TOML file; InvalidField names the file, or the key in it, that is wrong."""
+    return parse_config(read_toml(path, field="config"))
+
+
+def read_toml(path: Path, *, field: str) -> Mapping[str, object]:
+    """What stands in a TOML file that the configuration names in `field`; InvalidField if that is none."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidField("config", str(path), f"a readable file ({error.strerror})") from None
+        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidField("config", str(path), f"a TOML file ({error})") from None
-    return parse_config(document)
+        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
 
 
 def _allowed(kind: str, message: str, field: str) -> str:

@@ -21,8 +21,9 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.server import FrontendServer
 from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
-from cluster.http.page.server import Page, page_for
-from cluster.launch.plan import launcher_for, model_path, plan_for
+from cluster.http.page.server import page_for
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import model_path, plan_for
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
@@ -48,23 +49,25 @@ class Ready:
     """A server that takes streams."""
 
     model: str
-    host: str
+    config: ServerConfig
     port: int
-    denoise_workers: int
-    layer_split: int
-    decode_workers: int
-    launch: str
     metrics: str = ""
     """The URL that Prometheus scrapes; empty if there is none."""
     page: str = ""
     """The URL of the page; empty if there is none."""
 
+    @property
+    def address(self) -> str:
+        """Where clients connect: HOST:PORT."""
+        return f"{self.config.listen.host}:{self.port}"
+
     def __str__(self) -> str:
-        chains = f" chains of {self.layer_split}" if self.layer_split > 1 else ""
-        workers = f"{self.denoise_workers} denoise{chains} and {self.decode_workers} decode workers"
+        cluster = self.config.cluster
+        chains = f" chains of {cluster.layer_split}" if cluster.layer_split > 1 else ""
+        workers = f"{cluster.denoise_workers} denoise{chains} and {cluster.decode_workers} decode workers"
         metrics = f", metrics at {self.metrics}" if self.metrics else ""
         page = f", page at {self.page}" if self.page else ""
-        return f"ready: {self.model} on {self.host}:{self.port} ({workers}, {self.launch}){metrics}{page}"
+        return f"ready: {self.model} on {self.address} ({workers}, {cluster.launch}){metrics}{page}"
 
 
 class Stop:
@@ -136,26 +139,16 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     """Serve until `stop` is called, or Drain; see `serve`."""
     check_exposure(config)
     warn_of_readable_secrets(config)
-    path = model_path(config.model.path)
-    info = await asyncio.to_thread(weights.load_info, path)
-    if is_simulated(config.model.device):
-        info = replace(info, name=f"{info.name} ({config.model.device})")  # nobody shall take it for the model
+    info = await asyncio.to_thread(_model, config)
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    plan, listen = plan_for(config, info.recipe), config.listen
-    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
-    scheduler = cell.scheduler()
-    down = WayDown(scheduler.draining)
-    recording = _recording(config.recording, cell)
-    engine = Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording))
-    launcher = launcher_for(plan, engine)
+    engine, down, recording = _engine(config, info, tenancy)
+    launcher = launcher_for(plan_for(config, info.recipe), engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
         offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
-        inside = page.target if page else ""
-        server = await FrontendServer.start(
-            engine, offer, host=listen.host, port=listen.port, tenancy=tenancy, tls=tls, page=inside
-        )
+        host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
+        server = await FrontendServer.start(engine, offer, host=host, port=port, tenancy=tenancy, tls=tls, page=inside)
         try:
             if page:
                 page.begin()
@@ -163,7 +156,8 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
                 if not await _done_before(launcher.start(), stop.asked, down.begun, failed):
                     return
                 await server.tell_health()  # who is told "ready" shall not be turned away
-                say(replace(_ready(config, info, server, page), metrics=metrics))
+                url = page.url if page else ""
+                say(Ready(model=info.name, config=config, port=server.port, metrics=metrics, page=url))
                 await _done_before(stop.asked.wait(), down.begun, failed)
                 await _done_before(_grace(engine), stop.asked, down.over, failed)
                 await _done_before(_drain(engine, down, server), stop.at_once, failed)
@@ -171,8 +165,22 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
             await server.stop(0.0)
             await launcher.stop()
             tenancy.audit.close()
-            if failed.is_set():
-                _log.error("the engine ended by a defect of its own")
+
+
+def _model(config: ServerConfig) -> ModelInfo:
+    """What is served; a simulated one says so in its name, so that nobody takes it for the model."""
+    info, device = weights.load_info(model_path(config.model.path)), config.model.device
+    return replace(info, name=f"{info.name} ({device})") if is_simulated(device) else info
+
+
+def _engine(
+    config: ServerConfig, info: ModelInfo, tenancy: Tenancy
+) -> tuple[Engine, WayDown, tuple[InboxRecording, ...]]:
+    """The engine, and what it tells: how far a drain of it has come, and what it was told, if that is recorded."""
+    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
+    scheduler, recording = cell.scheduler(), _recording(config.recording, cell)
+    down = WayDown(scheduler.draining)
+    return Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording)), down, recording
 
 
 def _audit(auth: AuthSection) -> Audit:
@@ -197,6 +205,8 @@ async def _running(engine: Engine, recording: tuple[InboxRecording, ...]) -> Asy
     try:
         yield failed
     finally:
+        if failed.is_set():
+            _log.error("the engine ended by a defect of its own")
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -232,16 +242,3 @@ async def _drain(engine: Engine, down: WayDown, server: FrontendServer) -> None:
         async with asyncio.timeout(DRAIN_S):
             await down.over.wait()
     await server.stop(GRACE_S)
-
-
-def _ready(config: ServerConfig, info: ModelInfo, server: FrontendServer, page: Page | None) -> Ready:
-    return Ready(
-        model=info.name,
-        host=config.listen.host,
-        port=server.port,
-        denoise_workers=config.cluster.denoise_workers,
-        layer_split=config.cluster.layer_split,
-        decode_workers=config.cluster.decode_workers,
-        launch=config.cluster.launch,
-        page=page.url if page else "",
-    )

@@ -3,10 +3,9 @@
 Latents are what a long stream has: each clip passes through the encoder from its first picture on, in one go.
 """
 
-import argparse
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from pocket import world
 from pocket.config import FRAMES_PER_BLOCK
 from pocket.data import attributes_of, random_cued_clip, to_pixels
-from pocket.parallel import Rank, launch
+from pocket.parallel import Job, Rank, launch
 from pocket.train_vae import Autoencoder
 
 log = logging.getLogger("pocket.encode_data")
@@ -25,21 +24,17 @@ _AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
+class Encoding(Job):
     """What is encoded; `sequences` in all, shared among the processes."""
 
     sequences: int = 3000
     blocks: int = 6
     seed: int = 2
-    processes: int = 2
-    device: str = "cpu"
     vae: str = "vae.safetensors"
     out: str = "latents"
 
 
-def _encode(rank: Rank, argument: object) -> None:
-    assert isinstance(argument, Encoding)
-    config = argument
+def _encode(rank: Rank, config: Encoding) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     model = Autoencoder()
     model.load_wan(load_file(config.vae))
@@ -70,12 +65,9 @@ def _encode(rank: Rank, argument: object) -> None:
 
 def main() -> None:
     """Command line: every field of Encoding is an option."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in asdict(Encoding()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    config = Encoding(**vars(parser.parse_args()))
+    config = Encoding.asked(__doc__)
     Path(config.out).mkdir(parents=True, exist_ok=True)
-    launch(_encode, config, config.processes, config.device)
+    launch(_encode, config)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Data-parallel training with one single-threaded process per core: gradients averaged in one flat buffer."""
 
+import argparse
 import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,32 +24,48 @@ class Rank:
     device: torch.device
 
 
-def launch(run: Callable[[Rank, object], None], argument: object, processes: int, device: str) -> None:
-    """Calls run(rank, argument) in `processes` processes and waits for all of them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What processes do together; every field is an option of the command line."""
+
+    processes: int = 2
+    device: str = "cpu"
+
+    @classmethod
+    def asked(cls, about: str | None) -> Self:
+        """The job that the arguments of this process ask for."""
+        parser = argparse.ArgumentParser(description=about)
+        for name, default in asdict(cls()).items():
+            parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+        return cls(**vars(parser.parse_args()))
+
+
+J = TypeVar("J", bound=Job)
+
+
+def launch(run: Callable[[Rank, J], None], job: J) -> None:
+    """Calls run(rank, job) in all processes of the job and waits for them."""
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         context = get_context("spawn")
-        ranks = [
-            context.Process(target=_main, args=(number, run, argument, processes, device, store))
-            for number in range(processes)
-        ]
-        for process in ranks:
+        device = torch.device(job.device)
+        ranks = [Rank(number=number, world=job.processes, device=device) for number in range(job.processes)]
+        started = [context.Process(target=_main, args=(rank, run, job, store)) for rank in ranks]
+        for process in started:
             process.start()
-        for process in ranks:
+        for process in started:
             process.join()
-    if any(process.exitcode for process in ranks):
-        raise ChildProcessError(f"training processes ended with {[process.exitcode for process in ranks]}")
+    if any(process.exitcode for process in started):
+        raise ChildProcessError(f"training processes ended with {[process.exitcode for process in started]}")
 
 
-def _main(
-    number: int, run: Callable[[Rank, object], None], argument: object, processes: int, device: str, store: str
-) -> None:
+def _main(rank: Rank, run: Callable[[Rank, J], None], job: J, store: str) -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    if processes > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=processes)
-    run(Rank(number=number, world=processes, device=torch.device(device)), argument)
-    if processes > 1:
+    if rank.world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank.number, world_size=rank.world)
+    run(rank, job)
+    if rank.world > 1:
         dist.destroy_process_group()
 
 

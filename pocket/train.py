@@ -3,12 +3,10 @@
 Shapes: B sequence, F latent frame of a block, C channel, H, W latent height and width.
 """
 
-import argparse
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,15 +15,15 @@ from longtake.core.recipe.recipe import Level
 from pocket.conditioning import SIGMAS, Sigmas, TrainingBatch, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.data import LatentSet
-from pocket.optimizer import optimizers
-from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
+from pocket.learner import Learner, Schedule, begin
+from pocket.parallel import Rank, launch
 from workers.models.wan.dit import WanModel
 
 log = logging.getLogger("pocket.train")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class Training(Schedule):
     """Everything that decides the outcome; `noisy_blocks` is the batch per process, counted in noisy copies.
 
     `out` receives the averaged weights (dit.safetensors) and what a later run, whose `start` names this folder, goes on
@@ -43,15 +41,11 @@ class Training:
     context_noise: float = 0.05
     clean_share: float = 0.2
     input_share: float = 0.2
-    clip_norm: float = 1.0
     ema: float = 0.998
     latent_std: float = 2.5
     seed: int = 3
-    processes: int = 2
-    device: str = "cpu"
     latents: str = "latents"
     out: str = "train"
-    start: str = ""
 
 
 # Later steps settle shape and motion, so they are drawn more often and weigh more.
@@ -137,67 +131,69 @@ def _blocks(progress: float, config: Training) -> int:
     return 3 if progress < config.short_share else 6
 
 
-def _save(values: dict[str, Tensor], path: str) -> None:
-    save_file({name: value.contiguous() for name, value in values.items()}, path)
+class _Errors:
+    """The mean squared error of each step of late, for the log."""
+
+    def __init__(self) -> None:
+        self._by_step = [1.0] * len(SIGMAS)
+
+    def count(self, loss: TrainingLoss) -> None:
+        for number in range(len(SIGMAS)):
+            if bool((loss.step_B == number).any()):
+                self._by_step[number] += 0.05 * (
+                    loss.error_B[loss.step_B == number].mean().item() - self._by_step[number]
+                )
+
+    def __str__(self) -> str:
+        return " ".join(f"{error:.4f}" for error in self._by_step)
 
 
-def _train(rank: Rank, argument: object) -> None:
-    assert isinstance(argument, Training)
-    config = argument
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng((config.seed, rank.number))
-    draw = torch.Generator().manual_seed(config.seed * 1000 + rank.number)
+def _learner(rank: Rank, model: WanModel, config: Training) -> Learner:
+    """As an earlier run left it, if this one goes on from there."""
+    learner = Learner(rank, model, config, _ENDS)
+    if config.start:
+        saved = torch.load(f"{config.start}/optimizers.pt", weights_only=True)
+        for optimizer, state in zip(learner.optimizers, saved, strict=True):
+            optimizer.load_state_dict(state)
+    return learner
+
+
+def _save(learner: Learner, model: WanModel, folder: str) -> None:
+    for values, name in ((learner.ema.values, "dit"), (model.state_dict(), "raw")):
+        save_file({key: value.contiguous() for key, value in values.items()}, f"{folder}/{name}.safetensors")
+    torch.save([optimizer.state_dict() for optimizer in learner.optimizers], f"{folder}/optimizers.pt")
+
+
+def _train(rank: Rank, config: Training) -> None:
+    rng, draw = begin(rank, config.seed)
     model = (load_model(f"{config.start}/raw.safetensors") if config.start else new_model()).to(rank.device)
     data = LatentSet.open(Path(config.latents))
     scale = data.scale(config.latent_std)
-    averager, ema = Averager(rank, model, config.minutes), Ema(model, config.ema)
-    learners = optimizers(model, config.learning_rate, _ENDS)
-    if config.start:
-        saved = torch.load(f"{config.start}/optimizers.pt", weights_only=True)
-        for learner, state in zip(learners, saved, strict=True):
-            learner.load_state_dict(state)
-    progress, step, errors = 0.0, 0, [1.0] * len(SIGMAS)
-    while progress < 1:
-        if step % 100 == 0:
+    learner, errors = _learner(rank, model, config), _Errors()
+    while learner.progress < 1:
+        if learner.step % 100 == 0:
             data = LatentSet.open(Path(config.latents))  # encoding may still be adding sequences
-        blocks = _blocks(progress, config)
+        blocks = _blocks(learner.progress, config)
         batch = data.batch(rng, config.noisy_blocks // blocks, blocks, scale).to(rank.device)
-        own_context = progress > config.self_context_from and rng.random() < config.self_context_share
+        own_context = learner.progress > config.self_context_from and rng.random() < config.self_context_share
         loss = dit_loss(model, batch, config, draw, own_context)
-        model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss.weighted)
-        progress = averager.reduce()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        for learner in learners:
-            for group in learner.param_groups:
-                group["lr"] = config.learning_rate * learning_rate(progress, config.warmup)
-            learner.step()
-        ema.update()
-        for number in range(len(SIGMAS)):
-            if bool((loss.step_B == number).any()):
-                errors[number] += 0.05 * (loss.error_B[loss.step_B == number].mean().item() - errors[number])
-        step += 1
-        if rank.number == 0 and (step % 50 == 0 or progress >= 1):
-            by_step = " ".join(f"{error:.4f}" for error in errors)
+        norm = learner.learn(loss.weighted)
+        errors.count(loss)
+        if learner.is_due(50):
             log.info(
                 "step %d progress %.4f blocks %d sequences %d loss %.4f norm %.2f by step %s",
-                step, progress, blocks, len(data.latent_SFCHW), loss.weighted.item(), norm.item(), by_step,
+                learner.step, learner.progress, blocks, len(data.latent_SFCHW), loss.weighted.item(), norm.item(),
+                errors,
             )  # fmt: skip
-            if step % 200 == 0 or progress >= 1:
-                _save(ema.values, f"{config.out}/dit.safetensors")
-                torch.save([learner.state_dict() for learner in learners], f"{config.out}/optimizers.pt")
-                _save(model.state_dict(), f"{config.out}/raw.safetensors")
+        if learner.is_due(200):
+            _save(learner, model, config.out)
 
 
 def main() -> None:
     """Command line: every field of Training is an option."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in asdict(Training()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    config = Training(**vars(parser.parse_args()))
+    config = Training.asked(__doc__)
     Path(config.out).mkdir(parents=True, exist_ok=True)
-    launch(_train, config, config.processes, config.device)
+    launch(_train, config)
 
 
 if __name__ == "__main__":

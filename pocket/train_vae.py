@@ -3,9 +3,8 @@
 Shapes: B batch, C channel, F latent frame or picture, H, W height and width.
 """
 
-import argparse
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,15 @@ from torch import Tensor
 
 from pocket.config import POCKET_DECODER, POCKET_ENCODER
 from pocket.data import random_pictures
-from pocket.optimizer import optimizers
-from pocket.parallel import Averager, Ema, Rank, launch, learning_rate
+from pocket.learner import Learner, Schedule, begin
+from pocket.parallel import Rank, launch
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
 log = logging.getLogger("pocket.train_vae")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaeTraining:
+class VaeTraining(Schedule):
     """Everything that decides the outcome; `batch` is per process."""
 
     minutes: float = 15.0
@@ -35,13 +34,9 @@ class VaeTraining:
     edge_weight: float = 0.5
     latent_noise: float = 0.1
     latent_penalty: float = 1e-4
-    clip_norm: float = 1.0
     ema: float = 0.995
     seed: int = 1
-    processes: int = 2
-    device: str = "cpu"
     out: str = "vae.safetensors"
-    start: str = ""
 
 
 class Autoencoder(torch.nn.Module):
@@ -126,64 +121,51 @@ def _pictures(progress: float, single_share: float, rng: np.random.Generator) ->
     return (0, 5, 1) if rng.random() < 0.4 else (1 + 4 * int(rng.integers(1, 7)), 4, 1)
 
 
-def _train(rank: Rank, argument: object) -> None:
-    assert isinstance(argument, VaeTraining)
-    config = argument
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng((config.seed, rank.number))
-    torch_rng = torch.Generator().manual_seed(config.seed * 1000 + rank.number)
+def _coded(
+    model: Autoencoder, clips: Tensor, lead: int, latent_noise: float, draw: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and log variance of the latents of clips after `lead` pictures, and what is decoded of them with noise."""
+    encoder_state = model.encoder_half.initial_state(len(clips), *clips.shape[-2:])
+    decoder_state = model.decoder_half.initial_state(len(clips), clips.shape[-2] // 8, clips.shape[-1] // 8)
+    if lead:
+        with torch.no_grad():
+            past, _ = model.encoder_half.encode(clips[:, :, :lead], encoder_state)
+            model.decoder_half.decode(past, decoder_state)
+    mean, logvar = model.encoder_half.encode(clips[:, :, lead:], encoder_state)
+    noise = torch.randn(mean.shape, generator=draw).to(mean.device)
+    return mean, logvar, model.decoder_half.decode(mean + latent_noise * noise, decoder_state)
+
+
+def _train(rank: Rank, config: VaeTraining) -> None:
+    rng, draw = begin(rank, config.seed)
     model = Autoencoder().to(rank.device)
     if config.start:
         model.load_wan(load_file(config.start))
-    averager, ema = Averager(rank, model, config.minutes), Ema(model, config.ema)
-    learners = optimizers(model, config.learning_rate, ())
-    progress, step = 0.0, 0
-    while progress < 1:
-        lead, count, times = _pictures(progress, config.single_share, rng)
-        clips = torch.stack([random_pictures(rng, lead + count) for _ in range(config.batch * times)])
-        clips = clips.to(rank.device)
-        encoder_state = model.encoder_half.initial_state(len(clips), *clips.shape[-2:])
-        decoder_state = model.decoder_half.initial_state(len(clips), clips.shape[-2] // 8, clips.shape[-1] // 8)
-        if lead:
-            with torch.no_grad():
-                past, _ = model.encoder_half.encode(clips[:, :, :lead], encoder_state)
-                model.decoder_half.decode(past, decoder_state)
-        mean, logvar = model.encoder_half.encode(clips[:, :, lead:], encoder_state)
-        noise = torch.randn(mean.shape, generator=torch_rng).to(rank.device)
-        made = model.decoder_half.decode(mean + config.latent_noise * noise, decoder_state)
+    learner = Learner(rank, model, config)
+    while learner.progress < 1:
+        lead, count, times = _pictures(learner.progress, config.single_share, rng)
+        clips = torch.stack([random_pictures(rng, lead + count) for _ in range(config.batch * times)]).to(rank.device)
+        mean, logvar, made = _coded(model, clips, lead, config.latent_noise, draw)
         reconstruction = reconstruction_loss(made, clips[:, :, lead:], config.edge_weight)
         # The posterior's variance is fixed to the noise's; its half of the output only has to say so.
         target = 2 * float(np.log(config.latent_noise))
-        loss = reconstruction + config.latent_penalty * (mean.square().mean() + (logvar - target).square().mean())
-        model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        progress = averager.reduce()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        for learner in learners:
-            for group in learner.param_groups:
-                group["lr"] = config.learning_rate * learning_rate(progress, config.warmup)
-            learner.step()
-        ema.update()
-        step += 1
-        if rank.number == 0 and (step % 50 == 0 or progress >= 1):
+        penalty = mean.square().mean() + (logvar - target).square().mean()
+        learner.learn(reconstruction + config.latent_penalty * penalty)
+        if learner.is_due(50):
             log.info(
                 "step %d progress %.3f pictures %d loss %.4f mse %.5f latent std %.3f",
-                step, progress, lead + count, reconstruction.item(),
+                learner.step, learner.progress, lead + count, reconstruction.item(),
                 F.mse_loss(made, clips[:, :, lead:]).item(), mean.std().item(),
             )  # fmt: skip
-            if step % 200 == 0 or progress >= 1:
-                save_file(model.named_as_wan(ema.values), config.out)
+        if learner.is_due(200):
+            save_file(model.named_as_wan(learner.ema.values), config.out)
 
 
 def main() -> None:
     """Command line: every field of VaeTraining is an option."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in asdict(VaeTraining()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    config = VaeTraining(**vars(parser.parse_args()))
+    config = VaeTraining.asked(__doc__)
     Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    launch(_train, config, config.processes, config.device)
+    launch(_train, config)
 
 
 if __name__ == "__main__":

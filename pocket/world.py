@@ -65,9 +65,9 @@ _MOVES: Final = np.array(
 )
 
 
-def cue_picture(block: int, frames_per_block: int = 3, stride: int = 4) -> int:
-    """The first picture of a block: the first latent frame of a stream is one picture, every other is `stride`."""
-    return max(0, stride * frames_per_block * block - (stride - 1))
+def cue_picture(block: int) -> int:
+    """The first picture of a block of three latent frames: the first of a stream is one picture, every other four."""
+    return max(0, 12 * block - 3)
 
 
 def track(clip: Clip, pictures: int) -> Track:

@@ -6,14 +6,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import Role
-from workers.images.thread import Holder, ImageThread, Missing, Wanted
+from workers.images.thread import Holder, ImagesBroken, ImageThread, Missing, Wanted
 from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
 from workers.orders import Detached, Filled, Order
 
@@ -29,11 +29,6 @@ class Performer(Holder, Protocol):
     def perform(self, message: Order) -> Iterator[Up | Detached]:
         """Do one thing and yield what to report."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    reason: str
 
 
 class Runner:
@@ -56,16 +51,10 @@ class Runner:
         self._worker = worker
         self._report = report
         self._ended = ended
-        self._inbox: queue.SimpleQueue[Order | Shutdown | _Broken] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Order | Shutdown | ImagesBroken] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
-        self.images = ImageThread(
-            worker,
-            meeting_point=meeting_point,
-            report=report,
-            fill=self._inbox.put,
-            broken=lambda reason: self._inbox.put(_Broken(reason)),
-        )
+        self.images = ImageThread(worker, meeting_point=meeting_point, report=report, hand_over=self._inbox.put)
 
     def start(self) -> None:
         """Start both threads."""
@@ -107,8 +96,8 @@ class Runner:
             message = self._inbox.get()
             if isinstance(message, Shutdown):
                 return ""
-            if isinstance(message, _Broken):
-                return message.reason
+            if isinstance(message, ImagesBroken):
+                return "its thread for images ended by an unforeseen error"
             if isinstance(message, Task):
                 if message.sequence != self._next_sequence:
                     return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"

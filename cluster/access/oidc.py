@@ -9,9 +9,9 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import NoReturn
 
 import jwt
 
@@ -127,9 +127,7 @@ def _keys(document: dict[str, object]) -> dict[str, jwt.PyJWK]:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect could lead anywhere, inside our own network for instance."""
 
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> NoReturn:
+    def redirect_request(self, req: urllib.request.Request, *_answer: object) -> NoReturn:
         """Follow no redirect."""
         raise OSError(f"{req.full_url} redirects to another place")
 

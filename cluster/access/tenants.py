@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hmac
 import logging
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from cluster.access.callers import Caller, CallerRole, hash_of
+from cluster.config import Section, read_toml
 from cluster.net.files import Watched
 from longtake.core.errors import InvalidField, LongtakeError
 from longtake.core.quotas import Quota
@@ -24,11 +24,7 @@ Amount = Annotated[int, Field(ge=0, le=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Token(_Section):
+class _Token(Section):
     """A token, known by its hash; `longtake token` makes both."""
 
     id: Name
@@ -37,7 +33,7 @@ class _Token(_Section):
     expires: AwareDatetime | None = None
 
 
-class _Certificate(_Section):
+class _Certificate(Section):
     """A client certificate, known by a name in it."""
 
     id: Name
@@ -45,13 +41,13 @@ class _Certificate(_Section):
     role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
 
 
-class _Oidc(_Section):
+class _Oidc(Section):
     """What callers may do whose token from the issuer names this tenant."""
 
     role: Annotated[CallerRole, Field(strict=False)] = CallerRole.CLIENT
 
 
-class _Quota(_Section):
+class _Quota(Section):
     """The fields of longtake.core.quotas.Quota; a number that is left out sets no limit."""
 
     streams: Amount | None = None
@@ -60,14 +56,14 @@ class _Quota(_Section):
     bytes_per_day: Amount | None = None
 
 
-class _Tenant(_Section):
+class _Tenant(Section):
     tokens: Annotated[tuple[_Token, ...], Field(strict=False)] = ()
     certificates: Annotated[tuple[_Certificate, ...], Field(strict=False)] = ()
     oidc: _Oidc | None = None
     quota: _Quota = _Quota()
 
 
-class _File(_Section):
+class _File(Section):
     tenants: dict[Name, _Tenant]
 
 
@@ -122,7 +118,7 @@ def parse_tenants(document: Mapping[str, object]) -> Tenants:
 
 def _keys(place: tuple[str | int, ...]) -> str:
     """The keys that are allowed in the place of an unknown one."""
-    sections: dict[str | int, type[_Section]] = {
+    sections: dict[str | int, type[Section]] = {
         "tokens": _Token,
         "certificates": _Certificate,
         "oidc": _Oidc,
@@ -178,12 +174,7 @@ class TenantsFile:
 
 
 def _load(path: Path) -> Tenants:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidField("auth.tenants", str(path), f"a readable file ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidField("auth.tenants", str(path), f"a TOML file ({error})") from None
+    document = read_toml(path, field="auth.tenants")
     try:
         return parse_tenants(document)
     except InvalidField as error:

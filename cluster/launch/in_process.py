@@ -77,7 +77,7 @@ class InProcessLauncher:
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """See cluster.launch.plan.Launcher."""
+        """See cluster.launch.launchers.Launcher."""
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
@@ -87,7 +87,7 @@ class InProcessLauncher:
         self._beating = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
-        """See cluster.launch.plan.Launcher."""
+        """See cluster.launch.launchers.Launcher."""
         if self._beating is not None:
             self._beating.cancel()
         for port in self._ports:

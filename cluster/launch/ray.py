@@ -10,14 +10,15 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from cluster.cell.chains import Chains
 from cluster.launch.link_server import LinkServer
-from cluster.launch.ray_placing import Placing, group_of, groups, resources_of
+from cluster.launch.plan import LaunchPlan
+from cluster.launch.ray_placing import group_of, groups, resources_of
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
@@ -64,22 +65,11 @@ class WorkerActor:
 class RayLauncher:
     """One actor for each worker. The workers of a chain have a placement group of their own, so that they are close."""
 
-    def __init__(
-        self,
-        workers: Sequence[WorkerSpec],
-        engine: Chains,
-        listen: Callable[[str], LinkServer],
-        token: str,
-        address: str,
-        placing: Placing,
-    ) -> None:
-        self._specs = tuple(workers)
+    def __init__(self, plan: LaunchPlan, engine: Chains, listen: Callable[[str], LinkServer]) -> None:
+        self._plan = plan
         self._engine = engine
         self._listen = listen
         self._server: LinkServer | None = None
-        self._token = token
-        self._address = address
-        self._placing = placing
         self._host = "127.0.0.1"
         """The address at which workers can reach this process."""
         self._ray: Any = None
@@ -91,7 +81,10 @@ class RayLauncher:
         self._stopping = threading.Event()
 
     async def start(self) -> None:
-        """See cluster.launch.plan.Launcher. Unavailable if Ray cannot place the workers, or they attach too late."""
+        """See cluster.launch.launchers.Launcher.
+
+        Unavailable if Ray cannot place the workers, or they attach too late.
+        """
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
             await self._in_thread(self._join)
@@ -100,13 +93,13 @@ class RayLauncher:
             self._server = self._listen(self._host)
             await self._server.start()
             await self._in_thread(partial(self._create, self._server.address))
-            await self._engine.attached(frozenset(spec.replica for spec in self._specs), timeout_s=START_S)
+            await self._engine.attached(frozenset(spec.replica for spec in self._plan.workers), timeout_s=START_S)
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
 
     async def stop(self) -> None:
-        """See cluster.launch.plan.Launcher."""
+        """See cluster.launch.launchers.Launcher."""
         self._stopping.set()
         if self._ray is not None:
             await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
@@ -138,19 +131,20 @@ class RayLauncher:
         import ray
 
         self._ray = ray
+        address = self._plan.cluster.ray_address
         joined: Any
         try:
-            if self._address:
-                _reach(self._address)
-                host = self._placing.host
-                joined = ray.init(address=self._address, _node_ip_address=host or None, logging_level=logging.ERROR)
+            if address:
+                _reach(address)
+                host = self._plan.link.host
+                joined = ray.init(address=address, _node_ip_address=host or None, logging_level=logging.ERROR)
                 self._host = host or str(self._ray.util.get_node_ip_address())
             else:
                 joined = ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
         except LongtakeError:
             raise
         except Exception as error:  # Ray raises the bare class when a node is slow to start
-            where = f"Ray at {self._address}" if self._address else "a local Ray"
+            where = f"Ray at {address}" if address else "a local Ray"
             raise Unavailable(f"{where} did not come up: {error}") from error
         found: dict[str, str] = joined.address_info
         check_gcs(found["gcs_address"])
@@ -160,22 +154,22 @@ class RayLauncher:
         """Reserve room for every worker; looks up now and then, because to wait for new nodes takes minutes."""
         from ray.util.placement_group import placement_group
 
-        needed = groups(self._specs, self._placing)
+        needed, within_s = groups(self._plan.workers, self._plan.cluster), self._plan.cluster.place_within_s
         for name, group in needed.items():
             self._groups[name] = placement_group(
                 list(group.resources), strategy=group.strategy, bundle_label_selector=list(group.nodes)
             )
         waiting = [group.ready() for group in self._groups.values()]
-        deadline_s = time.monotonic() + self._placing.within_s
+        deadline_s = time.monotonic() + within_s
         room = "; ".join(str(group) for group in needed.values())
         told = False
         while waiting and not self._stopping.is_set():
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise Unavailable(f"Ray found no room within {self._placing.within_s:g} s for {room}")
+                raise Unavailable(f"Ray found no room within {within_s:g} s for {room}")
             _ready, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=min(left_s, LOOK_UP_S))
             if waiting and not told:
-                _log.info("waiting up to %g s until Ray has room for %s", self._placing.within_s, room)
+                _log.info("waiting up to %g s until Ray has room for %s", within_s, room)
                 told = True
 
     def _create(self, engine: str) -> None:
@@ -183,26 +177,21 @@ class RayLauncher:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         try:
-            self._meeting_point = MeetingPoint(self._host, self._placing.meeting_port)
+            self._meeting_point = MeetingPoint(self._host, self._plan.link.meeting_port)
         except OSError:
-            address = f"{self._host}:{self._placing.meeting_port}"
+            address = f"{self._host}:{self._plan.link.meeting_port}"
             raise InvalidField("link.meeting_port", address, "an address of this machine and a free port") from None
         actor_class = self._ray.remote(WorkerActor)
         placed = Counter[WorkerId]()
-        for worker in self._specs:
+        for worker in self._plan.workers:
             name = group_of(worker)
             spec = replace(worker, meeting_point=self._meeting_point.address)
-            resources = resources_of(spec)
-            options = {
-                "num_cpus": resources["CPU"],
-                "num_gpus": resources.get("GPU", 0),
-                "max_restarts": -1,
-                "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                    placement_group=self._groups[name], placement_group_bundle_index=placed[name]
-                ),
-            }
+            bundle = PlacementGroupSchedulingStrategy(
+                placement_group=self._groups[name], placement_group_bundle_index=placed[name]
+            )
             placed[name] += 1
-            self._actors[spec.worker] = actor_class.options(**options).remote(spec, engine, self._token)
+            actor = actor_class.options(**_options(spec), scheduling_strategy=bundle)
+            self._actors[spec.worker] = actor.remote(spec, engine, self._plan.token)
         try:
             self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=START_S)
         except self._ray.exceptions.GetTimeoutError:
@@ -225,6 +214,12 @@ class RayLauncher:
         self._groups.clear()
         self._ray.shutdown()
         self._ray = self._meeting_point = None
+
+
+def _options(spec: WorkerSpec) -> dict[str, float]:
+    """What Ray is told of an actor: what it takes, and that it is to be started again however often it ends."""
+    resources = resources_of(spec)
+    return {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0), "max_restarts": -1}
 
 
 def _reach(address: str) -> None:

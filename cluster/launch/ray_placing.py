@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from cluster.config import ClusterSection
 from longtake.core.work import Role, WorkerId
 from workers.start.spec import WorkerSpec
 
 CPU_SHARE = 0.1
 """Logical CPUs of a worker: enough to be counted, and to keep workers off nodes that offer none; little enough for
 several to share a small machine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placing:
-    """Which nodes of a Ray cluster workers may be on, and at which address of this machine they find the engine."""
-
-    denoise_nodes: Mapping[str, str] = field(default_factory=dict)
-    """Labels that the Ray node of a denoise worker must have; if there are none, any node will do."""
-    decode_nodes: Mapping[str, str] = field(default_factory=dict)
-    """The same as `denoise_nodes`, for decode workers."""
-    chains_on_one_node: bool = False
-    """Whether the workers of a chain must be on one node; if not, they are as close as there is room."""
-    within_s: float = 30.0
-    """How long Ray may take to find room for all workers."""
-    host: str = ""
-    """The address of this machine, and of its Ray node, that workers dial; if it is empty, Ray says it."""
-    meeting_port: int = 0
-    """The port there on which workers find each other (workers.peers.MeetingPoint); 0 picks a free one."""
-
-    def nodes_of(self, role: Role) -> dict[str, str]:
-        """Labels that the node of a worker must have."""
-        return dict(self.denoise_nodes if role is Role.DENOISE else self.decode_nodes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +43,12 @@ def resources_of(spec: WorkerSpec) -> dict[str, float]:
     return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.compute.device.startswith("cuda") else {})
 
 
-def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Reservation]:
+def nodes_of(role: Role, cluster: ClusterSection) -> dict[str, str]:
+    """Labels that the node of a worker must have."""
+    return dict(cluster.denoise_nodes if role is Role.DENOISE else cluster.decode_nodes)
+
+
+def groups(specs: Sequence[WorkerSpec], cluster: ClusterSection) -> dict[WorkerId, Reservation]:
     """The room to reserve for `specs`, by the name of the group."""
     members: dict[WorkerId, list[WorkerSpec]] = {}
     for spec in specs:
@@ -72,8 +56,8 @@ def groups(specs: Sequence[WorkerSpec], placing: Placing) -> dict[WorkerId, Rese
     return {
         name: Reservation(
             resources=tuple(resources_of(spec) for spec in held),
-            nodes=tuple(placing.nodes_of(spec.role) for spec in held),
-            strategy="STRICT_PACK" if name and placing.chains_on_one_node else "PACK",
+            nodes=tuple(nodes_of(spec.role, cluster) for spec in held),
+            strategy="STRICT_PACK" if name and cluster.chains_on_one_node else "PACK",
         )
         for name, held in members.items()
     }

@@ -73,7 +73,7 @@ class SubprocessLauncher:
         }
 
     async def start(self) -> None:
-        """See cluster.launch.plan.Launcher. Unavailable if a worker ends before it attached, or takes too long."""
+        """See cluster.launch.launchers.Launcher. Unavailable if a worker ends before it attached, or takes too long."""
         await self._server.start()
         for group in self._groups:
             self._processes[group] = await self._spawn(group)
@@ -96,7 +96,7 @@ class SubprocessLauncher:
         self._keepers = [asyncio.create_task(self._keep(group)) for group in self._groups]
 
     async def stop(self) -> None:
-        """See cluster.launch.plan.Launcher."""
+        """See cluster.launch.launchers.Launcher."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -32,38 +33,32 @@ class Server:
             raise click.UsageError(str(error)) from None
 
 
+_OPTIONS = (
+    click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_default=True,
+                 metavar="HOST:PORT"),
+    click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE",
+                 help=f"A file with the token to show; the token itself may stand in {TOKEN_VARIABLE}."),
+    click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS",
+                 help="Encrypt; the system's CAs must know the server."),
+    click.option("--ca", type=_FILE, envvar="LONGTAKE_CA",
+                 help="Encrypt; a PEM file of CAs that may have signed the server's certificate."),
+    click.option("--certificate", type=_FILE, envvar="LONGTAKE_CERTIFICATE",
+                 help="A PEM file with a certificate to show, for servers that ask for one …"),
+    click.option("--key", type=_FILE, envvar="LONGTAKE_KEY", help="… and one with its key."),
+)  # fmt: skip
+
+
 def server_options(command: Callable[..., object]) -> Callable[..., object]:
     """Adds --server and its fellows; the command gets one `server: Server` of them."""
 
     @functools.wraps(command)
-    def with_server(
-        *,
-        server: str,
-        token_file: Path | None,
-        tls: bool,
-        ca: Path | None,
-        certificate: Path | None,
-        key: Path | None,
-        **asked: object,
-    ) -> object:
-        token = _token(token_file)
-        credentials = Credentials(token=token, tls=tls, ca=ca, certificate=certificate, key=key)
+    def with_server(*, server: str, token_file: Path | None, tls: bool, **asked: object) -> object:
+        files = {name: cast("Path | None", asked.pop(name)) for name in ("ca", "certificate", "key")}
+        credentials = Credentials(token=_token(token_file), tls=tls, **files)
         return command(server=Server(target=server, credentials=credentials), **asked)
 
     decorated: Callable[..., object] = with_server
-    for option in reversed((
-        click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_default=True,
-                     metavar="HOST:PORT"),
-        click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE",
-                     help=f"A file with the token to show; the token itself may stand in {TOKEN_VARIABLE}."),
-        click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS",
-                     help="Encrypt; the system's CAs must know the server."),
-        click.option("--ca", type=_FILE, envvar="LONGTAKE_CA",
-                     help="Encrypt; a PEM file of CAs that may have signed the server's certificate."),
-        click.option("--certificate", type=_FILE, envvar="LONGTAKE_CERTIFICATE",
-                     help="A PEM file with a certificate to show, for servers that ask for one …"),
-        click.option("--key", type=_FILE, envvar="LONGTAKE_KEY", help="… and one with its key."),
-    )):  # fmt: skip
+    for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
 

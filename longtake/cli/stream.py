@@ -22,8 +22,6 @@ from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
 STDOUT = "-"
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as of any interrupted program; the file is complete up to there all the same."""
 SUFFIXES = {"h264": ".mp4", "mjpeg": ".mjpeg", "raw": ".rgb"}
 
 

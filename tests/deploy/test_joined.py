@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import parse_config
+from cluster.config import ClusterSection, parse_config
 from cluster.launch.plan import plan_for
 from cluster.launch.ray_node import node_command
-from cluster.launch.ray_placing import Placing, groups
+from cluster.launch.ray_placing import groups, nodes_of
 from longtake.client import Client, StreamOptions
 from longtake.client.events import ClosedEvent, SegmentEvent
 from longtake.core.errors import Contradiction, InvalidField
@@ -142,16 +142,16 @@ def test_room_is_asked_for_by_role_and_for_a_chain_on_one_node() -> None:
                             "chains_on_one_node": True, **POOLS},
                 "link": {"host": "10.0.0.7", "port": 7000, "meeting_port": 7001}}  # fmt: skip
     plan = plan_for(parse_config(document), model_info().recipe)
-    assert (plan.placing.host, plan.link_port, plan.placing.meeting_port) == ("10.0.0.7", 7000, 7001)
-    asked = groups(plan.workers, plan.placing)
+    assert (plan.link.host, plan.link.port, plan.link.meeting_port) == ("10.0.0.7", 7000, 7001)
+    asked = groups(plan.workers, plan.cluster)
     assert asked.keys() == {"", "denoise-0", "denoise-1"}
     chain, alone = asked[WorkerId("denoise-1")], asked[WorkerId("")]
     assert (chain.strategy, chain.nodes) == ("STRICT_PACK", ({"pool": "gpu"},) * 2)
     assert (alone.strategy, alone.nodes) == ("PACK", ({"pool": "small"},))
     assert str(chain).startswith("on one node: 2 x {'CPU': 0.1} on nodes with {'pool': 'gpu'}")
-    apart = groups(plan.workers, Placing())
+    apart = groups(plan.workers, ClusterSection())
     assert {group.strategy for group in apart.values()} == {"PACK"}
-    assert Placing(denoise_nodes={"a": "b"}).nodes_of(Role.DECODE) == {}
+    assert nodes_of(Role.DECODE, ClusterSection(denoise_nodes={"a": "b"})) == {}
 
 
 def test_labels_are_for_a_ray_that_is_joined() -> None:

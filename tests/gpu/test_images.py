@@ -13,7 +13,7 @@ from longtake.core.work import ImageId, PageId, SessionId, WorkerId
 from tests.workers.model_dir import model_info
 from workers.denoise.kv import PageMemory
 from workers.images.host_memory import HostMemory
-from workers.images.thread import ImageThread
+from workers.images.thread import ImagesBroken, ImageThread
 from workers.messages import ImageLoaded, ImageStowed, Up
 from workers.models.api import PageShape
 from workers.orders import Filled
@@ -58,8 +58,8 @@ def test_a_copy_sees_what_was_ordered_before_it_and_lies_in_pinned_memory() -> N
 
 
 def test_pages_come_back_under_other_ids_while_the_device_computes() -> None:
-    holder, told = Holder(), queue.SimpleQueue[Up | Filled | str]()
-    images = ImageThread(holder, meeting_point="", report=told.put, fill=told.put, broken=told.put)
+    holder, told = Holder(), queue.SimpleQueue[Up | Filled | ImagesBroken]()
+    images = ImageThread(holder, meeting_point="", report=told.put, hand_over=told.put)
     images.start()
     before = holder.pool.kv_YUPLND.clone()
     source, target = [PageId(page) for page in (1, 5, 2)], [PageId(page) for page in (9, 4, 12)]

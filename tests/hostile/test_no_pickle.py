@@ -19,8 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from cluster.cell.engine import Engine
 from cluster.config import load_config
+from cluster.launch.launchers import launcher_for
 from cluster.launch.link_server import LinkServer, LinkService
-from cluster.launch.plan import launcher_for, plan_for
+from cluster.launch.plan import plan_for
 from longtake.core.errors import InternalFault, InvalidField
 from longtake.core.limits import Limits
 from longtake.core.recipe.layers import LayerTimes

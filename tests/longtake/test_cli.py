@@ -235,7 +235,7 @@ def test_lag_and_latency_are_computed_from_the_stream_and_the_clock() -> None:
 
 @pytest.mark.ray
 def test_a_local_server_ends_with_the_process_that_wanted_it() -> None:
-    code = "from longtake.local_server import local_server\nwith local_server(print) as address:\n    input()\n"
+    code = "from longtake.cli.local_server import local_server\nwith local_server(print) as address:\n    input()\n"
     with subprocess.Popen(
         [sys.executable, "-u", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:

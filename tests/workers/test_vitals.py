@@ -20,7 +20,7 @@ class Nothing:
 
 
 def images() -> ImageThread:
-    return ImageThread(Nothing(), meeting_point="", report=print, fill=print, broken=print)
+    return ImageThread(Nothing(), meeting_point="", report=print, hand_over=print)
 
 
 def test_of_a_process_with_several_workers_each_says_its_part() -> None:

@@ -5,7 +5,6 @@ Shape legend: F frames (latent frames in, pictures out), C channels, H rows, W c
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,12 +110,6 @@ class DecoderPool:
     def device(self) -> torch.device:
         """See DecoderSlots."""
         return self._device
-
-    @property
-    def slot_bytes(self) -> int:
-        """The bytes that one open slot holds, however long its stream is."""
-        shapes = self._decoder.state_shapes(1, *self._latent_CHW[1:])
-        return sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize
 
     def open(self, slot: int) -> None:
         """See DecoderSlots."""

@@ -21,7 +21,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -69,6 +68,11 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesBroken:
+    """The thread for images ended by a defect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrived:
     image: ImageId
     tensors: tuple[Tensor, ...]
@@ -111,17 +115,15 @@ class ImageThread:
         *,
         meeting_point: str,
         report: Callable[[Up], None],
-        fill: Callable[[Filled], None],
-        broken: Callable[[str], None],
+        hand_over: Callable[[Filled | ImagesBroken], None],
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """`fill` passes a state to the compute thread; `broken` says that this thread ended by a defect, and why."""
+        """`hand_over` passes something to the compute thread."""
         self._holder = holder
         self._host = HostMemory(holder.device)
         self._transfers = Transfers(meeting_point, self._host.empty, timeout_s)
         self._report = report
-        self._fill = fill
-        self._broken = broken
+        self._hand_over = hand_over
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._images: dict[ImageId, _Image] = {}
         self._coming: dict[ImageId, _Coming] = {}
@@ -169,7 +171,7 @@ class ImageThread:
         finally:
             del self._holder  # its pages are free when its worker ends, whoever still holds on to this object
             if not done:
-                self._broken("its thread for images ended by an unforeseen error")
+                self._hand_over(ImagesBroken())
 
     def _handle(self, message: _Message) -> None:
         match message:
@@ -209,10 +211,11 @@ class ImageThread:
         if order.image in self.held:
             raise InternalFault(f"image {order.image} is here already")
         if isinstance(order, Take):
+            inbox, image = self._inbox, order.image  # the transfer's thread keeps these alive, but not the worker
             self._transfers.take(
                 order,
-                arrived=partial(_arrived, self._inbox, order.image),
-                failed=partial(_failed, self._inbox, order.image),
+                arrived=lambda tensors: inbox.put(_Arrived(image=image, tensors=tensors)),
+                failed=lambda reason: inbox.put(Missing(image=image, reason=reason)),
             )
             self._coming[order.image] = _Coming(session=order.session)
         elif isinstance(order.source, tuple):
@@ -237,13 +240,14 @@ class ImageThread:
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
-                self._fill(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+                self._hand_over(Filled(order=order.order, tensors=self._host.up(image.tensors)))
                 self.copied_in_bytes += image.size_bytes
 
     def _give(self, order: Give, image: _Image) -> None:
         self._leaving[order.image] = image
+        inbox = self._inbox  # see _begin
         try:
-            self._transfers.give(order, image.tensors, ended=partial(_given, self._inbox, order.image))
+            self._transfers.give(order, image.tensors, ended=lambda: inbox.put(_Given(image=order.image)))
         except OP_ERRORS:
             del self._leaving[order.image]
             raise
@@ -295,18 +299,3 @@ class ImageThread:
         for image in [image for image, entry in self._coming.items() if entry.session == session]:
             del self._coming[image]
             self._report(ImageGone(image=image, reason=f"session {session} was forgotten"))
-
-
-# Called on the thread of a transfer, which shall keep the queue alive but not the worker.
-
-
-def _arrived(inbox: queue.SimpleQueue[_Message], image: ImageId, tensors: tuple[Tensor, ...]) -> None:
-    inbox.put(_Arrived(image=image, tensors=tensors))
-
-
-def _failed(inbox: queue.SimpleQueue[_Message], image: ImageId, reason: str) -> None:
-    inbox.put(Missing(image=image, reason=reason))
-
-
-def _given(inbox: queue.SimpleQueue[_Message], image: ImageId) -> None:
-    inbox.put(_Given(image=image))

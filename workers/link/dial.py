@@ -136,26 +136,30 @@ class WorkerLink:
         writer = asyncio.create_task(self._write(call, outbox))
         beating = asyncio.create_task(self._beat(runner, outbox))
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            if not writer.done():
-                reader.result()  # the link broke: raises its status
-                return False
-            try:
-                reason = writer.result()
-            except asyncio.InvalidStateError:  # the link broke, and a write noticed before the reader was told
-                return False
-            if isinstance(reason, StartOver):
-                _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
-                await asyncio.wait((reader,), timeout=REDIAL_S)
-                return False
-            if reason:
-                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
-            return True
+            return await self._ended(reader, writer)
         finally:
             for task in (reader, writer, beating):
                 task.cancel()
             runner.put(Shutdown())
             await asyncio.to_thread(runner.join, END_S)
+
+    async def _ended(self, reader: asyncio.Task[None], writer: asyncio.Task[str | StartOver]) -> bool:
+        """Wait for the end of an attachment; what `_attached` returns and raises."""
+        await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        if not writer.done():
+            reader.result()  # the link broke: raises its status
+            return False
+        try:
+            reason = writer.result()
+        except asyncio.InvalidStateError:  # the link broke, and a write noticed before the reader was told
+            return False
+        if isinstance(reason, StartOver):
+            _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
+            await asyncio.wait((reader,), timeout=REDIAL_S)
+            return False
+        if reason:
+            raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
+        return True
 
     async def _read(self, call: AttachCall, runner: Runner) -> None:
         worker = self._loaded.introduction.worker

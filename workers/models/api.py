@@ -230,11 +230,6 @@ class CarriedState:
     started: bool = False
     """Whether the first latent frame (first picture) has been seen: it is treated otherwise than the others."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all carried tensors."""
-        return sum(h.numel() * h.element_size() for h in self.history_BFHWC)
-
     def clone(self) -> CarriedState:
         """An independent copy (cut from any autograd graph)."""
         return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)

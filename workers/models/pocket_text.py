@@ -126,11 +126,6 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
     }
 
 
-def synonyms() -> dict[str, str]:
-    """Every understood word and the canonical word that it stands for."""
-    return {word: kind.value for word, kind in _KIND_OF.items()}
-
-
 def parse(prompt: str) -> Parsed:
     """Understands a prompt; of two words for one attribute the first wins and the second is reported as ignored.
 

@@ -8,7 +8,6 @@ holds what it held before.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from workers.models import weights
 from workers.models.api import Compute, Conditioning, Inputs
 from workers.models.weights import ModelInfo
 from workers.peers import agreed
+from workers.start.probe import seconds_of
 
 WAIT_S = 120.0
 """How long the first worker of a chain may take to measure."""
@@ -79,14 +79,4 @@ def measured_times(folder: Path, info: ModelInfo, compute: Compute, attention: A
 
 
 def _least_s(device: torch.device, run: Callable[[], object]) -> float:
-    """Seconds of `run`; on a CPU those of this thread, while other workers start beside it."""
-    on_cpu = device.type == "cpu"
-    clock = time.thread_time if on_cpu else time.perf_counter
-    found = []
-    for _ in range(_ROUNDS):
-        began_s = clock()
-        run()
-        if not on_cpu:
-            torch.cuda.synchronize(device)
-        found.append(clock() - began_s)
-    return min(found)
+    return min(seconds_of(run, device) for _ in range(_ROUNDS))

@@ -131,7 +131,7 @@ class Trial:
 
     def forward_s(self, size: int) -> float:
         """Seconds of one forward over the first `size` items with a full window."""
-        return _seconds(lambda: self.run(range(size), self._recipe.page_count), self._device)
+        return seconds_of(lambda: self.run(range(size), self._recipe.page_count), self._device)
 
     def _page_counts(self) -> set[int]:
         window = self._recipe.window
@@ -181,7 +181,7 @@ class Trial:
         return ItemPages(reads=reads, writes=reads[-self._recipe.blocks.frames :])
 
 
-def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     """How long `run` takes.
 
     On a CPU, of this thread: while several workers start on one machine, they disturb each other.
@@ -205,7 +205,7 @@ def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
     with torch.inference_mode():
         z_BCFHW = torch.zeros(1, channels, frames, height, width, device=decoder.device, dtype=decoder.dtype)
         state = decoder.initial_state(1, height, width)
-        times = [_seconds(lambda: decoder.decode(z_BCFHW, state), decoder.device) for _ in range(1 + _ROUNDS)]
+        times = [seconds_of(lambda: decoder.decode(z_BCFHW, state), decoder.device) for _ in range(1 + _ROUNDS)]
     return min(times[1:])
 
 

@@ -57,14 +57,7 @@ def event_message(event: StreamEvent) -> Json:
         case CueSupersededEvent():
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
-            return {
-                "type": "refused",
-                "id": event.cue_id,
-                "code": _CODES.get(event.code, "UNKNOWN"),
-                "sentence": event.message,
-                "field": event.field,
-                "earliest_block": event.earliest_block,
-            }
+            return _refused(event)
         case NoticeEvent(text=text):
             return {"type": "notice", "text": text}
         case SkippedEvent():
@@ -84,6 +77,17 @@ def _opened(event: OpenedEvent) -> Json:
         "fps": float(event.fps),
         "window": event.window,
         "pictures": event.pictures,
+    }
+
+
+def _refused(event: RequestRefusedEvent) -> Json:
+    return {
+        "type": "refused",
+        "id": event.cue_id,
+        "code": _CODES.get(event.code, "UNKNOWN"),
+        "sentence": event.message,
+        "field": event.field,
+        "earliest_block": event.earliest_block,
     }
 
 

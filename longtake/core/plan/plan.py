@@ -229,55 +229,84 @@ def session_bytes(model: Model, devices: Devices) -> SessionBytes:
     )
 
 
-def plan(model: Model, devices: Devices, service: ServiceClass, limits: Limits | None = None) -> Plan:
+def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
     """What the cell holds; NoCapacity, with the bytes, if the model or one lane of it does not fit a device."""
-    recipe, block_s = model.recipe, model.geometry.block_s
-    load_limit = (limits or Limits()).load_limit
-    sizes = session_bytes(model, devices)
-    weights_bytes = model.transformer.weights(model.geometry.latent_channels) * devices.value_bytes
-    free = int(devices.memory_bytes * USABLE_MEMORY) - WORKSPACE_BYTES - weights_bytes
-    pages = max(0, free) // sizes.page
-    lanes_by_memory = pages // recipe.page_count
-    if not lanes_by_memory:
-        raise NoCapacity(
-            f"a device of {devices.memory_bytes / 1e9:.1f} GB has {max(0, free) / 1e9:.1f} GB left beside the weights "
-            f"({weights_bytes / 1e9:.2f} GB) and one lane takes {recipe.page_count * sizes.page / 1e9:.2f} GB",
-            0.0,
-            Lack.PAGES,
-        )
-    forwards = Graph(recipe).forwards_per_block
-    share = forwards / recipe.lane_count * devices.forward_s / block_s
-    by_memory = devices.count * lanes_by_memory // recipe.lane_count
-    by_rate = devices.count * int(load_limit / share) // recipe.lane_count if service.is_live else None
-    streams = by_memory if by_rate is None else min(by_rate, by_memory)
-    lanes = _first_placement(model, devices.count, lanes_by_memory)
-    busiest = max(lanes.count(worker) for worker in lanes) * forwards / recipe.lane_count
-    latency_s = recipe.step_count * devices.forward_s
-    soonest_s = latency_s + devices.decode_s
-    hops = sum(a != b for a, b in pairwise(lanes))
-    rate = streams / block_s if service.is_live else devices.count / (forwards * devices.forward_s)
+    cell = _Cell(model, devices, service)
+    lanes = _first_placement(model, devices.count, cell.lanes_per_worker)
+    busiest = max(lanes.count(worker) for worker in lanes) * cell.forwards / model.recipe.lane_count
+    soonest_s = model.recipe.step_count * devices.forward_s + devices.decode_s
     return Plan(
         model=model.name,
         devices=devices.count,
         service=service.value,
         placement=lanes,
-        streams_by_rate=by_rate,
-        streams_by_memory=by_memory,
-        streams=streams,
-        load=streams * recipe.lane_count * share / devices.count if service.is_live else 1.0,
-        limit_blocks_per_s=devices.count / (forwards * devices.forward_s),
-        stream_rate=block_s / (busiest * devices.forward_s),
-        speed_up=forwards / busiest,
-        block_latency_s=latency_s,
-        prompt_to_screen_s=(soonest_s, service.window * block_s + soonest_s),
-        between_workers_bytes=hops * sizes.latent,
-        to_decoder_bytes=sizes.latent,
-        decode_workers=math.ceil(rate * devices.decode_s / load_limit) if devices.decode_s else None,
-        weights_bytes=weights_bytes,
-        pages_per_worker=pages,
+        streams_by_rate=cell.streams_by_rate,
+        streams_by_memory=cell.streams_by_memory,
+        streams=cell.streams,
+        load=cell.load,
+        limit_blocks_per_s=cell.limit_blocks_per_s,
+        stream_rate=model.geometry.block_s / (busiest * devices.forward_s),
+        speed_up=cell.forwards / busiest,
+        block_latency_s=model.recipe.step_count * devices.forward_s,
+        prompt_to_screen_s=(soonest_s, service.window * model.geometry.block_s + soonest_s),
+        between_workers_bytes=sum(a != b for a, b in pairwise(lanes)) * cell.sizes.latent,
+        to_decoder_bytes=cell.sizes.latent,
+        decode_workers=cell.decode_workers,
+        weights_bytes=cell.weights_bytes,
+        pages_per_worker=cell.pages_per_worker,
         forward_tflop=model.forward_flop / 1e12,
-        bytes_per_session=sizes,
+        bytes_per_session=cell.sizes,
     )
+
+
+class _Cell:
+    """How many streams fit, by the formulas above."""
+
+    def __init__(self, model: Model, devices: Devices, service: ServiceClass) -> None:
+        """NoCapacity if no device has room for the weights and a lane."""
+        self._model, self._devices, self._service = model, devices, service
+        page_count, self.sizes = model.recipe.page_count, session_bytes(model, devices)
+        self.weights_bytes = model.transformer.weights(model.geometry.latent_channels) * devices.value_bytes
+        free = max(0, int(devices.memory_bytes * USABLE_MEMORY) - WORKSPACE_BYTES - self.weights_bytes)
+        self.pages_per_worker = free // self.sizes.page
+        self.lanes_per_worker = self.pages_per_worker // page_count
+        if not self.lanes_per_worker:
+            raise NoCapacity(
+                f"a device of {devices.memory_bytes / 1e9:.1f} GB has {free / 1e9:.1f} GB left beside the weights "
+                f"({self.weights_bytes / 1e9:.2f} GB) and one lane takes {page_count * self.sizes.page / 1e9:.2f} GB",
+                0.0,
+                Lack.PAGES,
+            )
+        self.forwards = Graph(model.recipe).forwards_per_block
+        self.limit_blocks_per_s = devices.count / (self.forwards * devices.forward_s)
+        self._lane_share = self.forwards / model.recipe.lane_count * devices.forward_s / model.geometry.block_s
+
+    @property
+    def streams_by_rate(self) -> int | None:
+        if not self._service.is_live:
+            return None
+        return self._devices.count * int(Limits().load_limit / self._lane_share) // self._model.recipe.lane_count
+
+    @property
+    def streams_by_memory(self) -> int:
+        return self._devices.count * self.lanes_per_worker // self._model.recipe.lane_count
+
+    @property
+    def streams(self) -> int:
+        by_rate, by_memory = self.streams_by_rate, self.streams_by_memory
+        return by_memory if by_rate is None else min(by_rate, by_memory)
+
+    @property
+    def load(self) -> float:
+        if not self._service.is_live:
+            return 1.0
+        return self.streams * self._model.recipe.lane_count * self._lane_share / self._devices.count
+
+    @property
+    def decode_workers(self) -> int | None:
+        block_s, decode_s = self._model.geometry.block_s, self._devices.decode_s
+        rate = self.streams / block_s if self._service.is_live else self.limit_blocks_per_s
+        return math.ceil(rate * decode_s / Limits().load_limit) if decode_s else None
 
 
 def _first_placement(model: Model, count: int, lanes_by_memory: int) -> tuple[WorkerId, ...]:

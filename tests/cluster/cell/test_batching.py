@@ -17,7 +17,9 @@ from benchmarks.tiny_model import write_tiny_model
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import Outbox, SegmentOut
-from cluster.launch.plan import LaunchPlan, launcher_for
+from cluster.config import ClusterSection
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import LaunchPlan
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream
 from longtake.core.events import Ack, Ending
@@ -241,7 +243,7 @@ async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
     hashes = Hashes(info.recipe.step_count)
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
     hashes.listen(engine)
-    launcher = launcher_for(LaunchPlan(kind="subprocess", workers=workers), engine)
+    launcher = launcher_for(LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=workers), engine)
     running = asyncio.create_task(engine.run())
     await launcher.start()
     try:

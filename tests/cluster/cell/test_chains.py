@@ -17,9 +17,10 @@ import torch
 from benchmarks.tiny_model import write_tiny_model
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage
-from cluster.config import parse_config
+from cluster.config import ClusterSection, parse_config
 from cluster.launch import in_process
-from cluster.launch.plan import POCKET, Launcher, LaunchPlan, launcher_for, model_path, plan_for, split
+from cluster.launch.launchers import Launcher, launcher_for
+from cluster.launch.plan import POCKET, LaunchPlan, model_path, plan_for, split
 from cluster.launch.ray import RayLauncher
 from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.effects import Closed, Dispatch, Effect
@@ -98,7 +99,9 @@ class Cell:
         self.log = Log(self.info.recipe.step_count)
         self.engine = Engine(Scheduler(self.info.recipe, self.info.geometry, Limits()), self.log)
         self.log.listen(self.engine)
-        self.launcher: Launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), self.engine)
+        self.launcher: Launcher = launcher_for(
+            LaunchPlan(cluster=ClusterSection(launch=kind), workers=workers), self.engine
+        )
 
     async def __aenter__(self) -> Cell:
         self._running = asyncio.create_task(self.engine.run())

@@ -18,8 +18,10 @@ import pytest
 from benchmarks.simulated_streams import expected_latents, expected_pictures
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Outbox, SegmentOut
+from cluster.config import ClusterSection
+from cluster.launch.launchers import launcher_for
 from cluster.launch.link_server import LinkServer, LinkService
-from cluster.launch.plan import LaunchPlan, launcher_for
+from cluster.launch.plan import LaunchPlan
 from longtake.core.dispatch import orders
 from longtake.core.effects import Dispatch, Effect, Emit, EncodeText, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import (
@@ -237,7 +239,7 @@ async def stage(
         WorkerSpec(worker=name, role=role, capacity=capacity, model=model, compute=Compute(device=device))
         for role, name, capacity in sizes
     )
-    launcher = launcher_for(LaunchPlan(kind=kind, workers=workers), engine)
+    launcher = launcher_for(LaunchPlan(cluster=ClusterSection(launch=kind), workers=workers), engine)
     made = Stage(engine, hand)
     running = asyncio.create_task(engine.run())
     await launcher.start()

@@ -22,8 +22,9 @@ from benchmarks.pipeline import (
 )
 from benchmarks.simulated_streams import expected_pictures, small_pictures
 from cluster.cell.engine import Engine
-from cluster.config import parse_config
-from cluster.launch.plan import LaunchPlan, launcher_for, plan_for
+from cluster.config import ClusterSection, parse_config
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import LaunchPlan, plan_for
 from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client
@@ -51,7 +52,7 @@ def setup(folder: Path, info: ModelInfo, **changes: object) -> Setup:
 
 
 def plan(made: Setup, info: ModelInfo) -> LaunchPlan:
-    return LaunchPlan(kind=made.launch, workers=specs_for(made, info.recipe))
+    return LaunchPlan(cluster=ClusterSection(launch=made.launch), workers=specs_for(made, info.recipe))
 
 
 async def pictures(engine: Engine, number: int, info: ModelInfo) -> list[bytes]:
@@ -109,7 +110,9 @@ def test_workers_that_compute_and_workers_that_sleep_do_not_mix(tmp_path: Path) 
     made = setup(tmp_path, info)
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()))
     real = specs_for(setup(tmp_path, info, device="cpu"), info.recipe)
-    mixed = LaunchPlan(kind="in-process", workers=(*specs_for(made, info.recipe)[:1], *real[1:]))
+    mixed = LaunchPlan(
+        cluster=ClusterSection(launch="in-process"), workers=(*specs_for(made, info.recipe)[:1], *real[1:])
+    )
     with pytest.raises(Contradiction, match="simulated"):
         launcher_for(mixed, engine)
 

@@ -101,7 +101,7 @@ async def streamed(ready: Ready, pace: str) -> list[StreamEvent]:
     """Everything a client is told of a stream."""
     pictures = small_pictures(model_info()).geometry.first_picture(BLOCKS)
     options = StreamOptions(seed=1, pace=pace, pictures=pictures, codec="raw")
-    async with Client(f"{ready.host}:{ready.port}") as client, client.stream(PROMPT, options) as stream:
+    async with Client(ready.address) as client, client.stream(PROMPT, options) as stream:
         return [event async for event in stream]
 
 
@@ -135,7 +135,7 @@ async def test_the_counts_are_what_clients_saw(tmp_path: Path) -> None:
 async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp_path: Path) -> None:
     async with served(tmp_path) as ready:
         options = StreamOptions(seed=1, window=2, codec="raw")
-        async with Client(f"{ready.host}:{ready.port}") as client, client.stream(PROMPT, options) as stream:
+        async with Client(ready.address) as client, client.stream(PROMPT, options) as stream:
             opened = await anext(stream)
             await anext(stream)
             assert isinstance(opened, OpenedEvent)
@@ -180,7 +180,7 @@ async def test_promtool_finds_nothing_to_say_about_the_page(tmp_path: Path) -> N
 
 async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> None:
     async with served(tmp_path, sessions_per_worker=1) as ready:
-        async with Client(f"{ready.host}:{ready.port}") as client:
+        async with Client(ready.address) as client:
             with pytest.raises(ClientError, match=r"open\.window"):
                 async with client.stream(PROMPT, StreamOptions(pace="realtime", window=1000)) as stream:
                     await anext(stream)
@@ -190,7 +190,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
                 with pytest.raises(ClientError, match="are needed"):
                     async with client.stream(PROMPT, StreamOptions(pace="fast")) as stream:
                         await anext(stream)
-                async with grpc.aio.insecure_channel(f"{ready.host}:{ready.port}") as channel:
+                async with grpc.aio.insecure_channel(ready.address) as channel:
                     cut = rpc.LongtakeServiceStub(channel).Watch(pb.WatchRequest(session_id=opened.session_id))
                     await cut.read()
                     cut.cancel()

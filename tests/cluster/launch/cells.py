@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 from cluster.cell.engine import Engine
-from cluster.launch.plan import LaunchPlan, launcher_for
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray import RayLauncher
 from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.limits import Limits

@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage
-from cluster.config import parse_config
-from cluster.launch.plan import LaunchPlan, launcher_for, plan_for
+from cluster.config import ClusterSection, parse_config
+from cluster.launch.launchers import launcher_for
+from cluster.launch.plan import LaunchPlan, plan_for
 from longtake.core.effects import Closed
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import Ending
@@ -134,7 +135,9 @@ async def lose_a_denoiser(made: Cell) -> None:
 
 
 async def test_subprocesses_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
-    async with cell(LaunchPlan(kind="subprocess", workers=specs(model, denoise=2, decode=2))) as made:
+    async with cell(
+        LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=specs(model, denoise=2, decode=2))
+    ) as made:
         await serve_alone_and_in_company(made)
         await lose_a_decoder(made)
         await lose_a_denoiser(made)
@@ -149,11 +152,12 @@ async def test_a_worker_whose_engine_vanishes_ends_by_itself(model: Path) -> Non
 import asyncio
 from pathlib import Path
 from typing import Literal
+from cluster.config import ClusterSection
 from cluster.launch.plan import LaunchPlan
 from tests.cluster.launch.cells import Cell, specs
 
 async def main() -> None:
-    made = Cell(LaunchPlan(kind="subprocess", workers=specs(Path({str(model)!r}), denoise=1)))
+    made = Cell(LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=specs(Path({str(model)!r}), denoise=1)))
     running = asyncio.create_task(made.engine.run())
     await made.launcher.start()
     print(*(await made.pids()).values(), flush=True)
@@ -180,11 +184,11 @@ async def test_a_wrong_model_directory_is_refused_before_anything_starts(tmp_pat
     del held["head.head.bias"]
     save_file(held, tmp_path / weights.DIT_FILE)
     with pytest.raises(InvalidField, match=r"head.head.bias: None is not allowed; .* it is missing"):
-        Cell(LaunchPlan(kind="subprocess", workers=specs(tmp_path, denoise=1)))
+        Cell(LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=specs(tmp_path, denoise=1)))
 
 
 async def test_workers_that_cannot_start_are_reported(model: Path) -> None:
-    plan = LaunchPlan(kind="subprocess", workers=specs(model, denoise=1))
+    plan = LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=specs(model, denoise=1))
     made = Cell(plan)
     (model / weights.INFO_FILE).rename(model / "hidden")
     try:
@@ -213,7 +217,7 @@ def test_the_plan_of_a_configuration_names_every_worker(model: Path) -> None:
 @pytest.mark.parametrize("kind", ["subprocess", pytest.param("ray", marks=pytest.mark.ray)])
 async def test_a_start_that_is_cancelled_leaves_no_process(model: Path, kind: Literal["subprocess", "ray"]) -> None:
     before = descendants()
-    made = Cell(LaunchPlan(kind=kind, workers=specs(model, denoise=1)))
+    made = Cell(LaunchPlan(cluster=ClusterSection(launch=kind), workers=specs(model, denoise=1)))
     starting = asyncio.create_task(made.launcher.start())
     async with asyncio.timeout(30):
         while len(descendants() - before) < 2:
@@ -229,7 +233,9 @@ async def test_a_start_that_is_cancelled_leaves_no_process(model: Path, kind: Li
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
-    async with cell(LaunchPlan(kind="ray", workers=specs(model, denoise=2, decode=2))) as made:
+    async with cell(
+        LaunchPlan(cluster=ClusterSection(launch="ray"), workers=specs(model, denoise=2, decode=2))
+    ) as made:
         await serve_alone_and_in_company(made)
         await lose_a_decoder(made)
         await lose_a_denoiser(made)
@@ -243,6 +249,6 @@ async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end
 
 async def test_a_ray_that_is_not_there_is_named_at_once(model: Path) -> None:
     engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
-    plan = LaunchPlan(kind="ray", workers=specs(model, denoise=1), ray_address="127.0.0.1:1")
+    plan = LaunchPlan(cluster=ClusterSection(ray_address="127.0.0.1:1"), workers=specs(model, denoise=1))
     with pytest.raises(Unavailable, match=r"no Ray answers at 127\.0\.0\.1:1"):
         await launcher_for(plan, engine).start()

@@ -15,9 +15,10 @@ import pytest
 import trustme
 
 from cluster.cell.engine import Engine
-from cluster.config import parse_config
+from cluster.config import ClusterSection, parse_config
+from cluster.launch.launchers import check_link, launcher_for
 from cluster.launch.link_server import LinkServer, LinkService, server_credentials
-from cluster.launch.plan import LaunchPlan, check_link, launcher_for, plan_for
+from cluster.launch.plan import LaunchPlan, plan_for
 from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.errors import Contradiction, InvalidField, Unavailable
 from longtake.core.limits import Limits
@@ -214,7 +215,7 @@ async def test_processes_meet_with_certificates_and_show_their_secret_to_nobody_
 ) -> None:
     """A whole cell; the secret stands neither in the arguments nor in the environment of a process."""
     workers = tuple(replace(spec(model, role), link_files=papers.both) for role in Role)
-    plan = LaunchPlan(kind="subprocess", workers=workers)
+    plan = LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=workers)
     engine = Engine(Scheduler(INFO.recipe, INFO.geometry, Limits()))
     running = asyncio.create_task(engine.run())
     launcher = launcher_for(plan, engine)

@@ -22,6 +22,11 @@ MEAN, STD = (0.5, -0.25, 0.0), (2.0, 0.5, 1.0)
 HEIGHT, WIDTH, FRAMES = 4, 6, 3
 LATENTS = LatentFormat(mean=MEAN, std=STD, height=HEIGHT, width=WIDTH)
 EVERY = range(FRAMES * 2)
+# conv1 sees 3 channels; the stages' inputs and the head's as listed, each 2 frames of float32.
+_AT_4X6 = 3 + 2 * 8 + 2 * 8 + 4 * 8 + 8  # conv1, two middle residuals, two stage residuals (2 each), time_conv
+_AT_8X12 = (4 + 8) + 2 * 8
+_AT_16X24 = 4 * 4 + 4
+SLOT_BYTES = 2 * 4 * (_AT_4X6 * 24 + _AT_8X12 * 96 + _AT_16X24 * 384)
 """As many pictures as a block can have."""
 
 
@@ -107,7 +112,7 @@ def test_a_moved_stream_goes_on_bit_for_bit() -> None:
     after_here = [here.decode(1, latents, EVERY) for latents in clip[2:]]
     np.testing.assert_array_equal(np.concatenate(before + after_there), expected_pictures(torch.cat(clip)))
     np.testing.assert_array_equal(np.concatenate(after_here), np.concatenate(after_there))
-    assert sum(tensor.nbytes for tensor in taken[:-1]) == here.slot_bytes
+    assert sum(tensor.nbytes for tensor in taken[:-1]) == SLOT_BYTES
 
 
 def test_without_its_state_a_stream_does_not_go_on() -> None:
@@ -135,18 +140,9 @@ def test_memory_is_the_computed_constant_for_any_number_of_blocks() -> None:
     for _ in range(12):
         ours.decode(0, latents, EVERY)
         held.append(tensor_bytes() - empty)
-    assert held == [ours.slot_bytes] * 12
+    assert held == [SLOT_BYTES] * 12
     ours.close(0)
     assert tensor_bytes() == empty
-
-
-def test_slot_bytes_follow_from_the_geometry() -> None:
-    # conv1 sees 3 channels; the stages' inputs and the head's as listed, each 2 frames of float32.
-    at_4x6 = 3 + 2 * 8 + 2 * 8 + 4 * 8 + 8  # conv1, two middle residuals, two stage residuals (2 each), time_conv
-    at_8x12 = (4 + 8) + 2 * 8
-    at_16x24 = 4 * 4 + 4
-    pixels = at_4x6 * 24 + at_8x12 * 96 + at_16x24 * 384
-    assert pool().slot_bytes == 2 * 4 * pixels
 
 
 def test_a_closed_slot_starts_afresh() -> None:

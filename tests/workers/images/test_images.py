@@ -46,7 +46,7 @@ from tests.workers.images.boxes import (
 )
 from tests.workers.works import Flat
 from workers.images.host_memory import HostMemory
-from workers.images.thread import ImageThread, Wanted
+from workers.images.thread import ImagesBroken, ImageThread, Wanted
 from workers.messages import (
     Done,
     Failed,
@@ -223,12 +223,13 @@ class Bare:
         return self.pages[page]
 
 
+Told = queue.SimpleQueue[Up | Filled | ImagesBroken]
+
+
 @contextmanager
-def thread(meeting_point: str, timeout_s: float) -> Iterator[tuple[ImageThread, queue.SimpleQueue[Up | Filled | str]]]:
-    told: queue.SimpleQueue[Up | Filled | str] = queue.SimpleQueue()
-    images = ImageThread(
-        Bare(), meeting_point=meeting_point, report=told.put, fill=told.put, broken=told.put, timeout_s=timeout_s
-    )
+def thread(meeting_point: str, timeout_s: float) -> Iterator[tuple[ImageThread, Told]]:
+    told = Told()
+    images = ImageThread(Bare(), meeting_point=meeting_point, report=told.put, hand_over=told.put, timeout_s=timeout_s)
     images.start()
     yield images, told
     assert images.stop(WAIT_S)

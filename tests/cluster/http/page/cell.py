@@ -42,7 +42,7 @@ class PageCell:
     @property
     def target(self) -> str:
         """The gRPC service."""
-        return f"{self.ready.host}:{self.ready.port}"
+        return self.ready.address
 
     def browser(self, *, origin: str | None = None) -> websockets.connect:
         """A WebSocket to the stream endpoint, from the page itself unless another origin is given."""
