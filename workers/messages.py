@@ -65,7 +65,7 @@ class Introduction:
     """What this worker alone can do: each worker of a chain introduces itself."""
     model_digest: str
     part: Part | None = None
-    """None: the worker holds the whole model."""
+    """The part of the model that it holds; None if it holds the whole model."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------

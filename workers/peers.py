@@ -95,7 +95,8 @@ class Pair:
         self._do(lambda: self._group.send([tensor], self._other, _TAG))
 
     def start_send(self, tensor: Tensor) -> Callable[[], None]:
-        """As `send`, but return at once: the tensor may be overwritten, or freed, when what is returned was called."""
+        """Begin a `send` and return at once: the tensor may be overwritten or freed after a call of what is
+        returned."""
         started = self._try(lambda: self._group.send([tensor], self._other, _TAG))
         return lambda: self._do(lambda: started)
 

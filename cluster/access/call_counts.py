@@ -20,7 +20,7 @@ class _Context(Protocol):
     """The part of a server call's context that says how it ended."""
 
     def code(self) -> object:
-        """A status or its number; nothing yet: OK."""
+        """A status or its number; OK if nothing was set yet."""
         ...
 
 
@@ -29,7 +29,7 @@ class CallCounts:
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()
-        """By method (package.Service/Method; UNKNOWN_METHOD: none that is served) and name of the status."""
+        """Calls by method (package.Service/Method, or UNKNOWN_METHOD if it is not served) and name of the status."""
 
     def unserved(self) -> None:
         """There was a call of a method that is not served."""
@@ -59,7 +59,7 @@ class _Call:
 
     @property
     def code(self) -> str:
-        """The status that its client got, as far as this side knows."""
+        """The status that the call's client got, as far as this side knows."""
         code = self.context.code()
         if code not in (None, 0, grpc.StatusCode.OK):
             return code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code, grpc.StatusCode.UNKNOWN.name)

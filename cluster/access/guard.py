@@ -111,7 +111,7 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Request, Response] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Request, Response] | None:
-        """The method's handler behind ours."""
+        """The method's handler, behind one of ours."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
@@ -177,7 +177,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     await abort(context, live.call.error)
 
         async def written(raw: object, context: Context) -> None:
-            """For handlers that write their answers, as that of the health service does."""
+            """Serve a method whose handler writes its own answers, as that of the health service does."""
             with self.calls.noted(method, context):
                 await self._admit(method, context)
                 request = raw if parse is None else await _parsed(parse, raw, context)

@@ -162,7 +162,7 @@ class Chains:
         """Whether workers were told to end; one that missed it dials in again and is told again."""
 
     def join(self, introduction: Introduction, port: Port) -> Engine | Chains:
-        """A worker has dialled in; whom it speaks with. An older link of the same name is given up first."""
+        """Take in a worker that has dialled in; returns what it speaks with. An older link of its name is given up."""
         part, worker = introduction.part, introduction.worker
         if part is None:
             return self._engine.join(introduction, port)
@@ -187,7 +187,7 @@ class Chains:
                 self._engine.leave(member.chain.replica, member.chain, f"{worker}: {reason}", cause)
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
-        """A worker of a chain said something. A chain whose workers are out of step is given up."""
+        """Take what a worker of a chain said. A chain whose workers are out of step is given up."""
         member = self._members.get(worker)
         if member is not None and member.port is port and member.chain is not None:
             self._hear(member, member.chain, message)

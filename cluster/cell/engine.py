@@ -98,7 +98,7 @@ class Engine:
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
-        """Each with the report that it came with, until that is handled: it leaves then, or nobody wants it."""
+        """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
         self._clients: dict[SessionId, Outbox] = {}
         self._watchers: dict[SessionId, list[Outbox]] = {}
@@ -133,7 +133,7 @@ class Engine:
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def join(self, introduction: Introduction, port: Port) -> Engine:
-        """A worker has dialled in; whom it speaks with. An older link of the same name is given up first."""
+        """Take in a worker that has dialled in; returns what it speaks with. An older link of its name is given up."""
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
@@ -304,7 +304,7 @@ class Engine:
     # --- effects ----------------------------------------------------------------------------------------------------
 
     def _perform(self, effect: Effect, segment: bytes) -> None:
-        """Do what is asked for; `segment` came with the event. Facts (longtake.core.effects.Fact) ask for nothing."""
+        """Perform an effect; `segment` came with the event. Facts (longtake.core.effects.Fact) ask for nothing."""
         match effect:
             case Dispatch():
                 self._dispatch(effect)

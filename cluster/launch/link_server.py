@@ -69,10 +69,10 @@ class _LinkPort:
                 await self._changed.wait()
 
 
-class Desk(Protocol):
-    """Whom attached workers speak with: the engine, or who gathers those of chains before it."""
+class Attachments(Protocol):
+    """What attached workers speak with: the engine, or Chains, which gathers the workers of chains before it."""
 
-    def join(self, introduction: Introduction, port: Port) -> Desk:
+    def join(self, introduction: Introduction, port: Port) -> Attachments:
         """See cluster.engine.Engine."""
         ...
 
@@ -90,7 +90,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     def __init__(
         self,
-        desk: Desk,
+        attachments: Attachments,
         *,
         token: str,
         model_digest: str,
@@ -98,7 +98,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         files: LinkFiles | None = None,
     ) -> None:
         """With `files` workers must show a certificate."""
-        self._desk = desk
+        self._attachments = attachments
         self.files = files
         self._token = token
         self._model_digest = model_digest
@@ -110,12 +110,12 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         """Serve one worker, from its Hello to the end of its link."""
         introduction = await self._introduction(request_iterator, context)
         yield pb.AttachResponse(welcome=pb.Welcome())
-        worker, desk = introduction.worker, self._desk
-        port = _LinkPort(lambda reason: desk.leave(worker, port, reason, Loss.SILENCE))
-        desk = desk.join(introduction, port)
+        worker, attachments = introduction.worker, self._attachments
+        port = _LinkPort(lambda reason: attachments.leave(worker, port, reason, Loss.SILENCE))
+        attachments = attachments.join(introduction, port)
         tasks = (
-            asyncio.create_task(self._read(request_iterator, desk, worker, port)),
-            asyncio.create_task(self._watch(desk, worker, port)),
+            asyncio.create_task(self._read(request_iterator, attachments, worker, port)),
+            asyncio.create_task(self._watch(attachments, worker, port)),
         )
         try:
             async for message in port.messages():
@@ -123,7 +123,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         finally:
             for task in tasks:
                 task.cancel()
-            desk.leave(worker, port, "its link broke")
+            attachments.leave(worker, port, "its link broke")
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
 
     async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
@@ -154,25 +154,25 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         return introduction
 
     async def _read(
-        self, requests: AsyncIterator[pb.AttachRequest], desk: Desk, worker: WorkerId, port: _LinkPort
+        self, requests: AsyncIterator[pb.AttachRequest], attachments: Attachments, worker: WorkerId, port: _LinkPort
     ) -> None:
         loop = asyncio.get_running_loop()
         reason, cause = "its link broke", Loss.LINK
         try:
             async for message in requests:
                 port.last_heard_s = loop.time()
-                desk.hear(worker, port, up_from_proto(message))
+                attachments.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
         except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
         finally:
-            desk.leave(worker, port, reason, cause)
+            attachments.leave(worker, port, reason, cause)
 
-    async def _watch(self, desk: Desk, worker: WorkerId, port: _LinkPort) -> None:
+    async def _watch(self, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() - port.last_heard_s < self._silence_s:
             await asyncio.sleep(self._silence_s / 10)
-        desk.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
+        attachments.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 
 def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:

@@ -21,7 +21,7 @@ class Reservation:
 
     resources: tuple[dict[str, float], ...]
     nodes: tuple[dict[str, str], ...]
-    """For each bundle the labels of nodes where it may be."""
+    """The labels of nodes where each bundle may be."""
     strategy: Literal["PACK", "STRICT_PACK"]
 
     def __str__(self) -> str:

@@ -15,7 +15,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """How a client identifies itself, and how it knows the server. PEM files; None: none."""
+    """How a client identifies itself, and how it knows the server. Files are PEM files; None means that there is
+    none."""
 
     token: str = field(default="", repr=False)
     """The token is sent with each call as `authorization: Bearer …`, and never unencrypted to another machine."""

@@ -121,7 +121,7 @@ class EncodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Tell a worker to drop one version of a session's conditioning; None: everything it holds of the session."""
+    """Tell a worker to drop one version of a session's conditioning, or (None) everything it holds of the session."""
 
     worker: WorkerId
     session: SessionId

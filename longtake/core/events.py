@@ -78,11 +78,11 @@ class Open:
     pace: Pace
     window: int
     picture_limit: int | None
-    """The stream ends before this picture; None: it goes on until closed."""
+    """The stream ends before this picture; None lets it go on until it is closed."""
     settings: SegmentSettings
     cues: tuple[CueRequest, ...] = ()
     recipe: str = ""
-    """Name of the recipe that the stream is made by; empty: the cell's default."""
+    """Name of the recipe that the stream is made by; empty means the cell's default."""
     fork: SessionId | None = None
     """The session whose next block this one begins with, from its state there; pictures are counted from its start."""
 
@@ -215,7 +215,7 @@ class OpDone:
     worker: WorkerId
     sequence: DispatchNumber
     seconds: float = 0.0
-    """How long the worker took for the whole dispatch, by its own clock; 0: not measured."""
+    """How long the worker took for the whole dispatch, by its own clock; 0 if it was not measured."""
     segment_bytes: int = 0
     """Size of the segment that a decode op made."""
 

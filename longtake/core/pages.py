@@ -47,10 +47,10 @@ class PageTable:
     before: tuple[PageId, ...] = ()
     """The pages that lay in the slots of the last claimed block before that claim, in the order of its frames."""
     left: tuple[tuple[PageId, ...], ...] = ()
-    """Pages that this table shared and that belong to others now, of the last claims, oldest first."""
+    """Pages of the last claims that this table shared and has left to other tables, oldest first."""
     _slots_of: int = -1
     _slots: tuple[int, ...] = ()
-    """The slots of that block's own frames."""
+    """The slots of the own frames of block `_slots_of`."""
 
     def reads(self, block: int) -> tuple[PageId, ...]:
         """All pages that `block` attends to, in canonical order, its own among them.

@@ -34,7 +34,7 @@ class SimulatedDevice:
     """What its results depend on; all workers of a cell must agree."""
 
     def __str__(self) -> str:
-        """As it is written in a configuration."""
+        """The device's name, as it is written in a configuration."""
         parts = [f"{PREFIX}{1000 * self.forward_s:g}ms"]
         if self.decode_s:
             parts.append(f"decode={1000 * self.decode_s:g}ms")

@@ -161,7 +161,7 @@ class Trial:
         return torch.equal(fused[1:], apart) and torch.equal(self._memory.export(written), left_YUPLND)
 
     def inexact_size(self, limit: int) -> int | None:
-        """The smallest batch size up to `limit` that changes a bit for some number of pages; None: there is none."""
+        """The smallest batch size up to `limit` that changes a bit for some number of pages; None if there is none."""
         found: set[int] = set()
         for pages in self._page_counts():
             ones = [range(item, item + 1) for item in range(limit)]

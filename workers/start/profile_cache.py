@@ -35,7 +35,7 @@ class ProfileKey:
     layers: str
     """The first and the last layer that the worker holds."""
     compute: Compute
-    """On what it computes; its device is the name of the processor or accelerator, not a number."""
+    """How it computes; the device is the name of the processor or accelerator, not a number."""
     torch_version: str
     threads: int
     tokens_per_block: int

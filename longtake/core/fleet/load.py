@@ -57,7 +57,7 @@ class Load:
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[float, bool]] = Counter()
-        """Of each demand of time, and whether it is reserved, how many there are."""
+        """How many there are of each demand of time, apart by whether it is reserved."""
         self._time = {False: 0.0, True: 0.0}
         self.total = 0
         """How many there are."""
@@ -76,5 +76,5 @@ class Load:
         self._time[live] = sum(time * held for (time, reserves), held in kinds if reserves == live)
 
     def time(self, *, live: bool) -> float:
-        """The time that those which reserve it take, or those which do not."""
+        """The time of all that reserve theirs, or of all that do not."""
         return self._time[live]

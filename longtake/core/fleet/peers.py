@@ -117,7 +117,7 @@ class RoleFleet:
                 self._rank(new)
 
     def measured(self, worker: Worker, seconds: float, ops: int) -> None:
-        """The worker says how long a dispatch of so many ops took."""
+        """Take note of how long a dispatch of `ops` ops took the worker."""
         usual = self._usual.get(ops)
         if usual is None:
             usual = self._usual[ops] = _Average()

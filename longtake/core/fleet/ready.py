@@ -23,7 +23,7 @@ class Urgency(NamedTuple):
 
 
 class ReadyList(dict[Ticket, Urgency]):
-    """Ops with the urgency they were last given; to be changed by its own methods only."""
+    """Ops that may run now, with the urgency that they were last given; only its own methods may change it."""
 
     __slots__ = ("_heap", "_queued")
 

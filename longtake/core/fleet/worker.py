@@ -63,17 +63,17 @@ class Worker:
     """One worker, from its joining to its loss."""
 
     joined: WorkerJoined
-    """What it said of itself."""
+    """What the worker said of itself when it joined."""
     id: WorkerId = field(init=False)
     role: Role = field(init=False)
     capacity: int = field(init=False)
-    """Pages, or decoder slots."""
+    """How many pages or decoder slots it has."""
     batch_limit: int = field(init=False)
-    """Ops that one of its forwards may serve; who decodes does one op at a time."""
+    """How many ops one of its forwards may serve; a decode worker does one op at a time."""
     mixes_kinds: bool = field(init=False)
     """Whether denoise ops and commits may share a forward."""
     chain_length: int = field(init=False)
-    """Workers that an op passes through, one after the other: more than one in a layer-split replica."""
+    """How many workers an op passes through, one after the other: more than one in a layer-split replica."""
     pool: PagePool = field(init=False)
     """Its pages; a decode worker has none."""
     free_slots: list[SlotId] = field(init=False)

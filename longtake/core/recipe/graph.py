@@ -149,15 +149,15 @@ class Graph:
         self.forwards_per_block = len(self.chains) - 1
         """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
         self.sealing = tuple(_sealing(recipe, self._numbers))
-        """By lane, the number of the chain whose ops seal its pages."""
+        """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
         )
-        """By lane, the numbers of its chains."""
+        """The numbers of a lane's chains, by lane."""
         self.followers = tuple(
             self.in_lane[chain.lane] if chain.lane is not None else (chain.number,) for chain in self.chains
         )
-        """By chain, the numbers of those whose next op may follow right behind one of its ops."""
+        """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
         self._positions: dict[int, tuple[int, ...]] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
