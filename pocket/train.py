@@ -124,8 +124,7 @@ def dit_loss(
         with torch.no_grad():
             made = (noisy - own * predict_flow(model, batch, sigmas, context, noisy))[:, :-1]
         context = torch.where(is_level[0], noised(made, past, random_like(made)), context)
-    flow = predict_flow(model, batch, sigmas, context, noisy)
-    error_B = (flow - (noise - x)).square().flatten(1).mean(1)
+    error_B = (predict_flow(model, batch, sigmas, context, noisy) - (noise - x)).square().flatten(1).mean(1)
     weight_B = torch.tensor(_STEP_WEIGHTS)[step_B].to(device)
     return TrainingLoss(weighted=(error_B * weight_B).mean(), error_B=error_B.detach(), step_B=step_B)
 
