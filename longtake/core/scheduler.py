@@ -291,7 +291,8 @@ class Scheduler:
 
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
-        sessions, touched = self.cell.sessions, dict[SessionId, Session]()
+        sessions = self.cell.sessions
+        touched: dict[SessionId, Session] = {}
         for ticket in tickets:
             session = sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
@@ -302,9 +303,8 @@ class Scheduler:
             touched[ticket.session] = session
             self._effects += count(session, ticket, now_s=self._now_s)
             self._effects += self._mover.advance(session)
-        for parent in tuple(touched.values()):
-            if parent.kin.forks:
-                touched |= {child: sessions[child] for child in set_free(parent, sessions)}
+        for parent in [session for session in touched.values() if session.kin.forks]:
+            touched |= {child: sessions[child] for child in set_free(parent, sessions)}
         self._advance(*[session for name, session in touched.items() if name in sessions])
 
     # --- what sessions do -------------------------------------------------------------------------------------------

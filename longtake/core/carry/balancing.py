@@ -17,11 +17,12 @@ number of workers is looked at per tick.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from longtake.core.carry.moving import Mover
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
-from longtake.core.fleet.placement import Ask, first
+from longtake.core.fleet.placement import Ask
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
@@ -59,7 +60,8 @@ class Balance:
         yield from self._even_pressure(now_s)
 
     def _even_reserved(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._free_to_move(self._ranking.most_reserved(), now_s)):  # a move changes the order
+        ids = tuple(islice(self._ranking.most_reserved(), _LOOKED_AT))  # a move changes the order
+        for origin in self._free_to_move(ids, now_s):
             if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
             target = self._target(origin, self._cell.limits.load_limit, live=True, now_s=now_s)
@@ -68,7 +70,8 @@ class Balance:
             yield from self._move(origin, target, live=True, now_s=now_s)
 
     def _even_pressure(self, now_s: float) -> Iterator[Begun]:
-        for origin in tuple(self._free_to_move(self._ranking.most_pressed(), now_s)):  # a move changes the order
+        ids = tuple(islice(self._ranking.most_pressed(), _LOOKED_AT))  # a move changes the order
+        for origin in self._free_to_move(ids, now_s):
             room, rules = self._ranking.room(origin.id), self._cell.limits.moves
             most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
             target = self._target(origin, most, live=False, now_s=now_s)
@@ -103,7 +106,7 @@ class Balance:
 
     def _free_to_move(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
-        for worker in first(workers, _LOOKED_AT):
+        for worker in islice(workers, _LOOKED_AT):
             if not self._cell.workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
                 yield self._cell.workers[worker]
 

@@ -229,7 +229,7 @@ class Mover:
         """Take what would begin a block off the ready list."""
         for number in session.graph.in_lane[lane]:
             if session.graph.chains[number].begins_block:
-                ticket = session.ticket(number)
+                ticket = session.ticket(number, session.progress.next(number))
                 if ticket in worker.ready:
                     worker.ready.drop(ticket)
 

@@ -95,7 +95,7 @@ class Batching:
             or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
         ):
             return None
-        return session.ticket(number)
+        return session.ticket(number, block)
 
     def _urgency(self, ticket: Ticket) -> Urgency:
         return self._cell.urgency(self._cell, ticket)

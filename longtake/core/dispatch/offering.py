@@ -36,52 +36,43 @@ class Offers:
 
     def look(self, session: Session, chains: Iterable[int], *, now_s: float) -> list[Worker]:
         """Offer the next ops of these chains; returns the worker of each op that was offered."""
-        found = []
-        for chain, block in session.progress.candidates(chains):
-            worker = self._offer(session, chain, block, now_s=now_s)
-            if worker is not None:
+        cell, progress, found = self._cell, session.progress, []
+        for chain, block in progress.candidates(chains):
+            worker = cell.workers[worker_of(session, chain)]
+            ticket = session.ticket(chain.number, block)
+            if ticket not in worker.ready:
+                if not progress.wants(chain.number, block) or not self.may_run(session, chain, block, now_s=now_s):
+                    continue
+                if not progress.in_flight:
+                    session.virtual_time = max(session.virtual_time, self.virtual_clock)
                 found.append(worker)
-        return found
-
-    def _offer(self, session: Session, chain: Chain, block: int, *, now_s: float) -> Worker | None:
-        """Put an op on its worker's ready list if it may run; returns the worker if the op is new there."""
-        cell, number = self._cell, chain.number
-        worker = cell.workers[worker_of(session, chain)]
-        ticket = session.ticket(number)
-        if ticket in worker.ready:
             worker.ready.put(ticket, cell.urgency(cell, ticket))
-            return None
-        if not session.progress.wants(number, block) or not self.may_run(session, chain, block, now_s=now_s):
-            return None
-        if not session.progress.in_flight:
-            session.virtual_time = max(session.virtual_time, self.virtual_clock)
-        worker.ready.put(ticket, cell.urgency(cell, ticket))
-        return worker
+        return found
 
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
         """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
-        if chain.begins_block and self._is_held(session, chain, now_s=now_s):
-            return False
-        progress, worker = session.progress, self._cell.workers[worker_of(session, chain)]
+        may_be_held = chain.begins_block and (chain.number == session.graph.first or session.lane_holds)
+        if may_be_held and self._is_held(session, chain, now_s=now_s):
+            return False  # in the middle of a block nothing but a reason of its own holds a lane
+        progress = session.progress
         for need in chain.needs:
             needed, back, _ = need
             done = needed == beside or progress.has_done(needed, block - back)
-            if not done and not self._is_on_its_way(session, chain, need, block - back, worker):
+            if not done and not self._is_on_its_way(session, chain, need, block - back):
                 return False
         return True
 
-    def _is_on_its_way(self, session: Session, chain: Chain, need: Need, block: int, worker: Worker) -> bool:
+    def _is_on_its_way(self, session: Session, chain: Chain, need: Need, block: int) -> bool:
         """Whether what an op of `chain` needs was sent to the same worker, and nothing has to travel from it."""
-        input_travels = need.is_input and not worker.keeps_input(chain)
+        worker = worker_of(session, chain)
+        input_travels = need.is_input and not self._cell.workers[worker].keeps_input(chain)
         return (
             not input_travels
-            and worker_of(session, session.graph.chains[need.chain]) == worker.id
+            and worker_of(session, session.graph.chains[need.chain]) == worker
             and session.progress.has_sent(need.chain, block)
         )
 
     def _is_held(self, session: Session, chain: Chain, *, now_s: float) -> bool:
-        if chain.number != session.graph.first and not session.lane_holds:
-            return False  # nothing but a reason of its own holds a lane in the middle of a block
         holds = list(session.holds(chain.lane or 0, now_s=now_s))
         if holds == [Hold.PLAYBACK]:
             self._wake_at(session)
@@ -105,7 +96,7 @@ class Offers:
 
     def withdraw(self, session: Session) -> None:
         """Take the session's next block off the ready list, if its first op is there: it may not begin now."""
-        ticket = session.ticket(session.graph.first)
+        ticket = session.ticket(session.graph.first, session.progress.next(session.graph.first))
         for worker in session.place.workers:
             if ticket in self._cell.workers[worker].ready:
                 self._cell.workers[worker].ready.drop(ticket)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.load import Demand
@@ -212,7 +213,7 @@ class Ranking:
         What happens to a worker then happens to few streams, and no latents travel; but a stream is only as fast as one
         worker.
         """
-        for worker in first(self.best(ask), _LOOKED_AT):
+        for worker in islice(self.best(ask), _LOOKED_AT):
             if self.lacks((worker,) * ask.count, ask) is None:
                 return (worker,) * ask.count
         return self.place(ask)
@@ -237,8 +238,3 @@ class Ranking:
             f"{limit * len(rooms):.2f} ({limit:.0%} of {len(rooms)}) {free:.2f} are free, {placed} parts fit and then "
             f"no worker has more than {max(0.0, most):.2f}"
         )
-
-
-def first(workers: Iterable[WorkerId], among: int) -> Iterator[WorkerId]:
-    """At most `among` of them: what is looked at for one decision must not grow with the cell."""
-    return (worker for worker, _ in zip(workers, range(among), strict=False))

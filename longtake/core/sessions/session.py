@@ -126,9 +126,8 @@ class Session:
         """Whether it would run if it had a place."""
         return self.playing and self.flow.has_credit(self.next_block)
 
-    def ticket(self, chain: int) -> Ticket:
-        """The op that comes next in the chain with this number."""
-        block = self.progress.next(chain)
+    def ticket(self, chain: int, block: int) -> Ticket:
+        """The op of a block in the chain with this number, which comes next there."""
         attempt = self.progress.attempt(chain, block)
         known = self._tickets.get(chain)
         if known is not None and known.op.block == block and known.attempt == attempt:
