@@ -11,11 +11,12 @@ place for a further lane:
 A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
 times bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests
 long after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
-number of workers is looked at per tick.
+number of workers is looked at per tick, and none while nothing has changed since no worker was too loaded.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -49,6 +50,10 @@ class Balance:
         self._ranking = cell.fleet.ranking(Role.DENOISE)
         self._mover = mover
         self._rests_until_s: dict[WorkerId, float] = {}
+        self._even_at = -1
+        """The ranking's count of changes when no worker had a lane too many."""
+        self._even_until_s = 0.0
+        """When a rest ends, so that others may take part."""
 
     def failed(self, worker: WorkerId, *, now_s: float) -> None:
         """An image failed at this worker."""
@@ -56,6 +61,10 @@ class Balance:
 
     def moves(self, *, now_s: float) -> Iterator[Begun]:
         """Begin the moves that are worth while now, one after the other."""
+        if self._ranking.changes == self._even_at and now_s < self._even_until_s:
+            return
+        self._even_at = self._ranking.changes
+        self._even_until_s = min((end_s for end_s in self._rests_until_s.values() if end_s > now_s), default=math.inf)
         yield from self._even_reserved(now_s)
         yield from self._even_pressure(now_s)
 
@@ -111,6 +120,7 @@ class Balance:
                 yield self._cell.workers[worker]
 
     def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
+        self._even_at = -1
         session = self._pick(origin, target, live=live)
         if session is None:
             return

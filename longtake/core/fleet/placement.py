@@ -136,6 +136,8 @@ class Ranking:
         self._rooms: dict[WorkerId, Room] = {}
         self._free_live, self._free_bulk = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
+        self.changes = 0
+        """How often something about it has changed."""
         for worker, room in (rooms or {}).items():
             self.put(worker, room)
 
@@ -150,6 +152,7 @@ class Ranking:
         """Enter a worker, or its new room."""
         if self._rooms.get(worker) == room:
             return
+        self.changes += 1
         self._rooms[worker] = room
         self._reserved.put(worker, (room.reserved, room.live))
         self._pressed.put(worker, (room.pressure, room.bulk))
@@ -162,6 +165,7 @@ class Ranking:
 
     def drop(self, worker: WorkerId) -> None:
         """The worker has gone."""
+        self.changes += 1
         del self._rooms[worker]
         for order in (self._free_live, self._free_bulk, self._reserved, self._pressed):
             order.drop(worker)
