@@ -73,15 +73,15 @@ class Attachments(Protocol):
     """What attached workers speak with: the engine, or Chains, which gathers the workers of chains before it."""
 
     def join(self, introduction: Introduction, port: Port) -> Attachments:
-        """See cluster.engine.Engine."""
+        """See cluster.cell.engine.Engine."""
         ...
 
     def leave(self, worker: WorkerId, port: Port, reason: str, cause: Loss = Loss.LINK) -> None:
-        """See cluster.engine.Engine."""
+        """See cluster.cell.engine.Engine."""
         ...
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
-        """See cluster.engine.Engine."""
+        """See cluster.cell.engine.Engine."""
         ...
 
 
