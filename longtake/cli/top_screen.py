@@ -13,6 +13,8 @@ from longtake.cli.top_figures import Figures, PaceFigures, SessionFigures, Worke
 _GAP = "  "
 _BAR = 10
 _UNKNOWN = "-"
+_ALWAYS = 10
+"""How long the column stays that names a row, and the one by which rows are sorted."""
 _FEWEST = 3
 """This many workers are shown, however low the terminal is."""
 
@@ -128,17 +130,19 @@ def _workers(workers: tuple[WorkerFigures, ...]) -> list[Column]:
 def _sessions(sessions: tuple[SessionFigures, ...], sort: str) -> list[Column]:
     def column(head: str, keep: int, *texts: str) -> Column:
         left = head in ("session", "tenant", "state", "waits for", "pace", "prompt")
-        return Column(f"{head}*" if head == sort else head, tuple((text, "") for text in texts), keep, not left)
+        sorts = head == sort  # the column that sorts is seen, however narrow the terminal
+        cells = tuple((text, "") for text in texts)
+        return Column(f"{head}*" if sorts else head, cells, _ALWAYS if sorts else keep, not left)
 
     slack = "slack*" if sort == "slack" else "slack"
     return [
-        column("session", 10, *(session.session for session in sessions)),
+        column("session", _ALWAYS, *(session.session for session in sessions)),
         column("state", 9, *(session.state for session in sessions)),
         column("waits for", 5, *(", ".join(session.holds) or _UNKNOWN for session in sessions)),
         column("pace", 4, *(session.pace for session in sessions)),
         column("block", 5, *(str(session.block) for session in sessions)),
         column("pictures/s", 7, *(_number(session.pictures_per_s, 1) for session in sessions)),
-        Column(slack, tuple(_slack(session.slack_s) for session in sessions), 8),
+        Column(slack, tuple(_slack(session.slack_s) for session in sessions), _ALWAYS if sort == "slack" else 8),
         column("lag", 6, *(str(session.lag) for session in sessions)),
         column("window", 2, *(str(session.window) for session in sessions)),
         column("age", 3, *(_time(session.age_s) for session in sessions)),
