@@ -63,7 +63,7 @@ class Balance:
         """Begin the moves that are worth while now, one after the other."""
         if self._ranking.changes == self._even_at and now_s < self._even_until_s:
             return
-        self._even_at = self._ranking.changes
+        self._even_at = self._ranking.changes if self._mover.is_idle else -1  # its end frees workers, not always pages
         self._even_until_s = min((end_s for end_s in self._rests_until_s.values() if end_s > now_s), default=math.inf)
         yield from self._even_reserved(now_s)
         yield from self._even_pressure(now_s)

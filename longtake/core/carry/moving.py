@@ -71,6 +71,11 @@ class Mover:
         move = self._moves.get(image)
         return None if move is None else move.session.id
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no move is under way, nor one that was abandoned."""
+        return not self._moves
+
     def is_moving(self, session: SessionId) -> bool:
         """Whether a lane of the session is on its way."""
         return session in self._of_session
