@@ -192,7 +192,7 @@ async def blocks_per_s(setup: Setup, info: ModelInfo) -> tuple[float, float]:
     pictures = info.geometry.first_picture(setup.blocks)
     name = f"{setup.workers} workers, {setup.streams} streams"
     async with running_engine(plan, info, limits) as engine:
-        with tqdm(total=setup.streams * setup.blocks, desc=name, unit="block", leave=False) as bar:
+        with tqdm(total=setup.streams * setup.blocks, desc=name, unit="block", leave=False, disable=None) as bar:
             began_s, began_cpu_s = time.monotonic(), _cpu_s()
             came_s = await asyncio.gather(*(stream(engine, n, pictures, bar) for n in range(setup.streams)))
             cpu = (_cpu_s() - began_cpu_s) / (time.monotonic() - began_s)

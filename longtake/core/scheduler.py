@@ -13,7 +13,7 @@ from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
 from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
-from longtake.core.dispatch.dispatcher import Dispatcher
+from longtake.core.dispatch.dispatcher import Dispatcher, Look, whole
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import petition
@@ -122,6 +122,7 @@ class Scheduler:
     def check(self) -> None:
         """State the invariants of pages, slots and counts; InternalFault names the first one broken."""
         check(self.cell, self._mover.homes())
+        self._offers.check()
         self._mover.check()
         self._parking.check()
         self._waiting.check()
@@ -129,6 +130,11 @@ class Scheduler:
     def next_batch(self, worker: WorkerId, *, now_s: float) -> tuple[Ticket, ...]:
         """What a worker for which something is ready would be handed next; nothing changes."""
         return self._dispatcher.next_batch(self.cell.workers[worker], now_s=now_s)
+
+    @property
+    def wakes_at_s(self) -> float:
+        """When a tick lets a session begin a block that waits for its playback clock; infinity if none waits."""
+        return self._offers.wakes_at_s
 
     def urgency(self, ticket: Ticket) -> Urgency:
         """How urgent an op is now."""
@@ -172,8 +178,7 @@ class Scheduler:
 
     def _tick(self) -> None:
         self._drain()
-        woken = self._offers.wake(now_s=self._now_s)
-        self._advance(*(self.cell.sessions[session_id] for session_id in woken if session_id in self.cell.sessions))
+        self._advance(*self._offers.wake(now_s=self._now_s))
         for session, effects in self._balance.moves(now_s=self._now_s):
             self._effects += effects
             self._advance(session)
@@ -292,7 +297,7 @@ class Scheduler:
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
         sessions = self.cell.sessions
-        touched: dict[SessionId, Session] = {}
+        looks: dict[SessionId, Look] = {}
         for ticket in tickets:
             session = sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
@@ -300,12 +305,13 @@ class Scheduler:
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
                 continue
-            touched[ticket.session] = session
+            woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
+            looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
             self._effects += count(session, ticket, now_s=self._now_s)
             self._effects += self._mover.advance(session)
-        for parent in [session for session in touched.values() if session.kin.forks]:
-            touched |= {child: sessions[child] for child in set_free(parent, sessions)}
-        self._advance(*[session for name, session in touched.items() if name in sessions])
+        for parent in [session for session, _ in looks.values() if session.kin.forks]:
+            looks |= {child: whole(sessions[child]) for child in set_free(parent, sessions)}
+        self._look([look for name, look in looks.items() if name in sessions])
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
@@ -317,8 +323,12 @@ class Scheduler:
 
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""
+        self._look([whole(session) for session in sessions])
+
+    def _look(self, looks: list[Look]) -> None:
+        """The same, but look only at the chains that are named with each session."""
         running = []
-        for session in sessions:
+        for session, chains in looks:
             if session.state is State.PARKED:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
@@ -327,12 +337,12 @@ class Scheduler:
             if session.state not in GENERATING:
                 continue
             if not session.is_delivered:
-                running.append(session)
+                running.append((session, chains))
                 continue
             drained = session.state is State.FINISHING
             self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
-        for session in running:
+        for session, _ in running:
             self._effects += self._parking.idle.note(session, now_s=self._now_s)
 
     def _feed(self, worker: WorkerId) -> None:

@@ -12,7 +12,7 @@ and saves forwards. The most urgent op loses nothing else by it, since it could 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
@@ -27,6 +27,14 @@ from longtake.core.work import LatentRef, Ticket, Work, WorkerId
 
 Orders = list[Dispatch | PrepareStream]
 """What workers are handed; forks have their slots filled between dispatches."""
+
+Look = tuple[Session, Collection[int]]
+"""A session, and the numbers of those of its chains whose next op may be able to run now."""
+
+
+def whole(session: Session) -> Look:
+    """All chains of the session."""
+    return session, session.graph.numbers
 
 
 class Dispatcher:
@@ -43,12 +51,12 @@ class Dispatcher:
         """What a worker for which something is ready would be handed next."""
         return self._batching.batch(worker, now_s=now_s)
 
-    def advance(self, sessions: Iterable[Session], *, now_s: float) -> Orders:
-        """Look at what these sessions can run again, then feed the workers that got an op."""
+    def advance(self, looks: Iterable[Look], *, now_s: float) -> Orders:
+        """Look again at what these sessions can run, then feed the workers that got an op."""
         workers = self._cell.workers
         touched = {worker_id: workers[worker_id] for worker_id in self._gathering if worker_id in workers}
-        for session in sessions:
-            for worker in self._offers.look(session, session.graph.numbers, now_s=now_s):
+        for session, chains in looks:
+            for worker in self._offers.look(session, chains, now_s=now_s):
                 touched[worker.id] = worker
         return [order for worker in touched.values() for order in self.feed(worker, now_s=now_s)]
 

@@ -1,10 +1,10 @@
 """Offering: which ops of a session can run now; they join the ready list of the one worker that can run them.
 
 Theory of operation. Each session has a handful of chains; in every chain the next op is a candidate. After an event
-only the candidates of the session that it touched are looked at again: one whose needs are met joins the ready list.
-One that is there gets its present urgency. Links are first in, first out, so an op may follow right behind one it needs
-on the same worker; only an op whose input latents have to travel waits until they have arrived. In a chain of
-layer-split workers every op's do.
+only candidates of the session that it touched are looked at again: after the report of an op those that may have waited
+for it, else all. One whose needs are met joins the ready list, one that is there gets its present urgency. Links are
+first in, first out, so an op may follow right behind one it needs on the same worker; only an op whose input latents
+have to travel waits until they have arrived. In a chain of layer-split workers every op's do.
 
 An op that begins a block in its lane runs only if nothing holds the lane (sessions/holds.py). Of those reasons only the
 playback clock is lifted by time alone: such a session is woken then.
@@ -13,12 +13,15 @@ playback clock is lifted by time alone: such a session is woken then.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable
 
 from longtake.core.cell import Cell
+from longtake.core.errors import InternalFault
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Chain, Need
 from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import GENERATING
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId, WorkerId
 
@@ -84,14 +87,20 @@ class Offers:
             self._wake_s[session.id] = at_s
             heapq.heappush(self._wakes, (at_s, session.id))
 
-    def wake(self, *, now_s: float) -> list[SessionId]:
+    @property
+    def wakes_at_s(self) -> float:
+        """The earliest time at which `wake` may name a session; infinity if none waits for its playback clock."""
+        return self._wakes[0][0] if self._wakes else math.inf
+
+    def wake(self, *, now_s: float) -> list[Session]:
         """The sessions whose next block has waited for the playback clock until now."""
         woken = []
         while self._wakes and self._wakes[0][0] <= now_s:
             at_s, session_id = heapq.heappop(self._wakes)
             if self._wake_s.get(session_id) == at_s:
                 del self._wake_s[session_id]
-                woken.append(session_id)
+                if session_id in self._cell.sessions:
+                    woken.append(self._cell.sessions[session_id])
         return woken
 
     def withdraw(self, session: Session) -> None:
@@ -100,6 +109,20 @@ class Offers:
         for worker in session.place.workers:
             if ticket in self._cell.workers[worker].ready:
                 self._cell.workers[worker].ready.drop(ticket)
+
+    def check(self) -> None:
+        """State that no op which may run was overlooked; InternalFault names one that is on no ready list.
+
+        What waits for the playback clock is left out: it is looked at by the next tick.
+        """
+        for session in self._cell.sessions.values():
+            if session.state not in GENERATING:
+                continue
+            for chain, block in session.progress.candidates(session.graph.numbers):
+                if session.ticket(chain.number, block) in self._cell.workers[worker_of(session, chain)].ready:
+                    continue
+                if session.progress.wants(chain.number, block) and self.may_run(session, chain, block, now_s=-math.inf):
+                    raise InternalFault(f"{chain.kind.value} {chain.step} of block {block} of {session.id} may run")
 
 
 def worker_of(session: Session, chain: Chain) -> WorkerId:

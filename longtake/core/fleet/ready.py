@@ -53,7 +53,8 @@ class ReadyList(dict[Ticket, Urgency]):
         """The op that goes first, by its urgency now; the list must not be empty. It stays on the list.
 
         An op that has become less urgent since it was queued goes back into the heap, so the cost does not grow with
-        the length of the list. One that has become more urgent is put again by its session's next event.
+        the length of the list. One that has become more urgent is put again when its session is looked at as a whole,
+        by the next segment that leaves at the latest.
         """
         while True:
             queued, _, ticket = self._heap[0]

@@ -158,6 +158,7 @@ class Graph:
             self.in_lane[chain.lane] if chain.lane is not None else (chain.number,) for chain in self.chains
         )
         """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
+        self._woken = tuple(self._woken_by(chain) for chain in self.chains)
         self._positions: dict[int, tuple[int, ...]] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
@@ -180,6 +181,10 @@ class Graph:
             self.op(need.chain, op.block - need.back) for need in self.chain_of(op).needs if op.block >= need.back
         )
 
+    def woken_by(self, op: Op) -> tuple[int, ...]:
+        """The numbers of the chains whose next op may have waited until `op` was done."""
+        return self._woken[self._numbers[op.kind, op.step]]
+
     def readers(self, step: int) -> Readers | None:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
@@ -201,6 +206,11 @@ class Graph:
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""
         return self.op(self.sealing[lane], block)
+
+    def _woken_by(self, chain: Chain) -> tuple[int, ...]:
+        if chain.number == self.decodes:  # a segment leaves: the playback clock of the whole session may shift
+            return tuple(self.numbers)
+        return tuple(row.number for row in self.chains if any(need.chain == chain.number for need in row.needs))
 
     def _readers_of(self, step: int) -> Readers:
         taken = [chain for chain in self.chains if chain.entered_step == step]

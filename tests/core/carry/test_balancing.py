@@ -168,6 +168,23 @@ def test_a_worker_where_an_image_failed_is_left_alone_for_a_while() -> None:
     assert cell.images.moved  # to others
 
 
+def test_when_a_worker_has_rested_after_a_failure_the_loads_are_looked_at_again_though_nothing_else_changes() -> None:
+    cell = bulk_cell(1, 4)
+    turns(cell, 4, noisy())
+    cell.join(WorkerId("denoise-1"), Role.DENOISE, 2000)
+    while not effects_of(cell, Take):
+        turns(cell, 1, noisy())
+    while any(cell.images.orders.values()):
+        cell.copy(fail=True)
+    while cell.busy:  # what is left to do changes no load, and then no worker reports any more
+        cell.finish(cell.busy[0], seconds=0.05)
+    for seconds in (0.02, 1.0, 28.0):
+        cell.later(seconds)
+        assert not any(worker.moves for worker in cell.fleet), "one of the two still rests"
+    cell.later(2.0)
+    assert [worker.moves for worker in cell.fleet if worker.role is Role.DENOISE] == [1, 1]
+
+
 def test_a_lane_near_its_end_stays() -> None:
     def shed(blocks: int) -> int:
         cell = Long(recipe(), denoisers=4, pages=2000)

@@ -73,3 +73,14 @@ def test_a_graph_says_who_reads_the_latents_that_enter_each_step(level: Level) -
         Level.CLEAN: [Op(C, 0, 7)],
         Level.INPUT: [Op(D, step, 7) for step in range(4)],
     }[level]
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_what_is_done_wakes_whoever_may_have_waited_for_it_and_a_segment_that_leaves_wakes_all(level: Level) -> None:
+    graph = Graph(recipe(level))
+    for chain in graph.chains:
+        woken = graph.woken_by(graph.op(chain.number, 4))
+        waiting = [other for other in graph.chains for block in (4, 5)
+                   if graph.op(chain.number, 4) in graph.needs(graph.op(other.number, block))]  # fmt: skip
+        assert {graph.chains[number] for number in woken} >= set(waiting)
+        assert len(woken) == (len(graph.chains) if chain.kind is V else len(set(waiting)))
