@@ -72,8 +72,11 @@ from workers.messages import (
     Up,
 )
 
-TICK_S = 0.02
-"""How often REALTIME sessions are looked at; far below the time of a block."""
+LONGEST_TICK_S = 0.1
+"""So long after one tick the next one comes at the latest: loads are evened out, idle sessions parked."""
+SHORTEST_TICK_S = 0.02
+"""So long after one tick the next one comes at the earliest, when a playback clock asks for it; far below the time of a
+block."""
 
 
 class Engine:
@@ -97,6 +100,9 @@ class Engine:
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox
+        self._ticking: asyncio.TimerHandle | None = None
+        self._ticked_s = self._ticks_at_s = self.now_s()
+        """When the last tick was, and when the next one is to be."""
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
@@ -266,17 +272,26 @@ class Engine:
 
     async def run(self) -> None:
         """Handle events until cancelled. An exception here is a defect of ours and ends the server."""
-        ticking = asyncio.create_task(self._tick())
+        self._tick()
         try:
             while True:
                 self.step(await self._inbox.get())
+                if self.scheduler.wakes_at_s < self._ticks_at_s:
+                    self._tick_at(max(self.scheduler.wakes_at_s, self._ticked_s + SHORTEST_TICK_S))
         finally:
-            ticking.cancel()
+            if self._ticking is not None:
+                self._ticking.cancel()
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            self.submit(Tick(now_s=self.now_s()))
+    def _tick(self) -> None:
+        self._ticked_s = self.now_s()
+        self.submit(Tick(now_s=self._ticked_s))
+        self._tick_at(self._ticked_s + LONGEST_TICK_S)
+
+    def _tick_at(self, at_s: float) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._ticks_at_s = at_s
+        self._ticking = asyncio.get_running_loop().call_later(at_s - self.now_s(), self._tick)
 
     def step(self, event: Event) -> None:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 
+from cluster.cell.signal import Signal
 from longtake.core.events import Event
 
 
@@ -16,7 +16,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._filled = asyncio.Event()
+        self._filled = Signal()
 
     def __len__(self) -> int:
         return len(self._events)
@@ -31,8 +31,7 @@ class Inbox:
         return self._events.popleft() if self._events else None
 
     async def get(self) -> Event:
-        """The oldest event, as soon as there is one."""
+        """The oldest event, as soon as there is one; one task may wait."""
         while not self._events:
-            self._filled.clear()
             await self._filled.wait()
         return self._events.popleft()

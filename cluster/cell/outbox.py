@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass
 
+from cluster.cell.signal import Signal
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -38,7 +38,7 @@ class Overflow(Unavailable):
 
 
 class Outbox:
-    """The messages that a client has yet to be told; both ends are on one event loop.
+    """The messages that a client has yet to be told; both ends are on one event loop, and one task reads.
 
     The client's credits bound the segments in it, `limit` bounds all messages together.
     """
@@ -46,7 +46,7 @@ class Outbox:
     def __init__(self, limit: int = 256) -> None:
         self._limit = limit
         self._messages: deque[ClientMessage] = deque()
-        self._filled = asyncio.Event()
+        self._filled = Signal()
         self._overflowed = False
 
     def __len__(self) -> int:
@@ -67,7 +67,6 @@ class Outbox:
         while not self._messages:
             if self._overflowed:
                 raise Overflow(f"the reader is more than {self._limit} messages behind")
-            self._filled.clear()
             await self._filled.wait()
         return self._messages.popleft()
 

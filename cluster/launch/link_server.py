@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from cluster.cell.attached import Port
+from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss
@@ -25,7 +26,7 @@ from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
 from workers.messages import Down, Introduction, Up
 
 SILENCE_S = 5.0
-"""A worker that says nothing for this long (ten heartbeats) is lost."""
+"""A worker that says nothing for this long (five heartbeats) is lost."""
 HELLO_S = 5.0
 """A connection that has not said Hello by then is closed."""
 QUEUE_LIMIT = 1024
@@ -44,7 +45,7 @@ class _LinkPort:
         self.reason = ""
         """Why the engine gave it up; empty while it is attached."""
         self._waiting: deque[Down] = deque()
-        self._changed = asyncio.Event()
+        self._changed = Signal()
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port."""
@@ -59,14 +60,13 @@ class _LinkPort:
         self.reason = self.reason or reason
         self._changed.set()
 
-    async def messages(self) -> AsyncIterator[Down]:
-        """What is to be sent, until the engine gives the worker up."""
+    async def next(self) -> Down | None:
+        """What is to be sent next, as soon as there is something; None once the engine has given the worker up."""
         while not self.reason:
             if self._waiting:
-                yield self._waiting.popleft()
-            else:
-                self._changed.clear()
-                await self._changed.wait()
+                return self._waiting.popleft()
+            await self._changed.wait()
+        return None
 
 
 class Attachments(Protocol):
@@ -108,17 +108,17 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
     ) -> AsyncIterator[pb.AttachResponse]:
         """Serve one worker, from its Hello to the end of its link."""
-        introduction = await self._introduction(request_iterator, context)
+        introduction = await self._introduction(context)
         yield pb.AttachResponse(welcome=pb.Welcome())
         worker, attachments = introduction.worker, self._attachments
         port = _LinkPort(lambda reason: attachments.leave(worker, port, reason, Loss.SILENCE))
         attachments = attachments.join(introduction, port)
         tasks = (
-            asyncio.create_task(self._read(request_iterator, attachments, worker, port)),
+            asyncio.create_task(self._read(context, attachments, worker, port)),
             asyncio.create_task(self._watch(attachments, worker, port)),
         )
         try:
-            async for message in port.messages():
+            while (message := await port.next()) is not None:
                 yield down_to_proto(message)
         finally:
             for task in tasks:
@@ -126,17 +126,17 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             attachments.leave(worker, port, "its link broke")
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
 
-    async def _introduction(self, requests: AsyncIterator[pb.AttachRequest], context: _Context) -> Introduction:
+    async def _introduction(self, context: _Context) -> Introduction:
         """The worker's Hello; if it is wrong, the call ends with a status that says why."""
         if self.files is not None and not is_worker(context.auth_context()):
             _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
         try:
             async with asyncio.timeout(HELLO_S):
-                first = await anext(requests, None)
+                first = await context.read()
         except (TimeoutError, DecodeError):
             first = None
-        if first is None or first.WhichOneof("message") != "hello":
+        if not isinstance(first, pb.AttachRequest) or first.WhichOneof("message") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
         hello = first.hello
         if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
@@ -153,13 +153,11 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             )
         return introduction
 
-    async def _read(
-        self, requests: AsyncIterator[pb.AttachRequest], attachments: Attachments, worker: WorkerId, port: _LinkPort
-    ) -> None:
+    async def _read(self, context: _Context, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
         reason, cause = "its link broke", Loss.LINK
         try:
-            async for message in requests:
+            while isinstance(message := await context.read(), pb.AttachRequest):
                 port.last_heard_s = loop.time()
                 attachments.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
@@ -170,8 +168,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _watch(self, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
-        while loop.time() - port.last_heard_s < self._silence_s:
-            await asyncio.sleep(self._silence_s / 10)
+        while (rest_s := port.last_heard_s + self._silence_s - loop.time()) > 0:
+            await asyncio.sleep(rest_s)
         attachments.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 

@@ -18,7 +18,6 @@ from longtake.link.v1 import link_pb2 as pb
 from workers.link import convert_images, convert_work
 from workers.link.convert_images import MAX_REASON
 from workers.messages import (
-    Decode,
     Done,
     Down,
     Encoded,
@@ -88,13 +87,12 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
     """What a worker says, after Hello."""
     match message:
         case Done():
-            done = pb.OpDone(
-                sequence=message.sequence,
-                outputs=[pb.Output(latents=latents) for latents in message.outputs],
-                segment=message.segment,
-                seconds=message.seconds,
-            )
-            return pb.AttachRequest(op_done=done)
+            request = pb.AttachRequest()
+            done = request.op_done
+            done.sequence, done.segment, done.seconds = message.sequence, message.segment, message.seconds
+            for latents in message.outputs:  # in place: a message given to another's constructor would be copied
+                done.outputs.add(latents=latents)
+            return request
         case Failed():
             failed = pb.OpFailed(
                 sessions=message.sessions,
@@ -104,12 +102,9 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
             )
             return pb.AttachRequest(op_failed=failed)
         case Encoded():
-            encoded = pb.TextEncoded(
-                conditioning=convert_work.conditioning_to_proto(message.conditioning),
-                tensor=message.tensor,
-                notice=message.notice,
-            )
-            return pb.AttachRequest(text_encoded=encoded)
+            encoded = pb.AttachRequest(text_encoded=pb.TextEncoded(tensor=message.tensor, notice=message.notice))
+            convert_work.put_conditioning(message.conditioning, encoded.text_encoded.conditioning)
+            return encoded
         case Prepared():
             prepared = pb.StreamPrepared(session=message.session, header=message.header, media_type=message.media_type)
             return pb.AttachRequest(stream_prepared=prepared)
@@ -166,19 +161,14 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
 def down_to_proto(message: Down) -> pb.AttachResponse:
     """What the engine says, after Welcome."""
     match message:
-        case Task(order=Decode() as order):
-            decode = pb.DecodeItem(work=convert_work.decode_to_proto(order.work), latents=order.latents)
-            return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, decode=decode))
-        case Task(order=tuple() as order):
-            batch = pb.ForwardBatch(items=[convert_work.item_to_proto(forward) for forward in order])
-            return pb.AttachResponse(dispatch=pb.Dispatch(sequence=message.sequence, forward=batch))
+        case Task():
+            return convert_work.task_to_proto(message)
         case PrepareStream():
             return pb.AttachResponse(prepare_stream=convert_images.prepare_to_proto(message))
         case EncodeText():
-            encode = pb.EncodeText(
-                conditioning=convert_work.conditioning_to_proto(message.conditioning), prompt=message.prompt
-            )
-            return pb.AttachResponse(encode_text=encode)
+            response = pb.AttachResponse(encode_text=pb.EncodeText(prompt=message.prompt))
+            convert_work.put_conditioning(message.conditioning, response.encode_text.conditioning)
+            return response
         case Forget():
             forget = pb.Forget(session=message.session, version=message.version)
             return pb.AttachResponse(forget=forget)

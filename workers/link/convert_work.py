@@ -37,17 +37,20 @@ _RETURNS = {
 _KIND = {Kind.DENOISE: pb.KIND_DENOISE, Kind.COMMIT: pb.KIND_COMMIT}
 
 
-def _latent(ref: LatentRef) -> pb.LatentRef:
-    return pb.LatentRef(session=ref.session, block=ref.block, step=ref.step)
+def _put_latent(ref: LatentRef, message: pb.LatentRef) -> None:
+    message.session = ref.session
+    message.block = ref.block
+    message.step = ref.step
 
 
 def _latent_from(ref: pb.LatentRef) -> LatentRef:
     return LatentRef(session=SessionId(ref.session), block=ref.block, step=ref.step)
 
 
-def conditioning_to_proto(ref: ConditioningRef) -> pb.ConditioningRef:
-    """The message for a prompt version."""
-    return pb.ConditioningRef(session=ref.session, version=ref.version)
+def put_conditioning(ref: ConditioningRef, message: pb.ConditioningRef) -> None:
+    """Write a prompt version into its message."""
+    message.session = ref.session
+    message.version = ref.version
 
 
 def conditioning_from_proto(ref: pb.ConditioningRef) -> ConditioningRef:
@@ -55,29 +58,31 @@ def conditioning_from_proto(ref: pb.ConditioningRef) -> ConditioningRef:
     return ConditioningRef(session=SessionId(ref.session), version=ref.version)
 
 
-def _forward(work: ForwardWork) -> pb.ForwardWork:
-    forward = pb.ForwardWork(
-        session=work.session,
-        lane=work.lane,
-        kind=_KIND[work.kind],
-        step=work.step,
-        block=work.block,
-        times=pb.Times(timesteps=work.times.timesteps, sigma=work.times.sigma, next_sigma=work.times.next_sigma),
-        noise=pb.NoiseKey(seed=work.noise.seed, block=work.noise.block),
-        positions=work.positions,
-        reads=work.pages.reads,
-        writes=work.pages.writes,
-        returns=_RETURNS[work.returns],
-        conditioning=conditioning_to_proto(work.conditioning),
-    )
+def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
+    forward.session = work.session
+    forward.lane = work.lane
+    forward.kind = _KIND[work.kind]
+    forward.step = work.step
+    forward.block = work.block
+    times = work.times
+    forward.times.timesteps.extend(times.timesteps)
+    forward.times.sigma = times.sigma
+    if times.next_sigma is not None:
+        forward.times.next_sigma = times.next_sigma
+    forward.noise.seed = work.noise.seed
+    forward.noise.block = work.noise.block
+    forward.positions.extend(work.positions)
+    forward.reads.extend(work.pages.reads)
+    forward.writes.extend(work.pages.writes)
+    forward.returns = _RETURNS[work.returns]
+    put_conditioning(work.conditioning, forward.conditioning)
     match work.input:
         case FromNoise():
             forward.from_noise.SetInParent()
         case FromLane():
             forward.from_lane.SetInParent()
         case FromLatent(ref):
-            forward.from_latent.ref.CopyFrom(_latent(ref))
-    return forward
+            _put_latent(ref, forward.from_latent.ref)
 
 
 def _input_from(forward: pb.ForwardWork) -> Input:
@@ -118,22 +123,30 @@ def _times_from(times: pb.Times) -> Times:
     return Times(timesteps=tuple(times.timesteps), sigma=times.sigma, next_sigma=next_sigma)
 
 
-def item_to_proto(forward: Forward) -> pb.ForwardItem:
-    """The message for one op of a forward, with its bytes."""
-    return pb.ForwardItem(work=_forward(forward.work), latents=forward.latents, conditioning=forward.conditioning)
+def task_to_proto(task: Task) -> pb.AttachResponse:
+    """The message for a dispatch. It is written in place: a message given to another's constructor would be copied."""
+    response = pb.AttachResponse()
+    dispatch = response.dispatch
+    dispatch.sequence = task.sequence
+    if isinstance(task.order, Decode):
+        dispatch.decode.latents = task.order.latents
+        _put_decode(task.order.work, dispatch.decode.work)
+    else:
+        for forward in task.order:
+            item = dispatch.forward.items.add(latents=forward.latents, conditioning=forward.conditioning)
+            _put_forward(forward.work, item.work)
+    return response
 
 
-def decode_to_proto(work: DecodeWork) -> pb.DecodeWork:
-    """The message for a decode op."""
-    return pb.DecodeWork(
-        session=work.session,
-        block=work.block,
-        slot=work.slot,
-        latents=_latent(work.latents),
-        first_picture=work.first_picture,
-        picture_count=work.picture_count,
-        settings=convert_images.settings_to_proto(work.settings),
-    )
+def _put_decode(work: DecodeWork, message: pb.DecodeWork) -> None:
+    message.session = work.session
+    message.block = work.block
+    message.slot = work.slot
+    _put_latent(work.latents, message.latents)
+    message.first_picture = work.first_picture
+    message.picture_count = work.picture_count
+    message.settings.codec = work.settings.codec
+    message.settings.quality = work.settings.quality
 
 
 def _decode_from(decode: pb.DecodeWork) -> DecodeWork:

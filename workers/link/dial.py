@@ -23,7 +23,7 @@ from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
 from workers.runner import Performer, Runner
 from workers.vitals import vitals
 
-HEARTBEAT_S = 0.5
+HEARTBEAT_S = 1.0
 REDIAL_S = 0.3
 PATIENCE_S = 6.0
 """How long the engine may be out of reach before the process ends."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
+from cluster.cell import engine
 from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import Outbox
+from cluster.cell.signal import Signal
 from longtake.core.effects import Effect, Opened
 from longtake.core.errors import Unavailable
 from longtake.core.events import Drain, Event, Tick, WorkerJoined, WorkerLost
@@ -112,6 +116,62 @@ async def test_run_steps_what_is_in_the_inbox_and_adds_the_ticks() -> None:
     assert [type(event) for event, _ in bench.seen[:2]] == [WorkerJoined, WorkerJoined]
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+class Waking(Scheduler):
+    """A scheduler that waits for the playback clock of a session."""
+
+    at_s = math.inf
+
+    @property
+    def wakes_at_s(self) -> float:
+        return self.at_s
+
+
+async def test_a_tick_comes_when_a_playback_clock_asks_for_it_and_not_in_quick_succession(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "LONGEST_TICK_S", 60.0)
+    info, seen = model_info(), list[Event]()
+
+    class Log:
+        def fold(self, event: Event, effects: Sequence[Effect]) -> None:
+            seen.append(event)
+
+    scheduler = Waking(info.recipe, info.geometry, Limits())
+    cell = Engine(scheduler, Log())
+    running = asyncio.create_task(cell.run())
+    async with asyncio.timeout(20):
+        while not seen:
+            await asyncio.sleep(0.005)
+        asked_s = scheduler.at_s = cell.now_s() + 0.1
+        cell.submit(WorkerLost(now_s=cell.now_s(), worker=WorkerId("nobody"), reason="gone"))
+        while len(seen) < 5:  # its time stays in the past, as if a session never began its block
+            await asyncio.sleep(0.005)
+    running.cancel()
+    first, lost, *later = seen
+    assert isinstance(first, Tick) and isinstance(lost, WorkerLost)
+    assert all(isinstance(event, Tick) for event in later)
+    times_s = [event.now_s for event in later]
+    assert asked_s <= times_s[0] + 1e-6
+    assert all(after - before >= 0.019 for before, after in pairwise(times_s))
+
+
+async def test_a_signal_wakes_whoever_waits_and_is_not_kept_for_later() -> None:
+    signal = Signal()
+    signal.set()
+    waiting = asyncio.create_task(signal.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.sleep(0)
+    signal.set()
+    again = asyncio.create_task(signal.wait())
+    await asyncio.sleep(0)
+    signal.set()
+    signal.set()
+    await asyncio.wait_for(again, 10)
+    assert waiting.cancelled()
 
 
 async def test_an_inbox_gives_its_events_in_order_to_whoever_waits() -> None:
