@@ -13,7 +13,7 @@ from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
 from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
-from longtake.core.dispatch.dispatcher import Dispatcher, Look, whole
+from longtake.core.dispatch.dispatcher import Dispatcher, Revisit, whole
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import petition
@@ -297,7 +297,7 @@ class Scheduler:
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""
         sessions = self.cell.sessions
-        looks: dict[SessionId, Look] = {}
+        looks: dict[SessionId, Revisit] = {}
         for ticket in tickets:
             session = sessions.get(ticket.session)
             if session is None:  # gone with an earlier op of the same batch, or with the failed one
@@ -325,7 +325,7 @@ class Scheduler:
         """See what the sessions can run now, together; end those whose last segment has left."""
         self._look([whole(session) for session in sessions])
 
-    def _look(self, looks: list[Look]) -> None:
+    def _look(self, looks: list[Revisit]) -> None:
         """The same, but look only at the chains that are named with each session."""
         running = []
         for session, chains in looks:

@@ -28,11 +28,11 @@ from longtake.core.work import LatentRef, Ticket, Work, WorkerId
 Orders = list[Dispatch | PrepareStream]
 """What workers are handed; forks have their slots filled between dispatches."""
 
-Look = tuple[Session, Collection[int]]
+Revisit = tuple[Session, Collection[int]]
 """A session, and the numbers of those of its chains whose next op may be able to run now."""
 
 
-def whole(session: Session) -> Look:
+def whole(session: Session) -> Revisit:
     """All chains of the session."""
     return session, session.graph.numbers
 
@@ -51,7 +51,7 @@ class Dispatcher:
         """What a worker for which something is ready would be handed next."""
         return self._batching.batch(worker, now_s=now_s)
 
-    def advance(self, looks: Iterable[Look], *, now_s: float) -> Orders:
+    def advance(self, looks: Iterable[Revisit], *, now_s: float) -> Orders:
         """Look again at what these sessions can run, then feed the workers that got an op."""
         workers = self._cell.workers
         touched = {worker_id: workers[worker_id] for worker_id in self._gathering if worker_id in workers}

@@ -131,7 +131,7 @@ class Slow:
         raise IndexError("no pages")
 
     def perform(self, message: object) -> Iterator[Up]:
-        time.sleep(1.5)
+        time.sleep(2.5)
         yield Failed(sessions=(SESSION,), sequence=None, reason="slow but sound")
 
 
@@ -160,7 +160,7 @@ class Loaded:
 
 
 async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -> None:
-    async with bench(silence_s=0.9) as made:
+    async with bench(silence_s=2.0) as made:
         serving = asyncio.create_task(WorkerLink(Loaded(), made.address, "secret").serve())
         await until_attached(made.engine, WORKER)
         made.engine.broadcast(Forget(worker=WORKER, session=SESSION, version=None))
