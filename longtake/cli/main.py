@@ -19,6 +19,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from longtake.cli import values
+from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
 from longtake.cli.plan import plan_command
@@ -205,6 +206,7 @@ def demo(output: str) -> int:
     return run_demo(output)
 
 
+cli.add_command(convert_command)
 cli.add_command(plan_command)
 cli.add_command(top_command)
 cli.add_command(drain_command)

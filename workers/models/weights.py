@@ -1,11 +1,10 @@
-"""A model directory: model.json says what the model is, two safetensors files hold its weights; nothing is pickled."""
+"""A model directory: model.json says what the model is, safetensors files hold its weights; nothing is pickled."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from fractions import Fraction
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,16 +21,25 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Positions, Recipe
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
+from workers.models.manifest import Manifest
+from workers.models.tensor_files import SUFFIX, TensorFiles, files_of
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
 
 INFO_FILE = "model.json"
-DIT_FILE = "dit.safetensors"
-VAE_FILE = "vae.safetensors"
+DIT, VAE = "dit", "vae"
+"""The stems of the files that hold the weights; a large one is several files with an index."""
+DIT_FILE = f"{DIT}{SUFFIX}"
+VAE_FILE = f"{VAE}{SUFFIX}"
 FORMAT = "longtake-model/1"
 _FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
+_OPTIONAL = ("files", "origin")
 _SECTIONS = ("video", "recipe", "dit", "vae", "text")
+
+FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+FORMAT_NAMES = "float64, float32, bfloat16 or float16"
+"""The number formats that weights may have; an 8 bit format means nothing without the scales that belong to it."""
 
 _Network = WanModel | WanDecoder
 
@@ -83,14 +90,8 @@ class ModelInfo:
 
 def load_info(folder: Path) -> ModelInfo:
     """Read model.json; InvalidField or Contradiction names the field, its value and what is allowed."""
-    path = folder / INFO_FILE
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _missing(folder, INFO_FILE) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InvalidField(str(path), str(error), "a JSON object") from None
-    _keys(table, _FIELDS, "")
+    table = _table(folder)
+    _keys(table, _FIELDS, "", _OPTIONAL)
     if table["format"] != FORMAT:
         raise InvalidField("format", table["format"], FORMAT)
     for section in _SECTIONS:
@@ -111,16 +112,45 @@ def load_info(folder: Path) -> ModelInfo:
     )
 
 
+def _table(folder: Path) -> dict[str, Any]:
+    path = folder / INFO_FILE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(folder, INFO_FILE) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InvalidField(str(path), str(error), "a JSON object") from None
+    if not isinstance(table, dict):
+        raise InvalidField(INFO_FILE, table, "a JSON object")
+    return table
+
+
+def load_manifest(folder: Path) -> Manifest | None:
+    """What a converted directory says of its files; None for one that was made by hand."""
+    return Manifest.read(_table(folder))
+
+
 def digest(folder: Path) -> str:
-    """SHA-256 (hex) over the three files: equal digests, equal models."""
+    """SHA-256 (hex) over model.json and the weights: equal digests, equal models.
+
+    A converted directory's model.json holds the hashes of all its files, so of these only the sizes are looked at.
+    """
+    manifest = load_manifest(folder)
+    if manifest is not None:
+        manifest.check_sizes(folder)
+        return hashlib.sha256((folder / INFO_FILE).read_bytes()).hexdigest()
     total = hashlib.sha256()
-    for name in (INFO_FILE, DIT_FILE, VAE_FILE):
-        path = folder / name
-        if not path.is_file():
-            raise _missing(folder, name)
+    for path in (folder / INFO_FILE, *_weight_files(folder, DIT), *_weight_files(folder, VAE)):
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def _weight_files(folder: Path, stem: str) -> tuple[Path, ...]:
+    try:
+        return files_of(folder, stem)
+    except FileNotFoundError as error:
+        raise _missing(folder, Path(str(error)).name) from None
 
 
 def new_denoiser(info: ModelInfo, layers: range | None = None) -> WanModel:
@@ -141,7 +171,7 @@ def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range
     """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
     with torch.device("meta"):
         model = new_denoiser(info, layers)
-    _load(model, folder / DIT_FILE, compute)
+    _load(model, folder, DIT, compute)
     return model
 
 
@@ -149,11 +179,11 @@ def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentDecod
     """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
     with torch.device("meta"):
         decoder = new_decoder(info)
-    _load(decoder, folder / VAE_FILE, compute)
+    _load(decoder, folder, VAE, compute)
     return decoder
 
 
-def save_info(folder: Path, info: ModelInfo) -> None:
+def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -> None:
     """Write model.json, all that a simulated device needs of a model directory."""
     folder.mkdir(parents=True, exist_ok=True)
     table = {
@@ -166,6 +196,7 @@ def save_info(folder: Path, info: ModelInfo) -> None:
         "latent_mean": info.latent_mean,
         "latent_std": info.latent_std,
         "text": {"kind": info.text_kind},
+        **({} if manifest is None else manifest.table()),
     }
     (folder / INFO_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
@@ -230,14 +261,14 @@ def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAE
     )
 
 
-def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str) -> None:
-    """Refuse what is no object; with `allowed`, exactly these keys must be there."""
+def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str, optional: tuple[str, ...] = ()) -> None:
+    """Refuse what is no object; with `allowed`, exactly these keys must be there, and those in `optional` may be."""
     if not isinstance(table, dict):
         raise InvalidField(prefix.rstrip(".") or INFO_FILE, table, "a JSON object")
     if allowed is None:
         return
     for key in table:
-        if key not in allowed:
+        if key not in (*allowed, *optional):
             raise InvalidField(f"{prefix}{key}", table[key], f"one of the fields {', '.join(allowed)}")
     for key in allowed:
         if key not in table:
@@ -247,22 +278,17 @@ def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str) -> None:
 def check_weights(folder: Path, info: ModelInfo) -> None:
     """Compare names and shapes in both files with the architecture; reads no weights. InvalidField names the tensor."""
     with torch.device("meta"):
-        modules: tuple[tuple[_Network, str], ...] = ((new_denoiser(info), DIT_FILE), (new_decoder(info), VAE_FILE))
-    for module, name in modules:
-        with _opened(folder / name) as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())}
-        _compare(module, name, shapes)
+        modules: tuple[tuple[_Network, str], ...] = ((new_denoiser(info), DIT), (new_decoder(info), VAE))
+    for module, stem in modules:
+        files = _files(folder, stem)
+        _compare(module, files.name, {name: files.shape(name) for name in files.names})
 
 
-@contextmanager
-def _opened(path: Path, device: str = "cpu") -> Iterator[Any]:
+def _files(folder: Path, stem: str, device: str = "cpu") -> TensorFiles:
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            yield file
-    except FileNotFoundError:
-        raise _missing(path.parent, path.name) from None
-    except SafetensorError as error:
-        raise InvalidField(path.name, str(error), "a safetensors file") from None
+        return TensorFiles(folder, stem, device)
+    except FileNotFoundError as error:
+        raise _missing(folder, Path(str(error)).name) from None
 
 
 def _compare(module: _Network, file: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -277,13 +303,16 @@ def _compare(module: _Network, file: str, shapes: Mapping[str, tuple[int, ...]])
             raise InvalidField(f"{file}: {name}", list(shapes[name]), f"shape {list(shape)}")
 
 
-def _load(module: _Network, path: Path, compute: Compute) -> None:
+def _load(module: _Network, folder: Path, stem: str, compute: Compute) -> None:
     """Fill a module made on the meta device; every tensor must be there, in shape, finite, and none too many."""
-    with _opened(path, str(compute.torch_device)) as file:
-        held = {name: file.get_tensor(name) for name in list(file.keys()) if module.takes(name)}
-    _compare(module, path.name, {name: tuple(tensor.shape) for name, tensor in held.items()})
-    for name, tensor in held.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise InvalidField(f"{path.name}: {name}", str(tensor.dtype), "finite floating-point numbers")
-    module.load_state_dict({name: tensor.to(compute.torch_dtype) for name, tensor in held.items()}, assign=True)
+    files = _files(folder, stem, str(compute.torch_device))
+    taken = [name for name in files.names if module.takes(name)]
+    _compare(module, files.name, {name: files.shape(name) for name in taken})
+    held: dict[str, Tensor] = {}
+    for name in taken:
+        tensor = files.read(name)
+        if tensor.dtype not in FORMATS or not bool(torch.isfinite(tensor).all()):
+            raise InvalidField(f"{files.name}: {name}", str(tensor.dtype), f"finite numbers, {FORMAT_NAMES}")
+        held[name] = tensor.to(compute.torch_dtype)
+    module.load_state_dict(held, assign=True)
     module.requires_grad_(False).eval()

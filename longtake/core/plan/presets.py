@@ -8,12 +8,9 @@ from fractions import Fraction
 from longtake.core.plan.plan import DecoderShape, Model, TransformerShape
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.published import PUBLISHED
 
-HIAR_RECIPE = Recipe(
-    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=21
-)  # fmt: skip
-"""Hierarchical denoising in four steps (arXiv 2603.08703), six past blocks in the window."""
+HIAR_RECIPE = PUBLISHED["wan-hiar"].recipe
 SIZE_480P = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
 SIZE_720P = replace(SIZE_480P, width=1280, height=720)
 
