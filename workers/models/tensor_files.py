@@ -132,3 +132,4 @@ def _shards(sizes: Mapping[str, int], limit: int) -> Iterable[list[str]]:
 
 def _save(path: Path, names: Iterable[str], read: Callable[[str], Tensor]) -> None:
     save_file({name: read(name).contiguous() for name in names}, path)
+    path.chmod(path.parent.stat().st_mode & 0o666)  # the library lets nobody else read it

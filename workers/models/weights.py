@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
@@ -22,7 +21,7 @@ from longtake.core.recipe.recipe import Level, Positions, Recipe
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.manifest import Manifest
-from workers.models.tensor_files import SUFFIX, TensorFiles, files_of
+from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, write_tensors
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
@@ -204,8 +203,9 @@ def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -
 def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Mapping[str, Tensor]) -> None:
     """Write a model directory that `load_info`, `load_denoiser` and `load_decoder` read."""
     save_info(folder, info)
-    save_file({name: tensor.contiguous() for name, tensor in dit.items()}, folder / DIT_FILE)
-    save_file({name: tensor.contiguous() for name, tensor in vae.items()}, folder / VAE_FILE)
+    for stem, tensors in ((DIT, dit), (VAE, vae)):
+        sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+        write_tensors(folder, stem, sizes, tensors.__getitem__)
 
 
 def _missing(folder: Path, name: str) -> InvalidField:
