@@ -32,7 +32,7 @@ from workers.denoise.noise import normal
 from workers.denoise.solver import predict_x0, renoise
 from workers.models import weights
 from workers.models.api import Compute, Conditioning, Inputs
-from workers.models.text import text_encoder
+from workers.models.text import load_text_encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Loaded:
         self.info = weights.load_info(model)
         self.settings = settings
         self.denoiser = weights.load_denoiser(model, self.info, Compute())
-        self.text = text_encoder(self.info.text_kind, self.info.text_width)
+        self.text = load_text_encoder(model, self.info, Compute())
         recipe = self.info.recipe
         shape = self.denoiser.page_shape(self.info.geometry.tokens_per_frame)
         pages = streams * recipe.lane_count * recipe.page_count

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from longtake.core.recipe.recipe import Level
 from workers.denoise.worker import tensor_to_bytes
-from workers.models.text import text_encoder
 from workers.models.weights import ModelInfo
 from workers.simulated import arithmetic
 from workers.simulated.arithmetic import REACH, Reach
+from workers.simulated.text import simulated_text
 
 
 def small_pictures(info: ModelInfo) -> ModelInfo:
@@ -46,7 +46,7 @@ class _Lane:
 def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[bytes]:
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
     recipe, geometry = info.recipe, info.geometry
-    features = text_encoder(info.text_kind, info.text_width).encode(prompt).features_TC
+    features = simulated_text(info).encode(prompt).features_TC
     text = arithmetic.mix(b"text", tensor_to_bytes(features))
     lanes = [_Lane(info, reach) for _ in range(recipe.lane_count)]
     for block in count():

@@ -9,7 +9,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.v1 import longtake_pb2 as pb
-from workers.models.text import text_encoder
+from workers.models.text_rules import text_rules
 from workers.models.weights import ModelInfo
 
 
@@ -69,7 +69,7 @@ class Offer:
 
 def offer_for(info: ModelInfo, limits: Limits) -> Offer:
     """What a server of this model offers."""
-    text = text_encoder(info.text_kind, info.text_width)
+    text = text_rules(info.text_kind)
     vocabulary = text.vocabulary()
     return Offer(
         name=info.name,

@@ -47,7 +47,7 @@ from workers.link.dial import Weights
 from workers.messages import Introduction, Shutdown
 from workers.models import weights
 from workers.models.api import Compute
-from workers.models.text import text_encoder
+from workers.models.text import load_text_encoder
 from workers.peers import MeetingPoint
 from workers.start.loading import load_worker
 from workers.start.spec import WorkerSpec
@@ -204,7 +204,7 @@ def _denoiser(spec: WorkerSpec, layout: Layout) -> Ready:
 
 def _texts(spec: WorkerSpec) -> Ready:
     info = weights.load_info(spec.model)
-    text = text_encoder(info.text_kind, info.text_width)
+    text = load_text_encoder(spec.model, info, spec.compute)
     ability = Ability(capacity=spec.capacity)
     introduction = Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest="")
     return Ready(introduction, partial(WithoutPictures, text), spec.meeting_point)

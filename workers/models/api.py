@@ -286,8 +286,8 @@ class EncodedText:
     """What the client should know, such as words without effect; empty if there is nothing."""
 
 
-class TextEncoder(Protocol):
-    """Encodes prompts; a pure function of the prompt."""
+class TextRules(Protocol):
+    """What a client may write. The front end asks, which has no weights and no room for any."""
 
     def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
         """Words that are understood, by attribute; empty if any text is."""
@@ -296,6 +296,10 @@ class TextEncoder(Protocol):
     def check(self, prompt: str) -> None:
         """InvalidField if the prompt cannot be encoded at all."""
         ...
+
+
+class TextEncoder(Protocol):
+    """Encodes prompts, with weights on a device if it needs some; a pure function of the prompt."""
 
     def encode(self, prompt: str) -> EncodedText:
         """InvalidField if the prompt cannot be encoded at all."""

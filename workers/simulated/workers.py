@@ -19,12 +19,12 @@ from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
-from workers.models.text import text_encoder
 from workers.orders import Detached, Order
 from workers.runner import Performer
 from workers.simulated.arithmetic import Reach, decoded, first_state, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
+from workers.simulated.text import simulated_text
 
 _CPU = torch.device("cpu")
 
@@ -177,8 +177,8 @@ class SimulatedModel:
         capacity, geometry, reach = self.introduction.ability.capacity, self._info.geometry, self._device.reach
         if self.introduction.role is Role.DENOISE:
             return SimulatedDenoiseWorker(SimulatedLanes(geometry, pages=capacity, reach=reach))
-        text = text_encoder(self._info.text_kind, self._info.text_width)
-        return DecodeWorker(SimulatedSlots(geometry, reach, slots=capacity), geometry, text)
+        slots = SimulatedSlots(geometry, reach, slots=capacity)
+        return DecodeWorker(slots, geometry, simulated_text(self._info))
 
 
 def simulated_digest(folder: Path, reach: Reach) -> str:

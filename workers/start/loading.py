@@ -19,8 +19,8 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import LatentDecoder
-from workers.models.text import text_encoder
+from workers.models.api import LatentDecoder, TextEncoder
+from workers.models.text import load_text_encoder
 from workers.models.weights import ModelInfo
 from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
@@ -81,9 +81,10 @@ class LoadedWorker:
     def _decoder(self) -> Introduction:
         spec, info = self._spec, self._info
         decoder = weights.load_decoder(spec.model, info, spec.compute)
+        text = load_text_encoder(spec.model, info, spec.compute)
         block_s = decode_s(decoder, info.geometry)
         _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * block_s)
-        self._fresh = partial(_decode_worker, decoder, info, spec.capacity)
+        self._fresh = partial(_decode_worker, decoder, text, info, spec.capacity)
         return Introduction(
             worker=spec.worker,
             role=spec.role,
@@ -124,8 +125,7 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     return ChainMember(made(stage=stage), stage)
 
 
-def _decode_worker(decoder: LatentDecoder, info: ModelInfo, slots: int) -> DecodeWorker:
-    text = text_encoder(info.text_kind, info.text_width)
+def _decode_worker(decoder: LatentDecoder, text: TextEncoder, info: ModelInfo, slots: int) -> DecodeWorker:
     return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
 
 

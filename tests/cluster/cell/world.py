@@ -28,7 +28,7 @@ from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
 from workers.models import weights
 from workers.models.api import Compute, sdpa
-from workers.models.text import text_encoder
+from workers.models.text import load_text_encoder
 
 RAW = SegmentSettings(codec="raw", quality=0)
 
@@ -93,7 +93,7 @@ def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int
     torch.set_num_threads(1)
     info = weights.load_info(model)
     denoiser = weights.load_denoiser(model, info, Compute())
-    encoder = text_encoder(info.text_kind, info.text_width)
+    encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
     latents = generate(
