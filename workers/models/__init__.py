@@ -1,1 +1,1 @@
-"""The networks and their files; it imports torch and the core."""
+"""The networks and their files; it imports torch, transformers where a model needs it, and the core."""

@@ -9,6 +9,7 @@ import torch
 from longtake.core.errors import InvalidField
 from workers.models import pocket_text
 from workers.models.api import Compute, EncodedText, TextEncoder
+from workers.models.text_rules import KINDS
 from workers.models.weights import ModelInfo
 
 
@@ -26,9 +27,16 @@ class PocketText:
 
 
 def load_text_encoder(folder: Path, info: ModelInfo, compute: Compute) -> TextEncoder:
-    """The encoder that a model's `text.kind` names, ready to serve; InvalidField if there is no such kind."""
+    """The encoder that a model's `text.kind` names, ready to serve.
+
+    InvalidField if there is no such kind; InvalidField or Contradiction if its files are wrong.
+    """
     match info.text_kind:
         case "pocket":
             return PocketText(info.text_width)
+        case "umt5":
+            from workers.models.umt5 import load_umt5  # seconds, of which the pocket model has no use
+
+            return load_umt5(folder, info, compute)
         case kind:
-            raise InvalidField("text.kind", kind, "pocket")
+            raise InvalidField("text.kind", kind, " or ".join(KINDS))

@@ -8,6 +8,8 @@ from longtake.core.errors import InvalidField
 from workers.models import pocket_text
 from workers.models.api import TextRules
 
+KINDS = ("pocket", "umt5")
+
 
 class PocketRules:
     """The vocabulary of the pocket world (TextRules)."""
@@ -21,10 +23,27 @@ class PocketRules:
         pocket_text.parse(prompt)
 
 
+class FreeText:
+    """Any text (TextRules)."""
+
+    def vocabulary(self) -> Mapping[str, tuple[str, ...]]:
+        """Nothing, because every word is understood."""
+        return {}
+
+    def check(self, prompt: str) -> None:
+        """InvalidField for what UTF-8 cannot write, and no link can carry."""
+        try:
+            prompt.encode()
+        except UnicodeEncodeError:
+            raise InvalidField("prompt", prompt, "text without halves of surrogate pairs") from None
+
+
 def text_rules(kind: str) -> TextRules:
     """The rules of a `text.kind`; InvalidField if there is no such kind."""
     match kind:
         case "pocket":
             return PocketRules()
+        case "umt5":
+            return FreeText()
         case _:
-            raise InvalidField("text.kind", kind, "pocket")
+            raise InvalidField("text.kind", kind, " or ".join(KINDS))

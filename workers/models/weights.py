@@ -1,4 +1,7 @@
-"""A model directory: model.json says what the model is, safetensors files hold its weights; nothing is pickled."""
+"""A model directory: model.json says what the model is, safetensors files hold its weights; nothing is pickled.
+
+A text encoder with weights has a folder of its own beside them (workers.models.umt5).
+"""
 
 from __future__ import annotations
 
@@ -85,6 +88,11 @@ class ModelInfo:
     def text_width(self) -> int:
         """Channels of a text's features."""
         return self.dit.text_dim
+
+    @property
+    def text_rows(self) -> int:
+        """Rows of a text's features, at most."""
+        return self.dit.text_len
 
 
 def load_info(folder: Path) -> ModelInfo:
