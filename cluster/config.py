@@ -71,6 +71,9 @@ class ClusterSection(Section):
     place_within_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 30.0
     """How long Ray may take to find room for all workers. Where nodes are started on demand, it must be as long as that
     takes."""
+    start_within_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 600.0
+    """How long workers may take to load their weights, measure what they can do, and attach. One that ends is noticed
+    at once; only one that hangs is waited for."""
     denoise_nodes: NodeLabels = {}
     """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
     decode_nodes: NodeLabels = {}
@@ -273,10 +276,6 @@ def _check_link(link: LinkSection) -> None:
 
 
 def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
-    if model.device == "cpu" and model.dtype != "float32":
-        raise Contradiction(
-            f"model.dtype = {model.dtype}", "model.device = cpu", "on a CPU only float32 is exact and fast"
-        )
     if (cluster.denoise_nodes or cluster.decode_nodes) and not cluster.ray_address:
         raise Contradiction(
             "cluster.denoise_nodes or cluster.decode_nodes",

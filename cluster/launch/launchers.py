@@ -44,7 +44,7 @@ def launcher_for(plan: LaunchPlan, engine: Engine) -> Launcher:
     chains = Chains(engine)
     listen = partial(_link_server, plan, chains, model_digest(plan.workers[0]))
     if plan.cluster.launch == "subprocess":
-        return SubprocessLauncher(plan.workers, chains, listen, plan.token)
+        return SubprocessLauncher(plan, chains, listen)
     return RayLauncher(plan, chains, listen)
 
 

@@ -31,8 +31,6 @@ from workers.start.spec import WorkerSpec
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
 LOOK_UP_S = 0.5
-START_S = 180.0
-"""How long workers may take to load their weights."""
 
 _log = logging.getLogger("longtake.launch")
 
@@ -93,7 +91,8 @@ class RayLauncher:
             self._server = self._listen(self._host)
             await self._server.start()
             await self._in_thread(partial(self._create, self._server.address))
-            await self._engine.attached(frozenset(spec.replica for spec in self._plan.workers), timeout_s=START_S)
+            replicas = frozenset(spec.replica for spec in self._plan.workers)
+            await self._engine.attached(replicas, timeout_s=self._plan.cluster.start_within_s)
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
@@ -192,10 +191,11 @@ class RayLauncher:
             placed[name] += 1
             actor = actor_class.options(**_options(spec), scheduling_strategy=bundle)
             self._actors[spec.worker] = actor.remote(spec, engine, self._plan.token)
+        within_s = self._plan.cluster.start_within_s
         try:
-            self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=START_S)
+            self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=within_s)
         except self._ray.exceptions.GetTimeoutError:
-            raise Unavailable(f"the workers had not loaded their weights after {START_S:g} s") from None
+            raise Unavailable(f"the workers had not loaded their weights after {within_s:g} s") from None
         except self._ray.exceptions.RayError as error:
             raise Unavailable(f"a worker could not start: {error}") from None
 

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import workers
 from cluster.cell.chains import Chains
 from cluster.launch.link_server import LinkServer
+from cluster.launch.plan import LaunchPlan
 from longtake.core.errors import Unavailable
 from longtake.core.work import WorkerId
 from workers.link_trust import write_secret
@@ -29,8 +30,6 @@ Group = tuple[WorkerSpec, ...]
 """Workers that share a process."""
 
 LOOPBACK = "127.0.0.1"
-START_S = 120.0
-"""How long workers may take to load their weights and attach."""
 STOP_S = 10.0
 RESTART_S = 0.5
 """Pause before a worker is started again."""
@@ -48,17 +47,16 @@ def environment() -> dict[str, str]:
 class SubprocessLauncher:
     """One child process for each worker that computes, one for all simulated ones."""
 
-    def __init__(
-        self, specs: Sequence[WorkerSpec], engine: Chains, listen: Callable[[str], LinkServer], token: str
-    ) -> None:
+    def __init__(self, plan: LaunchPlan, engine: Chains, listen: Callable[[str], LinkServer]) -> None:
         self._meeting_point = MeetingPoint(LOOPBACK)
-        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in specs]
+        specs = [replace(spec, meeting_point=self._meeting_point.address) for spec in plan.workers]
         simulated = tuple(spec for spec in specs if is_simulated(spec.compute.device))
         alone = tuple((spec,) for spec in specs if not is_simulated(spec.compute.device))
         self._groups: tuple[Group, ...] = (*alone, simulated) if simulated else alone
         self._engine = engine
         self._server = listen(LOOPBACK)
-        self._token = token
+        self._token = plan.token
+        self._start_within_s = plan.cluster.start_within_s
         self._processes: dict[Group, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -79,7 +77,7 @@ class SubprocessLauncher:
             self._processes[group] = await self._spawn(group)
         names = [spec.worker for group in self._groups for spec in group]
         replicas = frozenset(spec.replica for group in self._groups for spec in group)
-        attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=START_S))
+        attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=self._start_within_s))
         exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         try:
             await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)

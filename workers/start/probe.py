@@ -31,6 +31,8 @@ MIN_GAIN = 0.05
 """The share by which the time per op must fall for a larger batch to be used."""
 _ROUNDS = 3
 """Each time is the least of this many measurements: whatever disturbs one makes it longer."""
+_LONG_S = 5.0
+"""What takes longer is measured once: little disturbs it, and a start has to end."""
 _SPREAD = 7
 """Blocks between the items, so that their positions differ."""
 
@@ -195,6 +197,14 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     return clock() - began_s
 
 
+def least_s(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+    """The least of each of the times that `measure` takes, over several rounds behind one that warms up."""
+    first = measure()
+    if sum(first) > _LONG_S:
+        return first
+    return tuple(map(min, zip(*(measure() for _ in range(_ROUNDS)), strict=True)))
+
+
 def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
     """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
 
@@ -205,8 +215,8 @@ def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
     with torch.inference_mode():
         z_BCFHW = torch.zeros(1, channels, frames, height, width, device=decoder.device, dtype=decoder.dtype)
         state = decoder.initial_state(1, height, width)
-        times = [seconds_of(lambda: decoder.decode(z_BCFHW, state), decoder.device) for _ in range(1 + _ROUNDS)]
-    return min(times[1:])
+        (block_s,) = least_s(lambda: (seconds_of(lambda: decoder.decode(z_BCFHW, state), decoder.device),))
+    return block_s
 
 
 def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
@@ -229,20 +239,24 @@ def _worthwhile(subject: Subject, max_batch: int) -> tuple[dict[int, float], int
     """Times by batch size, doubled until it does not pay any more, and the last size that did."""
     if max_batch < 2:
         one = Trial(subject, size=1)
-        return {1: min([one.forward_s(1) for _ in range(1 + _ROUNDS)][1:])}, 1
+        return {1: least_s(lambda: (one.forward_s(1),))[0]}, 1
     forward_s: dict[int, float] = {}
     limit = 1
     while limit < max_batch:
         larger = min(2 * limit, max_batch)
         try:
-            trial = Trial(subject, size=larger)
-            rounds = [(trial.forward_s(limit), trial.forward_s(larger)) for _ in range(1 + _ROUNDS)][1:]
+            smaller_s, larger_s = _compared(Trial(subject, size=larger), limit, larger)
         except torch.OutOfMemoryError:
             break
-        per_op_s = min(before for before, _ in rounds) / limit
-        forward_s.setdefault(limit, per_op_s * limit)
-        forward_s[larger] = min(after for _, after in rounds)
-        if forward_s[larger] / larger > (1 - MIN_GAIN) * per_op_s:
+        forward_s.setdefault(limit, smaller_s)
+        forward_s[larger] = larger_s
+        if larger_s / larger > (1 - MIN_GAIN) * smaller_s / limit:
             break
         limit = larger
     return forward_s, limit
+
+
+def _compared(trial: Trial, smaller: int, larger: int) -> tuple[float, float]:
+    """Times of forwards of two sizes, measured by turns."""
+    smaller_s, larger_s = least_s(lambda: (trial.forward_s(smaller), trial.forward_s(larger)))
+    return smaller_s, larger_s
