@@ -71,6 +71,14 @@ def test_one_file_and_several_give_equal_bits(folder: Path, tmp_path_factory: py
     assert same(features(shards), features(folder))
 
 
+def test_bits_do_not_depend_on_where_in_its_file_a_tensor_lies(folder: Path) -> None:
+    path = folder / "text" / "model.safetensors"
+    before, held = features(folder), load_file(path)
+    for length in range(0, 64, 8):
+        save_file(held, path, metadata={"note": length * "."})
+        assert same(features(folder), before)
+
+
 def respelt(held: dict[str, Tensor]) -> None:
     held[EMBED] = held.pop(SHARED)
 
