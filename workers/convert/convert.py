@@ -20,11 +20,7 @@ from workers.convert.sources import TOKENIZER_FILE
 from workers.models.api import Compute
 from workers.models.manifest import Manifest, Origin, StoredFile
 from workers.models.tensor_files import write_tensors
-from workers.models.weights import DIT, VAE, load_info, load_manifest, save_info
-
-TEXT_FOLDER = "text"
-TEXT_STEM = "model"
-_TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json")
+from workers.models.weights import DIT, TEXT, TEXT_CONFIG, TOKENIZER, VAE, load_info, load_manifest, save_info
 
 Progress = Callable[[str, int], object]
 """Told what is worked on and how many bytes of it are done since it was told last."""
@@ -59,26 +55,21 @@ def convert(choice: Choice, wish: Wish, output: Path, progress: Progress) -> boo
 
 
 def _write(choice: Choice, wish: Wish, folder: Path, origin: Origin, progress: Progress) -> None:
-    def put(found: Found, where: Path, stem: str, read: Callable[[str], Tensor]) -> Iterable[Path]:
+    def put(found: Found, stem: str, read: Callable[[str], Tensor]) -> Iterable[Path]:
         def counted(name: str) -> Tensor:
             tensor = read(name)
             kept = tensor if wish.dtype is None else tensor.to(Compute(dtype=wish.dtype).torch_dtype)
             progress(f"writing the {found.part.value}", kept.nbytes)
             return kept
 
-        return write_tensors(where, stem, {name: _size(found, name, wish) for name in found.names}, counted)
+        return write_tensors(folder, stem, {name: _size(found, name, wish) for name in found.names}, counted)
 
-    text = folder / TEXT_FOLDER
-    text.mkdir()
-    written = [*put(choice.transformer, folder, DIT, lambda name: _merged(choice, name))]
-    written += put(choice.vae, folder, VAE, choice.vae.read)
-    written += put(choice.text, text, TEXT_STEM, choice.text.read)
-    config = text / "config.json"
-    config.write_text(json.dumps(choice.text_config, indent=2) + "\n", encoding="utf-8")
-    written.append(config)
-    for name in _TOKENIZER_FILES:
-        if (choice.tokenizer / name).is_file():
-            written.append(Path(shutil.copyfile(choice.tokenizer / name, text / name)))
+    (folder / TEXT).parent.mkdir()
+    written = [*put(choice.transformer, DIT, lambda name: _merged(choice, name))]
+    written += [*put(choice.vae, VAE, choice.vae.read), *put(choice.text, TEXT, choice.text.read)]
+    (folder / TEXT_CONFIG).write_text(json.dumps(choice.text_config, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(choice.tokenizer / TOKENIZER_FILE, folder / TOKENIZER)
+    written += [folder / TEXT_CONFIG, folder / TOKENIZER]
     files = tuple(StoredFile.of(path, path.relative_to(folder).as_posix()) for path in written)
     save_info(folder, choice.info, Manifest(files=files, origin=origin))
 

@@ -81,6 +81,8 @@ class WorkerLink:
         self._engine = engine
         self._token = token
         self._heard = False
+        self._next: Performer | None = None
+        """The worker of the next attachment: to make one may take longer than the engine bears silence."""
 
     async def serve(self) -> None:
         """Work until the engine sends Shutdown; Unavailable if it refuses or is out of reach for too long.
@@ -92,9 +94,11 @@ class WorkerLink:
         last_contact_s = loop.time()
         while True:
             self._heard = False
+            if self._next is None:
+                self._next = await asyncio.to_thread(self._loaded.fresh)
             try:
                 async with self._channel() as channel:
-                    if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach()):
+                    if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach(), self._next):
                         return
                 why = "the stream ended"
             except grpc.aio.AioRpcError as error:
@@ -116,21 +120,21 @@ class WorkerLink:
             self._engine, grpc.ssl_channel_credentials(*self._files.contents()), options=named
         )
 
-    async def _attached(self, call: AttachCall) -> bool:
+    async def _attached(self, call: AttachCall, performer: Performer) -> bool:
         """Serve one attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
         await call.write(hello_to_proto(self._loaded.introduction, self._token))
         welcome = await call.read()
         if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":
             await call.code()  # raises nothing; the status is thrown by the next read
             return False
-        self._heard = True
+        self._heard, self._next = True, None
         loop = asyncio.get_running_loop()
         outbox: asyncio.Queue[Up | str | StartOver] = asyncio.Queue()
 
         def say(message: Up | str | StartOver) -> None:
             loop.call_soon_threadsafe(outbox.put_nowait, message)
 
-        runner = Runner(self._loaded.fresh(), report=say, ended=say, meeting_point=self._loaded.meeting_point)
+        runner = Runner(performer, report=say, ended=say, meeting_point=self._loaded.meeting_point)
         runner.start()
         reader = asyncio.create_task(self._read(call, runner))
         writer = asyncio.create_task(self._write(call, outbox))

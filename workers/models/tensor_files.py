@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from longtake.core.errors import InvalidField
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
+_SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
 SHARD_BYTES = 1_000_000_000
 """A file is closed before it grows beyond this; whoever writes holds one file's tensors in memory."""
 
@@ -42,6 +44,7 @@ class TensorFiles:
         """Open them; FileNotFoundError if there are none, InvalidField if one is no safetensors file."""
         self.name = f"{stem}{SUFFIX}"
         """What they are called in messages."""
+        self._folder = folder
         self._device = device
         self._open: dict[Path, _Handle] = {}
         self._paths: dict[str, Path] = {}
@@ -71,25 +74,31 @@ class TensorFiles:
             try:
                 self._open[path] = safe_open(path, framework="pt", device=self._device)
             except SafetensorError as error:
-                raise InvalidField(path.name, str(error), "a safetensors file") from None
+                label = path.relative_to(self._folder).as_posix()
+                raise InvalidField(label, str(error), "a safetensors file") from None
         return self._open[path]
 
 
 def files_of(folder: Path, stem: str) -> tuple[Path, ...]:
     """The files that share the name `stem`, in order; FileNotFoundError if one is missing, InvalidField for the index.
 
-    One file goes before an index, as for everybody who writes both.
+    `stem` may lead into a folder below. One file goes before an index, as for everybody who writes both.
     """
     single, index = folder / f"{stem}{SUFFIX}", folder / f"{stem}{INDEX_SUFFIX}"
     if single.is_file():
         return (single,)
     if not index.is_file():
         raise FileNotFoundError(single)
+    label = index.relative_to(folder).as_posix()
     try:
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        paths = tuple(folder / Path(name).name for name in sorted(named))
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidField(index.name, f"{type(error).__name__}: {error}", "an index with a weight_map") from None
+        table = json.loads(index.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InvalidField(label, str(error), "a JSON object") from None
+    held = table.get("weight_map") if isinstance(table, dict) else None
+    names = list(held.values()) if isinstance(held, dict) else []
+    if not names or not all(isinstance(name, str) and _SHARD_NAME.fullmatch(name) for name in names):
+        raise InvalidField(f"{label}.weight_map", held, "by tensor, the name of a safetensors file beside this")
+    paths = tuple(index.parent / name for name in sorted(set(names)))
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(path)

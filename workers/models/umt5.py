@@ -10,15 +10,13 @@ import json
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import ftfy
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
@@ -26,14 +24,10 @@ from transformers import UMT5Config, UMT5EncoderModel
 from longtake.core.errors import Contradiction, InvalidField
 from workers.json_values import record
 from workers.models.api import Compute, EncodedText
+from workers.models.tensor_files import TensorFiles
 from workers.models.text_rules import FreeText
-from workers.models.weights import ModelInfo
+from workers.models.weights import TEXT, TEXT_CONFIG, TOKENIZER, ModelInfo
 
-FOLDER = "text"
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 CACHE_BYTES = 256 << 20
 _EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
 """Two names of one tensor; files hold either or both."""
@@ -117,12 +111,12 @@ class UMT5Text:
 
 def load_umt5(folder: Path, info: ModelInfo, compute: Compute) -> UMT5Text:
     """The encoder in a model directory, ready to serve; InvalidField or Contradiction names the file that is wrong."""
-    config = _config(folder / FOLDER / CONFIG_FILE)
+    config = _config(folder / TEXT_CONFIG)
     if config.d_model != info.text_width:
-        widths = f"{FOLDER}/{CONFIG_FILE}: d_model = {config.d_model}", f"dit.text_dim = {info.text_width}"
+        widths = f"{TEXT_CONFIG}: d_model = {config.d_model}", f"dit.text_dim = {info.text_width}"
         raise Contradiction(*widths, "both are the width of a text's features")
-    tokenizer = _tokenizer(folder / FOLDER / TOKENIZER_FILE, config)
-    return UMT5Text(_model(folder / FOLDER, config, compute), tokenizer, info.text_rows, PromptCache(CACHE_BYTES))
+    tokenizer = _tokenizer(folder / TOKENIZER, config)
+    return UMT5Text(_model(folder, config, compute), tokenizer, info.text_rows, PromptCache(CACHE_BYTES))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -147,15 +141,15 @@ class _Config:
     def __post_init__(self) -> None:
         if self.feed_forward_proj not in _ACTIVATIONS:
             allowed = " or ".join(_ACTIVATIONS)
-            raise InvalidField(f"{FOLDER}/{CONFIG_FILE}.feed_forward_proj", self.feed_forward_proj, allowed)
+            raise InvalidField(f"{TEXT_CONFIG}.feed_forward_proj", self.feed_forward_proj, allowed)
         for name, value in asdict(self).items():
             if isinstance(value, int) and name != "eos_token_id" and value < 1:
-                raise InvalidField(f"{FOLDER}/{CONFIG_FILE}.{name}", value, "1 or more")
+                raise InvalidField(f"{TEXT_CONFIG}.{name}", value, "1 or more")
 
 
 def _name(path: Path) -> str:
     """The file as errors call it."""
-    return f"{FOLDER}/{path.name}"
+    return f"{path.parent.name}/{path.name}"
 
 
 def _missing(path: Path) -> InvalidField:
@@ -194,7 +188,7 @@ def _tokenizer(path: Path, config: _Config) -> Tokenizer:
     tokenizer.no_padding()
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if largest >= config.vocab_size:
-        allowed = f"at most token {config.vocab_size - 1}; {CONFIG_FILE} says vocab_size = {config.vocab_size}"
+        allowed = f"at most token {config.vocab_size - 1}; {TEXT_CONFIG} says vocab_size = {config.vocab_size}"
         raise InvalidField(_name(path), f"token {largest}", allowed)
     empty = tokenizer.encode("").ids
     if empty[-1:] != [config.eos_token_id] or tokenizer.num_special_tokens_to_add(False) != 1:
@@ -207,62 +201,40 @@ def _model(folder: Path, config: _Config, compute: Compute) -> UMT5EncoderModel:
     """The encoder with its weights; every tensor must be there, in shape, finite, and none too many."""
     with torch.device("meta"):
         model = UMT5EncoderModel(UMT5Config(**asdict(config)))
-    with ExitStack() as stack:
-        name, shards = _shards(folder)
-        files = [stack.enter_context(_opened(shard, str(compute.torch_device))) for shard in shards]
-        held = {tensor: file for file in files for tensor in list(file.keys())}
-        embedding = next((spelling for spelling in _EMBEDDING if spelling in held), _EMBEDDING[0])
-        wanted = {key: list(tensor.shape) for key, tensor in model.state_dict().items() if key not in _EMBEDDING}
-        wanted[embedding] = [config.vocab_size, config.d_model]
-        _compare(name, wanted, {key: file.get_slice(key) for key, file in held.items()})
-        tensors = {key: _own(_finite(name, key, held[key].get_tensor(key)), compute) for key in wanted}
+    try:
+        files = TensorFiles(folder, TEXT, str(compute.torch_device))
+    except FileNotFoundError as error:
+        raise _missing(Path(str(error))) from None
+    embedding = next((spelling for spelling in _EMBEDDING if spelling in files.names), _EMBEDDING[0])
+    wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if key not in _EMBEDDING}
+    wanted[embedding] = (config.vocab_size, config.d_model)
+    _compare(files, wanted)
+    tensors = {key: _own(_finite(files.name, key, files.read(key)), compute) for key in wanted}
     shared = tensors.pop(embedding)
     model.load_state_dict(tensors | dict.fromkeys(_EMBEDDING, shared), assign=True)
     model.requires_grad_(False).train(False)
     return model
 
 
-def _shards(folder: Path) -> tuple[str, list[Path]]:
-    """What errors call the weights, and the files that they are in."""
-    whole, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if whole.is_file() or not index.is_file():
-        return _name(whole), [whole]
-    table = _json(index).get("weight_map")
-    names = list(table.values()) if isinstance(table, dict) else []
-    if not names or not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name) for name in names):
-        raise InvalidField(f"{_name(index)}.weight_map", table, "by tensor, the name of a safetensors file beside this")
-    return _name(index), [folder / name for name in sorted(set(names))]
-
-
-@contextmanager
-def _opened(path: Path, device: str) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            yield file
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except SafetensorError as error:
-        raise InvalidField(_name(path), str(error), "a safetensors file") from None
-
-
-def _compare(file: str, wanted: Mapping[str, list[int]], held: Mapping[str, Any]) -> None:
+def _compare(files: TensorFiles, wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Compare names, shapes and types, without reading a number; of those of one kind the first is named."""
-    missing = [name for name in wanted if name not in held]
-    surplus = [name for name in held if name not in wanted and name not in _EMBEDDING]
-    reshaped = [name for name, shape in wanted.items() if name in held and held[name].get_shape() != shape]
-    retyped = [name for name in wanted if name in held and held[name].get_dtype() not in _DTYPES]
+    file, there = files.name, frozenset(files.names)
+    missing = [name for name in wanted if name not in there]
+    surplus = [name for name in files.names if name not in wanted and name not in _EMBEDDING]
+    reshaped = [name for name, shape in wanted.items() if name in there and files.shape(name) != shape]
+    retyped = [name for name in wanted if name in there and files.dtype(name) not in _DTYPES]
     if missing:
-        allowed = f"a tensor of shape {wanted[missing[0]]}; it is missing{_and_more(missing)}"
+        allowed = f"a tensor of shape {list(wanted[missing[0]])}; it is missing{_and_more(missing)}"
         raise InvalidField(f"{file}: {missing[0]}", None, allowed)
     if surplus:
-        found = held[surplus[0]].get_shape()
+        found = list(files.shape(surplus[0]))
         raise InvalidField(f"{file}: {surplus[0]}", found, f"no tensor of this name{_and_more(surplus)}")
     if reshaped:
-        found, allowed = held[reshaped[0]].get_shape(), f"shape {wanted[reshaped[0]]}{_and_more(reshaped)}"
+        found, allowed = list(files.shape(reshaped[0])), f"shape {list(wanted[reshaped[0]])}{_and_more(reshaped)}"
         raise InvalidField(f"{file}: {reshaped[0]}", found, allowed)
     if retyped:
         allowed = f"{', '.join(_DTYPES)}{_and_more(retyped)}"
-        raise InvalidField(f"{file}: {retyped[0]}", held[retyped[0]].get_dtype(), allowed)
+        raise InvalidField(f"{file}: {retyped[0]}", files.dtype(retyped[0]), allowed)
 
 
 def _and_more(names: Sequence[str]) -> str:

@@ -30,8 +30,11 @@ from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
 
 INFO_FILE = "model.json"
-DIT, VAE = "dit", "vae"
-"""The stems of the files that hold the weights; a large one is several files with an index."""
+DIT, VAE, TEXT = "dit", "vae", "text/model"
+"""The stems of the files that hold the weights; a large one is several files with an index. Not every text encoder has
+weights."""
+TEXT_CONFIG, TOKENIZER = "text/config.json", "text/tokenizer.json"
+"""What else a text encoder with weights needs."""
 DIT_FILE = f"{DIT}{SUFFIX}"
 VAE_FILE = f"{VAE}{SUFFIX}"
 FORMAT = "longtake-model/1"
@@ -146,8 +149,11 @@ def digest(folder: Path) -> str:
     if manifest is not None:
         manifest.check_sizes(folder)
         return hashlib.sha256((folder / INFO_FILE).read_bytes()).hexdigest()
+    paths = [folder / INFO_FILE, *_weight_files(folder, DIT), *_weight_files(folder, VAE)]
+    if (folder / TEXT_CONFIG).is_file():
+        paths += (*_weight_files(folder, TEXT), folder / TEXT_CONFIG, folder / TOKENIZER)
     total = hashlib.sha256()
-    for path in (folder / INFO_FILE, *_weight_files(folder, DIT), *_weight_files(folder, VAE)):
+    for path in paths:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
