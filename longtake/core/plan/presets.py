@@ -9,6 +9,7 @@ from longtake.core.plan.plan import DecoderShape, Model, TransformerShape
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.published import PUBLISHED
+from longtake.core.recipe.recipe import Recipe
 
 HIAR_RECIPE = PUBLISHED["wan-hiar"].recipe
 SIZE_480P = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
@@ -21,8 +22,8 @@ _WAN_DECODER = DecoderShape(
 )  # fmt: skip
 
 
-def _wan(name: str, transformer: TransformerShape, geometry: Geometry) -> Model:
-    return Model(name=name, recipe=HIAR_RECIPE, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
+def _wan(name: str, transformer: TransformerShape, geometry: Geometry, recipe: Recipe = HIAR_RECIPE) -> Model:
+    return Model(name=name, recipe=recipe, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
 
 
 PRESETS = {
@@ -31,5 +32,6 @@ PRESETS = {
         _wan("wan2.1-1.3b-480p", _WAN_1_3B, SIZE_480P),
         _wan("wan2.1-1.3b-720p", _WAN_1_3B, SIZE_720P),
         _wan("wan2.1-14b-480p", _WAN_14B, SIZE_480P),
+        *(_wan(f"{made.name}-480p", _WAN_1_3B, SIZE_480P, made.recipe) for made in PUBLISHED.values()),
     )
 }

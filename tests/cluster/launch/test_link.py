@@ -172,6 +172,26 @@ async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -
         assert kinds == [WorkerJoined, OpFailed, WorkerLost]
 
 
+class SlowlyMade(Loaded):
+    """Weights over which a worker is made in more time than the engine bears silence."""
+
+    def fresh(self) -> Slow:
+        time.sleep(2.5)
+        return super().fresh()
+
+
+async def test_a_worker_is_made_before_it_says_hello_and_once_for_each_attachment() -> None:
+    async with bench(silence_s=2.0) as made:
+        loaded = SlowlyMade()
+        serving = asyncio.create_task(WorkerLink(loaded, made.address, "secret").serve())
+        await until_attached(made.engine, WORKER)
+        made.engine.broadcast(Shutdown())
+        async with asyncio.timeout(10):
+            await serving
+        assert (await made.log.lost()).reason == "it closed its link"
+        assert loaded.made == 1
+
+
 async def test_a_worker_dials_again_without_its_history() -> None:
     async with bench() as made:
         loaded = Loaded()

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.synthetic_checkpoint import WAN_1_3B
 from longtake.core.errors import InvalidField
 from tests.workers.convert.publishing import (
     Published,
@@ -26,6 +27,10 @@ from workers.convert.choice import Choice, Wish, choose
 from workers.convert.convert import convert
 from workers.convert.found import look
 from workers.convert.names import bare
+from workers.convert.shapes import transformer_config, vae_config
+from workers.models.wan.config import WanVAEConfig
+from workers.models.wan.dit import WanModel
+from workers.models.wan.vae import WanDecoder, WanEncoder
 
 SMALL = Wish(recipe="wan-hiar", width=64, height=64)
 DIT = "diffusion_pytorch_model.safetensors"
@@ -191,3 +196,20 @@ def test_a_lora_that_does_not_fit_is_refused(tmp_path: Path, wan: Path, made: Pu
     wish = Wish(recipe="wan-longlive", width=64, height=64, lora=tmp_path / "told.safetensors")
     lora = chosen(wan, wish=wish).lora
     assert lora is not None and lora.scale == 2.0
+
+
+def test_the_networks_of_wan_have_the_tensors_that_are_listed() -> None:
+    """825 and 194 names with their shapes, as diffusers has them: whatever is published in either spelling fits."""
+    lines = (Path(__file__).parent / "wan2.1-t2v-1.3b.txt").read_text().splitlines()
+    listed: dict[str, dict[str, tuple[int, ...]]] = {"dit": {}, "vae": {}}
+    for part, name, shape in map(str.split, lines):
+        listed[part][name] = tuple(int(size) for size in shape.split("x"))
+    assert [len(names) for names in listed.values()] == [825, 194]
+    with torch.device("meta"):
+        dit, vae = WanModel(WAN_1_3B), (WanDecoder(WanVAEConfig()), WanEncoder(WanVAEConfig()))
+    held = {name: tuple(tensor.shape) for part in vae for name, tensor in part.state_dict().items()}
+    assert {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()} == listed["dit"]
+    assert held == listed["vae"]
+    config = transformer_config(lambda name: listed["dit"][name], tuple(listed["dit"]), {})
+    assert config == WAN_1_3B, "its shapes say all but the number of heads, which Wan's are 128 channels wide"
+    assert vae_config(lambda name: listed["vae"][name]) == WanVAEConfig()

@@ -206,7 +206,9 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused(fol
     other = tokenizer()
     other.add_tokens(["▁zoo", "▁zebra"])
     other.save(str(folder / "text" / "tokenizer.json"))
-    with pytest.raises(InvalidField, match=r"text/tokenizer.json: 'token 79' .* at most token 77; text/config.json says"):
+    with pytest.raises(
+        InvalidField, match=r"text/tokenizer.json: 'token 79' .* at most token 77; text/config.json says"
+    ):
         load(folder)
 
 

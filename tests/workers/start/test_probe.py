@@ -134,3 +134,19 @@ def test_the_decoding_of_a_block_is_timed_before_anybody_asks(tmp_path: Path) ->
     loaded = LoadedWorker(spec)
     assert 0 < loaded.introduction.ability.forward_s < 1
     assert loaded.fresh().held_sessions == set()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        ([(0.3, 0.5), (0.2, 0.6), (0.4, 0.4), (0.25, 0.7)], (0.2, 0.4)),  # the first warms up
+        ([(0.1, 0.1), (0.2, 0.6), (0.4, 0.4), (0.25, 0.7)], (0.2, 0.4)),
+        ([(2.0, 3.5)], (2.0, 3.5)),  # it takes so long that it is the only one
+    ],
+)
+def test_times_are_the_least_of_three_rounds_but_for_those_that_take_long(
+    rounds: list[tuple[float, ...]], expected: tuple[float, ...]
+) -> None:
+    left = list(rounds)
+    assert probing.least_s(lambda: left.pop(0)) == expected
+    assert not left
