@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 
 from workers.models.wan.config import WanConfig, WanVAEConfig
-from workers.models.wan.dit import WanModel
-from workers.models.wan.vae import WanDecoder, WanEncoder
+from workers.models.weights import DIT, VAE, tensor_shapes
 
 WAN_1_3B = WanConfig(
     dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, in_dim=16, out_dim=16, freq_dim=256, text_dim=4096,
@@ -42,32 +41,31 @@ def write(folder: Path, dit: WanConfig, vae: WanVAEConfig, seed: int = 0) -> tup
     tokenizer = base / "google" / "umt5-xxl"
     tokenizer.mkdir(parents=True)
     _tokenizer().save(str(tokenizer / "tokenizer.json"))
-    table = {"_class_name": "WanModel", "num_heads": dit.num_heads, "text_len": dit.text_len}
+    table = {"model_type": "t2v", "num_heads": dit.num_heads, "text_len": dit.text_len}
     (base / "config.json").write_text(json.dumps(table))
-    with torch.device("meta"):
-        transformer, decoder, encoder = WanModel(dit), WanDecoder(vae), WanEncoder(vae)
-    torch.save(_filled([*decoder.state_dict().items(), *encoder.state_dict().items()], generator), base / "VAE.pth")
-    torch.save(_filled(_text_tensors(dit.text_dim), generator), base / "models_t5_umt5.pth")
-    weights = _filled(transformer.state_dict().items(), generator)
+    shapes = tensor_shapes(dit, vae)
+    torch.save(_filled(shapes[VAE], generator), base / "VAE.pth")
+    torch.save(_filled(_text_shapes(dit.text_dim), generator), base / "models_t5_umt5.pth")
+    weights = _filled(shapes[DIT], generator)
     torch.save(
         {"generator_ema": {f"{_WRAPPER}{name}": tensor for name, tensor in weights.items()}, "step": 1}, checkpoint
     )
     return base, checkpoint
 
 
-def _filled(shapes: Iterable[tuple[str, Tensor]], generator: torch.Generator) -> dict[str, Tensor]:
+def _filled(shapes: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
     """Normal numbers for these shapes, as small as keeps a signal's size; what scales a norm is 1."""
     held: dict[str, Tensor] = {}
-    for name, shape in shapes:
-        inputs = math.prod(shape.shape[1:])
+    for name, shape in shapes.items():
         if name.endswith(("norm_q.weight", "norm_k.weight", "norm1.weight", "norm2.weight", "gamma")):
-            held[name] = torch.ones(shape.shape)
+            held[name] = torch.ones(shape)
         else:
-            held[name] = torch.empty(shape.shape).normal_(0, 1 / math.sqrt(max(inputs, 1)), generator=generator)
+            std = 1 / math.sqrt(max(math.prod(shape[1:]), 1))
+            held[name] = torch.empty(shape).normal_(0, std, generator=generator)
     return held
 
 
-def _text_tensors(width: int, layers: int = 1) -> list[tuple[str, Tensor]]:
+def _text_shapes(width: int, layers: int = 1) -> dict[str, tuple[int, ...]]:
     """Those of a small umT5 under the names of Wan's own code: 8 heads of 8, one number for each token and channel."""
     heads, inner, wide = 8, 64, 128
     sizes: dict[str, tuple[int, ...]] = {"token_embedding": (_tokenizer().get_vocab_size(), width), "norm": (width,)}
@@ -78,8 +76,7 @@ def _text_tensors(width: int, layers: int = 1) -> list[tuple[str, Tensor]]:
             "ffn.gate.0": (wide, width), "ffn.fc1": (wide, width), "ffn.fc2": (width, wide),
         }  # fmt: skip
         sizes |= {f"blocks.{number}.{name}": size for name, size in layer.items()}
-    with torch.device("meta"):
-        return [(f"{name}.weight", torch.empty(size)) for name, size in sizes.items()]
+    return {f"{name}.weight": size for name, size in sizes.items()}
 
 
 def _tokenizer() -> Tokenizer:

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import torch
-
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.published import PUBLISHED, Published
-from workers.convert.found import Change, Found, Holdings, changes
-from workers.convert.names import Part
-from workers.convert.shapes import LATENT_MEAN, LATENT_STD, text_config, transformer_config, vae_config
-from workers.models.wan.vae import WanDecoder, WanEncoder
-from workers.models.weights import ModelInfo, new_denoiser
+from workers.convert.found import Found, Holdings, LoraChange, changes
+from workers.models.wan.names import Component
+from workers.models.wan.sizes import LATENT_MEAN, LATENT_STD, text_config, text_shapes, transformer_config, vae_config
+from workers.models.weights import DIT, VAE, ModelInfo, tensor_shapes
 
 FPS = Fraction(16)
 """Pictures a second of every Wan2.1."""
@@ -64,7 +61,7 @@ class Lora:
     """A LoRA that is merged into the transformer."""
 
     found: Found
-    changes: Mapping[str, Change]
+    changes: Mapping[str, LoraChange]
     scale: float
 
 
@@ -78,13 +75,15 @@ def published_of(name: str) -> Published:
 def choose(holdings: Holdings, wish: Wish, lora: Holdings | None = None) -> Choice:
     """The model that is wished for; InvalidField or Contradiction if the sources do not make one."""
     published = published_of(wish.recipe)
-    missing = [part.value for part in (Part.TRANSFORMER, Part.VAE, Part.TEXT) if not holdings.all_of(part)]
+    missing = [
+        part.value for part in (Component.TRANSFORMER, Component.VAE, Component.TEXT) if not holdings.all_of(part)
+    ]
     missing += [] if holdings.tokenizers else ["tokenizer (a folder with tokenizer.json)"]
     if missing:
         there = "; ".join(map(str, holdings.found)) or "nothing that is known"
         raise InvalidField("sources", there, f"also a {', a '.join(missing)}: give the folder of the base model, too")
-    transformer, weights = _transformer(holdings.all_of(Part.TRANSFORMER), wish, published)
-    vae, text = holdings.all_of(Part.VAE)[-1], holdings.all_of(Part.TEXT)[-1]
+    transformer, weights = _transformer(holdings.all_of(Component.TRANSFORMER), wish, published)
+    vae, text = holdings.all_of(Component.VAE)[-1], holdings.all_of(Component.TEXT)[-1]
     for part in (transformer, vae, text):
         part.check_formats()
     choice = Choice(
@@ -156,14 +155,14 @@ def _tokenizer(folders: Sequence[Path]) -> Path:
 
 
 def _lora(holdings: Holdings, wish: Wish) -> Lora:
-    there = holdings.all_of(Part.LORA)
+    there = holdings.all_of(Component.LORA)
     if len(there) != 1:
         raise InvalidField("lora", [str(found) for found in holdings.found], "a file with one LoRA")
     made = changes(there[0])
     return Lora(there[0], made, _scale(there[0], made, wish))
 
 
-def _scale(lora: Found, made: Mapping[str, Change], wish: Wish) -> float:
+def _scale(lora: Found, made: Mapping[str, LoraChange], wish: Wish) -> float:
     ranks = {lora.shape(change.down)[0] for change in made.values()}
     if len(ranks) != 1:
         raise InvalidField(f"{lora.collection}: ranks", sorted(ranks), "the same rank everywhere")
@@ -180,13 +179,10 @@ def _scale(lora: Found, made: Mapping[str, Change], wish: Wish) -> float:
 
 def _check(choice: Choice) -> None:
     """Compare names and shapes with the architecture; InvalidField names the first that is wrong, counts the rest."""
-    with torch.device("meta"):
-        denoiser, decoder = new_denoiser(choice.info), WanDecoder(choice.info.vae)
-        encoder = WanEncoder(choice.info.vae)
-    _compare(choice.transformer, {name: tuple(t.shape) for name, t in denoiser.state_dict().items()})
-    vae = {**decoder.state_dict(), **encoder.state_dict()}
-    _compare(choice.vae, {name: tuple(tensor.shape) for name, tensor in vae.items()})
-    _compare(choice.text, _text_shapes(choice.text_config))
+    shapes = tensor_shapes(choice.info.dit, choice.info.vae)
+    _compare(choice.transformer, shapes[DIT])
+    _compare(choice.vae, shapes[VAE])
+    _compare(choice.text, text_shapes(choice.text_config))
     if choice.text.shape("shared.weight")[1] != choice.info.text_width:
         raise InvalidField(
             f"{choice.text.collection}: width",
@@ -231,29 +227,3 @@ def _check_lora(lora: Lora, transformer: Found) -> None:
 def _more(names: Iterable[str]) -> str:
     count = len(list(names)) - 1
     return f" (and {count} more)" if count else ""
-
-
-def _text_shapes(config: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of umT5's encoder with such a config.json, under the names of `transformers`."""
-    sizes = {name: size for name, size in config.items() if isinstance(size, int)}
-    width, inner, wide = sizes["d_model"], sizes["num_heads"] * sizes["d_kv"], sizes["d_ff"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "shared.weight": (sizes["vocab_size"], width),
-        "encoder.final_layer_norm.weight": (width,),
-    }
-    for number in range(sizes["num_layers"]):
-        layer = f"encoder.block.{number}.layer"
-        shapes |= {f"{layer}.0.SelfAttention.{name}.weight": (inner, width) for name in "qkv"}
-        shapes |= {
-            f"{layer}.0.layer_norm.weight": (width,),
-            f"{layer}.0.SelfAttention.o.weight": (width, inner),
-            f"{layer}.0.SelfAttention.relative_attention_bias.weight": (
-                sizes["relative_attention_num_buckets"],
-                sizes["num_heads"],
-            ),
-            f"{layer}.1.layer_norm.weight": (width,),
-            f"{layer}.1.DenseReluDense.wi_0.weight": (wide, width),
-            f"{layer}.1.DenseReluDense.wi_1.weight": (wide, width),
-            f"{layer}.1.DenseReluDense.wo.weight": (width, wide),
-        }
-    return shapes

@@ -22,7 +22,7 @@ from workers.models.manifest import Manifest, Origin, StoredFile
 from workers.models.tensor_files import write_tensors
 from workers.models.weights import DIT, TEXT, TEXT_CONFIG, TOKENIZER, VAE, load_info, load_manifest, save_info
 
-Progress = Callable[[str, int], object]
+Tell = Callable[[str, int], object]
 """Told what is worked on and how many bytes of it are done since it was told last."""
 
 
@@ -31,7 +31,7 @@ def total_bytes(choice: Choice) -> int:
     return 2 * sum(path.stat().st_size for path in _source_files(choice))
 
 
-def convert(choice: Choice, wish: Wish, output: Path, progress: Progress) -> bool:
+def convert(choice: Choice, wish: Wish, output: Path, progress: Tell) -> bool:
     """Write the model directory; returns False if it is there already, made of the same sources by the same wish.
 
     InvalidField for a folder with something else in it, and for weights that are no finite numbers.
@@ -54,7 +54,7 @@ def convert(choice: Choice, wish: Wish, output: Path, progress: Progress) -> boo
     return True
 
 
-def _write(choice: Choice, wish: Wish, folder: Path, origin: Origin, progress: Progress) -> None:
+def _write(choice: Choice, wish: Wish, folder: Path, origin: Origin, progress: Tell) -> None:
     def put(found: Found, stem: str, read: Callable[[str], Tensor]) -> Iterable[Path]:
         def counted(name: str) -> Tensor:
             tensor = read(name)
@@ -97,7 +97,7 @@ def _source_files(choice: Choice) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for part in parts for path in part.collection.files))
 
 
-def _origin(choice: Choice, wish: Wish, progress: Progress) -> Origin:
+def _origin(choice: Choice, wish: Wish, progress: Tell) -> Origin:
     sources = []
     for path in (*_source_files(choice), choice.tokenizer / TOKENIZER_FILE):
         sources.append(StoredFile.of(path, path.name))

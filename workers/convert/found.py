@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
-from workers.convert.names import Factor, Layout, Part, bare, is_lora, layout_of, lora_target
 from workers.convert.sources import Collection, collections, tokenizers
+from workers.models.wan.names import Component, Factor, Spelling, bare, is_lora, lora_target, spelling_of
 from workers.models.weights import FORMAT_NAMES, FORMATS
 
 
@@ -20,7 +20,7 @@ from workers.models.weights import FORMAT_NAMES, FORMATS
 class Found:
     """A collection that is a part of a model, by the names that are served."""
 
-    part: Part
+    part: Component
     collection: Collection
     publisher: str
     names: Mapping[str, str]
@@ -76,7 +76,7 @@ class Holdings:
     others: tuple[Collection, ...]
     """Collections that are nothing that is known."""
 
-    def all_of(self, part: Part) -> list[Found]:
+    def all_of(self, part: Component) -> list[Found]:
         """What is there for a part."""
         return [found for found in self.found if found.part is part]
 
@@ -101,14 +101,14 @@ def _recognised(collection: Collection) -> Found | None:
         twice = next(name for name in collection.tensors.names if by_bare[bare(name)] != name)
         raise InvalidField(f"{collection}: {twice}", by_bare[bare(twice)], "one tensor of each name")
     if is_lora(by_bare):
-        return Found(Part.LORA, collection, "PEFT", by_bare)
-    layout = layout_of(by_bare)
+        return Found(Component.LORA, collection, "PEFT", by_bare)
+    layout = spelling_of(by_bare)
     return None if layout is None else Found(layout.part, collection, layout.publisher, _served(layout, by_bare))
 
 
-def _served(layout: Layout, by_bare: Mapping[str, str]) -> dict[str, str]:
+def _served(layout: Spelling, by_bare: Mapping[str, str]) -> dict[str, str]:
     served = {layout.rename(name): original for name, original in by_bare.items()}
-    if layout.part is not Part.TEXT:
+    if layout.part is not Component.TEXT:
         return served
     return {name: original for name, original in served.items() if not name.startswith(_OF_WHOLE_T5)}
 
@@ -118,7 +118,7 @@ _OF_WHOLE_T5 = ("decoder.", "lm_head.")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LoraChange:
     """What a LoRA does to one weight."""
 
     up: str
@@ -126,7 +126,7 @@ class Change:
     alpha: str | None
 
 
-def changes(lora: Found) -> dict[str, Change]:
+def changes(lora: Found) -> dict[str, LoraChange]:
     """What a LoRA changes, by the served name of the weight; InvalidField names what is half or foreign."""
     factors: dict[str, dict[Factor, str]] = {}
     for name in lora.names:
@@ -138,5 +138,6 @@ def changes(lora: Found) -> dict[str, Change]:
         if not {Factor.UP, Factor.DOWN} <= held.keys():
             raise InvalidField(f"{lora.collection}: {weight}", sorted(f.value for f in held), "both factors, A and B")
     return {
-        weight: Change(held[Factor.UP], held[Factor.DOWN], held.get(Factor.ALPHA)) for weight, held in factors.items()
+        weight: LoraChange(held[Factor.UP], held[Factor.DOWN], held.get(Factor.ALPHA))
+        for weight, held in factors.items()
     }

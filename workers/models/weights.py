@@ -27,7 +27,7 @@ from workers.models.manifest import Manifest
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, write_tensors
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
-from workers.models.wan.vae import WanDecoder
+from workers.models.wan.vae import WanDecoder, WanEncoder
 
 INFO_FILE = "model.json"
 DIT, VAE, TEXT = "dit", "vae", "text/model"
@@ -178,6 +178,16 @@ def new_decoder(info: ModelInfo) -> WanDecoder:
     match info.family:
         case Family.WAN:
             return WanDecoder(info.vae)
+
+
+def tensor_shapes(dit: WanConfig, vae: WanVAEConfig) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The names and shapes of a whole model's tensors, by the stem of their files; the encoder's are among them."""
+    with torch.device("meta"):
+        held = {DIT: (WanModel(dit),), VAE: (WanDecoder(vae), WanEncoder(vae))}
+    return {
+        stem: {name: tuple(tensor.shape) for module in modules for name, tensor in module.state_dict().items()}
+        for stem, modules in held.items()
+    }
 
 
 def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range | None = None) -> Denoiser:

@@ -8,10 +8,10 @@ from fractions import Fraction
 from longtake.core.plan.plan import DecoderShape, Model, TransformerShape
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.published import PUBLISHED
-from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.published import PUBLISHED, Published
 
-HIAR_RECIPE = PUBLISHED["wan-hiar"].recipe
+_HIAR = PUBLISHED["wan-hiar"]
+HIAR_RECIPE = _HIAR.recipe
 SIZE_480P = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
 SIZE_720P = replace(SIZE_480P, width=1280, height=720)
 
@@ -22,8 +22,8 @@ _WAN_DECODER = DecoderShape(
 )  # fmt: skip
 
 
-def _wan(name: str, transformer: TransformerShape, geometry: Geometry, recipe: Recipe = HIAR_RECIPE) -> Model:
-    return Model(name=name, recipe=recipe, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
+def _wan(name: str, transformer: TransformerShape, geometry: Geometry, like: Published = _HIAR) -> Model:
+    return Model(name=name, recipe=like.recipe, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
 
 
 PRESETS = {
@@ -32,6 +32,6 @@ PRESETS = {
         _wan("wan2.1-1.3b-480p", _WAN_1_3B, SIZE_480P),
         _wan("wan2.1-1.3b-720p", _WAN_1_3B, SIZE_720P),
         _wan("wan2.1-14b-480p", _WAN_14B, SIZE_480P),
-        *(_wan(f"{made.name}-480p", _WAN_1_3B, SIZE_480P, made.recipe) for made in PUBLISHED.values()),
+        *(_wan(f"{made.name}-480p", _WAN_1_3B, SIZE_480P, made) for made in PUBLISHED.values()),
     )
 }

@@ -26,14 +26,13 @@ from tests.workers.convert.publishing import (
     published,
     text_state,
 )
-from workers.convert import convert as converting
-from workers.convert.choice import Choice, Wish, choose
+from workers.convert.choice import Wish, choose
 from workers.convert.convert import convert
-from workers.convert.found import look
-from workers.convert.shapes import LATENT_MEAN, LATENT_STD
+from workers.convert.found import Found, look
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.tensor_files import TensorFiles, write_tensors
+from workers.models.wan.sizes import LATENT_MEAN, LATENT_STD
 
 SMALL = Wish(recipe="wan-hiar", width=64, height=64)
 
@@ -252,14 +251,16 @@ def test_memory_that_a_run_takes_is_one_file_of_the_output(
 ) -> None:
     """Tensors are asked for when their file is written, and of one file at a time."""
     asked: list[str] = []
+    read = Found.read
 
-    def noted(choice: Choice, name: str) -> Tensor:
+    def noted(found: Found, name: str) -> Tensor:
         asked.append(name)
-        return choice.transformer.read(name)
+        return read(found, name)
 
-    monkeypatch.setattr(converting, "_merged", noted)
+    monkeypatch.setattr(Found, "read", noted)
     wan = as_wan(tmp_path / "wan", made)
     choice = choose(look([wan]), SMALL)
     assert not asked
     convert(choice, SMALL, tmp_path / "out", lambda *_: None)
-    assert asked == sorted(choice.transformer.names)
+    parts = (choice.transformer, choice.vae, choice.text)
+    assert asked == [name for part in parts for name in sorted(part.names)]

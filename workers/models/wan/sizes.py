@@ -8,7 +8,7 @@ from longtake.core.errors import InvalidField
 from workers.json_values import value
 from workers.models.wan.config import WanConfig, WanVAEConfig
 
-Shape = Callable[[str], tuple[int, ...]]
+ShapeOf = Callable[[str], tuple[int, ...]]
 """The shape of a tensor by the name that is served."""
 _HEAD_DIM = 128
 """Channels of a head in every transformer of Wan2.1; a checkpoint without config.json does not say."""
@@ -25,7 +25,7 @@ LATENT_STD = (
 """Of each channel of a latent of Wan2.1's autoencoder (wan/modules/vae.py; diffusers' configuration says the same)."""
 
 
-def transformer_config(shape: Shape, names: tuple[str, ...], config: Mapping[str, object]) -> WanConfig:
+def transformer_config(shape: ShapeOf, names: tuple[str, ...], config: Mapping[str, object]) -> WanConfig:
     """The sizes of a transformer; InvalidField if its config.json says what cannot be."""
     dim, in_dim, *patch = shape("patch_embedding.weight")
     rows, columns, depth = patch[1], patch[2], patch[0]
@@ -47,12 +47,12 @@ def transformer_config(shape: Shape, names: tuple[str, ...], config: Mapping[str
     )
 
 
-def vae_config(shape: Shape) -> WanVAEConfig:
+def vae_config(shape: ShapeOf) -> WanVAEConfig:
     """The sizes of an autoencoder: all of Wan2.1's kind, which differ in two widths."""
     return WanVAEConfig(dim=shape("encoder.conv1.weight")[0], z_dim=shape("conv2.weight")[0])
 
 
-def text_config(shape: Shape, names: tuple[str, ...]) -> dict[str, object]:
+def text_config(shape: ShapeOf, names: tuple[str, ...]) -> dict[str, object]:
     """The config.json of umT5's encoder as `transformers` reads it, whoever published the weights."""
     first = "encoder.block.0.layer"
     vocabulary, width = shape("shared.weight")
@@ -77,6 +77,32 @@ def text_config(shape: Shape, names: tuple[str, ...]) -> dict[str, object]:
         "eos_token_id": 1,
         "tie_word_embeddings": False,
     }
+
+
+def text_shapes(config: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Every tensor of umT5's encoder with such a config.json, under the names of `transformers`."""
+    sizes = {name: size for name, size in config.items() if isinstance(size, int)}
+    width, inner, wide = sizes["d_model"], sizes["num_heads"] * sizes["d_kv"], sizes["d_ff"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "shared.weight": (sizes["vocab_size"], width),
+        "encoder.final_layer_norm.weight": (width,),
+    }
+    for number in range(sizes["num_layers"]):
+        layer = f"encoder.block.{number}.layer"
+        shapes |= {f"{layer}.0.SelfAttention.{name}.weight": (inner, width) for name in "qkv"}
+        shapes |= {
+            f"{layer}.0.layer_norm.weight": (width,),
+            f"{layer}.0.SelfAttention.o.weight": (width, inner),
+            f"{layer}.0.SelfAttention.relative_attention_bias.weight": (
+                sizes["relative_attention_num_buckets"],
+                sizes["num_heads"],
+            ),
+            f"{layer}.1.layer_norm.weight": (width,),
+            f"{layer}.1.DenseReluDense.wi_0.weight": (wide, width),
+            f"{layer}.1.DenseReluDense.wi_1.weight": (wide, width),
+            f"{layer}.1.DenseReluDense.wo.weight": (width, wide),
+        }
+    return shapes
 
 
 def _number(config: Mapping[str, object], names: tuple[str, ...], usual: int) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Part(Enum):
+class Component(Enum):
     """What a collection of tensors is for."""
 
     TRANSFORMER = "transformer"
@@ -21,10 +21,10 @@ class Part(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Spelling:
     """One way in which a part is published."""
 
-    part: Part
+    part: Component
     publisher: str
     """Whose names they are."""
     signature: tuple[str, ...]
@@ -42,10 +42,10 @@ def bare(name: str) -> str:
     return _LEADING.sub("", _WRAPPERS.sub("", name))
 
 
-def layout_of(names: Iterable[str]) -> Layout | None:
+def spelling_of(names: Iterable[str]) -> Spelling | None:
     """The layout that these bare names are of; None if it is none that is known."""
     held = set(names)
-    return next((layout for layout in LAYOUTS if held.issuperset(layout.signature)), None)
+    return next((layout for layout in SPELLINGS if held.issuperset(layout.signature)), None)
 
 
 def is_lora(names: Iterable[str]) -> bool:
@@ -54,7 +54,7 @@ def is_lora(names: Iterable[str]) -> bool:
 
 
 def _replaced(rules: Mapping[str, str]) -> Callable[[str], str]:
-    """Replace the first pattern that matches the beginning of a name, after it the first that matches the rest, ..."""
+    """Replace each pattern wherever it stands in a name, in order."""
     compiled = [(re.compile(pattern), text) for pattern, text in rules.items()]
 
     def rename(name: str) -> str:
@@ -130,18 +130,18 @@ _WAN_TEXT = _replaced({
 _SHARED = _replaced({r"^encoder\.embed_tokens\.": "shared."})
 
 
-LAYOUTS = (
-    Layout(Part.TRANSFORMER, "Wan", ("patch_embedding.weight", "blocks.0.self_attn.q.weight"), str),
-    Layout(
-        Part.TRANSFORMER,
+SPELLINGS = (
+    Spelling(Component.TRANSFORMER, "Wan", ("patch_embedding.weight", "blocks.0.self_attn.q.weight"), str),
+    Spelling(
+        Component.TRANSFORMER,
         "diffusers",
         ("patch_embedding.weight", "condition_embedder.time_proj.weight"),
         _DIFFUSERS_TRANSFORMER,
     ),
-    Layout(Part.VAE, "Wan", ("decoder.conv1.weight", "decoder.middle.0.residual.0.gamma"), str),
-    Layout(Part.VAE, "diffusers", ("decoder.conv_in.weight", "post_quant_conv.weight"), _diffusers_vae),
-    Layout(Part.TEXT, "Wan", ("token_embedding.weight", "blocks.0.attn.q.weight"), _WAN_TEXT),
-    Layout(Part.TEXT, "transformers", ("encoder.block.0.layer.0.SelfAttention.q.weight",), _SHARED),
+    Spelling(Component.VAE, "Wan", ("decoder.conv1.weight", "decoder.middle.0.residual.0.gamma"), str),
+    Spelling(Component.VAE, "diffusers", ("decoder.conv_in.weight", "post_quant_conv.weight"), _diffusers_vae),
+    Spelling(Component.TEXT, "Wan", ("token_embedding.weight", "blocks.0.attn.q.weight"), _WAN_TEXT),
+    Spelling(Component.TEXT, "transformers", ("encoder.block.0.layer.0.SelfAttention.q.weight",), _SHARED),
 )
 
 
