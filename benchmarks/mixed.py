@@ -126,7 +126,7 @@ async def running_cell(mix: Mix, info: ModelInfo, folder: Path) -> AsyncIterator
             "limits": {"max_sessions": mix.live + mix.bulk},
         }
     )
-    plan = plan_for(config, info.recipe)
+    plan = plan_for(config, info)
     async with running_engine(plan, info, config.core_limits) as engine:
         engine.scheduler.cell.urgency = POLICIES[mix.policy]
         offer = offer_for(info, config.core_limits)

@@ -60,6 +60,8 @@ class ModelSection(Section):
     device: Annotated[str, AfterValidator(_device)] = "cpu"
     """cpu, cuda, or a device that only takes its time: simulated:60ms (workers.simulated.device)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    text_device: Literal["cpu", "cuda"] = "cpu"
+    """Where text workers run."""
 
 
 class ClusterSection(Section):
@@ -86,6 +88,8 @@ class ClusterSection(Section):
     layer_split: Count = 1
     """How many workers hold one model together, each a range of its layers; each replica has this many."""
     decode_workers: Count = 1
+    text_workers: Count = 1
+    """Workers that encode prompts, if the model's text encoder has weights; if it has none, decode workers do it."""
     sessions_per_worker: Count = 16
     """For how many sessions one worker has pages (a denoise worker: of all their lanes) or decoder slots."""
     max_batch: Count = 8

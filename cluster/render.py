@@ -28,6 +28,8 @@ from longtake.v1 import longtake_pb2 as pb
 from monitoring.folding.recorder import Recorder
 from workers.models import weights
 from workers.models.api import Compute
+from workers.models.text_rules import is_encoded_apart
+from workers.simulated.device import is_simulated
 from workers.start.spec import WorkerSpec
 
 _CPU = Compute()
@@ -39,6 +41,7 @@ def in_process_workers(
     *,
     denoise: int = 1,
     decode: int = 1,
+    text: int = 0,
     sessions: int = 1,
     compute: Compute = _CPU,
     max_batch: int = ClusterSection().max_batch,
@@ -52,7 +55,8 @@ def in_process_workers(
         compute=compute,
         max_batch=max_batch,
     )
-    return (*replicas(first, denoise), *replicas(replace(first, role=Role.DECODE, capacity=sessions), decode))
+    decoders, texters = (replace(first, role=role, capacity=sessions) for role in (Role.DECODE, Role.TEXT))
+    return (*replicas(first, denoise), *replicas(decoders, decode), *replicas(texters, text))
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +93,8 @@ async def render(
     stops; what was told is a playable file.
     """
     info = weights.load_info(model)
-    workers = in_process_workers(model, info.recipe, compute=Compute(device=device, dtype=dtype))
+    text = int(is_encoded_apart(info.text_kind) and not is_simulated(device))
+    workers = in_process_workers(model, info.recipe, text=text, compute=Compute(device=device, dtype=dtype))
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)

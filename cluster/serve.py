@@ -30,6 +30,7 @@ from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
+from longtake.core.work import Role
 from monitoring.folding.recorder import AllRecorders, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo
@@ -143,10 +144,15 @@ async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready]
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
-    launcher = launcher_for(plan_for(config, info.recipe), engine)
+    plan = plan_for(config, info)
+    launcher = launcher_for(plan, engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
-        offer = replace(offer_for(info, config.core_limits), cell=config.metrics.cell)
+        offer = replace(
+            offer_for(info, config.core_limits),
+            cell=config.metrics.cell,
+            text_workers=sum(spec.role is Role.TEXT for spec in plan.workers),
+        )
         host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
         server = await FrontendServer.start(engine, offer, host=host, port=port, tenancy=tenancy, tls=tls, page=inside)
         try:

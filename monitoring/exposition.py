@@ -25,7 +25,7 @@ from monitoring.folding.tally import Tally
 CELL = "cell"
 PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}
 OPS = {Kind.DENOISE: "denoise", Kind.COMMIT: "commit", Kind.DECODE: "decode"}
-FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode"}
+FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode", Role.TEXT: "text"}
 """The label of one op of a worker: a denoise worker's average does not tell denoise ops and commits apart."""
 
 

@@ -61,6 +61,8 @@ class Offer:
     """Words that the model knows, by what they describe; empty if it takes free text."""
     check_prompt: Callable[[str], None] = _any_prompt
     """Raises InvalidField for a text that the model cannot read at all."""
+    text_workers: int = 0
+    """Workers that encode prompts; with none, decode workers do it."""
     limits: Limits
     wire: WireLimits
     cell: str = ""

@@ -67,7 +67,11 @@ WIRE_HOLDS: dict[Hold, pb.Hold] = {
     Hold.CREDIT: pb.HOLD_CREDIT,
     Hold.PLAYBACK: pb.HOLD_PLAYBACK,
 }
-WIRE_ROLES: dict[Role, pb.WorkerRole] = {Role.DENOISE: pb.WORKER_ROLE_DENOISE, Role.DECODE: pb.WORKER_ROLE_DECODE}
+WIRE_ROLES: dict[Role, pb.WorkerRole] = {
+    Role.DENOISE: pb.WORKER_ROLE_DENOISE,
+    Role.DECODE: pb.WORKER_ROLE_DECODE,
+    Role.TEXT: pb.WORKER_ROLE_TEXT,
+}
 WIRE_LEVELS: dict[Level, pb.Level] = {
     Level.CLEAN: pb.LEVEL_CLEAN,
     Level.OUTPUT: pb.LEVEL_OUTPUT,

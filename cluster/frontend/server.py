@@ -105,7 +105,8 @@ class FrontendServer:
     async def tell_health(self) -> None:
         """Tell health checkers at once what is true now; otherwise they are told every HEALTH_PERIOD_S."""
         roles = {worker.role for worker in self._engine.scheduler.workers()}
-        serving = roles == set(Role) and not self._engine.is_draining
+        needed = {Role.DENOISE, Role.DECODE} | ({Role.TEXT} if self.offer.text_workers else set())
+        serving = needed <= roles and not self._engine.is_draining
         if serving is self._serving:
             return
         self._serving = serving

@@ -38,6 +38,8 @@ class CellFacts:
         """The facts of a server that starts now."""
         cluster = config.cluster
         expected = {Role.DENOISE: cluster.denoise_workers, Role.DECODE: cluster.decode_workers}
+        if offer.text_workers:
+            expected[Role.TEXT] = offer.text_workers
         return cls(offer=offer, device=config.model.device, expected=expected, started_at_s=now_s)
 
 
@@ -78,7 +80,7 @@ class CellFigures:
 
     def _write_workers(self, scrape: Scrape) -> None:
         workers = self._engine.scheduler.workers()
-        for role in Role:
+        for role in self._facts.expected:
             scrape.put("longtake_workers", sum(worker.role is role for worker in workers), role.value)
         for worker in workers:
             _write_worker(scrape, worker)
@@ -106,9 +108,10 @@ class CellFigures:
 
 def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
     name = worker.worker
-    memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
-    scrape.put(memory, worker.free, name, "free")
-    scrape.put(memory, worker.ability.capacity - worker.free, name, "held")
+    if worker.role is not Role.TEXT:
+        memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
+        scrape.put(memory, worker.free, name, "free")
+        scrape.put(memory, worker.ability.capacity - worker.free, name, "held")
     scrape.put("longtake_ready_ops", worker.ready, name)
     scrape.put("longtake_in_flight_passes", worker.in_flight, name)
     scrape.put("longtake_worker_slowness", worker.slowness, name)

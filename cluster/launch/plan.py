@@ -8,11 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 from cluster.config import ClusterSection, LinkSection, ServerConfig
-from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Role, WorkerId
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models.api import Compute
+from workers.models.text_rules import is_encoded_apart
+from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
 from workers.start.spec import WorkerSpec
 
@@ -37,14 +38,14 @@ def model_path(path: str) -> Path:
     return Path(str(resources.files("pocket"))) / "weights" if path == POCKET else Path(path).absolute()
 
 
-def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
-    """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …
+def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
+    """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …, text-0, …
 
     Where a replica is a chain, its workers are denoise-0.1of2, denoise-0.2of2, …
 
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
-    cluster = config.cluster
+    cluster, recipe = config.cluster, info.recipe
     pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe.blocks)
     pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
     first = WorkerSpec(
@@ -59,8 +60,16 @@ def plan_for(config: ServerConfig, recipe: Recipe) -> LaunchPlan:
     )
     decoders = replace(first, role=Role.DECODE, capacity=cluster.sessions_per_worker)
     chains = [split(replica, cluster.layer_split) for replica in replicas(first, cluster.denoise_workers)]
+    texters = replace(
+        first, role=Role.TEXT, capacity=1, compute=Compute(device=config.model.text_device, dtype=config.model.dtype)
+    )
+    apart = is_encoded_apart(info.text_kind) and not is_simulated(config.model.device)
     return LaunchPlan(
-        workers=(*(spec for chain in chains for spec in chain), *replicas(decoders, cluster.decode_workers)),
+        workers=(
+            *(spec for chain in chains for spec in chain),
+            *replicas(decoders, cluster.decode_workers),
+            *replicas(texters, cluster.text_workers if apart else 0),
+        ),
         cluster=cluster,
         link=config.link,
     )

@@ -44,7 +44,7 @@ def resources_of(spec: WorkerSpec) -> dict[str, float]:
 
 
 def nodes_of(role: Role, cluster: ClusterSection) -> dict[str, str]:
-    """Labels that the node of a worker must have."""
+    """Labels that the node of a worker must have; text workers are where decode workers are."""
     return dict(cluster.denoise_nodes if role is Role.DENOISE else cluster.decode_nodes)
 
 

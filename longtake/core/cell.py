@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.ready import Urgency
+from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
@@ -27,6 +28,7 @@ class Cell:
     geometry: Geometry
     limits: Limits
     fleet: Fleet
+    texts: Texts
     images: Iterator[ImageId]
     """The numbers for images; each is used once."""
     sessions: dict[SessionId, Session]

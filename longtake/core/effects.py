@@ -112,7 +112,7 @@ class Discard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeText:
-    """Ask a decode worker to encode a prompt; answered by TextEncoded."""
+    """Ask a worker to encode a prompt; answered by TextEncoded."""
 
     worker: WorkerId
     conditioning: ConditioningRef

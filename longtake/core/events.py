@@ -98,7 +98,7 @@ class Cue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEncoded:
-    """A decode worker has encoded the prompt of one conditioning version; the tensor is in the journal."""
+    """A worker has encoded the prompt of one conditioning version; the tensor is in the journal."""
 
     now_s: float
     worker: WorkerId

@@ -21,6 +21,7 @@ def check(cell: Cell, homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
         for dispatch in worker.in_flight
         for ticket in dispatch.tickets
     )
+    cell.texts.check(frozenset(cell.sessions))
     for session in sessions:
         counted = session.progress.in_flight
         if flying[session.id] != counted:

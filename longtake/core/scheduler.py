@@ -45,6 +45,7 @@ from longtake.core.events import (
 )
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.ready import Urgency
+from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
 from longtake.core.limits import Limits
@@ -69,6 +70,7 @@ class Scheduler:
             geometry=geometry,
             limits=limits,
             fleet=Fleet(graph, geometry, limits),
+            texts=Texts(),
             images=image_ids(),
             sessions={},
             workers={},
@@ -240,8 +242,9 @@ class Scheduler:
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self.cell.workers:
             self._worker_lost(WorkerLost(now_s=event.now_s, worker=event.worker, reason="it dialled in again"))
-        self.cell.workers[event.worker] = Worker(event)
-        self.cell.fleet.joined(self.cell.workers[event.worker])
+        worker = self.cell.workers[event.worker] = Worker(event)
+        self.cell.fleet.joined(worker)
+        self._effects += self.cell.texts.joined(worker)
         self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
@@ -261,7 +264,7 @@ class Scheduler:
             else:
                 self._end(session, Ending.LOST, f"worker {event.worker} was lost: {event.reason}")
         effects, stayed = self._mover.lost(worker)
-        self._effects += effects
+        self._effects += [*effects, *self.cell.texts.lost(worker.id)]
         self._advance(*stayed)
 
     def _drain(self) -> None:
@@ -281,7 +284,8 @@ class Scheduler:
         elif tickets:
             self.cell.fleet.measured(self.cell.workers[event.worker], event.seconds, len(tickets))
         self._count(tickets)
-        self._feed(event.worker)
+        if event.worker in self.cell.workers:
+            self._effects += self._dispatcher.feed(self.cell.workers[event.worker], now_s=self._now_s)
 
     def _failed(self, event: OpFailed) -> None:
         """End the sessions that the event names; other ops of the dispatch are done. Ended sessions may leave."""
@@ -344,7 +348,3 @@ class Scheduler:
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
         for session, _ in running:
             self._effects += self._parking.idle.note(session, now_s=self._now_s)
-
-    def _feed(self, worker: WorkerId) -> None:
-        if worker in self.cell.workers:
-            self._effects += self._dispatcher.feed(self.cell.workers[worker], now_s=self._now_s)

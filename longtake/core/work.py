@@ -32,7 +32,9 @@ class Role(Enum):
     DENOISE = "denoise"
     """Runs forwards; its capacity is pages."""
     DECODE = "decode"
-    """Encodes prompts, decodes latents and encodes segments; its capacity is decoder slots."""
+    """Decodes latents and encodes segments; its capacity is decoder slots."""
+    TEXT = "text"
+    """Encodes prompts, one after the other; its capacity is 1 and takes nothing up."""
 
     __hash__ = object.__hash__
     """By identity, as members are compared; Enum's own is slow."""
@@ -50,6 +52,8 @@ class Ability:
     """Whether it has proved that denoise ops and commits may share a forward."""
     forward_s: float = 0.0
     """Calibrated time of one op (a forward, or the decode of a block); 0 if it is unknown."""
+    encodes_text: bool = True
+    """Whether a decode worker encodes the prompts of its sessions: where that takes long, text workers do it."""
     chain_length: int = 1
     """How many layer-split workers are this worker together; an op passes through all of them."""
 

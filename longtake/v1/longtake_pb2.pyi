@@ -65,6 +65,7 @@ class WorkerRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WORKER_ROLE_UNSPECIFIED: _ClassVar[WorkerRole]
     WORKER_ROLE_DENOISE: _ClassVar[WorkerRole]
     WORKER_ROLE_DECODE: _ClassVar[WorkerRole]
+    WORKER_ROLE_TEXT: _ClassVar[WorkerRole]
 
 class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -117,6 +118,7 @@ HOLD_PLAYBACK: Hold
 WORKER_ROLE_UNSPECIFIED: WorkerRole
 WORKER_ROLE_DENOISE: WorkerRole
 WORKER_ROLE_DECODE: WorkerRole
+WORKER_ROLE_TEXT: WorkerRole
 LEVEL_UNSPECIFIED: Level
 LEVEL_CLEAN: Level
 LEVEL_OUTPUT: Level

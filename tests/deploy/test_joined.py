@@ -141,7 +141,7 @@ def test_room_is_asked_for_by_role_and_for_a_chain_on_one_node() -> None:
     document = {"cluster": {"ray_address": "head:6379", "layer_split": 2, "denoise_workers": 2,
                             "chains_on_one_node": True, **POOLS},
                 "link": {"host": "10.0.0.7", "port": 7000, "meeting_port": 7001}}  # fmt: skip
-    plan = plan_for(parse_config(document), model_info().recipe)
+    plan = plan_for(parse_config(document), model_info())
     assert (plan.link.host, plan.link.port, plan.link.meeting_port) == ("10.0.0.7", 7000, 7001)
     asked = groups(plan.workers, plan.cluster)
     assert asked.keys() == {"", "denoise-0", "denoise-1"}

@@ -253,7 +253,7 @@ def test_a_configuration(tmp_path: Path, bomb: Bomb) -> None:
     info = model_info()
     config = load_config(tmp_path / "server.toml")
     with pytest.raises(InvalidField):
-        launcher_for(plan_for(config, info.recipe), Engine(Scheduler(info.recipe, info.geometry, Limits())))
+        launcher_for(plan_for(config, info), Engine(Scheduler(info.recipe, info.geometry, Limits())))
 
 
 def test_the_meeting_point(bomb: Bomb) -> None:

@@ -282,7 +282,7 @@ def test_a_lost_worker_is_counted_by_its_cause_and_what_it_did_is_not() -> None:
     cell.finish(worker, seconds=0.25)
     again = fleet.workers[worker]
     assert (again.done, again.done_since_joined, again.busy_since_joined_s) == (2, 1, 0.25)
-    assert fleet.joined == {Role.DENOISE: 2, Role.DECODE: 1}
+    assert fleet.joined == {Role.DENOISE: 2, Role.DECODE: 1, Role.TEXT: 0}
 
 
 def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:

@@ -1,4 +1,4 @@
-"""The decode worker: encodes prompts, decodes finished latents in numbered slots and encodes pictures as segments."""
+"""The decode worker: decodes finished latents in numbered slots and encodes pictures as segments."""
 
 from __future__ import annotations
 
@@ -48,12 +48,19 @@ def video_settings(settings: SegmentSettings, geometry: Geometry) -> VideoSettin
             return video
 
 
+def encoded(order: EncodeText, text: TextEncoder) -> Encoded:
+    """The answer to an order; InvalidField for a prompt that cannot be encoded."""
+    made = text.encode(order.prompt)
+    return Encoded(conditioning=order.conditioning, tensor=tensor_to_bytes(made.features_TC), notice=made.notice)
+
+
 class DecodeWorker:
     """Serves streams out of decoder slots, real or simulated. Not thread-safe: one thread does everything."""
 
     role = Role.DECODE
 
-    def __init__(self, slots: DecoderSlots, geometry: Geometry, text: TextEncoder) -> None:
+    def __init__(self, slots: DecoderSlots, geometry: Geometry, text: TextEncoder | None = None) -> None:
+        """With `text` it encodes prompts as well, which stops its streams for as long as that takes."""
         self._slots = slots
         self._geometry = geometry
         self._text = text
@@ -77,13 +84,8 @@ class DecodeWorker:
                     yield self._fill(message)
             case Stow():
                 yield self._detach(message)
-            case EncodeText():
-                encoded = self._text.encode(message.prompt)
-                yield Encoded(
-                    conditioning=message.conditioning,
-                    tensor=tensor_to_bytes(encoded.features_TC),
-                    notice=encoded.notice,
-                )
+            case EncodeText() if self._text is not None:
+                yield encoded(message, self._text)
             case Forget(version=None):
                 self._close(message.session)
             case Forget():

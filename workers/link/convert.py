@@ -39,7 +39,7 @@ from workers.messages import (
 MAX_MESSAGE_BYTES = 64 << 20
 """Limit of one message on the link, in bytes: a raw segment of a large model fits."""
 
-_ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE}
+_ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE, Role.TEXT: pb.ROLE_TEXT}
 
 
 def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
@@ -53,6 +53,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.ability.forward_s,
+        encodes_text=introduction.ability.encodes_text,
         part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
@@ -62,7 +63,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
     """InvalidField if the worker has no name, no role, no capacity or no batch limit."""
     roles = {number: role for role, number in _ROLE.items()}
     if hello.role not in roles:
-        raise InvalidField("hello.role", int(hello.role), "ROLE_DENOISE or ROLE_DECODE")
+        raise InvalidField("hello.role", int(hello.role), "ROLE_DENOISE, ROLE_DECODE or ROLE_TEXT")
     if not hello.worker:
         raise InvalidField("hello.worker", hello.worker, "the name of the worker")
     if hello.capacity < 1:
@@ -77,6 +78,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
             batch_limit=hello.batch_limit,
             mixes_kinds=hello.mixes_kinds,
             forward_s=_duration(hello.forward_s, "hello.forward_s"),
+            encodes_text=hello.encodes_text,
         ),
         model_digest=hello.model_digest,
         part=_part_from(hello.part) if hello.HasField("part") else None,

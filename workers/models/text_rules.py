@@ -10,6 +10,13 @@ from workers.models.api import TextRules
 
 KINDS = ("pocket", "umt5")
 
+_WITH_WEIGHTS = frozenset({"umt5"})
+
+
+def is_encoded_apart(kind: str) -> bool:
+    """Whether a `text.kind` has weights, so that prompts take long and workers of their own encode them."""
+    return kind in _WITH_WEIGHTS
+
 
 class PocketRules:
     """The vocabulary of the pocket world (TextRules)."""

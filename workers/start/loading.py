@@ -13,6 +13,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import Ability, Role
 from workers.decode.slots import DecoderPool, LatentFormat
+from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
 from workers.denoise.attention import AttentionBackend, SdpaBackend
 from workers.denoise.layer_split import ChainMember, ModelPart
@@ -21,6 +22,7 @@ from workers.messages import Introduction, Part, Seat
 from workers.models import weights
 from workers.models.api import LatentDecoder, TextEncoder
 from workers.models.text import load_text_encoder
+from workers.models.text_rules import is_encoded_apart
 from workers.models.weights import ModelInfo
 from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
@@ -51,7 +53,13 @@ class LoadedWorker:
         self.profile: BatchProfile | None = None
         """What a denoise worker measured of its batches."""
         self._fresh: Callable[[], Performer]
-        self.introduction = self._denoiser() if spec.role is Role.DENOISE else self._decoder()
+        match spec.role:
+            case Role.DENOISE:
+                self.introduction = self._denoiser()
+            case Role.DECODE:
+                self.introduction = self._decoder()
+            case Role.TEXT:
+                self.introduction = self._texter()
 
     def fresh(self) -> Performer:
         """A worker with empty pages or slots. The one before must have ended."""
@@ -81,15 +89,24 @@ class LoadedWorker:
     def _decoder(self) -> Introduction:
         spec, info = self._spec, self._info
         decoder = weights.load_decoder(spec.model, info, spec.compute)
-        text = load_text_encoder(spec.model, info, spec.compute)
+        apart = is_encoded_apart(info.text_kind)
+        text = None if apart else load_text_encoder(spec.model, info, spec.compute)
         block_s = decode_s(decoder, info.geometry)
         _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * block_s)
         self._fresh = partial(_decode_worker, decoder, text, info, spec.capacity)
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            ability=Ability(capacity=spec.capacity, forward_s=block_s),
+            ability=Ability(capacity=spec.capacity, forward_s=block_s, encodes_text=not apart),
             model_digest=self._digest,
+        )
+
+    def _texter(self) -> Introduction:
+        spec = self._spec
+        text = load_text_encoder(spec.model, self._info, spec.compute)
+        self._fresh = partial(TextWorker, text, spec.compute.torch_device)
+        return Introduction(
+            worker=spec.worker, role=spec.role, ability=Ability(capacity=spec.capacity), model_digest=self._digest
         )
 
     def _part_for(self, seat: Seat) -> Part:
@@ -125,7 +142,7 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     return ChainMember(made(stage=stage), stage)
 
 
-def _decode_worker(decoder: LatentDecoder, text: TextEncoder, info: ModelInfo, slots: int) -> DecodeWorker:
+def _decode_worker(decoder: LatentDecoder, text: TextEncoder | None, info: ModelInfo, slots: int) -> DecodeWorker:
     return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
 
 

@@ -236,7 +236,7 @@ class Parking:
             effects += self._send(session, record.slot, place.decoder)
             record.slot = _Image(record.slot.id, place.decoder)
         effects.append(self._prepare(session, record))
-        return effects + cues.encode(session)
+        return [*effects, *self._cell.texts.ask(cues.unknown(session), self._cell.workers[place.decoder])]
 
     def _send(self, session: Session, image: _Image, to: WorkerId) -> list[Effect]:
         if image.worker == to:

@@ -106,7 +106,7 @@ def fits_at_all(cell: Cell, session: Session) -> bool:
     units = cell.fleet.demands(session).lane.units
     denoisers = [worker for worker in cell.workers.values() if worker.role is Role.DENOISE]
     lanes = sum(worker.capacity // units for worker in denoisers)
-    return lanes >= session.graph.lane_count and len(denoisers) < len(cell.workers)
+    return lanes >= session.graph.lane_count and any(worker.role is Role.DECODE for worker in cell.workers.values())
 
 
 def retry_s(sessions: Iterable[Session]) -> float:

@@ -1,4 +1,4 @@
-"""Asking: what a client wants of its open session, and what a decode worker answers that was asked for it."""
+"""Asking: what a client wants of its open session, and what workers answer that were asked for it."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ class Asking:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
-                return cues.ask(session, event.request, self._cell.limits)
+                wanted = cues.ask(session, event.request, self._cell.limits)
+                return [*self._cell.texts.ask(wanted, self._cell.workers[session.place.decoder])] if wanted else []
             case TextEncoded():
+                self._cell.texts.encoded(event.conditioning)
                 return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]
             case StreamPrepared():
                 session.header, session.media_type = event.header, event.media_type

@@ -38,6 +38,7 @@ class Leaving:
                 why = f"the session it was forked from ended before block {first}: {because}"
                 effects += self.end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
         self._waiting.leave(session.id)
+        self._cell.texts.forget(session.id)
         for worker in session.place.workers:
             if worker in self._cell.workers:
                 self._cell.workers[worker].ready.drop_session(session.id)

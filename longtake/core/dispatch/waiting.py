@@ -160,12 +160,13 @@ class WaitingRoom:
     def _settle(self, session: Session, place: Place, parent: Session | None = None) -> list[Effect]:
         """Begin a session at its place."""
         session.place = place
+        effects: list[Effect] = []
         if parent is not None:
             begin(session, parent)
-            return list(cues.encode(session))
-        settings = session.request.settings
-        prepare = PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)
-        return [prepare, *cues.encode(session)]
+        else:
+            settings = session.request.settings
+            effects = [PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)]
+        return [*effects, *self._cell.texts.ask(cues.unknown(session), self._cell.workers[place.decoder])]
 
     def _notices(self) -> list[Effect]:
         """What those who wait are to be told about their place in the queue."""

@@ -171,7 +171,7 @@ class RoleFleet:
 
 
 class Fleet:
-    """All workers of a cell, by role."""
+    """All workers of a cell that have something to place on them, by role."""
 
     def __init__(self, graph: Graph, geometry: Geometry, limits: Limits) -> None:
         """`graph` is that of the cell's default recipe, in whose lanes loads are counted."""
@@ -202,7 +202,8 @@ class Fleet:
 
     def joined(self, worker: Worker) -> None:
         """The worker is new."""
-        self._peers[worker.role].join(worker)
+        if worker.role in self._peers:
+            self._peers[worker.role].join(worker)
 
     def changed(self, *workers: Worker) -> None:
         """What these workers hold has changed."""
@@ -215,4 +216,5 @@ class Fleet:
 
     def lost(self, worker: Worker) -> None:
         """The worker has gone."""
-        self._peers[worker.role].drop(worker)
+        if worker.role in self._peers:
+            self._peers[worker.role].drop(worker)

@@ -97,7 +97,8 @@ class Worker:
         self.batch_limit = ability.batch_limit if denoises else 1
         self.mixes_kinds, self.chain_length = ability.mixes_kinds, ability.chain_length
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
-        self.free_slots = [] if denoises else [SlotId(slot) for slot in reversed(range(self.capacity))]
+        slots = self.capacity if self.role is Role.DECODE else 0
+        self.free_slots = [SlotId(slot) for slot in reversed(range(slots))]
         self.timing = Timing(ability.forward_s, ability.chain_length)
 
     # --- its time -----------------------------------------------------------------------------------------------------
@@ -119,7 +120,9 @@ class Worker:
 
     @property
     def free(self) -> int:
-        """How many pages or slots are free."""
+        """How many pages or slots are free; a text worker has none that could be taken."""
+        if self.role is Role.TEXT:
+            return self.capacity
         return self.pool.free_count if self.role is Role.DENOISE else len(self.free_slots)
 
     def new_table(self, session: Session, demand: Demand) -> PageTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import CueAccepted, CueSuperseded, Effect, EncodeText, Forget, Notice, RequestRefused
+from longtake.core.effects import CueAccepted, CueSuperseded, Effect, Forget, Notice, RequestRefused
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import CueRequest, TextEncoded
 from longtake.core.limits import Limits
@@ -11,27 +11,29 @@ from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef
 
+TextsWanted = dict[ConditioningRef, str]
+"""Prompts whose texts are not known, by what is to be made of each."""
 
-def ask(session: Session, request: CueRequest, limits: Limits) -> list[Effect]:
-    """Have the text of a cue encoded once the session has a place; CallerFault if the cue comes too late."""
+
+def ask(session: Session, request: CueRequest, limits: Limits) -> TextsWanted:
+    """Note a cue; its text is wanted if the session has a place. CallerFault if the cue comes too late."""
     if session.prompts.pending_count >= limits.max_pending_cues:
         raise InvalidField(
             "cue", session.prompts.pending_count + 1, f"at most {limits.max_pending_cues} cues not yet shown"
         )
     session.target_block(request)  # refuse at once what is already too late
     version = session.prompts.ask(request)
-    return [] if session.place is NOWHERE else [_encode(session, version, request.prompt)]
+    return {} if session.place is NOWHERE else {_ref(session, version): request.prompt}
 
 
-def encode(session: Session) -> list[Effect]:
-    """Have every prompt encoded whose text is not known: those in use, and those of cues that wait for it."""
+def unknown(session: Session) -> TextsWanted:
+    """Every prompt whose text is not known: those in use, and those of cues that wait for it."""
     texts = session.prompt_texts()
-    return [_encode(session, version, texts[version]) for version in sorted(texts.keys() - session.prompts.encoded)]
+    return {_ref(session, version): texts[version] for version in sorted(texts.keys() - session.prompts.encoded)}
 
 
-def _encode(session: Session, version: int, prompt: str) -> EncodeText:
-    ref = ConditioningRef(session=session.id, version=version)
-    return EncodeText(worker=session.place.decoder, conditioning=ref, prompt=prompt)
+def _ref(session: Session, version: int) -> ConditioningRef:
+    return ConditioningRef(session=session.id, version=version)
 
 
 def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:

@@ -12,6 +12,7 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_UNSPECIFIED: _ClassVar[Role]
     ROLE_DENOISE: _ClassVar[Role]
     ROLE_DECODE: _ClassVar[Role]
+    ROLE_TEXT: _ClassVar[Role]
 
 class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ class Returns(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 ROLE_UNSPECIFIED: Role
 ROLE_DENOISE: Role
 ROLE_DECODE: Role
+ROLE_TEXT: Role
 KIND_UNSPECIFIED: Kind
 KIND_DENOISE: Kind
 KIND_COMMIT: Kind
@@ -89,7 +91,7 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +101,7 @@ class Hello(_message.Message):
     FORWARD_S_FIELD_NUMBER: _ClassVar[int]
     MIXES_KINDS_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    ENCODES_TEXT_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
@@ -108,7 +111,8 @@ class Hello(_message.Message):
     forward_s: float
     mixes_kinds: bool
     part: Part
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+    encodes_text: bool
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("replica", "rank", "length", "first_layer", "layers")

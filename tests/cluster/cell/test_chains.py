@@ -305,7 +305,7 @@ def test_a_configuration_names_every_worker_of_every_chain(models: dict[Level, P
     model = models[Level.OUTPUT]
     cluster = {"layer_split": 2, "denoise_workers": 2, "launch": "subprocess", "sessions_per_worker": 3}
     config = parse_config({"model": {"path": str(model)}, "cluster": cluster})
-    plan = plan_for(config, weights.load_info(model).recipe)
+    plan = plan_for(config, weights.load_info(model))
     assert [(spec.worker, spec.replica, spec.capacity) for spec in plan.workers] == [
         ("denoise-0.1of2", "denoise-0", 108),
         ("denoise-0.2of2", "denoise-0", 108),

@@ -119,8 +119,8 @@ def test_workers_that_compute_and_workers_that_sleep_do_not_mix(tmp_path: Path) 
 
 def test_names_say_that_workers_are_simulated() -> None:
     config = parse_config({"model": {"device": "simulated:60ms"}})
-    assert all(spec.worker.startswith("simulated-") for spec in plan_for(config, model_info().recipe).workers)
-    assert plan_for(parse_config({}), model_info().recipe).workers[0].worker == "denoise-0"
+    assert all(spec.worker.startswith("simulated-") for spec in plan_for(config, model_info()).workers)
+    assert plan_for(parse_config({}), model_info()).workers[0].worker == "denoise-0"
 
 
 @pytest.mark.parametrize("device", ["simulated:", "simulated:60ms,factor=0", "gpu"])

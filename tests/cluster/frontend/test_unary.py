@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,6 +14,8 @@ from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent
 from longtake.core.errors import InvalidField
+from longtake.core.events import WorkerJoined
+from longtake.core.work import Ability, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.reading import stands_still, upto
 from tests.cluster.frontend.toy import toy_cell
@@ -71,6 +75,19 @@ async def test_reflection_lists_the_service_and_health_follows_the_workers() -> 
             pass
         cell.workers[2].die()
         assert (await states.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        states.cancel()
+
+
+async def test_a_model_whose_prompts_are_encoded_apart_is_served_once_a_text_worker_is_there() -> None:
+    async with toy_cell() as cell, grpc.aio.insecure_channel(cell.target) as channel:
+        cell.server.offer = replace(cell.server.offer, text_workers=1)
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        await cell.server.tell_health()
+        while (await states.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+            pass
+        now_s, ability = cell.engine.now_s(), Ability(capacity=1)
+        cell.engine.submit(WorkerJoined(now_s=now_s, worker=WorkerId("text-0"), role=Role.TEXT, ability=ability))
+        assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
         states.cancel()
 
 

@@ -206,12 +206,12 @@ def test_the_plan_of_a_configuration_names_every_worker(model: Path) -> None:
             "cluster": {"launch": "subprocess", "denoise_workers": 3, "decode_workers": 2, "sessions_per_worker": 4},
         }
     )
-    plan = plan_for(config, INFO.recipe)
+    plan = plan_for(config, INFO)
     assert [spec.worker for spec in plan.workers] == ["denoise-0", "denoise-1", "denoise-2", "decode-0", "decode-1"]
     assert [spec.capacity for spec in plan.workers] == [4 * 3 * 5] * 3 + [4, 4]
     assert {spec.model for spec in plan.workers} == {model}
     assert plan.token not in repr(plan)
-    assert plan_for(config, INFO.recipe).token != plan.token
+    assert plan_for(config, INFO).token != plan.token
 
 
 @pytest.mark.parametrize("kind", ["subprocess", pytest.param("ray", marks=pytest.mark.ray)])

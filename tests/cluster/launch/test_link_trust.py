@@ -261,11 +261,11 @@ def test_the_three_files_go_together() -> None:
 
 def test_a_link_beyond_this_machine_needs_certificates_or_a_network_that_is_trusted() -> None:
     files = {"certificate": "a.pem", "key": "a.key", "ca": "ca.pem"}
-    bare = plan_for(parse_config({}), INFO.recipe)
+    bare = plan_for(parse_config({}), INFO)
     for host in ("10.0.0.7", "0.0.0.0", "fd00::2"):
         with pytest.raises(Contradiction, match=r"link\.network_trusted"):
             check_link(bare, host)
-        check_link(plan_for(parse_config({"link": {"network_trusted": True}}), INFO.recipe), host)
-        check_link(plan_for(parse_config({"link": files}), INFO.recipe), host)
+        check_link(plan_for(parse_config({"link": {"network_trusted": True}}), INFO), host)
+        check_link(plan_for(parse_config({"link": files}), INFO), host)
     for host in ("127.0.0.1", "127.8.9.1", "::1"):
         check_link(bare, host)

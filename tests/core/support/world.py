@@ -60,6 +60,8 @@ class Cell:
     recipe: Recipe
     denoisers: int = 2
     decoders: int = 1
+    texters: int = 0
+    """Text workers; with none, decode workers encode."""
     pages: int = 400
     slots: int = 16
     batch_limit: int = 1
@@ -105,6 +107,8 @@ class Cell:
             self.join(WorkerId(f"denoise-{number}"), Role.DENOISE, self.pages)
         for number in range(self.decoders):
             self.join(WorkerId(f"decode-{number}"), Role.DECODE, self.slots)
+        for number in range(self.texters):
+            self.join(WorkerId(f"text-{number}"), Role.TEXT, 1)
 
     def graph_of(self, session: SessionId) -> Graph:
         """The recipe of a session, compiled."""
@@ -117,6 +121,7 @@ class Cell:
             batch_limit=self.batch_limit,
             mixes_kinds=self.mixes_kinds,
             chain_length=self.chain_length if role is Role.DENOISE else 1,
+            encodes_text=not self.texters,
         )
         self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 

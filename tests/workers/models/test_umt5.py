@@ -13,14 +13,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from cluster.frontend.offer import offer_for
-from longtake.core.effects import EncodeText, PrepareStream
-from longtake.core.errors import InvalidField
+from longtake.core.effects import EncodeText, Forget
+from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.limits import Limits
-from longtake.core.work import ConditioningRef, Role, SegmentSettings, SessionId, SlotId, WorkerId
+from longtake.core.work import ConditioningRef, Role, SessionId, WorkerId
 from tests.workers.model_dir import write_model
 from tests.workers.text_dir import END, ROWS, info, text_model, write_text_model
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
-from workers.messages import Encoded
+from workers.messages import Encoded, Shutdown
 from workers.models import weights
 from workers.models.api import Compute, EncodedText
 from workers.models.text import load_text_encoder
@@ -210,11 +210,12 @@ def encode_order(prompt: str) -> EncodeText:
     return EncodeText(worker=WorkerId("decode-0"), conditioning=ref, prompt=prompt)
 
 
-def test_a_decode_worker_serves_it(folder: Path) -> None:
-    spec = WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=1, model=folder)
-    worker = load_worker(spec).fresh()
-    settings = SegmentSettings(codec="raw", quality=0)
-    list(worker.perform(PrepareStream(worker=spec.worker, session=SessionId("a"), slot=SlotId(0), settings=settings)))
+def text_spec(folder: Path) -> WorkerSpec:
+    return WorkerSpec(worker=WorkerId("text-0"), role=Role.TEXT, capacity=1, model=folder)
+
+
+def test_a_text_worker_serves_it_and_keeps_nothing_for_anybody(folder: Path) -> None:
+    worker = load_worker(text_spec(folder)).fresh()
     (encoded,) = worker.perform(encode_order(SHORT))
     assert isinstance(encoded, Encoded)
     assert (encoded.conditioning.session, encoded.notice) == ("a", "")
@@ -225,10 +226,21 @@ def test_a_decode_worker_serves_it(folder: Path) -> None:
     (cut,) = worker.perform(encode_order(LONG))
     assert isinstance(cut, Encoded)
     assert "the first 23 are used" in cut.notice
+    assert list(worker.perform(Forget(worker=WorkerId("text-0"), session=SessionId("a"), version=None))) == []
+    with pytest.raises(UnknownPeer, match="a text worker cannot do Shutdown"):
+        list(worker.perform(Shutdown()))  # type: ignore[arg-type]
+
+
+def test_a_decode_worker_of_such_a_model_loads_no_encoder_and_says_so(folder: Path) -> None:
+    spec = WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=1, model=folder)
+    loaded = load_worker(spec)
+    assert not loaded.introduction.ability.encodes_text
+    with pytest.raises(UnknownPeer, match="a decode worker cannot do EncodeText"):
+        list(loaded.fresh().perform(encode_order(SHORT)))
 
 
 def test_a_fresh_worker_has_the_bytes_of_the_one_before(folder: Path, runs: list[int]) -> None:
-    loaded = load_worker(WorkerSpec(worker=WorkerId("decode-0"), role=Role.DECODE, capacity=1, model=folder))
+    loaded = load_worker(text_spec(folder))
     before, after = (list(loaded.fresh().perform(encode_order(SHORT))) for _ in range(2))
     assert before == after
     assert runs == [7], "the encoder and its cache stay, with the weights"
