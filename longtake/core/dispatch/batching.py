@@ -65,7 +65,9 @@ class Batching:
             elif ticket != first:
                 mates.append(ticket)
         allowed = [ticket for ticket in mates if ready[ticket].deadline_s <= left_s]
-        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=ready.__getitem__)
+        # Which of them go has to be fair by what their sessions have received by now, not when they became ready.
+        urgency = ready.__getitem__ if len(allowed) < worker.batch_limit else self._urgency
+        chosen = heapq.nsmallest(worker.batch_limit - 1, allowed, key=urgency)
         spare_s, op_s = ready[first].deadline_s - now_s, worker.timing.op_s
         while chosen and (1 + len(chosen)) * op_s > spare_s and ready[chosen[-1]].deadline_s == math.inf:
             chosen.pop()

@@ -23,7 +23,7 @@ from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Chain, Kind, Op
 from longtake.core.sessions.session import Session
-from longtake.core.work import LatentRef, Ticket, Work, WorkerId
+from longtake.core.work import LatentRef, Role, Ticket, Work, WorkerId
 
 Orders = list[Dispatch | PrepareStream]
 """What workers are handed; forks have their slots filled between dispatches."""
@@ -112,6 +112,9 @@ class Dispatcher:
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
         rows = [(session, session.graph.chain_of(op), op.block) for session, op in owned]
+        if worker.role is Role.DENOISE:
+            least = min([session.virtual_time for session, _ in owned])
+            self._offers.virtual_clock = max(self._offers.virtual_clock, least)
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,
@@ -126,7 +129,6 @@ class Dispatcher:
         session.progress.mark_sent(chain.number)
         if chain.kind is Kind.DECODE:
             return False
-        self._offers.virtual_clock = max(self._offers.virtual_clock, session.virtual_time)
         session.virtual_time += 1.0
         return session.prompts.send_to(worker.id, session.prompts.turn_at(block).version)
 

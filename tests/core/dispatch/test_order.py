@@ -97,6 +97,19 @@ def test_equal_sessions_share_the_workers_equally() -> None:
     assert abs(late_served - min(served.values())) <= 8
 
 
+@pytest.mark.parametrize(("denoisers", "streams", "batch_limit"), [(2, 24, 8), (1, 12, 8), (1, 12, 4)])
+def test_equal_sessions_share_workers_equally_where_a_batch_holds_some_of_them(
+    denoisers: int, streams: int, batch_limit: int
+) -> None:
+    """What a session lags behind its batch mates stays its credit, also while nothing of it is in flight."""
+    cell = Cell(recipe(), denoisers=denoisers, decoders=3, batch_limit=batch_limit, pages=4000, slots=64)
+    names = [cell.open(f"s{number}", window=30) for number in range(streams)]
+    cell.answer()
+    cell.steps(2000)
+    made = [len(cell.segments[name]) for name in names]
+    assert max(made) - min(made) <= 2 < min(made)
+
+
 def test_realtime_runs_at_most_a_window_ahead_of_the_playback_clock() -> None:
     cell = Cell(recipe())
     session = cell.open("s", window=2, pace=Pace.REALTIME)
