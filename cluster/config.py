@@ -28,6 +28,7 @@ from longtake.core.limits import Limits
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[float, Field(gt=0, le=1, strict=False)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$")]
 NodeLabels = dict[_Label, _Label]
 _DEVICES = ("cpu", "cuda")
@@ -64,6 +65,14 @@ class ModelSection(Section):
     """Where text workers run."""
 
 
+class GpuShares(Section):
+    """How much of a GPU a worker of each role takes under Ray: several workers whose shares add up to 1 share one."""
+
+    denoise: Share = 1.0
+    decode: Share = 1.0
+    text: Share = 1.0
+
+
 class ClusterSection(Section):
     """How many workers there are and what starts them."""
 
@@ -80,6 +89,11 @@ class ClusterSection(Section):
     """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
     decode_nodes: NodeLabels = {}
     """The same as `denoise_nodes`, for decode workers."""
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
+    """Which GPUs of this machine the workers use with `launch = "subprocess"`, as places among those that are visible:
+    denoise workers in turn, then decode and text workers. Empty: all. One is enough for all workers."""
+    gpu_shares: GpuShares = GpuShares()
+    """The same for Ray, which chooses the GPUs itself."""
     chains_on_one_node: bool = False
     """Whether the workers of a chain (`layer_split`) must be on one node; if not, they are as close as there is
     room."""

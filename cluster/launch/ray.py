@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from cluster.cell.chains import Chains
+from cluster.config import ClusterSection
 from cluster.launch.link_server import LinkServer
 from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray_placing import group_of, groups, resources_of
@@ -189,7 +190,7 @@ class RayLauncher:
                 placement_group=self._groups[name], placement_group_bundle_index=placed[name]
             )
             placed[name] += 1
-            actor = actor_class.options(**_options(spec), scheduling_strategy=bundle)
+            actor = actor_class.options(**_options(spec, self._plan.cluster), scheduling_strategy=bundle)
             self._actors[spec.worker] = actor.remote(spec, engine, self._plan.token)
         within_s = self._plan.cluster.start_within_s
         try:
@@ -216,9 +217,9 @@ class RayLauncher:
         self._ray = self._meeting_point = None
 
 
-def _options(spec: WorkerSpec) -> dict[str, float]:
+def _options(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
     """What Ray is told of an actor: what it takes, and that it is to be started again however often it ends."""
-    resources = resources_of(spec)
+    resources = resources_of(spec, cluster)
     return {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0), "max_restarts": -1}
 
 

@@ -38,9 +38,13 @@ def group_of(spec: WorkerSpec) -> WorkerId:
     return WorkerId("") if spec.seat is None else spec.replica
 
 
-def resources_of(spec: WorkerSpec) -> dict[str, float]:
+def resources_of(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
     """What a worker takes of a node, by Ray's names of resources."""
-    return {"CPU": CPU_SHARE} | ({"GPU": 1.0} if spec.compute.device.startswith("cuda") else {})
+    if not spec.compute.device.startswith("cuda"):
+        return {"CPU": CPU_SHARE}
+    shares = cluster.gpu_shares
+    share = {Role.DENOISE: shares.denoise, Role.DECODE: shares.decode, Role.TEXT: shares.text}[spec.role]
+    return {"CPU": CPU_SHARE, "GPU": share}
 
 
 def nodes_of(role: Role, cluster: ClusterSection) -> dict[str, str]:
@@ -55,7 +59,7 @@ def groups(specs: Sequence[WorkerSpec], cluster: ClusterSection) -> dict[WorkerI
         members.setdefault(group_of(spec), []).append(spec)
     return {
         name: Reservation(
-            resources=tuple(resources_of(spec) for spec in held),
+            resources=tuple(resources_of(spec, cluster) for spec in held),
             nodes=tuple(nodes_of(spec.role, cluster) for spec in held),
             strategy="STRICT_PACK" if name and cluster.chains_on_one_node else "PACK",
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import workers
 from cluster.cell.chains import Chains
+from cluster.launch.gpus import VISIBLE, gpus_for, visible_gpus
 from cluster.launch.link_server import LinkServer
 from cluster.launch.plan import LaunchPlan
 from longtake.core.errors import Unavailable
@@ -37,11 +38,15 @@ RESTART_S = 0.5
 _log = logging.getLogger("longtake.launch")
 
 
-def environment() -> dict[str, str]:
-    """The environment of a worker's process: it finds its code where this process found it, before anything else."""
+def environment(gpu: str | None = None) -> dict[str, str]:
+    """The environment of a worker's process: it finds its code where this process found it, before anything else.
+
+    With `gpu` it sees no other one.
+    """
     home = str(Path(workers.__file__).resolve().parent.parent)
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    own = {} if gpu is None else {VISIBLE: gpu}
+    return os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class SubprocessLauncher:
@@ -56,6 +61,7 @@ class SubprocessLauncher:
         self._engine = engine
         self._server = listen(LOOPBACK)
         self._token = plan.token
+        self._gpus = gpus_for(specs, plan.cluster.gpus, visible_gpus())
         self._start_within_s = plan.cluster.start_within_s
         self._processes: dict[Group, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -109,7 +115,8 @@ class SubprocessLauncher:
         module = "workers.link.shared" if is_simulated(group[0].compute.device) else "workers.link"
         # The process does not start in this one's folder, which may hold anything by the names of our packages.
         command = [sys.executable, "-P", "-m", module, f"--engine={self._server.address}"]
-        process = await asyncio.create_subprocess_exec(*command, env=environment(), stdin=asyncio.subprocess.PIPE)
+        own = environment(self._gpus.get(group[0].worker))
+        process = await asyncio.create_subprocess_exec(*command, env=own, stdin=asyncio.subprocess.PIPE)
         assert process.stdin is not None
         process.stdin.write(write_secret(self._token) + "".join(map(to_line, group)).encode())
         process.stdin.close()

@@ -1,0 +1,45 @@
+"""The configurations that ship: they are read, and what they ask for fits the GPUs they are for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cluster.config import load_config
+from cluster.launch.gpus import gpus_for
+from cluster.launch.plan import plan_for
+from longtake.core.plan.plan import WORKSPACE_BYTES, Devices, ServiceClass, plan
+from longtake.core.plan.presets import PRESETS
+from longtake.core.work import Role
+from tests.workers.convert.published_info import info_of
+
+CONFIGS = Path(__file__).resolve().parents[2] / "deploy" / "config"
+GPU_BYTES = 80_000_000_000
+ON_GPUS = [("hiar-one-gpu", "wan-hiar", 1), ("longlive-one-gpu", "wan-longlive", 1), ("hiar-four-gpus", "wan-hiar", 4)]
+
+
+def test_every_configuration_that_ships_is_tried_here() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.toml")} == {"pocket", *(name for name, _, _ in ON_GPUS)}
+
+
+@pytest.mark.parametrize(("name", "recipe", "gpus"), ON_GPUS)
+def test_pages_slots_weights_and_workspace_fit_each_gpu(name: str, recipe: str, gpus: int) -> None:
+    config = load_config(CONFIGS / f"{name}.toml")
+    launch = plan_for(config, info_of(recipe))
+    found = gpus_for(launch.workers, config.cluster.gpus, tuple(map(str, range(gpus))))
+    assert set(found.values()) == set(map(str, range(gpus)))
+    devices = Devices(count=gpus, memory_bytes=GPU_BYTES, forward_s=0.084, decode_s=0.15, value_bytes=2)
+    sizes = plan(PRESETS[f"{recipe}-480p"], devices, ServiceClass.INTERACTIVE)
+    held = Counter[str]()
+    for spec in launch.workers:
+        if spec.worker in found:
+            unit = sizes.bytes_per_session.page if spec.role is Role.DENOISE else sizes.bytes_per_session.decoder_state
+            held[found[spec.worker]] += spec.capacity * unit + sizes.weights_bytes + WORKSPACE_BYTES
+    assert 0.3 * GPU_BYTES < max(held.values()) <= 0.95 * GPU_BYTES, dict(held)
+    slots = sum(spec.capacity for spec in launch.workers if spec.role is Role.DECODE)
+    assert config.limits.max_sessions <= slots
+    pages = sum(spec.capacity for spec in launch.workers if spec.role is Role.DENOISE)
+    needed = info_of(recipe).recipe.page_count * info_of(recipe).recipe.lane_count
+    assert config.limits.max_sessions * needed <= pages

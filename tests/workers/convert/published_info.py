@@ -1,0 +1,24 @@
+"""The models that published recipes are for, at their true sizes and without weights."""
+
+from __future__ import annotations
+
+from benchmarks.synthetic_checkpoint import WAN_1_3B
+from longtake.core.plan.presets import SIZE_480P
+from longtake.core.recipe.published import PUBLISHED
+from workers.models.wan.config import WanVAEConfig
+from workers.models.wan.sizes import LATENT_MEAN, LATENT_STD
+from workers.models.weights import ModelInfo
+
+
+def info_of(recipe: str) -> ModelInfo:
+    """Wan2.1 with 1.3 B parameters at 832x480, as `longtake convert` writes it."""
+    return ModelInfo(
+        name=recipe,
+        geometry=SIZE_480P,
+        recipe=PUBLISHED[recipe].recipe,
+        dit=WAN_1_3B,
+        vae=WanVAEConfig(),
+        latent_mean=LATENT_MEAN,
+        latent_std=LATENT_STD,
+        text_kind="umt5",
+    )
