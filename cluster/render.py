@@ -15,7 +15,7 @@ from cluster.frontend import requests
 from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker, Terms
 from cluster.launch.in_process import InProcessLauncher
-from cluster.launch.plan import POCKET, model_path, replicas
+from cluster.launch.plan import POCKET, model_path, needs_text_workers, replicas
 from longtake.client.events import Decoder, StreamEvent
 from longtake.core.effects import Closed, Refused
 from longtake.core.errors import Declined, InvalidField, Unavailable
@@ -28,8 +28,6 @@ from longtake.v1 import longtake_pb2 as pb
 from monitoring.folding.recorder import Recorder
 from workers.models import weights
 from workers.models.api import Compute
-from workers.models.text_rules import is_encoded_apart
-from workers.simulated.device import is_simulated
 from workers.start.spec import WorkerSpec
 
 _CPU = Compute()
@@ -93,7 +91,7 @@ async def render(
     stops; what was told is a playable file.
     """
     info = weights.load_info(model)
-    text = int(is_encoded_apart(info.text_kind) and not is_simulated(device))
+    text = int(needs_text_workers(info, device))
     workers = in_process_workers(model, info.recipe, text=text, compute=Compute(device=device, dtype=dtype))
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -14,23 +14,25 @@ from workers.start.spec import WorkerSpec
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def gpus_for(specs: Sequence[WorkerSpec], chosen: Sequence[int], visible: Sequence[str]) -> dict[WorkerId, str]:
+def gpus_for(
+    specs: Sequence[WorkerSpec], chosen: Sequence[int], visible: Callable[[], Sequence[str]]
+) -> dict[WorkerId, str]:
     """The GPU of each worker that needs one, as CUDA names it: denoise workers in turn, then decode and text workers.
 
-    `chosen` are places among the `visible` ones; empty: all of them. InvalidField if there is none, or not that one;
-    Contradiction if two workers of a chain would share a GPU, over which they could not send to each other.
+    `chosen` are places among the `visible` ones, which are looked for only if a worker needs one; empty: all of them.
+    InvalidField if there is none, or not that one; Contradiction if two workers of a chain would share a GPU, over
+    which they could not send to each other.
     """
     needed = sorted((spec for spec in specs if spec.compute.device == "cuda"), key=lambda s: s.role is not Role.DENOISE)
     if not needed:
         return {}
-    if not visible:
+    seen = visible()
+    if not seen:
         raise InvalidField("model.device", "cuda", "cpu; no CUDA device is visible here")
     for number in chosen:
-        if number >= len(visible):
-            raise InvalidField(
-                "cluster.gpus", number, f"0 to {len(visible) - 1}: so many CUDA devices are visible here"
-            )
-    names = [visible[number] for number in chosen] or list(visible)
+        if number >= len(seen):
+            raise InvalidField("cluster.gpus", number, f"0 to {len(seen) - 1}: so many CUDA devices are visible here")
+    names = [seen[number] for number in chosen] or list(seen)
     found = {spec.worker: names[place % len(names)] for place, spec in enumerate(needed)}
     _check_chains(needed, found)
     return found

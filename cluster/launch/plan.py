@@ -63,7 +63,7 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
     texters = replace(
         first, role=Role.TEXT, capacity=1, compute=Compute(device=config.model.text_device, dtype=config.model.dtype)
     )
-    apart = is_encoded_apart(info.text_kind) and not is_simulated(config.model.device)
+    apart = needs_text_workers(info, config.model.device)
     return LaunchPlan(
         workers=(
             *(spec for chain in chains for spec in chain),
@@ -73,6 +73,11 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
         cluster=cluster,
         link=config.link,
     )
+
+
+def needs_text_workers(info: ModelInfo, device: str) -> bool:
+    """Whether prompts are encoded by workers of their own: the encoder has weights, and is not simulated."""
+    return is_encoded_apart(info.text_kind) and not is_simulated(device)
 
 
 def replicas(like: WorkerSpec, count: int) -> tuple[WorkerSpec, ...]:

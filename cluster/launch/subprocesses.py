@@ -61,7 +61,7 @@ class SubprocessLauncher:
         self._engine = engine
         self._server = listen(LOOPBACK)
         self._token = plan.token
-        self._gpus = gpus_for(specs, plan.cluster.gpus, visible_gpus())
+        self._gpus = gpus_for(specs, plan.cluster.gpus, visible_gpus)
         self._start_within_s = plan.cluster.start_within_s
         self._processes: dict[Group, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []

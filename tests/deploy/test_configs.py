@@ -28,7 +28,7 @@ def test_every_configuration_that_ships_is_tried_here() -> None:
 def test_pages_slots_weights_and_workspace_fit_each_gpu(name: str, recipe: str, gpus: int) -> None:
     config = load_config(CONFIGS / f"{name}.toml")
     launch = plan_for(config, info_of(recipe))
-    found = gpus_for(launch.workers, config.cluster.gpus, tuple(map(str, range(gpus))))
+    found = gpus_for(launch.workers, config.cluster.gpus, lambda: tuple(map(str, range(gpus))))
     assert set(found.values()) == set(map(str, range(gpus)))
     devices = Devices(count=gpus, memory_bytes=GPU_BYTES, forward_s=0.084, decode_s=0.15, value_bytes=2)
     sizes = plan(PRESETS[f"{recipe}-480p"], devices, ServiceClass.INTERACTIVE)

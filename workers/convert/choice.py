@@ -158,6 +158,7 @@ def _lora(holdings: Holdings, wish: Wish) -> Lora:
     there = holdings.all_of(Component.LORA)
     if len(there) != 1:
         raise InvalidField("lora", [str(found) for found in holdings.found], "a file with one LoRA")
+    there[0].check_formats()
     made = changes(there[0])
     return Lora(there[0], made, _scale(there[0], made, wish))
 

@@ -7,10 +7,12 @@ written into a folder beside the wanted one and renamed when it is whole: an end
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
@@ -36,10 +38,15 @@ def convert(choice: Choice, wish: Wish, output: Path, progress: Tell) -> bool:
 
     InvalidField for a folder with something else in it, and for weights that are no finite numbers.
     """
+    other = InvalidField("output", str(output), "a folder that is empty or not there yet")
+    taken = output.exists() and any(output.iterdir() if output.is_dir() else [output])
+    there = _held(output, choice) if taken else None
+    if taken and there is None:
+        raise other  # before gigabytes of sources are hashed
     origin = _origin(choice, wish, progress)
-    if output.exists() and any(output.iterdir() if output.is_dir() else [output]):
-        if not _is_done(output, choice, origin):
-            raise InvalidField("output", str(output), "a folder that is empty or not there yet")
+    if there is not None:
+        if there.origin != origin:
+            raise other
         return False
     unfinished = output.parent / f".{output.name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
@@ -58,7 +65,7 @@ def _write(choice: Choice, wish: Wish, folder: Path, origin: Origin, progress: T
     def put(found: Found, stem: str, read: Callable[[str], Tensor]) -> Iterable[Path]:
         def counted(name: str) -> Tensor:
             tensor = read(name)
-            kept = tensor if wish.dtype is None else tensor.to(Compute(dtype=wish.dtype).torch_dtype)
+            kept = tensor.to(_dtype(tensor.dtype, wish))
             progress(f"writing the {found.part.value}", kept.nbytes)
             return kept
 
@@ -85,11 +92,12 @@ def _merged(choice: Choice, name: str) -> Tensor:
 
 
 def _size(found: Found, name: str, wish: Wish) -> int:
-    numbers = 1
-    for size in found.shape(name):
-        numbers *= size
-    dtype = found.dtype(name) if wish.dtype is None else Compute(dtype=wish.dtype).torch_dtype
-    return numbers * dtype.itemsize
+    return math.prod(found.shape(name)) * _dtype(found.dtype(name), wish).itemsize
+
+
+def _dtype(own: torch.dtype, wish: Wish) -> torch.dtype:
+    """The number format in which a tensor is written."""
+    return own if wish.dtype is None else Compute(dtype=wish.dtype).torch_dtype
 
 
 def _source_files(choice: Choice) -> tuple[Path, ...]:
@@ -112,13 +120,13 @@ def _origin(choice: Choice, wish: Wish, progress: Tell) -> Origin:
     )
 
 
-def _is_done(output: Path, choice: Choice, origin: Origin) -> bool:
-    """Whether the folder was made of the same sources, by the same wish, and is whole."""
+def _held(output: Path, choice: Choice) -> Manifest | None:
+    """The manifest of a whole model directory like the one that is chosen; None if there is something else."""
     try:
         manifest = load_manifest(output)
-        if manifest is None or manifest.origin != origin:
-            return False
+        if manifest is None or load_info(output) != choice.info:
+            return None
         manifest.check_sizes(output)
-        return load_info(output) == choice.info
-    except InvalidField:
-        return False
+    except (InvalidField, OSError):
+        return None
+    return manifest

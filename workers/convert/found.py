@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longtake.core.errors import InvalidField
 from workers.convert.sources import Collection, collections, tokenizers
+from workers.models.tensor_files import is_finite
 from workers.models.wan.names import Component, Factor, Spelling, bare, is_lora, lora_target, spelling_of
 from workers.models.weights import FORMAT_NAMES, FORMATS
 
@@ -39,7 +40,7 @@ class Found:
     def read(self, name: str) -> Tensor:
         """A tensor; InvalidField if it holds what is no number."""
         tensor = self.collection.tensors.read(self.names[name])
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise InvalidField(f"{self.collection}: {name}", "NaN or infinity", "finite numbers")
         return tensor
 

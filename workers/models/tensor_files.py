@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -103,6 +105,12 @@ def files_of(folder: Path, stem: str) -> tuple[Path, ...]:
         if not path.is_file():
             raise FileNotFoundError(path)
     return paths
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are finite."""
+    # Both ends are NaN where anything is, and to find them takes no second tensor of gigabytes.
+    return not tensor.numel() or all(math.isfinite(end.item()) for end in torch.aminmax(tensor))
 
 
 def write_tensors(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from longtake.core.errors import Contradiction, InvalidField
 from workers.json_values import record
 from workers.models.api import Compute, EncodedText
-from workers.models.tensor_files import TensorFiles
+from workers.models.tensor_files import TensorFiles, is_finite
 from workers.models.text_rules import FreeText
 from workers.models.weights import TEXT, TEXT_CONFIG, TOKENIZER, ModelInfo
 
@@ -247,7 +246,6 @@ def _own(tensor: Tensor, compute: Compute) -> Tensor:
 
 
 def _finite(file: str, name: str, tensor: Tensor) -> Tensor:
-    # Both ends are NaN where anything is, and to find them takes no second tensor of gigabytes.
-    if not all(math.isfinite(end.item()) for end in torch.aminmax(tensor)):
+    if not is_finite(tensor):
         raise InvalidField(f"{file}: {name}", "numbers that are not finite", "finite numbers")
     return tensor

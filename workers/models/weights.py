@@ -24,7 +24,7 @@ from longtake.core.recipe.recipe import Level, Positions, Recipe
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.manifest import Manifest
-from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, write_tensors
+from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder, WanEncoder
@@ -335,7 +335,7 @@ def _load(module: _Network, folder: Path, stem: str, compute: Compute) -> None:
     held: dict[str, Tensor] = {}
     for name in taken:
         tensor = files.read(name)
-        if tensor.dtype not in FORMATS or not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype not in FORMATS or not is_finite(tensor):
             raise InvalidField(f"{files.name}: {name}", str(tensor.dtype), f"finite numbers, {FORMAT_NAMES}")
         held[name] = tensor.to(compute.torch_dtype)
     module.load_state_dict(held, assign=True)

@@ -38,18 +38,18 @@ def specs(denoise: int, decode: int, *, text_device: str = "cpu", split: int = 1
 def test_denoise_workers_get_gpus_in_turn_then_the_others(
     workers: tuple[WorkerSpec, ...], chosen: tuple[int, ...], visible: tuple[str, ...], expected: dict[str, str]
 ) -> None:
-    assert gpus_for(workers, chosen, tuple(visible)) == expected
+    assert gpus_for(workers, chosen, lambda: tuple(visible)) == expected
 
 
 def test_what_cannot_be_is_refused_before_anything_starts() -> None:
     with pytest.raises(InvalidField, match=r"model.device: 'cuda' is not allowed; allowed: cpu; no CUDA device is"):
-        gpus_for(specs(1, 1), (), ())
+        gpus_for(specs(1, 1), (), tuple)
     with pytest.raises(InvalidField, match=r"cluster.gpus: 2 is not allowed; allowed: 0 to 1"):
-        gpus_for(specs(1, 1), (0, 2), ("0", "1"))
+        gpus_for(specs(1, 1), (0, 2), lambda: ("0", "1"))
     with pytest.raises(Contradiction, match="a chain of 3 workers"):
-        gpus_for(specs(1, 1, split=3), (), ("0", "1"))
+        gpus_for(specs(1, 1, split=3), (), lambda: ("0", "1"))
     on_cpu = plan_for(parse_config({}), model_info()).workers
-    assert gpus_for(on_cpu, (), ()) == {}
+    assert gpus_for(on_cpu, (), lambda: pytest.fail("nobody needs one")) == {}
 
 
 def test_a_child_sees_the_gpu_that_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

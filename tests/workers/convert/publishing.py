@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 from tests.workers.models.diffusers_names import wan_dit_name, wan_vae_name
+from tests.workers.text_dir import tokenizer
 
 transformer_wan = pytest.importorskip("diffusers.models.transformers.transformer_wan")
 autoencoder_kl_wan = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl_wan")
@@ -20,7 +20,6 @@ umt5 = pytest.importorskip("transformers.models.umt5.modeling_umt5")
 
 HEADS = 2
 TEXT_TOKENS = 16
-_WORDS = ("▁a", "▁red", "▁ball", "▁in", "▁fog", "▁blue", "▁box", "▁", *"abcdefghijklmnopqrstuvwxyz")
 State = dict[str, Tensor]
 
 
@@ -57,7 +56,9 @@ def published(seed: int = 0) -> Published:
         )
         vae = autoencoder_kl_wan.AutoencoderKLWan(base_dim=4)
         text = umt5.UMT5EncoderModel(
-            umt5.UMT5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=4)
+            umt5.UMT5Config(
+                vocab_size=tokenizer().get_vocab_size(), d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=4
+            )
         )
         for module in (transformer, vae, text):
             for parameter in module.parameters():
@@ -154,11 +155,6 @@ def as_lora(path: Path, up: Tensor, down: Tensor, target: str, entry: str | None
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A tokenizer of some words and the letters, with an end mark."""
-    pieces = [(mark, 0.0) for mark in ("<pad>", "</s>", "<unk>")] + [(word, -2.0) for word in _WORDS]
-    made = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    made.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    """The tokenizer that all small text encoders of these tests have."""
     folder.mkdir(parents=True, exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer().save(str(folder / "tokenizer.json"))

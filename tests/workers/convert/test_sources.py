@@ -190,6 +190,9 @@ def test_a_lora_that_does_not_fit_is_refused(tmp_path: Path, wan: Path, made: Pu
     torch.save({f"{target}.lora_A.weight": down}, tmp_path / "half.pt")
     assert "both factors, A and B" in said(tmp_path / "half.pt")
     assert "a file with one LoRA" in said(wan / DIT)
+    small = {f"{target}.lora_A.weight": down.to(torch.float8_e4m3fn), f"{target}.lora_B.weight": up}
+    save_file(small, tmp_path / "small.safetensors")
+    assert "lora_A.weight: 'float8_e4m3fn' is not allowed" in said(tmp_path / "small.safetensors")
     told = {f"{target}.lora_A.weight": down, f"{target}.lora_B.weight": up, f"{target}.alpha": torch.tensor(8.0)}
     save_file(told, tmp_path / "told.safetensors")
     wish = Wish(recipe="wan-longlive", width=64, height=64, lora=tmp_path / "told.safetensors")
