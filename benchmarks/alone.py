@@ -87,7 +87,7 @@ class Stream:
         with torch.inference_mode():
             latents_FCHW = self._denoised(block)
         pictures = range(geometry.first_picture(block), geometry.first_picture(block + 1))
-        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW, pictures)
+        pictures_FHWC = self._loaded.slots.decode(self._slot, latents_FCHW, pictures).pictures()
         return self._encoder.encode(pictures_FHWC, pictures.start)
 
     def close(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.work import ImageId
-from workers.messages import JoinChain, Task
+from workers.messages import JoinChain, Task, Up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,14 @@ class Detached:
 
     image: ImageId
     tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """A report that waits for a device or for another thread: while it does, the compute thread goes on."""
+
+    made: Callable[[], Up]
+    """Waits and returns the report; raises what the op would have raised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +38,5 @@ class Filled:
 
 Order = Task | PrepareStream | EncodeText | Forget | JoinChain | Stow | Filled
 """What the compute thread is given: it touches decoder slots, but pages are stowed and loaded beside it."""
+Answer = Up | Later | Detached
+"""What the compute thread answers."""

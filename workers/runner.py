@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,8 +15,9 @@ import torch
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import Role
 from workers.images.thread import Holder, ImagesBroken, ImageThread, Missing, Wanted
+from workers.in_order import InOrder
 from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
-from workers.orders import Detached, Filled, Order
+from workers.orders import Answer, Detached, Filled, Later, Order
 
 COPY_S = 5.0
 """How long the queued work on images may take when the worker ends."""
@@ -26,15 +28,19 @@ class Performer(Holder, Protocol):
 
     role: Role
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """Do one thing and yield what to report."""
         ...
 
 
-class Runner:
-    """A thread around a worker, and one beside it for images.
+class _AnswersBroken:
+    """What became of an order could not be passed on, by a defect."""
 
-    `report` is called on both, `ended` on the first. `ended` comes last and once, with the reason: empty after
+
+class Runner:
+    """A thread around a worker, one beside it for images, and one for reports that have to wait.
+
+    `report` is called on all of them, `ended` on the first. `ended` comes last and once, with the reason: empty after
     Shutdown, StartOver if a fresh worker is to take its place, else what broke. An op that fails is reported as Failed
     and the worker goes on; an error of an unforeseen kind ends the thread, because nobody knows then what state the
     worker is in. The worker itself ends with the thread: its pages are free then, its neighbours in a chain notice.
@@ -51,7 +57,8 @@ class Runner:
         self._worker = worker
         self._report = report
         self._ended = ended
-        self._inbox: queue.SimpleQueue[Order | Shutdown | ImagesBroken] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Order | Shutdown | ImagesBroken | _AnswersBroken] = queue.SimpleQueue()
+        self._answers = InOrder(broken=lambda: self._inbox.put(_AnswersBroken()))
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
         self.images = ImageThread(worker, meeting_point=meeting_point, report=report, hand_over=self._inbox.put)
@@ -87,6 +94,7 @@ class Runner:
         try:
             reason = self._loop()
         finally:
+            self._answers.stop()
             self.images.stop(COPY_S)
             del self._worker
             self._ended(reason)
@@ -98,6 +106,8 @@ class Runner:
                 return ""
             if isinstance(message, ImagesBroken):
                 return "its thread for images ended by an unforeseen error"
+            if isinstance(message, _AnswersBroken):
+                return "what became of its orders could not be reported, by an unforeseen error"
             if isinstance(message, Task):
                 if message.sequence != self._next_sequence:
                     return f"dispatch {message.sequence} arrived, expected {self._next_sequence}"
@@ -105,31 +115,37 @@ class Runner:
             began_s = time.monotonic()
             try:
                 for report in self._worker.perform(message):
-                    if isinstance(report, Detached):
-                        self.images.put(report)
-                    else:
-                        self._report(_timed(report, time.monotonic() - began_s))
+                    self._answer(message, _timed(report, time.monotonic() - began_s))
             except StartOver as error:
                 return StartOver(str(error))  # without the frames that hold on to the worker
             except OP_ERRORS as error:
-                reason = reason_of(error)
-                if isinstance(message, Stow):
-                    self.images.put(Missing(image=message.image, reason=reason))
-                else:
-                    self._report(_failure(message, reason))
+                self._answer(message, _failure(message, reason_of(error)))
+
+    def _answer(self, message: Order, report: Answer | Missing) -> None:
+        """Pass on what became of an order, behind what became of the orders before it."""
+        self._answers.do(partial(self._pass_on, message, report), waits=isinstance(report, Later))
+
+    def _pass_on(self, message: Order, report: Answer | Missing) -> None:
+        if isinstance(report, Later):
+            try:
+                report = report.made()
+            except OP_ERRORS as error:
+                report = _failure(message, reason_of(error))
+        if isinstance(report, Detached | Missing):
+            self.images.put(report)
+        else:
+            self._report(report)
 
 
-def _timed(report: Up, seconds: float) -> Up:
-    """The report with its duration, unless the worker knows it better.
-
-    A device that works asynchronously ends a commit op before its kernels have run and makes the next denoise op wait
-    for them, so only the mean over many ops is the time of a forward.
-    """
+def _timed(report: Answer, seconds: float) -> Answer:
+    """The report with its duration, unless the worker knows it better."""
     return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
-def _failure(message: Task | PrepareStream | EncodeText | Forget | JoinChain | Filled, reason: str) -> Failed:
+def _failure(message: Order, reason: str) -> Failed | Missing:
     match message:
+        case Stow():
+            return Missing(image=message.image, reason=reason)
         case Task():
             return Failed(sessions=message.sessions, sequence=message.sequence, reason=reason)
         case EncodeText():

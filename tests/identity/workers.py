@@ -13,9 +13,9 @@ from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import UnknownPeer
 from longtake.core.work import PageId, Role
 from workers.denoise.worker import tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Introduction, Prepared, Task
 from workers.models.api import TextEncoder
-from workers.orders import Detached, Filled, Order
+from workers.orders import Answer, Detached, Filled, Order
 from workers.runner import Performer
 
 
@@ -32,7 +32,7 @@ class WithoutPictures:
         """See workers.images.Holder."""
         raise UnknownPeer(f"a decode worker has no page {page}")
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """See workers.runner.Performer."""
         match message:
             case Stow():
@@ -77,7 +77,7 @@ class OnePageSwapped:
         self._worker = worker
         self._left = self.AFTER
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """See workers.runner.Performer."""
         if isinstance(message, Task) and isinstance(message.order, tuple):
             self._left -= 1

@@ -14,8 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from workers.device_work import DeviceWork, upload
 from workers.models.api import CarriedState, LatentDecoder
 from workers.models.weights import ModelInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """The decode of one block, which the device may not have done yet."""
+
+    work: DeviceWork
+    landing_FHWC: Tensor
+    """Where the pictures arrive in host memory: uint8, RGB."""
+
+    def pictures(self) -> NDArray[np.uint8]:
+        """Wait for the pictures [F, H, W, C]; RuntimeError if the device failed."""
+        self.work.wait()
+        return self.landing_FHWC.numpy()
 
 
 class DecoderSlots(Protocol):
@@ -42,10 +57,10 @@ class DecoderSlots(Protocol):
         """Free a slot."""
         ...
 
-    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> NDArray[np.uint8]:
+    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """Decode the next latent frames of the stream in `slot`; float32 latents as the denoiser made them.
 
-        Returns pictures_FHWC, uint8, RGB: those with the numbers `pictures`, which begin with the frames' first.
+        The pictures are those with the numbers `pictures`, which begin with the frames' first.
         InternalFault also if the latents have another size. A decode that fails leaves its slot as it was.
         """
         ...
@@ -126,7 +141,7 @@ class DecoderPool:
         self._state(slot)
         self._slots[slot] = None
 
-    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> NDArray[np.uint8]:
+    def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """See DecoderSlots. Each value is clamped to [-1, 1], then round((x + 1) * 127.5), half to even."""
         state = self._state(slot)
         if latents_FCHW.dim() != 4 or tuple(latents_FCHW.shape[1:]) != self._latent_CHW or not len(latents_FCHW):
@@ -134,11 +149,14 @@ class DecoderPool:
             got = "x".join(str(n) for n in latents_FCHW.shape)
             raise InternalFault(f"latents of decoder slot {slot}: shape {got}, allowed: Fx{c}x{h}x{w} with F >= 1")
         with torch.inference_mode():
-            z_CFHW = latents_FCHW.to(self._device, self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
+            work = DeviceWork(self._device)
+            (latents_FCHW,) = upload(self._device, latents_FCHW)
+            z_CFHW = latents_FCHW.to(self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
             pixels_BCFHW = self._decoder.decode(z_CFHW[None], state)
-            levels = pixels_BCFHW[0].float().clamp(-1, 1).add(1).mul(127.5).round()
-            pictures_FHWC = levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous().cpu()
-        return pictures_FHWC.numpy()[: len(pictures)]
+            levels = pixels_BCFHW[0, :, : len(pictures)].float().clamp(-1, 1).add(1).mul(127.5).round()
+            landing_FHWC = work.land(levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous())
+            work.finish()
+        return Decoding(work=work, landing_FHWC=landing_FHWC)
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
         """See DecoderSlots."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -14,11 +15,12 @@ from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
-from workers.decode.slots import DecoderSlots
+from workers.decode.encoding import EncodingPool
+from workers.decode.slots import DecoderSlots, Decoding
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Prepared, Task, Up
+from workers.messages import Decode, Done, Encoded, Prepared, Task
 from workers.models.api import TextEncoder
-from workers.orders import Detached, Filled, Order
+from workers.orders import Answer, Detached, Filled, Later, Order
 
 _BEST_QUALITY = 100
 _COARSEST_SCALE = 31
@@ -54,21 +56,44 @@ def encoded(order: EncodeText, text: TextEncoder) -> Encoded:
     return Encoded(conditioning=order.conditioning, tensor=tensor_to_bytes(made.features_TC), notice=made.notice)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Segment:
+    data: bytes
+    seconds: float
+    """How long encoding took one thread."""
+
+
+def _segment(encoder: Encoder, decoding: Decoding, first_picture: int) -> _Segment:
+    pictures_FHWC = decoding.pictures()
+    began_s = time.perf_counter()
+    return _Segment(data=encoder.encode(pictures_FHWC, first_picture), seconds=time.perf_counter() - began_s)
+
+
 class DecodeWorker:
-    """Serves streams out of decoder slots, real or simulated. Not thread-safe: one thread does everything."""
+    """Serves streams out of decoder slots, real or simulated. Not thread-safe: one thread gives it orders."""
 
     role = Role.DECODE
 
-    def __init__(self, slots: DecoderSlots, geometry: Geometry, text: TextEncoder | None = None) -> None:
-        """With `text` it encodes prompts as well, which stops its streams for as long as that takes."""
+    def __init__(
+        self,
+        slots: DecoderSlots,
+        geometry: Geometry,
+        text: TextEncoder | None = None,
+        encoding: EncodingPool | None = None,
+    ) -> None:
+        """With `text` it encodes prompts as well, which stops its streams for as long as that takes.
+
+        Pictures are encoded by the threads of `encoding`, else by the thread that gives the orders.
+        """
         self._slots = slots
+        self._encoding = encoding
         self._geometry = geometry
         self._text = text
         self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
         self._awaiting: dict[SessionId, PrepareStream] = {}
         """The preparations whose state is on its way."""
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """Do one thing and yield what to report. InvalidField for a bad prompt, else InternalFault or UnknownPeer."""
         match message:
             case Task(order=Decode() as order):
@@ -125,15 +150,25 @@ class DecodeWorker:
         slot, _ = self._streams.pop(order.session)
         return Detached(image=order.image, tensors=self._slots.take_state(slot))
 
-    def _decode(self, task: Task, order: Decode) -> Done:
+    def _decode(self, task: Task, order: Decode) -> Done | Later:
         work = order.work
         if self._streams.get(work.session, (None,))[0] != work.slot:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
         _, encoder = self._streams[work.session]
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
         pictures = range(work.first_picture, work.first_picture + work.picture_count)
-        pictures_FHWC = self._slots.decode(work.slot, latents_FCHW, pictures)
-        return Done(sequence=task.sequence, segment=encoder.encode(pictures_FHWC, work.first_picture))
+        decoding = self._slots.decode(work.slot, latents_FCHW, pictures)
+        pool = self._encoding
+        if pool is None:
+            return Done(sequence=task.sequence, segment=_segment(encoder, decoding, work.first_picture).data)
+        coming = pool.submit(lambda: _segment(encoder, decoding, work.first_picture))
+
+        def made() -> Done:
+            segment = coming.result()
+            seconds = pool.pace_s(decoding.work.wait(), segment.seconds)
+            return Done(sequence=task.sequence, segment=segment.data, seconds=seconds)
+
+        return Later(made=made)
 
     def _close(self, session: SessionId) -> None:
         self._awaiting.pop(session, None)

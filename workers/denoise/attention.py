@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workers.denoise.kv import PageMemory
+from workers.device_work import upload
 from workers.models.api import SelfAttention, sdpa
 
 
@@ -63,7 +64,7 @@ class PagedAttention:
             by_length.setdefault(len(item.reads), []).append(number)
         self._groups = [
             _Group(
-                members=None if len(members) == len(items) else torch.tensor(members, device=memory.device),
+                members=None if len(members) == len(items) else upload(memory.device, torch.tensor(members))[0],
                 size=len(members),
                 reads=_Run.of(memory, [page for number in members for page in items[number].reads]),
             )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workers.device_work import upload
 from workers.models.api import PageShape
 
 
@@ -53,7 +54,8 @@ class PageMemory:
     def index(self, pages: Sequence[int]) -> Tensor:
         """Page ids as an index on the memory's device; IndexError for an id that is not in the memory."""
         self.check(pages)
-        return torch.tensor(pages, dtype=torch.int64, device=self.device)
+        (index,) = upload(self.device, torch.tensor(pages, dtype=torch.int64))
+        return index
 
     def export(self, pages: Sequence[int]) -> Tensor:
         """Copy [Y, 2, len(pages), L, N, D] of pages in the order given, to be parked, sent or mirrored."""

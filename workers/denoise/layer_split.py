@@ -32,9 +32,9 @@ from longtake.core.errors import Unavailable
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import DispatchNumber, PageId, Role
 from workers.denoise.worker import DenoiseWorker
-from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, Up, reason_of
+from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, reason_of
 from workers.models.api import Denoiser, Inputs, LayerPass
-from workers.orders import Detached, Order
+from workers.orders import Answer, Later, Order
 from workers.peers import Pair
 
 PEER_S = 30.0
@@ -174,7 +174,7 @@ class ChainMember:
         """The memory of its part of one page, a view; IndexError if it is not in the pool."""
         return self._worker.page(page)
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """What DenoiseWorker.perform does, and StartOver if the chain is broken."""
         match message:
             case JoinChain(generation):
@@ -182,7 +182,8 @@ class ChainMember:
             case Task():
                 began_s = time.perf_counter()
                 self._part.begin(message.sequence)
-                for report in self._worker.perform(message):
+                for made in self._worker.perform(message):
+                    report = made.made() if isinstance(made, Later) else made
                     self._part.settle()
                     busy_s = time.perf_counter() - began_s - self._part.waited_s
                     yield replace(report, seconds=busy_s) if isinstance(report, Done) else report

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from workers.device_work import upload
+
 _Words = npt.NDArray[np.uint32]
 _Reals = npt.NDArray[np.float64]
 
@@ -148,4 +150,4 @@ class BlockNoise:
 
     def of(self, draws: Sequence[Draw]) -> Tensor:
         """Standard normals [len(draws), F, C, H, W] of one draw or more; see `normals`."""
-        return normals(draws, self.shape).to(self.device)
+        return upload(self.device, normals(draws, self.shape))[0]

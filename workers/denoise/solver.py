@@ -13,12 +13,14 @@ from torch import Tensor
 
 from longtake.core.work import ForwardWork
 from workers.denoise.noise import BlockNoise, Draw
+from workers.device_work import items_of, upload
 
 
 def _per_item(sigmas: Sequence[float], like_BFCHW: Tensor, dtype: torch.dtype) -> Tensor:
     if len(sigmas) != like_BFCHW.shape[0]:
         raise ValueError(f"{len(sigmas)} sigmas for {like_BFCHW.shape[0]} batch items")
-    return torch.tensor(sigmas, dtype=dtype, device=like_BFCHW.device).view(-1, 1, 1, 1, 1)
+    (sigma_B,) = upload(like_BFCHW.device, torch.tensor(sigmas, dtype=dtype))
+    return sigma_B.view(-1, 1, 1, 1, 1)
 
 
 def predict_x0(x_BFCHW: Tensor, flow_BFCHW: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -50,5 +52,7 @@ class KeyedRenoising:
             items = list(noisy)
             keys = [works[item].noise for item in items]
             draws = [Draw(key.seed, key.block, works[item].step + 1) for item, key in zip(items, keys, strict=True)]
-            x0_BFCHW[items] = renoise(x0_BFCHW[items], self._noise.of(draws), list(noisy.values()))
+            noised_BFCHW = renoise(items_of(x0_BFCHW, items), self._noise.of(draws), list(noisy.values()))
+            for item, noised_FCHW in zip(items, noised_BFCHW, strict=True):
+                x0_BFCHW[item] = noised_FCHW
         return x0_BFCHW

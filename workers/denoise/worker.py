@@ -7,6 +7,7 @@ op is a batch of one. Shape suffixes: B batch item, F latent frame, C channel, H
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,16 +17,17 @@ from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import DispatchNumber, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
+from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
-from workers.denoise.noise import BlockNoise, Draw
+from workers.denoise.noise import BlockNoise, Draw, normals
 from workers.denoise.solver import KeyedRenoising
 from workers.denoise.stage import ModelStage, WholeModel
-from workers.messages import OP_ERRORS, Done, Failed, Forward, Task, Up, reason_of
+from workers.device_work import DeviceWork, items_of, upload
+from workers.messages import OP_ERRORS, Done, Failed, Forward, Task, reason_of
 from workers.models.api import Conditioning, Denoiser, Inputs, Solver, TextKV
-from workers.orders import Order
+from workers.orders import Answer, Later, Order
 
 NOTHING = b""
 """What is reported in place of the output of an op that failed."""
@@ -44,6 +46,19 @@ def tensor_from_bytes(data: bytes, shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(array.reshape(shape))
     except ValueError:
         raise InternalFault(f"{len(data)} bytes do not hold a float32 tensor of shape {list(shape)}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """A forward that the device was given, and its outputs on their way to the host."""
+
+    work: DeviceWork
+    landing: tuple[Tensor, ...] = ()
+
+    def outputs(self) -> tuple[bytes, ...]:
+        """Wait for them."""
+        self.work.wait()
+        return tuple(map(tensor_to_bytes, self.landing))
 
 
 class DenoiseWorker:
@@ -67,12 +82,14 @@ class DenoiseWorker:
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
         self._attention = attention
-        self._noise = BlockNoise(shape=geometry.block_shape, device=denoiser.device)
-        self._solver: Solver = KeyedRenoising(self._noise)
+        self._solver: Solver = KeyedRenoising(BlockNoise(shape=geometry.block_shape, device=denoiser.device))
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
-    def perform(self, message: Order) -> Iterator[Up]:
-        """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
+    def perform(self, message: Order) -> Iterator[Answer]:
+        """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant.
+
+        Nothing here waits for a device that works asynchronously: what must wait for it is reported later.
+        """
         match message:
             case Task(order=tuple() as batch):
                 yield self._report(message.sequence, batch)
@@ -95,10 +112,15 @@ class DenoiseWorker:
         """Sessions that something is kept for."""
         return self._memory.sessions
 
-    def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed:
+    def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed | Later:
         """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
         try:
-            return Done(sequence=sequence, outputs=tuple(self._forward(batch)))
+            running = self._forward(batch)
+            if running.work.is_over:
+                return Done(sequence=sequence, outputs=running.outputs())
+            return Later(
+                made=lambda: Done(sequence=sequence, outputs=running.outputs(), seconds=running.work.wait()),
+            )
         except OP_ERRORS:
             if len(batch) == 1:
                 raise
@@ -106,7 +128,7 @@ class DenoiseWorker:
         reasons: dict[SessionId, str] = {}
         for forward in batch:
             try:
-                outputs += self._forward((forward,))
+                outputs += self._forward((forward,)).outputs()
             except OP_ERRORS as error:
                 reasons[forward.work.session] = reason_of(error)
                 outputs += [NOTHING] * forward.work.returns.are_sent
@@ -115,69 +137,87 @@ class DenoiseWorker:
         reason = next(iter(reasons.values()))
         return Failed(sessions=tuple(reasons), sequence=sequence, reason=reason, outputs=tuple(outputs))
 
-    def _forward(self, batch: tuple[Forward, ...]) -> list[bytes]:
-        """One forward over the batch; the latents of those of its ops whose outputs are sent."""
-        works = [forward.work for forward in batch]
-        denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
+    def _forward(self, batch: tuple[Forward, ...]) -> _Running:
+        """Give the device one forward over the batch; the latents of those of its ops whose outputs are sent."""
         with torch.inference_mode():
             inputs = self._inputs(batch)
-            if not denoised:
-                self._stage.commit(inputs)
-                return []
-            flow_BFCHW = self._stage.denoise(inputs)
-            if flow_BFCHW is None:  # it comes out of another worker
-                return []
-            x_BFCHW = inputs.x_BFCHW
-            if len(denoised) < len(works):
-                x_BFCHW, flow_BFCHW = x_BFCHW[denoised], flow_BFCHW[denoised]
-                works = [works[item] for item in denoised]
-            outputs_BFCHW = self._solver.advance(x_BFCHW, flow_BFCHW, works)
-            for work, output_FCHW in zip(works, outputs_BFCHW, strict=True):
-                if work.returns.are_kept:
-                    self._memory.keep(work, output_FCHW.clone())  # a view would keep those of all batch mates alive
-            sent = [item for item, work in enumerate(works) if work.returns.are_sent]
-            return [tensor_to_bytes(outputs_BFCHW[item]) for item in sent]
+            work = DeviceWork(self._device)
+            sent = self._advanced([forward.work for forward in batch], inputs)
+            running = _Running(work=work, landing=tuple(map(work.land, sent)))
+            work.finish()
+        return running
+
+    def _advanced(self, works: list[ForwardWork], inputs: Inputs) -> list[Tensor]:
+        """Run the forward and take the steps after it; the outputs that are sent, still on the device."""
+        denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
+        if not denoised:
+            self._stage.commit(inputs)
+            return []
+        flow_BFCHW = self._stage.denoise(inputs)
+        if flow_BFCHW is None:  # it comes out of another worker
+            return []
+        works = [works[item] for item in denoised]
+        x_BFCHW, flow_BFCHW = items_of(inputs.x_BFCHW, denoised), items_of(flow_BFCHW, denoised)
+        outputs_BFCHW = self._solver.advance(x_BFCHW, flow_BFCHW, works)
+        for work, output_FCHW in zip(works, outputs_BFCHW, strict=True):
+            if work.returns.are_kept:
+                self._memory.keep(work, output_FCHW.clone())  # a view would keep those of all batch mates alive
+        return [outputs_BFCHW[item] for item, work in enumerate(works) if work.returns.are_sent]
 
     def _inputs(self, batch: tuple[Forward, ...]) -> Inputs:
         """What a forward over the batch is given."""
         works = [forward.work for forward in batch]
-        x_BFCHW = self._latents(batch)
+        timestep_BF, position_BF, *arrived = upload(
+            self._device,
+            torch.tensor([work.times.timesteps for work in works]),
+            torch.tensor([work.positions for work in works], dtype=torch.int64),
+            *self._arriving(batch),
+        )
+        x_BFCHW = self._latents(batch, iter(arrived))
         steering = [Conditioning(text=self._memory.text(forward, self._encode)) for forward in batch]
         pages = [ItemPages(reads=work.pages.reads, writes=work.pages.writes) for work in works]
         return Inputs(
             x_BFCHW=x_BFCHW,
-            timestep_BF=torch.tensor([work.times.timesteps for work in works], device=self._device),
-            position_BF=torch.tensor([work.positions for work in works], dtype=torch.int64, device=self._device),
+            timestep_BF=timestep_BF,
+            position_BF=position_BF,
             conditioning=Conditioning.batch(steering),
             attention=self._attention.plan(self._pages, pages),
         )
 
-    def _latents(self, batch: tuple[Forward, ...]) -> Tensor:
-        """Latents (B, F, C, H, W) on the device that ops start from; zeros where they are not needed."""
-        needed = [self._stage.takes_latents(forward.work.kind) for forward in batch]
+    def _arriving(self, batch: tuple[Forward, ...]) -> list[Tensor]:
+        """The latents (F, C, H, W) that ops start from and that are not on the device yet, in the batch's order."""
         fresh = [
-            forward.work
-            for forward, here in zip(batch, needed, strict=True)
-            if here and isinstance(forward.work.input, FromNoise)
+            Draw(forward.work.noise.seed, forward.work.noise.block, 0)
+            for forward in batch
+            if self._needs_latents(forward) and isinstance(forward.work.input, FromNoise)
         ]
-        noise = iter(self._noise.of([Draw(work.noise.seed, work.noise.block, 0) for work in fresh]) if fresh else ())
-        return torch.stack(
-            [
-                self._input(forward, noise) if here else torch.zeros(self._block_shape, device=self._device)
-                for forward, here in zip(batch, needed, strict=True)
-            ]
-        )
+        noise = iter(normals(fresh, self._block_shape) if fresh else ())
+        arriving: list[Tensor] = []
+        for forward in filter(self._needs_latents, batch):
+            match forward.work.input:
+                case FromNoise():
+                    arriving.append(next(noise))
+                case FromLatent():
+                    arriving.append(tensor_from_bytes(forward.latents, self._block_shape))
+                case FromLane():
+                    pass
+        return arriving
 
-    def _input(self, forward: Forward, noise: Iterator[Tensor]) -> Tensor:
-        match forward.work.input:
-            case FromNoise():
-                return next(noise)
-            case FromLatent():
-                return tensor_from_bytes(forward.latents, self._block_shape).to(self._device)
-            case FromLane():
-                return self._memory.output(forward.work)
+    def _latents(self, batch: tuple[Forward, ...], arrived: Iterator[Tensor]) -> Tensor:
+        """Latents (B, F, C, H, W) on the device that ops start from; zeros where they are not needed."""
+        return torch.stack([self._latent(forward, arrived) for forward in batch])
+
+    def _latent(self, forward: Forward, arrived: Iterator[Tensor]) -> Tensor:
+        if not self._needs_latents(forward):
+            return torch.zeros(self._block_shape, device=self._device)
+        if isinstance(forward.work.input, FromLane):
+            return self._memory.output(forward.work)
+        return next(arrived)
+
+    def _needs_latents(self, forward: Forward) -> bool:
+        return self._stage.takes_latents(forward.work.kind)
 
     def _encode(self, features: bytes) -> TextKV:
         """Cross-attention K/V of a prompt's features."""
         features_TC = tensor_from_bytes(features, (-1, self._denoiser.text_shape[1]))
-        return self._denoiser.encode_text(features_TC.to(self._device).unsqueeze(0))
+        return self._denoiser.encode_text(upload(self._device, features_TC)[0].unsqueeze(0))

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.work import Ability, PageId, Role, WorkerId
+from workers.decode.slots import Decoding
 from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import tensor_to_bytes
+from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
-from workers.orders import Detached, Order
+from workers.orders import Answer, Order
 from workers.runner import Performer
 from workers.simulated.arithmetic import Reach, decoded, first_state, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
@@ -81,10 +82,12 @@ class SimulatedSlots:
         self._state(slot)
         self._states[slot] = None
 
-    def decode(self, slot: int, latents_FCHW: Tensor, numbers: range) -> NDArray[np.uint8]:
+    def decode(self, slot: int, latents_FCHW: Tensor, numbers: range) -> Decoding:
         """See DecoderSlots."""
+        work = DeviceWork(self.device)
         name, self._states[slot] = decoded(tensor_to_bytes(latents_FCHW), self._state(slot), self._geometry)
-        return pictures(name, numbers.start, len(numbers), self._geometry)
+        shown_FHWC = torch.from_numpy(pictures(name, numbers.start, len(numbers), self._geometry))
+        return Decoding(work=work, landing_FHWC=shown_FHWC)
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
         """See DecoderSlots."""
@@ -129,7 +132,7 @@ class PacedWorker:
         self._device = device
         self._pace = pace
 
-    def perform(self, message: Order) -> Iterator[Up | Detached]:
+    def perform(self, message: Order) -> Iterator[Answer]:
         """Do and report what the worker within does, but take the device's time; errors are raised at once."""
         began_s = time.monotonic()
         reports = list(self._worker.perform(message))

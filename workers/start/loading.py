@@ -10,9 +10,12 @@ from pathlib import Path
 import torch
 
 from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
-from longtake.core.work import Ability, Role
-from workers.decode.slots import DecoderPool, LatentFormat
+from longtake.core.work import Ability, Role, WorkerId
+from workers.decode.encode import Codec, VideoSettings, encoder_for
+from workers.decode.encoding import EncodingPool
+from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
 from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
 from workers.denoise.attention import AttentionBackend, SdpaBackend
@@ -28,7 +31,7 @@ from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.start.layer_times import held_layers, measured_times
-from workers.start.probe import BatchProfile, Subject, decode_s, probe
+from workers.start.probe import BatchProfile, Subject, probe, segment_s
 from workers.start.profile_cache import cached, key_of
 from workers.start.spec import WorkerSpec
 
@@ -91,9 +94,9 @@ class LoadedWorker:
         decoder = weights.load_decoder(spec.model, info, spec.compute)
         apart = is_encoded_apart(info.text_kind)
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
-        block_s = decode_s(decoder, info.geometry)
-        _log.info("worker %s: %.2f ms for a block", spec.worker, 1e3 * block_s)
-        self._fresh = partial(_decode_worker, decoder, text, info, spec.capacity)
+        encoding = EncodingPool()
+        block_s = _block_s(spec.worker, DecoderPool(decoder, LatentFormat.of(info), slots=1), info.geometry, encoding)
+        self._fresh = partial(_decode_worker, decoder, text, info, spec.capacity, encoding)
         return Introduction(
             worker=spec.worker,
             role=spec.role,
@@ -142,8 +145,23 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     return ChainMember(made(stage=stage), stage)
 
 
-def _decode_worker(decoder: LatentDecoder, text: TextEncoder | None, info: ModelInfo, slots: int) -> DecodeWorker:
-    return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text)
+def _decode_worker(
+    decoder: LatentDecoder, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool
+) -> DecodeWorker:
+    return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text, encoding)
+
+
+def _block_s(worker: WorkerId, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool) -> float:
+    """Seconds between the segments of a busy decode worker, measured with what a stream gets that asks for nothing."""
+    encoder = encoder_for(
+        VideoSettings(codec=Codec.H264, width=geometry.width, height=geometry.height, fps=geometry.fps)
+    )
+    decode_s, encode_s = segment_s(slots, encoder, geometry)
+    _log.info(
+        "worker %s: %.2f ms to decode a block, %.2f ms to encode it on each of %d threads",
+        worker, 1e3 * decode_s, 1e3 * encode_s, encoding.threads,
+    )  # fmt: skip
+    return encoding.pace_s(decode_s, encode_s)
 
 
 def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:

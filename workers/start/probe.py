@@ -23,9 +23,12 @@ from torch import Tensor
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability
+from workers.decode.encode import Encoder
+from workers.decode.slots import DecoderSlots
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.models.api import Conditioning, Denoiser, Inputs, LatentDecoder, TextKV
+from workers.denoise.noise import normal
+from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 
 MIN_GAIN = 0.05
 """The share by which the time per op must fall for a larger batch to be used."""
@@ -205,18 +208,27 @@ def least_s(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(map(min, zip(*(measure() for _ in range(_ROUNDS)), strict=True)))
 
 
-def decode_s(decoder: LatentDecoder, geometry: Geometry) -> float:
-    """Seconds that decoding one block takes, not the first of its stream, with one block at a time.
+def segment_s(slots: DecoderSlots, encoder: Encoder, geometry: Geometry) -> tuple[float, float]:
+    """Seconds that decoding one block and encoding its pictures take, not the first of its stream, one at a time.
 
     More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
     """
     torch.set_num_threads(1)  # as where the worker computes
-    frames, channels, height, width = geometry.block_shape
-    with torch.inference_mode():
-        z_BCFHW = torch.zeros(1, channels, frames, height, width, device=decoder.device, dtype=decoder.dtype)
-        state = decoder.initial_state(1, height, width)
-        (block_s,) = least_s(lambda: (seconds_of(lambda: decoder.decode(z_BCFHW, state), decoder.device),))
-    return block_s
+    latents_FCHW = normal(seed=0, block=0, draw=0, shape=geometry.block_shape)
+    pictures = range(geometry.pictures(1))
+
+    def measure() -> tuple[float, float]:
+        decoding = slots.decode(0, latents_FCHW, pictures)
+        shown_FHWC = decoding.pictures()
+        began_s = time.perf_counter()
+        encoder.encode(shown_FHWC, 0)
+        return decoding.work.wait(), time.perf_counter() - began_s
+
+    slots.open(0)
+    slots.decode(0, latents_FCHW, pictures).pictures()  # the first block of a stream has other shapes
+    decode_s, encode_s = least_s(measure)
+    slots.close(0)
+    return decode_s, encode_s
 
 
 def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:

@@ -34,7 +34,7 @@ from workers.denoise.attention import ItemPages, PagedAttention
 from workers.denoise.kv import PageMemory
 from workers.messages import Down, Introduction, Task
 from workers.models import weights
-from workers.orders import Detached
+from workers.orders import Detached, Later
 from workers.runner import Performer
 from workers.start import probe
 from workers.start.loading import LoadedWorker
@@ -129,7 +129,7 @@ class Rig:
                 message = port.waiting.popleft()
                 assert isinstance(message, Task | PrepareStream | EncodeText | Forget)
                 for report in port.worker.perform(message):
-                    assert not isinstance(report, Detached)
+                    assert not isinstance(report, Detached | Later)
                     self.engine.hear(port.spec.worker, port, report)
                 settle(self.engine, self.inbox)
             for session, outbox in outboxes.items():

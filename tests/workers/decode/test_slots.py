@@ -60,7 +60,7 @@ def test_blocks_of_interleaved_streams_decode_as_whole_clips() -> None:
     got: list[list[NDArray[np.uint8]]] = [[], []]
     for pair in zip(first, second, strict=True):
         for slot, latents in enumerate(pair):
-            got[slot].append(ours.decode(slot, latents, EVERY))
+            got[slot].append(ours.decode(slot, latents, EVERY).pictures())
     assert [len(p) for p in got[0]] == [1 + 2 * 2, 6, 6]
     for slot, clip in enumerate((first, second)):
         pictures = np.concatenate(got[slot])
@@ -72,14 +72,14 @@ def test_pictures_after_the_end_of_the_stream_are_cut() -> None:
     ours = pool()
     ours.open(0)
     latents = blocks(1, 1)[0]
-    np.testing.assert_array_equal(ours.decode(0, latents, range(3)), expected_pictures(latents)[:3])
+    np.testing.assert_array_equal(ours.decode(0, latents, range(3)).pictures(), expected_pictures(latents)[:3])
 
 
 def test_denormalisation_and_rounding_are_seen() -> None:
     latents = blocks(3, 1)[0]
     plain = DecoderPool(model(), replace(LATENTS, mean=(0, 0, 0), std=(1, 1, 1)), slots=1)
     plain.open(0)
-    assert not np.array_equal(plain.decode(0, latents, EVERY), expected_pictures(latents))
+    assert not np.array_equal(plain.decode(0, latents, EVERY).pictures(), expected_pictures(latents))
 
 
 class Constant(WanDecoder):
@@ -97,19 +97,19 @@ def test_pixels_are_clamped_and_rounded(level: float, byte: int) -> None:
     constant.level = level
     ours = DecoderPool(constant, LATENTS, slots=1)
     ours.open(0)
-    assert set(ours.decode(0, blocks(0, 1)[0], EVERY).ravel().tolist()) == {byte}
+    assert set(ours.decode(0, blocks(0, 1)[0], EVERY).pictures().ravel().tolist()) == {byte}
 
 
 def test_a_moved_stream_goes_on_bit_for_bit() -> None:
     here, there = pool(), pool(slots=3)
     clip = blocks(4, 4)
     here.open(1)
-    before = [here.decode(1, latents, EVERY) for latents in clip[:2]]
+    before = [here.decode(1, latents, EVERY).pictures() for latents in clip[:2]]
     here.open_copy(0, 1)
     taken = here.take_state(0)
     there.import_state(2, taken)
-    after_there = [there.decode(2, latents, EVERY) for latents in clip[2:]]
-    after_here = [here.decode(1, latents, EVERY) for latents in clip[2:]]
+    after_there = [there.decode(2, latents, EVERY).pictures() for latents in clip[2:]]
+    after_here = [here.decode(1, latents, EVERY).pictures() for latents in clip[2:]]
     np.testing.assert_array_equal(np.concatenate(before + after_there), expected_pictures(torch.cat(clip)))
     np.testing.assert_array_equal(np.concatenate(after_here), np.concatenate(after_there))
     assert sum(tensor.nbytes for tensor in taken[:-1]) == SLOT_BYTES
@@ -119,9 +119,9 @@ def test_without_its_state_a_stream_does_not_go_on() -> None:
     clip = blocks(4, 2)
     wrong = pool()
     wrong.open(0)
-    wrong.decode(0, clip[1], EVERY)  # another past
+    wrong.decode(0, clip[1], EVERY).pictures()  # another past
     expected = expected_pictures(torch.cat(clip))[5:]
-    assert not np.array_equal(wrong.decode(0, clip[1], EVERY), expected)
+    assert not np.array_equal(wrong.decode(0, clip[1], EVERY).pictures(), expected)
 
 
 def tensor_bytes() -> int:
@@ -138,7 +138,7 @@ def test_memory_is_the_computed_constant_for_any_number_of_blocks() -> None:
     ours.open(0)
     held = []
     for _ in range(12):
-        ours.decode(0, latents, EVERY)
+        ours.decode(0, latents, EVERY).pictures()
         held.append(tensor_bytes() - empty)
     assert held == [SLOT_BYTES] * 12
     ours.close(0)
@@ -149,10 +149,10 @@ def test_a_closed_slot_starts_afresh() -> None:
     ours = pool()
     latents = blocks(6, 1)[0]
     ours.open(0)
-    first = ours.decode(0, latents, EVERY)
+    first = ours.decode(0, latents, EVERY).pictures()
     ours.close(0)
     ours.open(0)
-    np.testing.assert_array_equal(ours.decode(0, latents, EVERY), first)
+    np.testing.assert_array_equal(ours.decode(0, latents, EVERY).pictures(), first)
 
 
 def test_wrong_use_is_named() -> None:
@@ -160,9 +160,9 @@ def test_wrong_use_is_named() -> None:
     with pytest.raises(UnknownPeer, match="decoder slot: 2 is not allowed; allowed: 0 to 1"):
         ours.open(2)
     with pytest.raises(UnknownPeer):
-        ours.decode(-1, blocks(0, 1)[0], EVERY)
+        ours.decode(-1, blocks(0, 1)[0], EVERY).pictures()
     with pytest.raises(InternalFault, match="decoder slot 0 is not open"):
-        ours.decode(0, blocks(0, 1)[0], EVERY)
+        ours.decode(0, blocks(0, 1)[0], EVERY).pictures()
     with pytest.raises(InternalFault, match="decoder slot 0 is not open"):
         ours.close(0)
     ours.open(0)
@@ -173,7 +173,7 @@ def test_wrong_use_is_named() -> None:
     with pytest.raises(InternalFault, match="decoder slot 0 is already open"):
         ours.import_state(0, taken)
     with pytest.raises(InternalFault, match=re.escape("shape 3x3x4x5, allowed: Fx3x4x6 with F >= 1")):
-        ours.decode(0, torch.zeros(3, 3, 4, 5), EVERY)
+        ours.decode(0, torch.zeros(3, 3, 4, 5), EVERY).pictures()
     other = DecoderPool(model(), replace(LATENTS, height=2), slots=1)
     with pytest.raises(InternalFault, match="does not fit"):
         other.import_state(0, taken)

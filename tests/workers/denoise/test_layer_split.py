@@ -38,7 +38,7 @@ from workers.messages import Done, Failed, Forward, JoinChain, Seat, Shutdown, S
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.wan.dit import WanModel
-from workers.orders import Detached
+from workers.orders import Answer
 from workers.peers import MeetingPoint, Pair
 from workers.runner import Runner
 from workers.start import loading, probe
@@ -104,7 +104,7 @@ def together(model: Path, meeting_point: MeetingPoint, length: int = 2, **change
     return members
 
 
-def report(reports: Iterator[Up | Detached]) -> Done:
+def report(reports: Iterator[Answer]) -> Done:
     (only,) = reports
     assert isinstance(only, Done)
     return only

@@ -1,112 +1,36 @@
-"""Workers and their compute thread: orders executed as they stand, reports in order, failures told, nothing kept."""
+"""Workers: orders executed as they stand, failures told, nothing kept."""
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+import threading
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from longtake.core.effects import EncodeText, Forget, PrepareStream
+from longtake.core.effects import Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
     DispatchNumber,
-    ForwardWork,
     FromLane,
     FromLatent,
-    FromNoise,
     LatentRef,
     PageId,
-    Role,
-    SegmentSettings,
     SessionId,
     SlotId,
     WorkerId,
 )
-from tests.workers.works import Flat, changed
+from tests.workers.orders import RAW, SESSION, SPEC, batch, done, output, task, work
+from tests.workers.works import changed
+from workers.decode.encode import RawEncoder
 from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
-from workers.messages import Decode, Done, Encoded, Failed, Forward, Prepared, Shutdown, StartOver, Task, Up
-from workers.orders import Detached
-from workers.runner import Runner
-from workers.start.loading import LoadedWorker
-from workers.start.spec import WorkerSpec
-
-SESSION = SessionId("s")
-RAW = SegmentSettings(codec="raw", quality=0)
-SPEC = WorkerSpec(worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=15, model=Path("unset"))
-TEXT = ConditioningRef(session=SESSION, version=0)
-PROMPT = "a red ball resting in the fog"
-
-
-@pytest.fixture
-def denoiser(model: Path) -> DenoiseWorker:
-    worker = LoadedWorker(replace(SPEC, model=model)).fresh()
-    assert isinstance(worker, DenoiseWorker)
-    return worker
-
-
-@pytest.fixture
-def decoder(model: Path) -> DecodeWorker:
-    worker = LoadedWorker(replace(SPEC, model=model, role=Role.DECODE, capacity=2)).fresh()
-    assert isinstance(worker, DecodeWorker)
-    return worker
-
-
-@pytest.fixture
-def text(decoder: DecodeWorker) -> bytes:
-    message = EncodeText(worker=WorkerId("decode-0"), conditioning=TEXT, prompt=PROMPT)
-    (encoded,) = decoder.perform(message)
-    assert isinstance(encoded, Encoded)
-    return encoded.tensor
-
-
-def work(kind: Kind = Kind.DENOISE, **changes: object) -> ForwardWork:
-    base = Flat(
-        session=SESSION,
-        lane=0,
-        kind=kind,
-        step=0,
-        block=0,
-        timestep=1000.0,
-        sigma=1.0,
-        next_sigma=0.9375,
-        seed=5,
-        positions=(0, 1),
-        reads=(PageId(0), PageId(1)),
-        writes=(PageId(0), PageId(1)),
-        conditioning=TEXT,
-        input=FromNoise(),
-    ).work()
-    return changed(base, **changes)  # type: ignore[arg-type]
-
-
-def task(order: ForwardWork | DecodeWork, *, number: int = 0, latents: bytes = b"", text: bytes = b"") -> Task:
-    if isinstance(order, DecodeWork):
-        return Task(sequence=DispatchNumber(number), order=Decode(work=order, latents=latents))
-    return batch(Forward(work=order, latents=latents, conditioning=text), number=number)
-
-
-def batch(*items: Forward, number: int = 0) -> Task:
-    return Task(sequence=DispatchNumber(number), order=items)
-
-
-def done(reports: Iterator[Up | Detached]) -> Done:
-    (report,) = reports
-    assert isinstance(report, Done)
-    return report
-
-
-def output(reports: Iterator[Up | Detached]) -> bytes:
-    (made,) = done(reports).outputs
-    return made
+from workers.messages import Done, Failed, Forward, Prepared, Task
+from workers.orders import Later
 
 
 def test_a_denoise_op_returns_latents(denoiser: DenoiseWorker, text: bytes) -> None:
@@ -278,71 +202,26 @@ def test_decoding_without_a_slot_is_refused(decoder: DecodeWorker) -> None:
         done(decoder.perform(task(decode_work(0, 0, 5), latents=bytes(512))))
 
 
-class Scripted:
-    """A worker whose sessions' names say what happens: ok, bad (an op fails), lost (starts over), worse (a defect)."""
+def test_the_next_block_is_decoded_while_one_is_encoded_and_segments_are_as_without(
+    decoder: DecodeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = [np.random.default_rng(n).normal(size=128).astype("<f4").tobytes() for n in range(2)]
+    prepare = PrepareStream(worker=WorkerId("decode-0"), session=SESSION, slot=SlotId(1), settings=RAW)
+    orders = [task(decode_work(n, 5 * n, (5, 8)[n]), latents=latents[n], number=n) for n in range(2)]
+    list(decoder.perform(prepare))
+    expected = [done(decoder.perform(order)).segment for order in orders]
+    list(decoder.perform(Forget(worker=WorkerId("decode-0"), session=SESSION, version=None)))
 
-    role = Role.DENOISE
-    device = torch.device("cpu")
+    both_decoded = threading.Event()
+    encode = RawEncoder.encode
 
-    def page(self, page: PageId) -> torch.Tensor:
-        raise IndexError("no pages")
+    def once_both_are_decoded(self: RawEncoder, pictures: NDArray[np.uint8], first: int) -> bytes:
+        assert both_decoded.wait(30)
+        return encode(self, pictures, first)
 
-    def perform(self, message: object) -> Iterator[Up]:
-        assert isinstance(message, Task)
-        (session,) = message.sessions
-        match session:
-            case "bad":
-                raise RuntimeError("no memory")
-            case "lost":
-                raise StartOver("its neighbour is gone")
-            case "worse":
-                raise KeyError("a defect")
-            case _:
-                yield Done(sequence=message.sequence)
-
-
-def run(*sessions: str, numbers: tuple[int, ...] = ()) -> list[Up | str | StartOver]:
-    told: queue.Queue[Up | str | StartOver] = queue.Queue()
-    runner = Runner(Scripted(), report=told.put, ended=told.put)
-    for number, session in zip(numbers or range(len(sessions)), sessions, strict=True):
-        runner.put(task(work(session=SessionId(session)), number=number))
-    runner.put(Shutdown())
-    runner.start()
-    assert runner.join(10)
-    return [told.get_nowait() for _ in range(told.qsize())]
-
-
-def untimed(told: list[Up | str | StartOver]) -> list[Up | str | StartOver]:
-    """The messages without the durations that the runner measured."""
-    timed = [message for message in told if isinstance(message, Done)]
-    assert all(0 < message.seconds < 1 for message in timed)
-    return [replace(message, seconds=0.0) if isinstance(message, Done) else message for message in told]
-
-
-def test_reports_come_in_the_order_of_dispatch_and_failures_do_not_stop_a_worker() -> None:
-    assert untimed(run("ok", "bad", "ok")) == [
-        Done(sequence=DispatchNumber(0)),
-        Failed(sessions=(SessionId("bad"),), sequence=DispatchNumber(1), reason="RuntimeError: no memory"),
-        Done(sequence=DispatchNumber(2)),
-        "",
-    ]
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_defect_ends_the_worker() -> None:
-    assert untimed(run("ok", "worse", "ok")) == [
-        Done(sequence=DispatchNumber(0)),
-        "its compute thread ended by an unforeseen error",
-    ]
-
-
-def test_a_worker_that_cannot_go_on_with_others_asks_to_be_made_anew() -> None:
-    done, ended = untimed(run("ok", "lost", "ok"))
-    assert done == Done(sequence=DispatchNumber(0))
-    assert isinstance(ended, StartOver)
-    assert (str(ended), ended.__traceback__) == ("its neighbour is gone", None), "no frame holds on to the worker"
-
-
-def test_a_gap_in_the_sequence_ends_the_worker() -> None:
-    told = untimed(run("ok", "ok", numbers=(0, 2)))
-    assert told == [Done(sequence=DispatchNumber(0)), "dispatch 2 arrived, expected 1"]
+    monkeypatch.setattr(RawEncoder, "encode", once_both_are_decoded)
+    list(decoder.perform(prepare))
+    reports = [report for order in orders for report in decoder.perform(order)]
+    both_decoded.set()
+    made = [report.made() for report in reports if isinstance(report, Later)]
+    assert [report.segment for report in made if isinstance(report, Done)] == expected

@@ -47,7 +47,7 @@ INFO = model_info()
 PAGES = 20
 WAIT_S = 30.0
 
-Report = TypeVar("Report", bound=Up)
+Answer = TypeVar("Answer", bound=Up)
 
 
 class Box:
@@ -68,7 +68,7 @@ class Box:
     def dispatch(self, order: tuple[Forward, ...] | Decode) -> None:
         self.runner.put(Task(sequence=DispatchNumber(next(self._numbers)), order=order))
 
-    def hear(self, kind: type[Report]) -> Report:
+    def hear(self, kind: type[Answer]) -> Answer:
         """The next report, which must be of a kind."""
         report = self._told.get(timeout=WAIT_S)
         assert isinstance(report, kind), report

@@ -38,9 +38,8 @@ from workers.messages import (
     ImageGone,
     ImageStowed,
     Prepared,
-    Up,
 )
-from workers.orders import Detached, Filled, Order
+from workers.orders import Answer, Detached, Filled, Order
 from workers.peers import MeetingPoint
 from workers.runner import Performer
 
@@ -150,7 +149,7 @@ def test_a_slot_whose_session_is_forgotten_before_its_image_came_is_free(
 def test_a_state_that_comes_behind_the_forgetting_of_its_session_opens_no_slot(model: Path, device: str) -> None:
     worker = decoder(model, device)
 
-    def perform(order: Order) -> list[Up | Detached]:
+    def perform(order: Order) -> list[Answer]:
         return list(worker.perform(order))
 
     perform(prepare(0))

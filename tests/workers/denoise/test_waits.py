@@ -1,0 +1,140 @@
+"""The thread that gives a device its ops never waits for it: calls that would make it wait are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from longtake.core.recipe.graph import Kind
+from longtake.core.work import FromLane, FromLatent, FromNoise, LatentRef, PageId
+from tests.workers.orders import SESSION, batch, work
+from workers.denoise.worker import DenoiseWorker
+from workers.device_work import DeviceWork
+from workers.messages import Done, Forward
+from workers.orders import Later
+
+_READS = {
+    Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.cuda, Tensor.nonzero, Tensor.__bool__, Tensor.__int__,
+    Tensor.__float__, Tensor.__index__, torch.nonzero, torch.equal, Tensor.equal, torch.masked_select,
+    Tensor.masked_select,
+}  # fmt: skip
+_MADE = {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor}
+_INDEXED = {Tensor.__getitem__, Tensor.__setitem__}
+
+
+class Waits(TorchFunctionMode):
+    """Notes each call for which the host waits until a CUDA device has done all that it was given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        given = [*args[1:], *kwargs.values()]
+        moves = func is Tensor.to and not kwargs.get("non_blocking") and any(map(_is_place, given))
+        made_there = func in _MADE and kwargs.get("device") is not None
+        picks = func in _INDEXED and _picks(args[1])
+        if func in _READS or moves or made_there or picks:
+            self.calls.append(getattr(func, "__name__", str(func)))
+        return func(*args, **kwargs)
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, torch.device) or (isinstance(value, str) and value.split(":")[0] in ("cpu", "cuda"))
+
+
+def _picks(index: object) -> bool:
+    """Whether an index is data, which has to travel, or a mask, whose size must be known."""
+    return any(isinstance(part, list | Tensor) for part in (index if isinstance(index, tuple) else (index,)))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda t: t.item(), "item"),
+        (lambda t: t.to("cpu"), "to"),
+        (lambda t: t.to(device=torch.device("cpu")), "to"),
+        (lambda t: torch.tensor([1.0], device=t.device), "tensor"),
+        (lambda t: t.view(1)[[0]], "__getitem__"),
+        (lambda t: t.view(1)[t.view(1) > 0], "__getitem__"),
+        (lambda t: t.view(1).__setitem__([0], 2.0), "__setitem__"),
+        (lambda t: bool(t), "__bool__"),
+        (lambda t: torch.equal(t, t), "equal"),
+    ],
+)
+def test_every_kind_of_call_that_waits_is_noted(call: Callable[[Tensor], object], name: str) -> None:
+    with Waits() as waits:
+        call(torch.ones(()))
+    assert name in waits.calls
+
+
+def test_calls_that_do_not_wait_are_not_noted() -> None:
+    tensor = torch.ones(2, 2)
+    with Waits() as waits:
+        tensor.to(torch.float64)
+        tensor.to("cpu", non_blocking=True)
+        torch.tensor([1.0])
+        torch.zeros(2, device="cpu")
+        tensor[0] = tensor[1]
+        tensor[None, :, 0]
+    assert waits.calls == []
+
+
+def orders() -> dict[str, tuple[Forward, ...]]:
+    """Batches of every shape that a worker meets: inputs of all kinds, pages in a run and not, kinds mixed."""
+    scattered = (PageId(4), PageId(2))
+    latents = torch.randn(2, 4, 4, 4).numpy().tobytes()
+    travelled = FromLatent(LatentRef(session=SESSION, block=0, step=1))
+    more, own = tuple(map(PageId, (6, 7, 8, 9))), (PageId(8), PageId(9))
+    noise = Forward(work=work())
+    far = Forward(work=work(lane=1, input=travelled, reads=more, writes=own), latents=latents)
+    last = Forward(work=work(lane=2, next_sigma=None, reads=scattered, writes=scattered))
+    commit = Forward(work=work(Kind.COMMIT, lane=0, input=FromLane()))
+    return {
+        "noise": (noise,),
+        "scattered": (last,),
+        "travelled": (far,),
+        "batch": (noise, far, last),
+        "commit": (commit,),
+        "commit beside a denoise op": (commit, last),
+    }
+
+
+@pytest.fixture
+def asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is still busy when its ops have been given."""
+    monkeypatch.setattr(DeviceWork, "is_over", False)
+
+
+@pytest.mark.usefixtures("asynchronous")
+@pytest.mark.parametrize("name", list(orders()))
+def test_no_op_waits_for_the_device(denoiser: DenoiseWorker, text: bytes, name: str) -> None:
+    list(denoiser.perform(batch(Forward(work=work(input=FromNoise()), conditioning=text))))
+    order = batch(*orders()[name], number=1)
+    with Waits() as waits:
+        (later,) = denoiser.perform(order)
+    assert waits.calls == []
+    assert isinstance(later, Later)
+    made = later.made()
+    assert isinstance(made, Done)
+    assert len(made.outputs) == sum(forward.work.kind is Kind.DENOISE for forward in orders()[name])
+    assert made.seconds > 0
+
+
+@pytest.mark.usefixtures("asynchronous")
+def test_a_new_prompt_does_not_wait_either(denoiser: DenoiseWorker, text: bytes) -> None:
+    with Waits() as waits:
+        list(denoiser.perform(batch(Forward(work=work(), conditioning=text))))
+    assert waits.calls == []
