@@ -63,6 +63,9 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     text_device: Literal["cpu", "cuda"] = "cpu"
     """Where text workers run."""
+    compile: bool | None = None
+    """Whether workers make kernels of their own for the model when they start (torch.compile): faster on a GPU, and the
+    results are others in their last bits. If it is not said: on GPUs, and not on CPUs."""
 
 
 class GpuShares(Section):

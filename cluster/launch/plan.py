@@ -53,7 +53,7 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
         role=Role.DENOISE,
         capacity=pages,
         model=model_path(config.model.path),
-        compute=Compute(device=config.model.device, dtype=config.model.dtype),
+        compute=Compute(device=config.model.device, dtype=config.model.dtype, compile=config.model.compile),
         max_batch=cluster.max_batch,
         profiles=cluster.profiles,
         link_files=link_files(config.link),

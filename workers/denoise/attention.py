@@ -5,7 +5,7 @@ Shape suffixes: those of workers.denoise.kv, and B batch item.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,12 +38,19 @@ class AttentionBackend(Protocol):
         ...
 
 
+AttentionKernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Attention [B, L, N, D] of queries [B, L, N, D] over keys and values [B, S, N, D]."""
+
+
+@dataclass(frozen=True, slots=True)
 class SdpaBackend:
-    """torch's own attention, over a view of the memory where pages lie in one run, else over a copy of them."""
+    """A kernel over a view of the memory where pages lie in one run, else over a copy of them."""
+
+    kernel: AttentionKernel = sdpa
 
     def plan(self, memory: PageMemory, items: Sequence[ItemPages]) -> PagedAttention:
         """See AttentionBackend."""
-        return PagedAttention(memory, items)
+        return PagedAttention(memory, items, self.kernel)
 
 
 class PagedAttention:
@@ -54,8 +61,9 @@ class PagedAttention:
     order of `reads`, not on the ids.
     """
 
-    def __init__(self, memory: PageMemory, items: Sequence[ItemPages]) -> None:
+    def __init__(self, memory: PageMemory, items: Sequence[ItemPages], kernel: AttentionKernel = sdpa) -> None:
         self._memory = memory
+        self._kernel = kernel
         self._writes = _Run.of(memory, [page for item in items for page in item.writes])
         by_length: dict[int, list[int]] = {}
         for number, item in enumerate(items):
@@ -83,12 +91,13 @@ class PagedAttention:
         self.store(layer, k_BLND, v_BLND)
         kv_UPLND = self._memory.of_layer(layer)
         if len(self._groups) == 1:
-            return self._groups[0].attend(q_BLND, kv_UPLND)
+            return self._groups[0].attend(q_BLND, kv_UPLND, self._kernel)
         out_BLND = torch.empty_like(q_BLND)
         for group in self._groups:
             members = group.members
             assert members is not None  # there are several groups
-            out_BLND.index_copy_(0, members, group.attend(q_BLND.index_select(0, members), kv_UPLND))
+            some_BLND = group.attend(q_BLND.index_select(0, members), kv_UPLND, self._kernel)
+            out_BLND.index_copy_(0, members, some_BLND)
         return out_BLND
 
 
@@ -126,6 +135,6 @@ class _Group:
     size: int
     reads: _Run
 
-    def attend(self, q_BLND: Tensor, kv_UPLND: Tensor) -> Tensor:
+    def attend(self, q_BLND: Tensor, kv_UPLND: Tensor, kernel: AttentionKernel) -> Tensor:
         shape = (self.size, -1, *kv_UPLND.shape[3:])
-        return sdpa(q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape))
+        return kernel(q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape))

@@ -29,6 +29,8 @@ class Compute:
     device: str = "cpu"
     """A torch device, or one that only takes its time (workers.simulated.device)."""
     dtype: str = "float32"
+    compile: bool | None = None
+    """Whether small operations are fused into kernels made at start (seconds on a GPU); None: on a GPU."""
 
     def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
@@ -41,6 +43,11 @@ class Compute:
             return torch.device(self.device)
         except RuntimeError:
             raise InvalidField("model.device", self.device, "cpu, cuda or a numbered one such as cuda:1") from None
+
+    @property
+    def fuses(self) -> bool:
+        """Whether small operations are fused; torch's own attention and products stay what they are."""
+        return self.torch_device.type == "cuda" if self.compile is None else self.compile
 
     @property
     def torch_dtype(self) -> torch.dtype:

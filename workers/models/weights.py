@@ -27,6 +27,8 @@ from workers.models.manifest import Manifest
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
+from workers.models.wan.fused_dit import fuse
+from workers.models.wan.fused_vae import FusedDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
 INFO_FILE = "model.json"
@@ -195,6 +197,8 @@ def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range
     with torch.device("meta"):
         model = new_denoiser(info, layers)
     _load(model, folder, DIT, compute)
+    if compute.fuses:
+        fuse(model)
     return model
 
 
@@ -203,7 +207,7 @@ def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentDecod
     with torch.device("meta"):
         decoder = new_decoder(info)
     _load(decoder, folder, VAE, compute)
-    return decoder
+    return FusedDecoder(decoder) if compute.fuses else decoder
 
 
 def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -> None:

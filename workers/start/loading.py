@@ -18,7 +18,7 @@ from workers.decode.encoding import EncodingPool
 from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
 from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
-from workers.denoise.attention import AttentionBackend, SdpaBackend
+from workers.denoise.attention import AttentionBackend
 from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
@@ -30,6 +30,7 @@ from workers.models.weights import ModelInfo
 from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
+from workers.start.attention import Extent, choose
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.probe import BatchProfile, Subject, probe, segment_s
 from workers.start.profile_cache import cached, key_of
@@ -51,7 +52,6 @@ class LoadedWorker:
             raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
         self._info: ModelInfo = weights.load_info(spec.model)
         self._digest = weights.digest(spec.model)
-        self._attention: AttentionBackend = SdpaBackend()
         self.meeting_point = spec.meeting_point
         self.profile: BatchProfile | None = None
         """What a denoise worker measured of its batches."""
@@ -70,11 +70,12 @@ class LoadedWorker:
 
     def _denoiser(self) -> Introduction:
         spec, info = self._spec, self._info
-        part = None if spec.seat is None else self._part_for(spec.seat)
+        attention = choose(Extent.of(info), spec.compute)
+        part = None if spec.seat is None else self._part_for(spec.seat, attention.backend)
         layers = None if part is None else part.layers
         subject = Subject(
             denoiser=weights.load_denoiser(spec.model, info, spec.compute, layers),
-            attention=self._attention,
+            attention=attention.backend,
             geometry=info.geometry,
             recipe=info.recipe,
         )
@@ -112,12 +113,12 @@ class LoadedWorker:
             worker=spec.worker, role=spec.role, ability=Ability(capacity=spec.capacity), model_digest=self._digest
         )
 
-    def _part_for(self, seat: Seat) -> Part:
+    def _part_for(self, seat: Seat, attention: AttentionBackend) -> Part:
         """What the worker in `seat` holds; the first of its chain measures how long a layer takes."""
         spec, info = self._spec, self._info
 
         def measure() -> LayerTimes:
-            times = measured_times(spec.model, info, spec.compute, self._attention)
+            times = measured_times(spec.model, info, spec.compute, attention)
             _log.info("worker %s: %s", spec.worker, times)
             return times
 

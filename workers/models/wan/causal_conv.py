@@ -5,6 +5,7 @@ frame is one item of a 2-D convolution's batch, which on a CPU is about ten time
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +36,19 @@ class Tape:
 
     def extend(self, x_BFHWC: Tensor) -> Tensor:
         """Put the carried frames in front of `x` and carry its last frames instead."""
-        past = self._carried()
-        extended = torch.cat([past, x_BFHWC], 1)
-        # A copy: a view would keep the whole chunk alive for as long as the stream lives.
-        self._next_BFHWC.append(extended[:, extended.shape[1] - past.shape[1] :].clone())
-        return extended
+
+        def extended(past_BFHWC: Tensor) -> tuple[Tensor, Tensor]:
+            both = torch.cat([past_BFHWC, x_BFHWC], 1)
+            # A copy: a view would keep the whole chunk alive for as long as the stream lives.
+            return both, both[:, both.shape[1] - past_BFHWC.shape[1] :].clone()
+
+        return self.advance(extended)
+
+    def advance(self, make: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        """What `make` makes of the carried frames; the second that it returns is carried instead."""
+        made, kept = make(self._carried())
+        self._next_BFHWC.append(kept)
+        return made
 
     def skip(self) -> None:
         """Leave the carried frames of the next convolution as they are."""
@@ -116,12 +125,15 @@ class Conv2d(Kernel):
         Each pixel of the small frame gives four, each of them a convolution of its own over the small frame, in which
         taps that fall on copies of one pixel are added up: a quarter of the pixels, and no copies.
         """
-        phase = torch.tensor(_PHASES, dtype=self.weight.dtype, device=self.weight.device)
-        weight = torch.einsum("pyh,qxw,oihw->pqoiyx", phase, phase, self.weight).flatten(0, 2)
-        y_BFHWC = _conv2d(x_BFHWC, weight, self.bias.repeat(4), 1, 1)
+        y_BFHWC = _conv2d(x_BFHWC, self.doubled_weight(), self.bias.repeat(4), 1, 1)
         b, f, h, w, _ = y_BFHWC.shape
         four = y_BFHWC.view(b, f, h, w, 2, 2, -1).transpose(3, 4)
         return four.reshape(b, f, 2 * h, 2 * w, -1)
+
+    def doubled_weight(self) -> Tensor:
+        """The weights [4 O, I, 3, 3] of `doubled`: for each of four pixels, rows first, one convolution."""
+        phase = torch.tensor(_PHASES, dtype=self.weight.dtype, device=self.weight.device)
+        return torch.einsum("pyh,qxw,oihw->pqoiyx", phase, phase, self.weight).flatten(0, 2)
 
 
 class CausalConv3d(Kernel):

@@ -10,6 +10,7 @@ Attribute names are those of Wan2.1's checkpoints; there, and only there, a laye
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -84,12 +85,14 @@ def _by_frame(x_BLE: Tensor, frames: int) -> Tensor:
     return x_BLE.view(x_BLE.shape[0], frames, -1, x_BLE.shape[-1])
 
 
-def _modulated(h_BLE: Tensor, shift_BF1E: Tensor, scale_BF1E: Tensor, eps: float) -> Tensor:
+def modulated(h_BLE: Tensor, shift_BF1E: Tensor, scale_BF1E: Tensor, eps: float) -> Tensor:
+    """Normed hidden states, scaled by 1 + scale and shifted, frame by frame."""
     normed = _by_frame(F.layer_norm(h_BLE, h_BLE.shape[-1:], eps=eps), shift_BF1E.shape[1])
     return torch.addcmul(shift_BF1E, normed, scale_BF1E + 1).flatten(1, 2)
 
 
-def _gated(h_BLE: Tensor, gate_BF1E: Tensor, update_BLE: Tensor) -> Tensor:
+def gated(h_BLE: Tensor, gate_BF1E: Tensor, update_BLE: Tensor) -> Tensor:
+    """Hidden states and what a part of a layer adds to them, weighted frame by frame."""
     frames = gate_BF1E.shape[1]
     return torch.addcmul(_by_frame(h_BLE, frames), gate_BF1E, _by_frame(update_BLE, frames)).flatten(1, 2)
 
@@ -149,17 +152,18 @@ class WanLayer(nn.Module):
         k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
         return rotate(k_BLND, given.rotation_BL1R), v_BLND
 
-    def _modulation(self, given: LayerInputs) -> tuple[Tensor, ...]:
-        return (self.modulation + given.e0_BF6E).unsqueeze(3).unbind(2)
+    def modulations(self, e0_BF6E: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale and gate of self-attention, then those of the feed-forward, [B, F, 1, E] each."""
+        return (self.modulation + e0_BF6E).unsqueeze(3).unbind(2)
 
     def forward(self, layer: int, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """Hidden states after this layer, whose number is `layer`."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self._modulation(given)
-        a_BLE = _modulated(h_BLE, shift1, scale1, self.eps)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulations(given.e0_BF6E)
+        a_BLE = modulated(h_BLE, shift1, scale1, self.eps)
         q_BLND = rotate(self.self_attn.queries(a_BLE), given.rotation_BL1R)
         k_BLND, v_BLND = self._self_keys_values(a_BLE, given)
         seen_BLND = given.attention.attend(layer, q_BLND, k_BLND, v_BLND)
-        h_BLE = _gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
+        h_BLE = gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
 
         q_BLND = self.cross_attn.queries(self.norm3(h_BLE))
         k_BTND, v_BTND = given.text.k_BTND[layer], given.text.v_BTND[layer]
@@ -168,12 +172,12 @@ class WanLayer(nn.Module):
             k_BTND, v_BTND = k_BTND.expand(shape), v_BTND.expand(shape)
         h_BLE = h_BLE + self.cross_attn.project(sdpa(q_BLND, k_BTND, v_BTND))
 
-        return _gated(h_BLE, gate2, self.ffn(_modulated(h_BLE, shift2, scale2, self.eps)))
+        return gated(h_BLE, gate2, self.ffn(modulated(h_BLE, shift2, scale2, self.eps)))
 
     def store(self, layer: int, h_BLE: Tensor, given: LayerInputs) -> None:
         """Compute and store self-attention K/V only: all that a commit needs of the last layer."""
-        shift, scale = self._modulation(given)[:2]
-        k_BLND, v_BLND = self._self_keys_values(_modulated(h_BLE, shift, scale, self.eps), given)
+        shift, scale = self.modulations(given.e0_BF6E)[:2]
+        k_BLND, v_BLND = self._self_keys_values(modulated(h_BLE, shift, scale, self.eps), given)
         given.attention.store(layer, k_BLND, v_BLND)
 
 
@@ -190,7 +194,7 @@ class WanHead(nn.Module):
     def forward(self, h_BLE: Tensor, e_BFE: Tensor) -> Tensor:
         """Patches [B, L, rows * columns * out_dim], channels fastest."""
         shift, scale = (self.modulation + e_BFE.unsqueeze(2)).unsqueeze(3).unbind(2)
-        patches: Tensor = self.head(_modulated(h_BLE, shift, scale, self.eps))
+        patches: Tensor = self.head(modulated(h_BLE, shift, scale, self.eps))
         return patches
 
 
@@ -204,6 +208,7 @@ class WanModel(nn.Module):
         super().__init__()
         self.config = config
         self.layers = range(config.num_layers) if layers is None else layers
+        self.run_layer: Callable[[WanLayer, int, Tensor, LayerInputs], Tensor] = WanLayer.__call__
         self.patch_embedding = nn.Conv3d(config.in_dim, config.dim, config.patch_size, config.patch_size)
         self.text_embedding = _mlp(config.text_dim, config.dim, config.dim, nn.GELU(approximate="tanh"))
         self.time_embedding = _mlp(config.freq_dim, config.dim, config.dim, nn.SiLU())
@@ -302,14 +307,14 @@ class WanModel(nn.Module):
     def run(self, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """Hidden states after the held layers."""
         for layer in self.layers:
-            h_BLE = self._layer(layer)(layer, h_BLE, given)
+            h_BLE = self.run_layer(self._layer(layer), layer, h_BLE, given)
         return h_BLE
 
     def run_commit(self, h_BLE: Tensor, given: LayerInputs) -> None:
         """The held layers, of which the last only stores its K/V: the tail of a commit."""
         *before, last = self.layers
         for layer in before:
-            h_BLE = self._layer(layer)(layer, h_BLE, given)
+            h_BLE = self.run_layer(self._layer(layer), layer, h_BLE, given)
         self._layer(last).store(last, h_BLE, given)
 
     def head_out(self, h_BLE: Tensor, given: LayerInputs) -> Tensor:

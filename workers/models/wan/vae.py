@@ -5,7 +5,7 @@ Parameter names are those of Wan2.1_VAE.pth: conv1, encoder (WanEncoder) and con
 Architecture: Wan2.1 technical report (arXiv 2503.20314), section 4.1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -21,7 +21,7 @@ PICTURE_CHANNELS = 3
 _OF_ENCODER = ("conv1.", "encoder.")
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Norm, SiLU, causal convolution, twice, beside a shortcut."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -42,7 +42,7 @@ class _Residual(nn.Module):
         return _run(self.residual, x_BFHWC, tape) + cast(Tensor, self.shortcut(x_BFHWC))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """One head of attention among the pixels of each frame."""
 
     def __init__(self, channels: int) -> None:
@@ -61,7 +61,7 @@ class _Attention(nn.Module):
         return x_BFHWC + cast(Tensor, self.proj(torch.cat(frames).reshape(x_BFHWC.shape)))
 
 
-class _Upsample(nn.Module):
+class Upsample(nn.Module):
     """Doubles rows and columns, halves the channels; if `temporal`, first doubles all frames but the very first."""
 
     def __init__(self, channels: int, temporal: bool) -> None:
@@ -71,18 +71,20 @@ class _Upsample(nn.Module):
 
     def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
         if self.time_conv is not None:
-            x_BFHWC = self._double_frames(self.time_conv, x_BFHWC, tape)
+            x_BFHWC = self.double_frames(self.time_conv, x_BFHWC, tape)
         return cast(Conv2d, self.resample[1]).doubled(x_BFHWC)
 
     @staticmethod
-    def _double_frames(time_conv: TimeConv, x_BFHWC: Tensor, tape: Tape) -> Tensor:
+    def double_frames(time_conv: Callable[[Tensor], Tensor], x_BFHWC: Tensor, tape: Tape) -> Tensor:
+        """Pairs of frames, which `time_conv` makes of each frame and the two before it."""
         # The first latent frame stays one picture, and the frames after it see zeros in its place.
         lone = 0 if tape.started else 1
         rest = x_BFHWC[:, lone:]
         if rest.shape[1] == 0:
             tape.skip()
             return x_BFHWC
-        pairs = time_conv(tape.extend(rest)).unflatten(-1, (2, -1))
+        made = time_conv(tape.extend(rest))
+        pairs = made.view(*made.shape[:-1], 2, -1)
         doubled = pairs.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
         return torch.cat([x_BFHWC[:, :lone], doubled], 1)
 
@@ -113,7 +115,7 @@ def _head(c_in: int, c_out: int) -> nn.Sequential:
 
 
 def _middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(_Residual(channels, channels), _Attention(channels), _Residual(channels, channels))
+    return nn.Sequential(Residual(channels, channels), Attention(channels), Residual(channels, channels))
 
 
 def _decoder_stages(config: WanVAEConfig) -> nn.Sequential:
@@ -123,12 +125,12 @@ def _decoder_stages(config: WanVAEConfig) -> nn.Sequential:
     c_in, scale = widths[0], 1.0 / config.spatial_stride * 2
     for i, c_out in enumerate(widths):
         for _ in range(config.num_res_blocks + 1):
-            layers.append(_Residual(c_in, c_out))
+            layers.append(Residual(c_in, c_out))
             c_in = c_out
             if scale in config.attn_scales:
-                layers.append(_Attention(c_out))
+                layers.append(Attention(c_out))
         if i < len(temporal):
-            layers.append(_Upsample(c_out, temporal[i]))
+            layers.append(Upsample(c_out, temporal[i]))
             c_in, scale = c_out // 2, scale * 2
     return nn.Sequential(*layers)
 
@@ -138,10 +140,10 @@ def _encoder_stages(config: WanVAEConfig) -> nn.Sequential:
     c_in, scale = config.dim, 1.0
     for i, c_out in enumerate(config.dim * m for m in config.dim_mult):
         for _ in range(config.num_res_blocks):
-            layers.append(_Residual(c_in, c_out))
+            layers.append(Residual(c_in, c_out))
             c_in = c_out
             if scale in config.attn_scales:
-                layers.append(_Attention(c_out))
+                layers.append(Attention(c_out))
         if i < len(config.temporal_downsample):
             layers.append(_Downsample(c_out, config.temporal_downsample[i]))
             scale /= 2
@@ -207,7 +209,7 @@ class WanDecoder(nn.Module):
 
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
         """See LatentDecoder."""
-        return _history_shapes(self._order(), batch, (height, width))[0]
+        return _history_shapes(self.order(), batch, (height, width))[0]
 
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
         """Decode the next latent frames of a stream and advance its state in place.
@@ -216,13 +218,14 @@ class WanDecoder(nn.Module):
         Returns pixels_BCFHW before the clamp to [-1, 1]: temporal_stride pictures for each latent frame, but one
         for the stream's first. A whole clip in one call gives the same bits as frame by frame. Differentiable.
         """
-        return _stream(self._order(), self.conv2(z_BCFHW.permute(0, 2, 3, 4, 1)), state)
+        return _stream(self.order(), self.conv2(z_BCFHW.permute(0, 2, 3, 4, 1)), state)
 
     def forward(self, z_BCFHW: Tensor) -> Tensor:
         """Decode a whole clip (see decode)."""
         return self.decode(z_BCFHW, self.initial_state(z_BCFHW.shape[0], z_BCFHW.shape[3], z_BCFHW.shape[4]))
 
-    def _order(self) -> list[nn.Module]:
+    def order(self) -> list[nn.Module]:
+        """The parts of the network behind its first projection."""
         trunk = self.decoder
         return [trunk.conv1, *trunk.middle, *trunk.upsamples, *trunk.head]
 
@@ -274,7 +277,7 @@ class WanEncoder(nn.Module):
 
 def _run(modules: Iterable[nn.Module], x_BFHWC: Tensor, tape: Tape) -> Tensor:
     for module in modules:
-        if isinstance(module, CausalConv3d | _Residual | _Upsample | _Downsample):
+        if isinstance(module, CausalConv3d | Residual | Upsample | _Downsample):
             x_BFHWC = module(x_BFHWC, tape)
         else:
             x_BFHWC = module(x_BFHWC)
@@ -297,9 +300,9 @@ def _history_shapes(
         match module:
             case CausalConv3d():
                 shapes.append((batch, 2, *size, module.weight.shape[1]))
-            case _Residual():
+            case Residual():
                 shapes += _history_shapes(module.residual, batch, size)[0]
-            case _Upsample():
+            case Upsample():
                 if module.time_conv is not None:
                     shapes.append((batch, 2, *size, module.time_conv.weight.shape[1]))
                 size = (size[0] * 2, size[1] * 2)
