@@ -81,18 +81,18 @@ async def render(
     request: Open,
     tell: Callable[[ClientMessage], object],
     *,
-    device: str = "cpu",
-    dtype: str = "float32",
+    compute: Compute = _CPU,
+    denoise: int = 1,
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
     The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
-    stops; what was told is a playable file.
+    stops; what was told is a playable file. `denoise` workers share the device.
     """
     info = weights.load_info(model)
-    text = int(needs_text_workers(info, device))
-    workers = in_process_workers(model, info.recipe, text=text, compute=Compute(device=device, dtype=dtype))
+    text = int(needs_text_workers(info, compute.device))
+    workers = in_process_workers(model, info.recipe, denoise=denoise, text=text, compute=compute)
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)
@@ -151,4 +151,4 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    await render(path, asked, tell, device=device, dtype=dtype)
+    await render(path, asked, tell, compute=Compute(device=device, dtype=dtype))

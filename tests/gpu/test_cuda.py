@@ -15,16 +15,18 @@ from longtake.core.events import Open
 from longtake.core.flow import Pace
 from longtake.core.work import SegmentSettings, SessionId
 from tests.workers.model_dir import write_model
+from workers.models.api import Compute
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; none is here"),
 ]
 
+CPU = Compute()
 PICTURES = 41
 
 
-async def pictures(model: Path, **where: str) -> NDArray[np.int16]:
+async def pictures(model: Path, compute: Compute = CPU) -> NDArray[np.int16]:
     """All pictures of a short stream, as one flat array."""
     parts: list[bytes] = []
 
@@ -36,7 +38,7 @@ async def pictures(model: Path, **where: str) -> NDArray[np.int16]:
         now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4,
         picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0),
     )  # fmt: skip
-    await render(model, request, tell, **where)
+    await render(model, request, tell, compute=compute)
     assert parts
     return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
 
@@ -45,14 +47,14 @@ async def test_cuda_float32_shows_the_pictures_of_the_cpu(tmp_path: Path) -> Non
     write_model(tmp_path)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    on_cpu, on_gpu = await pictures(tmp_path), await pictures(tmp_path, device="cuda")
+    on_cpu, on_gpu = await pictures(tmp_path), await pictures(tmp_path, Compute(device="cuda"))
     assert on_cpu.shape == on_gpu.shape
     assert np.abs(on_cpu - on_gpu).mean() < 1.0
 
 
 async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(tmp_path: Path) -> None:
     write_model(tmp_path)
-    first = await pictures(tmp_path, device="cuda", dtype="bfloat16")
-    second = await pictures(tmp_path, device="cuda", dtype="bfloat16")
+    first = await pictures(tmp_path, Compute(device="cuda", dtype="bfloat16"))
+    second = await pictures(tmp_path, Compute(device="cuda", dtype="bfloat16"))
     assert np.array_equal(first, second)
     assert np.abs(first - await pictures(tmp_path)).mean() < 25

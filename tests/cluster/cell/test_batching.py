@@ -128,8 +128,9 @@ class Rig:
                 port = self.die.choice(ready)
                 message = port.waiting.popleft()
                 assert isinstance(message, Task | PrepareStream | EncodeText | Forget)
-                for report in port.worker.perform(message):
-                    assert not isinstance(report, Detached | Later)
+                for answer in port.worker.perform(message):
+                    report = answer.made() if isinstance(answer, Later) else answer
+                    assert not isinstance(report, Detached)
                     self.engine.hear(port.spec.worker, port, report)
                 settle(self.engine, self.inbox)
             for session, outbox in outboxes.items():
