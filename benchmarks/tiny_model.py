@@ -27,9 +27,9 @@ _DIT = WanConfig(
 _VAE = WanVAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2, 2), num_res_blocks=1)
 
 
-def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> ModelInfo:
-    """Write a model directory; equal arguments give equal files. Recipe and picture size are the pocket model's."""
-    info = ModelInfo(
+def tiny_info(level: Level = Level.OUTPUT) -> ModelInfo:
+    """What the model is. Recipe and picture size are the pocket model's."""
+    return ModelInfo(
         name="tiny",
         geometry=Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=3)),
         recipe=Recipe(
@@ -45,6 +45,11 @@ def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -
         latent_std=(1.0, 1.0, 1.0, 1.0),
         text_kind="pocket",
     )
+
+
+def write_tiny_model(folder: Path, level: Level = Level.OUTPUT, seed: int = 0) -> ModelInfo:
+    """Write a model directory; equal arguments give equal files."""
+    info = tiny_info(level)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         dit, vae = new_denoiser(info), new_decoder(info)

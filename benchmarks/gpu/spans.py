@@ -1,0 +1,105 @@
+"""When the ops of running workers began and ended on the device, and how long their hosts took to order them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from benchmarks.gpu.bench import Bench, Mark
+from benchmarks.gpu.kernels import covered
+from workers.models import weights
+
+OPS = {"denoise": "D", "commit": "C", "decode": "V"}
+"""What is watched of a network, and the kind of op that it is. A forward that serves several may be a D with C in it."""
+_LOADERS = ("load_denoiser", "load_decoder")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One op."""
+
+    kind: str
+    begin_ms: float
+    end_ms: float
+    host_ms: float
+    """How long the call took that ordered it."""
+
+
+class Spans:
+    """Watches the networks that workers load while `watching`, and notes their ops between `start` and `stop`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._is_on = False
+        self._base = bench.mark()
+        self._noted: list[tuple[str, Mark, Mark, float]] = []
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within it, workers load networks that are watched for as long as they live."""
+        plain = {name: getattr(weights, name) for name in _LOADERS}
+        try:
+            for name, load in plain.items():
+                setattr(weights, name, self._watched(load))
+            yield
+        finally:
+            for name, load in plain.items():
+                setattr(weights, name, load)
+
+    def start(self) -> None:
+        """Note ops from now on."""
+        self._noted.clear()
+        self._base = self._bench.mark()
+        self._is_on = True
+
+    def stop(self) -> list[Span]:
+        """The ops since `start`, in the order in which they were given; RuntimeError if there are none."""
+        self._is_on = False
+        noted = list(self._noted)  # an op that has just begun may still add itself
+        self._bench.wait()
+        if not noted:
+            raise RuntimeError("no op was seen: the workers load their networks by another way")
+        return [
+            Span(kind=kind, begin_ms=begin.ms_since(self._base), end_ms=end.ms_since(self._base), host_ms=host_ms)
+            for kind, begin, end, host_ms in noted
+        ]
+
+    def _watched(self, load: Callable[P, T]) -> Callable[P, T]:
+        def loaded(*args: P.args, **options: P.kwargs) -> T:
+            network = load(*args, **options)
+            for name, kind in OPS.items():
+                if hasattr(network, name):
+                    setattr(network, name, self._around(kind, getattr(network, name)))
+            return network
+
+        return loaded
+
+    def _around(self, kind: str, call: Callable[P, T]) -> Callable[P, T]:
+        def noted(*args: P.args, **options: P.kwargs) -> T:
+            if not self._is_on:
+                return call(*args, **options)
+            began_s, begin = time.perf_counter(), self._bench.mark()
+            result = call(*args, **options)
+            self._noted.append((kind, begin, self._bench.mark(), (time.perf_counter() - began_s) * 1e3))
+            return result
+
+        return noted
+
+
+def share_between(spans: list[Span]) -> float:
+    """The share of the time from the first op to the last in which the device had none."""
+    wall_ms = max(span.end_ms for span in spans) - min(span.begin_ms for span in spans)
+    return 1 - covered((span.begin_ms, span.end_ms) for span in spans) / wall_ms
+
+
+def by_kind(spans: list[Span], of: Callable[[Span], float]) -> dict[str, list[float]]:
+    """A number of each op, by the kinds of ops."""
+    found: dict[str, list[float]] = {}
+    for span in spans:
+        found.setdefault(span.kind, []).append(of(span))
+    return found

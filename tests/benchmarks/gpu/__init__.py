@@ -1,0 +1,1 @@
+"""Tests of benchmarks.gpu, at tiny size on the CPU."""
