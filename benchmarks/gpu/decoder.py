@@ -97,9 +97,9 @@ class One:
         pool.open(0)
         latents_FCHW = self._z_BCFHW[0].transpose(0, 1).float().cpu()
         pictures = range(info.geometry.pictures(1))
-        pool.decode(0, latents_FCHW, pictures)
-        made = pool.decode(0, latents_FCHW, pictures)
-        time = self._bench.clocked(lambda: pool.decode(0, latents_FCHW, pictures))
+        pool.decode(0, latents_FCHW, pictures).pictures()
+        made = pool.decode(0, latents_FCHW, pictures).pictures()
+        time = self._bench.clocked(lambda: pool.decode(0, latents_FCHW, pictures).pictures())
         self._bench.fact(f"{self._name}: pictures", **time.fields(), mb=made.nbytes / 1e6, std=float(made.std()))
 
 

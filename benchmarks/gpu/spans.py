@@ -13,7 +13,7 @@ from benchmarks.gpu.kernels import covered
 from workers.models import weights
 
 OPS = {"denoise": "D", "commit": "C", "decode": "V"}
-"""What is watched of a network, and the kind of op that it is. A forward that serves several may be a D with C in it."""
+"""What is watched of a network, and the kind of op that it is. Where forwards serve several ops, a D may hold a C."""
 _LOADERS = ("load_denoiser", "load_decoder")
 P = ParamSpec("P")
 T = TypeVar("T")
