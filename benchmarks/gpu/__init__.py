@@ -1,4 +1,4 @@
-"""What one GPU does at true size: rates, forwards, the worker's host path, the decoder, and a whole server on it.
+"""What one GPU does at true size, from its rates to a whole server on it; it may import every package but ray.
 
 python -m benchmarks.gpu --out DIR                              # Wan2.1-1.3B at 480x832 in bfloat16, one CUDA device
 python -m benchmarks.gpu --out DIR --device cpu --tiny          # the same code at tiny size, as the tests run it

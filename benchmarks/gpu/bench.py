@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 import traceback
@@ -110,6 +111,7 @@ class Bench:
             return
         with Noted(self, what), torch.inference_mode():
             call()
+        gc.collect()  # a network that is watched holds itself
         if self.has_cuda:
             torch.cuda.empty_cache()
 
@@ -176,7 +178,8 @@ class Bench:
             return None
         self.wait()
         stats = torch.cuda.memory_stats(self.device)
-        return {name: stats[f"{name}.all.current"] for name in ("allocated_bytes", "allocation", "reserved_bytes")}
+        held = {name: stats[f"{name}.all.current"] for name in ("allocated_bytes", "allocation", "reserved_bytes")}
+        return held | {"pinned_bytes": torch.cuda.host_memory_stats()["allocated_bytes.current"]}
 
 
 class Noted:
