@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +11,7 @@ import torch
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.kernels import profiled
 from benchmarks.gpu.model import model_folder
-from benchmarks.gpu.spans import Spans, by_kind, share_between
+from benchmarks.gpu.spans import Spans, summary
 from benchmarks.process_use import own_rss_bytes
 from longtake.core.recipe.graph import Chain, Graph, Kind
 from longtake.core.work import (
@@ -32,7 +31,6 @@ from longtake.core.work import (
     WorkerId,
 )
 from workers.messages import Done, Forward, Shutdown, StartOver, Task, Up
-from workers.models.weights import ModelInfo
 from workers.runner import Runner
 from workers.start.loading import LoadedWorker
 from workers.start.spec import WorkerSpec
@@ -43,7 +41,7 @@ _QUEUED = 2
 _BLOCKS_A_TIME = 2
 _FLAT_BLOCKS = 50
 _SPARE_S = 2.0
-_END_S = 30.0
+_REPORT_S, _END_S = 60.0, 30.0
 
 
 def run(bench: Bench) -> None:
@@ -71,7 +69,6 @@ class Stream:
     """One session whose window is full, whose ops a worker is given as an engine would give them."""
 
     def __init__(self, bench: Bench, loaded: LoadedWorker) -> None:
-        self._info: ModelInfo = bench.info
         self._graph = Graph(bench.info.recipe)
         self._features = torch.randn(bench.info.text_rows, bench.info.text_width).numpy().astype("<f4").tobytes()
         self._reports: queue.SimpleQueue[Up | StartOver | str] = queue.SimpleQueue()
@@ -146,11 +143,11 @@ class Stream:
         return any(work.kind is Kind.DENOISE for work in self._given)
 
     def _take(self) -> None:
-        """Wait for the next report."""
-        report = self._reports.get()
+        """Wait for the next report; queue.Empty if none comes."""
+        report = self._reports.get(timeout=_REPORT_S)
+        self._given.popleft()
         if not isinstance(report, Done):
             raise RuntimeError(f"the worker reported {str(report)[:300]}")
-        self._given.popleft()
         if report.outputs:
             (self._latents,) = report.outputs
 
@@ -165,15 +162,7 @@ def _ops(bench: Bench, stream: Stream, spans: Spans) -> None:
     spans.start()
     stream.play(_BLOCKS_A_TIME)
     seen = spans.stop()
-    device = by_kind(seen, lambda span: span.end_ms - span.begin_ms)
-    host = by_kind(seen, lambda span: span.host_ms)
-    bench.fact(
-        "ops",
-        ops_a_block=len(seen) / _BLOCKS_A_TIME,
-        device_ms={kind: statistics.median(times) for kind, times in device.items()},
-        host_ms={kind: statistics.median(times) for kind, times in host.items()},
-        idle_between_ops=share_between(seen),
-    )
+    bench.fact("ops", ops_a_block=len(seen) / _BLOCKS_A_TIME, **summary(seen))
 
 
 def _device(bench: Bench, stream: Stream) -> None:

@@ -86,10 +86,10 @@ def _random(bench: Bench, like: dict[str, Tensor]) -> dict[str, Tensor]:
     made = {}
     for name, tensor in like.items():
         mean, std = 0.0, 1 / math.sqrt(math.prod(tensor.shape[1:]))
-        if "norm" in name or "gamma" in name:
-            mean, std = 1.0, 0.1
-        elif name.endswith("bias"):
+        if name.endswith("bias"):
             std = 0.02
+        elif "norm" in name or "gamma" in name:
+            mean, std = 1.0, 0.1
         elif "modulation" in name:
             std = 1 / math.sqrt(tensor.shape[-1])
         made[name] = torch.empty(tensor.shape, dtype=bench.dtype, device=bench.device).normal_(

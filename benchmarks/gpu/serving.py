@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import statistics
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.model import folder_for
-from benchmarks.gpu.spans import Span, Spans, by_kind, share_between
+from benchmarks.gpu.spans import Span, Spans, summary
 from benchmarks.process_use import own_rss_bytes
 from cluster.cell.outbox import ClientMessage, SegmentOut
 from cluster.render import render
@@ -31,17 +31,15 @@ _STEADY_BLOCKS, _TINY_BLOCKS = 40, 8
 """Blocks to generate once the window is full; fewer if the time ends before."""
 _LEAST_STEADY = 4
 _SPARE_S = 3.0
+_LATE_S = 15.0
+"""So long after its time a stream that is not steady yet may go on."""
 
 
 def run(bench: Bench) -> None:
     """All steps."""
     for number, name in enumerate(_RECIPES):
-        share = len(_RECIPES) - number
-
-        def served(name: str = name, share: int = share) -> None:
-            serve(bench, name, PUBLISHED[name].recipe, seconds=bench.left_s() / share - _SPARE_S)
-
-        bench.step(name, served, need_s=10)
+        seconds = bench.left_s() / (len(_RECIPES) - number) - _SPARE_S
+        bench.step(name, partial(serve, bench, name, PUBLISHED[name].recipe, seconds=seconds), need_s=10)
 
 
 @dataclass(slots=True)
@@ -126,7 +124,8 @@ async def _render(bench: Bench, folder: Path, seen: Seen) -> None:
     compute = bench.compute
     stream = asyncio.create_task(render(folder, request, seen.take, device=compute.device, dtype=compute.dtype))
     over = asyncio.create_task(seen.over.wait())
-    await asyncio.wait((stream, over), return_when=asyncio.FIRST_COMPLETED)
+    patience_s = seen.ends_s + _LATE_S - time.monotonic()
+    await asyncio.wait((stream, over), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
     over.cancel()
     stream.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -137,18 +136,15 @@ def _facts(bench: Bench, name: str, seen: Seen) -> None:
     first, last = seen.warm, len(seen.arrived_s) - 1
     wall_s = seen.arrived_s[last] - seen.arrived_s[first]
     pictures = sum(seen.pictures[first + 1 : last + 1])
-    times = by_kind(seen.ops, lambda span: span.end_ms - span.begin_ms)
-    hosts = by_kind(seen.ops, lambda span: span.host_ms)
+    kinds = dict.fromkeys(span.kind for span in seen.ops)
     bench.fact(
         name,
         blocks=last - first,
         pictures_per_s=pictures / wall_s,
         times_real=pictures / wall_s / bench.info.geometry.pictures_per_s,
         block_ms=1e3 * wall_s / (last - first),
-        op_ms={kind: statistics.median(each) for kind, each in times.items()},
-        host_ms={kind: statistics.median(each) for kind, each in hosts.items()},
-        share_of_time={kind: sum(each) / 1e3 / wall_s for kind, each in times.items()},
-        idle_between_ops=share_between(seen.ops),
+        **summary(seen.ops),
+        share_of_time={k: sum(span.ms for span in seen.ops if span.kind == k) / 1e3 / wall_s for k in kinds},
         segment_kb=seen.bytes / len(seen.arrived_s) / 1e3,
     )
     bench.fact(

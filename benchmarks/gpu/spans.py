@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ class Span:
     end_ms: float
     host_ms: float
     """How long the call took that ordered it."""
+
+    @property
+    def ms(self) -> float:
+        """How long the device had it; what it did for others meanwhile is in it."""
+        return self.end_ms - self.begin_ms
 
 
 class Spans:
@@ -97,9 +103,11 @@ def share_between(spans: list[Span]) -> float:
     return 1 - covered((span.begin_ms, span.end_ms) for span in spans) / wall_ms
 
 
-def by_kind(spans: list[Span], of: Callable[[Span], float]) -> dict[str, list[float]]:
-    """A number of each op, by the kinds of ops."""
-    found: dict[str, list[float]] = {}
-    for span in spans:
-        found.setdefault(span.kind, []).append(of(span))
-    return found
+def summary(spans: list[Span]) -> dict[str, object]:
+    """Medians by kind of op, on the device and of the calls, and the idle time: for a fact."""
+    kinds = dict.fromkeys(span.kind for span in spans)
+    return {
+        "device_ms": {k: statistics.median(span.ms for span in spans if span.kind == k) for k in kinds},
+        "host_ms": {k: statistics.median(span.host_ms for span in spans if span.kind == k) for k in kinds},
+        "idle_between_ops": share_between(spans),
+    }

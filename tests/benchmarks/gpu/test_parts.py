@@ -14,7 +14,7 @@ from benchmarks.gpu.bench import Bench, Setting
 from benchmarks.gpu.host import Stream
 from benchmarks.gpu.kernels import class_of, covered, profiled
 from benchmarks.gpu.model import model_folder
-from benchmarks.gpu.spans import Span, Spans, by_kind, share_between
+from benchmarks.gpu.spans import Span, Spans, share_between, summary
 from longtake.core.recipe.published import PUBLISHED
 from longtake.core.work import Role, WorkerId
 from workers.messages import Failed
@@ -124,7 +124,7 @@ def span(kind: str, begin_ms: float, end_ms: float) -> Span:
 def test_idle_time_between_ops_is_what_none_of_them_covers() -> None:
     spans = [span("D", 10, 14), span("C", 15, 18), span("V", 12, 16), span("D", 19, 20)]
     assert share_between(spans) == pytest.approx(0.1)
-    assert by_kind(spans, lambda each: each.end_ms - each.begin_ms) == {"D": [4, 1], "C": [3], "V": [4]}
+    assert summary(spans)["device_ms"] == {"D": 2.5, "C": 3, "V": 4}
 
 
 def test_only_what_workers_load_meanwhile_is_watched(tmp_path: Path) -> None:
