@@ -29,7 +29,7 @@ def _forwards(bench: Bench) -> None:
     streams = Streams(bench, denoiser, max(_BATCHES))
     forwards = Forwards(bench, streams)
     forwards.full()
-    bench.step("D: kernels", lambda: kernel_facts(bench, "D", lambda: denoiser.denoise(streams.inputs(range(1)))))
+    bench.step("D: kernels", partial(kernel_facts, bench, "D", partial(denoiser.denoise, streams.inputs(range(1)))))
     bench.step("bits", lambda: _bits(bench, streams))
     bench.step("by batch", forwards.by_batch, need_s=10)
     bench.step("by window fill", forwards.by_fill, need_s=15)
