@@ -111,7 +111,7 @@ class Bench:
             return
         with Noted(self, what), torch.inference_mode():
             call()
-        gc.collect()  # a network that is watched holds itself
+        gc.collect()  # a cell that has ended holds its weights by circles
         if self.has_cuda:
             torch.cuda.empty_cache()
 

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from benchmarks.gpu.bench import Bench, Mark
 from benchmarks.gpu.kernels import covered
@@ -75,17 +75,9 @@ class Spans:
             for kind, begin, end, host_ms in noted
         ]
 
-    def _watched(self, load: Callable[P, T]) -> Callable[P, T]:
-        def loaded(*args: P.args, **options: P.kwargs) -> T:
-            network = load(*args, **options)
-            for name, kind in OPS.items():
-                if hasattr(network, name):
-                    setattr(network, name, self._around(kind, getattr(network, name)))
-            return network
+    def around(self, kind: str, call: Callable[P, T]) -> Callable[P, T]:
+        """The call, noted as an op of this kind."""
 
-        return loaded
-
-    def _around(self, kind: str, call: Callable[P, T]) -> Callable[P, T]:
         def noted(*args: P.args, **options: P.kwargs) -> T:
             if not self._is_on:
                 return call(*args, **options)
@@ -95,6 +87,23 @@ class Spans:
             return result
 
         return noted
+
+    def _watched(self, load: Callable[P, T]) -> Callable[P, T]:
+        def loaded(*args: P.args, **options: P.kwargs) -> T:
+            return cast(T, Watched(load(*args, **options), self))
+
+        return loaded
+
+
+class Watched:
+    """A network (Denoiser or LatentDecoder) whose ops are noted; all else is its own."""
+
+    def __init__(self, network: object, spans: Spans) -> None:
+        self._network, self._spans = network, spans
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._network, name)
+        return self._spans.around(OPS[name], found) if name in OPS else found
 
 
 def share_between(spans: list[Span]) -> float:
