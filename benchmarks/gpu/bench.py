@@ -7,7 +7,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -95,6 +95,11 @@ class Bench:
         self.has_cuda = self.device.type == "cuda"
         torch.set_num_threads(1)  # as in a worker
         torch.manual_seed(0)
+
+    def computes(self) -> dict[str, Compute]:
+        """How the model is served, and under "plain " the same without kernels made at start, if it has such."""
+        plain = {"plain ": replace(self.compute, compile=False)} if self.compute.fuses else {}
+        return {"": self.compute, **plain}
 
     def left_s(self) -> float:
         """Seconds that the phase may still take."""

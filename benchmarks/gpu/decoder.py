@@ -31,18 +31,18 @@ def run(bench: Bench) -> None:
     for name, decoder, exact in _decoders(bench):
         One(bench, name, decoder).run()
         bench.step(f"{name}: error", partial(_error, bench, name, decoder, exact))
-        del decoder, exact
     bench.step("H.264", lambda: _encoding(bench))
 
 
 def _decoders(bench: Bench) -> Iterator[tuple[str, LatentDecoder, LatentDecoder]]:
-    """Every decoder that the product has for this model, by name: as it is served, and in float32."""
-    exact = replace(bench.compute, dtype="float32")
+    """Every decoder that the product has for this model, by name, and the same in float32."""
 
     def loaded(compute: Compute) -> LatentDecoder:
         return weights.load_decoder(model_folder(bench), bench.info, compute)
 
-    yield "decoder", loaded(bench.compute), loaded(exact)
+    exact = loaded(replace(bench.compute, dtype="float32", compile=False))
+    for label, compute in bench.computes().items():
+        yield f"{label}decoder", loaded(compute), exact
 
 
 class One:

@@ -12,6 +12,7 @@ from benchmarks.gpu.bench import Bench, Time, relative
 from benchmarks.gpu.kernels import kernel_facts
 from benchmarks.gpu.model import Streams, forward_flop, matmul_rate, model_folder
 from workers.models import weights
+from workers.models.api import Compute
 
 _BATCHES = (1, 2, 4)
 _FEW_LAYERS = 4
@@ -20,26 +21,29 @@ _FEW_LAYERS = 4
 
 def run(bench: Bench) -> None:
     """All steps."""
-    bench.step("forwards", lambda: _forwards(bench), need_s=20)
-    bench.step("bfloat16 against float32", lambda: _exactness(bench), need_s=8)
+    for label, compute in bench.computes().items():
+        bench.step(f"{label}forwards", partial(_forwards, bench, label, compute), need_s=20)
+    bench.step("bfloat16 against float32", partial(_exactness, bench), need_s=8)
 
 
-def _forwards(bench: Bench) -> None:
-    denoiser = weights.load_denoiser(model_folder(bench), bench.info, bench.compute)
-    streams = Streams(bench, denoiser, max(_BATCHES))
-    forwards = Forwards(bench, streams)
+def _forwards(bench: Bench, label: str, compute: Compute) -> None:
+    denoiser = weights.load_denoiser(model_folder(bench), bench.info, compute)
+    streams = Streams(bench, denoiser, compute, max(_BATCHES))
+    forwards = Forwards(bench, label, streams)
+    given = streams.inputs(range(1))
     forwards.full()
-    bench.step("D: kernels", partial(kernel_facts, bench, "D", partial(denoiser.denoise, streams.inputs(range(1)))))
-    bench.step("bits", lambda: _bits(bench, streams))
-    bench.step("by batch", forwards.by_batch, need_s=10)
-    bench.step("by window fill", forwards.by_fill, need_s=15)
+    bench.step("D: kernels", partial(kernel_facts, bench, f"{label}D", partial(denoiser.denoise, given)))
+    bench.step("bits", partial(_bits, bench, label, streams))
+    if not label:
+        bench.step("by batch", forwards.by_batch, need_s=10)
+        bench.step("by window fill", forwards.by_fill, need_s=15)
 
 
 class Forwards:
     """Times of one denoiser's forwards."""
 
-    def __init__(self, bench: Bench, streams: Streams) -> None:
-        self._bench, self._streams = bench, streams
+    def __init__(self, bench: Bench, label: str, streams: Streams) -> None:
+        self._bench, self._label, self._streams = bench, label, streams
         self._ops = {"D": streams.denoiser.denoise, "C": streams.denoiser.commit}
         self._frames, self._window = bench.info.recipe.blocks.frames, bench.info.recipe.page_count
 
@@ -58,8 +62,8 @@ class Forwards:
             inputs = self._streams.inputs(range(1))
             taken_mb = self._bench.peak_mb(partial(self._ops[kind], inputs))
             self._bench.fact(
-                f"{kind}, full window", **time.fields(), tflop=flop / 1e12, tflop_per_s=rate, of_matmul=rate / peak,
-                peak_mb=taken_mb,
+                f"{self._label}{kind}, full window", **time.fields(), tflop=flop / 1e12, tflop_per_s=rate,
+                of_matmul=rate / peak, peak_mb=taken_mb,
             )  # fmt: skip
 
     def by_batch(self) -> None:
@@ -76,7 +80,7 @@ class Forwards:
         self._bench.fact("by pages read", d_ms=times["D"], c_ms=times["C"])
 
 
-def _bits(bench: Bench, streams: Streams) -> None:
+def _bits(bench: Bench, label: str, streams: Streams) -> None:
     """Whether two runs, and two streams in one forward, give the same; and a commit the pages of a forward."""
 
     def left(items: range, *, commits: bool = False) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,7 @@ def _bits(bench: Bench, streams: Streams) -> None:
     first, again, second, both = left(range(1)), left(range(1)), left(range(1, 2)), left(range(2))
     alone = torch.cat([first[0], second[0]])
     bench.fact(
-        "bits",
+        f"{label}bits",
         equal_runs=torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]),
         equal_in_batch=torch.equal(both[0], alone),
         equal_pages_in_batch=torch.equal(both[1], torch.cat([first[1], second[1]], 2)),
@@ -103,11 +107,11 @@ def _bits(bench: Bench, streams: Streams) -> None:
 
 def _exactness(bench: Bench) -> None:
     few = range(min(_FEW_LAYERS, bench.info.num_layers))
-    flows = []
-    for dtype in ("bfloat16", "float32"):
-        compute = replace(bench.compute, dtype=dtype)
+
+    def flow(compute: Compute) -> Tensor:
         denoiser = weights.load_denoiser(model_folder(bench), bench.info, compute, few)
-        flows.append(denoiser.denoise(Streams(bench, denoiser, 1).inputs(range(1))))
-        del denoiser
-    low, exact = flows
-    bench.fact(f"bfloat16 against float32, {len(few)} layers", rel=relative(low, exact), std=float(exact.std()))
+        return denoiser.denoise(Streams(bench, denoiser, compute, 1).inputs(range(1)))
+
+    exact = flow(replace(bench.compute, dtype="float32", compile=False))
+    errors = {f"{label}rel": relative(flow(compute), exact) for label, compute in bench.computes().items()}
+    bench.fact(f"bfloat16 against float32, {len(few)} layers", **errors, std=float(exact.std()))

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from benchmarks.gpu.bench import Bench
 from longtake.core.recipe.recipe import Recipe
-from workers.denoise.attention import ItemPages, SdpaBackend
+from workers.denoise.attention import ItemPages
 from workers.denoise.kv import PageMemory
 from workers.models import weights
-from workers.models.api import Conditioning, Denoiser, Inputs, PageShape
+from workers.models.api import Compute, Conditioning, Denoiser, Inputs, PageShape
 from workers.models.weights import INFO_FILE, ModelInfo
+from workers.start.attention import Extent, choose
 
 
 def forward_flop(info: ModelInfo, pages: int | None = None, *, layers_only_stored: int = 0) -> float:
@@ -104,8 +105,9 @@ def _random(bench: Bench, like: dict[str, Tensor]) -> dict[str, Tensor]:
 class Streams:
     """A denoiser, and the pages, texts and newest latents of some streams whose windows are full."""
 
-    def __init__(self, bench: Bench, denoiser: Denoiser, count: int) -> None:
+    def __init__(self, bench: Bench, denoiser: Denoiser, compute: Compute, count: int) -> None:
         self.denoiser = denoiser
+        self._attention = choose(Extent.of(bench.info), compute).backend
         self._recipe = bench.info.recipe
         random = torch.Generator(bench.device).manual_seed(2)
         self._window = self._recipe.page_count
@@ -135,7 +137,7 @@ class Streams:
             timestep_BF=torch.tensor([[self._recipe.timesteps[0]] * frames for _ in items], device=device),
             position_BF=torch.tensor([range(start, start + frames) for start in first], device=device),
             conditioning=Conditioning.batch([Conditioning(text=self._texts[item]) for item in items]),
-            attention=SdpaBackend().plan(self._memory, chosen),
+            attention=self._attention.plan(self._memory, chosen),
         )
 
     def written(self, items: range) -> Tensor:

@@ -44,7 +44,7 @@ def test_the_formula_agrees_with_counted_operations(tmp_path: Path, only_stored:
 
     def counted(layers: int) -> int:
         model = new_denoiser(replace(INFO, dit=replace(INFO.dit, num_layers=layers)))
-        inputs = Streams(made, model, 1).inputs(range(1))
+        inputs = Streams(made, model, made.compute, 1).inputs(range(1))
         # The CPU's fused attention is not counted, its definition is.
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             (model.commit if only_stored else model.denoise)(inputs)

@@ -32,7 +32,7 @@ sys.meta_path.insert(0, Blocked())
 """
 EXPECTED = {
     "machine": {"versions", "matrix product", "copies"},
-    "attention": {"attention, batch 1", "attention, batch 2", "attention: error and bits"},
+    "attention": {"plain attention, batch 1", "attention, batch 1", "attention, batch 2", "attention: error and bits"},
     "forwards": {"D, full window", "C, full window", "D: kernels", "D: kernel 1", "bits", "full window, by batch",
                  "by pages read", "bfloat16 against float32, 4 layers"},
     "host": {"a block", "ops", "memory"},
