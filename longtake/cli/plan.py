@@ -3,59 +3,67 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
-from longtake.core.plan.plan import DecoderShape, Devices, Model, Plan, ServiceClass, TransformerShape, plan
-from longtake.core.plan.presets import PRESETS
+from longtake.core.plan import figures
+from longtake.core.plan.figures import Basis, Figure, PlanTimes
+from longtake.core.plan.measured import MEASURED
+from longtake.core.plan.model import DecoderShape, Model, TransformerShape
+from longtake.core.plan.plan import Devices, ServiceClass, plan
+from longtake.core.plan.presets import PRESETS, UMT5
+from longtake.core.plan.sharing import shared
 
 _GB = 1_000_000_000
-_MB = 1_000_000
 _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 @click.command("plan")
 @click.argument("model", default="wan2.1-1.3b-480p")
 @click.option("--devices", "count", type=click.IntRange(min=1), default=4, show_default=True, help="Denoise devices.")
+@click.option("--layer-split", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Devices that hold one model together.")  # fmt: skip
 @click.option("--memory", type=float, default=80.0, show_default=True, help="GB of each.")
 @click.option("--forward", "forward_s", type=float, help="Seconds of one forward with a full window.")
-@click.option("--tflops", type=float, help="TFLOP/s that a device reaches, instead of --forward: t is then modelled.")
-@click.option("--decode", "decode_s", type=float, default=0.0, help="Seconds to decode and encode one block.")
+@click.option("--tflops", type=float, help="TFLOP/s that a device reaches: the forward is modelled by it.")
+@click.option("--decode", "decode_s", type=float, help="Seconds of a device to decode one block.")
 @click.option("--class", "service", default="interactive", show_default=True,
               type=click.Choice([service.value for service in ServiceClass]))  # fmt: skip
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
               help="What latents are sent and kept as.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan_command(*, model: str, count: int, memory: float, decode_s: float, as_json: bool, **given: object) -> None:
-    """What a cell holds of MODEL: a preset or a model directory."""
+def plan_command(*, model: str, count: int, layer_split: int, memory: float, as_json: bool, **given: object) -> None:
+    """What a cell holds of MODEL: a preset or a model directory.
+
+    PlanTimes that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
+    """
     numbers = model_of(model)
-    forward_s, tflops = given["forward_s"], given["tflops"]
-    if (forward_s is None) == (tflops is None):
-        raise InvalidField("plan", "--forward and --tflops", "exactly one of the two")
-    if isinstance(tflops, float):
-        if tflops <= 0:
-            raise InvalidField("tflops", tflops, "a number above 0")
-        forward_s = numbers.forward_flop / (tflops * 1e12)
-    assert isinstance(forward_s, float)
+    times = _times(numbers, given)
     devices = Devices(
         count=count,
         memory_bytes=int(memory * _GB),
-        forward_s=forward_s,
-        decode_s=decode_s,
+        forward_s=times.forward.value,
+        decode_s=times.decode.value if times.decode else 0.0,
         value_bytes=_VALUE_BYTES[str(given["dtype"])],
         latent_value_bytes=_VALUE_BYTES[str(given["latents"])],
+        layer_split=layer_split,
     )
     made = plan(numbers, devices, ServiceClass(given["service"]))
+    beside = shared(numbers, devices, made)
     if as_json:
-        click.echo(json.dumps(asdict(made) | {"forward_s": forward_s, "forward_modelled": tflops is not None}))
+        shares = None if beside is None else asdict(beside)
+        click.echo(json.dumps(asdict(made) | {"times": asdict(times), "measured": str(MEASURED), "shared": shares}))
         return
-    rows = _rows(made, forward_s, modelled=tflops is not None)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
+    lines = rows(numbers, devices, made, times, beside)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
         click.echo(f"{name.ljust(width)}  {value}")
 
 
@@ -65,6 +73,7 @@ def model_of(name: str) -> Model:
         return PRESETS[name]
     if not Path(name).is_dir():
         raise InvalidField("model", name, f"a model directory or one of {', '.join(PRESETS)}")
+    from workers.models.text_rules import is_encoded_apart
     from workers.models.weights import load_info
 
     info = load_info(Path(name))
@@ -87,34 +96,23 @@ def model_of(name: str) -> Model:
             num_res_blocks=info.vae.num_res_blocks,
             temporal_upsample=tuple(reversed(info.vae.temporal_downsample)),
         ),
+        text=UMT5 if is_encoded_apart(info.text_kind) else None,
     )
 
 
-def _rows(made: Plan, forward_s: float, *, modelled: bool) -> list[tuple[str, str]]:
-    sizes = made.bytes_per_session
-    by_rate = "no rate is reserved" if made.streams_by_rate is None else str(made.streams_by_rate)
-    soonest_s, latest_s = made.prompt_to_screen_s
-    decoders = "give --decode to know" if made.decode_workers is None else str(made.decode_workers)
-    return [
-        ("model", made.model),
-        ("devices", f"{made.devices}, one forward {1000 * forward_s:.1f} ms ({'modelled' if modelled else 'given'})"),
-        ("class", made.service),
-        ("placement of a stream's lanes", " ".join(made.placement)),
-        ("streams", f"{made.streams} (by rate: {by_rate}; by memory: {made.streams_by_memory})"),
-        ("load", f"{made.load:.1%}"),
-        ("all streams together", f"at most {made.limit_blocks_per_s:.2f} blocks/s"),
-        ("one stream alone", f"{made.stream_rate:.2f} x real time, {made.speed_up:.2f} x one device"),
-        ("block latency", f"{made.block_latency_s:.3f} s from noise to finished latents, nothing else waiting"),
-        ("prompt to screen", f"{soonest_s:.2f} s with empty buffers, {latest_s:.2f} s with full ones"),
-        ("between workers", f"{made.between_workers_bytes / _MB:.2f} MB a block"),
-        ("to the decoder", f"{made.to_decoder_bytes / _MB:.2f} MB a block"),
-        ("decode workers", decoders),
-        ("weights", f"{made.weights_bytes / _GB:.2f} GB a device"),
-        ("pages", f"{made.pages_per_worker} a device, of {sizes.page / _MB:.1f} MB"),
-        ("forward", f"{made.forward_tflop:.2f} TFLOP"),
-        ("session: K/V of its past", f"{sizes.kv_past / _GB:.2f} GB"),
-        ("session: pages reserved", f"{sizes.kv_reserved / _GB:.2f} GB"),
-        ("session: K/V of a prompt", f"{sizes.text_kv / _MB:.1f} MB on each worker that has a lane"),
-        ("session: decoder state", f"{sizes.decoder_state / _GB:.3f} GB"),
-        ("session: journal", f"{sizes.journal / _MB:.0f} MB for exact recovery"),
-    ]
+def _times(model: Model, given: Mapping[str, object]) -> PlanTimes:
+    forward_s, tflops, decode_s = given["forward_s"], given["tflops"], given["decode_s"]
+    if forward_s is not None and tflops is not None:
+        raise InvalidField("plan", "--forward and --tflops", "one of the two, or neither")
+    times = figures.times(model)
+    if isinstance(tflops, float):
+        if tflops <= 0:
+            raise InvalidField("tflops", tflops, "a number above 0")
+        times = replace(times, forward=figures.forward_at(model, tflops * 1e12))
+    if isinstance(forward_s, float):
+        times = replace(times, forward=Figure(forward_s, Basis.GIVEN))
+    if isinstance(decode_s, float):
+        if not 0 < decode_s < math.inf:
+            raise InvalidField("decode", decode_s, "a number above 0")
+        times = replace(times, decode=Figure(decode_s, Basis.GIVEN))
+    return times

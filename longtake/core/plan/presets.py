@@ -5,33 +5,46 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from longtake.core.plan.plan import DecoderShape, Model, TransformerShape
+from longtake.core.plan.model import DecoderShape, Model, TransformerShape
+from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.published import PUBLISHED, Published
+from longtake.core.recipe.published import PUBLISHED, Base, Published
 
 _HIAR = PUBLISHED["wan-hiar"]
 HIAR_RECIPE = _HIAR.recipe
 SIZE_480P = Geometry(width=832, height=480, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
 SIZE_720P = replace(SIZE_480P, width=1280, height=720)
 
-_WAN_1_3B = TransformerShape(dim=1536, ffn_dim=8960, layers=30, text_tokens=512, text_dim=4096, freq_dim=256)
-_WAN_14B = TransformerShape(dim=5120, ffn_dim=13824, layers=40, text_tokens=512, text_dim=4096, freq_dim=256)
+_SHAPES = {
+    Base.SMALL: TransformerShape(dim=1536, ffn_dim=8960, layers=30, text_tokens=512, text_dim=4096, freq_dim=256),
+    Base.LARGE: TransformerShape(dim=5120, ffn_dim=13824, layers=40, text_tokens=512, text_dim=4096, freq_dim=256),
+}
 _WAN_DECODER = DecoderShape(
     dim=96, dim_mult=(1, 2, 4, 4), num_res_blocks=2, temporal_upsample=(True, True, False)
 )  # fmt: skip
+UMT5 = TextEncoderShape(
+    vocabulary=256384, dim=4096, inner=4096, heads=64, ffn_dim=10240, layers=24, buckets=32, max_tokens=512
+)  # fmt: skip
 
 
-def _wan(name: str, transformer: TransformerShape, geometry: Geometry, like: Published = _HIAR) -> Model:
-    return Model(name=name, recipe=like.recipe, geometry=geometry, transformer=transformer, decoder=_WAN_DECODER)
+def _wan(name: str, base: Base, geometry: Geometry, like: Published = _HIAR) -> Model:
+    return Model(
+        name=name,
+        recipe=like.recipe,
+        geometry=geometry,
+        transformer=_SHAPES[base],
+        decoder=_WAN_DECODER,
+        text=UMT5,
+    )
 
 
 PRESETS = {
     model.name: model
     for model in (
-        _wan("wan2.1-1.3b-480p", _WAN_1_3B, SIZE_480P),
-        _wan("wan2.1-1.3b-720p", _WAN_1_3B, SIZE_720P),
-        _wan("wan2.1-14b-480p", _WAN_14B, SIZE_480P),
-        *(_wan(f"{made.name}-480p", _WAN_1_3B, SIZE_480P, made) for made in PUBLISHED.values()),
+        _wan("wan2.1-1.3b-480p", Base.SMALL, SIZE_480P),
+        _wan("wan2.1-1.3b-720p", Base.SMALL, SIZE_720P),
+        _wan("wan2.1-14b-480p", Base.LARGE, SIZE_480P),
+        *(_wan(f"{made.name}-480p", made.base, SIZE_480P, made) for made in PUBLISHED.values()),
     )
 }

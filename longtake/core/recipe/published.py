@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.recipe import Level, Recipe
+
+
+class Base(Enum):
+    """The models of Wan-AI that checkpoints are trained from, by their names there."""
+
+    SMALL = "Wan2.1-T2V-1.3B"
+    LARGE = "Wan2.1-T2V-14B"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,9 +21,11 @@ class Published:
     """One family of checkpoints of Wan2.1."""
 
     name: str
+    base: Base
+    """What the checkpoint was trained from: its sizes, and where autoencoder and text encoder come from."""
     recipe: Recipe
     weights: str
-    """Which weights its authors serve: a key of the training checkpoint."""
+    """Which weights its authors serve: a key of the training checkpoint; empty if they publish no choice."""
     licence: str
     """As the publisher of the checkpoint names it."""
     source: str
@@ -32,6 +42,7 @@ PUBLISHED = {
     for made in (
         Published(
             name="wan-hiar",
+            base=Base.SMALL,
             recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.OUTPUT, blocks=_BLOCKS, window_frames=21),
             weights="generator_ema",
             licence="Apache-2.0 (code); MIT (model card)",
@@ -39,6 +50,7 @@ PUBLISHED = {
         ),
         Published(
             name="wan-self-forcing",
+            base=Base.SMALL,
             recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=21),
             weights="generator_ema",
             licence="Apache-2.0 (code); see the model card",
@@ -47,6 +59,7 @@ PUBLISHED = {
         ),
         Published(
             name="wan-longlive",
+            base=Base.SMALL,
             recipe=Recipe(
                 steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=12, sink_frames=3
             ),
@@ -54,6 +67,16 @@ PUBLISHED = {
             licence="Apache-2.0 (code); see the model card",
             source="huggingface.co/Efficient-Large-Model/LongLive-1.3B",
             notes="its own code computes the window's K/V anew at a cue, Longtake does not: a cue takes hold slower",
+        ),
+        Published(
+            name="wan-14b-krea",
+            base=Base.LARGE,
+            recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=21),
+            weights="",
+            licence="CC-BY-NC-SA-4.0 (code); see the model card",
+            source="huggingface.co/krea/krea-realtime-video",
+            notes="its own code reads 3 past frames and computes their K/V anew before each block, Longtake keeps the "
+            "window of 21 frames that Self-Forcing trains with: streams longer than that may drift",
         ),
     )
 }  # fmt: skip

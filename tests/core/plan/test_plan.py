@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from benchmarks.synthetic_checkpoint import WAN_1_3B
 from longtake.cli.main import cli
 from longtake.cli.plan import model_of
 from longtake.core.effects import Refused
@@ -16,10 +17,14 @@ from longtake.core.errors import InvalidField, NoCapacity
 from longtake.core.events import Open, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan, session_bytes
+from longtake.core.plan.measured import MEASURED
+from longtake.core.plan.model import Model, SessionBytes
+from longtake.core.plan.model import session_bytes as sizes_of
+from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SegmentSettings, SessionId, WorkerId
+from tests.workers.convert.published_info import WAN_14B
 from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.vae import WanDecoder
@@ -30,10 +35,17 @@ POCKET = Path(__file__).parents[3] / "pocket" / "weights"
 H100_S = 0.091
 
 
-def devices(count: int = 4, *, gigabytes: int = 80, forward_s: float = H100_S, decode_s: float = 0.0) -> Devices:
+def devices(
+    count: int = 4, *, gigabytes: int = 80, forward_s: float = H100_S, decode_s: float = 0.0, layer_split: int = 1
+) -> Devices:
     return Devices(
-        count=count, memory_bytes=gigabytes * 10**9, forward_s=forward_s, decode_s=decode_s, latent_value_bytes=2
-    )
+        count=count, memory_bytes=gigabytes * 10**9, forward_s=forward_s, decode_s=decode_s, latent_value_bytes=2,
+        layer_split=layer_split,
+    )  # fmt: skip
+
+
+def session_bytes(model: Model, given: Devices) -> SessionBytes:
+    return sizes_of(model, value_bytes=given.value_bytes, latent_value_bytes=given.latent_value_bytes)
 
 
 def test_sizes_of_a_session_are_those_of_the_cost_model() -> None:
@@ -79,6 +91,19 @@ def test_weights_and_decoder_state_of_a_model_directory_are_what_its_modules_hol
     assert model.transformer.weights(info.geometry.latent_channels) == held
     shapes = decoder.state_shapes(1, info.geometry.latent_height, info.geometry.latent_width)
     assert model.decoder.state_values(info.geometry) == sum(torch.Size(shape).numel() for shape in shapes)
+    held = sum(parameter.numel() for parameter in decoder.parameters())
+    assert model.decoder.weights(info.geometry.latent_channels) == held
+
+
+def test_weights_of_published_sizes_are_what_the_modules_hold() -> None:
+    with torch.device("meta"):
+        decoder = WanDecoder(WanVAEConfig())
+        held = {base: WanModel(config) for base, config in (("1.3b", WAN_1_3B), ("14b", WAN_14B))}
+    assert WAN.decoder.weights(16) == sum(parameter.numel() for parameter in decoder.parameters())
+    for base, denoiser in held.items():
+        counted = PRESETS[f"wan2.1-{base}-480p"].transformer.weights(16)
+        assert counted == sum(parameter.numel() for parameter in denoiser.parameters())
+    assert counted == pytest.approx(14.29e9, rel=0.001)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +118,17 @@ def test_streams_that_fit_by_memory(count: int, gigabytes: int, past_only: int, 
     assert (made.streams, made.streams_by_rate) == (made.streams_by_memory, None)
 
 
-def admitted_by_the_server(found: Plan, given: Devices, pace: Pace) -> int:
+def admitted_by_the_server(found: Plan, given: Devices, pace: Pace, model: Model = WAN) -> int:
     """How many streams a real scheduler lets in on such workers."""
-    scheduler = Scheduler(WAN.recipe, WAN.geometry, Limits(max_sessions=10_000, max_queued=0))
-    roles = [("denoise", Role.DENOISE, found.pages_per_worker)] * given.count + [("decode", Role.DECODE, 10_000)]
-    for number, (name, role, capacity) in enumerate(roles):
-        worker = WorkerId(f"{name}-{number}")
-        forward_s = given.forward_s if role is Role.DENOISE else given.decode_s
-        scheduler.handle(
-            WorkerJoined(now_s=0.0, worker=worker, role=role, ability=Ability(capacity=capacity, forward_s=forward_s))
-        )  # fmt: skip
+    scheduler = Scheduler(model.recipe, model.geometry, Limits(max_sessions=10_000, max_queued=0))
+    length = given.layer_split  # the engine takes the slowest of a chain for all of it, and the fewest pages
+    replica = Ability(
+        capacity=found.pages_per_worker, forward_s=given.forward_s / length, chain_length=length
+    )  # fmt: skip
+    abilities = [("denoise", Role.DENOISE, replica)] * (given.count // length)
+    abilities += [("decode", Role.DECODE, Ability(capacity=10_000, forward_s=given.decode_s))]
+    for number, (name, role, ability) in enumerate(abilities):
+        scheduler.handle(WorkerJoined(now_s=0.0, worker=WorkerId(f"{name}-{number}"), role=role, ability=ability))
     for number in range(10_000):
         asked = Open(
             now_s=0.0, session=SessionId(f"s{number}"), prompt="p", seed=1, pace=pace, window=2, picture_limit=None,
@@ -120,6 +146,37 @@ def test_the_server_admits_what_the_plan_says(count: int, forward_s: float) -> N
     for service, pace in ((ServiceClass.INTERACTIVE, Pace.REALTIME), (ServiceClass.BULK, Pace.FAST)):
         found = plan(WAN, given, service)
         assert admitted_by_the_server(found, given, pace) == found.streams
+
+
+@pytest.mark.parametrize("preset", ["wan2.1-14b-480p", "wan-14b-krea-480p"])
+@pytest.mark.parametrize(("count", "length", "forward_s"), [(4, 4, 0.52), (8, 4, 0.2), (8, 8, 0.52), (6, 3, 0.3)])
+def test_the_server_admits_to_chains_what_the_plan_says(preset: str, count: int, length: int, forward_s: float) -> None:
+    given = devices(count, gigabytes=141, forward_s=forward_s, layer_split=length)
+    for service, pace in ((ServiceClass.INTERACTIVE, Pace.REALTIME), (ServiceClass.BULK, Pace.FAST)):
+        found = plan(PRESETS[preset], given, service)
+        assert admitted_by_the_server(found, given, pace, PRESETS[preset]) == found.streams
+
+
+def test_a_chain_holds_what_one_of_its_devices_could_not() -> None:
+    model = PRESETS["wan-14b-krea-480p"]
+    alone, chain = (plan(model, devices(4, layer_split=split), ServiceClass.BULK) for split in (1, 4))
+    assert alone.weights_bytes / 4 < chain.weights_bytes < alone.weights_bytes / 3.8
+    assert (alone.streams, chain.streams) == (4, 9)
+    assert chain.pages_bytes + chain.weights_bytes <= 0.92 * 80e9 - 4e9
+    with pytest.raises(InvalidField, match=r"devices\.layer_split: 3 is not allowed; allowed: a divisor of 4"):
+        devices(4, layer_split=3)
+
+
+@pytest.mark.parametrize(("preset", "forwards"), [("wan-14b-krea-480p", 5), ("wan2.1-14b-480p", 2)])
+def test_one_stream_in_a_chain_is_held_up_by_ops_that_wait_for_each_other(preset: str, forwards: int) -> None:
+    """Of a lane that every step reads all five of a block; of HiAR's lanes two each, and four devices share eight."""
+    made = plan(PRESETS[preset], devices(4, forward_s=0.5, layer_split=4), ServiceClass.INTERACTIVE)
+    assert made.stream_rate == pytest.approx(0.75 / (forwards * 0.5))
+
+
+def test_activations_of_a_chain_are_counted() -> None:
+    made = plan(PRESETS["wan-14b-krea-480p"], devices(4, layer_split=4), ServiceClass.BULK)
+    assert made.between_workers_bytes == 5 * 3 * 4680 * 5120 * 2
 
 
 def test_a_step_pipeline_is_planned_where_there_is_a_device_for_each_step() -> None:
@@ -147,21 +204,56 @@ def test_what_does_not_fit_is_said_in_bytes() -> None:
         devices(forward_s=0.0)
 
 
-def test_the_command_prints_a_table_or_json_and_models_t_from_tflops() -> None:
+def printed(*arguments: str) -> dict[str, str]:
+    """The rows of the table, by name."""
+    output = CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False).output
+    return {name: value.strip() for name, _, value in (line.partition("  ") for line in output.splitlines())}
+
+
+def test_the_command_prints_where_every_time_comes_from() -> None:
+    measured = printed()
+    assert measured["session: K/V of its past"] == "20.70 GB"
+    assert measured["measured on"] == str(MEASURED)
+    assert "(measured" in measured["one forward"] and "(measured" in measured["decoding a block"]
+    given = printed("--forward", "0.091", "--decode", "0.1")
+    assert (given["one forward"], given["decoding a block"]) == ("91.0 ms (given)", "100.0 ms (given)")
+    assert printed("--tflops", "444")["one forward"] == "91.0 ms (modelled: 40.4 TFLOP at 444 TFLOP/s)"
+    larger = printed("wan2.1-14b-480p", "--layer-split", "4")
+    assert "(modelled: 239 TFLOP" in larger["one forward"] and "(measured)" in larger["decoding a block"]
+
+
+def test_the_command_prints_the_same_as_json() -> None:
     runner = CliRunner()
-    table = runner.invoke(cli, ["plan", "--forward", "0.091"], catch_exceptions=False)
-    assert "session: K/V of its past       20.70 GB" in table.output
     found = runner.invoke(cli, ["plan", "--tflops", "444", "--json", "--memory", "141"], catch_exceptions=False)
     values = json.loads(found.output)
-    assert values["forward_modelled"] is True
-    assert values["forward_s"] == pytest.approx(0.091, rel=0.001)
+    assert values["times"]["forward"]["basis"] == "modelled"
+    assert values["times"]["forward"]["value"] == pytest.approx(0.091, rel=0.001)
+    assert values["shared"]["streams"] == int(4 * 0.95 * 0.75 / values["shared"]["block_s"])
     assert values["bytes_per_session"]["kv_past"] == pytest.approx(20.7e9, rel=0.001)
+
+
+def test_the_command_says_what_a_live_stream_would_take_where_there_is_none() -> None:
+    rows = printed("wan-hiar-480p", "--devices", "1", "--forward", "0.085", "--decode", "0.19")
+    assert rows["decoders on the same devices"].startswith("not one live stream: a block takes 0.90")
+    assert "2 devices, or decoders on a device of their own, or forwards of" in rows["decoders on the same devices"]
+    chain = printed("wan-14b-krea-480p", "--layer-split", "4")
+    assert chain["streams"].endswith("which would be admitted and be late")
+    assert "alone it reaches 0.29 x real time" in chain["decoders on the same devices"]
+    assert printed("--class", "bulk")["decoders on the same devices"].endswith("s of a device a block")
 
 
 def test_a_model_directory_is_planned_and_nonsense_is_refused() -> None:
     found = CliRunner().invoke(cli, ["plan", str(POCKET), "--forward", "0.01", "--memory", "8", "--json"])
-    assert json.loads(found.output)["model"] == "pocket"
+    assert (json.loads(found.output)["model"], json.loads(found.output)["shared"]) == ("pocket", None)
+    assert printed(str(POCKET), "--memory", "8")["decoding a block"] == "not known: give --decode"
+    assert printed(str(POCKET), "--memory", "8")["text workers"].startswith("none")
     with pytest.raises(InvalidField, match="a model directory or one of"):
         model_of("no such model")
-    with pytest.raises(InvalidField, match="exactly one of the two"):
-        CliRunner().invoke(cli, ["plan"], catch_exceptions=False, standalone_mode=False)
+    for options, said in (
+        (["--forward", "0.1", "--tflops", "400"], "one of the two, or neither"),
+        (["--tflops", "-1"], "tflops"),
+        (["--decode", "0"], "decode"),
+        (["--layer-split", "3"], "a divisor of 4 devices"),
+    ):
+        with pytest.raises(InvalidField, match=said):
+            CliRunner().invoke(cli, ["plan", *options], catch_exceptions=False, standalone_mode=False)

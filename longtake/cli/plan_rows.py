@@ -1,0 +1,136 @@
+"""The rows of `longtake plan`: each a name and what it is, with where a figure comes from."""
+
+from __future__ import annotations
+
+from longtake.core.plan.figures import Figure, PlanTimes
+from longtake.core.plan.measured import CORE, MEASURED
+from longtake.core.plan.model import Model
+from longtake.core.plan.plan import WORKSPACE_BYTES, Devices, Plan, ServiceClass
+from longtake.core.plan.sharing import Shared
+from longtake.core.plan.text_encoder import DeviceRates, TextEncoderShape
+
+_GB = 1_000_000_000
+_MB = 1_000_000
+_USUAL_TOKENS = 100
+"""Of a prompt as models of this kind are trained with: some sentences."""
+_Row = tuple[str, str]
+
+
+def rows(model: Model, devices: Devices, made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]:
+    """All rows, in order. `beside`: what the devices hold if decoders share them; None if that is not known."""
+    return [
+        ("model", made.model),
+        ("measured on", str(MEASURED)),
+        *_times(times),
+        *_streams(devices, made),
+        *_decoders(made, times, beside),
+        *_memory(model, devices, made, beside),
+        *_text(model.text, devices),
+        *_session(made),
+    ]
+
+
+def _times(times: PlanTimes) -> list[_Row]:
+    return [
+        ("one forward", _ms(times.forward)),
+        ("decoding a block", "not known: give --decode" if times.decode is None else _ms(times.decode)),
+        ("encoding a block", f"{_ms(times.encode)} of a core"),
+    ]
+
+
+def _ms(figure: Figure) -> str:
+    return f"{1000 * figure.value:.1f} ms ({figure})"
+
+
+def _streams(devices: Devices, made: Plan) -> list[_Row]:
+    by_rate = "no rate is reserved" if made.streams_by_rate is None else str(made.streams_by_rate)
+    soonest_s, latest_s = made.prompt_to_screen_s
+    split = f" in chains of {devices.layer_split}" if devices.layer_split > 1 else ""
+    alone = f"{made.stream_rate:.2f} x real time, {made.speed_up:.2f} x one device"
+    streams = f"{made.streams} (by rate: {by_rate}; by memory: {made.streams_by_memory})"
+    if made.service != ServiceClass.BULK.value and made.stream_rate < 1:
+        alone += ": no live stream keeps up"
+        streams += ", which would be admitted and be late" if made.streams else ""
+    return [
+        ("devices", f"{made.devices}{split}"),
+        ("class", made.service),
+        ("placement of a stream's lanes", " ".join(made.placement)),
+        ("streams", streams),
+        ("load", f"{made.load:.1%}"),
+        ("all streams together", f"at most {made.limit_blocks_per_s:.2f} blocks/s"),
+        ("one stream alone", alone),
+        ("block latency", f"{made.block_latency_s:.3f} s from noise to finished latents, nothing else waiting"),
+        ("prompt to screen", f"{soonest_s:.2f} s with empty buffers, {latest_s:.2f} s with full ones"),
+        ("between workers", f"{made.between_workers_bytes / _MB:.2f} MB a block"),
+        ("to the decoder", f"{made.to_decoder_bytes / _MB:.2f} MB a block"),
+    ]
+
+
+def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]:
+    if beside is None or made.decode_workers is None:
+        return [("decode workers", "not known without the time of a decode")]
+    live = made.service != ServiceClass.BULK.value
+    verdict = beside.verdict if live else f"{beside.block_s:.3f} s of a device a block"
+    most = f"at most {beside.blocks_per_s:.2f} blocks/s, {beside.decode_share:.0%} of a block's time for its decoding"
+    return [
+        ("decoders on devices of their own", f"{made.decode_workers} for {made.streams} streams"),
+        ("decoders on the same devices", verdict),
+        ("… streams", f"{beside.streams} (by memory: {beside.streams_by_memory}), {most}"),
+        ("cores that encode", f"{times.encode.value * made.limit_blocks_per_s:.1f} for all that can be denoised"),
+    ]
+
+
+def _memory(model: Model, devices: Devices, made: Plan, beside: Shared | None) -> list[_Row]:
+    sizes = made.bytes_per_session
+    decoder = model.decoder.weights(model.geometry.latent_channels) * devices.value_bytes
+    peak = f"{MEASURED.decoder_workspace_bytes / _GB:.1f} GB workspace (measured)"
+    memory = [
+        (
+            "memory of a device that denoises",
+            f"{made.weights_bytes / _GB:.2f} GB weights, {made.pages_bytes / _GB:.1f} GB for {made.pages_per_worker} "
+            f"pages of {sizes.page / devices.layer_split / _MB:.1f} MB, {WORKSPACE_BYTES / _GB:.1f} GB workspace",
+        ),
+        (
+            "memory of a decoder",
+            f"{decoder / _GB:.2f} GB weights, {sizes.decoder_state / _GB:.3f} GB a slot, {peak}",
+        ),
+    ]
+    if beside is not None:
+        memory.append(
+            ("memory of a device that does both", f"{beside.device_bytes / _GB:.1f} GB beside pages and slots")
+        )
+    return [*memory, ("forward", f"{made.forward_tflop:.2f} TFLOP")]
+
+
+def _text(text: TextEncoderShape | None, devices: Devices) -> list[_Row]:
+    if text is None:
+        return [("text workers", "none: decode workers encode prompts")]
+    size = text.weights * devices.value_bytes
+    return [
+        ("memory of a text worker", f"{size / _GB:.2f} GB weights ({text.weights / 1e9:.2f} B parameters)"),
+        ("a text worker on a GPU", _prompts(text, devices, MEASURED.rates)),
+        ("a text worker on one core", _prompts(text, devices, CORE)),
+    ]
+
+
+def _prompts(text: TextEncoderShape, devices: Devices, rates: DeviceRates) -> str:
+    told = []
+    for tokens in (_USUAL_TOKENS, text.max_tokens):
+        seconds = text.encode_s(tokens, rates, devices.value_bytes)
+        told.append(f"{float(f'{60 / seconds:.2g}'):,.0f} a minute of {tokens} tokens, {_short(seconds)} each")
+    return f"prompts: {'; '.join(told)} (modelled: weights are read once a prompt, then multiplied)"
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
+
+
+def _session(made: Plan) -> list[_Row]:
+    sizes = made.bytes_per_session
+    return [
+        ("session: K/V of its past", f"{sizes.kv_past / _GB:.2f} GB"),
+        ("session: pages reserved", f"{sizes.kv_reserved / _GB:.2f} GB"),
+        ("session: K/V of a prompt", f"{sizes.text_kv / _MB:.1f} MB on each worker that has a lane"),
+        ("session: decoder state", f"{sizes.decoder_state / _GB:.3f} GB"),
+        ("session: journal", f"{sizes.journal / _MB:.0f} MB for exact recovery"),
+    ]

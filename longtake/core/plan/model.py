@@ -1,0 +1,161 @@
+"""A model as numbers: how many weights it has, how much work a forward is, and how large what a session needs is.
+
+Formulas of size and work are those of the transformer itself (weights, K/V, floating-point operations of a forward with
+a full window) and of the causal decoder (two frames carried by every convolution).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from longtake.core.plan.text_encoder import TextEncoderShape
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerShape:
+    """Sizes of the denoiser."""
+
+    dim: int
+    ffn_dim: int
+    layers: int
+    text_tokens: int
+    text_dim: int
+    freq_dim: int
+    patch_values: int = 4
+    """Latent pixels of one token."""
+
+    def weights(self, latent_channels: int, layers: int | None = None) -> int:
+        """Number of weights: attention to self and text, feed-forward, norms and modulation, embeddings and head.
+
+        With `layers`, of a part that holds only so many, which has embeddings and head all the same.
+        """
+        dim = self.dim
+        attention = 4 * (dim * dim + dim) + 2 * dim
+        layer = 2 * attention + 2 * dim * self.ffn_dim + self.ffn_dim + dim + 6 * dim + 2 * dim
+        patch = self.patch_values * latent_channels
+        time = self.freq_dim * dim + dim + dim * dim + dim + 6 * dim * dim + 6 * dim
+        text = self.text_dim * dim + dim + dim * dim + dim
+        head = dim * patch + patch + 2 * dim
+        return (self.layers if layers is None else layers) * layer + patch * dim + dim + time + text + head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderShape:
+    """Sizes of the causal decoder (Wan2.1 technical report, section 4.1)."""
+
+    dim: int
+    dim_mult: tuple[int, ...]
+    num_res_blocks: int
+    temporal_upsample: tuple[bool, ...]
+    """For each of the doublings of rows and columns, whether frames are doubled too."""
+
+    def _stages(self) -> Iterator[tuple[int, int, int]]:
+        """Number, and channels that enter and leave, of each stage; the doubling between two stages halves them."""
+        widths = [self.dim * factor for factor in (self.dim_mult[-1], *reversed(self.dim_mult))]
+        for stage, (entering, leaving) in enumerate(pairwise(widths)):
+            yield stage, entering if stage == 0 else entering // 2, leaving
+
+    def weights(self, latent_channels: int) -> int:
+        """Number of weights: residual blocks (of stages and middle), one attention, doublings and both ends."""
+
+        def residual(entering: int, leaving: int) -> int:
+            shortcut = entering * leaving + leaving if entering != leaving else 0
+            return 27 * leaving * (entering + leaving) + 2 * leaving + entering + leaving + shortcut
+
+        deepest, last = self.dim * self.dim_mult[-1], self.dim * self.dim_mult[0]
+        total = latent_channels**2 + latent_channels + 27 * latent_channels * deepest + deepest
+        total += 2 * residual(deepest, deepest) + 4 * deepest * deepest + 5 * deepest
+        for stage, channels, leaving in self._stages():
+            total += residual(channels, leaving) + self.num_res_blocks * residual(leaving, leaving)
+            if stage < len(self.temporal_upsample):
+                total += 9 * leaving * (leaving // 2) + leaving // 2
+                total += (6 * leaving * leaving + 2 * leaving) * self.temporal_upsample[stage]
+        return total + last + 27 * last * 3 + 3
+
+    def widest_values(self, geometry: Geometry) -> int:
+        """Numbers in the largest activation while a block is decoded: the channels of all its pictures."""
+        return geometry.pictures(1) * geometry.height * geometry.width * self.dim * self.dim_mult[0]
+
+    def state_values(self, geometry: Geometry) -> int:
+        """Numbers that one stream carries from block to block: two frames before every causal convolution."""
+        pixels, deepest = geometry.latent_height * geometry.latent_width, self.dim * self.dim_mult[-1]
+        carried = pixels * (geometry.latent_channels + 4 * deepest)  # first convolution, two residual blocks
+        for stage, channels, leaving in self._stages():
+            carried += pixels * (channels + leaving + self.num_res_blocks * 2 * leaving)
+            if stage < len(self.temporal_upsample):
+                carried += pixels * leaving * self.temporal_upsample[stage]
+                pixels *= 4
+        return 2 * (carried + pixels * self.dim * self.dim_mult[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model as numbers."""
+
+    name: str
+    recipe: Recipe
+    geometry: Geometry
+    transformer: TransformerShape
+    decoder: DecoderShape
+    text: TextEncoderShape | None = None
+    """None where the text encoder has no weights to speak of, so that decode workers encode prompts."""
+
+    @property
+    def window_tokens(self) -> int:
+        """Keys that a forward with a full window attends to."""
+        return self.recipe.page_count * self.geometry.tokens_per_frame
+
+    @property
+    def block_tokens(self) -> int:
+        """Queries of a forward."""
+        return self.recipe.blocks.frames * self.geometry.tokens_per_frame
+
+    @property
+    def forward_flop(self) -> float:
+        """Floating-point operations of one forward with a full window: linear, self-attention, text attention."""
+        shape, tokens = self.transformer, self.block_tokens
+        linear = 2 * tokens * (6 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)
+        attention = 4 * tokens * (self.window_tokens + shape.text_tokens) * shape.dim
+        return float(shape.layers * (linear + attention))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBytes:
+    """What one session occupies, wherever it lies."""
+
+    page: int
+    """K/V of one latent frame in one lane."""
+    kv_past: int
+    """K/V of past frames, all lanes: what a stream is between two blocks."""
+    kv_reserved: int
+    """Pages reserved for it: the past frames and the block in flight."""
+    text_kv: int
+    """Cross-attention K/V of one prompt, on each worker that has one of its lanes."""
+    decoder_state: int
+    latent: int
+    """Latents of one block."""
+    journal: int
+    """Latents from which all pages can be computed again exactly."""
+
+
+def session_bytes(model: Model, *, value_bytes: int, latent_value_bytes: int = 4) -> SessionBytes:
+    """Sizes of everything that belongs to one session, by the bytes of a value in K/V and state, and in a latent."""
+    recipe, geometry, shape = model.recipe, model.geometry, model.transformer
+    page = geometry.tokens_per_frame * shape.dim * 2 * value_bytes * shape.layers
+    past = max(0, recipe.page_count - recipe.blocks.frames)
+    latent = math.prod(geometry.block_shape) * latent_value_bytes
+    return SessionBytes(
+        page=page,
+        kv_past=recipe.lane_count * past * page,
+        kv_reserved=recipe.lane_count * recipe.page_count * page,
+        text_kv=shape.text_tokens * shape.dim * 2 * value_bytes * shape.layers,
+        decoder_state=model.decoder.state_values(geometry) * value_bytes,
+        latent=latent,
+        # K/V of layer l at a block depend on history_blocks * l earlier blocks: so many must be replayed to be exact.
+        journal=recipe.lane_count * latent * recipe.history_blocks * shape.layers,
+    )

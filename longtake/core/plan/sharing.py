@@ -1,0 +1,90 @@
+"""Decoders on the devices that denoise: what is left for streams when forwards and decoding share a device.
+
+Theory of operation. A device that serves both spends on each block
+
+    forwards per block * t + V * d (1 - 1 / f)
+
+where V is the time of a decode alone, d how many times longer it takes beside forwards, and f how many times longer
+those take meanwhile: a decode that lasts V d leaves forwards 1 / f of that time. Admission does not know of this: it
+believes what each worker measured while it was alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from longtake.core.limits import Limits
+from longtake.core.plan.measured import MEASURED, Measured
+from longtake.core.plan.model import Model
+from longtake.core.plan.plan import USABLE_MEMORY, WORKSPACE_BYTES, Devices, Plan, ServiceClass
+from longtake.core.recipe.graph import Graph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What devices hold that denoise and decode."""
+
+    block_s: float
+    """What one block takes of a device, forwards and decoding."""
+    decode_share: float
+    """The part of it that decoding takes, forwards' delay by it included."""
+    blocks_per_s: float
+    """All streams together, at most."""
+    streams: int
+    """Live ones: at most as many as time and memory allow; else as many as memory allows."""
+    streams_by_memory: int
+    device_bytes: int
+    """Weights and workspace of both on a device, beside pages and slots."""
+    verdict: str
+    """In words: whether a live stream fits, and if not, what would make room for one."""
+
+
+def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEASURED) -> Shared | None:
+    """What `devices` hold if they decode, too; `made` is their plan. None if the time of a decode is not known."""
+    if not devices.decode_s:
+        return None
+    forwards = Graph(model.recipe).forwards_per_block
+    decoding_s = devices.decode_s * measured.slower_decode * (1 - 1 / measured.slower_denoise)
+    block_s = forwards * devices.forward_s + decoding_s
+    decoder_bytes = model.decoder.weights(model.geometry.latent_channels) * devices.value_bytes
+    device_bytes = made.weights_bytes + WORKSPACE_BYTES + decoder_bytes + measured.decoder_workspace_bytes
+    free = devices.count * max(0, int(devices.memory_bytes * USABLE_MEMORY) - device_bytes)
+    by_memory = free // (made.bytes_per_session.kv_reserved + made.bytes_per_session.decoder_state)
+    by_rate = int(devices.count * Limits().load_limit * model.geometry.block_s / block_s)
+    live, alone = made.service != ServiceClass.BULK.value, made.stream_rate
+    by_rate = 0 if _is_late(devices, alone) else by_rate
+    return Shared(
+        block_s=block_s,
+        decode_share=decoding_s / block_s,
+        blocks_per_s=devices.count / block_s,
+        streams=min(by_rate, by_memory) if live else by_memory,
+        streams_by_memory=by_memory,
+        device_bytes=device_bytes,
+        verdict=_verdict(model, devices, decoding_s, alone),
+    )
+
+
+def _is_late(devices: Devices, alone: float) -> bool:
+    """Whether a chain is too slow for one stream although its devices have the time: they wait for each other."""
+    return devices.layer_split > 1 and alone < 1
+
+
+def _verdict(model: Model, devices: Devices, decoding_s: float, alone: float) -> str:
+    """`alone`: the speed of one stream with nothing beside it, as a multiple of real time."""
+    forwards, due_s = Graph(model.recipe).forwards_per_block, model.geometry.block_s
+    room_s, forwards_s = Limits().load_limit * due_s, forwards * devices.forward_s
+    takes = f"a block takes {forwards_s + decoding_s:.3f} s of a device and one is due every {due_s:.3f} s"
+    if _is_late(devices, alone):
+        return f"not one live stream: its forwards wait for each other, alone it reaches {alone:.2f} x real time"
+    by_rate = int(devices.count * room_s / (forwards_s + decoding_s))
+    if by_rate:
+        return f"{by_rate} live by time: {takes}"
+    ways = [f"{math.ceil((forwards_s + decoding_s) / room_s)} devices"]
+    if forwards_s <= devices.count * room_s:
+        ways.append("decoders on a device of their own")
+    forward_s = (devices.count * room_s - decoding_s) / forwards
+    if forward_s > 0:
+        ways.append(f"forwards of {1000 * forward_s:.1f} ms, now {1000 * devices.forward_s:.1f}")
+    reserve = f"{Limits().load_limit:.0%} of its time may be reserved"
+    return f"not one live stream: {takes}, of which {reserve}; it would take {', or '.join(ways)}"
