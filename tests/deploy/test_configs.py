@@ -10,6 +10,7 @@ import pytest
 from cluster.config import load_config
 from cluster.launch.gpus import gpus_for
 from cluster.launch.plan import plan_for
+from longtake.core.plan.measured import MEASURED
 from longtake.core.plan.plan import WORKSPACE_BYTES, Devices, ServiceClass, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.work import Role
@@ -17,7 +18,12 @@ from tests.workers.convert.published_info import info_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "deploy" / "config"
 GPU_BYTES = 80_000_000_000
-ON_GPUS = [("hiar-one-gpu", "wan-hiar", 1), ("longlive-one-gpu", "wan-longlive", 1), ("hiar-four-gpus", "wan-hiar", 4)]
+ON_GPUS = [
+    ("hiar-one-gpu", "wan-hiar", 1),
+    ("longlive-one-gpu", "wan-longlive", 1),
+    ("hiar-four-gpus", "wan-hiar", 4),
+    ("wan-14b-four-gpus", "wan-14b-krea", 4),
+]
 
 
 def test_every_configuration_that_ships_is_tried_here() -> None:
@@ -30,16 +36,20 @@ def test_pages_slots_weights_and_workspace_fit_each_gpu(name: str, recipe: str, 
     launch = plan_for(config, info_of(recipe))
     found = gpus_for(launch.workers, config.cluster.gpus, lambda: tuple(map(str, range(gpus))))
     assert set(found.values()) == set(map(str, range(gpus)))
-    devices = Devices(count=gpus, memory_bytes=GPU_BYTES, forward_s=0.084, decode_s=0.15, value_bytes=2)
-    sizes = plan(PRESETS[f"{recipe}-480p"], devices, ServiceClass.INTERACTIVE)
+    model, split = PRESETS[f"{recipe}-480p"], config.cluster.layer_split
+    devices = Devices(count=gpus, memory_bytes=GPU_BYTES, forward_s=0.084, layer_split=split)
+    sizes = plan(model, devices, ServiceClass.INTERACTIVE)
+    page_bytes, slot_bytes = sizes.pages_bytes // sizes.pages_per_worker, sizes.bytes_per_session.decoder_state
+    decoder_bytes = 2 * model.decoder.weights(model.geometry.latent_channels) + MEASURED.decoder_workspace_bytes
     held = Counter[str]()
     for spec in launch.workers:
-        if spec.worker in found:
-            unit = sizes.bytes_per_session.page if spec.role is Role.DENOISE else sizes.bytes_per_session.decoder_state
-            held[found[spec.worker]] += spec.capacity * unit + sizes.weights_bytes + WORKSPACE_BYTES
+        if spec.role is Role.DENOISE:
+            held[found[spec.worker]] += spec.capacity * page_bytes + sizes.weights_bytes + WORKSPACE_BYTES
+        elif spec.role is Role.DECODE:
+            held[found[spec.worker]] += spec.capacity * slot_bytes + decoder_bytes
     assert 0.3 * GPU_BYTES < max(held.values()) <= 0.95 * GPU_BYTES, dict(held)
     slots = sum(spec.capacity for spec in launch.workers if spec.role is Role.DECODE)
     assert config.limits.max_sessions <= slots
-    pages = sum(spec.capacity for spec in launch.workers if spec.role is Role.DENOISE)
+    pages = sum(spec.capacity for spec in launch.workers if spec.role is Role.DENOISE) // split
     needed = info_of(recipe).recipe.page_count * info_of(recipe).recipe.lane_count
     assert config.limits.max_sessions * needed <= pages
