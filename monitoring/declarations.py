@@ -69,6 +69,11 @@ FIRST_SEGMENT = Metric("longtake_first_segment_seconds", HISTOGRAM, ("pace",),
     "From Open (or, if it queued, its place) to segment 0.", _WAITS)
 BLOCK_LATENCY = Metric("longtake_block_latency_seconds", HISTOGRAM, ("pace",),
     "From the first dispatch of a block to its segment.", _WAITS)
+TEXT_SECONDS = Metric("longtake_text_seconds", HISTOGRAM, (),
+    "From the order to encode to the text, with whatever the worker had to encode before.", _WAITS)
+PROMPTS_WAITING = Metric("longtake_prompts_waiting", GAUGE, (),
+    "Prompts that text workers have not encoded yet, or that none is there for.")
+OLDEST_PROMPT = Metric("longtake_oldest_prompt_seconds", GAUGE, (), "How long the oldest of them has waited.")
 PROMPT_TO_SCREEN = Metric("longtake_prompt_to_screen_seconds", HISTOGRAM, ("pace",),
     "From a cue without a place to the client's acknowledgement of the first segment that shows it.", _WAITS)
 CLIENT_LAG = Metric("longtake_client_lag_segments", HISTOGRAM, ("pace",),
@@ -87,7 +92,8 @@ OP_SECONDS = Metric("longtake_op_seconds", GAUGE, ("op", "worker"),
     "Moving average of what one op costs, by the worker's clock: a forward (denoise or commit) or a decode.")
 BUSY = Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
     "Time spent on ops, by the worker's clock; its rate is the utilisation.")
-READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",), "Ops that could run now and wait for their turn.")
+READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
+    "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
 LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, (),

@@ -161,6 +161,7 @@ def tally_writer(tally: Tally) -> Writer:
 def _write_streams(scrape: Scrape, tally: Tally) -> None:
     streams = tally.streams
     scrape.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
+    scrape.put_histogram("longtake_text_seconds", streams.text_s)
     for result, count in streams.cues.items():
         scrape.put("longtake_cues_total", count, result)
     for pace, label in PACES.items():

@@ -77,6 +77,9 @@ class CellFigures:
             for state in STATES:
                 scrape.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
             scrape.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
+        prompts = self._engine.scheduler.cell.texts.view(now_s=self._engine.now_s())
+        scrape.put("longtake_prompts_waiting", prompts.count)
+        scrape.put("longtake_oldest_prompt_seconds", prompts.oldest_s)
 
     def _write_workers(self, scrape: Scrape) -> None:
         workers = self._engine.scheduler.workers()

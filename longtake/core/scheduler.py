@@ -111,7 +111,7 @@ class Scheduler:
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
-        return tuple(self.cell.workers[worker].view() for worker in sorted(self.cell.workers))
+        return tuple(self.cell.workers[name].view(self.cell.texts.held_by(name)) for name in sorted(self.cell.workers))
 
     def inspect(self, session: SessionId) -> Session:
         """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""
@@ -168,7 +168,7 @@ class Scheduler:
                 self._effects += told(event)
             case _:
                 self._session_event(event)
-        self._effects += self._waiting.let_in()
+        self._effects += self._waiting.let_in(now_s=self._now_s)
         return self._effects
 
     def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
@@ -231,7 +231,7 @@ class Scheduler:
         try:
             self.draining.check_open()
             session, parent = petition(event, self.cell)
-            self._effects += self._waiting.admit(session, parent)
+            self._effects += self._waiting.admit(session, parent, now_s=self._now_s)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, problem=error.problem))
             return

@@ -45,6 +45,7 @@ def alerts(records: Records) -> Iterator[Alert]:
     yield from _late_blocks(records)
     yield from _service(records)
     yield from _output(records)
+    yield from _texts(records)
     yield from _losses(records)
     yield from _bad_workers(records)
     yield from _room(records)
@@ -126,6 +127,17 @@ def _output(records: Records) -> Iterator[Alert]:
         for_s=15 * MINUTE_S,
         summary="Live streams of cell {{ $labels.cell }} take long to begin",
         description="One in twenty waits more than {{ $value | humanizeDuration }} for its first segment.",
+    )
+
+
+def _texts(records: Records) -> Iterator[Alert]:
+    yield Alert(
+        name="LongtakePromptsWait",
+        severity=Severity.TICKET,
+        query=records.times.scope(5 * MINUTE_S).most(metrics.OLDEST_PROMPT).above(60.0),
+        for_s=5 * MINUTE_S,
+        summary="Prompts of cell {{ $labels.cell }} wait long for a text worker",
+        description="The oldest has waited {{ $value | humanizeDuration }}: cues take hold late, streams begin late.",
     )
 
 

@@ -96,6 +96,14 @@ SESSIONS = Dashboard(
                   Line(SEEN.quantile(0.5, metrics.PROMPT_TO_SCREEN, "pace"), "median"),
                   Line(SEEN.quantile(0.95, metrics.PROMPT_TO_SCREEN, "pace"), "95 %"),
                   advice="Mostly the window that clients chose: a smaller window steers faster and stalls sooner."),
+            panel("Encoding a prompt", PLAIN, Line(SEEN.quantile(0.5, metrics.TEXT_SECONDS), "median"),
+                  Line(SEEN.quantile(0.95, metrics.TEXT_SECONDS), "95 %"),
+                  Line(SEEN.most(metrics.OLDEST_PROMPT), "oldest that waits"),
+                  advice="A cue takes hold after it, and a stream begins after it; no stream waits. Seconds are usual "
+                         "on a core. Growing: more text workers, or a GPU for them."),
+            panel("Prompts that wait for text workers", Style(width=4), SEEN.sum(metrics.PROMPTS_WAITING),
+                  advice="Steadily more than there are text workers: they do not keep up. Above zero with none joined: "
+                         "see 'Joined' on the workers' page."),
         )),
         Row("Sessions", (
             panel("Sessions by state", STACKED, SEEN.sum(metrics.SESSIONS, "state"),

@@ -21,7 +21,7 @@ from longtake.core.effects import (
     Stalled,
 )
 from longtake.core.errors import Refusal
-from longtake.core.events import Ack, Cue, Ending, Open
+from longtake.core.events import Ack, Cue, Ending, Open, TextEncoded
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, SessionId
 from monitoring.folding.histogram import Histogram
@@ -78,6 +78,8 @@ class SessionTally:
     """When the first op of each block was dispatched, for blocks whose segment has not left."""
     cues_s: dict[CueId, float] = field(default_factory=dict)
     """When the cues came that are to take effect as soon as possible and have not yet."""
+    texts_s: dict[int, float] = field(default_factory=dict)
+    """When a worker was told to encode them, for prompts that are not encoded yet, by conditioning version."""
     shown_s: dict[int, float] = field(default_factory=dict)
     """When the cues came whose first block was sent and not acknowledged, by that block."""
 
@@ -89,6 +91,7 @@ class Streams:
         self.paces = {pace: PaceTally() for pace in Pace}
         self.open: dict[SessionId, SessionTally] = {}
         """The sessions, from their Open to their Closed."""
+        self.text_s = Histogram.of("longtake_text_seconds")
         self.queue_wait_s = Histogram.of("longtake_queue_wait_seconds")
         self.cues = dict.fromkeys(CUE_RESULTS, 0)
 
@@ -117,6 +120,13 @@ class Streams:
         entry, request = self.open.get(event.session), event.request
         if entry is not None and request.block is None and request.picture is None:
             entry.cues_s[request.cue] = event.now_s
+
+    def encoded(self, event: TextEncoded) -> None:
+        """Note that a prompt is encoded."""
+        entry = self.open.get(event.conditioning.session)
+        asked_s = None if entry is None else entry.texts_s.pop(event.conditioning.version, None)
+        if asked_s is not None:
+            self.text_s.observe(event.now_s - asked_s)
 
     def acknowledged(self, event: Ack) -> None:
         """Note that a client has consumed segments; an acknowledgement that is refused says nothing."""
@@ -159,10 +169,13 @@ class Streams:
         if begun_s is not None:
             pace.block_latency_s.observe(now_s - begun_s)
 
-    def placed(self, session: SessionId, now_s: float) -> None:
-        """Note that texts of the session are encoded. That needs a place, so the session is not queued any more."""
-        entry = self.open.get(session)
-        if entry is not None and entry.placed_at_s is None:
+    def encoding(self, order: EncodeText, now_s: float) -> None:
+        """Note that a text is encoded. That needs a place, so its session is not queued any more."""
+        entry = self.open.get(order.conditioning.session)
+        if entry is None:
+            return
+        entry.texts_s.setdefault(order.conditioning.version, now_s)  # what a lost worker had is ordered once more
+        if entry.placed_at_s is None:
             entry.placed_at_s = now_s
             entry.pace.opened += 1
             self.queue_wait_s.observe(now_s - entry.opened_at_s)

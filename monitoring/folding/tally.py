@@ -45,6 +45,7 @@ from longtake.core.events import (
     OpenRefused,
     OpFailed,
     Stowed,
+    TextEncoded,
     Tick,
     WorkerJoined,
     WorkerLost,
@@ -152,6 +153,8 @@ class Tally:
                 self._streams.opening(event, effects)
             case Cue():
                 self._streams.asked(event)
+            case TextEncoded():
+                self._streams.encoded(event)
             case OpFailed():
                 self._fleet.failed(event)
             case WorkerJoined():
@@ -184,7 +187,7 @@ class Tally:
     def _effect(self, effect: Effect, now_s: float) -> None:
         match effect:
             case EncodeText():
-                self._streams.placed(effect.conditioning.session, now_s)
+                self._streams.encoding(effect, now_s)
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused():
                 self._streams.cue(effect)
             case Parked() | Restored() | Stalled():

@@ -17,6 +17,7 @@ HEALTHY: Mapping[str, str] = {
     'longtake_opens_refused_total{cell="a",pace="live",reason="pages"}': "0+0x60",
     'longtake_sessions_closed_total{cell="a",pace="live",ending="client"}': "0+20x60",
     'longtake_sessions_closed_total{cell="a",pace="live",ending="lost"}': "0+0x60",
+    'longtake_oldest_prompt_seconds{cell="a"}': "2x60",
     'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="2"}': "0+20x60",
     'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="+Inf"}': "0+20x60",
     'longtake_engine_step_seconds_sum{cell="a"}': "0+6x60",
@@ -79,6 +80,7 @@ _STALLED = 'longtake_stalled_sessions{cell="a",pace="live"}'
 _BLOCKS = 'longtake_blocks_total{cell="a",pace="live"}'
 _STEP, _INBOX = 'longtake_engine_step_seconds_sum{cell="a"}', 'longtake_engine_inbox_events{cell="a"}'
 _FIRST = 'longtake_first_segment_seconds_bucket{{cell="a",pace="{0}",le="{1}"}}'
+_OLDEST = 'longtake_oldest_prompt_seconds{cell="a"}'
 _HERE, _EXPECTED = 'longtake_workers{cell="a",role="denoise"}', 'longtake_workers_expected{cell="a",role="denoise"}'
 _DECODE = 'longtake_workers_expected{cell="a",role="decode"}'
 _SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}'
@@ -141,6 +143,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeFirstSegmentSlow", "slow for ten minutes", "40m",
            {_FIRST.format("live", "2"): "0+10x30 300+5x30", _FIRST.format("live", "30"): "0+10x60",
             _FIRST.format("live", "+Inf"): "0+10x60"}),
+    fires("LongtakePromptsWait", "one that is never encoded", "40m", {_OLDEST: "0x20 0+60x20"}),
+    fires("LongtakePromptsWait", "each waits over a minute", "40m", {_OLDEST: "2x20 70x20"}),
+    silent("LongtakePromptsWait", "half a minute on a busy core", "40m", {_OLDEST: "35x60"}),
+    silent("LongtakePromptsWait", "two minutes, once", "40m", {_OLDEST: "2x33 60 120 2x25"}),
     # --- workers ---
     fires("LongtakeNoWorkers", "none of four", "30m", {_HERE: "4x20 0x20"}),
     fires("LongtakeNoWorkers", "a role that was never there", "30m", {_DECODE: "1x60"}),

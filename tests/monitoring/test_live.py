@@ -26,6 +26,8 @@ LIMIT_S = 150.0
 MAY_REST = {
     "sessions and SLO: Late blocks of live streams",
     "sessions and SLO: Calls not let in",
+    "sessions and SLO: Encoding a prompt oldest that waits",
+    "sessions and SLO: Prompts that wait for text workers",
     "workers and server: Failed dispatches and preparations",
     "workers and server: Draining",
     "workers and server: Events that wait",

@@ -219,7 +219,7 @@ class Parking:
         lanes = tuple(record.lanes[lane].worker for lane in range(count))
         return Homes(lanes=lanes, decoder=record.slot.worker)
 
-    def restore(self, session: Session, place: Place) -> list[Effect]:
+    def restore(self, session: Session, place: Place, *, now_s: float) -> list[Effect]:
         """Bring a parked session back to `place`."""
         record = self._records[session.id]
         session.follow(Trigger.RESTORE)
@@ -236,7 +236,8 @@ class Parking:
             effects += self._send(session, record.slot, place.decoder)
             record.slot = _Image(record.slot.id, place.decoder)
         effects.append(self._prepare(session, record))
-        return [*effects, *self._cell.texts.ask(cues.unknown(session), self._cell.workers[place.decoder])]
+        decoder = self._cell.workers[place.decoder]
+        return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 
     def _send(self, session: Session, image: _Image, to: WorkerId) -> list[Effect]:
         if image.worker == to:

@@ -61,7 +61,10 @@ class Asking:
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
                 wanted = cues.ask(session, event.request, self._cell.limits)
-                return [*self._cell.texts.ask(wanted, self._cell.workers[session.place.decoder])] if wanted else []
+                if not wanted:
+                    return []
+                decoder = self._cell.workers[session.place.decoder]
+                return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
             case TextEncoded():
                 self._cell.texts.encoded(event.conditioning)
                 return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]

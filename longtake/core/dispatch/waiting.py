@@ -40,12 +40,12 @@ class WaitingRoom:
         self._changed = False
         """Whether room may have become free, or somebody new wants it, since the last look."""
 
-    def admit(self, session: Session, parent: Session | None) -> list[Effect]:
+    def admit(self, session: Session, parent: Session | None, *, now_s: float) -> list[Effect]:
         """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be."""
         place = self._place_now(session, parent)
         self._cell.sessions[session.id] = session
         if place is not None:
-            return self._settle(session, place, parent)
+            return self._settle(session, place, parent, now_s=now_s)
         session.state = State.QUEUED
         self._opening[session.id] = 0
         self._changed = True
@@ -127,7 +127,7 @@ class WaitingRoom:
         """Note that time has passed: ops may take less time than before, so a rate may fit that did not."""
         self._changed = self._changed or bool(self._returning)
 
-    def let_in(self) -> list[Effect]:
+    def let_in(self, *, now_s: float) -> list[Effect]:
         """Give the places that have become free to the sessions that wait for one."""
         effects: list[Effect] = []
         if not self._changed:
@@ -142,10 +142,10 @@ class WaitingRoom:
                 break
             self.leave(session.id)
             if parked:
-                effects += self.parking.restore(session, place)
+                effects += self.parking.restore(session, place, now_s=now_s)
             else:
                 session.follow(Trigger.ADMIT)
-                effects += self._settle(session, place)
+                effects += self._settle(session, place, now_s=now_s)
         self._changed = False
         return effects + self._notices()
 
@@ -157,7 +157,7 @@ class WaitingRoom:
             return self._cell.sessions[next(iter(self._opening))]
         return None
 
-    def _settle(self, session: Session, place: Place, parent: Session | None = None) -> list[Effect]:
+    def _settle(self, session: Session, place: Place, parent: Session | None = None, *, now_s: float) -> list[Effect]:
         """Begin a session at its place."""
         session.place = place
         effects: list[Effect] = []
@@ -166,7 +166,8 @@ class WaitingRoom:
         else:
             settings = session.request.settings
             effects = [PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings)]
-        return [*effects, *self._cell.texts.ask(cues.unknown(session), self._cell.workers[place.decoder])]
+        decoder = self._cell.workers[place.decoder]
+        return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 
     def _notices(self) -> list[Effect]:
         """What those who wait are to be told about their place in the queue."""

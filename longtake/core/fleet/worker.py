@@ -189,8 +189,8 @@ class Worker:
             told = f"{self.load.total} lanes and slots, {self.load.live} of them live"
             raise InternalFault(f"worker {self.id} counts {told}; there are {len(counted)} and {sum(counted)}")
 
-    def view(self) -> WorkerView:
-        """The public face of this worker."""
+    def view(self, prompts: int = 0) -> WorkerView:
+        """The public face of this worker, which is to encode so many prompts if it is a text worker."""
         return WorkerView(
             worker=self.id,
             role=self.role,
@@ -198,7 +198,7 @@ class Worker:
             free=self.free,
             sessions=len(self.sessions),
             in_flight=len(self.in_flight),
-            ready=len(self.ready),
+            ready=len(self.ready) + prompts,
             dispatched=self.next_sequence,
             op_s=self.timing.op_s,
             slowness=self.timing.slowness,

@@ -96,6 +96,43 @@ def test_what_a_session_that_has_ended_wanted_is_encoded_for_nobody() -> None:
     assert session not in cell.there
 
 
+def waiting(cell: Cell) -> tuple[int, float]:
+    view = cell.scheduler.cell.texts.view(now_s=cell.now_s)
+    return view.count, view.oldest_s
+
+
+def ready(cell: Cell) -> dict[WorkerId, int]:
+    return {view.worker: view.ready for view in cell.scheduler.workers() if view.role is Role.TEXT}
+
+
+def test_prompts_that_wait_are_counted_with_the_age_of_the_oldest_whoever_is_to_encode_them() -> None:
+    cell = Cell(recipe(), texters=2)
+    assert (waiting(cell), ready(cell)) == ((0, 0.0), {ONE: 0, TWO: 0})
+    for name in "abc":
+        cell.open(name)
+        cell.now_s += 1.0
+    texts = late_texts(cell)
+    assert (waiting(cell), ready(cell)) == ((3, 3.0), {ONE: 2, TWO: 1})
+    cell.lose(ONE)
+    cell.lose(TWO)
+    cell.now_s += 5.0
+    assert (waiting(cell), ready(cell)) == ((3, 8.0), {}), "nobody is there"
+    cell.join(ONE, Role.TEXT, 1)
+    assert (waiting(cell), ready(cell)) == ((3, 8.0), {ONE: 3})
+    cell.send(texts[0])
+    assert waiting(cell) == (2, 7.0)
+    cell.send(Close(now_s=cell.now_s, session=texts[1].conditioning.session, ending=Ending.CLIENT))
+    assert waiting(cell) == (1, 6.0)
+    cell.answer()
+    assert waiting(cell) == (0, 0.0)
+
+
+def test_what_decoders_encode_does_not_wait_for_text_workers() -> None:
+    cell = Cell(recipe())
+    cell.open("s")
+    assert cell.answers and waiting(cell) == (0, 0.0)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_lost_and_comes_back_every_stream_gets_its_texts(seed: int) -> None:
     draw = random.Random(seed)
@@ -132,7 +169,7 @@ def test_whatever_is_lost_and_comes_back_every_stream_gets_its_texts(seed: int) 
 def test_a_prompt_that_waits_although_somebody_could_encode_it_is_noticed() -> None:
     texts, cell = Texts(), Cell(recipe(), texters=1)
     ref = ConditioningRef(session=SessionId("s"), version=0)
-    assert texts.ask({ref: "p"}, cell.worker("decode-0")) == []
+    assert texts.ask({ref: "p"}, cell.worker("decode-0"), now_s=0.0) == []
     texts.check(frozenset({SessionId("s")}))
     with pytest.raises(InternalFault, match="sessions that have ended"):
         texts.check(frozenset())
