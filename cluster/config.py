@@ -92,6 +92,8 @@ class ClusterSection(Section):
     """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
     decode_nodes: NodeLabels = {}
     """The same as `denoise_nodes`, for decode workers."""
+    text_nodes: NodeLabels = {}
+    """The same for text workers; empty: they are where decode workers are."""
     gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
     """Which GPUs of this machine the workers use with `launch = "subprocess"`, as places among those that are visible:
     denoise workers in turn, then decode and text workers. Empty: all. One is enough for all workers."""
@@ -297,9 +299,9 @@ def _check_link(link: LinkSection) -> None:
 
 
 def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
-    if (cluster.denoise_nodes or cluster.decode_nodes) and not cluster.ray_address:
+    if (cluster.denoise_nodes or cluster.decode_nodes or cluster.text_nodes) and not cluster.ray_address:
         raise Contradiction(
-            "cluster.denoise_nodes or cluster.decode_nodes",
+            "cluster.denoise_nodes, cluster.decode_nodes or cluster.text_nodes",
             'cluster.ray_address = ""',
             "the node of a Ray that is started here has no labels",
         )

@@ -25,7 +25,8 @@ EXAMPLE = ROOT / "deploy/rendered/cpu-one-machine.yaml"
 NAMESPACE = "longtake"
 OWNED: Mapping[str, frozenset[str]] = {
     "cluster": frozenset({"launch", "ray_address", "place_within_s", "denoise_nodes", "decode_nodes",
-                          "chains_on_one_node", "denoise_workers", "layer_split", "decode_workers"}),
+                          "text_nodes", "chains_on_one_node", "denoise_workers", "layer_split", "decode_workers",
+                          "text_workers"}),
     "listen": frozenset({"host", "port"}),
     "metrics": frozenset({"address", "cell"}),
     "http": frozenset({"address"}),

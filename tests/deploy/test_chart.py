@@ -67,6 +67,8 @@ MATRIX: dict[str, dict[str, Any]] = {
     "cuda": GPU,
     "chains": merged(GPU, {"workers": {"denoise": {"layerSplit": 2, "replicas": 3, "perPod": 4}}}),
     "chains over pods": merged(GPU, {"workers": {"denoise": {"layerSplit": 4, "perPod": 1, "chainsInOnePod": False}}}),
+    "text": {"workers": {"text": {"replicas": 3, "perPod": 2}}},
+    "text on GPUs": merged(GPU, {"config": {"model": {"text_device": "cuda"}}, "workers": {"text": {"replicas": 1}}}),
     "tls": {"tls": {"secretName": "public"}, "page": {"enabled": True}},
     "a public certificate": {"tls": {"secretName": "public", "privateCa": False}, "drain": {"server": "x.org:50051"}},
     "mtls": {"tls": {"secretName": "public", "clientCa": True}},
@@ -200,6 +202,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a port of Ray": ({"link": {"port": 6379}}, "link.port"),
     "memory": ({"frontend": {"resources": {"memory": "4G"}}}, "memory"),
     "nobody may call": ({"networkPolicy": {"clients": []}}, "clients"),
+    "text workers without a GPU": ({"config": {"model": {"text_device": "cuda"}}}, "workers.text.replicas"),
+    "text workers that are two things": ({"config": {"cluster": {"text_workers": 2}}}, "text_workers"),
     "a chain over two pods": ({"workers": {"denoise": {"layerSplit": 4, "perPod": 2}}}, "workers.denoise.perPod"),
     "two certificates": ({"tls": {"secretName": "a", "certManager": {"enabled": True}}}, "tls.secretName"),
     "no issuer": ({"tls": {"certManager": {"enabled": True}}}, "tls.certManager.issuerRef"),
@@ -246,19 +250,24 @@ def test_the_server_understands_its_configuration(documents: list[Document]) -> 
 
 
 def test_every_pool_of_the_configuration_has_its_nodes_and_room_for_its_workers(documents: list[Document]) -> None:
-    config = parse_config(tomllib.loads(config_text(documents))).cluster
+    whole = parse_config(tomllib.loads(config_text(documents)))
+    config, model = whole.cluster, whole.model
     groups = {group["groupName"]: group for group in one(documents, "RayCluster")["spec"]["workerGroupSpecs"]}
-    cuda = "cuda" in config_text(documents)
-    for name, labels, workers in (
-        ("denoise", config.denoise_nodes, config.denoise_workers * config.layer_split),
-        ("decode", config.decode_nodes, config.decode_workers),
-    ):
-        group = groups[name]
+    pools = {
+        "denoise": (config.denoise_nodes, config.denoise_workers * config.layer_split, model.device),
+        "decode": (config.decode_nodes, config.decode_workers, model.device),
+        "text": (config.text_nodes, config.text_workers, model.text_device),
+    }
+    assert groups.keys() == {name for name, (labels, _, _) in pools.items() if labels}
+    assert config.text_nodes or (config.text_workers, model.text_device) == (1, "cpu"), "one, beside decode workers"
+    for name, group in groups.items():
+        labels, workers, device = pools[name]
         assert group["labels"] == labels
         (container,) = group["template"]["spec"]["containers"]
         room = int(group["rayStartParams"]["num-cpus"])  # a worker takes a tenth of one
-        if cuda:
-            room = container["resources"]["limits"]["nvidia.com/gpu"]
+        gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)
+        assert bool(gpus) == (device == "cuda")
+        room = gpus or room
         assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]
         assert room * group["replicas"] >= workers > room * (group["replicas"] - 1)
         if name == "denoise" and config.chains_on_one_node:

@@ -33,6 +33,7 @@ from tests.deploy.manifests import (
 )
 
 ROLES = {"frontend", "head", "denoise", "decode"}
+"""Of every cell; some have pods for text workers, too."""
 
 
 @pytest.fixture(params=OVERLAY_NAMES)
@@ -107,7 +108,7 @@ def faults(spec: Document) -> list[str]:
 
 def test_every_pod_keeps_the_rules(documents: list[Document]) -> None:
     found = {each.role: faults(each.spec) for each in pods(documents)}
-    assert found.keys() == ROLES
+    assert found.keys() - {"text"} == ROLES
     assert not any(found.values()), found
 
 
@@ -146,7 +147,7 @@ def test_only_the_engine_knows_tenants_and_the_clients_certificate_and_each_side
         for each in pods(documents)
     }
     assert secrets["head"] == set()
-    assert secrets["denoise"] == secrets["decode"]
+    assert secrets["denoise"] == secrets["decode"] == secrets.get("text", secrets["decode"])
     assert len(secrets["denoise"]) == 1
     assert secrets["denoise"].isdisjoint(secrets["frontend"])
 
@@ -278,7 +279,10 @@ def _names(ports: list[Document] | None, port: int, protocol: str) -> bool:
     )
 
 
-def edges(document: dict[str, Any]) -> tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]:
+Edges = set[tuple[str, str, int]]
+
+
+def edges(document: dict[str, Any]) -> tuple[Edges, Edges]:
     """Connections that must be open, and some that must not, by a cell's configuration."""
     config = parse_config(document)
     grpc, link, meeting = config.listen.port, config.link.port, config.link.meeting_port
@@ -287,15 +291,17 @@ def edges(document: dict[str, Any]) -> tuple[set[tuple[str, str, int]], set[tupl
     needed = {("client", "frontend", grpc), ("frontend", "frontend", grpc), ("prometheus", "frontend", metrics)}
     if config.http.address:
         needed.add(("client", "frontend", int(config.http.address.rpartition(":")[2])))
-    for worker in ("denoise", "decode"):
+    texts = {"text"} if config.cluster.text_nodes else set[str]()
+    for worker in {"denoise", "decode"} | texts:
         needed |= {(worker, "frontend", link), (worker, "frontend", meeting), (worker, "head", 6379)}
-        needed |= {(worker, other, free) for other in ("denoise", "decode")}  # torch.distributed
+        needed |= {(worker, other, free) for other in ("denoise", "decode") if worker != "text"}  # torch.distributed
         needed |= {(other, worker, port) for other in ("frontend", "head") for port in (6380, 10_500)}
         needed |= {(worker, "frontend", port) for port in (6380, 10_500)}
     needed |= {("frontend", "head", 6379), ("head", "frontend", 6380)}
-    barred = {(stranger, role, port) for stranger in STRANGERS for role in ROLES
+    barred = {(stranger, role, port) for stranger in STRANGERS for role in ROLES | texts
               for port in (6379, 6380, 10_500, link, meeting, free)}  # fmt: skip
-    barred |= {(role, stranger, 443) for stranger in STRANGERS for role in ROLES}
+    barred |= {(role, stranger, 443) for stranger in STRANGERS for role in ROLES | texts}
+    barred |= {edge for text in texts for edge in ((text, "denoise", free), ("decode", text, free))}
     barred |= {(stranger, "frontend", grpc) for stranger in ("prometheus", "elsewhere", "internet")}
     barred |= {(stranger, "frontend", metrics) for stranger in ("client", "elsewhere", "denoise", "internet")}
     barred |= {("head", "frontend", link), ("frontend", "denoise", free), ("denoise", "frontend", metrics)}
@@ -310,7 +316,7 @@ def test_parts_of_a_cell_reach_each_other_and_nobody_else_does(documents: list[D
     assert all(network.open(role, "dns", 53, protocol) for role in ROLES for protocol in ("UDP", "TCP"))
 
 
-@pytest.mark.parametrize("part", ["egress", "frontend", "head", "workers"])
+@pytest.mark.parametrize("part", ["egress", "frontend", "head", "workers", "tensors"])
 def test_every_policy_is_needed(part: str) -> None:
     """Without any one of them something is closed that must be open."""
     documents = copy.deepcopy(list(overlay("h200-4")))

@@ -88,6 +88,9 @@ helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version }}
 {{- if and (gt $split 1) $denoise.chainsInOnePod (ne (mod (int $denoise.perPod) $split) 0) }}
 {{- fail (printf "workers.denoise.perPod: %d is no multiple of layerSplit %d, so a replica would not be in one pod; see chainsInOnePod" (int $denoise.perPod) $split) }}
 {{- end }}
+{{- if and (eq ((.Values.config.model | default dict).text_device | default "cpu") "cuda") (eq (int .Values.workers.text.replicas) 0) }}
+{{- fail "workers.text.replicas: 1 or more, because config.model.text_device is cuda and pods of decode workers have no GPU to spare" }}
+{{- end }}
 {{- $ports := list (int .Values.service.port) (int .Values.link.port) (int .Values.link.meetingPort) (int .Values.metrics.port) (int .Values.page.port) 6379 6380 6381 6382 6383 6384 -}}
 {{- if ne (len $ports) (len (uniq $ports)) }}
 {{- fail (printf "service.port, link.port, link.meetingPort, metrics.port and page.port must differ from each other and from Ray's 6379 to 6384: %v" $ports) }}
@@ -102,10 +105,14 @@ cluster:
   place_within_s: {{ .Values.workers.placeWithinSeconds }}
   denoise_nodes: {longtake-pool: denoise}
   decode_nodes: {longtake-pool: decode}
+  {{- if has "text" (include "longtake.workerRoles" . | fromJsonArray) }}
+  text_nodes: {longtake-pool: text}
+  {{- end }}
   chains_on_one_node: {{ .Values.workers.denoise.chainsInOnePod }}
   denoise_workers: {{ .Values.workers.denoise.replicas }}
   layer_split: {{ .Values.workers.denoise.layerSplit }}
   decode_workers: {{ .Values.workers.decode.replicas }}
+  text_workers: {{ max 1 (int .Values.workers.text.replicas) }}
 listen: {host: 0.0.0.0, port: {{ .Values.service.port }}}
 metrics: {address: "0.0.0.0:{{ .Values.metrics.port }}", cell: {{ include "longtake.fullname" . }}}
 {{- if .Values.page.enabled }}
@@ -274,6 +281,18 @@ max-worker-port: "10999"
 - {port: {{ index $ray "node-manager-port" }}}
 - {port: {{ index $ray "object-manager-port" }}}
 - {port: {{ index $ray "min-worker-port" }}, endPort: {{ index $ray "max-worker-port" }}}
+{{- end }}
+
+{{/* The groups of workers, a JSON list. */}}
+{{- define "longtake.workerRoles" -}}
+{{- if gt (int .Values.workers.text.replicas) 0 }}["denoise", "decode", "text"]{{ else }}["denoise", "decode"]{{ end -}}
+{{- end }}
+
+{{/* The GPUs of a pod of workers: (list context role) */}}
+{{- define "longtake.gpus" -}}
+{{- $model := (first .).Values.config.model | default dict -}}
+{{- $device := eq (last .) "text" | ternary $model.text_device $model.device -}}
+{{- eq (toString $device) "cuda" | ternary (index (first .).Values.workers (last .)).perPod 0 -}}
 {{- end }}
 
 {{/* Pods of a group of workers: (list context role) */}}
