@@ -299,12 +299,14 @@ def _check_link(link: LinkSection) -> None:
 
 
 def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
-    if (cluster.denoise_nodes or cluster.decode_nodes or cluster.text_nodes) and not cluster.ray_address:
-        raise Contradiction(
-            "cluster.denoise_nodes, cluster.decode_nodes or cluster.text_nodes",
-            'cluster.ray_address = ""',
-            "the node of a Ray that is started here has no labels",
-        )
+    for pool in ("denoise_nodes", "decode_nodes", "text_nodes"):
+        labels = getattr(cluster, pool)
+        if labels and not cluster.ray_address:
+            raise Contradiction(
+                f"cluster.{pool} = {labels}",
+                'cluster.ray_address = ""',
+                "the node of a Ray that is started here has no labels",
+            )
     if cluster.layer_split > 1 and is_simulated(model.device):
         raise Contradiction(
             f"cluster.layer_split = {cluster.layer_split}",

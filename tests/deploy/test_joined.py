@@ -155,8 +155,9 @@ def test_room_is_asked_for_by_role_and_for_a_chain_on_one_node() -> None:
 
 
 def test_labels_are_for_a_ray_that_is_joined() -> None:
-    with pytest.raises(Contradiction, match=r"denoise_nodes .*ray_address"):
-        parse_config({"cluster": {"denoise_nodes": {"pool": "gpu"}}})
+    for pool in ("denoise_nodes", "decode_nodes", "text_nodes"):
+        with pytest.raises(Contradiction, match=rf"{pool} .*ray_address"):
+            parse_config({"cluster": {pool: {"pool": "gpu"}}})
     with pytest.raises(InvalidField, match=r"cluster\.denoise_nodes"):
         parse_config({"cluster": {"ray_address": "head:6379", "denoise_nodes": {"pool": "!in(gpu"}}})
 
