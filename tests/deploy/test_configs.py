@@ -11,13 +11,13 @@ from cluster.config import load_config
 from cluster.launch.gpus import gpus_for
 from cluster.launch.plan import plan_for
 from longtake.core.plan.measured import MEASURED
-from longtake.core.plan.plan import WORKSPACE_BYTES, Devices, ServiceClass, plan
+from longtake.core.plan.plan import WORKSPACE_BYTES
 from longtake.core.plan.presets import PRESETS
 from longtake.core.work import Role
+from tests.core.plan.h100 import GPU_BYTES, on_h100s
 from tests.workers.convert.published_info import info_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "deploy" / "config"
-GPU_BYTES = 80_000_000_000
 ON_GPUS = [
     ("hiar-one-gpu", "wan-hiar", 1),
     ("longlive-one-gpu", "wan-longlive", 1),
@@ -31,14 +31,30 @@ def test_every_configuration_that_ships_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize(("name", "recipe", "gpus"), ON_GPUS)
+def test_what_they_say_of_time_is_what_the_plan_says(name: str, recipe: str, gpus: int) -> None:
+    split = load_config(CONFIGS / f"{name}.toml").cluster.layer_split
+    found = on_h100s(recipe, gpus, split)
+    lines = (CONFIGS / f"{name}.toml").read_text().splitlines()
+    said = " ".join(line.removeprefix("# ") for line in lines[: lines.index("")])
+    live = ("", "one live stream", "two live streams", "three live streams")
+    assert [words for words in live[1:] if words in said] == [
+        words for words in live[1:] if words == live[found.shared.streams]
+    ]
+    if split == 1:
+        assert f"{found.shared.block_s:.1f} s of an H100" in said
+    else:
+        assert f"{found.made.stream_rate:.1f} x real time" in said
+        assert f"at most {found.shared.blocks_per_s:.1f} blocks" in said
+
+
+@pytest.mark.parametrize(("name", "recipe", "gpus"), ON_GPUS)
 def test_pages_slots_weights_and_workspace_fit_each_gpu(name: str, recipe: str, gpus: int) -> None:
     config = load_config(CONFIGS / f"{name}.toml")
     launch = plan_for(config, info_of(recipe))
     found = gpus_for(launch.workers, config.cluster.gpus, lambda: tuple(map(str, range(gpus))))
     assert set(found.values()) == set(map(str, range(gpus)))
     model, split = PRESETS[f"{recipe}-480p"], config.cluster.layer_split
-    devices = Devices(count=gpus, memory_bytes=GPU_BYTES, forward_s=0.084, layer_split=split)
-    sizes = plan(model, devices, ServiceClass.INTERACTIVE)
+    sizes = on_h100s(recipe, gpus, split).made
     page_bytes, slot_bytes = sizes.pages_bytes // sizes.pages_per_worker, sizes.bytes_per_session.decoder_state
     decoder_bytes = 2 * model.decoder.weights(model.geometry.latent_channels) + MEASURED.decoder_workspace_bytes
     held = Counter[str]()
