@@ -69,12 +69,10 @@ def _streams(devices: Devices, made: Plan) -> list[_Row]:
 def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]:
     if beside is None or made.decode_workers is None:
         return [("decode workers", "not known without the time of a decode")]
-    live = made.service != ServiceClass.BULK.value
-    verdict = beside.verdict if live else f"{beside.block_s:.3f} s of a device a block"
     most = f"at most {beside.blocks_per_s:.2f} blocks/s, {beside.decode_share:.0%} of a block's time for its decoding"
     return [
         ("decoders on devices of their own", f"{made.decode_workers} for {made.streams} streams"),
-        ("decoders on the same devices", verdict),
+        ("decoders on the same devices", beside.verdict),
         ("… streams", f"{beside.streams} (by memory: {beside.streams_by_memory}), {most}"),
         ("cores that encode", f"{times.encode.value * made.limit_blocks_per_s:.1f} for all that can be denoised"),
     ]

@@ -8,9 +8,8 @@ Workers are alike, so the least loaded one is always filled evenly and the strea
     floor(G * floor(pages per worker / pages per lane) / lanes)                     by memory
 
 with the whole-number part taken per worker first, because a lane lives on one worker. Where L devices hold one replica
-(layer split), the chain of them is the worker: G counts chains, and each device spends t / L on a forward. Formulas of
-size and work are those of the transformer itself (weights, K/V, floating-point operations of a forward with a full
-window) and of the causal decoder (two frames carried by every convolution). Sizes are bytes, 1 GB = 10^9.
+(layer split), the chain of them is the worker: G counts chains, and each device spends t / L on a forward. Sizes are
+bytes, 1 GB = 10^9.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Devices:
     forward_s: float
     """Time of one forward with a full window through the whole model, measured or modelled."""
     decode_s: float = 0.0
-    """Time to decode and encode one block; 0: not known."""
+    """Time to decode one block; 0: not known."""
     value_bytes: int = 2
     """Bytes of a weight, of a value in K/V and in the decoder's state."""
     latent_value_bytes: int = 4

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from longtake.core.limits import Limits
 from longtake.core.plan.measured import MEASURED, Measured
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import USABLE_MEMORY, WORKSPACE_BYTES, Devices, Plan, ServiceClass
+from longtake.core.plan.plan import USABLE_MEMORY, WORKSPACE_BYTES, Devices, Plan
 from longtake.core.recipe.graph import Graph
 
 
@@ -37,7 +37,7 @@ class Shared:
     device_bytes: int
     """Weights and workspace of both on a device, beside pages and slots."""
     verdict: str
-    """In words: whether a live stream fits, and if not, what would make room for one."""
+    """In words: the time of a block; of live streams whether one fits, and if not, what would make room for it."""
 
 
 def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEASURED) -> Shared | None:
@@ -51,40 +51,44 @@ def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEAS
     device_bytes = made.weights_bytes + WORKSPACE_BYTES + decoder_bytes + measured.decoder_workspace_bytes
     free = devices.count * max(0, int(devices.memory_bytes * USABLE_MEMORY) - device_bytes)
     by_memory = free // (made.bytes_per_session.kv_reserved + made.bytes_per_session.decoder_state)
-    by_rate = int(devices.count * Limits().load_limit * model.geometry.block_s / block_s)
-    live, alone = made.service != ServiceClass.BULK.value, made.stream_rate
-    by_rate = 0 if _is_late(devices, alone) else by_rate
+    by_rate = None
+    if made.streams_by_rate is not None:  # which knows that a lane lives on one worker
+        room_s = devices.count * Limits().load_limit * model.geometry.block_s
+        by_rate = 0 if _is_late(devices, made) else min(made.streams_by_rate, int(room_s / block_s))
     return Shared(
         block_s=block_s,
         decode_share=decoding_s / block_s,
         blocks_per_s=devices.count / block_s,
-        streams=min(by_rate, by_memory) if live else by_memory,
+        streams=by_memory if by_rate is None else min(by_rate, by_memory),
         streams_by_memory=by_memory,
         device_bytes=device_bytes,
-        verdict=_verdict(model, devices, decoding_s, alone),
+        verdict=_verdict(model, devices, made, decoding_s, by_rate),
     )
 
 
-def _is_late(devices: Devices, alone: float) -> bool:
-    """Whether a chain is too slow for one stream although its devices have the time: they wait for each other."""
-    return devices.layer_split > 1 and alone < 1
+def _is_late(devices: Devices, made: Plan) -> bool:
+    """Whether one stream is too slow although there are more devices: its forwards wait for each other."""
+    return devices.count > 1 and made.stream_rate < 1
 
 
-def _verdict(model: Model, devices: Devices, decoding_s: float, alone: float) -> str:
-    """`alone`: the speed of one stream with nothing beside it, as a multiple of real time."""
+def _verdict(model: Model, devices: Devices, made: Plan, decoding_s: float, by_rate: int | None) -> str:
     forwards, due_s = Graph(model.recipe).forwards_per_block, model.geometry.block_s
     room_s, forwards_s = Limits().load_limit * due_s, forwards * devices.forward_s
-    takes = f"a block takes {forwards_s + decoding_s:.3f} s of a device and one is due every {due_s:.3f} s"
-    if _is_late(devices, alone):
-        return f"not one live stream: its forwards wait for each other, alone it reaches {alone:.2f} x real time"
-    by_rate = int(devices.count * room_s / (forwards_s + decoding_s))
+    takes = f"a block takes {forwards_s + decoding_s:.3f} s of a device"
+    if by_rate is None:
+        return takes
+    if _is_late(devices, made):
+        return f"not one live stream: its forwards wait for each other, alone it is {made.stream_rate:.2f} x real time"
+    takes += f" and one is due every {due_s:.3f} s"
     if by_rate:
         return f"{by_rate} live by time: {takes}"
-    ways = [f"{math.ceil((forwards_s + decoding_s) / room_s)} devices"]
+    needed, ways = math.ceil((forwards_s + decoding_s) / room_s), []
+    if devices.count < needed <= model.recipe.lane_count:
+        ways.append(f"{needed} devices")
     if forwards_s <= devices.count * room_s:
         ways.append("decoders on a device of their own")
     forward_s = (devices.count * room_s - decoding_s) / forwards
     if forward_s > 0:
         ways.append(f"forwards of {1000 * forward_s:.1f} ms, now {1000 * devices.forward_s:.1f}")
-    reserve = f"{Limits().load_limit:.0%} of its time may be reserved"
-    return f"not one live stream: {takes}, of which {reserve}; it would take {', or '.join(ways)}"
+    reserve = f"{Limits().load_limit:.0%} of a device may be reserved"
+    return f"not one live stream: {takes}, {reserve}; it would take {', or '.join(ways) or 'another card'}"

@@ -92,6 +92,16 @@ def test_where_no_live_stream_fits_it_says_what_would_make_room() -> None:
     assert on(2, forward_s=0.08).streams == 1, "two devices are enough"
     assert "own" not in on(1, forward_s=0.1).verdict, "the forwards alone are too many"
     assert "forwards of" not in on(1, forward_s=0.1, decode_s=0.6).verdict, "decoding alone is too much"
+    assert on(1, forward_s=0.5, decode_s=0.6).verdict.endswith("it would take another card"), "lanes are too few"
+
+
+def test_more_devices_do_not_help_a_stream_whose_forwards_wait_for_each_other() -> None:
+    given = Devices(count=8, memory_bytes=80 * 10**9, forward_s=0.2, decode_s=0.1)
+    clean = PRESETS["wan-self-forcing-480p"]
+    found = shared(clean, given, plan(clean, given, ServiceClass.INTERACTIVE), TABLE)
+    assert found is not None and found.streams == 0
+    assert found.verdict.endswith("its forwards wait for each other, alone it is 0.75 x real time")
+    assert on(8, forward_s=0.2).streams > 0, "of lanes that are spread they wait for fewer"
 
 
 def test_memory_of_both_on_one_device() -> None:
