@@ -79,14 +79,14 @@ def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]
 
 
 def _memory(model: Model, devices: Devices, made: Plan, beside: Shared | None) -> list[_Row]:
-    sizes = made.bytes_per_session
+    sizes, page = made.bytes_per_session, made.pages_bytes / made.pages_per_worker
     decoder = model.decoder.weights(model.geometry.latent_channels) * devices.value_bytes
     peak = f"{MEASURED.decoder_workspace_bytes / _GB:.1f} GB workspace (measured)"
     memory = [
         (
             "memory of a device that denoises",
-            f"{made.weights_bytes / _GB:.2f} GB weights, {made.pages_bytes / _GB:.1f} GB for {made.pages_per_worker} "
-            f"pages of {sizes.page / devices.layer_split / _MB:.1f} MB, {WORKSPACE_BYTES / _GB:.1f} GB workspace",
+            f"{made.weights_bytes / _GB:.2f} GB weights, {WORKSPACE_BYTES / _GB:.1f} GB workspace, "
+            f"{made.pages_bytes / _GB:.1f} GB for {made.pages_per_worker} pages of {page / _MB:.1f} MB",
         ),
         (
             "memory of a decoder",
