@@ -65,7 +65,9 @@ class DeviceWork:
     """One op on a device: begun where this is made, over when everything given until `finish` is done."""
 
     def __init__(self, device: torch.device) -> None:
-        self._events = tuple(cuda.Event(enable_timing=True) for _ in range(2)) if device.type == "cuda" else ()
+        # `blocking`: who waits sleeps, and leaves its core to the thread that gives the device its work.
+        made = (cuda.Event(enable_timing=True, blocking=True) for _ in range(2))
+        self._events = tuple(made) if device.type == "cuda" else ()
         self._began_s = time.perf_counter()
         self._seconds = 0.0
         for event in self._events[:1]:

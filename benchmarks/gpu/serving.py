@@ -121,8 +121,7 @@ async def _render(bench: Bench, folder: Path, seen: Seen) -> None:
         window=Limits().default_window, picture_limit=geometry.first_picture(seen.last + 2),
         settings=SegmentSettings(codec="h264", quality=23),
     )  # fmt: skip
-    compute = bench.compute
-    stream = asyncio.create_task(render(folder, request, seen.take, device=compute.device, dtype=compute.dtype))
+    stream = asyncio.create_task(render(folder, request, seen.take, compute=bench.compute))
     over = asyncio.create_task(seen.over.wait())
     patience_s = seen.ends_s + _LATE_S - time.monotonic()
     await asyncio.wait((stream, over), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)

@@ -48,8 +48,9 @@ def resources_of(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
 
 
 def nodes_of(role: Role, cluster: ClusterSection) -> dict[str, str]:
-    """Labels that the node of a worker must have; text workers are where decode workers are."""
-    return dict(cluster.denoise_nodes if role is Role.DENOISE else cluster.decode_nodes)
+    """Labels that the node of a worker must have; text workers are where decode workers are, unless they are named."""
+    decode = cluster.decode_nodes
+    return dict({Role.DENOISE: cluster.denoise_nodes, Role.TEXT: cluster.text_nodes or decode}.get(role, decode))
 
 
 def groups(specs: Sequence[WorkerSpec], cluster: ClusterSection) -> dict[WorkerId, Reservation]:

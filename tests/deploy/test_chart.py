@@ -20,9 +20,11 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 from pydantic import BaseModel
 
 from cluster.config import ServerConfig, parse_config
+from cluster.launch.ray_placing import nodes_of
 from cluster.net.exposure import check_exposure
 from deploy.render import CHART, OVERLAYS, OWNED, helm, rendering, stale
 from longtake.core.limits import Limits
+from longtake.core.work import Role
 from tests.deploy.manifests import (
     OPEN,
     OVERLAY_NAMES,
@@ -262,7 +264,7 @@ def test_every_pool_of_the_configuration_has_its_nodes_and_room_for_its_workers(
     assert config.text_nodes or (config.text_workers, model.text_device) == (1, "cpu"), "one, beside decode workers"
     for name, group in groups.items():
         labels, workers, device = pools[name]
-        assert group["labels"] == labels
+        assert group["labels"] == labels == nodes_of(Role(name), config)
         (container,) = group["template"]["spec"]["containers"]
         room = int(group["rayStartParams"]["num-cpus"])  # a worker takes a tenth of one
         gpus = container["resources"]["limits"].get("nvidia.com/gpu", 0)

@@ -154,6 +154,13 @@ def test_room_is_asked_for_by_role_and_for_a_chain_on_one_node() -> None:
     assert nodes_of(Role.DECODE, ClusterSection(denoise_nodes={"a": "b"})) == {}
 
 
+def test_text_workers_are_beside_decode_workers_or_where_it_is_said() -> None:
+    beside = ClusterSection(decode_nodes={"pool": "small"})
+    apart = ClusterSection(decode_nodes={"pool": "small"}, text_nodes={"pool": "text"})
+    assert [nodes_of(Role.TEXT, section) for section in (beside, apart)] == [{"pool": "small"}, {"pool": "text"}]
+    assert nodes_of(Role.DECODE, apart) == {"pool": "small"}
+
+
 def test_labels_are_for_a_ray_that_is_joined() -> None:
     for pool in ("denoise_nodes", "decode_nodes", "text_nodes"):
         with pytest.raises(Contradiction, match=rf"{pool} .*ray_address"):
