@@ -1,0 +1,210 @@
+"""The tiny autoencoder TAEHV (taew2_1 for Wan2.1) as a decoder, streaming: any chunking of a clip gives the same bits.
+
+Shape legend: B batch, F frames (latent frames or pictures), C channels, H rows, W columns. Parameter names are those of
+the published file, whose numbers count the layers of one sequence: clamp, convolution, ReLU, then three stages of three
+memory blocks, upsampling, time growth and convolution, then ReLU and convolution. After TAEHV by Ollin Boer Bohan
+(github.com/madebyollin/taehv, MIT licence).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longtake.core.errors import InvalidField
+from workers.models.api import CarriedState
+from workers.models.wan.causal_conv import Conv1x1, Conv2d, Tape
+
+LICENCE = "MIT"
+SOURCE = "github.com/madebyollin/taehv"
+_PICTURE_CHANNELS = 3
+_STAGES = 3
+_MEMORIES = 3
+"""Memory blocks of a stage."""
+_STAGE_LAYERS = _MEMORIES + 3
+_FIRST = 1
+"""Number of the first convolution, behind the clamp; behind it and its ReLU begin the stages."""
+_REACH = 3.0
+"""Latents are bent into the range from minus to plus this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaehvConfig:
+    """The sizes of a decoder: the section `tiny_decoder` of a model.json."""
+
+    z_dim: int
+    """Channels of a latent."""
+    widths: tuple[int, int, int, int]
+    """Channels of each stage, and of what follows the last."""
+    growth: tuple[int, int, int]
+    """Frames that each stage makes of one."""
+
+    def __post_init__(self) -> None:
+        for name, sizes in (("z_dim", (self.z_dim,)), ("widths", self.widths), ("growth", self.growth)):
+            if min(sizes) < 1:
+                raise InvalidField(f"tiny_decoder.{name}", min(sizes), "1 or more")
+
+    @property
+    def spatial_stride(self) -> int:
+        """Picture rows per latent row (and columns per column)."""
+        return 1 << _STAGES
+
+    @property
+    def temporal_stride(self) -> int:
+        """Pictures per latent frame, for all but the first latent frame, which is one picture."""
+        return math.prod(self.growth)
+
+
+def config_of(shape: Callable[[str], tuple[int, ...]]) -> TaehvConfig:
+    """The sizes of a decoder, from the shapes of its tensors by name."""
+    firsts = [_FIRST + 2 + _STAGE_LAYERS * stage for stage in range(_STAGES)]
+    width, z_dim, *_ = shape(f"decoder.{_FIRST}.weight")
+    widths = (width, *(shape(f"decoder.{first + _MEMORIES + 2}.weight")[0] for first in firsts))
+    grown = [shape(f"decoder.{first + _MEMORIES + 1}.conv.weight")[0] for first in firsts]
+    growth = tuple(after // before for after, before in zip(grown, widths, strict=False))
+    return TaehvConfig(
+        z_dim=z_dim,
+        widths=cast(tuple[int, int, int, int], widths),
+        growth=cast(tuple[int, int, int], growth),
+    )
+
+
+class _Clamp(nn.Module):
+    """Bends latents into a range: 3 tanh(x / 3)."""
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        if x_BFHWC.device.type != "cpu":
+            return torch.tanh(x_BFHWC / _REACH) * _REACH
+        # Frame by frame: on a CPU what does not fill a vector register at a tensor's end is rounded otherwise.
+        frames = [torch.tanh(x_HWC.contiguous() / _REACH) for x_HWC in x_BFHWC.flatten(0, 1)]
+        return torch.stack(frames).reshape(x_BFHWC.shape) * _REACH
+
+
+class _Conv(Conv2d):
+    """A 3x3 convolution without a bias."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out)
+        self.register_parameter("bias", None)
+
+
+class _Memory(nn.Module):
+    """Three convolutions over a frame and the one before it, beside a shortcut; before a stream's first is zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            Conv2d(2 * channels, channels), nn.ReLU(), Conv2d(channels, channels), nn.ReLU(), Conv2d(channels, channels)
+        )
+        self.channels = channels
+
+    def forward(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
+        before_BFHWC = tape.extend(x_BFHWC)[:, :-1]
+        return F.relu(x_BFHWC + cast(Tensor, self.conv(torch.cat([x_BFHWC, before_BFHWC], -1))))
+
+
+class _Pointwise(Conv1x1):
+    """A linear map of channels, without a bias."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, 2)
+        self.register_parameter("bias", None)
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        if x_BFHWC.device.type == "cpu":
+            return super().forward(x_BFHWC)
+        return F.linear(x_BFHWC, self.weight.flatten(1))
+
+
+class _Growth(nn.Module):
+    """Makes `times` frames of each, whose channels lie side by side in one linear map, and doubles rows and columns.
+
+    The published sequence doubles first; a map of single pixels gives the same either way, with a quarter of the work.
+    """
+
+    def __init__(self, channels: int, times: int) -> None:
+        super().__init__()
+        self.conv = _Pointwise(channels, channels * times)
+        self.times = times
+
+    def forward(self, x_BFHWC: Tensor) -> Tensor:
+        b, f, h, w, c = x_BFHWC.shape
+        grown = cast(Tensor, self.conv(x_BFHWC)).view(b, f, h, 1, w, 1, self.times, c)
+        spread = grown.permute(0, 1, 6, 2, 3, 4, 5, 7).expand(b, f, self.times, h, 2, w, 2, c)
+        return spread.reshape(b, f * self.times, 2 * h, 2 * w, c)
+
+
+def _layers(config: TaehvConfig) -> nn.Sequential:
+    """All layers at the places that the published names count."""
+    widths = config.widths
+    layers: list[nn.Module] = [_Clamp(), Conv2d(config.z_dim, widths[0]), nn.ReLU()]
+    for width, times, after in zip(widths, config.growth, widths[1:], strict=False):
+        layers += [*(_Memory(width) for _ in range(_MEMORIES)), nn.Identity(), _Growth(width, times)]
+        layers.append(_Conv(width, after))
+    return nn.Sequential(*layers, nn.ReLU(), Conv2d(widths[-1], _PICTURE_CHANNELS))
+
+
+class TaehvDecoder(nn.Module):
+    """Latents as the denoiser makes them, without mean or std, to pictures (LatentDecoder); parameters `decoder.*`."""
+
+    def __init__(self, config: TaehvConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = _layers(config)
+
+    @property
+    def device(self) -> torch.device:
+        """See LatentDecoder."""
+        return self._weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """See LatentDecoder."""
+        return self._weight.dtype
+
+    @property
+    def channels(self) -> int:
+        """See LatentDecoder."""
+        return self.config.z_dim
+
+    def takes(self, name: str) -> bool:
+        """All tensors of a file of its own are for the decoder."""
+        return True
+
+    def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
+        """See LatentDecoder. One frame for each memory block, its input."""
+        shapes = []
+        for layer in self.decoder:
+            if isinstance(layer, _Memory):
+                shapes.append((batch, 1, height, width, layer.channels))
+            elif isinstance(layer, _Growth):
+                height, width = 2 * height, 2 * width
+        return shapes
+
+    def initial_state(self, batch: int, height: int, width: int) -> CarriedState:
+        """See LatentDecoder."""
+        return CarriedState([self._weight.new_zeros(shape) for shape in self.state_shapes(batch, height, width)])
+
+    def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
+        """See LatentDecoder; the result is float32. A whole clip in one call gives the same bits as frame by frame."""
+        tape = Tape(state)
+        x_BFHWC = z_BCFHW.permute(0, 2, 3, 4, 1)
+        for layer in self.decoder:
+            x_BFHWC = layer(x_BFHWC, tape) if isinstance(layer, _Memory) else layer(x_BFHWC)
+        lead = 0 if tape.started else self.config.temporal_stride - 1  # of the first latent frame's, the last is shown
+        tape.finish()
+        return x_BFHWC[:, lead:].permute(0, 4, 1, 2, 3).float() * 2 - 1
+
+    def forward(self, z_BCFHW: Tensor) -> Tensor:
+        """Decode a whole clip (see decode)."""
+        return self.decode(z_BCFHW, self.initial_state(z_BCFHW.shape[0], z_BCFHW.shape[3], z_BCFHW.shape[4]))
+
+    @property
+    def _weight(self) -> Tensor:
+        return cast(Conv2d, self.decoder[_FIRST]).weight
