@@ -1,4 +1,4 @@
-"""What this server offers its clients: the model, how its prompts look, the codecs and the limits."""
+"""What this server offers its clients: the model, how its prompts look, the codecs and decoders, and the limits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.work import DecoderKind
 from longtake.v1 import longtake_pb2 as pb
 from workers.models.text_rules import text_rules
 from workers.models.weights import ModelInfo
@@ -23,6 +24,10 @@ class CodecRange:
     default_quality: int
 
 
+DECODERS: dict[pb.Decoder, DecoderKind] = {
+    pb.DECODER_FULL: DecoderKind.FULL,
+    pb.DECODER_TINY: DecoderKind.TINY,
+}
 CODECS: dict[pb.Codec, CodecRange] = {
     pb.CODEC_H264: CodecRange(name="h264", min_quality=1, max_quality=51, default_quality=23),
     pb.CODEC_MJPEG: CodecRange(name="mjpeg", min_quality=1, max_quality=100, default_quality=85),
@@ -61,6 +66,8 @@ class Offer:
     """Words that the model knows, by what they describe; empty if it takes free text."""
     check_prompt: Callable[[str], None] = _any_prompt
     """Raises InvalidField for a text that the model cannot read at all."""
+    decoders: tuple[DecoderKind, ...] = (DecoderKind.FULL,)
+    """Which networks can make a stream's pictures."""
     text_workers: int = 0
     """Workers that encode prompts; with none, decode workers do it."""
     limits: Limits
@@ -80,6 +87,7 @@ def offer_for(info: ModelInfo, limits: Limits) -> Offer:
         prompt_help=_prompt_help(vocabulary.keys()),
         vocabulary=vocabulary,
         check_prompt=text.check,
+        decoders=info.decoders,
         limits=limits,
         wire=WireLimits(),
     )

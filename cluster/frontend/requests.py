@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from fractions import Fraction
 from unicodedata import category
 
 from google.protobuf import duration_pb2
 
-from cluster.frontend.offer import CODECS, Offer
+from cluster.frontend.offer import CODECS, DECODERS, Offer
 from longtake.core.errors import InvalidField, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
 MAX_PICTURE = 1 << 40
@@ -45,6 +46,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments, or 0 for the default")
     if request.pace not in PACES:
         raise InvalidField("open.pace", request.pace, ", ".join(pb.Pace.keys()))
+    settings = replace(_settings(request), decoder=_decoder(request, offer))
     return Open(
         now_s=now_s,
         session=session,
@@ -53,7 +55,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         pace=PACES[request.pace],
         window=request.window or limits.default_window,
         picture_limit=_length(request, offer),
-        settings=_settings(request),
+        settings=settings,
         cues=_cues(request, offer),
         fork=session_id("open.fork.session_id", request.fork.session_id) if request.HasField("fork") else None,
     )
@@ -159,6 +161,22 @@ def _settings(request: pb.Open) -> SegmentSettings:
         allowed = f"{codec.min_quality} to {codec.max_quality} for {codec.name}"
         raise InvalidField("open.quality", request.quality, allowed)
     return SegmentSettings(codec=codec.name, quality=request.quality)
+
+
+def _decoder(request: pb.Open, offer: Offer) -> DecoderKind:
+    """Which network makes the pictures; the core gives a fork that of its parent."""
+    named = DECODERS.get(request.decoder or pb.DECODER_FULL)
+    allowed = [pb.Decoder.Name(number) for number, kind in DECODERS.items() if kind in offer.decoders]
+    if named not in offer.decoders:
+        raise InvalidField("open.decoder", _decoder_name(request.decoder), " or ".join(allowed))
+    if request.HasField("fork") and request.decoder:
+        why = "unset in a fork, which has the decoder of the stream it goes on from"
+        raise InvalidField("open.decoder", _decoder_name(request.decoder), why)
+    return named
+
+
+def _decoder_name(number: pb.Decoder) -> str:
+    return pb.Decoder.Name(number) if number in pb.Decoder.values() else str(number)
 
 
 def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:

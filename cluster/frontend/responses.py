@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cluster.cell.outbox import ClientMessage, SegmentOut
-from cluster.frontend.offer import CODECS, Offer
+from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.frontend.requests import PACES
 from cluster.net.statuses import STATUSES, number_of
 from longtake.core.effects import (
@@ -27,7 +27,7 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
-from longtake.core.work import Role
+from longtake.core.work import DecoderKind, Role
 from longtake.v1 import longtake_pb2 as pb
 
 FRAME_OVERHEAD_BYTES = 1024
@@ -72,6 +72,7 @@ WIRE_ROLES: dict[Role, pb.WorkerRole] = {
     Role.DECODE: pb.WORKER_ROLE_DECODE,
     Role.TEXT: pb.WORKER_ROLE_TEXT,
 }
+WIRE_DECODERS: dict[DecoderKind, pb.Decoder] = {decoder: number for number, decoder in DECODERS.items()}
 WIRE_LEVELS: dict[Level, pb.Level] = {
     Level.CLEAN: pb.LEVEL_CLEAN,
     Level.OUTPUT: pb.LEVEL_OUTPUT,
@@ -151,6 +152,7 @@ class Speaker:
             timescale=self._offer.geometry.fps.numerator,
             pace=WIRE_PACES[self._terms.pace],
             pictures=self._terms.picture_limit,
+            decoder=WIRE_DECODERS[message.decoder],
         )
 
     def _parts(self, message: SegmentOut) -> Iterator[pb.Segment]:
@@ -209,6 +211,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
             )
             for codec, range_ in CODECS.items()
         ],
+        decoders=[WIRE_DECODERS[decoder] for decoder in offer.decoders],
         limits=pb.Limits(
             max_sessions=limits.max_sessions,
             max_watchers=wire.max_watchers,

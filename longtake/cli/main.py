@@ -29,7 +29,7 @@ from longtake.cli.token import token_command
 from longtake.cli.top import top_command
 from longtake.cli.top_figures import holds
 from longtake.cli.values import word
-from longtake.client import CODECS, PACES, Client, CueAt, StreamOptions, open_request
+from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
 from longtake.core.errors import LongtakeError
 from longtake.v1 import longtake_pb2 as pb
@@ -96,6 +96,7 @@ def _stream_options(command: Command) -> Command:
         click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
         click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
+        click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _json,
     )):  # fmt: skip
         command = option(command)
@@ -112,6 +113,7 @@ class _Asked(TypedDict):
     output: str | None
     codec: str
     quality: int | None
+    decoder: str | None
     as_json: bool
 
 
@@ -168,6 +170,7 @@ def _options(asked: _Asked) -> StreamOptions:
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],
+        decoder=asked["decoder"],
         cues=asked["cues"],
     )
 
@@ -283,7 +286,8 @@ def model(server: Server, as_json: bool) -> None:
     click.echo(f"{answer.block_pictures} pictures a block ({answer.first_block_pictures} in the first)")
     click.echo(f"recipe {recipe.digest[:12]}: steps {list(recipe.steps)}, shift {recipe.shift:g}, ", nl=False)
     click.echo(f"level {word(pb.Level.Name(recipe.level))}, window {window}, {recipe.sink_frames} sinks")
-    click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}")
+    click.echo(f"codecs: {', '.join(word(pb.Codec.Name(option.codec)) for option in answer.codecs)}; ", nl=False)
+    click.echo(f"decoders: {', '.join(word(pb.Decoder.Name(decoder)) for decoder in answer.decoders)}")
     click.echo(f"limits: {limits.max_sessions} sessions and {limits.max_queued} queued, ", nl=False)
     click.echo(f"window 1 to {limits.max_window} (default {limits.default_window}), ", nl=False)
     click.echo(f"prompts up to {limits.max_prompt_bytes} bytes")

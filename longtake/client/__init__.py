@@ -8,7 +8,7 @@
 `SyncClient` is the same for code without asyncio.
 """
 
-from longtake.client.client import CODECS, ENDINGS, PACES, Client, CueAt, Stream, StreamOptions, open_request
+from longtake.client.client import CODECS, DECODERS, ENDINGS, PACES, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client.credentials import Credentials
 from longtake.client.errors import ClientError, Violation
 from longtake.client.events import (
@@ -27,6 +27,7 @@ from longtake.client.sync import SyncClient, SyncStream
 
 __all__ = [
     "CODECS",
+    "DECODERS",
     "ENDINGS",
     "PACES",
     "Client",

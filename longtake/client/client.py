@@ -30,6 +30,7 @@ from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
 CODECS = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
+DECODERS = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
 PACES = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Each client has a connection of its own: a server lets only so many calls share one.
@@ -79,6 +80,8 @@ class StreamOptions:
     codec: str = "h264"
     """`h264`, `mjpeg` or `raw`."""
     quality: int | None = None
+    decoder: str | None = None
+    """`full` or `tiny`; a fork has that of the stream it goes on from, and may not name one."""
     cues: tuple[CueAt, ...] = ()
     fork: str | None = None
     """Session to go on from, at the first block that it has not begun; lengths and times count from its start."""
@@ -329,6 +332,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         duration=None if options.duration_s is None else _duration(options.duration_s),
         codec=_number_of("codec", options.codec, CODECS),
         quality=options.quality,
+        decoder=None if options.decoder is None else _number_of("decoder", options.decoder, DECODERS),
         cues=[_cue(cue, number) for number, cue in enumerate(options.cues, start=1)],
         fork=None if options.fork is None else pb.Fork(session_id=options.fork),
     )

@@ -23,6 +23,8 @@ class OpenedEvent:
     window: int
     timescale: int
     pictures: int | None
+    decoder: str
+    """`full` or `tiny`: which network makes the pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,7 @@ class Decoder:
             window=message.window,
             timescale=message.timescale,
             pictures=message.pictures if message.HasField("pictures") else None,
+            decoder=_decoder(message.decoder),
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:
@@ -188,6 +191,12 @@ class Decoder:
 
     def _time(self, ticks: int) -> Fraction:
         return Fraction(ticks, self._timescale)
+
+
+def _decoder(number: pb.Decoder) -> str:
+    """Its name; an older server says nothing and has one only."""
+    known = number if number in pb.Decoder.values() and number else pb.DECODER_FULL
+    return pb.Decoder.Name(known).removeprefix("DECODER_").lower()
 
 
 def _refused(message: pb.RequestRefused) -> RequestRefusedEvent:

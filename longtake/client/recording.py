@@ -41,6 +41,8 @@ class Summary:
     session_id: str
     seed: str
     """A decimal number of up to 64 bits, as text because JSON readers round such numbers."""
+    decoder: str
+    """Which network made the pictures, which depend on it as on the seed."""
     ending: str
     segments: int
     pictures: int
@@ -59,10 +61,11 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The summary as lines for people."""
+        decoder = "" if self.decoder == "full" else f", {self.decoder} decoder"
         first = "none" if self.first_segment_s is None else f"{self.first_segment_s:.2f} s"
         lines = [
             f"{self.output}: {self.segments} segments, {self.pictures} pictures, {self.video_s:.2f} s, "
-            f"{self.bytes / 1000:.0f} kB ({self.ending}, seed {self.seed})",
+            f"{self.bytes / 1000:.0f} kB ({self.ending}, seed {self.seed}{decoder})",
             f"{self.realtime_factor:.2f} x real time, first segment after {first}",
         ]
         for cue in self.cues:
@@ -165,6 +168,7 @@ class Recording:
             output=self._name,
             session_id=self.opened.session_id if self.opened else "",
             seed=str(self.opened.seed) if self.opened else "",
+            decoder=self.opened.decoder if self.opened else "",
             ending=self.closed.ending if self.closed else "broken",
             segments=self.segments,
             pictures=self.pictures,

@@ -9,6 +9,7 @@ from longtake.core.events import Ending
 from longtake.core.work import (
     ConditioningRef,
     CueId,
+    DecoderKind,
     DispatchNumber,
     ImageId,
     LatentRef,
@@ -143,6 +144,8 @@ class Opened:
     seed: int
     header: bytes
     media_type: str
+    decoder: DecoderKind
+    """Which network makes its pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ class Open:
     picture_limit: int | None
     """The stream ends before this picture; None lets it go on until it is closed."""
     settings: SegmentSettings
+    """A fork has the decoder of its parent, whatever is said here."""
     cues: tuple[CueRequest, ...] = ()
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""

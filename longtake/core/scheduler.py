@@ -281,8 +281,6 @@ class Scheduler:
         self._effects += facts
         if isinstance(event, OpFailed):
             self._failed(event)
-        elif tickets:
-            self.cell.fleet.measured(self.cell.workers[event.worker], event.seconds, len(tickets))
         self._count(tickets)
         if event.worker in self.cell.workers:
             self._effects += self._dispatcher.feed(self.cell.workers[event.worker], now_s=self._now_s)

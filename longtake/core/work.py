@@ -40,6 +40,18 @@ class Role(Enum):
     """By identity, as members are compared; Enum's own is slow."""
 
 
+class DecoderKind(Enum):
+    """Which network makes a session's pictures of its latents: what a session chooses, since it changes them."""
+
+    FULL = "full"
+    """The decoder of the model's own autoencoder."""
+    TINY = "tiny"
+    """A tiny one for the same latents, if the model has one: less exact, and much less of the device's time."""
+
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
     """What a worker can do, as it found out when it started."""
@@ -51,7 +63,9 @@ class Ability:
     mixes_kinds: bool = False
     """Whether it has proved that denoise ops and commits may share a forward."""
     forward_s: float = 0.0
-    """Calibrated time of one op (a forward, or the decode of a block); 0 if it is unknown."""
+    """Calibrated time of one op (a forward, or the full decode of a block); 0 if it is unknown."""
+    tiny_s: float = 0.0
+    """The same of a block's decode by the tiny decoder; 0 also if the worker has none."""
     encodes_text: bool = True
     """Whether a decode worker encodes the prompts of its sessions: where that takes long, text workers do it."""
     chain_length: int = 1
@@ -105,12 +119,14 @@ Input = FromNoise | FromLane | FromLatent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSettings:
-    """How a session's segments are encoded."""
+    """How a session's segments are made of its latents."""
 
     codec: str
     """h264, mjpeg or raw."""
     quality: int
     """x264's constant rate factor (h264, 1 best to 51), JPEG quality (mjpeg, 1 to 100 best), unused (raw)."""
+    decoder: DecoderKind = DecoderKind.FULL
+    """The same for as long as the session lives, and for all its forks: its decoder slot has this decoder's state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

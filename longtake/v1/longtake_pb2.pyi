@@ -23,6 +23,12 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_MJPEG: _ClassVar[Codec]
     CODEC_RAW: _ClassVar[Codec]
 
+class Decoder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECODER_UNSPECIFIED: _ClassVar[Decoder]
+    DECODER_FULL: _ClassVar[Decoder]
+    DECODER_TINY: _ClassVar[Decoder]
+
 class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ENDING_UNSPECIFIED: _ClassVar[Ending]
@@ -87,6 +93,9 @@ CODEC_UNSPECIFIED: Codec
 CODEC_H264: Codec
 CODEC_MJPEG: Codec
 CODEC_RAW: Codec
+DECODER_UNSPECIFIED: Decoder
+DECODER_FULL: Decoder
+DECODER_TINY: Decoder
 ENDING_UNSPECIFIED: Ending
 ENDING_COMPLETED: Ending
 ENDING_CLIENT: Ending
@@ -165,7 +174,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +187,7 @@ class Open(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -190,7 +200,8 @@ class Open(_message.Message):
     resume_token: bytes
     cursor: int
     fork: Fork
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
+    decoder: Decoder
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("session_id",)
@@ -241,7 +252,7 @@ class Video(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures")
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +263,7 @@ class Opened(_message.Message):
     TIMESCALE_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     recipe_digest: str
@@ -262,7 +274,8 @@ class Opened(_message.Message):
     timescale: int
     pace: Pace
     pictures: int
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ...) -> None: ...
+    decoder: Decoder
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
@@ -387,7 +400,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits")
+    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits", "decoders")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIDEO_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
@@ -397,6 +410,7 @@ class GetModelResponse(_message.Message):
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     CODECS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    DECODERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     video: Video
     first_block_pictures: int
@@ -406,7 +420,8 @@ class GetModelResponse(_message.Message):
     vocabulary: _containers.RepeatedCompositeFieldContainer[WordGroup]
     codecs: _containers.RepeatedCompositeFieldContainer[CodecOption]
     limits: Limits
-    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    decoders: _containers.RepeatedScalarFieldContainer[Decoder]
+    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ...) -> None: ...
 
 class WordGroup(_message.Message):
     __slots__ = ("name", "words")

@@ -212,7 +212,7 @@ def test_lag_and_latency_are_computed_from_the_stream_and_the_clock() -> None:
     recording = Recording(io.BytesIO, "x", (), clock=lambda: now_s)
     opened = OpenedEvent(
         session_id="s", seed=1, recipe_digest="", header=b"h", media_type="", width=1, height=1, fps=Fraction(16),
-        window=1, timescale=16, pictures=None,
+        window=1, timescale=16, pictures=None, decoder="full",
     )  # fmt: skip
     recording.take(opened)
     for index, arrival_s in enumerate((101.0, 101.5, 104.0)):

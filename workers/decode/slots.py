@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from longtake.core.work import DecoderKind
 from workers.device_work import DeviceWork, upload
 from workers.models.api import CarriedState, LatentDecoder
 from workers.models.weights import ModelInfo
@@ -88,11 +89,12 @@ class LatentFormat:
     width: int
 
     @staticmethod
-    def of(info: ModelInfo) -> LatentFormat:
-        """The latents of a model."""
+    def of(info: ModelInfo, decoder: DecoderKind = DecoderKind.FULL) -> LatentFormat:
+        """The latents that this decoder of a model takes: the tiny one as the denoiser makes them."""
+        full, channels = decoder is DecoderKind.FULL, len(info.latent_mean)
         return LatentFormat(
-            mean=info.latent_mean,
-            std=info.latent_std,
+            mean=info.latent_mean if full else (0.0,) * channels,
+            std=info.latent_std if full else (1.0,) * channels,
             height=info.geometry.latent_height,
             width=info.geometry.latent_width,
         )

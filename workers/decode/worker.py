@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.core.effects import EncodeText, Forget, PrepareStream, Stow
 from longtake.core.errors import InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.work import PageId, Role, SegmentSettings, SessionId, SlotId
+from longtake.core.work import DecoderKind, PageId, Role, SegmentSettings, SessionId, SlotId
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
 from workers.decode.slots import DecoderSlots, Decoding
@@ -76,16 +76,19 @@ class DecodeWorker:
 
     def __init__(
         self,
-        slots: DecoderSlots,
+        slots: Mapping[DecoderKind, DecoderSlots],
         geometry: Geometry,
         text: TextEncoder | None = None,
         encoding: EncodingPool | None = None,
     ) -> None:
-        """With `text` it encodes prompts as well, which stops its streams for as long as that takes.
+        """Each decoder has its own slots, of equal numbers: a session has that of its number in one of them.
 
-        Pictures are encoded by the threads of `encoding`, else by the thread that gives the orders.
+        With `text` it encodes prompts as well, which stops its streams for as long as that takes. Pictures are encoded
+        by the threads of `encoding`, else by the thread that gives the orders.
         """
         self._slots = slots
+        self._serving: dict[SessionId, DecoderSlots] = {}
+        """The slots in which a stream has its own."""
         self._encoding = encoding
         self._geometry = geometry
         self._text = text
@@ -99,9 +102,9 @@ class DecodeWorker:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
             case PrepareStream(image=None, origin=None):
-                yield self._prepare(message, self._slots.open)
+                yield self._prepare(message, self._slots_for(message).open)
             case PrepareStream(image=None, origin=int() as origin):
-                yield self._prepare(message, lambda slot: self._slots.open_copy(slot, origin))
+                yield self._prepare(message, lambda slot: self._slots_for(message).open_copy(slot, origin))
             case PrepareStream():
                 self._awaiting[message.session] = message
             case Filled():
@@ -121,7 +124,7 @@ class DecodeWorker:
     @property
     def device(self) -> torch.device:
         """Where its slots lie."""
-        return self._slots.device
+        return self._slots[DecoderKind.FULL].device
 
     def page(self, page: PageId) -> Tensor:
         """Raise UnknownPeer: a decode worker has slots and no pages."""
@@ -136,19 +139,20 @@ class DecodeWorker:
         encoder = encoder_for(video_settings(order.settings, self._geometry))
         open_slot(order.slot)
         self._streams[order.session] = (order.slot, encoder)
+        self._serving[order.session] = self._slots_for(order)
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
 
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""
         order = self._awaiting.pop(message.order.session)
-        return self._prepare(order, lambda slot: self._slots.import_state(slot, message.tensors))
+        return self._prepare(order, lambda slot: self._slots_for(order).import_state(slot, message.tensors))
 
     def _detach(self, order: Stow) -> Detached:
         """Free a slot, whose state is to be stowed."""
         if self._streams.get(order.session, (None,))[0] != order.source:
             raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
         slot, _ = self._streams.pop(order.session)
-        return Detached(image=order.image, tensors=self._slots.take_state(slot))
+        return Detached(image=order.image, tensors=self._serving.pop(order.session).take_state(slot))
 
     def _decode(self, task: Task, order: Decode) -> Done | Later:
         work = order.work
@@ -157,7 +161,7 @@ class DecodeWorker:
         _, encoder = self._streams[work.session]
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
         pictures = range(work.first_picture, work.first_picture + work.picture_count)
-        decoding = self._slots.decode(work.slot, latents_FCHW, pictures)
+        decoding = self._serving[work.session].decode(work.slot, latents_FCHW, pictures)
         pool = self._encoding
         if pool is None:
             return Done(sequence=task.sequence, segment=_segment(encoder, decoding, work.first_picture).data)
@@ -174,4 +178,10 @@ class DecodeWorker:
         self._awaiting.pop(session, None)
         stream = self._streams.pop(session, None)
         if stream is not None:
-            self._slots.close(stream[0])
+            self._serving.pop(session).close(stream[0])
+
+    def _slots_for(self, order: PrepareStream) -> DecoderSlots:
+        decoder = order.settings.decoder
+        if decoder not in self._slots:
+            raise UnknownPeer(f"decoder {decoder.value} is not here: {order.session} cannot have it")
+        return self._slots[decoder]

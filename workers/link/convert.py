@@ -53,6 +53,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.ability.forward_s,
+        tiny_s=introduction.ability.tiny_s,
         encodes_text=introduction.ability.encodes_text,
         part=None if introduction.part is None else _part(introduction.part),
     )
@@ -78,6 +79,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
             batch_limit=hello.batch_limit,
             mixes_kinds=hello.mixes_kinds,
             forward_s=_duration(hello.forward_s, "hello.forward_s"),
+            tiny_s=_duration(hello.tiny_s, "hello.tiny_s"),
             encodes_text=hello.encodes_text,
         ),
         model_digest=hello.model_digest,

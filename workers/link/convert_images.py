@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.work import ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
+from longtake.core.work import DecoderKind, ImageId, PageId, SegmentSettings, SessionId, SlotId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from workers.messages import ImageGone, ImageLoaded, ImageOrder, ImageStowed
 
 MAX_REASON = 2000
+_DECODER = {DecoderKind.FULL: pb.DECODER_FULL, DecoderKind.TINY: pb.DECODER_TINY}
 
 ImageReport = ImageStowed | ImageLoaded | ImageGone
 
@@ -127,12 +128,15 @@ def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStre
 
 def settings_to_proto(settings: SegmentSettings) -> pb.SegmentSettings:
     """How segments are encoded."""
-    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality)
+    return pb.SegmentSettings(codec=settings.codec, quality=settings.quality, decoder=_DECODER[settings.decoder])
 
 
 def settings_from_proto(settings: pb.SegmentSettings) -> SegmentSettings:
-    """The same from the wire."""
-    return SegmentSettings(codec=settings.codec, quality=settings.quality)
+    """The same from the wire; InvalidField if it names no decoder."""
+    decoders = {number: decoder for decoder, number in _DECODER.items()}
+    if settings.decoder not in decoders:
+        raise InvalidField("settings.decoder", int(settings.decoder), "DECODER_FULL or DECODER_TINY")
+    return SegmentSettings(codec=settings.codec, quality=settings.quality, decoder=decoders[settings.decoder])
 
 
 def report_from_proto(message: pb.AttachRequest) -> ImageReport:

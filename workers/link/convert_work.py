@@ -145,8 +145,7 @@ def _put_decode(work: DecodeWork, message: pb.DecodeWork) -> None:
     _put_latent(work.latents, message.latents)
     message.first_picture = work.first_picture
     message.picture_count = work.picture_count
-    message.settings.codec = work.settings.codec
-    message.settings.quality = work.settings.quality
+    message.settings.CopyFrom(convert_images.settings_to_proto(work.settings))
 
 
 def _decode_from(decode: pb.DecodeWork) -> DecodeWork:

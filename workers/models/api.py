@@ -275,7 +275,8 @@ class LatentDecoder(Protocol):
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
         """Pixels [B, C, F, H, W], nominally -1 to 1, of the next latent frames; advances the state in place.
 
-        The latents are as they were before they were normalised. A decode that fails leaves the state as it was.
+        The latents are as this decoder takes them (workers.decode.slots.LatentFormat). A decode that fails leaves the
+        state as it was.
         """
         ...
 

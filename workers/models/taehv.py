@@ -177,9 +177,15 @@ class TaehvDecoder(nn.Module):
         """All tensors of a file of its own are for the decoder."""
         return True
 
+    def lay_out(self) -> None:
+        """Put the weights into memory as a GPU's convolutions read them, once for all."""
+        for layer in self.decoder.modules():
+            if isinstance(layer, Conv2d):
+                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
         """See LatentDecoder. One frame for each memory block, its input."""
-        shapes = []
+        shapes: list[tuple[int, ...]] = []
         for layer in self.decoder:
             if isinstance(layer, _Memory):
                 shapes.append((batch, 1, height, width, layer.channels))

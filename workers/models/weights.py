@@ -21,9 +21,11 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level, Positions, Recipe
+from longtake.core.work import DecoderKind
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.manifest import Manifest
+from workers.models.taehv import TaehvConfig, TaehvDecoder
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
@@ -32,23 +34,23 @@ from workers.models.wan.fused_vae import FusedDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
 INFO_FILE = "model.json"
-DIT, VAE, TEXT = "dit", "vae", "text/model"
+DIT, VAE, TINY, TEXT = "dit", "vae", "tiny_decoder", "text/model"
 """The stems of the files that hold the weights; a large one is several files with an index. Not every text encoder has
-weights."""
+weights, and not every model a tiny decoder."""
 TEXT_CONFIG, TOKENIZER = "text/config.json", "text/tokenizer.json"
 """What else a text encoder with weights needs."""
 DIT_FILE = f"{DIT}{SUFFIX}"
 VAE_FILE = f"{VAE}{SUFFIX}"
 FORMAT = "longtake-model/1"
 _FIELDS = ("format", "name", "video", "recipe", "dit", "vae", "latent_mean", "latent_std", "text")
-_OPTIONAL = ("files", "origin")
+_OPTIONAL = (TINY, "files", "origin")
 _SECTIONS = ("video", "recipe", "dit", "vae", "text")
 
 FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMAT_NAMES = "float64, float32, bfloat16 or float16"
 """The number formats that weights may have; an 8 bit format means nothing without the scales that belong to it."""
 
-_Network = WanModel | WanDecoder
+_Network = WanModel | WanDecoder | TaehvDecoder
 
 
 class Family(Enum):
@@ -72,6 +74,8 @@ class ModelInfo:
     """Per latent channel; the decoder takes latents * std + mean."""
     latent_std: tuple[float, ...]
     text_kind: str
+    tiny: TaehvConfig | None = None
+    """Sizes of a tiny decoder for the same latents, which it takes as they are; None if there is none."""
 
     def __post_init__(self) -> None:
         channels = self.vae.z_dim
@@ -83,11 +87,20 @@ class ModelInfo:
                 raise InvalidField(name, f"{len(values)} numbers", f"{channels} numbers, one for each latent channel")
         if not all(value > 0 for value in self.latent_std):
             raise InvalidField("latent_std", list(self.latent_std), "numbers above 0")
+        for name in ("z_dim", "spatial_stride", "temporal_stride") if self.tiny is not None else ():
+            tiny, full = getattr(self.tiny, name), getattr(self.vae, name)
+            if tiny != full:
+                raise Contradiction(f"{TINY}: {name} = {tiny}", f"vae: {name} = {full}", "both decode the same latents")
 
     @property
     def num_layers(self) -> int:
         """Layers of the denoiser."""
         return self.dit.num_layers
+
+    @property
+    def decoders(self) -> tuple[DecoderKind, ...]:
+        """Which networks can make a stream's pictures."""
+        return (DecoderKind.FULL,) if self.tiny is None else (DecoderKind.FULL, DecoderKind.TINY)
 
     @property
     def text_width(self) -> int:
@@ -121,6 +134,7 @@ def load_info(folder: Path) -> ModelInfo:
         latent_mean=value("latent_mean", table["latent_mean"], tuple[float, ...]),
         latent_std=value("latent_std", table["latent_std"], tuple[float, ...]),
         text_kind=value("text.kind", table["text"]["kind"], str),
+        tiny=record(TaehvConfig, table[TINY], TINY) if TINY in table else None,
     )
 
 
@@ -152,6 +166,8 @@ def digest(folder: Path) -> str:
         manifest.check_sizes(folder)
         return hashlib.sha256((folder / INFO_FILE).read_bytes()).hexdigest()
     paths = [folder / INFO_FILE, *_weight_files(folder, DIT), *_weight_files(folder, VAE)]
+    if TINY in _table(folder):
+        paths += _weight_files(folder, TINY)
     if (folder / TEXT_CONFIG).is_file():
         paths += (*_weight_files(folder, TEXT), folder / TEXT_CONFIG, folder / TOKENIZER)
     total = hashlib.sha256()
@@ -202,8 +218,21 @@ def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range
     return model
 
 
-def load_decoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentDecoder:
-    """The VAE's decoder with its weights, ready to serve; the file may hold the encoder too."""
+def load_decoder(
+    folder: Path, info: ModelInfo, compute: Compute, kind: DecoderKind = DecoderKind.FULL
+) -> LatentDecoder:
+    """A decoder with its weights, ready to serve; InvalidField if the model has no such one.
+
+    The file of the VAE's decoder may hold the encoder too.
+    """
+    if kind is DecoderKind.TINY and info.tiny is not None:
+        with torch.device("meta"):
+            tiny = TaehvDecoder(info.tiny)
+        _load(tiny, folder, TINY, compute)
+        tiny.lay_out()
+        return tiny
+    if kind not in info.decoders:
+        raise InvalidField("decoder", kind.value, ", ".join(each.value for each in info.decoders))
     with torch.device("meta"):
         decoder = new_decoder(info)
     _load(decoder, folder, VAE, compute)
@@ -223,6 +252,7 @@ def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -
         "latent_mean": info.latent_mean,
         "latent_std": info.latent_std,
         "text": {"kind": info.text_kind},
+        **({} if info.tiny is None else {TINY: asdict(info.tiny)}),
         **({} if manifest is None else manifest.table()),
     }
     (folder / INFO_FILE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
@@ -304,9 +334,11 @@ def _keys(table: object, allowed: tuple[str, ...] | None, prefix: str, optional:
 
 
 def check_weights(folder: Path, info: ModelInfo) -> None:
-    """Compare names and shapes in both files with the architecture; reads no weights. InvalidField names the tensor."""
+    """Compare names and shapes in all files with the architecture; reads no weights. InvalidField names the tensor."""
     with torch.device("meta"):
-        modules: tuple[tuple[_Network, str], ...] = ((new_denoiser(info), DIT), (new_decoder(info), VAE))
+        modules: list[tuple[_Network, str]] = [(new_denoiser(info), DIT), (new_decoder(info), VAE)]
+        if info.tiny is not None:
+            modules.append((TaehvDecoder(info.tiny), TINY))
     for module, stem in modules:
         files = _files(folder, stem)
         _compare(module, files.name, {name: files.shape(name) for name in files.names})

@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.work import Ability, PageId, Role, WorkerId
+from longtake.core.work import Ability, DecoderKind, PageId, Role, WorkerId
 from workers.decode.slots import Decoding
 from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import tensor_to_bytes
@@ -64,8 +64,11 @@ class SimulatedSlots:
     device = _CPU
     """Where the states lie."""
 
-    def __init__(self, geometry: Geometry, reach: Reach, *, slots: int) -> None:
+    def __init__(
+        self, geometry: Geometry, reach: Reach, *, slots: int, decoder: DecoderKind = DecoderKind.FULL
+    ) -> None:
         self._geometry = geometry
+        self._decoder = decoder
         self._first = first_state(reach)
         self._states: list[bytes | None] = [None] * slots
 
@@ -86,6 +89,8 @@ class SimulatedSlots:
         """See DecoderSlots."""
         work = DeviceWork(self.device)
         name, self._states[slot] = decoded(tensor_to_bytes(latents_FCHW), self._state(slot), self._geometry)
+        if self._decoder is not DecoderKind.FULL:
+            name = mix(self._decoder.value.encode(), name)
         shown_FHWC = torch.from_numpy(pictures(name, numbers.start, len(numbers), self._geometry))
         return Decoding(work=work, landing_FHWC=shown_FHWC)
 
@@ -180,7 +185,7 @@ class SimulatedModel:
         capacity, geometry, reach = self.introduction.ability.capacity, self._info.geometry, self._device.reach
         if self.introduction.role is Role.DENOISE:
             return SimulatedDenoiseWorker(SimulatedLanes(geometry, pages=capacity, reach=reach))
-        slots = SimulatedSlots(geometry, reach, slots=capacity)
+        slots = {kind: SimulatedSlots(geometry, reach, slots=capacity, decoder=kind) for kind in self._info.decoders}
         return DecodeWorker(slots, geometry, simulated_text(self._info))
 
 

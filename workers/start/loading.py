@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
-from longtake.core.work import Ability, Role, WorkerId
+from longtake.core.work import Ability, DecoderKind, Role
 from workers.decode.encode import Codec, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
 from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
@@ -35,6 +35,8 @@ from workers.start.layer_times import held_layers, measured_times
 from workers.start.probe import BatchProfile, Subject, probe, segment_s
 from workers.start.profile_cache import cached, key_of
 from workers.start.spec import WorkerSpec
+
+_Decoders = Mapping[DecoderKind, LatentDecoder]
 
 _log = logging.getLogger("longtake.worker")
 
@@ -92,16 +94,25 @@ class LoadedWorker:
 
     def _decoder(self) -> Introduction:
         spec, info = self._spec, self._info
-        decoder = weights.load_decoder(spec.model, info, spec.compute)
+        decoders = {kind: weights.load_decoder(spec.model, info, spec.compute, kind) for kind in info.decoders}
         apart = is_encoded_apart(info.text_kind)
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
         encoding = EncodingPool()
-        block_s = _block_s(spec.worker, DecoderPool(decoder, LatentFormat.of(info), slots=1), info.geometry, encoding)
-        self._fresh = partial(_decode_worker, decoder, text, info, spec.capacity, encoding)
+        block_s = {
+            kind: _block_s(f"worker {spec.worker}, {kind.value} decoder", slots, info.geometry, encoding)
+            for kind, slots in _pools(decoders, info, slots=1).items()
+        }
+        ability = Ability(
+            capacity=spec.capacity,
+            forward_s=block_s[DecoderKind.FULL],
+            tiny_s=block_s.get(DecoderKind.TINY, 0.0),
+            encodes_text=not apart,
+        )
+        self._fresh = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            ability=Ability(capacity=spec.capacity, forward_s=block_s, encodes_text=not apart),
+            ability=ability,
             model_digest=self._digest,
         )
 
@@ -147,20 +158,25 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
 
 
 def _decode_worker(
-    decoder: LatentDecoder, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool
+    decoders: _Decoders, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool
 ) -> DecodeWorker:
-    return DecodeWorker(DecoderPool(decoder, LatentFormat.of(info), slots=slots), info.geometry, text, encoding)
+    return DecodeWorker(_pools(decoders, info, slots=slots), info.geometry, text, encoding)
 
 
-def _block_s(worker: WorkerId, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool) -> float:
+def _pools(decoders: _Decoders, info: ModelInfo, *, slots: int) -> dict[DecoderKind, DecoderPool]:
+    """Slots for each decoder: which one a session will choose is not known."""
+    return {kind: DecoderPool(made, LatentFormat.of(info, kind), slots=slots) for kind, made in decoders.items()}
+
+
+def _block_s(what: str, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool) -> float:
     """Seconds between the segments of a busy decode worker, measured with what a stream gets that asks for nothing."""
     encoder = encoder_for(
         VideoSettings(codec=Codec.H264, width=geometry.width, height=geometry.height, fps=geometry.fps)
     )
     decode_s, encode_s = segment_s(slots, encoder, geometry)
     _log.info(
-        "worker %s: %.2f ms to decode a block, %.2f ms to encode it on each of %d threads",
-        worker, 1e3 * decode_s, 1e3 * encode_s, encoding.threads,
+        "%s: %.2f ms to decode a block, %.2f ms to encode it on each of %d threads",
+        what, 1e3 * decode_s, 1e3 * encode_s, encoding.threads,
     )  # fmt: skip
     return encoding.pace_s(decode_s, encode_s)
 

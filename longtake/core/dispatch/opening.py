@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from longtake.core.carry.forking import parent_of
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import graph_for
@@ -22,6 +24,9 @@ def petition(event: Open, cell: Cell) -> tuple[Session, Session | None]:
     if event.session in cell.sessions:
         raise InvalidField("session", event.session, "an id that is not in use")
     parent = parent_of(event, cell.sessions)
+    if parent is not None:  # its decoder slot is filled from its parent's
+        settings = replace(event.settings, decoder=parent.request.settings.decoder)
+        event = replace(event, settings=settings)
     graph = graph_for(event, cell, parent)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
@@ -40,6 +45,12 @@ def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> li
         session.follow(Trigger.PAUSE)
     session.start_clock(now_s=now_s)
     session.virtual_time = virtual_clock
-    opened = Opened(session=session.id, seed=session.request.seed, header=session.header, media_type=session.media_type)
+    opened = Opened(
+        session=session.id,
+        seed=session.request.seed,
+        header=session.header,
+        media_type=session.media_type,
+        decoder=session.request.settings.decoder,
+    )
     accepted = [effect for version in sorted(session.prompts.waiting) for effect in cues.accept(session, version)]
     return [opened, *accepted]

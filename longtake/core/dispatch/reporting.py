@@ -23,7 +23,7 @@ class Reports:
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
 
-        There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
+        The time that it took is noted. There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
         another dispatch is the oldest.
         """
         worker = self._cell.workers.get(report.worker)
@@ -33,7 +33,11 @@ class Reports:
             expected = worker.in_flight[0].sequence if worker.in_flight else "nothing"
             raise UnknownPeer(f"worker {worker.id} reports dispatch {report.sequence}, expected {expected}")
         flying = worker.in_flight.popleft()
-        return [flying.worked(report)], self._landed(flying.tickets)
+        landed = self._landed(flying.tickets)
+        if landed and isinstance(report, OpDone):
+            decoder = self._cell.sessions[landed[0].session].request.settings.decoder
+            self._cell.fleet.measured(worker, report.seconds, len(landed), decoder)
+        return [flying.worked(report)], landed
 
     def lose(self, worker: Worker) -> None:
         """Forget the dispatches of a worker that has gone: they will never report."""

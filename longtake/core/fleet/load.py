@@ -2,8 +2,9 @@
 
 Theory of operation. A worker gives two things: memory (pages, or decoder slots) and time. A lane of the recipe that the
 cell serves by default takes 1 of time; a lane of another recipe takes as many times more or less as its ops take
-seconds of the device for each second of the stream. Such weights are added up from the number of lanes of each kind,
-never by adding and taking away floats, so a worker that nothing is left on has a load of exactly 0.
+seconds of the device for each second of the stream, and so does a slot of another decoder. Such weights are added up
+from the number of lanes of each kind, never by adding and taking away floats, so a worker that nothing is left on has a
+load of exactly 0.
 """
 
 from __future__ import annotations

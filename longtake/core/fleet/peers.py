@@ -20,7 +20,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.session import Session
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import DecoderKind, Role, WorkerId
 
 _NOTICED = 0.01
 """When a worker's time changes by this share, it is entered anew."""
@@ -81,8 +81,8 @@ class RoleFleet:
         self._ops_per_s = ops_per_s
         self._op_times = _Figures()
         self._slowness = _Figures()
-        self._usual: dict[int, _Average] = {}
-        """The usual time of a dispatch, by its number of ops."""
+        self._usual: dict[tuple[int, float], _Average] = {}
+        """The usual time of a dispatch, by its number of ops and what one of them costs."""
         self._odd: set[WorkerId] = set()
         self._new: dict[WorkerId, Worker] = {}
         """Workers of which too little is known to call them slow."""
@@ -93,7 +93,7 @@ class RoleFleet:
         """Add a new worker; what it said of its time counts as a measurement."""
         timing = worker.timing
         if timing.op_s:
-            usual = self._usual.setdefault(1, _Average())
+            usual = self._usual.setdefault((1, 1.0), _Average())
             usual.fold(timing.op_s)
             timing.slowness = timing.op_s / usual.value
         self.enter(worker)
@@ -116,13 +116,13 @@ class RoleFleet:
             for new in self._new.values():
                 self._rank(new)
 
-    def measured(self, worker: Worker, seconds: float, ops: int) -> None:
-        """Take note of how long a dispatch of `ops` ops took the worker."""
-        usual = self._usual.get(ops)
+    def measured(self, worker: Worker, seconds: float, ops: int, cost: float = 1.0) -> None:
+        """Take note of how long a dispatch of `ops` ops took the worker, each of them of this cost (see Timing)."""
+        usual = self._usual.get((ops, cost))
         if usual is None:
-            usual = self._usual[ops] = _Average()
+            usual = self._usual[ops, cost] = _Average()
         timing = worker.timing
-        timing.fold(seconds, ops, usual_s=usual.value)
+        timing.fold(seconds, ops, cost=cost, usual_s=usual.value)
         if seconds > 0:
             usual.fold(seconds)
         known = timing.is_trusted and (worker.id in self._new or self._slowness.differs(worker.id, timing.slowness))
@@ -176,7 +176,12 @@ class Fleet:
     def __init__(self, graph: Graph, geometry: Geometry, limits: Limits) -> None:
         """`graph` is that of the cell's default recipe, in whose lanes loads are counted."""
         self._limits = limits
-        self._demands: dict[Graph, Demands] = {}
+        self._demands: dict[tuple[Graph, DecoderKind], Demands] = {}
+        self._tiny_cost: float | None = None
+        """The time of a decode by the tiny decoder over that of a full one, as the first decode worker measured it.
+
+        It stays, because what a session takes of its workers must be what it gives back.
+        """
         self._rates = Rates.of(graph, geometry)
         pages = graph.window.size + limits.spare_pages(graph.blocks)
         self._peers = {
@@ -190,18 +195,26 @@ class Fleet:
 
     def demands(self, session: Session) -> Demands:
         """What the lanes and the slot of a session take of their workers."""
-        graph = session.graph
-        known = self._demands.get(graph)
+        graph, decoder = session.graph, session.request.settings.decoder
+        known = self._demands.get((graph, decoder))
         if known is None:
             own = Rates.of(graph, session.geometry)
             pages = graph.window.size + self._limits.spare_pages(graph.blocks)
             lane = Demand(units=pages, time=own.lane_ops_per_s / self._rates.lane_ops_per_s)
-            known = Demands(lane=lane, slot=Demand(time=own.blocks_per_s / self._rates.blocks_per_s))
-            self._demands[graph] = known
+            slot = Demand(time=self._cost(decoder) * own.blocks_per_s / self._rates.blocks_per_s)
+            known = self._demands[graph, decoder] = Demands(lane=lane, slot=slot)
         return known
+
+    def _cost(self, decoder: DecoderKind) -> float:
+        """The time of a block's decode over that of a full one."""
+        return self._tiny_cost or 1.0 if decoder is DecoderKind.TINY else 1.0
 
     def joined(self, worker: Worker) -> None:
         """The worker is new."""
+        if worker.role is Role.DECODE and self._tiny_cost is None:
+            ability = worker.joined.ability
+            self._tiny_cost = ability.tiny_s / ability.forward_s if ability.tiny_s and ability.forward_s else 1.0
+            self._demands.clear()  # nobody has a place yet
         if worker.role in self._peers:
             self._peers[worker.role].join(worker)
 
@@ -210,9 +223,10 @@ class Fleet:
         for worker in workers:
             self._peers[worker.role].enter(worker)
 
-    def measured(self, worker: Worker, seconds: float, ops: int) -> None:
-        """The worker has reported how long a dispatch of so many ops took."""
-        self._peers[worker.role].measured(worker, seconds, ops)
+    def measured(self, worker: Worker, seconds: float, ops: int, decoder: DecoderKind = DecoderKind.FULL) -> None:
+        """The worker has reported how long a dispatch of so many ops took; `decoder` counts if it was a decode."""
+        cost = self._cost(decoder) if worker.role is Role.DECODE else 1.0
+        self._peers[worker.role].measured(worker, seconds, ops, cost)
 
     def lost(self, worker: Worker) -> None:
         """The worker has gone."""

@@ -27,6 +27,12 @@ class Returns(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RETURNS_KEPT: _ClassVar[Returns]
     RETURNS_SENT: _ClassVar[Returns]
     RETURNS_SENT_AND_KEPT: _ClassVar[Returns]
+
+class Decoder(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DECODER_UNSPECIFIED: _ClassVar[Decoder]
+    DECODER_FULL: _ClassVar[Decoder]
+    DECODER_TINY: _ClassVar[Decoder]
 ROLE_UNSPECIFIED: Role
 ROLE_DENOISE: Role
 ROLE_DECODE: Role
@@ -39,6 +45,9 @@ RETURNS_NOTHING: Returns
 RETURNS_KEPT: Returns
 RETURNS_SENT: Returns
 RETURNS_SENT_AND_KEPT: Returns
+DECODER_UNSPECIFIED: Decoder
+DECODER_FULL: Decoder
+DECODER_TINY: Decoder
 
 class AttachRequest(_message.Message):
     __slots__ = ("hello", "op_done", "op_failed", "text_encoded", "stream_prepared", "heartbeat", "image_stowed", "image_loaded", "image_failed")
@@ -91,7 +100,7 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text")
+    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +111,7 @@ class Hello(_message.Message):
     MIXES_KINDS_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     ENCODES_TEXT_FIELD_NUMBER: _ClassVar[int]
+    TINY_S_FIELD_NUMBER: _ClassVar[int]
     worker: str
     role: Role
     capacity: int
@@ -112,7 +122,8 @@ class Hello(_message.Message):
     mixes_kinds: bool
     part: Part
     encodes_text: bool
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ...) -> None: ...
+    tiny_s: float
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ..., tiny_s: _Optional[float] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("replica", "rank", "length", "first_layer", "layers")
@@ -235,12 +246,14 @@ class NoiseKey(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
 
 class SegmentSettings(_message.Message):
-    __slots__ = ("codec", "quality")
+    __slots__ = ("codec", "quality", "decoder")
     CODEC_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
     codec: str
     quality: int
-    def __init__(self, codec: _Optional[str] = ..., quality: _Optional[int] = ...) -> None: ...
+    decoder: Decoder
+    def __init__(self, codec: _Optional[str] = ..., quality: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
 
 class DecodeWork(_message.Message):
     __slots__ = ("session", "block", "slot", "latents", "first_picture", "picture_count", "settings")
