@@ -243,7 +243,7 @@ def test_only_the_models_know_a_network() -> None:
     A checkpoint is converted by what its tensors are called and how large they are.
     """
     network = re.compile(
-        r"\bWan(Model|Decoder|Encoder|Layer|Pass)\b|patch_embedding|conv2\.|models\.wan\.(?!(?:config|names|sizes)\b)"
+        r"\b(Wan(Model|Decoder|Encoder|Layer|Pass)|TaehvDecoder)\b|patch_embedding|conv2\.|models\.wan\.(?!(?:config|names|sizes)\b)"
     )
     exempt = ("workers/models/wan/", "workers/models/weights.py", "pocket/")
     files = {str(path.relative_to(ROOT)): path.read_text() for path in sources()}

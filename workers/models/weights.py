@@ -25,12 +25,12 @@ from longtake.core.work import DecoderKind
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.manifest import Manifest
-from workers.models.taehv import TaehvConfig, TaehvDecoder
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
-from workers.models.wan.config import WanConfig, WanVAEConfig
+from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.fused_dit import fuse
 from workers.models.wan.fused_vae import FusedDecoder
+from workers.models.wan.taehv import TaehvDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
 INFO_FILE = "model.json"

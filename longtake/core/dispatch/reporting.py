@@ -23,8 +23,8 @@ class Reports:
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
 
-        The time that it took is noted. There are none if the worker has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if
-        another dispatch is the oldest.
+        The time that it took is noted. There are none if the worker has gone meanwhile, or if what it reports was no
+        dispatch. Raises UnknownPeer if another dispatch is the oldest.
         """
         worker = self._cell.workers.get(report.worker)
         if worker is None or report.sequence is None:

@@ -1,7 +1,8 @@
-"""The sizes of Wan2.1's networks: the sections `dit` and `vae` of a model.json."""
+"""The sizes of Wan2.1's networks: the sections `dit`, `vae` and `tiny_decoder` of a model.json."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField
@@ -74,3 +75,30 @@ class WanVAEConfig:
     def temporal_stride(self) -> int:
         """Pictures per latent frame, for all but the first latent frame, which is one picture."""
         return 1 << sum(self.temporal_downsample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaehvConfig:
+    """Sizes of the tiny decoder TAEHV: the section `tiny_decoder` of a model.json."""
+
+    z_dim: int
+    """Channels of a latent."""
+    widths: tuple[int, int, int, int]
+    """Channels of each stage, and of what follows the last."""
+    growth: tuple[int, int, int]
+    """Frames that each stage makes of one."""
+
+    def __post_init__(self) -> None:
+        for name, sizes in (("z_dim", (self.z_dim,)), ("widths", self.widths), ("growth", self.growth)):
+            if min(sizes) < 1:
+                raise InvalidField(f"tiny_decoder.{name}", min(sizes), "1 or more")
+
+    @property
+    def spatial_stride(self) -> int:
+        """Picture rows per latent row (and columns per column)."""
+        return 1 << len(self.growth)
+
+    @property
+    def temporal_stride(self) -> int:
+        """Pictures per latent frame, for all but the first latent frame, which is one picture."""
+        return math.prod(self.growth)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from longtake.core.errors import InvalidField
 from workers.json_values import value
-from workers.models.wan.config import WanConfig, WanVAEConfig
+from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 
 ShapeOf = Callable[[str], tuple[int, ...]]
 """The shape of a tensor by the name that is served."""
@@ -14,6 +14,8 @@ _HEAD_DIM = 128
 """Channels of a head in every transformer of Wan2.1; a checkpoint without config.json does not say."""
 _TEXT_TOKENS = 512
 """Tokens of a prompt in every transformer of Wan2.1."""
+_TINY_ENDS = (8, 14, 20)
+"""Numbers of the convolutions that end the stages of a tiny decoder, each behind the growth of its frames."""
 LATENT_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
     0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
@@ -50,6 +52,15 @@ def transformer_config(shape: ShapeOf, names: tuple[str, ...], config: Mapping[s
 def vae_config(shape: ShapeOf) -> WanVAEConfig:
     """The sizes of an autoencoder: all of Wan2.1's kind, which differ in two widths."""
     return WanVAEConfig(dim=shape("encoder.conv1.weight")[0], z_dim=shape("conv2.weight")[0])
+
+
+def tiny_config(shape: ShapeOf) -> TaehvConfig:
+    """The sizes of a tiny decoder, whose layers are numbered through."""
+    width, z_dim, *_ = shape("decoder.1.weight")
+    first, second, last = (shape(f"decoder.{number}.weight")[0] for number in _TINY_ENDS)
+    grown = (shape(f"decoder.{number - 1}.conv.weight")[0] for number in _TINY_ENDS)
+    one, two, three = (after // before for after, before in zip(grown, (width, first, second), strict=True))
+    return TaehvConfig(z_dim=z_dim, widths=(width, first, second, last), growth=(one, two, three))
 
 
 def text_config(shape: ShapeOf, names: tuple[str, ...]) -> dict[str, object]:

@@ -8,71 +8,23 @@ memory blocks, upsampling, time growth and convolution, then ReLU and convolutio
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longtake.core.errors import InvalidField
 from workers.models.api import CarriedState
 from workers.models.wan.causal_conv import Conv1x1, Conv2d, Tape
+from workers.models.wan.config import TaehvConfig
 
-LICENCE = "MIT"
-SOURCE = "github.com/madebyollin/taehv"
 _PICTURE_CHANNELS = 3
-_STAGES = 3
 _MEMORIES = 3
 """Memory blocks of a stage."""
-_STAGE_LAYERS = _MEMORIES + 3
 _FIRST = 1
-"""Number of the first convolution, behind the clamp; behind it and its ReLU begin the stages."""
+"""Number of the first convolution, behind the clamp."""
 _REACH = 3.0
 """Latents are bent into the range from minus to plus this."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaehvConfig:
-    """The sizes of a decoder: the section `tiny_decoder` of a model.json."""
-
-    z_dim: int
-    """Channels of a latent."""
-    widths: tuple[int, int, int, int]
-    """Channels of each stage, and of what follows the last."""
-    growth: tuple[int, int, int]
-    """Frames that each stage makes of one."""
-
-    def __post_init__(self) -> None:
-        for name, sizes in (("z_dim", (self.z_dim,)), ("widths", self.widths), ("growth", self.growth)):
-            if min(sizes) < 1:
-                raise InvalidField(f"tiny_decoder.{name}", min(sizes), "1 or more")
-
-    @property
-    def spatial_stride(self) -> int:
-        """Picture rows per latent row (and columns per column)."""
-        return 1 << _STAGES
-
-    @property
-    def temporal_stride(self) -> int:
-        """Pictures per latent frame, for all but the first latent frame, which is one picture."""
-        return math.prod(self.growth)
-
-
-def config_of(shape: Callable[[str], tuple[int, ...]]) -> TaehvConfig:
-    """The sizes of a decoder, from the shapes of its tensors by name."""
-    firsts = [_FIRST + 2 + _STAGE_LAYERS * stage for stage in range(_STAGES)]
-    width, z_dim, *_ = shape(f"decoder.{_FIRST}.weight")
-    widths = (width, *(shape(f"decoder.{first + _MEMORIES + 2}.weight")[0] for first in firsts))
-    grown = [shape(f"decoder.{first + _MEMORIES + 1}.conv.weight")[0] for first in firsts]
-    growth = tuple(after // before for after, before in zip(grown, widths, strict=False))
-    return TaehvConfig(
-        z_dim=z_dim,
-        widths=cast(tuple[int, int, int, int], widths),
-        growth=cast(tuple[int, int, int], growth),
-    )
 
 
 class _Clamp(nn.Module):
