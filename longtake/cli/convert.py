@@ -48,7 +48,9 @@ def convert_command(**asked: Unpack[_Asked]) -> None:
     """Convert published weights (SOURCE: files or folders, the base model first) to a model directory.
 
     A transformer, an autoencoder and a text encoder with its tokenizer are needed; of what lies in several sources the
-    last one is taken. A model directory as SOURCE is compared with its own hashes by --check.
+    last one is taken. A tiny decoder may lie beside them, or be added later: then it is the only SOURCE, without
+    --recipe, and the model directory is the --output. A model directory as SOURCE is compared with its own hashes by
+    --check.
     """
     from workers.convert.choice import choose
     from workers.convert.found import look
@@ -63,9 +65,12 @@ def convert_command(**asked: Unpack[_Asked]) -> None:
         _tell(holdings)
         if asked["recipe"] is None:
             return
+    if asked["recipe"] is None and holdings.is_tiny_decoder:
+        _add(holdings, asked)
+        return
     wish = _wish(asked)
     choice = choose(holdings, wish, None if wish.lora is None else look([wish.lora]))
-    for part in (choice.transformer, choice.vae, choice.text, *([choice.lora.found] if choice.lora else [])):
+    for part in choice.parts:
         click.echo(f"taken: {part}", err=not asked["check"])
     if choice.published.notes:
         click.echo(f"{choice.published.name}: {choice.published.notes}", err=not asked["check"])
@@ -110,6 +115,19 @@ def _write(choice: Choice, wish: Wish, output: Path | None) -> None:
 
         written = convert(choice, wish, output, progress)
     click.echo(f"{output}: {'written' if written else 'already there, made of the same sources'}", err=True)
+
+
+def _add(holdings: Holdings, asked: _Asked) -> None:
+    """Add a tiny decoder to a model directory."""
+    from workers.convert.convert import add_tiny_decoder
+
+    output = asked["output"]
+    if output is None:
+        raise InvalidField("output", None, "--output with the model directory that the tiny decoder is added to")
+    found = holdings.found[-1]
+    click.echo(f"taken: {found}", err=True)
+    added = add_tiny_decoder(found, output, asked["dtype"], lambda *_: None)
+    click.echo(f"{output}: {'tiny decoder added' if added else 'the tiny decoder is already there'}", err=True)
 
 
 def _check_model(folder: Path) -> None:

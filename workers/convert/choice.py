@@ -12,8 +12,16 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.published import PUBLISHED, Published
 from workers.convert.found import Found, Holdings, LoraChange, changes
 from workers.models.wan.names import Component
-from workers.models.wan.sizes import LATENT_MEAN, LATENT_STD, text_config, text_shapes, transformer_config, vae_config
-from workers.models.weights import DIT, VAE, ModelInfo, tensor_shapes
+from workers.models.wan.sizes import (
+    LATENT_MEAN,
+    LATENT_STD,
+    text_config,
+    text_shapes,
+    tiny_config,
+    transformer_config,
+    vae_config,
+)
+from workers.models.weights import DIT, VAE, ModelInfo, tensor_shapes, tiny_shapes
 
 FPS = Fraction(16)
 """Pictures a second of every Wan2.1."""
@@ -51,9 +59,17 @@ class Choice:
     """Which of the weights in a training checkpoint were taken; empty if there was no choice."""
     vae: Found
     text: Found
+    tiny: Found | None
     text_config: Mapping[str, object]
     tokenizer: Path
     lora: Lora | None
+
+    @property
+    def parts(self) -> tuple[Found, ...]:
+        """All that is taken of the sources, but the tokenizer."""
+        lora = () if self.lora is None else (self.lora.found,)
+        tiny = () if self.tiny is None else (self.tiny,)
+        return (self.transformer, self.vae, self.text, *lora, *tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +100,17 @@ def choose(holdings: Holdings, wish: Wish, lora: Holdings | None = None) -> Choi
         raise InvalidField("sources", there, f"also a {', a '.join(missing)}: give the folder of the base model, too")
     transformer, weights = _transformer(holdings.all_of(Component.TRANSFORMER), wish, published)
     vae, text = holdings.all_of(Component.VAE)[-1], holdings.all_of(Component.TEXT)[-1]
-    for part in (transformer, vae, text):
+    tiny = next(reversed(holdings.all_of(Component.TINY)), None)
+    for part in (transformer, vae, text, *(() if tiny is None else (tiny,))):
         part.check_formats()
     choice = Choice(
         published=published,
-        info=_info(transformer, vae, wish, published),
+        info=replace(_info(transformer, vae, wish, published), tiny=None if tiny is None else tiny_config(tiny.shape)),
         transformer=transformer,
         weights=weights,
         vae=vae,
         text=text,
+        tiny=tiny,
         text_config=text_config(text.shape, tuple(text.names)),
         tokenizer=_tokenizer(holdings.tokenizers),
         lora=None if lora is None else _lora(lora, wish),
@@ -181,9 +199,11 @@ def _scale(lora: Found, made: Mapping[str, LoraChange], wish: Wish) -> float:
 def _check(choice: Choice) -> None:
     """Compare names and shapes with the architecture; InvalidField names the first that is wrong, counts the rest."""
     shapes = tensor_shapes(choice.info.dit, choice.info.vae)
-    _compare(choice.transformer, shapes[DIT])
-    _compare(choice.vae, shapes[VAE])
-    _compare(choice.text, text_shapes(choice.text_config))
+    compare(choice.transformer, shapes[DIT])
+    compare(choice.vae, shapes[VAE])
+    compare(choice.text, text_shapes(choice.text_config))
+    if choice.tiny is not None and choice.info.tiny is not None:
+        compare(choice.tiny, tiny_shapes(choice.info.tiny))
     if choice.text.shape("shared.weight")[1] != choice.info.text_width:
         raise InvalidField(
             f"{choice.text.collection}: width",
@@ -194,7 +214,8 @@ def _check(choice: Choice) -> None:
         _check_lora(choice.lora, choice.transformer)
 
 
-def _compare(found: Found, wanted: Mapping[str, tuple[int, ...]]) -> None:
+def compare(found: Found, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """InvalidField names the first tensor that is missing, foreign or of a wrong shape, and counts those like it."""
     wrong = [name for name in wanted if name in found.names and found.shape(name) != wanted[name]]
     for names, problem in (
         (sorted(wanted.keys() - found.names.keys()), "is missing"),

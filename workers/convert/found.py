@@ -77,6 +77,11 @@ class Holdings:
     others: tuple[Collection, ...]
     """Collections that are nothing that is known."""
 
+    @property
+    def is_tiny_decoder(self) -> bool:
+        """Whether there is a tiny decoder and nothing else that is known."""
+        return bool(self.found) and all(found.part is Component.TINY for found in self.found)
+
     def all_of(self, part: Component) -> list[Found]:
         """What is there for a part."""
         return [found for found in self.found if found.part is part]
@@ -109,13 +114,12 @@ def _recognised(collection: Collection) -> Found | None:
 
 def _served(layout: Spelling, by_bare: Mapping[str, str]) -> dict[str, str]:
     served = {layout.rename(name): original for name, original in by_bare.items()}
-    if layout.part is not Component.TEXT:
-        return served
-    return {name: original for name, original in served.items() if not name.startswith(_OF_WHOLE_T5)}
+    unused = _UNUSED.get(layout.part, ())
+    return {name: original for name, original in served.items() if not name.startswith(unused)}
 
 
-_OF_WHOLE_T5 = ("decoder.", "lm_head.")
-"""What a whole umT5 has beside its encoder; prompts are only encoded."""
+_UNUSED = {Component.TEXT: ("decoder.", "lm_head."), Component.TINY: ("encoder.",)}
+"""What a whole umT5 has beside its encoder, and a tiny autoencoder beside its decoder."""
 
 
 @dataclass(frozen=True, slots=True)

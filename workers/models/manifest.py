@@ -6,7 +6,7 @@ A directory made by hand has no such list; then its digest is computed from the 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from longtake.core.errors import InvalidField
@@ -46,6 +46,8 @@ class Origin:
     """The number format that was asked for; empty means as in the sources."""
     lora_scale: float | None = None
     """What the product of a merged LoRA was multiplied by, alpha over its rank; None without one."""
+    tiny_licence: str | None = None
+    """The licence of the tiny decoder; None without one."""
     sources: tuple[StoredFile, ...]
     """The files that were read, by their own names."""
 
@@ -67,6 +69,11 @@ class Manifest:
         if "files" not in table and "origin" not in table:
             return None
         return record(Manifest, {key: table[key] for key in ("files", "origin") if key in table}, "model.json")
+
+    def with_tiny(self, file: StoredFile, sources: tuple[StoredFile, ...], licence: str) -> Manifest:
+        """The same with the file of a tiny decoder, which was made of these sources."""
+        origin = replace(self.origin, tiny_licence=licence, sources=(*self.origin.sources, *sources))
+        return Manifest(files=(*self.files, file), origin=origin)
 
     def check_sizes(self, folder: Path) -> None:
         """Compare the sizes of all files; InvalidField names the first that is missing or has another size."""

@@ -208,6 +208,12 @@ def tensor_shapes(dit: WanConfig, vae: WanVAEConfig) -> dict[str, dict[str, tupl
     }
 
 
+def tiny_shapes(tiny: TaehvConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a tiny decoder's tensors."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in TaehvDecoder(tiny).state_dict().items()}
+
+
 def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range | None = None) -> Denoiser:
     """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
     with torch.device("meta"):

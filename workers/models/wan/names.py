@@ -16,6 +16,7 @@ class Component(Enum):
 
     TRANSFORMER = "transformer"
     VAE = "VAE"
+    TINY = "tiny decoder"
     TEXT = "text encoder"
     LORA = "LoRA"
 
@@ -140,6 +141,7 @@ SPELLINGS = (
     ),
     Spelling(Component.VAE, "Wan", ("decoder.conv1.weight", "decoder.middle.0.residual.0.gamma"), str),
     Spelling(Component.VAE, "diffusers", ("decoder.conv_in.weight", "post_quant_conv.weight"), _diffusers_vae),
+    Spelling(Component.TINY, "TAEHV", ("decoder.1.weight", "decoder.3.conv.0.weight", "decoder.7.conv.weight"), str),
     Spelling(Component.TEXT, "Wan", ("token_embedding.weight", "blocks.0.attn.q.weight"), _WAN_TEXT),
     Spelling(Component.TEXT, "transformers", ("encoder.block.0.layer.0.SelfAttention.q.weight",), _SHARED),
 )

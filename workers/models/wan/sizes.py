@@ -14,6 +14,8 @@ _HEAD_DIM = 128
 """Channels of a head in every transformer of Wan2.1; a checkpoint without config.json does not say."""
 _TEXT_TOKENS = 512
 """Tokens of a prompt in every transformer of Wan2.1."""
+TINY_LICENCE = "MIT (TAEHV)"
+"""As the publisher of the tiny decoder names it."""
 _TINY_ENDS = (8, 14, 20)
 """Numbers of the convolutions that end the stages of a tiny decoder, each behind the growth of its frames."""
 LATENT_MEAN = (
