@@ -69,9 +69,12 @@ class _Pointwise(Conv1x1):
         self.register_parameter("bias", None)
 
     def forward(self, x_BFHWC: Tensor) -> Tensor:
-        if x_BFHWC.device.type == "cpu":
-            return super().forward(x_BFHWC)
-        return F.linear(x_BFHWC, self.weight.flatten(1))
+        weight_OI = self.weight.flatten(1)
+        if x_BFHWC.device.type != "cpu":
+            return F.linear(x_BFHWC, weight_OI)
+        # Frame by frame and from fresh memory: on a CPU both the number of rows and the alignment change the rounding.
+        frames = [F.linear(x_HWC.clone(), weight_OI) for x_HWC in x_BFHWC.flatten(0, 1)]
+        return torch.stack(frames).reshape(*x_BFHWC.shape[:-1], -1)
 
 
 class _Growth(nn.Module):
