@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 import pytest
 from google.protobuf import duration_pb2
@@ -11,7 +13,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.frontend.toy import offer, toy_cell
@@ -43,6 +45,13 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
     "quality h264, lossless": (pb.Open(prompt="x", quality=0), "open.quality", "1 to 51"),
     "quality mjpeg": (pb.Open(prompt="x", codec=pb.CODEC_MJPEG, quality=0), "open.quality", "1 to 100"),
     "quality raw": (pb.Open(prompt="x", codec=pb.CODEC_RAW, quality=1), "open.quality", "unset"),
+    "decoder": (pb.Open(prompt="x", decoder=pb.DECODER_TINY), "open.decoder", "allowed: DECODER_FULL"),
+    "no decoder": (pb.Open.FromString(b"\x0a\x01x\x68\x4d"), "open.decoder", "77"),
+    "decoder of a fork": (
+        pb.Open(prompt="x", decoder=pb.DECODER_FULL, fork=pb.Fork(session_id="s")),
+        "open.decoder",
+        "unset in a fork",
+    ),
     "no pictures": (pb.Open(prompt="x", pictures=0), "open.pictures", "1 to 2^40"),
     "too many pictures": (pb.Open(prompt="x", pictures=1 << 41), "open.pictures", "1 to 2^40"),
     "negative duration": (pb.Open(prompt="x", duration=NEGATIVE), "open.duration", "0 or more"),
@@ -178,6 +187,21 @@ def test_times_become_the_first_picture_at_or_after_them_without_rounding() -> N
         event = open_event(pb.StreamRequest(open=request), session=SessionId("s"), offer=offer(), now_s=0.0)
         assert event.picture_limit == picture
         assert event.cues == (CueRequest(cue=CueId("c"), prompt="y", picture=picture),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (pb.DECODER_UNSPECIFIED, DecoderKind.FULL),
+        (pb.DECODER_FULL, DecoderKind.FULL),
+        (pb.DECODER_TINY, DecoderKind.TINY),
+    ],
+)
+def test_a_decoder_that_is_offered_can_be_asked_for(asked: pb.Decoder, given: DecoderKind) -> None:
+    both = replace(offer(), decoders=tuple(DecoderKind))
+    request = pb.StreamRequest(open=pb.Open(prompt="x", decoder=asked))
+    event = open_event(request, session=SessionId("s"), offer=both, now_s=0.0)
+    assert event.settings.decoder is given
 
 
 def test_zero_is_a_seed_that_can_be_asked_for() -> None:

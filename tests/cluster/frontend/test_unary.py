@@ -42,6 +42,7 @@ async def test_what_is_told_of_model_sessions_and_cluster() -> None:
         assert (model.name, words) == ("toy", {"colour": ["red", "blue"], "shape": ["ball"]})
         assert (model.first_block_pictures, model.block_pictures) == (9, 12)
         assert (list(model.recipe.steps), model.recipe.level) == ([1000, 500], pb.LEVEL_OUTPUT)
+        assert list(model.decoders) == [pb.DECODER_FULL]
         assert [option.codec for option in model.codecs] == [pb.CODEC_H264, pb.CODEC_MJPEG, pb.CODEC_RAW]
         assert model.limits.max_message_bytes == 1 << 20
         options = StreamOptions(seed=9, pace="realtime", window=2)

@@ -29,7 +29,7 @@ SESSION = SessionId("s")
 INTRODUCTION = Introduction(
     worker=WORKER,
     role=Role.DENOISE,
-    ability=Ability(capacity=45, batch_limit=3, mixes_kinds=True, forward_s=0.091),
+    ability=Ability(capacity=45, batch_limit=3, mixes_kinds=True, forward_s=0.091, tiny_s=0.005),
     model_digest="model",
 )
 

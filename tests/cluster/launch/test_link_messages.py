@@ -11,6 +11,7 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
+    DecoderKind,
     DecodeWork,
     DispatchNumber,
     ForwardWork,
@@ -61,6 +62,7 @@ TEXT = ConditioningRef(session=SESSION, version=3)
 LATENT = LatentRef(session=SESSION, block=2**33, step=1)
 OUTPUT = b"latents"
 SETTINGS = SegmentSettings(codec="h264", quality=23)
+TINY = replace(SETTINGS, decoder=DecoderKind.TINY)
 
 
 def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: float | None) -> ForwardWork:
@@ -106,6 +108,8 @@ DECODE = DecodeWork(
         ),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=TINY),
+        Task(sequence=DispatchNumber(3), order=Decode(work=replace(DECODE, settings=TINY), latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
         Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
@@ -194,6 +198,7 @@ def test_a_long_reason_for_the_loss_of_an_image_is_cut() -> None:
         (pb.AttachResponse(load=pb.Load(target=[0])), "load.session"),
         (pb.AttachResponse(give=pb.Give(session="s")), "give.to"),
         (pb.AttachResponse(give=pb.Give(to="denoise-1")), "give.session"),
+        (pb.AttachResponse(prepare_stream=pb.PrepareStream(session="s")), "settings.decoder: 0"),
         (pb.AttachResponse(take=pb.Take(session="s")), "take.origin"),
         (pb.AttachResponse(take=pb.Take(origin="denoise-1")), "take.session"),
     ],

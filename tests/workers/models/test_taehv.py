@@ -61,7 +61,7 @@ def test_the_golden_tells_a_memory_that_forgets(
     golden: dict[str, Tensor], reference: TaehvDecoder, number: int
 ) -> None:
     z, state = latents(golden), reference.initial_state(1, 4, 6)
-    for frame in z.split(1, 2):
+    for frame in torch.split(z, 1, 2):
         state.history_BFHWC[number].zero_()
         last = reference.decode(frame, state)
     expected = golden["pictures_TCHW"][-4:] * 2 - 1
@@ -85,14 +85,14 @@ def test_any_chunking_gives_the_bits_of_one_call(chunks: list[int], size: tuple[
     assert torch.equal(cut, whole)
     for ours, theirs in zip(cut_state.history_BFHWC, whole_state.history_BFHWC, strict=True):
         assert torch.equal(ours, theirs)
-    alone = torch.cat([decode(decoder, item, chunks)[0] for item in z.split(1)])
+    alone = torch.cat([decode(decoder, item, chunks)[0] for item in torch.split(z, 1)])
     assert torch.equal(alone, whole)
 
 
 def test_the_state_has_one_size_for_ever(golden: dict[str, Tensor], reference: TaehvDecoder) -> None:
     state, expected = reference.initial_state(1, 4, 6), reference.state_shapes(1, 4, 6)
     assert expected == [(1, 1, 4, 6, 24)] * 3 + [(1, 1, 8, 12, 16)] * 3 + [(1, 1, 16, 24, 12)] * 3
-    for frame in latents(golden).split(1, 2):
+    for frame in torch.split(latents(golden), 1, 2):
         reference.decode(frame, state)
         assert [tuple(carried.shape) for carried in state.history_BFHWC] == expected
         sizes = [carried.untyped_storage().nbytes() for carried in state.history_BFHWC]

@@ -91,6 +91,11 @@ def test_digest_changes_with_one_weight(model: Path, tmp_path_factory: pytest.Te
         (lambda t: t["video"].update(fps="fast"), "video.fps: 'fast' is not allowed"),
         (lambda t: t["video"].update(width=33), "video.width: 33 is not allowed; allowed: a positive multiple of 16"),
         (lambda t: t.update(latent_std=[1.0, 1.0, 0.0, 1.0]), "latent_std: .* allowed: numbers above 0"),
+        (lambda t: t.update(tiny_decoder={"z_dim": 4}), "tiny_decoder: .* allowed: also growth, widths"),
+        (
+            lambda t: t.update(tiny_decoder={"z_dim": 4, "widths": [4, 4, 4], "growth": [1, 2, 2]}),
+            r"tiny_decoder.widths: \[4, 4, 4\] is not allowed; allowed: a list of 4",
+        ),
         (lambda t: t.update(latent_mean=[0.0]), "latent_mean: '1 numbers' is not allowed; allowed: 4 numbers"),
     ],
 )  # fmt: skip
