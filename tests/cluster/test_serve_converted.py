@@ -10,6 +10,7 @@ import pytest
 from longtake.cli.main import run
 from tests.cluster.served import Server
 from tests.workers.convert.publishing import as_diffusers, as_training_checkpoint, as_wan, published
+from tests.workers.tiny_decoder import SIXTEEN, write_taew
 
 CUE = ["--cue", "1s=a blue box in fog"]
 
@@ -18,6 +19,7 @@ CUE = ["--cue", "1s=a blue box in fog"]
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same weights, converted from two layouts."""
     folder, made = tmp_path_factory.mktemp("models"), published()
+    tiny = write_taew(folder / "taew2_1.pth", SIXTEEN)
     wan = as_wan(folder / "wan", made)
     sources = {
         "training": [wan, as_training_checkpoint(folder / "training" / "hiar.pt", made)],
@@ -25,7 +27,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     for name, paths in sources.items():
         output = ["-o", str(folder / name / "model"), "--recipe", "wan-hiar", "--size", "64x64"]
-        assert run(["convert", *map(str, paths), *output]) == 0
+        assert run(["convert", *map(str, paths), str(tiny), *output]) == 0
     return {name: folder / name / "model" for name in sources}
 
 
@@ -51,11 +53,13 @@ def test_what_is_converted_is_served_as_it_is_rendered(models: dict[str, Path], 
         assert rendered.read_bytes() == made["red"]
 
 
-def test_the_number_format_changes_the_pictures(models: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("decoder", ["full", "tiny"])
+def test_the_number_format_changes_the_pictures(models: dict[str, Path], tmp_path: Path, decoder: str) -> None:
     made = []
     for dtype in ("float32", "bfloat16"):
         path = tmp_path / f"{dtype}.rgb"
         arguments = ["render", "a red ball", "--seed", "3", "--duration", "1s", "--codec", "raw", "-o", str(path)]
-        assert run([*arguments, "--model", str(models["training"]), "--dtype", dtype]) == 0
+        chosen = ["--dtype", dtype, "--decoder", decoder]
+        assert run([*arguments, "--model", str(models["training"]), *chosen]) == 0
         made.append(path.read_bytes())
     assert made[0] != made[1] and len(made[0]) == len(made[1]) == 16 * 64 * 64 * 3

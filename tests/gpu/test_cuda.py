@@ -13,8 +13,9 @@ from cluster.cell.outbox import ClientMessage, SegmentOut
 from cluster.render import render
 from longtake.core.events import Open
 from longtake.core.flow import Pace
-from longtake.core.work import SegmentSettings, SessionId
+from longtake.core.work import DecoderKind, SegmentSettings, SessionId
 from tests.workers.model_dir import write_model
+from tests.workers.tiny_decoder import with_tiny
 from workers.models.api import Compute
 
 pytestmark = [
@@ -26,7 +27,7 @@ CPU = Compute()
 PICTURES = 41
 
 
-async def pictures(model: Path, compute: Compute = CPU) -> NDArray[np.int16]:
+async def pictures(model: Path, decoder: DecoderKind, compute: Compute = CPU) -> NDArray[np.int16]:
     """All pictures of a short stream, as one flat array."""
     parts: list[bytes] = []
 
@@ -36,25 +37,34 @@ async def pictures(model: Path, compute: Compute = CPU) -> NDArray[np.int16]:
 
     request = Open(
         now_s=0.0, session=SessionId("r"), prompt="a red ball", seed=5, pace=Pace.FAST, window=4,
-        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0),
+        picture_limit=PICTURES, settings=SegmentSettings(codec="raw", quality=0, decoder=decoder),
     )  # fmt: skip
     await render(model, request, tell, compute=compute)
     assert parts
     return np.frombuffer(b"".join(parts), np.uint8).astype(np.int16)
 
 
-async def test_cuda_float32_shows_the_pictures_of_the_cpu(tmp_path: Path) -> None:
-    write_model(tmp_path)
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    write_model(tmp_path / "model")
+    with_tiny(tmp_path / "model", tmp_path)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("decoder", list(DecoderKind))
+async def test_cuda_float32_shows_the_pictures_of_the_cpu(model: Path, decoder: DecoderKind) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    on_cpu, on_gpu = await pictures(tmp_path), await pictures(tmp_path, Compute(device="cuda"))
+    on_cpu, on_gpu = await pictures(model, decoder), await pictures(model, decoder, Compute(device="cuda"))
     assert on_cpu.shape == on_gpu.shape
     assert np.abs(on_cpu - on_gpu).mean() < 1.0
 
 
-async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(tmp_path: Path) -> None:
-    write_model(tmp_path)
-    first = await pictures(tmp_path, Compute(device="cuda", dtype="bfloat16"))
-    second = await pictures(tmp_path, Compute(device="cuda", dtype="bfloat16"))
+@pytest.mark.parametrize("decoder", list(DecoderKind))
+async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(
+    model: Path, decoder: DecoderKind
+) -> None:
+    first = await pictures(model, decoder, Compute(device="cuda", dtype="bfloat16"))
+    second = await pictures(model, decoder, Compute(device="cuda", dtype="bfloat16"))
     assert np.array_equal(first, second)
-    assert np.abs(first - await pictures(tmp_path)).mean() < 25
+    assert np.abs(first - await pictures(model, decoder)).mean() < 25

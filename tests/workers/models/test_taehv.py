@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from longtake.core.errors import InvalidField
+from tests.workers.denoise.test_waits import Waits
 from workers.models.api import CarriedState
 from workers.models.wan.config import TaehvConfig
 from workers.models.wan.sizes import tiny_config
@@ -104,6 +108,42 @@ def test_the_state_of_the_published_one_is_small() -> None:
         decoder = TaehvDecoder(PUBLISHED)
     values = sum(torch.Size(shape).numel() for shape in decoder.state_shapes(1, 60, 104))
     assert 2 * values == 67_092_480, "bytes in bfloat16; the full decoder's are 1,888,573,440"
+
+
+class Calls(TorchFunctionMode):
+    """Counts the calls of each of torch's functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        self.names[getattr(func, "__name__", str(func))] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_on_a_device_a_layer_is_one_call_however_many_frames() -> None:
+    """The device "meta" computes nothing, and is no CPU."""
+    with torch.device("meta"):
+        decoder = TaehvDecoder(PUBLISHED).bfloat16().requires_grad_(False)
+        decoder.lay_out()
+        state = decoder.initial_state(1, 60, 104)
+    counts = []
+    for frames in (3, 3, 7):
+        z = torch.empty(1, 16, frames, 60, 104, dtype=torch.bfloat16, device="meta")
+        with Calls() as calls, Waits() as waits:
+            made = decoder.decode(z, state)
+        counts.append(calls.names)
+        assert waits.calls == []
+        assert made.shape == (1, 3, 4 * frames - 3 * (len(counts) == 1), 480, 832)
+    assert counts[0] == counts[1] == counts[2]
+    assert counts[0]["conv2d"] == 9 * 3 + 5 and counts[0]["linear"] == 3
 
 
 def test_a_decode_that_fails_leaves_the_stream_where_it_was(golden: dict[str, Tensor], reference: TaehvDecoder) -> None:
