@@ -9,14 +9,14 @@ import pytest
 
 from longtake.core.effects import PrepareStream
 from longtake.core.work import DecoderKind, SessionId, SlotId
-from tests.workers.images.boxes import RAW, A, B, boxes, decoder, prepare, stow
-from tests.workers.images.test_slot_images import BLOCKS, decode
+from tests.workers.images.boxes import RAW, A, B, boxes, decode, decoder, prepare, stow
 from tests.workers.model_dir import write_model
 from tests.workers.tiny_decoder import with_tiny
 from workers.messages import Done, Failed, ImageStowed, Prepared
 from workers.runner import Performer
 
 FULL, TINY = DecoderKind.FULL, DecoderKind.TINY
+BLOCKS = 4
 DEVICES = ["cpu", "simulated:0ms"]
 
 

@@ -11,13 +11,16 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from longtake.core.effects import Discard, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.work import (
+    DecodeWork,
     DispatchNumber,
     ImageId,
+    LatentRef,
     PageId,
     Role,
     SegmentSettings,
@@ -110,6 +113,16 @@ def decoder(model: Path, device: str = "cpu", slots: int = 2) -> Performer:
     return load_worker(
         WorkerSpec(worker=W, role=Role.DECODE, capacity=slots, model=model, compute=Compute(device=device))
     ).fresh()
+
+
+def decode(block: int, slot: int, session: SessionId = A) -> Decode:
+    """The decode of a block; each session has latents of its own."""
+    latents = np.random.default_rng(block + 100 * (session == B)).normal(size=INFO.geometry.block_shape).astype("<f4")
+    work = DecodeWork(
+        session=session, block=block, slot=SlotId(slot), latents=LatentRef(session=session, block=block, step=3),
+        first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block), settings=RAW,
+    )  # fmt: skip
+    return Decode(work=work, latents=latents.tobytes())
 
 
 def contents(worker: Performer) -> list[Tensor]:

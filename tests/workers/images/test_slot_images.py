@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from longtake.core.effects import Forget
 from longtake.core.work import (
-    DecodeWork,
-    LatentRef,
     SessionId,
     SlotId,
 )
 from tests.workers.images.boxes import (
-    INFO,
-    RAW,
     A,
     B,
     W,
     boxes,
+    decode,
     decoder,
     give,
     gone,
@@ -32,7 +28,6 @@ from tests.workers.images.boxes import (
     until,
 )
 from workers.messages import (
-    Decode,
     Done,
     Failed,
     ImageGone,
@@ -46,15 +41,6 @@ from workers.runner import Performer
 # --- decoder slots ----------------------------------------------------------------------------------------------------
 
 BLOCKS = 4
-
-
-def decode(block: int, slot: int, session: SessionId = A) -> Decode:
-    latents = np.random.default_rng(block + 100 * (session == B)).normal(size=INFO.geometry.block_shape).astype("<f4")
-    work = DecodeWork(
-        session=session, block=block, slot=SlotId(slot), latents=LatentRef(session=session, block=block, step=3),
-        first_picture=INFO.geometry.first_picture(block), picture_count=INFO.geometry.pictures(block), settings=RAW,
-    )  # fmt: skip
-    return Decode(work=work, latents=latents.tobytes())
 
 
 def whole(worker: Performer, session: SessionId = A) -> list[bytes]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from longtake.core.errors import InvalidField
-from tests.workers.denoise.test_waits import Waits
+from tests.workers.waits import Waits
 from workers.models.api import CarriedState
 from workers.models.wan.config import TaehvConfig
 from workers.models.wan.sizes import tiny_config
