@@ -207,7 +207,7 @@ class Fleet:
 
     def _cost(self, decoder: DecoderKind) -> float:
         """The time of a block's decode over that of a full one."""
-        return self._tiny_cost or 1.0 if decoder is DecoderKind.TINY else 1.0
+        return (self._tiny_cost or 1.0) if decoder is DecoderKind.TINY else 1.0
 
     def joined(self, worker: Worker) -> None:
         """The worker is new."""

@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from longtake.core.effects import PrepareStream
 from longtake.core.work import DecoderKind, SessionId, SlotId
 from tests.workers.images.boxes import RAW, A, B, boxes, decode, decoder, prepare, stow
 from tests.workers.model_dir import write_model
 from tests.workers.tiny_decoder import with_tiny
+from workers.denoise.worker import tensor_from_bytes
 from workers.messages import Done, Failed, ImageStowed, Prepared
+from workers.models.api import Compute
+from workers.models.weights import load_decoder, load_info
 from workers.runner import Performer
 
 FULL, TINY = DecoderKind.FULL, DecoderKind.TINY
@@ -57,6 +61,20 @@ def test_decoders_side_by_side_do_not_disturb_each_other(model: Path, device: st
             box.dispatch(decode(block, 1, B))
             assert box.hear(Done).segment == alone[TINY, A][block]
             assert box.hear(Done).segment == alone[FULL, B][block]
+
+
+def test_the_tiny_decoder_gets_latents_as_the_denoiser_made_them(model: Path) -> None:
+    info = load_info(model)
+    assert info.latent_std != (1.0,) * 4 and info.latent_mean != (0.0,) * 4
+    order = decode(0, 0)
+    latents_FCHW = tensor_from_bytes(order.latents, info.geometry.block_shape)
+    tiny = load_decoder(model, info, Compute(), TINY)
+    with torch.inference_mode():
+        state = tiny.initial_state(1, info.geometry.latent_height, info.geometry.latent_width)
+        pixels_CFHW = tiny.decode(latents_FCHW.transpose(0, 1)[None], state)[0]
+    levels = ((pixels_CFHW.double().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    expected = levels.permute(1, 2, 3, 0).numpy().tobytes()
+    assert whole(decoder(model), TINY)[0] == expected
 
 
 @pytest.mark.parametrize("device", DEVICES)
