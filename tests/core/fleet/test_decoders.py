@@ -87,6 +87,14 @@ def test_the_average_times_are_right_whatever_the_mixture(share: float) -> None:
     assert timing.op_s * sum(costs) / len(costs) == pytest.approx(spent_s, rel=0.02)
 
 
+def test_a_slow_worker_is_known_by_tiny_decodes_as_well() -> None:
+    timing = Timing(0.0)
+    for _ in range(5):
+        timing.fold(0.06, cost=0.1, usual_s=0.03)
+        assert 1.0 <= timing.slowness <= 2.0
+    assert timing.slowness == pytest.approx(2.0)
+
+
 def test_tiny_decodes_make_no_worker_look_fast_or_slow() -> None:
     cell = cell_with(0.3, 0.03)
     worker = cell.worker(DECODER)

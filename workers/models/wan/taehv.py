@@ -31,11 +31,7 @@ class _Clamp(nn.Module):
     """Bends latents into a range: 3 tanh(x / 3)."""
 
     def forward(self, x_BFHWC: Tensor) -> Tensor:
-        if x_BFHWC.device.type != "cpu":
-            return torch.tanh(x_BFHWC / _REACH) * _REACH
-        # Frame by frame: on a CPU what does not fill a vector register at a tensor's end is rounded otherwise.
-        frames = [torch.tanh(x_HWC.contiguous() / _REACH) for x_HWC in x_BFHWC.flatten(0, 1)]
-        return torch.stack(frames).reshape(x_BFHWC.shape) * _REACH
+        return torch.tanh(x_BFHWC / _REACH) * _REACH
 
 
 class _Conv(Conv2d):
