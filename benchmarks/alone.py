@@ -143,7 +143,8 @@ class Processes:
     """`count` processes with weights loaded, each of which makes the streams that it is given."""
 
     def __init__(self, model: Path, settings: SegmentSettings, *, count: int, streams: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.alone", json.dumps([str(model), asdict(settings), streams])]
+        asked = [str(model), {"codec": settings.codec, "quality": settings.quality}, streams]
+        command = [sys.executable, "-m", "benchmarks.alone", json.dumps(asked)]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
         ]
