@@ -18,12 +18,14 @@ from torch import Tensor
 from benchmarks.gpu.lines import append, reason
 from benchmarks.tiny_model import tiny_info
 from workers.models.api import Compute
+from workers.models.wan.config import TaehvConfig
 from workers.models.weights import ModelInfo, load_info
 
 _cuda: Any = torch.cuda
 """torch.cuda without types: its events have none."""
 _WARM_UPS = 2
 _LEAST_RUNS, _MOST_RUNS = 5, 25
+_TINY = TaehvConfig(z_dim=4, widths=(16, 8, 8, 8), growth=(1, 2, 2))
 _RUNS_S = 0.5
 """How long the runs of one measurement may take together, if that are not fewer than the least."""
 
@@ -88,7 +90,7 @@ class Bench:
         self._file = Path(setting.facts)
         self._ends_s = time.monotonic() + setting.seconds
         self.is_tiny = not setting.model
-        self.info: ModelInfo = load_info(Path(setting.model)) if setting.model else tiny_info()
+        self.info: ModelInfo = load_info(Path(setting.model)) if setting.model else replace(tiny_info(), tiny=_TINY)
         self.scratch = Path(setting.scratch)
         self.compute = Compute(device=setting.device, dtype="bfloat16")
         self.device, self.dtype = self.compute.torch_device, self.compute.torch_dtype

@@ -17,6 +17,7 @@ from torch.nn import functional
 from benchmarks.gpu.bench import Bench, relative
 from benchmarks.gpu.kernels import kernel_facts
 from benchmarks.gpu.model import model_folder
+from longtake.core.work import DecoderKind
 from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.slots import DecoderPool, LatentFormat
 from workers.models import weights
@@ -37,12 +38,14 @@ def run(bench: Bench) -> None:
 def _decoders(bench: Bench) -> Iterator[tuple[str, LatentDecoder, LatentDecoder]]:
     """Every decoder that the product has for this model, by name, and the same in float32."""
 
-    def loaded(compute: Compute) -> LatentDecoder:
-        return weights.load_decoder(model_folder(bench), bench.info, compute)
+    def loaded(compute: Compute, kind: DecoderKind) -> LatentDecoder:
+        return weights.load_decoder(model_folder(bench), bench.info, compute, kind)
 
-    exact = loaded(replace(bench.compute, dtype="float32", compile=False))
-    for label, compute in bench.computes().items():
-        yield f"{label}decoder", loaded(compute), exact
+    for kind in bench.info.decoders:
+        exact = loaded(replace(bench.compute, dtype="float32", compile=False), kind)
+        computes = bench.computes() if kind is DecoderKind.FULL else {"tiny ": bench.compute}
+        for label, compute in computes.items():
+            yield f"{label}decoder", loaded(compute, kind), exact
 
 
 class One:

@@ -19,7 +19,8 @@ from workers.denoise.attention import ItemPages
 from workers.denoise.kv import PageMemory
 from workers.models import weights
 from workers.models.api import Compute, Conditioning, Denoiser, Inputs, PageShape
-from workers.models.weights import INFO_FILE, ModelInfo
+from workers.models.tensor_files import write_tensors
+from workers.models.weights import INFO_FILE, ModelInfo, tiny_shapes
 from workers.start.attention import Extent, choose
 
 
@@ -65,6 +66,10 @@ def model_folder(bench: Bench) -> Path:
             networks = weights.new_denoiser(bench.info), weights.new_decoder(bench.info)
         dit, vae = (_random(bench, network.state_dict()) for network in networks)
         weights.save_model(making, bench.info, dit, vae)
+        if bench.info.tiny is not None:
+            tiny = {name: torch.empty(shape, device="meta") for name, shape in tiny_shapes(bench.info.tiny).items()}
+            made = _random(bench, tiny)
+            write_tensors(making, weights.TINY, {name: held.nbytes for name, held in made.items()}, made.__getitem__)
         making.rename(folder)
     return folder
 

@@ -21,13 +21,12 @@ from longtake.core.effects import Opened
 from longtake.core.events import Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.published import PUBLISHED
-from longtake.core.recipe.recipe import Recipe
-from longtake.core.work import SegmentSettings, SessionId
+from longtake.core.recipe.published import PUBLISHED, Published
+from longtake.core.work import DecoderKind, SegmentSettings, SessionId
 from workers.models.weights import load_info
 
 _RECIPES = ("wan-hiar", "wan-self-forcing")
-_STEADY_BLOCKS, _TINY_BLOCKS = 40, 8
+_STEADY_BLOCKS, _TINY_BLOCKS = 24, 8
 """Blocks to generate once the window is full; fewer if the time ends before."""
 _LEAST_STEADY = 4
 _SPARE_S = 3.0
@@ -36,10 +35,22 @@ _LATE_S = 15.0
 
 
 def run(bench: Bench) -> None:
-    """All steps."""
-    for number, name in enumerate(_RECIPES):
-        seconds = bench.left_s() / (len(_RECIPES) - number) - _SPARE_S
-        bench.step(name, partial(serve, bench, name, PUBLISHED[name].recipe, seconds=seconds), need_s=10)
+    """All steps: every recipe with every decoder that the model has."""
+    cases = [(recipe, decoder) for decoder in bench.info.decoders for recipe in _RECIPES]
+    for number, (name, decoder) in enumerate(cases):
+        seconds = bench.left_s() / (len(cases) - number) - _SPARE_S
+        what = name if decoder is DecoderKind.FULL else f"{name}, {decoder.value} decoder"
+        case = Case(name=what, recipe=PUBLISHED[name], decoder=decoder)
+        bench.step(what, partial(serve, bench, case, seconds=seconds), need_s=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is served."""
+
+    name: str
+    recipe: Published
+    decoder: DecoderKind
 
 
 @dataclass(slots=True)
@@ -93,17 +104,18 @@ class Seen:
             self.over.set()
 
 
-def serve(bench: Bench, name: str, recipe: Recipe, *, seconds: float) -> None:
-    """Render a stream of one recipe and write what came of it. RuntimeError if it ended before it was steady."""
+def serve(bench: Bench, case: Case, *, seconds: float) -> None:
+    """Render a stream and write what came of it. RuntimeError if it ended before it was steady."""
     began_s = time.monotonic()
-    folder = folder_for(bench, name, recipe)
+    name, recipe = case.name, case.recipe.recipe
+    folder = folder_for(bench, case.recipe.name, recipe)
     made_s = time.monotonic()
     warm = recipe.history_blocks + 1
     last = warm + (_TINY_BLOCKS if bench.is_tiny else _STEADY_BLOCKS)
     seen = Seen(bench, Spans(bench), warm=warm, last=last, ends_s=began_s + seconds)
     bench.forget_peak()
     with seen.spans.watching():
-        asyncio.run(_render(bench, folder, seen))
+        asyncio.run(_render(bench, folder, seen, case.decoder))
     if not seen.ops:
         raise RuntimeError(f"{len(seen.arrived_s)} blocks came, {warm + _LEAST_STEADY} are needed")
     _facts(bench, name, seen)
@@ -113,13 +125,13 @@ def serve(bench: Bench, name: str, recipe: Recipe, *, seconds: float) -> None:
     )  # fmt: skip
 
 
-async def _render(bench: Bench, folder: Path, seen: Seen) -> None:
+async def _render(bench: Bench, folder: Path, seen: Seen, decoder: DecoderKind) -> None:
     """Until enough has come; cancelled then, as by a client's Ctrl-C."""
     geometry = load_info(folder).geometry
     request = Open(
         now_s=0.0, session=SessionId("measured"), prompt="a red ball circling in the fog", seed=1, pace=Pace.FAST,
         window=Limits().default_window, picture_limit=geometry.first_picture(seen.last + 2),
-        settings=SegmentSettings(codec="h264", quality=23),
+        settings=SegmentSettings(codec="h264", quality=23, decoder=decoder),
     )  # fmt: skip
     stream = asyncio.create_task(render(folder, request, seen.take, compute=bench.compute))
     over = asyncio.create_task(seen.over.wait())
