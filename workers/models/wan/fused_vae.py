@@ -163,10 +163,12 @@ class _Activation:
         self._gain_C = (norm.gamma.detach().float() * norm.scale).flatten()
         self._conv = _Planes.over_taps(conv)
         self._activated = kernels.activated
+        self._nothing_C = torch.zeros_like(self._gain_C)  # as large as a bias, so that it needs no kernel of its own
         self.left_out_C = conv.bias.detach().float()
 
-    def __call__(self, x_BFHWC: Tensor, bias_C: Tensor, tape: Tape) -> Tensor:
-        """`bias_C` is what was left out of x."""
+    def __call__(self, x_BFHWC: Tensor, tape: Tape, left_out_C: Tensor | None = None) -> Tensor:
+        """`left_out_C` is the bias that was left out of x."""
+        bias_C = self._nothing_C if left_out_C is None else left_out_C
         x_BFHWC = _usual(x_BFHWC)
         return self._conv(tape.advance(lambda past: self._activated(_usual(past), x_BFHWC, bias_C, self._gain_C)))
 
@@ -177,7 +179,6 @@ class _FusedResidual:
         assert isinstance(norm1, Norm) and isinstance(norm2, Norm)
         assert isinstance(conv1, CausalConv3d) and isinstance(conv2, CausalConv3d)
         self._first, self._second = _Activation(norm1, conv1, kernels), _Activation(norm2, conv2, kernels)
-        self._nothing_C = torch.zeros_like(self._first.left_out_C[:1])
         self._left_out_C = self._second.left_out_C
         self._shortcut_OI: Tensor | None = None
         if isinstance(residual.shortcut, Conv1x1):
@@ -186,8 +187,7 @@ class _FusedResidual:
         self._joined = kernels.joined
 
     def __call__(self, x_BFHWC: Tensor, tape: Tape) -> Tensor:
-        y_BFHWC = self._first(x_BFHWC, self._nothing_C, tape)
-        y_BFHWC = self._second(y_BFHWC, self._first.left_out_C, tape)
+        y_BFHWC = self._second(self._first(x_BFHWC, tape), tape, self._first.left_out_C)
         shortcut = x_BFHWC if self._shortcut_OI is None else F.linear(x_BFHWC, self._shortcut_OI)
         return self._joined(_usual(y_BFHWC), self._left_out_C, _usual(shortcut))
 
@@ -250,5 +250,4 @@ def _last(part: nn.Sequential, kernels: _Kernels) -> Step:
     norm, conv = part
     assert isinstance(norm, Norm) and isinstance(conv, CausalConv3d)
     activation = _Activation(norm, conv, kernels)
-    nothing_C = torch.zeros_like(activation.left_out_C[:1])
-    return lambda x_BFHWC, tape: activation(x_BFHWC, nothing_C, tape) + conv.bias
+    return lambda x_BFHWC, tape: activation(x_BFHWC, tape) + conv.bias
