@@ -109,11 +109,13 @@ class ClusterSection(Section):
     decode_workers: Count = 1
     text_workers: Count = 1
     """Workers that encode prompts, if the model's text encoder has weights; if it has none, decode workers do it."""
-    sessions_per_worker: Count = 16
-    """For how many sessions one worker has pages (a denoise worker: of all their lanes) or decoder slots."""
+    sessions_per_worker: Count | None = None
+    """For how many sessions each worker has pages (a denoise worker: of all their lanes) or decoder slots; refused if
+    its device has no room for so many. Left out: all workers together have room for as many sessions as fit, but for no
+    more than `limits.max_sessions`."""
     max_batch: Count = 8
     """The most ops of different sessions and steps that one forward may serve; 1 means no batching. Each worker
-    measures when it starts which sizes are exact and pay."""
+    measures when it starts which sizes are exact and pay; it keeps memory for so many."""
     packed: Annotated[tuple[Literal["live", "bulk"], ...], Field(strict=False)] = ()
     """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them.
     Sessions of other classes are spread over all workers, so that a single stream is fastest."""

@@ -24,6 +24,7 @@ from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import launcher_for
 from cluster.launch.plan import model_path, plan_for
+from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
@@ -35,6 +36,7 @@ from monitoring.folding.recorder import AllRecorders, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
+from workers.start.device_memory import ReadMemory, read_memory
 
 _log = logging.getLogger("longtake.serve")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -113,7 +115,8 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
 
     `say` is called once, when clients can open streams. A signal ends the grace that Drain has given; a second one does
     not wait for blocks or clients. Raises
-    InvalidField or Contradiction if configuration or model are wrong, Unavailable if the workers cannot be started.
+    InvalidField or Contradiction if configuration or model are wrong, NoCapacity if the devices have no room for a
+    session, Unavailable if the workers cannot be started.
     """
     loop = asyncio.get_running_loop()
     stop = Stop()
@@ -136,15 +139,17 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
             loop.remove_signal_handler(number)
 
 
-async def serve_until(config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object]) -> None:
-    """Serve until `stop` is called, or Drain; see `serve`."""
+async def serve_until(
+    config: ServerConfig, stop: Stop, *, say: Callable[[Ready], object], read: ReadMemory = read_memory
+) -> None:
+    """Serve until `stop` is called, or Drain; see `serve`. `read` tells the memory of this machine's devices."""
     check_exposure(config)
     warn_of_readable_secrets(config)
     info = await asyncio.to_thread(_model, config)
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
-    plan = plan_for(config, info)
+    plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
     launcher = launcher_for(plan, engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.

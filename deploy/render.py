@@ -57,11 +57,15 @@ def _named(reference: Mapping[str, str]) -> str:
 
 
 def _inlined(schema: object, definitions: Mapping[str, object]) -> object:
-    """`schema` with its references replaced, and without titles and defaults, which the server has."""
+    """`schema` with its references replaced, and without titles and defaults, which the server has, or null, which no
+    TOML file can say."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    match schema:
+        case {"anyOf": [only, {"type": "null"}]}:
+            return _inlined(only, definitions)
     if "$ref" in schema:
         return _inlined(definitions[_named(schema)], definitions)
     kept = {

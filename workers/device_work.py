@@ -20,7 +20,7 @@ from torch import Tensor
 cuda: Any = torch.cuda
 """torch.cuda without types: its events have none."""
 
-_ALIGNMENT_BYTES = 256
+ALIGNMENT_BYTES = 256
 """Where tensors may begin in a shared piece of memory: as the allocators of devices align what they give out."""
 
 
@@ -35,7 +35,7 @@ class Packing:
         """The first byte of each tensor, and of what would come behind the last."""
         offsets = [0]
         for tensor in self.tensors:
-            offsets.append(offsets[-1] + -(-tensor.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
+            offsets.append(offsets[-1] + -(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
         return offsets
 
     def fill(self, memory: Tensor) -> None:

@@ -30,7 +30,7 @@ class Later:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filled:
-    """The state for a decoder slot that `order` prepares, on the device, as it once was detached."""
+    """The state for a decoder slot that `order` prepares, in host memory, as it once was detached."""
 
     order: PrepareStream
     tensors: tuple[Tensor, ...]

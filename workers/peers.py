@@ -24,8 +24,8 @@ from longtake.core.errors import InternalFault, Unavailable
 c10d: Any = torch.distributed
 """torch's c10d without types: its stubs lack what is used here."""
 
-Empty = Callable[..., Tensor]
-"""Makes memory for a tensor, as torch.empty does of size, dtype and device."""
+Empty = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Makes memory for tensors of the shapes and types of those it is given, which take none."""
 T = TypeVar("T")
 _TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64)
 _MAX_DIMS = 8
@@ -116,7 +116,7 @@ class Pair:
         whole = [tensor.contiguous() for tensor in tensors]
         self._do(lambda: _All([self._group.send([tensor], self._other, _TAG) for tensor in whole]))
 
-    def receive_all(self, empty: Empty = torch.empty) -> list[Tensor]:
+    def receive_all(self, empty: Empty | None = None) -> Sequence[Tensor]:
         """The tensors that the other end sent with `send_all`, on this end's device, in memory made by `empty`."""
         announced = torch.zeros(1, dtype=torch.int64, device=self._device)
         self.receive(announced)
@@ -125,13 +125,17 @@ class Pair:
             raise InternalFault(f"{self._name!r}: {count} tensors were announced, up to {_MAX_TENSORS} may be")
         headers = torch.zeros(count, 2 + _MAX_DIMS, dtype=torch.int64, device=self._device)
         self.receive(headers)
-        tensors = []
+        wanted = []
         for kind, dims, *shape in headers.tolist():
             if not (0 <= kind < len(_TYPES) and 0 <= dims <= _MAX_DIMS and min(shape) >= 0):
                 raise InternalFault(f"{self._name!r}: a tensor of type {kind} with {dims} of {shape} was announced")
-            tensors.append(empty(shape[:dims], dtype=_TYPES[kind], device=self._device))
+            wanted.append(torch.empty(shape[:dims], dtype=_TYPES[kind], device="meta"))
+        tensors = (empty or self._empty)(wanted)
         self._do(lambda: _All([self._group.recv([tensor], self._other, _TAG) for tensor in tensors]))
         return tensors
+
+    def _empty(self, wanted: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [torch.empty_like(tensor, device=self._device) for tensor in wanted]
 
     def close(self) -> None:
         """Free what the store keeps of the meeting, once something has passed; one of the two ends does it for both."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.work import Role, WorkerId
+from workers.start.child import VISIBLE
 from workers.start.spec import WorkerSpec
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def gpus_for(
@@ -36,6 +36,11 @@ def gpus_for(
     found = {spec.worker: names[place % len(names)] for place, spec in enumerate(needed)}
     _check_chains(needed, found)
     return found
+
+
+def gpus_in_process(specs: Sequence[WorkerSpec], visible: Callable[[], Sequence[str]]) -> dict[WorkerId, str]:
+    """The same for workers that are threads of this process: torch takes the first GPU for all of them."""
+    return gpus_for([replace(spec, seat=None) for spec in specs], (), lambda: visible()[:1])
 
 
 def _check_chains(specs: Sequence[WorkerSpec], found: Mapping[WorkerId, str]) -> None:

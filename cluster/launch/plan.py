@@ -8,10 +8,12 @@ from importlib import resources
 from pathlib import Path
 
 from cluster.config import ClusterSection, LinkSection, ServerConfig
+from longtake.core.plan.memory import Sizing
 from longtake.core.work import Role, WorkerId
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models.api import Compute
+from workers.models.numbers import numbers_of
 from workers.models.text_rules import is_encoded_apart
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
@@ -29,6 +31,8 @@ class LaunchPlan:
     """What starts them, and where they may be."""
     link: LinkSection = field(default_factory=LinkSection)
     """Where they dial in."""
+    sizing: Sizing | None = None
+    """What to size the workers for, by the memory they find (cluster.launch.sizing); None: they are sized."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """The secret of the launch."""
 
@@ -43,22 +47,32 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
 
     Where a replica is a chain, its workers are denoise-0.1of2, denoise-0.2of2, …
 
+    They have room for what the configuration asks for, or lets in; what fits is found when it is known where they will
+    be (`LaunchPlan.sizing`).
+
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
-    cluster, recipe = config.cluster, info.recipe
-    pages_per_lane = recipe.page_count + config.core_limits.spare_pages(recipe.blocks)
-    pages = cluster.sessions_per_worker * pages_per_lane * recipe.lane_count
+    cluster, path = config.cluster, model_path(config.model.path)
+    sizing = Sizing(
+        model=numbers_of(info, path),
+        lane_pages=info.recipe.page_count + config.core_limits.spare_pages(info.recipe.blocks),
+        replicas=cluster.denoise_workers,
+        decoders=cluster.decode_workers,
+        max_sessions=config.limits.max_sessions,
+        sessions_per_worker=cluster.sessions_per_worker,
+    )
+    sessions = cluster.sessions_per_worker or config.limits.max_sessions
     first = WorkerSpec(
         worker=WorkerId("simulated-" if is_simulated(config.model.device) else ""),
         role=Role.DENOISE,
-        capacity=pages,
-        model=model_path(config.model.path),
+        capacity=sizing.capacity(Role.DENOISE, sessions),
+        model=path,
         compute=Compute(device=config.model.device, dtype=config.model.dtype, compile=config.model.compile),
         max_batch=cluster.max_batch,
         profiles=cluster.profiles,
         link_files=link_files(config.link),
     )
-    decoders = replace(first, role=Role.DECODE, capacity=cluster.sessions_per_worker)
+    decoders = replace(first, role=Role.DECODE, capacity=sizing.capacity(Role.DECODE, sessions))
     chains = [split(replica, cluster.layer_split) for replica in replicas(first, cluster.denoise_workers)]
     texters = replace(
         first, role=Role.TEXT, capacity=1, compute=Compute(device=config.model.text_device, dtype=config.model.dtype)
@@ -72,6 +86,7 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
         ),
         cluster=cluster,
         link=config.link,
+        sizing=None if is_simulated(config.model.device) else sizing,
     )
 
 

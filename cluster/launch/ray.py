@@ -10,22 +10,25 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from cluster.cell.chains import Chains
 from cluster.config import ClusterSection
 from cluster.launch.link_server import LinkServer
 from cluster.launch.plan import LaunchPlan
-from cluster.launch.ray_placing import group_of, groups, resources_of
+from cluster.launch.ray_placing import Looked, group_of, groups, resources_of, shares_of
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
+from cluster.launch.sizing import sized
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link.dial import Weights, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
+from workers.start.device_memory import HOST, read_memory
 from workers.start.loading import load_worker
 from workers.start.spec import WorkerSpec
 
@@ -82,13 +85,15 @@ class RayLauncher:
     async def start(self) -> None:
         """See cluster.launch.launchers.Launcher.
 
-        Unavailable if Ray cannot place the workers, or they attach too late.
+        Unavailable if Ray cannot place the workers, or they attach too late; and what `cluster.launch.sizing.sized`
+        raises if the devices on which Ray placed them have no room for what they are to hold.
         """
         try:
             # Ray first: it starts processes, which a running gRPC server makes harder.
             await self._in_thread(self._join)
             _keep_signals()
             await self._in_thread(self._reserve)
+            await self._in_thread(self._size)
             self._server = self._listen(self._host)
             await self._server.start()
             await self._in_thread(partial(self._create, self._server.address))
@@ -172,25 +177,51 @@ class RayLauncher:
                 _log.info("waiting up to %g s until Ray has room for %s", within_s, room)
                 told = True
 
-    def _create(self, engine: str) -> None:
-        """Start the actors and wait until each has its weights loaded."""
+    def _size(self) -> None:
+        """Size the workers: in the place of each a task looks how much memory its device has."""
+        if self._plan.sizing is None:
+            return
+        tasks = [
+            self._ray.remote(look).options(**_room(spec, self._plan.cluster), scheduling_strategy=place).remote(spec)
+            for spec, place in self._places()
+        ]
+        waiting, deadline_s = tasks, time.monotonic() + self._plan.cluster.start_within_s
+        while waiting and not self._stopping.is_set() and time.monotonic() < deadline_s:
+            _ready, waiting = self._ray.wait(waiting, num_returns=len(waiting), timeout=LOOK_UP_S)
+        if self._stopping.is_set():
+            return
+        try:
+            self._plan = sized(self._plan, shares_of(self._plan, self._ray.get(tasks, timeout=0)))
+        except self._ray.exceptions.RayError as error:
+            raise Unavailable(f"the memory of the workers' devices cannot be read: {error}") from None
+
+    def _places(self) -> Iterator[tuple[WorkerSpec, Any]]:
+        """Each worker with the bundle that is reserved for it."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+        placed = Counter[WorkerId]()
+        for spec in self._plan.workers:
+            name = group_of(spec)
+            yield (
+                spec,
+                PlacementGroupSchedulingStrategy(
+                    placement_group=self._groups[name], placement_group_bundle_index=placed[name]
+                ),
+            )
+            placed[name] += 1
+
+    def _create(self, engine: str) -> None:
+        """Start the actors and wait until each has its weights loaded."""
         try:
             self._meeting_point = MeetingPoint(self._host, self._plan.link.meeting_port)
         except OSError:
             address = f"{self._host}:{self._plan.link.meeting_port}"
             raise InvalidField("link.meeting_port", address, "an address of this machine and a free port") from None
         actor_class = self._ray.remote(WorkerActor)
-        placed = Counter[WorkerId]()
-        for worker in self._plan.workers:
-            name = group_of(worker)
+        for worker, place in self._places():
             spec = replace(worker, meeting_point=self._meeting_point.address)
-            bundle = PlacementGroupSchedulingStrategy(
-                placement_group=self._groups[name], placement_group_bundle_index=placed[name]
-            )
-            placed[name] += 1
-            actor = actor_class.options(**_options(spec, self._plan.cluster), scheduling_strategy=bundle)
+            options = _room(spec, self._plan.cluster) | {"max_restarts": -1}  # however often it ends
+            actor = actor_class.options(**options, scheduling_strategy=place)
             self._actors[spec.worker] = actor.remote(spec, engine, self._plan.token)
         within_s = self._plan.cluster.start_within_s
         try:
@@ -217,10 +248,19 @@ class RayLauncher:
         self._ray = self._meeting_point = None
 
 
-def _options(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
-    """What Ray is told of an actor: what it takes, and that it is to be started again however often it ends."""
+def _room(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
+    """What Ray is told that a worker, or a task in its place, takes of a node."""
     resources = resources_of(spec, cluster)
-    return {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0), "max_restarts": -1}
+    return {"num_cpus": resources["CPU"], "num_gpus": resources.get("GPU", 0)}
+
+
+def look(spec: WorkerSpec) -> Looked:
+    """The device of a worker and its memory, as a task in its place sees them."""
+    ray: Any = import_module("ray")  # without types: its own are not whole
+    node, address = ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+    device = str(ray.get_gpu_ids()[0]) if spec.on_gpu else HOST
+    memory = read_memory((device,))[device]
+    return Looked(node=node, address=address, device=device, memory=memory)
 
 
 def _reach(address: str) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.config import ClusterSection
+from cluster.launch.plan import LaunchPlan
+from cluster.launch.sizing import DeviceSeen
+from longtake.core.plan.memory import Memory
 from longtake.core.work import Role, WorkerId
+from workers.start.device_memory import HOST
 from workers.start.spec import WorkerSpec
 
 CPU_SHARE = 0.1
@@ -33,6 +38,38 @@ class Reservation:
         return together + ", ".join(f"{needs.count(need)} x {need}" for need in dict.fromkeys(needs))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """The device in a worker's place, as a task there saw it."""
+
+    node: str
+    """Ray's id of the node."""
+    address: str
+    """The node's address, for people."""
+    device: str
+    """HOST, or the GPU as CUDA names it on that node."""
+    memory: Memory
+
+
+def shares_of(plan: LaunchPlan, looked: Sequence[Looked]) -> dict[WorkerId, DeviceSeen]:
+    """What the workers of a plan may have of the devices that were seen in their places, in the same order.
+
+    Of a GPU they have together what their shares add up to, because Ray gives the rest to others.
+    """
+    shares: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for spec, seen in zip(plan.workers, looked, strict=True):
+        shares[seen.node, seen.device] += resources_of(spec, plan.cluster).get("GPU", 1.0)
+    found: dict[WorkerId, DeviceSeen] = {}
+    for spec, seen in zip(plan.workers, looked, strict=True):
+        total = seen.memory.total_bytes
+        most = total if seen.device == HOST else int(min(1, shares[seen.node, seen.device]) * total)
+        found[spec.worker] = DeviceSeen(
+            device=f"{seen.address}, {seen.device if seen.device == HOST else f'GPU {seen.device}'}",
+            memory=replace(seen.memory, free_bytes=min(seen.memory.free_bytes, most)),
+        )
+    return found
+
+
 def group_of(spec: WorkerSpec) -> WorkerId:
     """The name of the group a worker is in: its chain's, or the empty one that all workers of a whole model share."""
     return WorkerId("") if spec.seat is None else spec.replica
@@ -40,7 +77,7 @@ def group_of(spec: WorkerSpec) -> WorkerId:
 
 def resources_of(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:
     """What a worker takes of a node, by Ray's names of resources."""
-    if not spec.compute.device.startswith("cuda"):
+    if not spec.on_gpu:
         return {"CPU": CPU_SHARE}
     shares = cluster.gpu_shares
     share = {Role.DENOISE: shares.denoise, Role.DECODE: shares.decode, Role.TEXT: shares.text}[spec.role]

@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import workers
 from cluster.cell.chains import Chains
-from cluster.launch.gpus import VISIBLE, gpus_for, visible_gpus
+from cluster.launch.gpus import gpus_for, visible_gpus
 from cluster.launch.link_server import LinkServer
 from cluster.launch.plan import LaunchPlan
 from longtake.core.errors import Unavailable
@@ -25,6 +22,7 @@ from workers.link_trust import write_secret
 from workers.messages import Shutdown
 from workers.peers import MeetingPoint
 from workers.simulated.device import is_simulated
+from workers.start.child import environment
 from workers.start.spec import WorkerSpec, to_line
 
 Group = tuple[WorkerSpec, ...]
@@ -32,21 +30,11 @@ Group = tuple[WorkerSpec, ...]
 
 LOOPBACK = "127.0.0.1"
 STOP_S = 10.0
+_LINE_BYTES = 4096
 RESTART_S = 0.5
 """Pause before a worker is started again."""
 
 _log = logging.getLogger("longtake.launch")
-
-
-def environment(gpu: str | None = None) -> dict[str, str]:
-    """The environment of a worker's process: it finds its code where this process found it, before anything else.
-
-    With `gpu` it sees no other one.
-    """
-    home = str(Path(workers.__file__).resolve().parent.parent)
-    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    own = {} if gpu is None else {VISIBLE: gpu}
-    return os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class SubprocessLauncher:
@@ -64,6 +52,8 @@ class SubprocessLauncher:
         self._gpus = gpus_for(specs, plan.cluster.gpus, visible_gpus)
         self._start_within_s = plan.cluster.start_within_s
         self._processes: dict[Group, asyncio.subprocess.Process] = {}
+        self._last_words: dict[Group, asyncio.Task[str]] = {}
+        """The last line of each process's standard output, known when it has ended: why it did."""
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
@@ -81,15 +71,13 @@ class SubprocessLauncher:
         await self._server.start()
         for group in self._groups:
             self._processes[group] = await self._spawn(group)
-        names = [spec.worker for group in self._groups for spec in group]
         replicas = frozenset(spec.replica for group in self._groups for spec in group)
         attached = asyncio.create_task(self._engine.attached(replicas, timeout_s=self._start_within_s))
         exits = [asyncio.create_task(process.wait()) for process in self._processes.values()]
         try:
             await asyncio.wait((attached, *exits), return_when=asyncio.FIRST_COMPLETED)
             if not attached.done():
-                ended = [worker for worker in names if worker not in self.pids]
-                raise Unavailable(f"{', '.join(ended)} ended while starting; its log says why")
+                raise Unavailable(await self._why())
             attached.result()
         except (Unavailable, asyncio.CancelledError):
             await self.stop()
@@ -98,6 +86,17 @@ class SubprocessLauncher:
             for task in (attached, *exits):
                 task.cancel()
         self._keepers = [asyncio.create_task(self._keep(group)) for group in self._groups]
+
+    async def _why(self) -> str:
+        """Which workers have ended, and why, as far as they said."""
+        reasons = []
+        for group, process in self._processes.items():
+            if process.returncode is not None:
+                names, words = ", ".join(spec.worker for spec in group), self._last_words[group]
+                await asyncio.wait((words,), timeout=STOP_S)
+                why = words.result() if words.done() else ""
+                reasons.append(f"{names} ended while starting: {why or 'its log says why'}")
+        return "; ".join(reasons)
 
     async def stop(self) -> None:
         """See cluster.launch.launchers.Launcher."""
@@ -116,8 +115,10 @@ class SubprocessLauncher:
         # The process does not start in this one's folder, which may hold anything by the names of our packages.
         command = [sys.executable, "-P", "-m", module, f"--engine={self._server.address}"]
         own = environment(self._gpus.get(group[0].worker))
-        process = await asyncio.create_subprocess_exec(*command, env=own, stdin=asyncio.subprocess.PIPE)
-        assert process.stdin is not None
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, env=own, stdin=pipe, stdout=pipe)
+        assert process.stdin is not None and process.stdout is not None
+        self._last_words[group] = asyncio.create_task(_last_line(process.stdout))
         process.stdin.write(write_secret(self._token) + "".join(map(to_line, group)).encode())
         process.stdin.close()
         return process
@@ -140,3 +141,11 @@ class SubprocessLauncher:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+async def _last_line(output: asyncio.StreamReader) -> str:
+    """The last line of what a process says, when it has ended; the rest is read so that it never waits."""
+    end = b""
+    while more := await output.read(_LINE_BYTES):
+        end = (end + more)[-_LINE_BYTES:]
+    return (end.decode(errors="replace").splitlines() or [""])[-1]

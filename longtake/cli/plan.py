@@ -15,9 +15,9 @@ from longtake.core.errors import InvalidField
 from longtake.core.plan import figures
 from longtake.core.plan.figures import Basis, Figure, PlanTimes
 from longtake.core.plan.measured import MEASURED
-from longtake.core.plan.model import DecoderShape, Model, TransformerShape
+from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, ServiceClass, plan
-from longtake.core.plan.presets import PRESETS, UMT5
+from longtake.core.plan.presets import PRESETS
 from longtake.core.plan.sharing import shared
 
 _GB = 1_000_000_000
@@ -35,11 +35,15 @@ _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
 @click.option("--decode", "decode_s", type=float, help="Seconds of a device to decode one block.")
 @click.option("--class", "service", default="interactive", show_default=True,
               type=click.Choice([service.value for service in ServiceClass]))  # fmt: skip
+@click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Ops that one forward may serve: memory is kept for so many (cluster.max_batch).")  # fmt: skip
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
               help="What latents are sent and kept as.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan_command(*, model: str, count: int, layer_split: int, memory: float, as_json: bool, **given: object) -> None:
+def plan_command(
+    *, model: str, count: int, layer_split: int, memory: float, max_batch: int, as_json: bool, **given: object
+) -> None:
     """What a cell holds of MODEL: a preset or a model directory.
 
     PlanTimes that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
@@ -54,6 +58,7 @@ def plan_command(*, model: str, count: int, layer_split: int, memory: float, as_
         value_bytes=_VALUE_BYTES[str(given["dtype"])],
         latent_value_bytes=_VALUE_BYTES[str(given["latents"])],
         layer_split=layer_split,
+        max_batch=max_batch,
     )
     made = plan(numbers, devices, ServiceClass(given["service"]))
     beside = shared(numbers, devices, made)
@@ -73,31 +78,10 @@ def model_of(name: str) -> Model:
         return PRESETS[name]
     if not Path(name).is_dir():
         raise InvalidField("model", name, f"a model directory or one of {', '.join(PRESETS)}")
-    from workers.models.text_rules import is_encoded_apart
+    from workers.models.numbers import numbers_of
     from workers.models.weights import load_info
 
-    info = load_info(Path(name))
-    return Model(
-        name=info.name,
-        recipe=info.recipe,
-        geometry=info.geometry,
-        transformer=TransformerShape(
-            dim=info.dit.dim,
-            ffn_dim=info.dit.ffn_dim,
-            layers=info.dit.num_layers,
-            text_tokens=info.dit.text_len,
-            text_dim=info.dit.text_dim,
-            freq_dim=info.dit.freq_dim,
-            patch_values=info.dit.patch_size[1] * info.dit.patch_size[2],
-        ),
-        decoder=DecoderShape(
-            dim=info.vae.dim,
-            dim_mult=info.vae.dim_mult,
-            num_res_blocks=info.vae.num_res_blocks,
-            temporal_upsample=tuple(reversed(info.vae.temporal_downsample)),
-        ),
-        text=UMT5 if is_encoded_apart(info.text_kind) else None,
-    )
+    return numbers_of(load_info(Path(name)), Path(name))
 
 
 def _times(model: Model, given: Mapping[str, object]) -> PlanTimes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from longtake.core.plan.figures import Figure, PlanTimes
 from longtake.core.plan.measured import CORE, MEASURED
+from longtake.core.plan.memory import footprint
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import WORKSPACE_BYTES, Devices, Plan, ServiceClass
+from longtake.core.plan.plan import Devices, Plan, ServiceClass
 from longtake.core.plan.sharing import Shared
 from longtake.core.plan.text_encoder import DeviceRates, TextEncoderShape
+from longtake.core.work import Role
 
 _GB = 1_000_000_000
 _MB = 1_000_000
@@ -79,18 +81,18 @@ def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]
 
 
 def _memory(model: Model, devices: Devices, made: Plan, beside: Shared | None) -> list[_Row]:
-    sizes, page = made.bytes_per_session, made.pages_bytes / made.pages_per_worker
-    decoder = model.decoder.weights(model.geometry.latent_channels) * devices.value_bytes
-    peak = f"{MEASURED.decoder_workspace_bytes / _GB:.1f} GB workspace (measured)"
+    page = made.pages_bytes / made.pages_per_worker
+    decoder = footprint(model, devices.occupant(Role.DECODE), lane_pages=model.recipe.page_count)
     memory = [
         (
             "memory of a device that denoises",
-            f"{made.weights_bytes / _GB:.2f} GB weights, {WORKSPACE_BYTES / _GB:.1f} GB workspace, "
+            f"{made.weights_bytes / _GB:.2f} GB weights, {made.workspace_bytes / _GB:.2f} GB workspace, "
             f"{made.pages_bytes / _GB:.1f} GB for {made.pages_per_worker} pages of {page / _MB:.1f} MB",
         ),
         (
             "memory of a decoder",
-            f"{decoder / _GB:.2f} GB weights, {sizes.decoder_state / _GB:.3f} GB a slot, {peak}",
+            f"{decoder.weights_bytes / _GB:.2f} GB weights, {decoder.workspace_bytes / _GB:.2f} GB workspace, "
+            f"{decoder.slot_bytes / _GB:.3f} GB a slot",
         ),
     ]
     if beside is not None:

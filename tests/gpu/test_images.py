@@ -74,12 +74,15 @@ def test_pages_come_back_under_other_ids_while_the_device_computes() -> None:
     assert images.stop(60)
 
 
-def test_a_state_is_lifted_for_the_stream_that_computes() -> None:
+def test_images_lie_in_pinned_memory_and_are_counted_as_torch_takes_it() -> None:
     memory = HostMemory(CUDA)
-    state = [torch.randn(3, 5, 7, device=CUDA), torch.tensor([1], dtype=torch.uint8)]
-    lifted = memory.up(memory.down(state))
-    assert all(tensor.device.type == "cuda" for tensor in lifted)
-    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(lifted, state, strict=True))
+    state = [torch.randn(3, 5, 700_000, device=CUDA), torch.tensor([1], dtype=torch.uint8)]
+    before = torch.cuda.host_memory_stats()["active_bytes.current"]
+    copies = memory.down(state)
+    assert all(copy.is_pinned() for copy in copies)
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(copies, state, strict=True))
+    taken = torch.cuda.host_memory_stats()["active_bytes.current"] - before
+    assert memory.taken_bytes(copies) == taken > sum(tensor.nbytes for tensor in state)
 
 
 def test_the_benchmark_swaps_on_the_device() -> None:

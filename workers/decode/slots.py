@@ -67,7 +67,7 @@ class DecoderSlots(Protocol):
         ...
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
-        """Free a slot and return the state that was in it, where it lies."""
+        """Free a slot and return the state that was in it, where it lies: it is there until the slot is taken again."""
         ...
 
     def import_state(self, slot: int, state: tuple[Tensor, ...]) -> None:
@@ -103,11 +103,11 @@ class LatentFormat:
 class DecoderPool:
     """A fixed number of decoder slots (DecoderSlots) of one model, all for latents of one size.
 
-    Nothing grows with a stream's length.
+    Their memory is taken once and written to for ever: no stream that opens, goes on or comes back can run out of it.
     """
 
     def __init__(self, decoder: LatentDecoder, latents: LatentFormat, *, slots: int) -> None:
-        """Reserve nothing: a slot's memory is taken when it opens. InvalidField if a size is wrong."""
+        """Take the memory of all slots. InvalidField if a size is wrong."""
         channels = decoder.channels
         for name, values in (("vae.mean", latents.mean), ("vae.std", latents.std)):
             if len(values) != channels:
@@ -121,7 +121,9 @@ class DecoderPool:
         self._latent_CHW = (channels, latents.height, latents.width)
         self._mean_C111 = torch.tensor(latents.mean, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
         self._std_C111 = torch.tensor(latents.std, dtype=self._dtype, device=self._device).view(-1, 1, 1, 1)
-        self._slots: list[CarriedState | None] = [None] * slots
+        whole_BFHWC = decoder.initial_state(slots, latents.height, latents.width).history_BFHWC
+        self._states = [CarriedState([h[slot : slot + 1] for h in whole_BFHWC]) for slot in range(slots)]
+        self._open: set[int] = set()
 
     @property
     def device(self) -> torch.device:
@@ -130,18 +132,20 @@ class DecoderPool:
 
     def open(self, slot: int) -> None:
         """See DecoderSlots."""
-        self._vacant(slot)
-        self._slots[slot] = self._decoder.initial_state(1, *self._latent_CHW[1:])
+        state = self._taken(slot)
+        for history_BFHWC in state.history_BFHWC:
+            history_BFHWC.zero_()
+        state.started = False
 
     def open_copy(self, slot: int, origin: int) -> None:
         """See DecoderSlots."""
-        self._vacant(slot)
-        self._slots[slot] = self._state(origin).clone()
+        source = self._state(origin)
+        _write(self._taken(slot), source)
 
     def close(self, slot: int) -> None:
         """See DecoderSlots."""
         self._state(slot)
-        self._slots[slot] = None
+        self._open.remove(slot)
 
     def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """See DecoderSlots. Each value is clamped to [-1, 1], then round((x + 1) * 127.5), half to even."""
@@ -154,41 +158,55 @@ class DecoderPool:
             work = DeviceWork(self._device)
             (latents_FCHW,) = upload(self._device, latents_FCHW)
             z_CFHW = latents_FCHW.to(self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
-            pixels_BCFHW = self._decoder.decode(z_CFHW[None], state)
+            # The decoder puts new tensors in place of those of the state it is given, which has to be of its own.
+            advanced = CarriedState([*state.history_BFHWC], state.started)
+            pixels_BCFHW = self._decoder.decode(z_CFHW[None], advanced)
             levels = pixels_BCFHW[0, :, : len(pictures)].float().clamp(-1, 1).add(1).mul(127.5).round()
             landing_FHWC = work.land(levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous())
+            _write(state, advanced)
             work.finish()
         return Decoding(work=work, landing_FHWC=landing_FHWC)
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
         """See DecoderSlots."""
         state = self._state(slot)
-        self._slots[slot] = None
+        self._open.remove(slot)
         return (*state.history_BFHWC, torch.tensor([state.started], dtype=torch.uint8))
 
     def import_state(self, slot: int, state: tuple[Tensor, ...]) -> None:
         """See DecoderSlots. A state fits if it comes from a pool of this model, size and dtype."""
         self._vacant(slot)
         *history_BFHWC, started = state
-        expected = self._decoder.state_shapes(1, *self._latent_CHW[1:])
-        found = [tuple(h.shape) for h in history_BFHWC]
-        if found != expected or any(h.dtype != self._dtype for h in history_BFHWC):
+        own = self._states[slot].history_BFHWC
+        if [(h.shape, h.dtype) for h in history_BFHWC] != [(h.shape, h.dtype) for h in own]:
             raise InternalFault(f"imported decoder state does not fit this model, size and dtype {self._dtype}")
-        # A state of its own over the same tensors where the device is the same: they are never written to.
-        self._slots[slot] = CarriedState(history_BFHWC, started=bool(started)).to(self._device)
+        _write(self._taken(slot), CarriedState(history_BFHWC, started=bool(started)))
 
     def _check_number(self, slot: int) -> None:
-        if not 0 <= slot < len(self._slots):
-            raise UnknownPeer(f"decoder slot: {slot} is not allowed; allowed: 0 to {len(self._slots) - 1}")
+        if not 0 <= slot < len(self._states):
+            raise UnknownPeer(f"decoder slot: {slot} is not allowed; allowed: 0 to {len(self._states) - 1}")
 
     def _vacant(self, slot: int) -> None:
         self._check_number(slot)
-        if self._slots[slot] is not None:
+        if slot in self._open:
             raise InternalFault(f"decoder slot {slot} is already open")
+
+    def _taken(self, slot: int) -> CarriedState:
+        """The memory of a slot that opens."""
+        self._vacant(slot)
+        self._open.add(slot)
+        return self._states[slot]
 
     def _state(self, slot: int) -> CarriedState:
         self._check_number(slot)
-        state = self._slots[slot]
-        if state is None:
+        if slot not in self._open:
             raise InternalFault(f"decoder slot {slot} is not open")
-        return state
+        return self._states[slot]
+
+
+def _write(target: CarriedState, source: CarriedState) -> None:
+    """Make a slot's state equal to another one, on whatever device that lies; what it has already is not copied."""
+    for own_BFHWC, new_BFHWC in zip(target.history_BFHWC, source.history_BFHWC, strict=True):
+        if new_BFHWC is not own_BFHWC:
+            own_BFHWC.copy_(new_BFHWC, non_blocking=True)  # torch keeps pinned memory until it is copied
+    target.started = source.started

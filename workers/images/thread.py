@@ -8,9 +8,9 @@ for a thread that could wait for it, whatever workers give each other at the sam
 that does not come, or dies, costs its own image after `timeout_s` and nothing else.
 
 Decoder slots belong to the compute thread, which alone opens and closes them. To stow one, it first does the decodes
-that were ordered before, then hands the state over to be copied; to fill one, the state is brought to the device here
-and handed to it. What arrives for a session that was forgotten meanwhile is dropped. The thread reports each image that
-was coming for that session as gone, so that every order to stow or load is answered, whatever happens.
+that were ordered before, then hands the state over to be copied; to fill one, it copies what is handed to it here. What
+arrives for a session that was forgotten meanwhile is dropped. The thread reports each image that was coming for that
+session as gone, so that every order to stow or load is answered, whatever happens.
 
 The threads that give and receive hold nothing but one image, so a worker that ends frees its device at once.
 """
@@ -95,6 +95,9 @@ class _Image:
     tensors: tuple[Tensor, ...]
     """The image in host memory: for a lane one tensor for each page, for a slot what its worker detached."""
 
+    taken_bytes: int
+    """The host memory that they take."""
+
     @property
     def size_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors)
@@ -157,7 +160,7 @@ class ImageThread:
     @property
     def host_bytes(self) -> int:
         """The host memory that all images take, those that are being given included."""
-        return sum(image.size_bytes for image in (*self._images.values(), *self._leaving.values()))
+        return sum(image.taken_bytes for image in (*self._images.values(), *self._leaving.values()))
 
     # --- on its thread ------------------------------------------------------------------------------------------------
 
@@ -220,10 +223,14 @@ class ImageThread:
             self._coming[order.image] = _Coming(session=order.session)
         elif isinstance(order.source, tuple):
             pages = self._down(self._holder.page(page) for page in order.source)
-            self._images[order.image] = _Image(session=order.session, tensors=pages)
+            self._keep(order.image, order.session, pages)
             self._report(ImageStowed(image=order.image))
         else:  # the compute thread has this order too, and hands the state over
             self._coming[order.image] = _Coming(session=order.session)
+
+    def _keep(self, image: ImageId, session: SessionId, tensors: tuple[Tensor, ...]) -> None:
+        taken_bytes = self._host.taken_bytes(tensors)
+        self._images[image] = _Image(session=session, tensors=tensors, taken_bytes=taken_bytes)
 
     def _use(self, order: _Use) -> None:
         """Use an image that is here, which uses it up."""
@@ -240,7 +247,7 @@ class ImageThread:
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
-                self._hand_over(Filled(order=order.order, tensors=self._host.up(image.tensors)))
+                self._hand_over(Filled(order=order.order, tensors=image.tensors))
                 self.copied_in_bytes += image.size_bytes
 
     def _give(self, order: Give, image: _Image) -> None:
@@ -278,7 +285,7 @@ class ImageThread:
                 self._miss(message.image, reason_of(error))
                 return
             self._report(ImageStowed(image=message.image))
-        self._images[message.image] = _Image(session=coming.session, tensors=tensors)
+        self._keep(message.image, coming.session, tensors)
         del self._coming[message.image]
         for order in coming.waiting:
             self._handle(order)

@@ -5,7 +5,8 @@ On its standard input it reads two lines: the secret of the launch, and what it 
 
     {"worker": "denoise-0", "role": "denoise", "capacity": 81, "model": "/models/pocket", "compute": {"device": "cuda"}}
 
-Neither stands in the arguments, which other users of the machine can see.
+Neither stands in the arguments, which other users of the machine can see. If it ends by an error, it says that in the
+last line of its standard output, for whoever started it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def main() -> int:
         serve(load_worker(spec), engine, token, spec.link_files)
     except LongtakeError as error:
         _log.error("%s ends: %s", name, error)
+        sys.stdout.write(f"{error}\n")
         return 1
     return 0
 

@@ -56,6 +56,7 @@ def main() -> int:
     except* LongtakeError as errors:
         for error in errors.exceptions:
             _log.error("simulated workers end: %s", error)
+            sys.stdout.write(f"{error}\n")
         return_status = 1
     else:
         return_status = 0

@@ -237,14 +237,6 @@ class CarriedState:
     started: bool = False
     """Whether the first latent frame (first picture) has been seen: it is treated otherwise than the others."""
 
-    def clone(self) -> CarriedState:
-        """An independent copy (cut from any autograd graph)."""
-        return CarriedState([h.detach().clone() for h in self.history_BFHWC], self.started)
-
-    def to(self, device: torch.device | str) -> CarriedState:
-        """The same state on another device."""
-        return CarriedState([h.to(device) for h in self.history_BFHWC], self.started)
-
 
 class LatentDecoder(Protocol):
     """Latents to pictures, block by block of a stream, with weights on a device."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.errors import Contradiction, InvalidField, Lack, NoCapacity
+from longtake.core.plan.memory import footprint
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import Ability, DecoderKind, Role
@@ -24,6 +26,7 @@ from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
 from workers.models.api import LatentDecoder, TextEncoder
+from workers.models.numbers import numbers_of
 from workers.models.text import load_text_encoder
 from workers.models.text_rules import is_encoded_apart
 from workers.models.weights import ModelInfo
@@ -32,9 +35,10 @@ from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.start.attention import Extent, choose
 from workers.start.layer_times import held_layers, measured_times
-from workers.start.probe import BatchProfile, Subject, probe, segment_s
+from workers.start.probe import BatchProfile, Subject, decode_peak_bytes, forward_peak_bytes, probe, segment_s
 from workers.start.profile_cache import cached, key_of
 from workers.start.spec import WorkerSpec
+from workers.start.taking import Stock, is_out_of_memory, taken
 
 _Decoders = Mapping[DecoderKind, LatentDecoder]
 
@@ -65,10 +69,13 @@ class LoadedWorker:
                 self.introduction = self._decoder()
             case Role.TEXT:
                 self.introduction = self._texter()
+        self._first: Performer | None = self._fresh()  # whoever waits for the weights shall hear whether they have room
 
     def fresh(self) -> Performer:
-        """A worker with empty pages or slots. The one before must have ended."""
-        return self._fresh()
+        """A worker with empty pages or slots; NoCapacity if there is no memory for them. The one before must have
+        ended."""
+        first, self._first = self._first, None
+        return first or self._fresh()
 
     def _denoiser(self) -> Introduction:
         spec, info = self._spec, self._info
@@ -83,7 +90,11 @@ class LoadedWorker:
         )
         self.profile = self._profiled(subject)
         _log.info("worker %s: %s", spec.worker, self.profile)
-        self._fresh = partial(_denoise_worker, subject, spec)
+        shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
+        peak_bytes = forward_peak_bytes(subject, self.profile.limit)
+        self._stock(
+            "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
+        )
         return Introduction(
             worker=spec.worker,
             role=spec.role,
@@ -98,17 +109,21 @@ class LoadedWorker:
         apart = is_encoded_apart(info.text_kind)
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
         encoding = EncodingPool()
+        trials = _pools(decoders, info, slots=1)
         block_s = {
             kind: _block_s(f"worker {spec.worker}, {kind.value} decoder", slots, info.geometry, encoding)
-            for kind, slots in _pools(decoders, info, slots=1).items()
+            for kind, slots in trials.items()
         }
+        peak_bytes = max(decode_peak_bytes(slots, info.geometry) for slots in trials.values())
+        del trials
         ability = Ability(
             capacity=spec.capacity,
             forward_s=block_s[DecoderKind.FULL],
             tiny_s=block_s.get(DecoderKind.TINY, 0.0),
             encodes_text=not apart,
         )
-        self._fresh = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
+        make = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
+        self._stock("decoder slots", _slot_bytes(decoders, info.geometry), peak_bytes, make)
         return Introduction(
             worker=spec.worker,
             role=spec.role,
@@ -123,6 +138,19 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker, role=spec.role, ability=Ability(capacity=spec.capacity), model_digest=self._digest
         )
+
+    def _stock(self, kind: str, unit_bytes: int, peak_bytes: int, make: Callable[[], Performer]) -> None:
+        """Have fresh workers made by `make`, each with pages or slots of this size."""
+        spec, model = self._spec, numbers_of(self._info, self._spec.model)
+        planned = footprint(model, spec.occupant, lane_pages=self._info.recipe.page_count)
+        stock = Stock(
+            kind=kind,
+            count=spec.capacity,
+            unit_bytes=unit_bytes,
+            workspace_bytes=peak_bytes,
+            planned_bytes=planned.workspace_bytes - spec.occupant.process_bytes,
+        )
+        self._fresh = partial(taken, stock, spec.compute.torch_device, make)
 
     def _part_for(self, seat: Seat, attention: AttentionBackend) -> Part:
         """What the worker in `seat` holds; the first of its chain measures how long a layer takes."""
@@ -168,6 +196,14 @@ def _pools(decoders: _Decoders, info: ModelInfo, *, slots: int) -> dict[DecoderK
     return {kind: DecoderPool(made, LatentFormat.of(info, kind), slots=slots) for kind, made in decoders.items()}
 
 
+def _slot_bytes(decoders: _Decoders, geometry: Geometry) -> int:
+    """What a slot takes with each of the decoders."""
+    size = geometry.latent_height, geometry.latent_width
+    return sum(
+        made.dtype.itemsize * sum(map(math.prod, made.state_shapes(1, *size))) for made in decoders.values()
+    )  # fmt: skip
+
+
 def _block_s(what: str, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool) -> float:
     """Seconds between the segments of a busy decode worker, measured with what a stream gets that asks for nothing."""
     encoder = encoder_for(
@@ -182,9 +218,16 @@ def _block_s(what: str, slots: DecoderSlots, geometry: Geometry, encoding: Encod
 
 
 def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
-    """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise."""
+    """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise, and
+    NoCapacity if the device has no room for it."""
     if not is_simulated(spec.compute.device):
-        return LoadedWorker(spec)
+        try:
+            return LoadedWorker(spec)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            why = str(error).splitlines()[0]
+            raise NoCapacity(f"{spec.compute.device} has no room for the weights: {why}", 0.0, Lack.PAGES) from None
     if spec.seat is not None:
         raise Contradiction(f"a chain of {spec.seat.length}", spec.compute.device, "a simulated device holds no layers")
     return SimulatedModel(

@@ -200,6 +200,27 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
     return clock() - began_s
 
 
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """The memory that `run` takes at most beside what is held already; 0 on a CPU, where torch does not count it."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.synchronize(device)
+    held = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - held
+
+
+def forward_peak_bytes(subject: Subject, size: int) -> int:
+    """`peak_bytes` of a forward over `size` ops with a full window."""
+    if subject.denoiser.device.type != "cuda":
+        return 0
+    with torch.inference_mode():
+        trial = Trial(subject, size=size)
+        return peak_bytes(lambda: trial.run(range(size), subject.recipe.page_count), subject.denoiser.device)
+
+
 def least_s(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
     """The least of each of the times that `measure` takes, over several rounds behind one that warms up."""
     first = measure()
@@ -229,6 +250,18 @@ def segment_s(slots: DecoderSlots, encoder: Encoder, geometry: Geometry) -> tupl
     decode_s, encode_s = least_s(measure)
     slots.close(0)
     return decode_s, encode_s
+
+
+def decode_peak_bytes(slots: DecoderSlots, geometry: Geometry) -> int:
+    """`peak_bytes` of decoding a block, not the first of its stream."""
+    if slots.device.type != "cuda":
+        return 0
+    latents_FCHW, pictures = torch.zeros(geometry.block_shape), range(geometry.pictures(1))
+    slots.open(0)
+    slots.decode(0, latents_FCHW, pictures).pictures()
+    taken = peak_bytes(lambda: slots.decode(0, latents_FCHW, pictures).pictures(), slots.device)
+    slots.close(0)
+    return taken
 
 
 def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from longtake.core.errors import InvalidField
+from longtake.core.plan.memory import CONTEXT_BYTES, PROCESS_BYTES, Occupant
 from longtake.core.work import Role, WorkerId
 from workers.json_values import record
 from workers.link_trust import LinkFiles
@@ -55,6 +56,23 @@ class WorkerSpec:
     def replica(self) -> WorkerId:
         """The name under which the engine knows the worker, or the chain that it is part of."""
         return self.worker if self.seat is None else self.seat.replica
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it needs a GPU."""
+        return self.compute.device.startswith("cuda")
+
+    @property
+    def occupant(self) -> Occupant:
+        """What planning must know of it, so that the memory it takes can be counted."""
+        return Occupant(
+            worker=self.worker,
+            role=self.role,
+            chain_length=1 if self.seat is None else self.seat.length,
+            value_bytes=self.compute.torch_dtype.itemsize,
+            max_batch=self.max_batch,
+            process_bytes=CONTEXT_BYTES if self.on_gpu else PROCESS_BYTES,
+        )
 
 
 def to_line(spec: WorkerSpec) -> str:

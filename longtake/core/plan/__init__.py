@@ -1,1 +1,3 @@
-"""What a cluster can carry, in numbers, before there is one; it imports recipe and errors of the core."""
+"""What a cell can carry and what its devices hold, in numbers; it imports fleet, limits, work, recipe and errors of the
+core.
+"""

@@ -8,8 +8,8 @@ Workers are alike, so the least loaded one is always filled evenly and the strea
     floor(G * floor(pages per worker / pages per lane) / lanes)                     by memory
 
 with the whole-number part taken per worker first, because a lane lives on one worker. Where L devices hold one replica
-(layer split), the chain of them is the worker: G counts chains, and each device spends t / L on a forward. Sizes are
-bytes, 1 GB = 10^9.
+(layer split), the chain of them is the worker: G counts chains, and each device spends t / L on a forward. What fits a
+device is what the server takes when it starts (plan/memory.py). Sizes are bytes, 1 GB = 10^9.
 """
 
 from __future__ import annotations
@@ -22,14 +22,10 @@ from itertools import pairwise
 from longtake.core.errors import InvalidField, Lack, NoCapacity
 from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.limits import Limits
+from longtake.core.plan.memory import CONTEXT_BYTES, Memory, Occupant, footprint
 from longtake.core.plan.model import Model, SessionBytes, session_bytes
 from longtake.core.recipe.graph import Graph
-from longtake.core.work import WorkerId
-
-USABLE_MEMORY = 0.92
-"""Share of a device's memory that can be allocated."""
-WORKSPACE_BYTES = 4_000_000_000
-"""Memory for activations, workspaces and contexts, beside weights and pages."""
+from longtake.core.work import Role, WorkerId
 
 
 class ServiceClass(Enum):
@@ -70,6 +66,8 @@ class Devices:
     """Bytes of a value of a latent on the link and in the journal."""
     layer_split: int = 1
     """Devices that hold one replica of the model together, each a range of its layers."""
+    max_batch: int = 8
+    """The most ops that one forward may serve: memory is kept for so many (`cluster.max_batch`)."""
 
     def __post_init__(self) -> None:
         for name, value in (("count", self.count), ("memory", self.memory_bytes), ("forward", self.forward_s)):
@@ -82,6 +80,22 @@ class Devices:
     def replicas(self) -> int:
         """Denoise workers, as placement counts them: a chain of devices is one."""
         return self.count // self.layer_split
+
+    @property
+    def memory(self) -> Memory:
+        """That of one device, before anything is on it."""
+        return Memory(total_bytes=self.memory_bytes, free_bytes=self.memory_bytes)
+
+    def occupant(self, role: Role) -> Occupant:
+        """A worker of this role on one device."""
+        return Occupant(
+            worker=WorkerId(role.value),
+            role=role,
+            chain_length=self.layer_split if role is Role.DENOISE else 1,
+            value_bytes=self.value_bytes,
+            max_batch=self.max_batch,
+            process_bytes=CONTEXT_BYTES,
+        )
 
     @property
     def share_s(self) -> float:
@@ -121,6 +135,8 @@ class Plan:
     """The decode workers that this many streams need; None if the time of a decode is not known."""
     weights_bytes: int
     """The weights on a device that denoises."""
+    workspace_bytes: int
+    """What its forwards need beside them, its process included."""
     pages_per_worker: int
     pages_bytes: int
     """The pages on a device; of a chain each has its layers' part of all pages."""
@@ -153,9 +169,10 @@ def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
         between_workers_bytes=sum(a != b for a, b in pairwise(lanes)) * cell.sizes.latent + cell.activation_bytes,
         to_decoder_bytes=cell.sizes.latent,
         decode_workers=cell.decode_workers,
-        weights_bytes=cell.weights_bytes,
+        weights_bytes=cell.taken.weights_bytes,
+        workspace_bytes=cell.taken.workspace_bytes,
         pages_per_worker=cell.pages_per_worker,
-        pages_bytes=cell.pages_per_worker * cell.page_bytes,
+        pages_bytes=cell.pages_per_worker * cell.taken.page_bytes,
         forward_tflop=model.forward_flop / 1e12,
         bytes_per_session=cell.sizes,
     )
@@ -167,21 +184,19 @@ class _Cell:
     def __init__(self, model: Model, devices: Devices, service: ServiceClass) -> None:
         """NoCapacity if no device has room for the weights and a lane."""
         self._model, self._devices, self._service = model, devices, service
-        page_count, shape = model.recipe.page_count, model.transformer
+        page_count = model.recipe.page_count
         self.sizes = session_bytes(
             model, value_bytes=devices.value_bytes, latent_value_bytes=devices.latent_value_bytes
         )  # fmt: skip
-        held = -(-shape.layers // devices.layer_split)
-        """Layers on one device, the most where they do not divide."""
-        self.weights_bytes = shape.weights(model.geometry.latent_channels, held) * devices.value_bytes
-        self.page_bytes = self.sizes.page // shape.layers * held
-        free = max(0, int(devices.memory_bytes * USABLE_MEMORY) - WORKSPACE_BYTES - self.weights_bytes)
-        self.pages_per_worker = free // self.page_bytes
-        self.lanes_per_worker = self.pages_per_worker // page_count
+        self.taken = footprint(model, devices.occupant(Role.DENOISE), lane_pages=page_count)
+        free = max(0, devices.memory.usable_bytes - self.taken.fixed_bytes)
+        self.lanes_per_worker = free // self.taken.lane_bytes
+        self.pages_per_worker = self.lanes_per_worker * page_count
         if not self.lanes_per_worker:
             raise NoCapacity(
                 f"a device of {devices.memory_bytes / 1e9:.1f} GB has {free / 1e9:.1f} GB left beside the weights "
-                f"({self.weights_bytes / 1e9:.2f} GB) and one lane takes {page_count * self.page_bytes / 1e9:.2f} GB",
+                f"({self.taken.weights_bytes / 1e9:.2f} GB) and a workspace of "
+                f"{self.taken.workspace_bytes / 1e9:.2f} GB, and one lane takes {self.taken.lane_bytes / 1e9:.2f} GB",
                 0.0,
                 Lack.PAGES,
             )
@@ -189,7 +204,7 @@ class _Cell:
         self.limit_blocks_per_s = devices.count / (self.forwards * devices.forward_s)
         self._lane_share = self.forwards / model.recipe.lane_count * devices.share_s / model.geometry.block_s
         boundaries = self.forwards * (devices.layer_split - 1)
-        self.activation_bytes = boundaries * model.block_tokens * shape.dim * devices.value_bytes
+        self.activation_bytes = boundaries * model.block_tokens * model.transformer.dim * devices.value_bytes
 
     @property
     def streams_by_rate(self) -> int | None:

@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from longtake.core.errors import NoCapacity
 from longtake.core.limits import Limits
 from longtake.core.plan.measured import MEASURED, Measured
+from longtake.core.plan.memory import MOST_SESSIONS, SharedDevice, Sizing, fit, footprint
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import USABLE_MEMORY, WORKSPACE_BYTES, Devices, Plan
+from longtake.core.plan.plan import Devices, Plan
 from longtake.core.recipe.graph import Graph
+from longtake.core.work import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,7 @@ def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEAS
     forwards = Graph(model.recipe).forwards_per_block
     decoding_s = devices.decode_s * measured.slower_decode * (1 - 1 / measured.slower_denoise)
     block_s = forwards * devices.forward_s + decoding_s
-    decoder_bytes = model.decoder.weights(model.geometry.latent_channels) * devices.value_bytes
-    device_bytes = made.weights_bytes + WORKSPACE_BYTES + decoder_bytes + measured.decoder_workspace_bytes
-    free = devices.count * max(0, int(devices.memory_bytes * USABLE_MEMORY) - device_bytes)
-    by_memory = free // (made.bytes_per_session.kv_reserved + made.bytes_per_session.decoder_state)
+    by_memory = _by_memory(model, devices)
     by_rate = None
     if made.streams_by_rate is not None:  # which knows that a lane lives on one worker
         room_s = devices.count * Limits().load_limit * model.geometry.block_s
@@ -61,9 +61,28 @@ def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEAS
         blocks_per_s=devices.count / block_s,
         streams=by_memory if by_rate is None else min(by_rate, by_memory),
         streams_by_memory=by_memory,
-        device_bytes=device_bytes,
+        device_bytes=sum(
+            footprint(model, devices.occupant(role), lane_pages=model.recipe.page_count).fixed_bytes
+            for role in (Role.DENOISE, Role.DECODE)
+        ),
         verdict=_verdict(model, devices, made, decoding_s, by_rate),
     )
+
+
+def _by_memory(model: Model, devices: Devices) -> int:
+    """What the server would have room for, with a decoder on every device."""
+    sizing = Sizing(
+        model=model,
+        lane_pages=model.recipe.page_count,
+        replicas=devices.replicas,
+        decoders=devices.count,
+        max_sessions=MOST_SESSIONS,
+    )
+    both = devices.occupant(Role.DENOISE), devices.occupant(Role.DECODE)
+    try:
+        return fit(sizing, [SharedDevice(name="a device", memory=devices.memory, occupants=both)]).sessions
+    except NoCapacity:
+        return 0
 
 
 def _is_late(devices: Devices, made: Plan) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cluster.config import parse_config
-from cluster.launch.gpus import VISIBLE, gpus_for, visible_gpus
+from cluster.launch.gpus import gpus_for, gpus_in_process, visible_gpus
 from cluster.launch.plan import plan_for
 from cluster.launch.ray_placing import groups
-from cluster.launch.subprocesses import environment
 from longtake.core.errors import Contradiction, InvalidField
 from tests.workers.model_dir import model_info
+from workers.start.child import VISIBLE, environment
 from workers.start.spec import WorkerSpec
 
 
@@ -50,6 +50,13 @@ def test_what_cannot_be_is_refused_before_anything_starts() -> None:
         gpus_for(specs(1, 1, split=3), (), lambda: ("0", "1"))
     on_cpu = plan_for(parse_config({}), model_info()).workers
     assert gpus_for(on_cpu, (), lambda: pytest.fail("nobody needs one")) == {}
+
+
+def test_threads_of_one_process_share_the_first_gpu() -> None:
+    assert gpus_in_process(specs(2, 1), lambda: ("3", "5")) == {"denoise-0": "3", "denoise-1": "3", "decode-0": "3"}
+    assert set(gpus_in_process(specs(1, 1, split=2), lambda: ("3",)).values()) == {"3"}
+    with pytest.raises(InvalidField, match=r"model\.device"):
+        gpus_in_process(specs(1, 1), tuple)
 
 
 def test_a_child_sees_the_gpu_that_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

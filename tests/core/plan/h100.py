@@ -28,7 +28,7 @@ def on_h100s(recipe: str, gpus: int, layer_split: int) -> OnH100s:
     assert known.decode is not None
     devices = Devices(
         count=gpus, memory_bytes=GPU_BYTES, forward_s=known.forward.value, decode_s=known.decode.value,
-        layer_split=layer_split,
+        layer_split=layer_split, max_batch=2,
     )  # fmt: skip
     made = plan(model, devices, ServiceClass.INTERACTIVE)
     beside = shared(model, devices, made)

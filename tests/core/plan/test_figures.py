@@ -8,6 +8,7 @@ import pytest
 
 from longtake.core.plan.figures import Basis, decode_s, encode_s, forward_at, forward_s
 from longtake.core.plan.measured import CORE, MEASURED
+from longtake.core.plan.memory import CONTEXT_BYTES
 from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, ServiceClass, plan
 from longtake.core.plan.presets import PRESETS, UMT5
@@ -67,7 +68,7 @@ def test_decoding_and_encoding_go_by_pixels_and_an_unlike_decoder_is_not_known()
 
 
 def on(count: int, *, forward_s: float, decode_s: float = 0.2, service: str = "interactive") -> Shared:
-    given = Devices(count=count, memory_bytes=80 * 10**9, forward_s=forward_s, decode_s=decode_s)
+    given = Devices(count=count, memory_bytes=80 * 10**9, forward_s=forward_s, decode_s=decode_s, max_batch=2)
     found = shared(WAN, given, plan(WAN, given, ServiceClass(service)), TABLE)
     assert found is not None
     return found
@@ -106,7 +107,7 @@ def test_more_devices_do_not_help_a_stream_whose_forwards_wait_for_each_other() 
 
 def test_memory_of_both_on_one_device() -> None:
     found = on(1, forward_s=0.02, service="bulk")
-    assert found.device_bytes == pytest.approx(2.84e9 + 4.0e9 + 0.147e9 + 5.6e9, rel=0.01)
+    assert found.device_bytes == pytest.approx(2.84e9 + 1.44e9 + 0.147e9 + 5.6e9 + 2 * CONTEXT_BYTES, rel=0.01)
     assert found.streams == found.streams_by_memory == 2  # of 24.15 GB pages and 1.89 GB state in 61 GB
     assert on(4, forward_s=0.02, service="bulk").streams == 9
 

@@ -40,7 +40,7 @@ def devices(
 ) -> Devices:
     return Devices(
         count=count, memory_bytes=gigabytes * 10**9, forward_s=forward_s, decode_s=decode_s, latent_value_bytes=2,
-        layer_split=layer_split,
+        layer_split=layer_split, max_batch=2,
     )  # fmt: skip
 
 

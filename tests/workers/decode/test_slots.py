@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from workers.decode.slots import DecoderPool, LatentFormat
+from workers.models.api import CarriedState
 from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.vae import WanDecoder
 
@@ -131,18 +132,75 @@ def tensor_bytes() -> int:
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
 
-def test_memory_is_the_computed_constant_for_any_number_of_blocks() -> None:
-    ours = pool()
-    latents = blocks(5, 1)[0]
+def test_memory_is_the_computed_constant_of_all_slots_for_any_number_of_blocks() -> None:
+    decoder, (latents,) = model(), blocks(5, 1)
     empty = tensor_bytes()
+    ours = DecoderPool(decoder, LATENTS, slots=3)
+    held = [tensor_bytes() - empty]
     ours.open(0)
-    held = []
     for _ in range(12):
         ours.decode(0, latents, EVERY).pictures()
         held.append(tensor_bytes() - empty)
-    assert held == [SLOT_BYTES] * 12
     ours.close(0)
-    assert tensor_bytes() == empty
+    held.append(tensor_bytes() - empty)
+    of_mean_and_std = 2 * 3 * 4
+    assert held == [3 * SLOT_BYTES + of_mean_and_std] * 14
+
+
+def test_a_slot_lies_where_it_lay_at_the_start_whatever_happens_to_it() -> None:
+    ours, other = pool(), pool()
+
+    def addresses(slot: int) -> list[int]:
+        """Where its tensors lie; the stream in it goes on."""
+        state = ours.take_state(slot)
+        ours.import_state(slot, tuple(tensor.clone() for tensor in state))
+        return [tensor.data_ptr() for tensor in state[:-1]]
+
+    ours.open(0)
+    ours.open(1)
+    first, second = addresses(0), addresses(1)
+    assert len({*first, *second}) == 2 * len(first)
+    ours.close(1)
+    for latents in blocks(7, 3):
+        ours.decode(0, latents, EVERY)
+    ours.open_copy(1, 0)
+    assert (addresses(0), addresses(1)) == (first, second)
+    for _ in range(2):
+        other.import_state(0, ours.take_state(1))
+        other.decode(0, blocks(8, 1)[0], EVERY)
+        ours.import_state(1, other.take_state(0))
+        ours.decode(1, blocks(9, 1)[0], EVERY)
+        assert addresses(1) == second
+    ours.close(0)
+    ours.open(0)
+    assert addresses(0) == first
+
+
+class Failing(WanDecoder):
+    """A decoder that fails at the end, when it has made everything."""
+
+    fails = False
+
+    def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
+        pixels_BCFHW = super().decode(z_BCFHW, state)
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return pixels_BCFHW
+
+
+def test_a_decode_that_fails_leaves_its_slot_as_it_was() -> None:
+    torch.manual_seed(0)
+    failing = Failing(CONFIG)
+    ours = DecoderPool(failing, LATENTS, slots=1)
+    ours.open(0)
+    clip = blocks(10, 3)
+    got = [ours.decode(0, clip[0], EVERY).pictures()]
+    failing.fails = True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        ours.decode(0, clip[2], EVERY)
+    failing.fails = False
+    got += [ours.decode(0, latents, EVERY).pictures() for latents in clip[1:]]
+    np.testing.assert_array_equal(np.concatenate(got), expected_pictures(torch.cat(clip)))
 
 
 def test_a_closed_slot_starts_afresh() -> None:
