@@ -70,6 +70,9 @@ class Ability:
     """Whether a decode worker encodes the prompts of its sessions: where that takes long, text workers do it."""
     chain_length: int = 1
     """How many layer-split workers are this worker together; an op passes through all of them."""
+    numerics: str = ""
+    """Fingerprint of all that its results depend on to the last bit. Workers of one role that have the same are of one
+    class: they give the same bits. Empty: it says nothing, as all do that say nothing."""
 
 
 class Ticket(NamedTuple):

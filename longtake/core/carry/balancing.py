@@ -8,6 +8,9 @@ place for a further lane:
     unreserved lanes   move if the pressure of the target after the move is clearly below the origin's now
     reserved lanes     move if the origin holds more than may be reserved; else a live stream is left in peace
 
+Workers of one class (`Ability.numerics`) are evened out among themselves: a lane never leaves its class, because its
+stream would not be the same bit for bit.
+
 A move back would have to win as much again, so a cell that nobody enters or leaves comes to rest. Moves cost pages
 times bandwidth and hold up their stream for as long: a worker takes part in one at a time, rests after it, and rests
 long after one that failed; a stream has one lane on its way at most; a lane with few blocks to go stays. Only a bounded
@@ -65,11 +68,12 @@ class Balance:
             return
         self._even_at = self._ranking.changes if self._mover.is_idle else -1  # its end frees workers, not always pages
         self._even_until_s = min((end_s for end_s in self._rests_until_s.values() if end_s > now_s), default=math.inf)
-        yield from self._even_reserved(now_s)
-        yield from self._even_pressure(now_s)
+        for numerics in self._ranking.classes:
+            yield from self._even_reserved(numerics, now_s)
+            yield from self._even_pressure(numerics, now_s)
 
-    def _even_reserved(self, now_s: float) -> Iterator[Begun]:
-        ids = tuple(islice(self._ranking.most_reserved(), _LOOKED_AT))  # a move changes the order
+    def _even_reserved(self, numerics: str, now_s: float) -> Iterator[Begun]:
+        ids = tuple(islice(self._ranking.most_reserved(numerics), _LOOKED_AT))  # a move changes the order
         for origin in self._free_to_move(ids, now_s):
             if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
@@ -78,8 +82,8 @@ class Balance:
                 break
             yield from self._move(origin, target, live=True, now_s=now_s)
 
-    def _even_pressure(self, now_s: float) -> Iterator[Begun]:
-        ids = tuple(islice(self._ranking.most_pressed(), _LOOKED_AT))  # a move changes the order
+    def _even_pressure(self, numerics: str, now_s: float) -> Iterator[Begun]:
+        ids = tuple(islice(self._ranking.most_pressed(numerics), _LOOKED_AT))  # a move changes the order
         for origin in self._free_to_move(ids, now_s):
             room, rules = self._ranking.room(origin.id), self._cell.limits.moves
             most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
@@ -94,11 +98,8 @@ class Balance:
         Of equally good ones it is the one with the most streams in common: what its streams lose by the lane is then
         lost by those that the origin holds up anyway.
         """
-        able = (
-            worker
-            for worker in self._free_to_move(self._ranking.best(Ask(count=1, live=live)), now_s)
-            if worker is not origin
-        )
+        ask = Ask(count=1, live=live, numerics=origin.numerics)
+        able = (worker for worker in self._free_to_move(self._ranking.best(ask), now_s) if worker is not origin)
         best = next(able, None)
         if best is None or self._load_after(best, live=live) > most:
             return None

@@ -94,9 +94,12 @@ class Mover:
     # --- one move -----------------------------------------------------------------------------------------------------
 
     def begin(self, session: Session, lane: int, target: Worker) -> list[Effect]:
-        """Move a lane that is not on its way yet, of a session that has not ended, to a worker that has room for it."""
+        """Move a lane that is not on its way yet, of a session that has not ended, to a worker that has room for it.
+
+        The target gives the same bits as the origin: it is of the same class.
+        """
         origin = self._cell.workers[session.place.lanes[lane]]
-        if origin is target or lane in self._of_session.get(session.id, {}):
+        if origin is target or origin.numerics != target.numerics or lane in self._of_session.get(session.id, {}):
             raise InternalFault(f"lane {lane} of {session.id} cannot move from {origin.id} to {target.id}")
         move = Move(next(self._cell.images), session, lane, origin, target)
         target.arriving[move.image] = target.new_table(session, self._cell.fleet.demands(session).lane)

@@ -11,6 +11,7 @@ it lies with another, and loaded; the prompts in use are encoded anew, because a
 It goes on from the boundary it stopped at when all of this is answered, so no op ever finds half of its state.
 
 A session that has not begun its first block has no state: parking it frees its place at once, and it holds nothing.
+Any other comes back to workers of the classes that made its state, or its next bits would not be those of the stream.
 
 An order that is not answered yet names pages or a slot; a session that ends meanwhile waits for it (`owes`). Images
 lie with their workers: a worker that is lost takes the sessions with it whose images it has.
@@ -39,7 +40,7 @@ from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
-from longtake.core.sessions.place import NOWHERE, Homes, Place
+from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
 
@@ -102,6 +103,7 @@ class Parking:
         """Park a session that is idle; later if there is no room for its images."""
         if session.next_block == 0:
             self._records[session.id] = _Record()
+            session.classes = Classes()
             session.follow(Trigger.PARK)
             return self._vacate(session)
         if len(self._holding) >= self._cell.limits.max_parked:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from longtake.core.cell import Cell
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
@@ -10,7 +12,7 @@ from longtake.core.events import Open
 from longtake.core.fleet.load import Demands
 from longtake.core.fleet.placement import Ask, Ranking
 from longtake.core.recipe.graph import Graph
-from longtake.core.sessions.place import Homes, Place
+from longtake.core.sessions.place import Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role
 
@@ -41,7 +43,8 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
 def take_place(cell: Cell, session: Session, homes: Homes | None = None) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
 
-    The place is at `homes` if there is room for all of it there, because then nothing has to be moved.
+    The place is at `homes` if there is room for all of it there, because then nothing has to be moved, and else with
+    workers of the same classes as before.
     """
     if homes is not None:
         try:
@@ -50,6 +53,8 @@ def take_place(cell: Cell, session: Session, homes: Homes | None = None) -> Plac
             pass
     denoisers, decoders = _rankings(cell)
     lanes, slot = _asks(cell, session)
+    lanes = replace(lanes, numerics=_still(session.classes.lanes, denoisers))
+    slot = replace(slot, numerics=_still(session.classes.decoder, decoders))
     place = denoisers.place_together if session.request.pace in cell.limits.packed else denoisers.place
     chosen = place(lanes)
     (decoder,) = decoders.place(slot)
@@ -79,6 +84,11 @@ def _rankings(cell: Cell) -> tuple[Ranking, Ranking]:
     return denoisers, decoders
 
 
+def _still(numerics: str | None, ranking: Ranking) -> str | None:
+    """The class, if any worker is of it still: what there is no worker for cannot be waited for."""
+    return numerics if numerics in ranking.classes else None
+
+
 def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
     """What a session asks of denoise workers, and of a decode worker."""
     demands, live, limit = cell.fleet.demands(session), session.is_live, cell.limits.load_limit
@@ -98,15 +108,19 @@ def _take(cell: Cell, session: Session, homes: Homes) -> Place:
     for holder in used:
         holder.sessions.add(session.id)
     cell.fleet.changed(*used)
+    session.classes = Classes(lanes=cell.workers[homes.lanes[0]].numerics, decoder=decoder.numerics)
     return Place(lanes=homes.lanes, tables=tables, decoder=homes.decoder, slot=slot)
 
 
 def fits_at_all(cell: Cell, session: Session) -> bool:
-    """Whether the session could have a place if it were alone."""
+    """Whether the session could have a place if it were alone: all lanes with workers of one class."""
     units = cell.fleet.demands(session).lane.units
-    denoisers = [worker for worker in cell.workers.values() if worker.role is Role.DENOISE]
-    lanes = sum(worker.capacity // units for worker in denoisers)
-    return lanes >= session.graph.lane_count and any(worker.role is Role.DECODE for worker in cell.workers.values())
+    lanes: Counter[str] = Counter()
+    for worker in cell.workers.values():
+        if worker.role is Role.DENOISE:
+            lanes[worker.numerics] += worker.capacity // units
+    decodes = any(worker.role is Role.DECODE for worker in cell.workers.values())
+    return decodes and max(lanes.values(), default=0) >= session.graph.lane_count
 
 
 def retry_s(sessions: Iterable[Session]) -> float:

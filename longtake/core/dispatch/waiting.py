@@ -20,7 +20,7 @@ from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.flow import Pace
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
-from longtake.core.sessions.place import Homes, Place
+from longtake.core.sessions.place import Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 
@@ -134,7 +134,7 @@ class WaitingRoom:
             return effects
         self._changed = False
         while (session := self._next()) is not None:
-            parked = session.state is State.PARKED
+            parked, before = session.state is State.PARKED, session.classes
             homes = self.parking.homes(session) if parked else None
             try:
                 place = take_place(self._cell, session, homes)
@@ -142,7 +142,7 @@ class WaitingRoom:
                 break
             self.leave(session.id)
             if parked:
-                effects += self.parking.restore(session, place, now_s=now_s)
+                effects += self.parking.restore(session, place, now_s=now_s) + _other_class(session, before)
             else:
                 session.follow(Trigger.ADMIT)
                 effects += self._settle(session, place, now_s=now_s)
@@ -186,3 +186,11 @@ class WaitingRoom:
 
 def _notice(session: SessionId, place: int) -> Notice:
     return Notice(session=session, text=f"queued at place {place}: the stream begins when there is room")
+
+
+def _other_class(session: Session, before: Classes) -> list[Effect]:
+    """What a session is told whose lanes kept nothing and went to another class, because none is left of its own."""
+    if before.lanes in (None, session.classes.lanes):
+        return []
+    text = "its workers were replaced by ones that round otherwise: from here on pictures are alike, not the same"
+    return [Notice(session=session.id, text=text)]

@@ -152,6 +152,7 @@ class RoleFleet:
                 lane_share=self._ops_per_s * own_s,
                 even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,
+                numerics=worker.numerics,
             ),
         )
 

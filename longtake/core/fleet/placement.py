@@ -7,6 +7,10 @@ rate runs as fast as its most pressed lane, so unequal pressures would leave dev
 
 A new lane goes where the load after it is the least. The workers are kept sorted by it, so that placing costs the same
 whether a cell has four workers or a thousand; one that has no room is not in the order at all.
+
+Workers whose kernels round differently are of different classes (`Ability.numerics`). A stream is the same bit for bit
+whatever its placement only if all its lanes are with workers of one class, so they are placed together in one: the
+class of the best place, and if it cannot take all of them, that of the best place in another.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ class Ask:
     """Whether these lanes reserve their time."""
     limit: float = 1.0
     """Share of a worker's time that may be reserved."""
+    numerics: str | None = None
+    """The class that the workers must be of; None: any, but all of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,8 @@ class Room:
     """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
     weight: float = 1.0
     """The worker's evened time over the median of the fleet."""
+    numerics: str = ""
+    """The worker's class (`Ability.numerics`)."""
 
     @property
     def reserved(self) -> float:
@@ -94,6 +102,10 @@ class Room:
             live=self.live + ask.live * time,
             bulk=self.bulk + (not ask.live) * time,
         )
+
+    def fits(self, ask: Ask) -> bool:
+        """Whether one lane more may come here, as far as class and memory go."""
+        return self.free >= ask.demand.units and ask.numerics in (None, self.numerics)
 
     def share_after(self, ask: Ask, count: int = 1) -> float:
         """The share of its time that is reserved once this many lanes have come."""
@@ -136,6 +148,8 @@ class Ranking:
         self._rooms: dict[WorkerId, Room] = {}
         self._free_live, self._free_bulk = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
+        self._classes: Counter[str] = Counter()
+        """How many workers there are of each class."""
         self.changes = 0
         """How often something about it has changed."""
         for worker, room in (rooms or {}).items():
@@ -144,16 +158,24 @@ class Ranking:
     def __len__(self) -> int:
         return len(self._rooms)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that its workers are of."""
+        return tuple(self._classes)
+
     def room(self, worker: WorkerId) -> Room:
         """What this worker has left."""
         return self._rooms[worker]
 
     def put(self, worker: WorkerId, room: Room) -> None:
         """Enter a worker, or its new room."""
-        if self._rooms.get(worker) == room:
+        before = self._rooms.get(worker)
+        if before == room:
             return
         self.changes += 1
         self._rooms[worker] = room
+        if before is None:
+            self._classes[room.numerics] += 1
         self._reserved.put(worker, (room.reserved, room.live))
         self._pressed.put(worker, (room.pressure, room.bulk))
         if room.free >= self._least:
@@ -166,22 +188,25 @@ class Ranking:
     def drop(self, worker: WorkerId) -> None:
         """The worker has gone."""
         self.changes += 1
-        del self._rooms[worker]
+        numerics = self._rooms.pop(worker).numerics
+        self._classes[numerics] -= 1
+        if not self._classes[numerics]:
+            del self._classes[numerics]
         for order in (self._free_live, self._free_bulk, self._reserved, self._pressed):
             order.drop(worker)
 
-    def most_reserved(self) -> Iterator[WorkerId]:
-        """Workers by the share of their time that is reserved, the largest first."""
-        return self._reserved.descending()
+    def most_reserved(self, numerics: str) -> Iterator[WorkerId]:
+        """Workers of a class by the share of their time that is reserved, the largest first."""
+        return (worker for worker in self._reserved.descending() if self._rooms[worker].numerics == numerics)
 
-    def most_pressed(self) -> Iterator[WorkerId]:
-        """Workers by their pressure, the largest first."""
-        return self._pressed.descending()
+    def most_pressed(self, numerics: str) -> Iterator[WorkerId]:
+        """Workers of a class by their pressure, the largest first."""
+        return (worker for worker in self._pressed.descending() if self._rooms[worker].numerics == numerics)
 
     def best(self, ask: Ask) -> Iterator[WorkerId]:
         """Workers that have room for one lane more, the best place for it first."""
         order = self._free_live if ask.live else self._free_bulk
-        return (worker for worker in order.ascending() if self._rooms[worker].free >= ask.demand.units)
+        return (worker for worker in order.ascending() if self._rooms[worker].fits(ask))
 
     def place(self, ask: Ask) -> tuple[WorkerId, ...]:
         """The worker of each lane (or slot) 0, 1, …: always the one whose load is the least after it.
@@ -189,8 +214,24 @@ class Ranking:
         On an idle cluster this spreads the steps of one session over all workers (a step pipeline); with one worker it
         puts them all there; with more workers than steps the next session takes the others (data parallel):
         placements, not code paths. A lane that reserves time goes only where the sum stays within the limit; NoCapacity
-        says what is missing. The order itself is left as it was.
+        says what is missing, where the best place is. The order itself is left as it was.
         """
+        refusals: list[NoCapacity] = []
+        for one in self._by_class(ask):
+            try:
+                return self._placed(one)
+            except NoCapacity as refusal:
+                refusals.append(refusal)
+        raise refusals[0]
+
+    def _by_class(self, ask: Ask) -> list[Ask]:
+        """The same for each class that has room for a lane, the one with the best place first."""
+        if ask.numerics is not None or len(self._classes) < 2:
+            return [ask]
+        found = dict.fromkeys(self._rooms[worker].numerics for worker in self.best(ask))
+        return [replace(ask, numerics=numerics) for numerics in found] or [ask]
+
+    def _placed(self, ask: Ask) -> tuple[WorkerId, ...]:
         before: dict[WorkerId, Room] = {}
         chosen: list[WorkerId] = []
         try:
@@ -233,7 +274,8 @@ class Ranking:
         return None
 
     def _too_little_time(self, ask: Ask, placed: int) -> str:
-        rooms, limit = self._rooms.values(), ask.limit
+        limit = ask.limit
+        rooms = [room for room in self._rooms.values() if ask.numerics in (None, room.numerics)]
         needed = sum(room.lane_share for room in rooms) / len(rooms) * ask.demand.time
         free = sum(max(0.0, limit - room.live * room.lane_share) for room in rooms) + placed * needed
         most = max(limit - room.live * room.lane_share for room in rooms)

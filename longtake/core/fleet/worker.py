@@ -74,6 +74,8 @@ class Worker:
     """Whether denoise ops and commits may share a forward."""
     chain_length: int = field(init=False)
     """How many workers an op passes through, one after the other: more than one in a layer-split replica."""
+    numerics: str = field(init=False)
+    """Its class: workers of its role that have the same give the same bits."""
     pool: PagePool = field(init=False)
     """Its pages; a decode worker has none."""
     free_slots: list[SlotId] = field(init=False)
@@ -96,6 +98,7 @@ class Worker:
         self.id, self.role, self.capacity = self.joined.worker, self.joined.role, ability.capacity
         self.batch_limit = ability.batch_limit if denoises else 1
         self.mixes_kinds, self.chain_length = ability.mixes_kinds, ability.chain_length
+        self.numerics = ability.numerics
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
         slots = self.capacity if self.role is Role.DECODE else 0
         self.free_slots = [SlotId(slot) for slot in reversed(range(slots))]

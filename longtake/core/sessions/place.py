@@ -19,6 +19,14 @@ class Homes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """The classes (`Ability.numerics`) of the workers that a session's state was made by; None: there is none yet."""
+
+    lanes: str | None = None
+    decoder: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """What a session holds on the workers, from admission to its end."""
 

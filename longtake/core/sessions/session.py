@@ -12,7 +12,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
-from longtake.core.sessions.place import Place
+from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.work import ConditioningRef, SessionId, Ticket
@@ -53,6 +53,8 @@ class Session:
     geometry: Geometry
     place: Place
     flow: Flow
+    classes: Classes = field(default_factory=Classes)
+    """The workers that it may go on with: others would go on with other bits than it began with."""
     state: State = State.OPENING
     playing: bool = True
     """What the client said last, Pause or Play; its state follows when it can."""

@@ -261,10 +261,10 @@ def test_the_order_of_workers_is_what_sorting_them_would_give() -> None:
     roomy = [worker for worker, room in rooms.items() if room.free]
     assert list(ranking.best(Ask(count=1, live=True))) == sorted(roomy, key=lambda w: (rooms[w].live_order, w))
     assert list(ranking.best(Ask(count=1))) == sorted(roomy, key=lambda w: (rooms[w].bulk_order, w))
-    assert [rooms[w].pressure for w in ranking.most_pressed()] == sorted(
+    assert [rooms[w].pressure for w in ranking.most_pressed("")] == sorted(
         (r.pressure for r in rooms.values()), reverse=True
     )
-    assert [rooms[w].reserved for w in ranking.most_reserved()] == sorted(
+    assert [rooms[w].reserved for w in ranking.most_reserved("")] == sorted(
         (r.reserved for r in rooms.values()), reverse=True
     )
 

@@ -17,7 +17,8 @@ from tests.core.support.parts import geometry, recipe
 class Storm:
     """Clients, workers and bad luck, all at random."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, classes: int = 1) -> None:
+        """The workers of each role are of so many classes, in turn."""
         self.draw = random.Random(seed)
         draw = self.draw
         limits = Limits(
@@ -31,6 +32,7 @@ class Storm:
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),
             pages=draw.choice([9 * lanes, 9 * lanes + 4, 18 * lanes]), batch_limit=draw.choice([1, 4]), limits=limits,
+            numerics=lambda worker: str(int(worker.rpartition("-")[2]) % classes),
         )  # fmt: skip
         self.seen: set[State] = set()
         self.pictures: dict[SessionId, int] = {}
@@ -66,7 +68,7 @@ class Storm:
             case "open":
                 self._open()
             case "lose":
-                self._lose(draw.choice(list(cell.queues)))
+                self.lose(draw.choice(list(cell.queues)))
         self.seen |= {view.state for view in cell.scheduler.sessions()}
 
     def _open(self) -> None:
@@ -80,7 +82,8 @@ class Storm:
             pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
         )
 
-    def _lose(self, worker: WorkerId) -> None:
+    def lose(self, worker: WorkerId) -> None:
+        """A worker is lost and joins again."""
         view = next(view for view in self.cell.scheduler.workers() if view.worker == worker)
         self.cell.lose(worker)
         self.cell.join(worker, view.role, view.ability.capacity)

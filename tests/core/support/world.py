@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -67,6 +68,8 @@ class Cell:
     batch_limit: int = 1
     mixes_kinds: bool = True
     chain_length: int = 1
+    numerics: Callable[[WorkerId], str] = lambda _: ""
+    """The class of each worker."""
     limits: Limits = field(default_factory=Limits)
     now_s: float = 0.0
     effects: list[Effect] = field(default_factory=list)
@@ -122,6 +125,7 @@ class Cell:
             mixes_kinds=self.mixes_kinds,
             chain_length=self.chain_length if role is Role.DENOISE else 1,
             encodes_text=not self.texters,
+            numerics=self.numerics(worker),
         )
         self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
