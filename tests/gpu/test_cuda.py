@@ -53,8 +53,6 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("decoder", list(DecoderKind))
 async def test_cuda_float32_shows_the_pictures_of_the_cpu(model: Path, decoder: DecoderKind) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     on_cpu, on_gpu = await pictures(model, decoder), await pictures(model, decoder, Compute(device="cuda"))
     assert on_cpu.shape == on_gpu.shape
     assert np.abs(on_cpu - on_gpu).mean() < 1.0

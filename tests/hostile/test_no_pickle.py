@@ -36,6 +36,7 @@ from workers.models import weights
 from workers.models.api import Compute
 from workers.peers import MeetingPoint, Pair, c10d
 from workers.start.layer_times import held_layers
+from workers.start.numerics import Kernels, Numerics
 from workers.start.probe import BatchProfile
 from workers.start.profile_cache import ProfileKey, cached
 
@@ -236,9 +237,10 @@ def test_a_model_directory(tmp_path: Path, bomb: Bomb) -> None:
 
 
 def test_a_folder_of_profiles(tmp_path: Path, bomb: Bomb) -> None:
+    numerics = Numerics(kernels=Kernels(torch_version="2", device="AVX512", dtype="float32"), digest="d")
     key = ProfileKey(
-        model_digest="m", layers="0-1", compute=Compute(), torch_version="2", threads=1,
-        tokens_per_block=1, window_pages=1, max_batch=1,
+        model_digest="m", layers="0-1", compute=Compute(), numerics=numerics, tokens_per_block=1, window_pages=1,
+        max_batch=1,
     )  # fmt: skip
     measured = BatchProfile(forward_s={1: 0.1}, limit=1, inexact=None, mixes_kinds=False)
     for payload in (*payloads(bomb), b"[" * 100_000):

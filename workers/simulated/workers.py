@@ -170,12 +170,9 @@ class SimulatedModel:
         self.pace = DevicePace()
         """How exactly the times were kept so far."""
         self.meeting_point = meeting_point
-        self.introduction = Introduction(
-            worker=worker,
-            role=role,
-            ability=Ability(capacity=capacity),
-            model_digest=simulated_digest(model, device.reach),
-        )
+        digest = simulated_digest(model, device.reach)
+        ability = Ability(capacity=capacity, numerics=digest)  # results depend on nothing else
+        self.introduction = Introduction(worker=worker, role=role, ability=ability, model_digest=digest)
 
     def fresh(self) -> PacedWorker:
         """A worker with empty pages or slots. The one before must have ended."""

@@ -35,6 +35,7 @@ from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.start.attention import Extent, choose
 from workers.start.layer_times import held_layers, measured_times
+from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
 from workers.start.probe import BatchProfile, Subject, decode_peak_bytes, forward_peak_bytes, probe, segment_s
 from workers.start.profile_cache import cached, key_of
 from workers.start.spec import WorkerSpec
@@ -53,6 +54,7 @@ class LoadedWorker:
 
         InvalidField or Contradiction if specification or model directory are wrong.
         """
+        settle_kernels()
         self._spec = spec
         if spec.compute.torch_device.type == "cuda" and not torch.cuda.is_available():
             raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
@@ -88,7 +90,9 @@ class LoadedWorker:
             geometry=info.geometry,
             recipe=info.recipe,
         )
-        self.profile = self._profiled(subject)
+        numerics, forward_s = denoise_numerics(subject)
+        self.profile = self._profiled(subject, numerics, forward_s)
+        _log.info("worker %s: %s", spec.worker, numerics)
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         peak_bytes = forward_peak_bytes(subject, self.profile.limit)
@@ -98,7 +102,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            ability=self.profile.ability(spec.capacity),
+            ability=self.profile.ability(spec.capacity, numerics.fingerprint),
             model_digest=self._digest,
             part=part,
         )
@@ -108,6 +112,8 @@ class LoadedWorker:
         decoders = {kind: weights.load_decoder(spec.model, info, spec.compute, kind) for kind in info.decoders}
         apart = is_encoded_apart(info.text_kind)
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
+        numerics = decode_numerics(tuple(decoders.values()), info.geometry)
+        _log.info("worker %s: %s", spec.worker, numerics)
         encoding = EncodingPool()
         trials = _pools(decoders, info, slots=1)
         block_s = {
@@ -121,6 +127,7 @@ class LoadedWorker:
             forward_s=block_s[DecoderKind.FULL],
             tiny_s=block_s.get(DecoderKind.TINY, 0.0),
             encodes_text=not apart,
+            numerics=numerics.fingerprint,
         )
         make = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
         self._stock("decoder slots", _slot_bytes(decoders, info.geometry), peak_bytes, make)
@@ -134,10 +141,11 @@ class LoadedWorker:
     def _texter(self) -> Introduction:
         spec = self._spec
         text = load_text_encoder(spec.model, self._info, spec.compute)
+        numerics = text_numerics(text, spec.compute.torch_device, spec.compute.torch_dtype)
+        _log.info("worker %s: %s", spec.worker, numerics)
         self._fresh = partial(TextWorker, text, spec.compute.torch_device)
-        return Introduction(
-            worker=spec.worker, role=spec.role, ability=Ability(capacity=spec.capacity), model_digest=self._digest
-        )
+        ability = Ability(capacity=spec.capacity, numerics=numerics.fingerprint)
+        return Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest=self._digest)
 
     def _stock(self, kind: str, unit_bytes: int, peak_bytes: int, make: Callable[[], Performer]) -> None:
         """Have fresh workers made by `make`, each with pages or slots of this size."""
@@ -163,17 +171,18 @@ class LoadedWorker:
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
-    def _profiled(self, subject: Subject) -> BatchProfile:
+    def _profiled(self, subject: Subject, numerics: Numerics, forward_s: float) -> BatchProfile:
         """What batches are good for, measured now or at an earlier start."""
         spec = self._spec
 
         def measure() -> BatchProfile:
-            return probe(subject, pages=spec.capacity, max_batch=spec.max_batch)
+            return probe(subject, pages=spec.capacity, max_batch=spec.max_batch, known_s=forward_s)
 
         if not spec.profiles:
             return measure()
         largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
-        return cached(Path(spec.profiles), key_of(self._digest, subject, spec.compute, max_batch=largest), measure)
+        key = key_of(self._digest, subject, spec.compute, numerics, max_batch=largest)
+        return cached(Path(spec.profiles), key, measure)
 
 
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:

@@ -29,6 +29,7 @@ from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.noise import normal
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
+from workers.start.seeded import Draw, digest_of, fill, seeded
 
 MIN_GAIN = 0.05
 """The share by which the time per op must fall for a larger batch to be used."""
@@ -54,13 +55,14 @@ class BatchProfile:
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 
-    def ability(self, pages: int) -> Ability:
-        """What a worker with so many pages can do."""
+    def ability(self, pages: int, numerics: str) -> Ability:
+        """What a worker with so many pages, of this class, can do."""
         return Ability(
             capacity=pages,
             batch_limit=self.limit,
             mixes_kinds=self.mixes_kinds,
             forward_s=self.forward_s.get(1, 0.0),
+            numerics=numerics,
         )
 
     def __str__(self) -> str:
@@ -89,16 +91,13 @@ class Trial:
         self._attention = subject.attention
         self._recipe = recipe
         self._device = denoiser.device
-        random = torch.Generator(denoiser.device).manual_seed(0)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=random, device=denoiser.device)
-
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._memory = PageMemory(shape, size * recipe.page_count, device=denoiser.device, dtype=denoiser.dtype)
-        self._memory.kv_YUPLND.normal_(generator=random)  # what earlier blocks would have left
-        self._texts = [denoiser.encode_text(normal(1, *denoiser.text_shape)) for _ in range(size)]
-        self._x_BFCHW = normal(size, *geometry.block_shape)
+        fill(self._memory)
+        texts = (seeded(item, Draw.TEXT, denoiser.text_shape) for item in range(size))
+        self._texts = [denoiser.encode_text(text_TC[None].to(self._device)) for text_TC in texts]
+        x_FCHW = [seeded(item, Draw.LATENTS, geometry.block_shape) for item in range(size)]
+        self._x_BFCHW = torch.stack(x_FCHW).to(self._device)
 
     def run(self, items: range, pages: int) -> Tensor:
         """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
@@ -122,6 +121,16 @@ class Trial:
         """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
         own = self._cleared(items, pages)
         return self.run(items, pages), self._memory.export(own)
+
+    def seeded(self) -> tuple[str, float]:
+        """Digest of flow and K/V of one forward over a full window, and the seconds it took.
+
+        What goes in is the same on every device, so what comes out differs only if something rounds differently.
+        """
+        made: list[Tensor] = []
+        one, pages = range(1), self._recipe.page_count
+        seconds = seconds_of(lambda: made.extend(self.result(one, pages)), self._device)
+        return digest_of(*made), seconds
 
     def committed(self, items: range, pages: int) -> Tensor:
         """The K/V that the same items leave if all are commits."""
@@ -264,15 +273,16 @@ def decode_peak_bytes(slots: DecoderSlots, geometry: Geometry) -> int:
     return taken
 
 
-def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
+def probe(subject: Subject, *, pages: int, max_batch: int, known_s: float = 0.0) -> BatchProfile:
     """How many ops one forward may serve: at most `max_batch`, in at most `pages` pages.
 
-    Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
+    Takes seconds where forwards do, because then batches pay little and the first comparison ends it. `known_s` is what
+    one forward took already: if that is long, and no batch is allowed, none is run again.
     """
     torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
     max_batch = min(max_batch, pages // subject.recipe.page_count)
     with torch.inference_mode():
-        forward_s, limit = _worthwhile(subject, max_batch)
+        forward_s, limit = _worthwhile(subject, max_batch, known_s)
         trial = Trial(subject, size=limit)
         inexact = trial.inexact_size(limit) if limit > 1 else None
         exact = limit if inexact is None else inexact - 1
@@ -280,8 +290,10 @@ def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
     return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
 
 
-def _worthwhile(subject: Subject, max_batch: int) -> tuple[dict[int, float], int]:
+def _worthwhile(subject: Subject, max_batch: int, known_s: float) -> tuple[dict[int, float], int]:
     """Times by batch size, doubled until it does not pay any more, and the last size that did."""
+    if max_batch < 2 and known_s > _LONG_S:
+        return {1: known_s}, 1
     if max_batch < 2:
         one = Trial(subject, size=1)
         return {1: least_s(lambda: (one.forward_s(1),))[0]}, 1

@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 
 from workers.models.api import Compute
+from workers.start.numerics import Numerics
 from workers.start.probe import BatchProfile, Subject
 
-FORMAT = "longtake-profile/2"
+FORMAT = "longtake-profile/3"
 _CPU_INFO = Path("/proc/cpuinfo")
 
 _log = logging.getLogger("longtake.worker")
@@ -36,8 +37,8 @@ class ProfileKey:
     """The first and the last layer that the worker holds."""
     compute: Compute
     """How it computes; the device is the name of the processor or accelerator, not a number."""
-    torch_version: str
-    threads: int
+    numerics: Numerics
+    """Kernels, and what they make of seeded inputs now: a batch that was exact proves nothing of other kernels."""
     tokens_per_block: int
     window_pages: int
     max_batch: int
@@ -49,15 +50,14 @@ class ProfileKey:
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest() + ".json"
 
 
-def key_of(model_digest: str, subject: Subject, compute: Compute, *, max_batch: int) -> ProfileKey:
+def key_of(model_digest: str, subject: Subject, compute: Compute, numerics: Numerics, *, max_batch: int) -> ProfileKey:
     """The key of a profile of `subject`, which was loaded from a directory of that digest, measured here and now."""
     layers, recipe = subject.denoiser.layers, subject.recipe
     return ProfileKey(
         model_digest=model_digest,
         layers=f"{layers[0]}-{layers[-1]}",
         compute=replace(compute, device=_device_name(subject.denoiser.device)),
-        torch_version=torch.__version__,
-        threads=1,  # as workers compute; see workers.start.probe
+        numerics=numerics,
         tokens_per_block=subject.geometry.tokens_per_frame * recipe.blocks.frames,
         window_pages=recipe.page_count,
         max_batch=max_batch,

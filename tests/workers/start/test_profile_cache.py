@@ -16,6 +16,7 @@ from workers.models.api import Compute
 from workers.models.weights import new_denoiser
 from workers.start import loading
 from workers.start.loading import LoadedWorker
+from workers.start.numerics import Kernels, Numerics
 from workers.start.probe import BatchProfile, Subject
 from workers.start.profile_cache import ProfileKey, cached, key_of
 from workers.start.spec import WorkerSpec
@@ -25,7 +26,8 @@ PROFILE = BatchProfile(forward_s={1: 0.004, 2: 0.0055}, limit=2, mixes_kinds=Tru
 SUBJECT = Subject(
     denoiser=new_denoiser(INFO), attention=SdpaBackend(), geometry=INFO.geometry, recipe=INFO.recipe
 )  # fmt: skip
-KEY = key_of("digest", SUBJECT, Compute(), max_batch=4)
+NUMERICS = Numerics(kernels=Kernels(torch_version="2", device="AVX512", dtype="float32", threads=1), digest="ab")
+KEY = key_of("digest", SUBJECT, Compute(), NUMERICS, max_batch=4)
 
 
 def never() -> BatchProfile:
@@ -46,8 +48,19 @@ def test_a_kept_profile_is_what_was_measured(tmp_path: Path, profile: BatchProfi
         replace(KEY, model_digest="other"),
         replace(KEY, compute=replace(KEY.compute, device="another processor")),
         replace(KEY, compute=replace(KEY.compute, dtype="bfloat16")),
-        replace(KEY, torch_version="0"),
-        replace(KEY, threads=2),
+        replace(KEY, numerics=replace(NUMERICS, digest="cd")),
+        *(
+            replace(KEY, numerics=replace(NUMERICS, kernels=replace(NUMERICS.kernels, **other)))
+            for other in (
+                {"torch_version": "0"},
+                {"device": "AVX2"},
+                {"dtype": "bfloat16"},
+                {"cuda": "13.0"},
+                {"cudnn": "91501"},
+                {"threads": 2},
+                {"attention": "math"},
+            )
+        ),
         replace(KEY, tokens_per_block=1),
         replace(KEY, window_pages=1),
         replace(KEY, max_batch=8),

@@ -1,0 +1,137 @@
+"""How a worker rounds: the kernels that compute, and a digest of what they make of inputs that are the same anywhere.
+
+Two workers give the same bits only if every kernel between input and output rounds alike. Versions and names tell most
+of what chooses kernels, but not all (a library that shadows another, a choice by shape), so each start also computes
+something real, over the very weights and shapes that will be served, and hashes every bit of it. Workers of one role
+with equal fingerprints are of one class, and the core lets a stream pass between those alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch.nn.attention import SDPBackend
+
+from longtake.core.recipe.geometry import Geometry
+from workers.models.api import LatentDecoder, TextEncoder
+from workers.start.probe import Subject, Trial
+from workers.start.seeded import Draw, digest_of, seeded
+
+_PROMPT = "a red ball swaying in the fog"
+_CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version  # of the library that is loaded
+
+
+def settle_kernels() -> None:
+    """Make this process choose kernels by fixed rules, and compute in float32 what is float32.
+
+    By default cuDNN convolutions take TF32 (10 bits of mantissa) for float32; and where it may measure which of its
+    algorithms is the fastest, two equal workers may take different ones, and round differently.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernels:
+    """What chooses the kernels, as far as it has a name."""
+
+    torch_version: str
+    device: str
+    """Name of the accelerator; of a CPU, the instructions that torch uses of it."""
+    dtype: str
+    cuda: str = ""
+    cudnn: str = ""
+    threads: int = 0
+    """Threads that share a sum on a CPU; it is split by them."""
+    attention: str = ""
+    """The kernel of self-attention over a full window; empty if the worker has no such thing."""
+
+    @staticmethod
+    def of(device: torch.device, dtype: torch.dtype, *, attention: str = "") -> Kernels:
+        """Those that compute in `dtype` on `device` in this thread."""
+        version, kind = torch.__version__, str(dtype).removeprefix("torch.")
+        if device.type != "cuda":
+            name, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+            return Kernels(torch_version=version, device=name, dtype=kind, threads=threads, attention=attention)
+        return Kernels(
+            torch_version=version,
+            device=torch.cuda.get_device_name(device),
+            dtype=kind,
+            cuda=str(torch.version.cuda),
+            cudnn=str(_CUDNN_VERSION()),
+            attention=attention,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """All that the bits of a worker's results depend on, beside the inputs."""
+
+    kernels: Kernels
+    digest: str
+    """SHA-256 (hex) of what was made of the seeded inputs: weights count in it, too."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        named = (f"{name} {value}" for name, value in asdict(self.kernels).items() if value)
+        return f"numerics {self.fingerprint[:12]}: {', '.join(named)}, digest {self.digest[:12]}"
+
+
+def denoise_numerics(subject: Subject) -> tuple[Numerics, float]:
+    """The numerics of a denoise worker, by one forward over a full window (its flow and the K/V that it writes).
+
+    Also the seconds which that took: the first forward of a process.
+    """
+    torch.set_num_threads(1)  # as where the worker computes
+    recipe, geometry, denoiser = subject.recipe, subject.geometry, subject.denoiser
+    shape, frames = denoiser.page_shape(geometry.tokens_per_frame), recipe.blocks.frames
+    heads = (shape.num_heads, shape.head_dim)
+    kernel = attention_kernel(
+        (1, frames * shape.tokens_per_frame, *heads),
+        (1, recipe.page_count * shape.tokens_per_frame, *heads),
+        denoiser.dtype,
+        denoiser.device,
+    )
+    with torch.inference_mode():
+        digest, seconds = Trial(subject, size=1).seeded()
+    kernels = Kernels.of(denoiser.device, denoiser.dtype, attention=kernel)
+    return Numerics(kernels=kernels, digest=digest), seconds
+
+
+def decode_numerics(decoder: LatentDecoder, geometry: Geometry) -> Numerics:
+    """The numerics of a decode worker, by two blocks of a stream: the pixels of both, and the state that they leave."""
+    torch.set_num_threads(1)  # as where the worker computes
+    _, _, height, width = geometry.block_shape
+    with torch.inference_mode():
+        state = decoder.initial_state(1, height, width)
+        made = []
+        for block in range(2):
+            z_CFHW = seeded(block, Draw.LATENTS, geometry.block_shape).transpose(0, 1)
+            made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
+    digest = digest_of(*made, *state.history_BFHWC)
+    return Numerics(kernels=Kernels.of(decoder.device, decoder.dtype), digest=digest)
+
+
+def text_numerics(text: TextEncoder, device: torch.device, dtype: torch.dtype) -> Numerics:
+    """The numerics of a text worker, by one prompt."""
+    torch.set_num_threads(1)  # as where the worker computes
+    return Numerics(kernels=Kernels.of(device, dtype), digest=digest_of(text.encode(_PROMPT).features_TC))
+
+
+def attention_kernel(q_BLND: tuple[int, ...], k_BSND: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    """The kernel that torch takes for unmasked attention of these shapes; "unknown" if it does not say."""
+    choose = getattr(torch, "_fused_sdp_choice", None)
+    if choose is None:
+        return "unknown"
+    query, key = (torch.empty(shape, dtype=dtype, device=device).transpose(1, 2) for shape in (q_BLND, k_BSND))
+    return SDPBackend(choose(query, key, key)).name.removesuffix("_ATTENTION").lower()
