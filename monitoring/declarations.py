@@ -121,6 +121,8 @@ WORKERS_LOST = Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
     "Times that a worker was lost: its link broke, it was silent, it broke the protocol, it was replaced.")
 SLOWNESS = Metric("longtake_worker_slowness", GAUGE, ("worker",),
     "Its time for a dispatch over what its fellows take for as many ops; 1 is usual.")
+NUMERICS_CLASSES = Metric("longtake_numerics_classes", GAUGE, ("role",),
+    "Classes of joined workers that give the same bits; more than 1: a stream cannot go to every worker.")
 LANE_MOVES = Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker.")
 OPS_FAILED = Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatches and preparations that failed.")
 

@@ -13,6 +13,7 @@ again with nothing but their weights, and the next generation begins when the lo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -90,6 +91,7 @@ class ChainPort:
             mixes_kinds=all(one.mixes_kinds for one in each),
             forward_s=max(one.forward_s for one in each),
             chain_length=len(each),
+            numerics=_together([one.numerics for one in each]),
         )
         return Introduction(worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest)
 
@@ -147,6 +149,11 @@ class ChainPort:
         assert sequence is not None
         seconds = max(head.seconds for head in heads if isinstance(head, Done))
         return Done(sequence=sequence, outputs=outputs, seconds=seconds)
+
+
+def _together(numerics: list[str]) -> str:
+    """The fingerprint of a chain: an op passes through all its workers, so each of theirs counts."""
+    return hashlib.sha256("\n".join(numerics).encode()).hexdigest() if any(numerics) else ""
 
 
 class Chains:

@@ -255,6 +255,7 @@ def worker_message(view: WorkerView) -> pb.Worker:
         dispatched=view.dispatched,
         op_s=view.op_s,
         chain_length=view.ability.chain_length,
+        numerics=view.ability.numerics,
     )
 
 

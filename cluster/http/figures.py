@@ -84,7 +84,9 @@ class CellFigures:
     def _write_workers(self, scrape: Scrape) -> None:
         workers = self._engine.scheduler.workers()
         for role in self._facts.expected:
-            scrape.put("longtake_workers", sum(worker.role is role for worker in workers), role.value)
+            here = [worker.ability.numerics for worker in workers if worker.role is role]
+            scrape.put("longtake_workers", len(here), role.value)
+            scrape.put("longtake_numerics_classes", len(set(here)), role.value)
         for worker in workers:
             _write_worker(scrape, worker)
         rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)

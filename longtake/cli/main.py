@@ -27,7 +27,7 @@ from longtake.cli.server import Server, server_options
 from longtake.cli.stream import SUFFIXES, StreamOutput, render_to_file, stream_to_file
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
-from longtake.cli.top_figures import holds
+from longtake.cli.top_figures import holds, warnings
 from longtake.cli.values import word
 from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
@@ -233,10 +233,12 @@ def status(server: Server, as_json: bool) -> None:
     click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions")
     rows = [
         (worker.worker_id, word(pb.WorkerRole.Name(worker.role)), f"{worker.capacity - worker.free}/{worker.capacity}",
-         worker.sessions, worker.in_flight, worker.ready, worker.dispatched)
+         worker.sessions, worker.in_flight, worker.ready, worker.dispatched, worker.numerics[:8] or "-")
         for worker in answer.workers
     ]  # fmt: skip
-    _table(("worker", "role", "used", "sessions", "in flight", "ready", "done"), rows)
+    _table(("worker", "role", "used", "sessions", "in flight", "ready", "done", "numerics"), rows)
+    for warning in warnings(answer):
+        click.echo(warning)
 
 
 @cli.command()

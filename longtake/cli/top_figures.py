@@ -97,6 +97,8 @@ class Figures:
     limit_share: float | None
     paces: tuple[PaceFigures, ...]
     workers: tuple[WorkerFigures, ...]
+    warnings: tuple[str, ...]
+    """What an operator should know, a sentence each."""
     sessions: tuple[SessionFigures, ...]
     """The sessions, the worst first; see SORTS."""
 
@@ -146,6 +148,7 @@ def figures(before: Look, now: Look, *, pictures_per_s: float, sort: str = "slac
         limit_share=blocks_per_s / limit if limit else None,
         paces=paces,
         workers=tuple(_worker(worker, workers.get(worker.worker_id), over_s) for worker in status.workers),
+        warnings=warnings(status),
         sessions=tuple(sorted(sessions, key=SORTS[sort])),
     )
 
@@ -174,6 +177,18 @@ def _limit(status: pb.GetStatusResponse) -> float | None:
     if not times_s or min(times_s) <= 0 or not status.forwards_per_block:
         return None
     return sum(1 / time_s for time_s in times_s) / status.forwards_per_block
+
+
+def warnings(status: pb.GetStatusResponse) -> tuple[str, ...]:
+    """A sentence for each role whose workers do not all give the same bits."""
+    classes: dict[str, set[str]] = {}
+    for worker in status.workers:
+        classes.setdefault(word(pb.WorkerRole.Name(worker.role)), set()).add(worker.numerics)
+    return tuple(
+        f"{role} workers do not all give the same bits: {len(found)} classes of numerics"
+        for role, found in classes.items()
+        if len(found) > 1
+    )
 
 
 def _worker(worker: pb.Worker, earlier: pb.Worker | None, over_s: float) -> WorkerFigures:

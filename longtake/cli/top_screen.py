@@ -88,7 +88,7 @@ def _header(frame: Figures) -> list[Text]:
         (f"{frame.blocks_per_s:.2f} blocks/s{share}", "bold"),
         f"  {frame.pictures_per_s:.1f} pictures/s = {frame.realtime_factor:.2f} x real time",
     )
-    return [first, second]
+    return [first, second, *(Text(warning, style="yellow") for warning in frame.warnings)]
 
 
 def _paces(paces: tuple[PaceFigures, ...]) -> list[Column]:

@@ -596,7 +596,7 @@ class PaceTotals(_message.Message):
     def __init__(self, pace: _Optional[_Union[Pace, str]] = ..., sessions: _Optional[int] = ..., blocks: _Optional[int] = ..., late_blocks: _Optional[int] = ..., pictures: _Optional[int] = ..., bytes: _Optional[int] = ..., opened: _Optional[int] = ..., refused: _Optional[int] = ..., least_slack_s: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes")
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes", "numerics")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -611,6 +611,7 @@ class Worker(_message.Message):
     CHAIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     HOST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     role: WorkerRole
     capacity: int
@@ -625,7 +626,8 @@ class Worker(_message.Message):
     chain_length: int
     host_memory_bytes: int
     passes: int
-    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ...) -> None: ...
+    numerics: str
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class WatchOpsRequest(_message.Message):
     __slots__ = ("session_id",)

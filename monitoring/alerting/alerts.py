@@ -182,6 +182,14 @@ def _bad_workers(records: Records) -> Iterator[Alert]:
         description='It takes {{ $value | printf "%.2f" }} times as long as its fellows.',
     )
     yield Alert(
+        name="LongtakeNumericsMixed",
+        severity=Severity.TICKET,
+        query=quarter.most(metrics.NUMERICS_CLASSES, "role").above(1.0),
+        for_s=30 * MINUTE_S,  # an update passes through it
+        summary="{{ $labels.role }} workers of cell {{ $labels.cell }} do not all give the same bits",
+        description='They are of {{ $value | printf "%.0f" }} classes: streams keep to one, prompts do not.',
+    )
+    yield Alert(
         name="LongtakeOpsFail",
         severity=Severity.TICKET,
         query=quarter.increase(metrics.OPS_FAILED, "worker").at_least(5),

@@ -204,6 +204,10 @@ WORKERS = Dashboard(
             panel("Slowness", Style(bounds=(1.15, 1.3)), SEEN.most(metrics.SLOWNESS, "worker"),
                   advice="A worker's time over its fellows'. Above 1.3 for long: look at its device's clock, "
                          "temperature and neighbours (DCGM's dashboards), replace it. Lanes move away meanwhile."),
+            panel("Classes of numerics", Style(bounds=(1.5, 2.5)), SEEN.most(metrics.NUMERICS_CLASSES, "role"),
+                  advice="Workers of one class give the same bits, and a stream stays with one. 2: half an update, or "
+                         "unequal devices; room and balance are those of each class alone. `longtake status` says who "
+                         "is of which."),
             panel("Lost and joined", PLAIN, Line(SEEN.rate(metrics.WORKERS_LOST, "role", "cause"), "lost"),
                   Line(SEEN.rate(metrics.WORKERS_JOINED, "role"), "joined"),
                   advice="Each loss ends the sessions that had state there. The same one again and again: take its "

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Opened, Refused, RequestRefused
 from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
+from longtake.core.work import Role, WorkerId
 
 _log = logging.getLogger("longtake")
 
@@ -44,6 +45,8 @@ class LogLines:
 
     def __init__(self) -> None:
         self._draining = False
+        self._classes: dict[WorkerId, tuple[Role, str]] = {}
+        """Role and numerics of the workers that are joined."""
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """One line for each thing that happened to a session or a worker."""
@@ -59,9 +62,12 @@ class LogLines:
                     event.ability.capacity,
                     event.ability.batch_limit,
                 )
+                self._classes[event.worker] = (event.role, event.ability.numerics)
+                self._warn_of_classes(event.role)
             case WorkerLost():
                 level = logging.INFO if self._draining else logging.WARNING
                 _log.log(level, "worker %s lost: %s", event.worker, event.reason)
+                self._classes.pop(event.worker, None)
             case OpFailed():
                 for session in event.sessions:
                     _log.warning("session %s: an op failed on %s: %s", session, event.worker, event.reason)
@@ -74,6 +80,17 @@ class LogLines:
                 pass
         for effect in effects:
             _effect_line(effect)
+
+    def _warn_of_classes(self, role: Role) -> None:
+        """Say it if the workers of a role do not all give the same bits."""
+        classes: dict[str, list[str]] = {}
+        for worker, (its, numerics) in self._classes.items():
+            if its is role:
+                classes.setdefault(numerics, []).append(worker)
+        if len(classes) > 1:
+            told = "; ".join(f"{numerics[:12] or 'unknown'}: {', '.join(of)}" for numerics, of in classes.items())
+            _log.warning("%s workers do not all give the same bits, they are of %d classes of numerics: %s",
+                         role.value, len(classes), told)  # fmt: skip
 
 
 def _effect_line(effect: Effect) -> None:

@@ -18,9 +18,10 @@ import pytest
 
 from longtake.cli.main import run
 from longtake.cli.values import parse_time
-from longtake.client import StreamOptions, SyncClient
+from longtake.client import Client, StreamOptions, SyncClient
 from longtake.client.events import ClosedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent
 from longtake.client.recording import Recording
+from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.toy import HEADER, ToyCell, segment, toy_cell_in_thread
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -166,13 +167,31 @@ def test_an_interrupt_before_the_stream_begins_leaves_nothing(tmp_path: Path) ->
 
 def test_a_look_at_a_server(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--server", cell.target]) == 0
-    assert "0 of 64 sessions" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 of 64 sessions" in said and "same bits" not in said
     assert run(["status", "--server", cell.target, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["workers"]) == 3
     assert run(["model", "--server", cell.target]) == 0
     assert "colour: red, blue" in capsys.readouterr().out
     assert run(["sessions", "--server", cell.target]) == 0
     assert capsys.readouterr().out.split()[0] == "session"
+
+
+def test_the_status_warns_of_workers_that_do_not_give_the_same_bits(
+    cell: ToyCell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = Client.get_status
+
+    async def mixed(client: Client) -> pb.GetStatusResponse:
+        status = await answered(client)
+        status.workers[0].numerics = "0123456789ab"
+        return status
+
+    monkeypatch.setattr(Client, "get_status", mixed)
+    assert run(["status", "--server", cell.target]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "denoise workers do not all give the same bits: 2 classes of numerics"
+    assert [line.split()[-1] for line in said if line.startswith(("d0", "d1"))] == ["01234567", "-"]
 
 
 def test_a_list_of_sessions_says_what_each_waits_for(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:

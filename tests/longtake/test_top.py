@@ -20,7 +20,7 @@ import pytest
 from longtake.cli.main import run
 from longtake.cli.server import Server
 from longtake.cli.top import Watch
-from longtake.cli.top_figures import SORTS, Figures, Look, figures, same_server
+from longtake.cli.top_figures import SORTS, Figures, Look, figures, same_server, warnings
 from longtake.cli.top_screen import lines
 from longtake.client import Client, StreamOptions
 from longtake.v1 import longtake_pb2 as pb
@@ -137,6 +137,19 @@ def test_a_worker_whose_time_is_unknown_leaves_the_limit_open() -> None:
     frame = figures(BEFORE, Look(at_s=104.0, status=status, sessions=()), pictures_per_s=16.0)
     assert (frame.limit_blocks_per_s, frame.limit_share, frame.workers[0].op_s) == (None, None, None)
     assert "of" not in lines(frame, width=100, height=None, sort="slack")[1].plain
+
+
+def test_workers_that_do_not_give_the_same_bits_are_a_warning_for_each_role() -> None:
+    status = pb.GetStatusResponse()
+    status.CopyFrom(NOW.status)
+    for made, numerics in zip(status.workers, ("a", "a", "b"), strict=True):
+        made.numerics = numerics
+    assert warnings(status) == ()
+    status.workers[1].numerics = ""
+    assert warnings(status) == ("denoise workers do not all give the same bits: 2 classes of numerics",)
+    frame = figures(BEFORE, Look(at_s=104.0, status=status, sessions=()), pictures_per_s=16.0)
+    shown = lines(frame, width=120, height=40, sort="slack")
+    assert (shown[2].plain, shown[3].plain) == (*frame.warnings, "")
 
 
 def test_a_server_that_was_started_again_is_not_compared_with_what_it_was() -> None:

@@ -26,6 +26,7 @@ HEALTHY: Mapping[str, str] = {
     'longtake_workers_expected{cell="a",role="denoise"}': "4x60",
     'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
     'longtake_worker_slowness{cell="a",worker="d0"}': "1.02x60",
+    'longtake_numerics_classes{cell="a",role="denoise"}': "1x60",
     'longtake_ops_failed_total{cell="a",worker="d0"}': "0x60",
     'longtake_journal_bytes{cell="a",content="latents"}': "1000000x60",
     'longtake_calls_refused_total{cell="a",reason="no_credentials"}': "0+1x60",
@@ -89,6 +90,7 @@ _SLOWNESS, _FAILURES = (
     'longtake_worker_slowness{cell="a",worker="d0"}',
     'longtake_ops_failed_total{cell="a",worker="d0"}',
 )
+_CLASSES = 'longtake_numerics_classes{cell="a",role="denoise"}'
 _REFUSED = 'longtake_opens_refused_total{{cell="a",pace="{0}",reason="{1}"}}'
 _GRANTED = 'longtake_opens_total{cell="a",pace="live"}'
 _CALLS = 'longtake_calls_refused_total{{cell="a",reason="{0}"}}'
@@ -165,6 +167,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     fires("LongtakeStraggler", "1.5 times the time for 15 minutes", "35m", {_SLOWNESS: "1x20 1.5x30"}),
     silent("LongtakeStraggler", "1.2 times the time", "35m", {_SLOWNESS: "1.2x60"}),
     silent("LongtakeStraggler", "1.5 times the time for five minutes", "35m", {_SLOWNESS: "1x29 1.5x5 1x30"}),
+    fires("LongtakeNumericsMixed", "two classes for 35 minutes", "50m", {_CLASSES: "1x14 2x40"}),
+    silent("LongtakeNumericsMixed", "an update of 20 minutes", "55m", {_CLASSES: "1x30 2x20 1x10"}),
+    silent("LongtakeNumericsMixed", "a role without a worker", "50m", {_CLASSES: "0x60"}),
     fires("LongtakeOpsFail", "six at once", "30m", {_FAILURES: "0x20 6x30"}),
     silent("LongtakeOpsFail", "three at once", "30m", {_FAILURES: "0x20 3x30"}),
     # --- room ---

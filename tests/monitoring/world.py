@@ -17,7 +17,7 @@ ELSEWHERE = frozenset({
     "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_image_bytes_total",
     "longtake_host_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes", "longtake_workers",
     "longtake_workers_expected", "longtake_prompts_waiting", "longtake_oldest_prompt_seconds",
-    "longtake_worker_slowness", "longtake_calls_total",
+    "longtake_worker_slowness", "longtake_numerics_classes", "longtake_calls_total",
     "longtake_watchers", "longtake_engine_step_seconds", "longtake_engine_inbox_events", "longtake_uptime_seconds",
     "longtake_info",
 })  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
@@ -39,6 +40,7 @@ from workers.messages import (
 MAX_MESSAGE_BYTES = 64 << 20
 """Limit of one message on the link, in bytes: a raw segment of a large model fits."""
 
+_FINGERPRINT = re.compile("[0-9a-f]{0,64}")
 _ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE, Role.TEXT: pb.ROLE_TEXT}
 
 
@@ -55,13 +57,14 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         forward_s=introduction.ability.forward_s,
         tiny_s=introduction.ability.tiny_s,
         encodes_text=introduction.ability.encodes_text,
+        numerics=introduction.ability.numerics,
         part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
 
 
 def hello_from_proto(hello: pb.Hello) -> Introduction:
-    """InvalidField if the worker has no name, no role, no capacity or no batch limit."""
+    """InvalidField if the worker has no name, role, capacity or batch limit, or says of itself what cannot be."""
     roles = {number: role for role, number in _ROLE.items()}
     if hello.role not in roles:
         raise InvalidField("hello.role", int(hello.role), "ROLE_DENOISE, ROLE_DECODE or ROLE_TEXT")
@@ -81,6 +84,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
             forward_s=_duration(hello.forward_s, "hello.forward_s"),
             tiny_s=_duration(hello.tiny_s, "hello.tiny_s"),
             encodes_text=hello.encodes_text,
+            numerics=_fingerprint(hello.numerics),
         ),
         model_digest=hello.model_digest,
         part=_part_from(hello.part) if hello.HasField("part") else None,
@@ -247,6 +251,13 @@ def _part_from(part: pb.Part) -> Part:
         seat=Seat(replica=WorkerId(part.replica), rank=part.rank, length=part.length),
         layers=range(part.first_layer, part.first_layer + part.layers),
     )
+
+
+def _fingerprint(value: str) -> str:
+    """A fingerprint from the wire, which goes into log lines and is shown to operators."""
+    if not _FINGERPRINT.fullmatch(value):
+        raise InvalidField("hello.numerics", value[:80], "up to 64 hexadecimal digits, lower case")
+    return value
 
 
 def _duration(value_s: float, field: str) -> float:

@@ -19,9 +19,11 @@ from torch.nn.attention import SDPBackend
 from longtake.core.recipe.geometry import Geometry
 from workers.models.api import LatentDecoder, TextEncoder
 from workers.start.probe import Subject, Trial
-from workers.start.seeded import Draw, digest_of, seeded
+from workers.start.seeded import Purpose, digest_of, seeded
 
 _PROMPT = "a red ball swaying in the fog"
+CHOICE = "_fused_sdp_choice"
+"""torch's own name of the function that says which kernel its attention takes."""
 _CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version  # of the library that is loaded
 
 
@@ -116,7 +118,7 @@ def decode_numerics(decoder: LatentDecoder, geometry: Geometry) -> Numerics:
         state = decoder.initial_state(1, height, width)
         made = []
         for block in range(2):
-            z_CFHW = seeded(block, Draw.LATENTS, geometry.block_shape).transpose(0, 1)
+            z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
             made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
     digest = digest_of(*made, *state.history_BFHWC)
     return Numerics(kernels=Kernels.of(decoder.device, decoder.dtype), digest=digest)
@@ -130,7 +132,7 @@ def text_numerics(text: TextEncoder, device: torch.device, dtype: torch.dtype) -
 
 def attention_kernel(q_BLND: tuple[int, ...], k_BSND: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
     """The kernel that torch takes for unmasked attention of these shapes; "unknown" if it does not say."""
-    choose = getattr(torch, "_fused_sdp_choice", None)
+    choose = getattr(torch, CHOICE, None)
     if choose is None:
         return "unknown"
     query, key = (torch.empty(shape, dtype=dtype, device=device).transpose(1, 2) for shape in (q_BLND, k_BSND))

@@ -29,7 +29,7 @@ from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.noise import normal
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
-from workers.start.seeded import Draw, digest_of, fill, seeded
+from workers.start.seeded import Purpose, digest_of, fill, seeded
 
 MIN_GAIN = 0.05
 """The share by which the time per op must fall for a larger batch to be used."""
@@ -94,9 +94,9 @@ class Trial:
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._memory = PageMemory(shape, size * recipe.page_count, device=denoiser.device, dtype=denoiser.dtype)
         fill(self._memory)
-        texts = (seeded(item, Draw.TEXT, denoiser.text_shape) for item in range(size))
+        texts = (seeded(item, Purpose.TEXT, denoiser.text_shape) for item in range(size))
         self._texts = [denoiser.encode_text(text_TC[None].to(self._device)) for text_TC in texts]
-        x_FCHW = [seeded(item, Draw.LATENTS, geometry.block_shape) for item in range(size)]
+        x_FCHW = [seeded(item, Purpose.LATENTS, geometry.block_shape) for item in range(size)]
         self._x_BFCHW = torch.stack(x_FCHW).to(self._device)
 
     def run(self, items: range, pages: int) -> Tensor:

@@ -18,7 +18,7 @@ from workers.denoise.noise import normal
 _SEED = 0x10261A4E
 
 
-class Draw(IntEnum):
+class Purpose(IntEnum):
     """What an input is made up for."""
 
     LATENTS = 0
@@ -26,9 +26,9 @@ class Draw(IntEnum):
     PAGES = 2
 
 
-def seeded(item: int, draw: Draw, shape: tuple[int, ...]) -> Tensor:
-    """Standard normals, float32 on the CPU; another `item` or `draw`, other numbers."""
-    return normal(_SEED, item, draw, shape)
+def seeded(item: int, purpose: Purpose, shape: tuple[int, ...]) -> Tensor:
+    """Standard normals, float32 on the CPU; another `item` or `purpose`, other numbers."""
+    return normal(_SEED, item, purpose, shape)
 
 
 def fill(memory: PageMemory) -> None:
@@ -37,7 +37,7 @@ def fill(memory: PageMemory) -> None:
     A draw for each would take minutes where pages are large.
     """
     shape = memory.shape
-    page_ULND = seeded(0, Draw.PAGES, (2, shape.tokens_per_frame, shape.num_heads, shape.head_dim))
+    page_ULND = seeded(0, Purpose.PAGES, (2, shape.tokens_per_frame, shape.num_heads, shape.head_dim))
     flat_UX = page_ULND.flatten(1).to(memory.device, memory.kv_YUPLND.dtype)
     for layer, kv_UPLND in enumerate(memory.kv_YUPLND):
         for page in range(memory.pages):

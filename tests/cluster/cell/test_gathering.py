@@ -85,7 +85,8 @@ class Link:
 class Bench:
     """Chains before an engine, and links of a chain of three that has come together."""
 
-    def __init__(self) -> None:
+    def __init__(self, numerics: Sequence[str] = ("", "", "")) -> None:
+        self.numerics = numerics
         info = model_info()
         self.log = Log()
         self.inbox = Inbox()
@@ -98,7 +99,8 @@ class Bench:
         part = Part(seat=seat, layers=layers or range(rank, rank + 1))
         introduction = Introduction(
             worker=seat.member, role=Role.DENOISE, model_digest="m", part=part,
-            ability=Ability(capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1)),
+            ability=Ability(capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1),
+                            numerics=self.numerics[rank]),
         )  # fmt: skip
         link = Link()
         self.chains.join(introduction, link)
@@ -115,6 +117,19 @@ class Bench:
     @property
     def events(self) -> list[Event]:
         return self.log.events
+
+
+def test_a_chain_is_of_a_class_of_its_own_that_every_worker_of_it_makes_up() -> None:
+    def numerics_of(*each: str) -> str:
+        (joined,) = Bench(each).events
+        assert isinstance(joined, WorkerJoined)
+        return joined.ability.numerics
+
+    usual = numerics_of("a", "b", "c")
+    assert numerics_of("a", "b", "c") == usual
+    others = [numerics_of("x", "b", "c"), numerics_of("a", "b", "x"), numerics_of("b", "a", "c"), "a", ""]
+    assert usual not in others
+    assert numerics_of("", "", "") == ""
 
 
 def test_a_chain_joins_when_it_is_complete_and_is_what_its_least_worker_is() -> None:

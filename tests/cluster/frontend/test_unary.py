@@ -64,6 +64,16 @@ async def test_what_is_told_of_model_sessions_and_cluster() -> None:
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
 
 
+async def test_the_status_tells_how_each_worker_rounds() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client:
+        now_s, ability = cell.engine.now_s(), Ability(capacity=9, numerics="ab12")
+        cell.engine.submit(WorkerJoined(now_s=now_s, worker=WorkerId("d2"), role=Role.DENOISE, ability=ability))
+        while len((status := await client.get_status()).workers) < 4:
+            pass
+    told = {worker.worker_id: worker.numerics for worker in status.workers}
+    assert told == {"d0": "", "d1": "", "d2": "ab12", "v0": ""}
+
+
 async def test_reflection_lists_the_service_and_health_follows_the_workers() -> None:
     async with toy_cell() as cell, grpc.aio.insecure_channel(cell.target) as channel:
         request = reflection_pb2.ServerReflectionRequest(list_services="")

@@ -162,6 +162,7 @@ async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp
     assert moving < ELSEWHERE and all(any(name in found for found in names) for name in moving)
     assert opened.session_id not in page.text and "ball" not in page.text
     assert page.sum("longtake_workers", role="denoise") == page.sum("longtake_workers_expected", role="denoise") == 2
+    assert page.sum("longtake_numerics_classes", role="denoise") == 1  # both computed the same
 
 
 async def test_promtool_finds_nothing_to_say_about_the_page(tmp_path: Path) -> None:

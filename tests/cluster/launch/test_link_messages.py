@@ -208,6 +208,22 @@ def test_orders_about_images_that_cannot_be_meant_are_refused(message: pb.Attach
         down_from_proto(message, WORKER)
 
 
+def hello_that_says(numerics: str) -> pb.Hello:
+    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello.numerics = numerics
+    return hello
+
+
+@pytest.mark.parametrize("numerics", ["AB", "a\nb", "a\n", "a" * 65, "sha"])
+def test_a_fingerprint_that_is_none_is_refused(numerics: str) -> None:
+    with pytest.raises(InvalidField, match=r"hello\.numerics"):
+        hello_from_proto(hello_that_says(numerics))
+
+
+def test_a_worker_may_say_nothing_of_its_numerics() -> None:
+    assert hello_from_proto(hello_that_says("")).ability.numerics == ""
+
+
 def test_messages_that_say_nothing_are_refused() -> None:
     for convert in (
         lambda: up_from_proto(pb.AttachRequest()),

@@ -23,6 +23,7 @@ from workers.models.weights import load_decoder, load_denoiser
 from workers.start import loading, probe
 from workers.start.loading import LoadedWorker
 from workers.start.numerics import (
+    CHOICE,
     Kernels,
     Numerics,
     attention_kernel,
@@ -31,7 +32,7 @@ from workers.start.numerics import (
     text_numerics,
 )
 from workers.start.probe import Subject
-from workers.start.seeded import Draw, digest_of, fill, seeded
+from workers.start.seeded import Purpose, digest_of, fill, seeded
 from workers.start.spec import WorkerSpec
 
 INFO = model_info()
@@ -197,11 +198,11 @@ def test_the_digest_of_a_text_is_of_its_features() -> None:
 
 
 def test_inputs_are_never_zeros_and_depend_on_nothing_but_their_numbers() -> None:
-    first = seeded(0, Draw.LATENTS, (4, 4))
+    first = seeded(0, Purpose.LATENTS, (4, 4))
     torch.manual_seed(3)
-    assert torch.equal(seeded(0, Draw.LATENTS, (4, 4)), first)
+    assert torch.equal(seeded(0, Purpose.LATENTS, (4, 4)), first)
     assert first.abs().min() > 0
-    others = [seeded(1, Draw.LATENTS, (4, 4)), seeded(0, Draw.TEXT, (4, 4)), seeded(0, Draw.PAGES, (4, 4))]
+    others = [seeded(1, Purpose.LATENTS, (4, 4)), seeded(0, Purpose.TEXT, (4, 4)), seeded(0, Purpose.PAGES, (4, 4))]
     assert not any(torch.equal(other, first) for other in others)
 
 
@@ -294,5 +295,5 @@ def test_a_worker_computes_float32_as_float32_by_rules_alone(model: Path, monkey
 def test_a_torch_that_does_not_say_which_kernel_it_takes_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (1, 8, 2, 16)
     assert attention_kernel(shape, (1, 40, 2, 16), torch.float32, CPU) == "flash"
-    monkeypatch.delattr(torch, "_fused_sdp_choice")
+    monkeypatch.delattr(torch, CHOICE)
     assert attention_kernel(shape, shape, torch.float32, CPU) == "unknown"

@@ -1,0 +1,52 @@
+"""Log lines about workers: who joins, and whether those of one role give the same bits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from longtake.core.events import WorkerJoined, WorkerLost
+from longtake.core.work import Ability, Role, WorkerId
+from monitoring.folding.recorder import LogLines
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[LogLines]:
+    with caplog.at_level(logging.WARNING, logger="longtake"):
+        yield LogLines()
+
+
+def join(lines: LogLines, name: str, numerics: str, role: Role = Role.DENOISE) -> None:
+    ability = Ability(capacity=9, numerics=numerics)
+    lines.fold(WorkerJoined(now_s=0.0, worker=WorkerId(name), role=role, ability=ability), [])
+
+
+def test_workers_of_one_class_or_of_several_roles_are_no_reason_to_warn(
+    lines: LogLines, caplog: pytest.LogCaptureFixture
+) -> None:
+    join(lines, "d0", "aa")
+    join(lines, "d1", "aa")
+    join(lines, "v0", "bb", Role.DECODE)
+    assert caplog.messages == []
+
+
+def test_who_brings_another_class_is_named_with_all_the_others(
+    lines: LogLines, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, numerics in (("d0", "a" * 64), ("d1", "a" * 64), ("d2", "")):
+        join(lines, name, numerics)
+    assert caplog.messages == [
+        "denoise workers do not all give the same bits, they are of 2 classes of numerics: "
+        "aaaaaaaaaaaa: d0, d1; unknown: d2"
+    ]
+
+
+def test_a_worker_that_is_gone_counts_no_more(lines: LogLines, caplog: pytest.LogCaptureFixture) -> None:
+    join(lines, "d0", "aa")
+    lines.fold(WorkerLost(now_s=1.0, worker=WorkerId("d0"), reason="replaced"), [])
+    caplog.clear()
+    join(lines, "d0", "bb")
+    join(lines, "d1", "bb")
+    assert caplog.messages == []
