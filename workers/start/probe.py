@@ -27,7 +27,6 @@ from workers.decode.encode import Encoder
 from workers.decode.slots import DecoderSlots
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
-from workers.denoise.noise import normal
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 from workers.start.seeded import Purpose, digest_of, fill, seeded
 
@@ -244,7 +243,7 @@ def segment_s(slots: DecoderSlots, encoder: Encoder, geometry: Geometry) -> tupl
     More than one in a pass is not tried: the passes are long, and measured on CPUs two streams together save 2 %.
     """
     torch.set_num_threads(1)  # as where the worker computes
-    latents_FCHW = normal(seed=0, block=0, draw=0, shape=geometry.block_shape)
+    latents_FCHW = seeded(0, Purpose.LATENTS, geometry.block_shape)
     pictures = range(geometry.pictures(1))
 
     def measure() -> tuple[float, float]:
@@ -283,8 +282,10 @@ def probe(subject: Subject, *, pages: int, max_batch: int, known_s: float = 0.0)
     max_batch = min(max_batch, pages // subject.recipe.page_count)
     with torch.inference_mode():
         forward_s, limit = _worthwhile(subject, max_batch, known_s)
+        if limit == 1:
+            return BatchProfile(forward_s=forward_s, limit=1)
         trial = Trial(subject, size=limit)
-        inexact = trial.inexact_size(limit) if limit > 1 else None
+        inexact = trial.inexact_size(limit)
         exact = limit if inexact is None else inexact - 1
         mixes = exact > 1 and trial.commits_like_a_forward(exact) and trial.fused_like_apart()
     return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
