@@ -90,9 +90,9 @@ class LoadedWorker:
             geometry=info.geometry,
             recipe=info.recipe,
         )
-        numerics, forward_s = denoise_numerics(subject)
-        self.profile = self._profiled(subject, numerics, forward_s)
+        numerics = denoise_numerics(subject, spec.compute, attention.name)
         _log.info("worker %s: %s", spec.worker, numerics)
+        self.profile = self._profiled(subject, numerics)
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         peak_bytes = forward_peak_bytes(subject, self.profile.limit)
@@ -112,7 +112,7 @@ class LoadedWorker:
         decoders = {kind: weights.load_decoder(spec.model, info, spec.compute, kind) for kind in info.decoders}
         apart = is_encoded_apart(info.text_kind)
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
-        numerics = decode_numerics(tuple(decoders.values()), info.geometry)
+        numerics = decode_numerics(tuple(decoders.values()), info.geometry, spec.compute)
         _log.info("worker %s: %s", spec.worker, numerics)
         encoding = EncodingPool()
         trials = _pools(decoders, info, slots=1)
@@ -141,7 +141,7 @@ class LoadedWorker:
     def _texter(self) -> Introduction:
         spec = self._spec
         text = load_text_encoder(spec.model, self._info, spec.compute)
-        numerics = text_numerics(text, spec.compute.torch_device, spec.compute.torch_dtype)
+        numerics = text_numerics(text, spec.compute)
         _log.info("worker %s: %s", spec.worker, numerics)
         self._fresh = partial(TextWorker, text, spec.compute.torch_device)
         ability = Ability(capacity=spec.capacity, numerics=numerics.fingerprint)
@@ -171,12 +171,12 @@ class LoadedWorker:
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
-    def _profiled(self, subject: Subject, numerics: Numerics, forward_s: float) -> BatchProfile:
+    def _profiled(self, subject: Subject, numerics: Numerics) -> BatchProfile:
         """What batches are good for, measured now or at an earlier start."""
         spec = self._spec
 
         def measure() -> BatchProfile:
-            return probe(subject, pages=spec.capacity, max_batch=spec.max_batch, known_s=forward_s)
+            return probe(subject, pages=spec.capacity, max_batch=spec.max_batch)
 
         if not spec.profiles:
             return measure()

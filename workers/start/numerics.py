@@ -14,16 +14,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
-from torch.nn.attention import SDPBackend
 
 from longtake.core.recipe.geometry import Geometry
-from workers.models.api import LatentDecoder, TextEncoder
+from workers.models.api import Compute, LatentDecoder, TextEncoder
 from workers.start.probe import Subject, Trial
 from workers.start.seeded import Purpose, digest_of, seeded
 
 _PROMPT = "a red ball swaying in the fog"
-CHOICE = "_fused_sdp_choice"
-"""torch's own name of the function that says which kernel its attention takes."""
 _CUDNN_VERSION: Callable[[], int | None] = torch.backends.cudnn.version  # of the library that is loaded
 
 
@@ -47,6 +44,8 @@ class Kernels:
     device: str
     """Name of the accelerator; of a CPU, the instructions that torch uses of it."""
     dtype: str
+    fused: bool = False
+    """Whether some are made at start, for several operations at once."""
     cuda: str = ""
     cudnn: str = ""
     threads: int = 0
@@ -55,18 +54,18 @@ class Kernels:
     """The kernel of self-attention over a full window; empty if the worker has no such thing."""
 
     @staticmethod
-    def of(device: torch.device, dtype: torch.dtype, *, attention: str = "") -> Kernels:
-        """Those that compute in `dtype` on `device` in this thread."""
-        version, kind = torch.__version__, str(dtype).removeprefix("torch.")
-        if device.type != "cuda":
-            name, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
-            return Kernels(torch_version=version, device=name, dtype=kind, threads=threads, attention=attention)
+    def of(compute: Compute, *, attention: str = "") -> Kernels:
+        """Those of a worker that computes so, in this thread."""
+        device = compute.torch_device
+        on_cuda = device.type == "cuda"
         return Kernels(
-            torch_version=version,
-            device=torch.cuda.get_device_name(device),
-            dtype=kind,
-            cuda=str(torch.version.cuda),
-            cudnn=str(_CUDNN_VERSION()),
+            torch_version=torch.__version__,
+            device=torch.cuda.get_device_name(device) if on_cuda else torch.backends.cpu.get_cpu_capability(),
+            dtype=compute.dtype,
+            fused=compute.fuses,
+            cuda=str(torch.version.cuda) if on_cuda else "",
+            cudnn=str(_CUDNN_VERSION()) if on_cuda else "",
+            threads=0 if on_cuda else torch.get_num_threads(),
             attention=attention,
         )
 
@@ -89,28 +88,18 @@ class Numerics:
         return f"numerics {self.fingerprint[:12]}: {', '.join(named)}, digest {self.digest[:12]}"
 
 
-def denoise_numerics(subject: Subject) -> tuple[Numerics, float]:
-    """The numerics of a denoise worker, by one forward over a full window (its flow and the K/V that it writes).
+def denoise_numerics(subject: Subject, compute: Compute, attention: str) -> Numerics:
+    """The numerics of a denoise worker, by one forward over a full window: its flow and the K/V that it writes.
 
-    Also the seconds which that took: the first forward of a process.
+    `attention` is the name of the kernel (workers.start.attention).
     """
     torch.set_num_threads(1)  # as where the worker computes
-    recipe, geometry, denoiser = subject.recipe, subject.geometry, subject.denoiser
-    shape, frames = denoiser.page_shape(geometry.tokens_per_frame), recipe.blocks.frames
-    heads = (shape.num_heads, shape.head_dim)
-    kernel = attention_kernel(
-        (1, frames * shape.tokens_per_frame, *heads),
-        (1, recipe.page_count * shape.tokens_per_frame, *heads),
-        denoiser.dtype,
-        denoiser.device,
-    )
     with torch.inference_mode():
-        digest, seconds = Trial(subject, size=1).seeded()
-    kernels = Kernels.of(denoiser.device, denoiser.dtype, attention=kernel)
-    return Numerics(kernels=kernels, digest=digest), seconds
+        digest = Trial(subject, size=1).digest()
+    return Numerics(kernels=Kernels.of(compute, attention=attention), digest=digest)
 
 
-def decode_numerics(decoder: LatentDecoder, geometry: Geometry) -> Numerics:
+def decode_numerics(decoder: LatentDecoder, geometry: Geometry, compute: Compute) -> Numerics:
     """The numerics of a decode worker, by two blocks of a stream: the pixels of both, and the state that they leave."""
     torch.set_num_threads(1)  # as where the worker computes
     _, _, height, width = geometry.block_shape
@@ -121,19 +110,10 @@ def decode_numerics(decoder: LatentDecoder, geometry: Geometry) -> Numerics:
             z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
             made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
     digest = digest_of(*made, *state.history_BFHWC)
-    return Numerics(kernels=Kernels.of(decoder.device, decoder.dtype), digest=digest)
+    return Numerics(kernels=Kernels.of(compute), digest=digest)
 
 
-def text_numerics(text: TextEncoder, device: torch.device, dtype: torch.dtype) -> Numerics:
+def text_numerics(text: TextEncoder, compute: Compute) -> Numerics:
     """The numerics of a text worker, by one prompt."""
     torch.set_num_threads(1)  # as where the worker computes
-    return Numerics(kernels=Kernels.of(device, dtype), digest=digest_of(text.encode(_PROMPT).features_TC))
-
-
-def attention_kernel(q_BLND: tuple[int, ...], k_BSND: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
-    """The kernel that torch takes for unmasked attention of these shapes; "unknown" if it does not say."""
-    choose = getattr(torch, CHOICE, None)
-    if choose is None:
-        return "unknown"
-    query, key = (torch.empty(shape, dtype=dtype, device=device).transpose(1, 2) for shape in (q_BLND, k_BSND))
-    return SDPBackend(choose(query, key, key)).name.removesuffix("_ATTENTION").lower()
+    return Numerics(kernels=Kernels.of(compute), digest=digest_of(text.encode(_PROMPT).features_TC))

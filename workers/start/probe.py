@@ -121,15 +121,12 @@ class Trial:
         own = self._cleared(items, pages)
         return self.run(items, pages), self._memory.export(own)
 
-    def seeded(self) -> tuple[str, float]:
-        """Digest of flow and K/V of one forward over a full window, and the seconds it took.
+    def digest(self) -> str:
+        """Digest of flow and K/V of one forward over a full window.
 
         What goes in is the same on every device, so what comes out differs only if something rounds differently.
         """
-        made: list[Tensor] = []
-        one, pages = range(1), self._recipe.page_count
-        seconds = seconds_of(lambda: made.extend(self.result(one, pages)), self._device)
-        return digest_of(*made), seconds
+        return digest_of(*self.result(range(1), self._recipe.page_count))
 
     def committed(self, items: range, pages: int) -> Tensor:
         """The K/V that the same items leave if all are commits."""
@@ -272,16 +269,15 @@ def decode_peak_bytes(slots: DecoderSlots, geometry: Geometry) -> int:
     return taken
 
 
-def probe(subject: Subject, *, pages: int, max_batch: int, known_s: float = 0.0) -> BatchProfile:
+def probe(subject: Subject, *, pages: int, max_batch: int) -> BatchProfile:
     """How many ops one forward may serve: at most `max_batch`, in at most `pages` pages.
 
-    Takes seconds where forwards do, because then batches pay little and the first comparison ends it. `known_s` is what
-    one forward took already: if that is long, and no batch is allowed, none is run again.
+    Takes seconds where forwards do, because then batches pay little and the first comparison ends it.
     """
     torch.set_num_threads(1)  # as where the worker computes: times and bits depend on it
     max_batch = min(max_batch, pages // subject.recipe.page_count)
     with torch.inference_mode():
-        forward_s, limit = _worthwhile(subject, max_batch, known_s)
+        forward_s, limit = _worthwhile(subject, max_batch)
         if limit == 1:
             return BatchProfile(forward_s=forward_s, limit=1)
         trial = Trial(subject, size=limit)
@@ -291,10 +287,8 @@ def probe(subject: Subject, *, pages: int, max_batch: int, known_s: float = 0.0)
     return BatchProfile(forward_s=forward_s, limit=exact, inexact=inexact, mixes_kinds=mixes)
 
 
-def _worthwhile(subject: Subject, max_batch: int, known_s: float) -> tuple[dict[int, float], int]:
+def _worthwhile(subject: Subject, max_batch: int) -> tuple[dict[int, float], int]:
     """Times by batch size, doubled until it does not pay any more, and the last size that did."""
-    if max_batch < 2 and known_s > _LONG_S:
-        return {1: known_s}, 1
     if max_batch < 2:
         one = Trial(subject, size=1)
         return {1: least_s(lambda: (one.forward_s(1),))[0]}, 1

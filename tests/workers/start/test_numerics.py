@@ -15,18 +15,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from longtake.core.work import Role, WorkerId
 from tests.workers.model_dir import model_info
 from tests.workers.text_dir import write_text_model
-from workers.denoise.attention import SdpaBackend
 from workers.denoise.kv import PageMemory
-from workers.models.api import CarriedState, Compute, Inputs, LatentDecoder
+from workers.models.api import CarriedState, Compute, Denoiser, Inputs, LatentDecoder
 from workers.models.wan.dit import WanModel
 from workers.models.weights import load_decoder, load_denoiser
-from workers.start import loading, probe
+from workers.start import loading
+from workers.start.attention import Extent, choose
 from workers.start.loading import LoadedWorker
 from workers.start.numerics import (
-    CHOICE,
     Kernels,
     Numerics,
-    attention_kernel,
     decode_numerics,
     denoise_numerics,
     text_numerics,
@@ -37,6 +35,7 @@ from workers.start.spec import WorkerSpec
 
 INFO = model_info()
 CPU = torch.device("cpu")
+COMPUTE = Compute()
 _IN_ANOTHER_PROCESS = """
 import sys, torch
 from pathlib import Path
@@ -54,15 +53,19 @@ def worker(role: Role, model: Path, **changes: object) -> LoadedWorker:
     return LoadedWorker(replace(spec, **changes))  # type: ignore[arg-type]
 
 
-def denoising(model: Path, *, dtype: str = "float32", layers: range | None = None) -> Numerics:
-    denoiser = load_denoiser(model, INFO, Compute(dtype=dtype), layers)
-    return numerics_of(denoiser)
+def denoising(model: Path, *, layers: range | None = None, **how: object) -> Numerics:
+    compute = Compute(**how)  # type: ignore[arg-type]
+    return numerics_of(load_denoiser(model, INFO, compute, layers), compute)
 
 
-def numerics_of(denoiser: object) -> Numerics:
-    assert isinstance(denoiser, WanModel)
-    subject = Subject(denoiser=denoiser, attention=SdpaBackend(), geometry=INFO.geometry, recipe=INFO.recipe)
-    return denoise_numerics(subject)[0]
+def numerics_of(denoiser: Denoiser, compute: Compute = COMPUTE) -> Numerics:
+    attention = choose(Extent.of(INFO), compute)
+    subject = Subject(denoiser=denoiser, attention=attention.backend, geometry=INFO.geometry, recipe=INFO.recipe)
+    return denoise_numerics(subject, compute, attention.name)
+
+
+def decoding(decoder: LatentDecoder) -> Numerics:
+    return decode_numerics(decoder, INFO.geometry, COMPUTE)
 
 
 def with_another_bit(module: object, name: str) -> None:
@@ -100,9 +103,9 @@ def test_the_last_bit_of_one_weight_of_a_transformer_counts(model: Path, name: s
 
 def test_the_last_bit_of_one_weight_of_a_decoder_counts(model: Path) -> None:
     decoder = load_decoder(model, INFO, Compute())
-    before = decode_numerics(decoder, INFO.geometry)
+    before = decoding(decoder)
     with_another_bit(decoder, "conv2.weight")
-    assert decode_numerics(decoder, INFO.geometry).digest != before.digest
+    assert decoding(decoder).digest != before.digest
 
 
 def test_the_number_format_and_the_held_layers_count(model: Path) -> None:
@@ -129,7 +132,7 @@ def test_another_attention_kernel_counts_by_its_name_and_by_what_it_computes(mod
     "change",
     [
         {"torch_version": "0"}, {"device": "AVX2"}, {"dtype": "bfloat16"}, {"cuda": "13.0"}, {"cudnn": "91501"},
-        {"threads": 2}, {"attention": "math"},
+        {"threads": 2}, {"attention": "math"}, {"fused": True},
     ],
 )  # fmt: skip
 def test_every_name_counts_though_the_digest_is_the_same(change: dict[str, str]) -> None:
@@ -141,12 +144,12 @@ def test_every_name_counts_though_the_digest_is_the_same(change: dict[str, str])
 
 
 def test_on_a_cpu_the_threads_that_share_a_sum_are_told() -> None:
-    kernels = Kernels.of(CPU, torch.float32)
+    kernels = Kernels.of(COMPUTE)
     assert (kernels.threads, kernels.cuda, kernels.cudnn) == (1, "", "")
     assert kernels.device == torch.backends.cpu.get_cpu_capability()
     torch.set_num_threads(2)
     try:
-        assert Kernels.of(CPU, torch.float32) == replace(kernels, threads=2)
+        assert Kernels.of(COMPUTE) == replace(kernels, threads=2)
     finally:
         torch.set_num_threads(1)
 
@@ -169,7 +172,7 @@ class Forgetful:
 def test_what_a_decoder_carries_from_block_to_block_counts(model: Path) -> None:
     decoder = load_decoder(model, INFO, Compute())
     forgetful: LatentDecoder = Forgetful(decoder)  # type: ignore[assignment]
-    right, wrong = (decode_numerics(each, INFO.geometry) for each in (decoder, forgetful))
+    right, wrong = (decoding(each) for each in (decoder, forgetful))
     assert right.digest != wrong.digest
 
 
@@ -190,7 +193,7 @@ def test_the_digest_of_a_text_is_of_its_features() -> None:
             assert prompt
             return self
 
-    kinds = [text_numerics(Text(value), CPU, torch.float32) for value in (1.0, 1.0, 2.0)]  # type: ignore[arg-type]
+    kinds = [text_numerics(Text(value), COMPUTE) for value in (1.0, 1.0, 2.0)]  # type: ignore[arg-type]
     assert kinds[0] == kinds[1] != kinds[2]
 
 
@@ -254,26 +257,12 @@ def test_a_profile_is_measured_again_where_the_same_versions_round_otherwise(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker(Role.DENOISE, model, profiles=str(tmp_path))
-    numerics, seconds = denoise_numerics(
-        Subject(
-            denoiser=load_denoiser(model, INFO, Compute()), attention=SdpaBackend(),
-            geometry=INFO.geometry, recipe=INFO.recipe,
-        )
-    )  # fmt: skip
+    numerics = denoising(model)
     other = replace(numerics, digest="0" * 64)
-    monkeypatch.setattr(loading, "denoise_numerics", lambda _: (other, seconds))
+    monkeypatch.setattr(loading, "denoise_numerics", lambda *_: other)
     again = worker(Role.DENOISE, model, profiles=str(tmp_path))
     assert again.introduction.ability.numerics == other.fingerprint
     assert len(list(tmp_path.iterdir())) == 2  # each class has its own
-
-
-def test_where_a_forward_takes_long_and_nothing_is_batched_none_is_run_again(model: Path, forwards: list[int]) -> None:
-    denoiser = load_denoiser(model, INFO, Compute())
-    subject = Subject(denoiser=denoiser, attention=SdpaBackend(), geometry=INFO.geometry, recipe=INFO.recipe)
-    profile = probe.probe(subject, pages=5, max_batch=1, known_s=7.5)
-    assert (profile.forward_s, profile.limit, forwards) == ({1: 7.5}, 1, [])
-    assert probe.probe(subject, pages=5, max_batch=1, known_s=0.1).forward_s[1] < 5
-    assert forwards
 
 
 def test_a_worker_computes_float32_as_float32_by_rules_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,10 +279,3 @@ def test_a_worker_computes_float32_as_float32_by_rules_alone(model: Path, monkey
         )
     finally:
         cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
-
-
-def test_a_torch_that_does_not_say_which_kernel_it_takes_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = (1, 8, 2, 16)
-    assert attention_kernel(shape, (1, 40, 2, 16), torch.float32, CPU) == "flash"
-    monkeypatch.delattr(torch, CHOICE)
-    assert attention_kernel(shape, shape, torch.float32, CPU) == "unknown"

@@ -57,6 +57,7 @@ def test_a_kept_profile_is_what_was_measured(tmp_path: Path, profile: BatchProfi
                 {"dtype": "bfloat16"},
                 {"cuda": "13.0"},
                 {"cudnn": "91501"},
+                {"fused": True},
                 {"threads": 2},
                 {"attention": "math"},
             )
