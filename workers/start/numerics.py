@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
 from workers.models.api import Compute, LatentDecoder, TextEncoder
@@ -99,18 +100,22 @@ def denoise_numerics(subject: Subject, compute: Compute, attention: str) -> Nume
     return Numerics(kernels=Kernels.of(compute, attention=attention), digest=digest)
 
 
-def decode_numerics(decoder: LatentDecoder, geometry: Geometry, compute: Compute) -> Numerics:
-    """The numerics of a decode worker, by two blocks of a stream: the pixels of both, and the state that they leave."""
+def decode_numerics(decoders: Sequence[LatentDecoder], geometry: Geometry, compute: Compute) -> Numerics:
+    """The numerics of a decode worker, by two blocks of a stream of each of its decoders.
+
+    What counts is the pixels of both blocks, and the state that they leave.
+    """
     torch.set_num_threads(1)  # as where the worker computes
     _, _, height, width = geometry.block_shape
+    made: list[Tensor] = []
     with torch.inference_mode():
-        state = decoder.initial_state(1, height, width)
-        made = []
-        for block in range(2):
-            z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
-            made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
-    digest = digest_of(*made, *state.history_BFHWC)
-    return Numerics(kernels=Kernels.of(compute), digest=digest)
+        for decoder in decoders:
+            state = decoder.initial_state(1, height, width)
+            for block in range(2):
+                z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
+                made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
+            made += state.history_BFHWC
+    return Numerics(kernels=Kernels.of(compute), digest=digest_of(*made))
 
 
 def text_numerics(text: TextEncoder, compute: Compute) -> Numerics:

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longtake.core.work import Role, WorkerId
-from tests.workers.model_dir import model_info
+from tests.workers.model_dir import model_info, write_model
 from tests.workers.text_dir import write_text_model
+from tests.workers.tiny_decoder import with_tiny
 from workers.denoise.kv import PageMemory
 from workers.models.api import CarriedState, Compute, Denoiser, Inputs, LatentDecoder
 from workers.models.wan.dit import WanModel
@@ -64,15 +65,15 @@ def numerics_of(denoiser: Denoiser, compute: Compute = COMPUTE) -> Numerics:
     return denoise_numerics(subject, compute, attention.name)
 
 
-def decoding(decoder: LatentDecoder) -> Numerics:
-    return decode_numerics(decoder, INFO.geometry, COMPUTE)
+def decoding(*decoders: LatentDecoder) -> Numerics:
+    return decode_numerics(decoders, INFO.geometry, COMPUTE)
 
 
 def with_another_bit(module: object, name: str) -> None:
     """Change the last bit of one weight: of the largest, because what it adds to a sum is not rounded away."""
     assert isinstance(module, torch.nn.Module)
-    weight = module.get_parameter(name).data.view(-1)
-    largest = weight.abs().argmax()
+    weight = module.get_parameter(name).data
+    largest = torch.unravel_index(weight.abs().argmax(), weight.shape)
     weight[largest] = torch.nextafter(weight[largest], torch.tensor(torch.inf))
 
 
@@ -106,6 +107,19 @@ def test_the_last_bit_of_one_weight_of_a_decoder_counts(model: Path) -> None:
     before = decoding(decoder)
     with_another_bit(decoder, "conv2.weight")
     assert decoding(decoder).digest != before.digest
+
+
+def test_each_of_a_workers_decoders_counts(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    plain = worker(Role.DECODE, tmp_path / "model").introduction.ability.numerics
+    info = with_tiny(tmp_path / "model", tmp_path)
+    both = worker(Role.DECODE, tmp_path / "model").introduction.ability.numerics
+    decoders = [load_decoder(tmp_path / "model", info, COMPUTE, kind) for kind in info.decoders]
+    assert len(decoders) == 2
+    assert decoding(*decoders).fingerprint == both != plain == decoding(decoders[0]).fingerprint
+    name, _ = next(iter(decoders[1].named_parameters()))  # type: ignore[attr-defined]
+    with_another_bit(decoders[1], name)
+    assert decoding(*decoders).fingerprint != both
 
 
 def test_the_number_format_and_the_held_layers_count(model: Path) -> None:
