@@ -6,8 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import torch
-
 from longtake.core.errors import InvalidField
 from longtake.core.plan.model import DecoderShape, Model, TinyDecoderSize, TransformerShape
 from longtake.core.plan.presets import UMT5
@@ -15,8 +13,7 @@ from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.geometry import Geometry
 from workers.models.text_rules import is_encoded_apart
 from workers.models.wan.config import TaehvConfig
-from workers.models.wan.taehv import TaehvDecoder
-from workers.models.weights import TEXT_CONFIG, ModelInfo, tiny_shapes
+from workers.models.weights import TEXT_CONFIG, ModelInfo, tiny_shapes, tiny_state_shapes
 
 
 def numbers_of(info: ModelInfo, folder: Path) -> Model:
@@ -46,11 +43,9 @@ def numbers_of(info: ModelInfo, folder: Path) -> Model:
 
 
 def _tiny(config: TaehvConfig, geometry: Geometry) -> TinyDecoderSize:
-    with torch.device("meta"):
-        decoder = TaehvDecoder(config)
-    shapes = decoder.state_shapes(1, geometry.latent_height, geometry.latent_width)
+    states = tiny_state_shapes(config, geometry.latent_height, geometry.latent_width)
     return TinyDecoderSize(
-        weights=sum(map(math.prod, tiny_shapes(config).values())), state_values=sum(map(math.prod, shapes))
+        weights=sum(map(math.prod, tiny_shapes(config).values())), state_values=sum(map(math.prod, states))
     )
 
 

@@ -214,6 +214,12 @@ def tiny_shapes(tiny: TaehvConfig) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in TaehvDecoder(tiny).state_dict().items()}
 
 
+def tiny_state_shapes(tiny: TaehvConfig, height: int, width: int) -> list[tuple[int, ...]]:
+    """The shapes of what a tiny decoder carries of one stream of latents of this size."""
+    with torch.device("meta"):
+        return TaehvDecoder(tiny).state_shapes(1, height, width)
+
+
 def load_denoiser(folder: Path, info: ModelInfo, compute: Compute, layers: range | None = None) -> Denoiser:
     """The transformer with its weights, ready to serve; with `layers` only these, and no others are read."""
     with torch.device("meta"):
