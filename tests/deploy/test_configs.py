@@ -40,7 +40,7 @@ def test_what_they_say_of_time_is_what_the_plan_says(name: str, recipe: str, gpu
         words for words in live[1:] if words == live[found.shared.streams]
     ]
     if split == 1:
-        assert f"{found.shared.block_s:.1f} s of an H100" in said
+        assert f"{found.shared.block_s:.1f} s of an H200" in said
     else:
         assert f"{found.made.stream_rate:.1f} x real time" in said
         assert f"at most {found.shared.blocks_per_s:.1f} blocks" in said

@@ -55,7 +55,7 @@ APART = (*(gpu(worker(f"denoise-{n}"), name=f"GPU {n}") for n in range(4)), gpu(
         (sizing(spare=3), ONE, 2, 2 * 4 * 24, 2),
         (sizing(LONGLIVE), ONE, 11, 11 * 12, 11),
         (sizing(LONGLIVE, most=8), ONE, 8, 8 * 12, 8),
-        (sizing(replicas=4, decoders=4), EACH, 9, 9 * 21, 3),  # 36 lanes, 9 sessions over four decoders
+        (sizing(replicas=4, decoders=4), EACH, 8, 8 * 21, 2),  # 32 lanes, 8 sessions over four decoders
         (sizing(replicas=4), APART, 11, 11 * 21, 11),  # one decoder has slots for all
         (sizing(replicas=4, most=5), APART, 5, 5 * 21, 5),
     ],
@@ -138,7 +138,7 @@ def test_a_batch_takes_memory() -> None:
 
 def test_a_decode_takes_what_was_measured() -> None:
     print_ = footprint(HIAR, worker("decode-0"), lane_pages=21)
-    assert print_.workspace_bytes - CONTEXT_BYTES == pytest.approx(5.6e9, rel=0.01)
+    assert print_.workspace_bytes - CONTEXT_BYTES == pytest.approx(7.27e9, rel=0.01)
 
 
 @pytest.mark.parametrize("gigabytes", [40, 48, 80, 141])

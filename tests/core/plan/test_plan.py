@@ -238,7 +238,7 @@ def test_the_command_says_what_a_live_stream_would_take_where_there_is_none() ->
     assert "2 devices, or decoders on a device of their own, or forwards of" in rows["decoders on the same devices"]
     chain = printed("wan-14b-krea-480p", "--layer-split", "4")
     assert chain["streams"].endswith("which would be admitted and be late")
-    assert "alone it is 0.29 x real time" in chain["decoders on the same devices"]
+    assert "alone it is 0.34 x real time" in chain["decoders on the same devices"]
     assert printed("--class", "bulk")["decoders on the same devices"].startswith("a block takes")
 
 
