@@ -140,7 +140,7 @@ class DecoderPool:
     def open_copy(self, slot: int, origin: int) -> None:
         """See DecoderSlots."""
         source = self._state(origin)
-        _write(self._taken(slot), source)
+        self._taken(slot).overwrite(source)
 
     def close(self, slot: int) -> None:
         """See DecoderSlots."""
@@ -163,7 +163,7 @@ class DecoderPool:
             pixels_BCFHW = self._decoder.decode(z_CFHW[None], advanced)
             levels = pixels_BCFHW[0, :, : len(pictures)].float().clamp(-1, 1).add(1).mul(127.5).round()
             landing_FHWC = work.land(levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous())
-            _write(state, advanced)
+            state.overwrite(advanced)
             work.finish()
         return Decoding(work=work, landing_FHWC=landing_FHWC)
 
@@ -180,7 +180,7 @@ class DecoderPool:
         own = self._states[slot].history_BFHWC
         if [(h.shape, h.dtype) for h in history_BFHWC] != [(h.shape, h.dtype) for h in own]:
             raise InternalFault(f"imported decoder state does not fit this model, size and dtype {self._dtype}")
-        _write(self._taken(slot), CarriedState(history_BFHWC, started=bool(started)))
+        self._taken(slot).overwrite(CarriedState(history_BFHWC, started=bool(started)))
 
     def _check_number(self, slot: int) -> None:
         if not 0 <= slot < len(self._states):
@@ -202,11 +202,3 @@ class DecoderPool:
         if slot not in self._open:
             raise InternalFault(f"decoder slot {slot} is not open")
         return self._states[slot]
-
-
-def _write(target: CarriedState, source: CarriedState) -> None:
-    """Make a slot's state equal to another one, on whatever device that lies; what it has already is not copied."""
-    for own_BFHWC, new_BFHWC in zip(target.history_BFHWC, source.history_BFHWC, strict=True):
-        if new_BFHWC is not own_BFHWC:
-            own_BFHWC.copy_(new_BFHWC, non_blocking=True)  # torch keeps pinned memory until it is copied
-    target.started = source.started

@@ -237,6 +237,13 @@ class CarriedState:
     started: bool = False
     """Whether the first latent frame (first picture) has been seen: it is treated otherwise than the others."""
 
+    def overwrite(self, source: CarriedState) -> None:
+        """Become equal to another state, on whatever device that lies; what is here already is not copied."""
+        for own_BFHWC, new_BFHWC in zip(self.history_BFHWC, source.history_BFHWC, strict=True):
+            if new_BFHWC is not own_BFHWC:
+                own_BFHWC.copy_(new_BFHWC, non_blocking=True)  # torch keeps pinned memory until it is copied
+        self.started = source.started
+
 
 class LatentDecoder(Protocol):
     """Latents to pictures, block by block of a stream, with weights on a device."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
-from workers.models.api import Compute, LatentDecoder, TextEncoder
+from workers.models.api import CarriedState, Compute, LatentDecoder, TextEncoder
 from workers.start.probe import Subject, Trial
 from workers.start.seeded import Purpose, digest_of, seeded
 
@@ -108,13 +108,17 @@ def decode_numerics(decoders: Sequence[LatentDecoder], geometry: Geometry, compu
     torch.set_num_threads(1)  # as where the worker computes
     _, _, height, width = geometry.block_shape
     made: list[Tensor] = []
-    with torch.inference_mode():
-        for decoder in decoders:
-            state = decoder.initial_state(1, height, width)
-            for block in range(2):
-                z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
-                made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), state))
-            made += state.history_BFHWC
+    for decoder in decoders:
+        state = decoder.initial_state(1, height, width)
+        for block in range(2):
+            z_CFHW = seeded(block, Purpose.LATENTS, geometry.block_shape).transpose(0, 1)
+            advanced = CarriedState([*state.history_BFHWC], state.started)
+            with torch.inference_mode():
+                made.append(decoder.decode(z_CFHW[None].to(decoder.device, decoder.dtype), advanced))
+            # In place, as slots are written: tensors of inference mode are others to the compiler, which would make its
+            # kernels once more for the slots.
+            state.overwrite(advanced)
+        made += state.history_BFHWC
     return Numerics(kernels=Kernels.of(compute), digest=digest_of(*made))
 
 
