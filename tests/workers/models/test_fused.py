@@ -43,7 +43,7 @@ def test_a_fused_model_gives_the_references_latents() -> None:
 @pytest.fixture(scope="module")
 def traced() -> Iterator[None]:
     """Functions are traced as they are compiled, but run without kernels, which take minutes to make on a CPU."""
-    torch._dynamo.reset()  # what other tests have compiled does not count here
+    torch.compiler.reset()  # what other tests have compiled does not count here
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
         yield

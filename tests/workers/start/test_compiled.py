@@ -23,10 +23,10 @@ from workers.start.loading import LoadedWorker
 @pytest.fixture(autouse=True)
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Functions are traced as they are compiled, but run without kernels, which take minutes to make on a CPU."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     yield
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 def loaded(model: Path, role: Role) -> LoadedWorker:
