@@ -64,7 +64,7 @@ class Runner:
         self.images = ImageThread(worker, meeting_point=meeting_point, report=report, hand_over=self._inbox.put)
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start the threads for ops and for images; the third begins when a report has to wait."""
         self.images.start()
         self._thread.start()
 
