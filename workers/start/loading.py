@@ -16,7 +16,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import Ability, DecoderKind, Role
 from workers.decode.encode import Codec, VideoSettings, encoder_for
-from workers.decode.encoding import EncodingPool
+from workers.decode.encoding import EncodingPool, encoding_beside
 from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
 from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
@@ -114,7 +114,7 @@ class LoadedWorker:
         text = None if apart else load_text_encoder(spec.model, info, spec.compute)
         numerics = decode_numerics(tuple(decoders.values()), info.geometry, spec.compute)
         _log.info("worker %s: %s", spec.worker, numerics)
-        encoding = EncodingPool()
+        encoding = encoding_beside(spec.compute.torch_device)
         trials = _pools(decoders, info, slots=1)
         block_s = {
             kind: _block_s(f"worker {spec.worker}, {kind.value} decoder", slots, info.geometry, encoding)
@@ -195,7 +195,7 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
 
 
 def _decode_worker(
-    decoders: _Decoders, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool
+    decoders: _Decoders, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool | None
 ) -> DecodeWorker:
     return DecodeWorker(_pools(decoders, info, slots=slots), info.geometry, text, encoding)
 
@@ -213,17 +213,15 @@ def _slot_bytes(decoders: _Decoders, geometry: Geometry) -> int:
     )  # fmt: skip
 
 
-def _block_s(what: str, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool) -> float:
+def _block_s(what: str, slots: DecoderSlots, geometry: Geometry, encoding: EncodingPool | None) -> float:
     """Seconds between the segments of a busy decode worker, measured with what a stream gets that asks for nothing."""
     encoder = encoder_for(
         VideoSettings(codec=Codec.H264, width=geometry.width, height=geometry.height, fps=geometry.fps)
     )
     decode_s, encode_s = segment_s(slots, encoder, geometry)
-    _log.info(
-        "%s: %.2f ms to decode a block, %.2f ms to encode it on each of %d threads",
-        what, 1e3 * decode_s, 1e3 * encode_s, encoding.threads,
-    )  # fmt: skip
-    return encoding.pace_s(decode_s, encode_s)
+    where = "in turn" if encoding is None else f"on each of {encoding.threads} threads beside"
+    _log.info("%s: %.2f ms to decode a block, %.2f ms to encode it %s", what, 1e3 * decode_s, 1e3 * encode_s, where)
+    return decode_s + encode_s if encoding is None else encoding.pace_s(decode_s, encode_s)
 
 
 def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from longtake.core.work import (
     FromLatent,
     LatentRef,
     PageId,
+    Role,
     SessionId,
     SlotId,
     WorkerId,
@@ -31,6 +35,7 @@ from workers.decode.worker import DecodeWorker
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
 from workers.messages import Done, Failed, Forward, Prepared, Task
 from workers.orders import Later
+from workers.start.loading import LoadedWorker
 
 
 def test_a_denoise_op_returns_latents(denoiser: DenoiseWorker, text: bytes) -> None:
@@ -203,8 +208,10 @@ def test_decoding_without_a_slot_is_refused(decoder: DecodeWorker) -> None:
 
 
 def test_the_next_block_is_decoded_while_one_is_encoded_and_segments_are_as_without(
-    decoder: DecodeWorker, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})  # one to spare
+    decoder = LoadedWorker(replace(SPEC, model=model, role=Role.DECODE, capacity=2)).fresh()
     latents = [np.random.default_rng(n).normal(size=128).astype("<f4").tobytes() for n in range(2)]
     prepare = PrepareStream(worker=WorkerId("decode-0"), session=SESSION, slot=SlotId(1), settings=RAW)
     orders = [task(decode_work(n, 5 * n, (5, 8)[n]), latents=latents[n], number=n) for n in range(2)]
