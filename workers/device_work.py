@@ -24,6 +24,11 @@ ALIGNMENT_BYTES = 256
 """Where tensors may begin in a shared piece of memory: as the allocators of devices align what they give out."""
 
 
+def aligned(size_bytes: int) -> int:
+    """What a tensor of this size takes of a shared piece of memory."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
     """How tensors lie in one piece of memory."""
@@ -35,7 +40,7 @@ class Packing:
         """The first byte of each tensor, and of what would come behind the last."""
         offsets = [0]
         for tensor in self.tensors:
-            offsets.append(offsets[-1] + -(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
+            offsets.append(offsets[-1] + aligned(tensor.nbytes))
         return offsets
 
     def fill(self, memory: Tensor) -> None:

@@ -38,7 +38,6 @@ def encoding_beside(device: torch.device) -> EncodingPool | None:
     A GPU takes one core of its decode worker. On a CPU decoding takes a core of its own, and denoising another: where
     there are only these two, one stream went 8 % slower with a thread beside them.
     """
-    spare = len(os.sched_getaffinity(0)) - (2 if device.type == "cpu" else 1)
-    if device.type != "cpu":
-        spare = max(1, spare)
+    cores = len(os.sched_getaffinity(0))
+    spare = cores - 2 if device.type == "cpu" else max(1, cores - 1)
     return EncodingPool(min(_MOST_THREADS, spare)) if spare > 0 else None

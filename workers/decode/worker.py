@@ -69,6 +69,15 @@ def _segment(encoder: Encoder, decoding: Decoding, first_picture: int) -> _Segme
     return _Segment(data=encoder.encode(pictures_FHWC, first_picture), seconds=time.perf_counter() - began_s)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Where a stream's decoder state is, and what encodes its pictures."""
+
+    slots: DecoderSlots
+    slot: SlotId
+    encoder: Encoder
+
+
 class DecodeWorker:
     """Serves streams out of decoder slots, real or simulated. Not thread-safe: one thread gives it orders."""
 
@@ -87,12 +96,10 @@ class DecodeWorker:
         by the threads of `encoding`, else by the thread that gives the orders.
         """
         self._slots = slots
-        self._serving: dict[SessionId, DecoderSlots] = {}
-        """The slots in which a stream has its own."""
         self._encoding = encoding
         self._geometry = geometry
         self._text = text
-        self._streams: dict[SessionId, tuple[SlotId, Encoder]] = {}
+        self._streams: dict[SessionId, _Stream] = {}
         self._awaiting: dict[SessionId, PrepareStream] = {}
         """The preparations whose state is on its way."""
 
@@ -102,9 +109,9 @@ class DecodeWorker:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
             case PrepareStream(image=None, origin=None):
-                yield self._prepare(message, self._slots_for(message).open)
+                yield self._prepare(message, lambda slots: slots.open(message.slot))
             case PrepareStream(image=None, origin=int() as origin):
-                yield self._prepare(message, lambda slot: self._slots_for(message).open_copy(slot, origin))
+                yield self._prepare(message, lambda slots: slots.open_copy(message.slot, origin))
             case PrepareStream():
                 self._awaiting[message.session] = message
             case Filled():
@@ -135,33 +142,35 @@ class DecodeWorker:
         """Sessions that a slot is open for, or is about to be."""
         return self._streams.keys() | self._awaiting.keys()
 
-    def _prepare(self, order: PrepareStream, open_slot: Callable[[SlotId], None]) -> Prepared:
+    def _prepare(self, order: PrepareStream, take_slot: Callable[[DecoderSlots], None]) -> Prepared:
         encoder = encoder_for(video_settings(order.settings, self._geometry))
-        open_slot(order.slot)
-        self._streams[order.session] = (order.slot, encoder)
-        self._serving[order.session] = self._slots_for(order)
+        slots = self._slots_for(order)
+        take_slot(slots)
+        self._streams[order.session] = _Stream(slots, order.slot, encoder)
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
 
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""
         order = self._awaiting.pop(message.order.session)
-        return self._prepare(order, lambda slot: self._slots_for(order).import_state(slot, message.tensors))
+        return self._prepare(order, lambda slots: slots.import_state(order.slot, message.tensors))
 
     def _detach(self, order: Stow) -> Detached:
         """Free a slot, whose state is to be stowed."""
-        if self._streams.get(order.session, (None,))[0] != order.source:
+        stream = self._streams.get(order.session)
+        if stream is None or stream.slot != order.source:
             raise UnknownPeer(f"decoder slot {order.source} was not prepared for session {order.session}")
-        slot, _ = self._streams.pop(order.session)
-        return Detached(image=order.image, tensors=self._serving.pop(order.session).take_state(slot))
+        del self._streams[order.session]
+        return Detached(image=order.image, tensors=stream.slots.take_state(stream.slot))
 
     def _decode(self, task: Task, order: Decode) -> Done | Later:
         work = order.work
-        if self._streams.get(work.session, (None,))[0] != work.slot:
+        stream = self._streams.get(work.session)
+        if stream is None or stream.slot != work.slot:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
-        _, encoder = self._streams[work.session]
+        encoder = stream.encoder
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
         pictures = range(work.first_picture, work.first_picture + work.picture_count)
-        decoding = self._serving[work.session].decode(work.slot, latents_FCHW, pictures)
+        decoding = stream.slots.decode(work.slot, latents_FCHW, pictures)
         pool = self._encoding
         if pool is None:
             return Done(sequence=task.sequence, segment=_segment(encoder, decoding, work.first_picture).data)
@@ -178,7 +187,7 @@ class DecodeWorker:
         self._awaiting.pop(session, None)
         stream = self._streams.pop(session, None)
         if stream is not None:
-            self._serving.pop(session).close(stream[0])
+            stream.slots.close(stream.slot)
 
     def _slots_for(self, order: PrepareStream) -> DecoderSlots:
         decoder = order.settings.decoder

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from workers.device_work import ALIGNMENT_BYTES, Packing
+from workers.device_work import Packing, aligned
 
 _LONGEST_RUN = 64
 """The most tensors of a slab: with more, less than a few per cent could be saved."""
@@ -28,7 +28,7 @@ def taken_bytes(size_bytes: int) -> int:
 
 def runs(sizes_bytes: Sequence[int]) -> tuple[int, ...]:
     """How many tensors of these sizes, in their order, go into each slab, so that all slabs take the least memory."""
-    ends = [0, *accumulate(map(_aligned, sizes_bytes))]
+    ends = [0, *accumulate(map(aligned, sizes_bytes))]
     least, last = [0], [0]
     """The least memory for the first n tensors, and how many of them are in the last slab then."""
     for stop in range(1, len(ends)):
@@ -60,7 +60,3 @@ def storage_bytes(tensors: Sequence[Tensor]) -> list[int]:
     """The size of each piece of memory that these tensors lie in."""
     storages = [tensor.untyped_storage() for tensor in tensors]
     return list({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-def _aligned(size_bytes: int) -> int:
-    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
