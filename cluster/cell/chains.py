@@ -92,6 +92,7 @@ class ChainPort:
             forward_s=max(one.forward_s for one in each),
             chain_length=len(each),
             numerics=_together([one.numerics for one in each]),
+            replay_depth=each[0].replay_depth,  # of the whole model: all say the same
         )
         return Introduction(worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest)
 
@@ -226,15 +227,16 @@ class Chains:
         members = tuple(sorted(here, key=lambda member: member.part.seat.rank))
         if [member.part.seat for member in members] != [replace(seat, rank=rank) for rank in range(seat.length)]:
             return
-        held = [member.part.layers for member in members]
-        if [layer for layers in held for layer in layers] != list(range(held[-1].stop)):
+        misfit = _misfit(members)
+        if misfit:
             for member in members:
-                reason = f"the workers of {replica} hold layers {held}"
+                reason = f"the workers of {replica} {misfit}"
                 self.leave(member.introduction.worker, member.port, reason, Loss.PROTOCOL)
             return
         generation = self._generations.get(replica, 0)
         self._generations[replica] = generation + 1
         chain = ChainPort(replica, members, self._dissolved)
+        held = [member.part.layers for member in members]
         _log.info("%s comes together, generation %d: layers %s", replica, generation, held)
         for member in members:
             member.chain = chain
@@ -273,6 +275,15 @@ class Chains:
     def _dissolved(self, chain: ChainPort) -> None:
         """Forget the workers of a generation that ends: they dial in again."""
         self._members = {name: member for name, member in self._members.items() if member.chain is not chain}
+
+
+def _misfit(members: tuple[_Member, ...]) -> str:
+    """What keeps these workers from being one replica; empty if nothing does."""
+    held = [member.part.layers for member in members]
+    if [layer for layers in held for layer in layers] != list(range(held[-1].stop)):
+        return f"hold layers {held}"
+    depths = [member.introduction.ability.replay_depth for member in members]
+    return f"hold parts of models with {depths} layers" if len(set(depths)) > 1 else ""
 
 
 def _for_seat(message: Down, seat: Seat) -> Down:

@@ -48,6 +48,8 @@ class PrepareStream:
     """The state to fill the slot with, which the worker has stowed or taken; it is used up."""
     origin: SlotId | None = None
     """A slot of the same worker to copy the state from, after the ops that were ordered before; excludes `image`."""
+    started: bool = False
+    """Whether the cleared slot begins in the middle of its stream; excludes `image` and `origin`."""
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------

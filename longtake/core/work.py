@@ -73,6 +73,9 @@ class Ability:
     numerics: str = ""
     """Fingerprint of all that its results depend on to the last bit. Workers of one role that have the same are of one
     class: they give the same bits. Empty: it says nothing, as all do that say nothing."""
+    replay_depth: int = 0
+    """How far back what it holds remembers: a denoise worker the layers of the whole model, a decode worker the latent
+    frames that a decoder's state depends on, the most of its decoders; 0: it does not say, or holds nothing."""
 
 
 class Ticket(NamedTuple):
@@ -181,7 +184,7 @@ class ForwardWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeWork:
-    """Decode the finished latents of one block and encode them as one segment."""
+    """Decode the finished latents of one block and encode them as one segment, or only take the state past them."""
 
     session: SessionId
     block: int
@@ -189,7 +192,8 @@ class DecodeWork:
     latents: LatentRef
     first_picture: int
     picture_count: int
-    """How many pictures of the block belong to the stream (its length limit may end inside a block)."""
+    """How many pictures of the block are wanted: the stream's length limit may end inside a block, and 0 are wanted of
+    one whose segment was sent before; then there is no segment."""
     settings: SegmentSettings
 
 

@@ -26,7 +26,7 @@ class Decoding:
 
     work: DeviceWork
     landing_FHWC: Tensor
-    """Where the pictures arrive in host memory: uint8, RGB."""
+    """Where the pictures arrive in host memory: uint8, RGB. Nothing arrives if none are wanted."""
 
     def pictures(self) -> NDArray[np.uint8]:
         """Wait for the pictures [F, H, W, C]; RuntimeError if the device failed."""
@@ -46,8 +46,8 @@ class DecoderSlots(Protocol):
         """Where the states lie."""
         ...
 
-    def open(self, slot: int) -> None:
-        """Take a slot for a stream that starts at its first block."""
+    def open(self, slot: int, *, started: bool = False) -> None:
+        """Take a slot for a stream that starts at its first block, or (`started`) at a later one with a blank past."""
         ...
 
     def open_copy(self, slot: int, origin: int) -> None:
@@ -61,8 +61,8 @@ class DecoderSlots(Protocol):
     def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """Decode the next latent frames of the stream in `slot`; float32 latents as the denoiser made them.
 
-        The pictures are those with the numbers `pictures`, which begin with the frames' first.
-        InternalFault also if the latents have another size. A decode that fails leaves its slot as it was.
+        The pictures are those with the numbers `pictures`, which begin with the frames' first; none are made if it is
+        empty. InternalFault also if the latents have another size. A decode that fails leaves its slot as it was.
         """
         ...
 
@@ -100,6 +100,16 @@ class LatentFormat:
         )
 
 
+_NONE_FHWC = torch.empty((0, 0, 0, 0), dtype=torch.uint8)
+"""What arrives where no pictures are wanted."""
+
+
+def _pictures(pixels_CFHW: Tensor) -> Tensor:
+    """Pictures [F, H, W, C], uint8: each value is clamped to [-1, 1], then round((x + 1) * 127.5), half to even."""
+    levels_CFHW = pixels_CFHW.float().clamp(-1, 1).add(1).mul(127.5).round()
+    return levels_CFHW.permute(1, 2, 3, 0).to(torch.uint8).contiguous()
+
+
 class DecoderPool:
     """A fixed number of decoder slots (DecoderSlots) of one model, all for latents of one size.
 
@@ -130,12 +140,12 @@ class DecoderPool:
         """See DecoderSlots."""
         return self._device
 
-    def open(self, slot: int) -> None:
+    def open(self, slot: int, *, started: bool = False) -> None:
         """See DecoderSlots."""
         state = self._taken(slot)
         for history_BFHWC in state.history_BFHWC:
             history_BFHWC.zero_()
-        state.started = False
+        state.started = started
 
     def open_copy(self, slot: int, origin: int) -> None:
         """See DecoderSlots."""
@@ -148,7 +158,7 @@ class DecoderPool:
         self._open.remove(slot)
 
     def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
-        """See DecoderSlots. Each value is clamped to [-1, 1], then round((x + 1) * 127.5), half to even."""
+        """See DecoderSlots."""
         state = self._state(slot)
         if latents_FCHW.dim() != 4 or tuple(latents_FCHW.shape[1:]) != self._latent_CHW or not len(latents_FCHW):
             c, h, w = self._latent_CHW
@@ -161,8 +171,7 @@ class DecoderPool:
             # The decoder puts new tensors in place of those of the state it is given, which has to be of its own.
             advanced = CarriedState([*state.history_BFHWC], state.started)
             pixels_BCFHW = self._decoder.decode(z_CFHW[None], advanced)
-            levels = pixels_BCFHW[0, :, : len(pictures)].float().clamp(-1, 1).add(1).mul(127.5).round()
-            landing_FHWC = work.land(levels.permute(1, 2, 3, 0).to(torch.uint8).contiguous())
+            landing_FHWC = work.land(_pictures(pixels_BCFHW[0, :, : len(pictures)])) if pictures else _NONE_FHWC
             state.overwrite(advanced)
             work.finish()
         return Decoding(work=work, landing_FHWC=landing_FHWC)

@@ -69,6 +69,13 @@ def _segment(encoder: Encoder, decoding: Decoding, first_picture: int) -> _Segme
     return _Segment(data=encoder.encode(pictures_FHWC, first_picture), seconds=time.perf_counter() - began_s)
 
 
+def _advanced(task: Task, decoding: Decoding) -> Done | Later:
+    """The report of a decode of which no picture is wanted."""
+    if decoding.work.is_over:
+        return Done(sequence=task.sequence)
+    return Later(made=lambda: Done(sequence=task.sequence, seconds=decoding.work.wait()))
+
+
 @dataclass(frozen=True, slots=True)
 class _Stream:
     """Where a stream's decoder state is, and what encodes its pictures."""
@@ -109,7 +116,7 @@ class DecodeWorker:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
             case PrepareStream(image=None, origin=None):
-                yield self._prepare(message, lambda slots: slots.open(message.slot))
+                yield self._prepare(message, lambda slots: slots.open(message.slot, started=message.started))
             case PrepareStream(image=None, origin=int() as origin):
                 yield self._prepare(message, lambda slots: slots.open_copy(message.slot, origin))
             case PrepareStream():
@@ -171,6 +178,8 @@ class DecodeWorker:
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
         pictures = range(work.first_picture, work.first_picture + work.picture_count)
         decoding = stream.slots.decode(work.slot, latents_FCHW, pictures)
+        if not pictures:
+            return _advanced(task, decoding)
         pool = self._encoding
         if pool is None:
             return Done(sequence=task.sequence, segment=_segment(encoder, decoding, work.first_picture).data)

@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
@@ -149,15 +149,15 @@ class DenoiseWorker:
 
     def _advanced(self, works: list[ForwardWork], inputs: Inputs) -> list[Tensor]:
         """Run the forward and take the steps after it; the outputs that are sent, still on the device."""
-        denoised = [item for item, work in enumerate(works) if work.kind is Kind.DENOISE]
-        if not denoised:
+        if all(work.kind is Kind.COMMIT for work in works):
             self._stage.commit(inputs)
             return []
         flow_BFCHW = self._stage.denoise(inputs)
-        if flow_BFCHW is None:  # it comes out of another worker
+        wanted = [item for item, work in enumerate(works) if work.returns is not Returns.NOTHING]
+        if flow_BFCHW is None or not wanted:  # it comes out of another worker, or nobody starts from it
             return []
-        works = [works[item] for item in denoised]
-        x_BFCHW, flow_BFCHW = items_of(inputs.x_BFCHW, denoised), items_of(flow_BFCHW, denoised)
+        works = [works[item] for item in wanted]
+        x_BFCHW, flow_BFCHW = items_of(inputs.x_BFCHW, wanted), items_of(flow_BFCHW, wanted)
         outputs_BFCHW = self._solver.advance(x_BFCHW, flow_BFCHW, works)
         for work, output_FCHW in zip(works, outputs_BFCHW, strict=True):
             if work.returns.are_kept:

@@ -58,6 +58,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         tiny_s=introduction.ability.tiny_s,
         encodes_text=introduction.ability.encodes_text,
         numerics=introduction.ability.numerics,
+        replay_depth=introduction.ability.replay_depth,
         part=None if introduction.part is None else _part(introduction.part),
     )
     return pb.AttachRequest(hello=hello)
@@ -85,6 +86,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
             tiny_s=_duration(hello.tiny_s, "hello.tiny_s"),
             encodes_text=hello.encodes_text,
             numerics=_fingerprint(hello.numerics),
+            replay_depth=hello.replay_depth,
         ),
         model_digest=hello.model_digest,
         part=_part_from(hello.part) if hello.HasField("part") else None,

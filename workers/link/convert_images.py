@@ -111,11 +111,15 @@ def prepare_to_proto(order: PrepareStream) -> pb.PrepareStream:
         settings=settings_to_proto(order.settings),
         image=order.image,
         origin=order.origin,
+        started=order.started,
     )
 
 
 def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStream:
-    """The order as its worker gets it."""
+    """The order as its worker gets it; InvalidField if it says twice what the slot begins with."""
+    said = [field for field in ("image", "origin") if order.HasField(field)] + ["started"] * order.started
+    if len(said) > 1:
+        raise InvalidField("prepare_stream", " and ".join(said), "at most one of image, origin and started")
     return PrepareStream(
         worker=worker,
         session=SessionId(order.session),
@@ -123,6 +127,7 @@ def prepare_from_proto(order: pb.PrepareStream, worker: WorkerId) -> PrepareStre
         settings=settings_from_proto(order.settings),
         image=ImageId(order.image) if order.HasField("image") else None,
         origin=SlotId(order.origin) if order.HasField("origin") else None,
+        started=order.started,
     )
 
 

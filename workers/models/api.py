@@ -263,6 +263,14 @@ class LatentDecoder(Protocol):
         """Channels of a latent frame."""
         ...
 
+    @property
+    def receptive_frames(self) -> int:
+        """How many latent frames back its state and its next pictures depend on, whatever came before.
+
+        So a state that began with zeros, as `started`, is exact after as many, and not with one less.
+        """
+        ...
+
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
         """Shapes of what `initial_state` holds, in the same order; `height`, `width` are those of a latent frame."""
         ...

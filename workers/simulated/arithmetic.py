@@ -129,7 +129,8 @@ def pictures(block_name: bytes, first_picture: int, count: int, geometry: Geomet
     """Pictures [count, height, width, 3] of a block; each is a hash of block and picture number, again and again."""
     size = geometry.height * geometry.width * 3
     hashes = (mix(b"picture", block_name, numbers(first_picture + offset)) for offset in range(count))
-    return np.stack([_spread(name, size) for name in hashes]).reshape(count, geometry.height, geometry.width, 3)
+    shown = [_spread(name, size) for name in hashes]
+    return np.array(shown, np.uint8).reshape(count, geometry.height, geometry.width, 3)
 
 
 def _spread(name: bytes, size: int) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ class FakeWorker:
             raise UnknownPeer(f"decoder slot {order.work.slot} was not prepared for session {order.work.session}")
         name, state = decoded(order.latents, state, self.lanes.geometry)
         self.states[order.work.slot] = (session, state)
-        return name
+        return name if order.work.picture_count else b""
 
     def _prepare(self, order: PrepareStream, state: bytes) -> Prepared:
         if order.slot in self.states:

@@ -72,8 +72,8 @@ class SimulatedSlots:
         self._first = first_state(reach)
         self._states: list[bytes | None] = [None] * slots
 
-    def open(self, slot: int) -> None:
-        """See DecoderSlots."""
+    def open(self, slot: int, *, started: bool = False) -> None:
+        """See DecoderSlots. A stream that starts in its middle begins with the same state as any."""
         self._fill(slot, self._first)
 
     def open_copy(self, slot: int, origin: int) -> None:
@@ -171,7 +171,8 @@ class SimulatedModel:
         """How exactly the times were kept so far."""
         self.meeting_point = meeting_point
         digest = simulated_digest(model, device.reach)
-        ability = Ability(capacity=capacity, numerics=digest)  # results depend on nothing else
+        depth = device.reach.layers if role is Role.DENOISE else device.reach.latents
+        ability = Ability(capacity=capacity, numerics=digest, replay_depth=depth)  # results depend on nothing else
         self.introduction = Introduction(worker=worker, role=role, ability=ability, model_digest=digest)
 
     def fresh(self) -> PacedWorker:

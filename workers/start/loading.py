@@ -102,7 +102,7 @@ class LoadedWorker:
         return Introduction(
             worker=spec.worker,
             role=spec.role,
-            ability=self.profile.ability(spec.capacity, numerics.fingerprint),
+            ability=self.profile.ability(spec.capacity, numerics.fingerprint, layers=info.num_layers),
             model_digest=self._digest,
             part=part,
         )
@@ -128,6 +128,7 @@ class LoadedWorker:
             tiny_s=block_s.get(DecoderKind.TINY, 0.0),
             encodes_text=not apart,
             numerics=numerics.fingerprint,
+            replay_depth=max(decoder.receptive_frames for decoder in decoders.values()),
         )
         make = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
         self._stock("decoder slots", _slot_bytes(decoders, info.geometry), peak_bytes, make)

@@ -54,14 +54,15 @@ class BatchProfile:
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 
-    def ability(self, pages: int, numerics: str) -> Ability:
-        """What a worker with so many pages, of this class, can do."""
+    def ability(self, pages: int, numerics: str, *, layers: int) -> Ability:
+        """What a worker with so many pages, of this class, can do; `layers` are those of the whole model."""
         return Ability(
             capacity=pages,
             batch_limit=self.limit,
             mixes_kinds=self.mixes_kinds,
             forward_s=self.forward_s.get(1, 0.0),
             numerics=numerics,
+            replay_depth=layers,
         )
 
     def __str__(self) -> str:

@@ -94,13 +94,13 @@ class Bench:
         self.chains = Chains(self.engine)
         self.links = [self.dial(rank) for rank in range(3)]
 
-    def dial(self, rank: int, layers: range | None = None) -> Link:
+    def dial(self, rank: int, layers: range | None = None, *, depth: int = 3) -> Link:
         seat = Seat(replica=WorkerId("denoise-0"), rank=rank, length=3)
         part = Part(seat=seat, layers=layers or range(rank, rank + 1))
         introduction = Introduction(
             worker=seat.member, role=Role.DENOISE, model_digest="m", part=part,
             ability=Ability(capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1),
-                            numerics=self.numerics[rank]),
+                            numerics=self.numerics[rank], replay_depth=depth),
         )  # fmt: skip
         link = Link()
         self.chains.join(introduction, link)
@@ -139,6 +139,7 @@ def test_a_chain_joins_when_it_is_complete_and_is_what_its_least_worker_is() -> 
     assert (joined.worker, joined.ability.chain_length) == ("denoise-0", 3)
     assert (joined.ability.capacity, joined.ability.batch_limit) == (48, 4)
     assert joined.ability.forward_s == pytest.approx(0.3)
+    assert joined.ability.replay_depth == 3
     assert [link.sent for link in bench.links] == [[JoinChain(0)]] * 3
     assert not any(link.cut for link in bench.links)
 

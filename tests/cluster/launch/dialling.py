@@ -30,7 +30,13 @@ INTRODUCTION = Introduction(
     worker=WORKER,
     role=Role.DENOISE,
     ability=Ability(
-        capacity=45, batch_limit=3, mixes_kinds=True, forward_s=0.091, tiny_s=0.005, numerics="0123456789abcdef" * 4
+        capacity=45,
+        batch_limit=3,
+        mixes_kinds=True,
+        forward_s=0.091,
+        tiny_s=0.005,
+        numerics="0123456789abcdef" * 4,
+        replay_depth=30,
     ),
     model_digest="model",
 )

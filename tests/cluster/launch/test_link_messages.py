@@ -112,6 +112,8 @@ DECODE = DecodeWork(
         Task(sequence=DispatchNumber(3), order=Decode(work=replace(DECODE, settings=TINY), latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, image=ImageId(0)),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, origin=SlotId(0)),
+        PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(3), settings=SETTINGS, started=True),
+        Task(sequence=DispatchNumber(4), order=Decode(work=replace(DECODE, picture_count=0), latents=b"latents")),
         Stow(worker=WORKER, session=SESSION, image=ImageId(2**40), source=(PageId(7), PageId(0))),
         Stow(worker=WORKER, session=SESSION, image=ImageId(0), source=SlotId(0)),
         LoadImage(worker=WORKER, session=SESSION, image=ImageId(0), target=(PageId(0), PageId(7))),
@@ -206,6 +208,19 @@ def test_a_long_reason_for_the_loss_of_an_image_is_cut() -> None:
 def test_orders_about_images_that_cannot_be_meant_are_refused(message: pb.AttachResponse, field: str) -> None:
     with pytest.raises(InvalidField, match=field):
         down_from_proto(message, WORKER)
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        (pb.PrepareStream(image=0, origin=0), "image and origin"),
+        (pb.PrepareStream(image=0, started=True), "image and started"),
+        (pb.PrepareStream(origin=0, started=True), "origin and started"),
+    ],
+)
+def test_a_slot_cannot_begin_with_two_things(said: pb.PrepareStream, value: str) -> None:
+    with pytest.raises(InvalidField, match=f"prepare_stream: '{value}' is not allowed; allowed: at most one"):
+        down_from_proto(pb.AttachResponse(prepare_stream=said), WORKER)
 
 
 def hello_that_says(numerics: str) -> pb.Hello:

@@ -59,6 +59,11 @@ class FusedDecoder:
         """See LatentDecoder."""
         return self._plain.channels
 
+    @property
+    def receptive_frames(self) -> int:
+        """See LatentDecoder."""
+        return self._plain.receptive_frames
+
     def state_shapes(self, batch: int, height: int, width: int) -> list[tuple[int, ...]]:
         """See LatentDecoder."""
         return self._plain.state_shapes(batch, height, width)

@@ -8,6 +8,8 @@ memory blocks, upsampling, time growth and convolution, then ReLU and convolutio
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import cast
 
 import torch
@@ -123,6 +125,17 @@ class TaehvDecoder(nn.Module):
     def channels(self) -> int:
         """See LatentDecoder."""
         return self.config.z_dim
+
+    @property
+    def receptive_frames(self) -> int:
+        """See LatentDecoder. Each memory looks back one frame, at the rate to which the stages before have grown."""
+        behind, rate = Fraction(0), 1
+        for layer in self.decoder:
+            if isinstance(layer, _Memory):
+                behind += Fraction(1, rate)
+            elif isinstance(layer, _Growth):
+                rate *= layer.times
+        return math.ceil(behind)
 
     def takes(self, name: str) -> bool:
         """All tensors of a file of its own are for the decoder."""

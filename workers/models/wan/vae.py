@@ -5,7 +5,9 @@ Parameter names are those of Wan2.1_VAE.pth: conv1, encoder (WanEncoder) and con
 Architecture: Wan2.1 technical report (arXiv 2503.20314), section 4.1.
 """
 
+import math
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import cast
 
 import torch
@@ -197,6 +199,17 @@ class WanDecoder(nn.Module):
     def channels(self) -> int:
         """See LatentDecoder."""
         return self.config.z_dim
+
+    @property
+    def receptive_frames(self) -> int:
+        """See LatentDecoder. Each convolution over time looks back as many frames as it carries, at the rate there."""
+        behind, rate = Fraction(0), 1
+        for part in self.decoder.modules():
+            if isinstance(part, CausalConv3d | TimeConv):
+                behind += Fraction(part.weight.shape[2] - 1, rate)
+            if isinstance(part, TimeConv):
+                rate *= 2
+        return math.ceil(behind)
 
     def takes(self, name: str) -> bool:
         """Whether a tensor of a file that may hold the encoder too is for the decoder."""
