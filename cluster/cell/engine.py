@@ -32,6 +32,7 @@ from longtake.core.effects import (
     EncodeText,
     Forget,
     Give,
+    Inherit,
     LoadImage,
     Notice,
     Opened,
@@ -40,12 +41,12 @@ from longtake.core.effects import (
     RequestRefused,
     Stow,
     Take,
+    Trim,
 )
 from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Batch,
-    ConditioningRef,
     DecodeWork,
     DispatchNumber,
     ForwardWork,
@@ -331,14 +332,10 @@ class Engine:
             case EncodeText():
                 self.journal.begin(effect.conditioning.session)
                 self._send(effect.worker, effect)
-            case Stow() | LoadImage() | Give() | Take() | Discard():
+            case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
-            case Forget():
-                if effect.version is not None:
-                    self.journal.drop_conditioning(ConditioningRef(session=effect.session, version=effect.version))
-                self._send(effect.worker, effect)
-            case DropJournal():
-                self.journal.drop(effect.session)
+            case Trim() | Inherit() | DropJournal():
+                self._keep_less(effect)
             case Opened():
                 self._opened[effect.session] = effect
                 self._tell(effect.session, effect)
@@ -347,6 +344,16 @@ class Engine:
                 self._release(effect.session)
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Notice():
                 self._tell(effect.session, effect)
+
+    def _keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
+        """Have the journal keep what is needed still, under the names by which it is needed."""
+        match effect:
+            case Trim():
+                self.journal.trim(effect)
+            case Inherit():
+                self.journal.inherit(effect)
+            case DropJournal():
+                self.journal.drop(effect.session)
 
     def _dispatch(self, effect: Dispatch) -> None:
         attached = self._workers.get(effect.worker)
@@ -359,8 +366,6 @@ class Engine:
         else:
             attach = effect.attach_conditioning
             order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
-        for ref in effect.spent:
-            self.journal.drop_latents(ref)
         attached.sent(effect.sequence, work)
         attached.port.send(Task(sequence=effect.sequence, order=order))
 

@@ -1,7 +1,8 @@
-"""The bytes behind the core's references: latents and text features, until the op that uses them."""
+"""The bytes behind the core's references: latents and text features, as long as anything is computed from them."""
 
 from __future__ import annotations
 
+from longtake.core.effects import Inherit, Trim
 from longtake.core.errors import InternalFault
 from longtake.core.work import ConditioningRef, LatentRef, SessionId
 
@@ -32,10 +33,29 @@ class Journal:
             raise InternalFault(f"journal: latents of block {ref.block}, step {ref.step} of {ref.session} are missing")
         return entry.latents[ref.block, ref.step]
 
-    def drop_latents(self, ref: LatentRef) -> None:
-        """Free the latents of one block as they enter `ref.step`; harmless if they are not here."""
-        if ref.session in self._sessions:
-            self._sessions[ref.session].latents.pop((ref.block, ref.step), None)
+    def trim(self, effect: Trim) -> None:
+        """Free what nothing of a session will be computed from any more."""
+        entry = self._sessions.get(effect.session)
+        if entry is None:
+            return
+        for version in effect.versions:
+            entry.conditioning.pop(version, None)
+        for step, floor in enumerate(effect.floors, start=1):
+            for block in range(max(entry.floors.get(step, 0), effect.sinks), floor):
+                entry.latents.pop((block, step), None)
+            entry.floors[step] = max(floor, entry.floors.get(step, 0))
+
+    def inherit(self, effect: Inherit) -> None:
+        """Share with a fork what it may be rebuilt from: the same bytes, freed with the last session that has them."""
+        parent, child = self._sessions.get(effect.parent), self._sessions.get(effect.session)
+        if parent is None or child is None:
+            return
+        for (block, step), data in parent.latents.items():
+            if block < effect.before:
+                child.latents[block, step] = data
+        for theirs, own in effect.versions:
+            if theirs in parent.conditioning:
+                child.conditioning[own] = parent.conditioning[theirs]
 
     def put_conditioning(self, ref: ConditioningRef, data: bytes) -> None:
         """Keep the text features of one version."""
@@ -48,11 +68,6 @@ class Journal:
         if ref.version not in entry.conditioning:
             raise InternalFault(f"journal: conditioning version {ref.version} of {ref.session} is missing")
         return entry.conditioning[ref.version]
-
-    def drop_conditioning(self, ref: ConditioningRef) -> None:
-        """Free the text features of one version; harmless if they are not here."""
-        if ref.session in self._sessions:
-            self._sessions[ref.session].conditioning.pop(ref.version, None)
 
     @property
     def size_bytes(self) -> int:
@@ -82,3 +97,5 @@ class _Entry:
     def __init__(self) -> None:
         self.latents: dict[tuple[int, int], bytes] = {}
         self.conditioning: dict[int, bytes] = {}
+        self.floors: dict[int, int] = {}
+        """For each step, the block up to which latents that enter it were freed."""

@@ -8,11 +8,11 @@ from longtake.core.errors import Problem
 from longtake.core.events import Ending
 from longtake.core.work import (
     ConditioningRef,
+    Continuity,
     CueId,
     DecoderKind,
     DispatchNumber,
     ImageId,
-    LatentRef,
     PageId,
     SegmentSettings,
     SessionId,
@@ -32,8 +32,6 @@ class Dispatch:
     work: Work
     attach_conditioning: tuple[bool, ...] = ()
     """For each item of a batch, whether its conditioning must go along."""
-    spent: tuple[LatentRef, ...] = ()
-    """Latents that no other op will start from: the journal may drop them once this is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +122,39 @@ class EncodeText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """Tell a worker to drop one version of a session's conditioning, or (None) everything it holds of the session."""
+    """Tell a worker to drop one version of a session's conditioning, or (None) everything it holds of the session.
+
+    The journal keeps its own copy of the conditioning.
+    """
 
     worker: WorkerId
     session: SessionId
     version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """The journal may drop what nothing of a session will be computed from any more."""
+
+    session: SessionId
+    floors: tuple[int, ...]
+    """For the latents that enter step 1, 2, …: those of blocks before this one may go, but for the sinks'."""
+    sinks: int
+    """The latents of the first blocks, this many, are kept whatever the floors say."""
+    versions: tuple[int, ...] = ()
+    """Versions of its conditioning that nothing reads any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherit:
+    """A fork stands on its own from now on: the journal shares with it what it may be rebuilt from."""
+
+    session: SessionId
+    parent: SessionId
+    before: int
+    """Latents of the parent's blocks before this one become the fork's, too."""
+    versions: tuple[tuple[int, int], ...]
+    """Versions of the parent's conditioning, each with the version that it has in the fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +241,18 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """All that was lost of the session's state is there again."""
+
+    session: SessionId
+    continuity: Continuity
+    from_block: int
+    """The next segment to leave; those before it are what they would have been."""
+    seconds: float
+    """How long a part of the state was missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
     """The session has ended; nothing more will be sent for it."""
 
@@ -285,6 +323,8 @@ Effect = (
     | Discard
     | EncodeText
     | Forget
+    | Trim
+    | Inherit
     | DropJournal
     | Opened
     | Refused
@@ -294,6 +334,7 @@ Effect = (
     | CueSuperseded
     | RequestRefused
     | Notice
+    | Recovered
     | Closed
     | Fact
 )

@@ -62,6 +62,11 @@ class Limits:
     Further sessions keep their place."""
     max_queued: int = _between(0, _MANY, 64)
     """The number of FAST sessions that may wait for a place; 0 refuses them at once, as REALTIME ones always are."""
+    exact_wait_s: float = _between(0.0, _DAY_S, 120.0)
+    """How long a stream, when no worker is left that gives the same bits as before, waits for one to come back. After
+    that it goes on with others: its pictures are alike then, not the same."""
+    rewind_blocks: int = _between(0, _MANY, 0)
+    """So many blocks more of the past are kept of every stream than its recovery needs."""
 
     load_limit: float = 0.95
     """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""

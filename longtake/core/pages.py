@@ -18,6 +18,10 @@ Spare block. A table may have F pages beside its slots (F = frames of a block). 
 block's slots, and what lay there becomes the spare block of the next claim: so a block may be written while the one
 before it is still read, or in the same forward.
 
+Rebuilding. A table whose lane is built again from the journal knows from which block on its pages were written
+(`rebuilt_from`, and the blocks of the sinks before): a block reads no others, because what lies there is somebody
+else's. It reads fewer pages than it would in a stream that was never disturbed, until its window holds nothing older.
+
 A page is reused only after every dispatched op that names it has reported. The scheduler keeps that rule by closing a
 session's lanes only when none of its ops is in flight, and a table by holding a shared page that it has left until so
 many further claims as its worker can have dispatches: by then the ops before the first have reported.
@@ -48,6 +52,9 @@ class PageTable:
     """The pages that lay in the slots of the last claimed block before that claim, in the order of its frames."""
     left: tuple[tuple[PageId, ...], ...] = ()
     """Pages of the last claims that this table shared and has left to other tables, oldest first."""
+    rebuilt_from: int = 0
+    """The pages of blocks before this one were never written, but for those of the first `rebuilt_lead` blocks."""
+    rebuilt_lead: int = 0
     _slots_of: int = -1
     _slots: tuple[int, ...] = ()
     """The slots of the own frames of block `_slots_of`."""
@@ -57,14 +64,34 @@ class PageTable:
 
         The block is the last one claimed, or the one before it.
         """
-        pages = self.pages if block + 1 >= self.claimed else self._with(self.before, self.claimed - 1)
-        return pages[: self.window.count(block)]
+        pages = self._pages_at(block)
+        if not self._lacks(block):
+            return pages[: self.window.count(block)]
+        return tuple(pages[slot] for slot in sorted(map(self.window.slot, self._written(block))))
+
+    def count(self, block: int) -> int:
+        """How many pages `block` attends to."""
+        return len(self._written(block)) if self._lacks(block) else self.window.count(block)
+
+    def _pages_at(self, block: int) -> tuple[PageId, ...]:
+        """The pages by slot as they were when `block` was the last one claimed."""
+        return self.pages if block + 1 >= self.claimed else self._with(self.before, self.claimed - 1)
+
+    def _lacks(self, block: int) -> bool:
+        """Whether some of the frames that `block` would attend to were never written."""
+        start = self.rebuilt_from
+        return start > 0 and self.window.oldest(block) < self.window.blocks.first_frame(start)
+
+    def _written(self, block: int) -> list[int]:
+        """The frames that `block` would attend to, as far as they were written, its own among them."""
+        start, lead, blocks = self.rebuilt_from, self.rebuilt_lead, self.window.blocks
+        return [frame for frame in self.window.frames(block) if not lead <= blocks.block_of(frame) < start]
 
     def writes(self, block: int) -> tuple[PageId, ...]:
         """The pages of the block's own frames, in frame order; to be claimed first."""
         if self._slots_of != block:  # asked by the claim, by each denoise op and by each commit of a block
             self._slots_of, self._slots = block, self.window.own_slots(block)
-        pages = self.pages
+        pages = self._pages_at(block)
         return tuple([pages[slot] for slot in self._slots])
 
     def kept(self, block: int) -> tuple[PageId, ...]:

@@ -15,8 +15,9 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
 from longtake.core.dispatch.dispatcher import Dispatcher, Revisit, whole
 from longtake.core.dispatch.leaving import Leaving
+from longtake.core.dispatch.losing import Losses, recovered
 from longtake.core.dispatch.offering import Offers
-from longtake.core.dispatch.opening import petition
+from longtake.core.dispatch.opening import petition, tell_opened
 from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
@@ -84,6 +85,7 @@ class Scheduler:
         self._parking = Parking(self.cell)
         self._waiting = WaitingRoom(self.cell, self._parking)
         self._leaving = Leaving(self.cell, self._waiting, self._mover)
+        self._losses = Losses(self.cell, self._parking, self._mover, self._leaving)
         self._asking = Asking(self.cell, self._offers, self._leaving)
         self._reports = Reports(self.cell)
         self._now_s = 0.0
@@ -205,8 +207,6 @@ class Scheduler:
             session = self.cell.sessions[heard.session]
             if session.state is State.CLOSING:
                 self._leave_if_quiet(session)
-            elif heard.failure:
-                self._end(session, Ending.FAILED, heard.failure)
             else:
                 self._waiting.look_again()
                 self._advance(session)
@@ -237,7 +237,7 @@ class Scheduler:
             return
         if parent is not None:
             self._effects += self._dispatcher.share(parent, now_s=self._now_s)
-            set_free(parent, self.cell.sessions)
+            self._effects += set_free(parent, self.cell.sessions)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self.cell.workers:
@@ -251,21 +251,22 @@ class Scheduler:
         worker = self.cell.workers.pop(event.worker, None)
         if worker is None:
             return
-        self.cell.fleet.lost(worker)
+        self.cell.fleet.lost(worker, now_s=self._now_s)
         self._reports.lose(worker)
-        for session_id in sorted(worker.sessions | self._parking.lost(event.worker)):
-            session = self.cell.sessions.get(session_id)
-            if session is None:  # a fork, gone with the session it depended on
-                continue
-            if session.place is not NOWHERE:
-                session.place = session.place.without(event.worker)
-            if session.state is State.CLOSING:
-                self._leave_if_quiet(session)
-            else:
-                self._end(session, Ending.LOST, f"worker {event.worker} was lost: {event.reason}")
-        effects, stayed = self._mover.lost(worker)
+        effects, moving = self._mover.lost(worker)
         self._effects += [*effects, *self.cell.texts.lost(worker.id)]
-        self._advance(*stayed)
+        names = worker.sessions | self._parking.lost(worker.id)
+        struck = [session for name, session in self.cell.sessions.items() if name in names]  # the oldest first
+        for session in struck:
+            if session.place is not NOWHERE:
+                session.place = session.place.without(worker.id)
+        reason = f"worker {worker.id} was lost: {event.reason}"
+        for session in struck:
+            if session.id in self.cell.sessions:  # else: a fork, gone with the session it depended on
+                self._effects += self._losses.strike(session, worker, reason, now_s=self._now_s)
+        self._waiting.look_again()
+        there = {session.id: session for session in (*struck, *moving)}
+        self._advance(*(session for name, session in there.items() if name in self.cell.sessions))
 
     def _drain(self) -> None:
         for session in self.draining.leaving(now_s=self._now_s):
@@ -309,10 +310,15 @@ class Scheduler:
                 continue
             woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
             looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
-            self._effects += count(session, ticket, now_s=self._now_s)
+            retention = self.cell.fleet.retention(session.graph)
+            self._effects += count(session, ticket, retention, now_s=self._now_s)
             self._effects += self._mover.advance(session)
+            if session.struck_s is not None:
+                self._effects += recovered(session, now_s=self._now_s)
         for parent in [session for session, _ in looks.values() if session.kin.forks]:
-            looks |= {child: whole(sessions[child]) for child in set_free(parent, sessions)}
+            inherited = set_free(parent, sessions)
+            self._effects += inherited
+            looks |= {effect.session: whole(sessions[effect.session]) for effect in inherited}
         self._look([look for name, look in looks.items() if name in sessions])
 
     # --- what sessions do -------------------------------------------------------------------------------------------
@@ -323,6 +329,14 @@ class Scheduler:
     def _leave_if_quiet(self, session: Session) -> None:
         self._effects += self._leaving.leave_if_quiet(session)
 
+    def _begin_again(self, session: Session) -> None:
+        """A parked session is back; one that had not begun when a worker was lost begins now."""
+        session.start_clock(now_s=self._now_s)
+        if not session.is_opened:
+            session.virtual_time = self._offers.virtual_clock
+            self._effects += tell_opened(session)
+        self._effects += recovered(session, now_s=self._now_s)
+
     def _advance(self, *sessions: Session) -> None:
         """See what the sessions can run now, together; end those whose last segment has left."""
         self._look([whole(session) for session in sessions])
@@ -331,11 +345,13 @@ class Scheduler:
         """The same, but look only at the chains that are named with each session."""
         running = []
         for session, chains in looks:
+            if session.state is State.PARKING:
+                self._effects += self._parking.settle_torn(session)
             if session.state is State.PARKED:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
                 self._effects += self._parking.settle(session)
-                session.start_clock(now_s=self._now_s)
+                self._begin_again(session)
             if session.state not in GENERATING:
                 continue
             if not session.is_delivered:

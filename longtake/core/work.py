@@ -52,6 +52,20 @@ class DecoderKind(Enum):
     """By identity, as members are compared; Enum's own is slow."""
 
 
+class Continuity(Enum):
+    """What a stream is, after a part of its state was lost, against the one that would have been without the loss."""
+
+    EXACT = "exact"
+    """The same, bit for bit."""
+    APPROXIMATE = "approximate"
+    """Alike: from some block on it was made by workers that round otherwise, or from less than its state remembers."""
+    RESTARTED = "restarted"
+    """Another one from some block on: what had been made before could not be made again."""
+
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
     """What a worker can do, as it found out when it started."""

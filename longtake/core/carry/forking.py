@@ -9,6 +9,7 @@ fork's own ops of that lane follow on the same link, so they find the pages writ
 from the parent's right behind V(n-1).
 
 Until all ops of the parent before block n are done the fork depends on them: if the parent ends before, so does it.
+Then the journal shares with it what it may be rebuilt from: the latents of the blocks before n, and their prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from longtake.core.effects import PrepareStream
+from longtake.core.effects import Inherit, PrepareStream
 from longtake.core.errors import InvalidField, Lack, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Open
 from longtake.core.fleet.worker import Worker
@@ -61,8 +62,10 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
 
 def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place now, waits for its share in every lane and for its slot."""
-    child.begin_at(parent.next_block)
-    parent.kin.forks.append((child.id, parent.next_block))
+    block = parent.next_block
+    child.begin_at(block)
+    child.kin.seeds = (*parent.kin.seeds, (block, parent.request.seed))
+    parent.kin.forks.append((child.id, block))
 
 
 def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Fork]:
@@ -105,11 +108,22 @@ def _share_lane(child: Session, parent: Session, lane: int, worker: Worker) -> N
     child.lane_holds.discard((lane, Hold.SHARING))
 
 
-def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[SessionId]:
-    """Forget the forks for which all needed ops of `parent` are done; returns those of them that are still open."""
+def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[Inherit]:
+    """Forget the forks for which all needed ops of `parent` are done; returns what those that are open inherit.
+
+    From now on a fork is rebuilt from a journal of its own.
+    """
+    if not parent.progress.is_whole:  # what was shared may still be written by ops that are done once more
+        return []
     oldest = min(parent.progress.done)
-    free = [child for child, block in parent.kin.forks if oldest >= block and child in sessions]
+    free = [(child, block) for child, block in parent.kin.forks if oldest >= block and child in sessions]
     parent.kin.forks = [(child, block) for child, block in parent.kin.forks if oldest < block]
-    for child in free:
-        sessions[child].kin.depends = False
-    return free
+    return [_inherit(sessions[child], parent, block) for child, block in free]
+
+
+def _inherit(child: Session, parent: Session, block: int) -> Inherit:
+    child.kin.depends = False
+    texts = parent.prompt_texts()
+    turns = [replace(turn, prompt=texts[turn.version]) for turn in parent.prompts.turns]
+    versions = child.prompts.inherit(turns, block)
+    return Inherit(session=child.id, parent=parent.id, before=block, versions=tuple(versions))

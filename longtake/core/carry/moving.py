@@ -14,8 +14,9 @@ A move that fails costs nothing but its time: stowing only copies, so the lane g
 the target: its pages may still be written until it answers the order to load them, so they stay reserved until then (or
 until it is lost), even when the session has ended meanwhile. A lane counts in the load of its target from the begin.
 
-An ended session, a lost worker and a failed image all end a move in the same way (`_abandon`). Workers are held as
-objects, not by name: one that was lost and has joined again is another one.
+An ended session, a lost worker and a failed image all end a move in the same way (`_abandon`); a lane whose origin was
+lost is rebuilt from the journal then. Workers are held as objects, not by name: one that was lost and has joined again
+is another one.
 """
 
 from __future__ import annotations
@@ -140,17 +141,17 @@ class Mover:
         return effects
 
     def lost(self, worker: Worker) -> tuple[list[Effect], list[Session]]:
-        """A worker has gone, and the sessions that it held have ended: moves to it end, too.
+        """A worker has gone: moves from it and to it end, too.
 
-        Also returned: the sessions that may go on, as they had nothing there yet.
+        Also returned: the sessions whose lanes these were.
         """
         effects: list[Effect] = []
         sessions = []
-        for move in [move for move in self._moves.values() if move.target is worker]:
+        for move in [move for move in self._moves.values() if worker in (move.origin, move.target)]:
             if move.stage is not Stage.ABANDONED:
                 sessions.append(move.session)
                 effects += self._abandon(move)
-            if move.image in self._moves:
+            if move.target is worker and move.image in self._moves:
                 self._forget(move)
         return effects, sessions
 

@@ -13,8 +13,12 @@ It goes on from the boundary it stopped at when all of this is answered, so no o
 A session that has not begun its first block has no state: parking it frees its place at once, and it holds nothing.
 Any other comes back to workers of the classes that made its state, or its next bits would not be those of the stream.
 
-An order that is not answered yet names pages or a slot; a session that ends meanwhile waits for it (`owes`). Images
-lie with their workers: a worker that is lost takes the sessions with it whose images it has.
+So the state of a parked session lies in images, or in the journal, from which it is rebuilt (carry/rebuilding.py): what
+a lost worker had, an image that could not be used, and all that a session held that could not stay where it was,
+because a part of its place was lost and there was no room for that part elsewhere. Such a session gives up the rest as
+well, as soon as nothing that names it is in flight, and waits for a place like any other.
+
+An order that is not answered yet names pages or a slot; a session that ends meanwhile waits for it (`owes`).
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longtake.core.carry.idle import Idle
+from longtake.core.carry.rebuilding import forsake, rebuild_lane, rebuild_slot
 from longtake.core.cell import Cell
 from longtake.core.effects import (
     Discard,
@@ -44,6 +49,9 @@ from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
 
+_SLOT = -1
+"""Stands for the slot where other parts are named by their lanes."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Image:
@@ -58,12 +66,17 @@ class _Record:
     """What is known of a session from the beginning of its parking to the end of its return."""
 
     lanes: dict[int, _Image] = field(default_factory=dict)
-    """The image of each lane; a lane that keeps nothing between blocks has none."""
+    """The image of each lane; one that has none keeps nothing between blocks, or is rebuilt from the journal."""
     slot: _Image | None = None
+    """That of the slot, which is rebuilt if it has none."""
+    slot_is_gone: bool = False
+    """Whether the slot was given up, and its image is lost."""
     owed: dict[ImageId, WorkerId] = field(default_factory=dict)
     """Images in orders that are not answered, each with the worker that is to answer."""
     gave_up: bool = False
     """An image could not be made: it stays where it is."""
+    is_torn: bool = False
+    """A part of its place was lost: it gives up the rest, and makes no more images."""
     preparing: bool = False
     """A decoder slot is being prepared without an image."""
     left: tuple[WorkerId, ...] = ()
@@ -80,8 +93,6 @@ class ParkingAnswer:
 
     session: SessionId
     effects: list[Effect]
-    failure: str = ""
-    """Why the session cannot go on; empty if it can."""
 
 
 class Parking:
@@ -140,23 +151,46 @@ class Parking:
         self._owners[image.id] = session.id
         return image
 
+    def give_up(self, session: Session) -> list[Effect]:
+        """Give up what is left of a place that was lost in part, with all images that are not wholly made."""
+        record = self._records.setdefault(session.id, _Record())
+        record.is_torn = True
+        self.idle.forget(session.id)
+        session.follow(Trigger.LOSE)
+        for worker in session.place.workers:
+            self._cell.workers[worker].ready.drop_session(session.id)
+        return self.settle_torn(session)
+
+    def settle_torn(self, session: Session) -> list[Effect]:
+        """Free the rest of a place that is given up, if nothing that names it is in flight any more."""
+        record = self._records.get(session.id)
+        if session.state is not State.PARKING or record is None or not record.is_torn:
+            return []
+        return [] if record.owed or session.progress.in_flight else self._vacate(session)
+
     def _vacate(self, session: Session) -> list[Effect]:
         """Give up the place; the texts of the prompts go too. What lies with the images stays until they are used."""
         record, place = self._records[session.id], session.place
+        record.is_torn = False
         effects: list[Effect] = [
             Forget(worker=worker, session=session.id, version=version)
             for version in sorted(session.prompts.encoded)
             for worker in place.workers
         ]
-        if record.images:
-            record.left = place.workers
-        else:
-            effects += [Forget(worker=worker, session=session.id, version=None) for worker in place.workers]
+        session.progress.lose_all_but(record.lanes, slot=record.slot is not None)
+        left = [worker for worker in dict.fromkeys((*record.left, *place.workers)) if worker in self._cell.workers]
+        record.left = tuple(worker for worker in left if any(image.worker == worker for image in record.images))
+        effects += [
+            Forget(worker=worker, session=session.id, version=None) for worker in left if worker not in record.left
+        ]
         demands = self._cell.fleet.demands(session)
         for worker in place.workers:
             self._cell.workers[worker].release(session, demands)
         self._cell.fleet.changed(*(self._cell.workers[worker] for worker in place.workers))
         session.place = NOWHERE
+        if session.kin.depends or session.kin.unprepared or session.lane_holds:
+            forsake(session)
+        effects.append(session.trim(self._cell.fleet.retention(session.graph), all_texts=True))
         session.prompts.drop_all()
         session.flow = session.flow.stopped()
         session.follow(Trigger.STOWED)
@@ -171,32 +205,45 @@ class Parking:
             return None
         session, record = self._cell.sessions[session_id], self._records[session_id]
         record.owed.pop(event.image, None)
-        of_slot = record.slot is not None and record.slot.id == event.image
-        if not isinstance(event, Stowed):
-            self._drop(record, event.image)
-        if session.state is State.RESTORING and isinstance(event, ImageFailed):
-            why = f"its state could not be brought back on {event.worker}: {event.reason}"
-            return ParkingAnswer(session=session_id, effects=[], failure=why)
-        if session.state is not State.PARKING:
-            return ParkingAnswer(session=session_id, effects=[])
-        if of_slot and isinstance(event, ImageFailed):  # unlike pages, a slot is given up to be stowed
-            why = f"the state of its decoder was lost on {event.worker}: {event.reason}"
-            return ParkingAnswer(session=session_id, effects=[], failure=why)
-        record.gave_up = record.gave_up or isinstance(event, ImageFailed)
-        return ParkingAnswer(session=session_id, effects=[] if record.owed else self._stowed(session, record))
+        failed = isinstance(event, ImageFailed)
+        lost = self._dropped(record, event.image) if not isinstance(event, Stowed) else None
+        effects: list[Effect] = []
+        if session.state is State.RESTORING and failed and lost is not None:
+            effects = self._rebuild(session, record, lost)
+        elif session.state is State.PARKING:
+            if failed and lost == _SLOT:  # unlike pages, a slot is given up to be stowed
+                record.slot_is_gone = True
+            record.gave_up = record.gave_up or failed
+            effects = self._stowed(session, record)
+        return ParkingAnswer(session=session_id, effects=effects)
 
-    def _drop(self, record: _Record, image: ImageId) -> None:
-        """The image is used up or never came to be."""
+    def _dropped(self, record: _Record, image: ImageId) -> int | None:
+        """The image is used up or never came to be; returns its lane, or that it was of the slot."""
         del self._owners[image]
-        record.lanes = {lane: held for lane, held in record.lanes.items() if held.id != image}
-        if record.slot is not None and record.slot.id == image:
+        lane = next((lane for lane, held in record.lanes.items() if held.id == image), None)
+        if lane is not None:
+            del record.lanes[lane]
+        elif record.slot is not None and record.slot.id == image:
             record.slot = None
+            return _SLOT
+        return lane
+
+    def _rebuild(self, session: Session, record: _Record, part: int) -> list[Effect]:
+        """Bring a lane, or the slot, back from the journal: its image failed."""
+        retention = self._cell.fleet.retention(session.graph)
+        if part != _SLOT:
+            rebuild_lane(session, part, retention)
+            return []
+        record.preparing = True
+        return [rebuild_slot(session, retention)]
 
     def _stowed(self, session: Session, record: _Record) -> list[Effect]:
-        """All that was ordered is answered: the slot comes after the lanes, and then the place is free."""
+        """Go on if all that was ordered is answered: the slot comes after the lanes, and then the place is free."""
+        if record.is_torn or record.owed:
+            return self.settle_torn(session)
         if record.gave_up or session.wants_place:
             return self._turn_back(session, record)
-        if record.slot is None:
+        if record.slot is None and not record.slot_is_gone:
             return self._stow_slot(session, record)
         return self._vacate(session)
 
@@ -208,7 +255,7 @@ class Parking:
             del self._owners[image.id]
             effects.append(Discard(worker=image.worker, image=image.id))
         record.lanes.clear()
-        return effects + ([self._prepare(session, record)] if record.slot is not None else [])
+        return effects + (self._prepare(session, record) if record.slot is not None or record.slot_is_gone else [])
 
     # --- back -------------------------------------------------------------------------------------------------------
 
@@ -227,6 +274,10 @@ class Parking:
         session.follow(Trigger.RESTORE)
         session.place = place
         effects: list[Effect] = [Restored(session=session.id)]
+        retention = self._cell.fleet.retention(session.graph)
+        for lane in range(session.graph.lane_count):
+            if lane not in record.lanes:
+                rebuild_lane(session, lane, retention)
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += self._send(session, image, worker)
@@ -237,7 +288,7 @@ class Parking:
         if record.slot is not None:
             effects += self._send(session, record.slot, place.decoder)
             record.slot = _Image(record.slot.id, place.decoder)
-        effects.append(self._prepare(session, record))
+        effects += self._prepare(session, record)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 
@@ -249,19 +300,15 @@ class Parking:
             Take(worker=to, session=session.id, image=image.id, origin=image.worker),
         ]
 
-    def _prepare(self, session: Session, record: _Record) -> PrepareStream:
+    def _prepare(self, session: Session, record: _Record) -> list[Effect]:
         place, image = session.place, record.slot
         if image is None:
-            record.preparing = True
-        else:
-            record.owed[image.id] = place.decoder
-        return PrepareStream(
-            worker=place.decoder,
-            session=session.id,
-            slot=place.slot,
-            settings=session.request.settings,
-            image=None if image is None else image.id,
-        )
+            return self._rebuild(session, record, _SLOT)
+        record.owed[image.id] = place.decoder
+        settings = session.request.settings
+        return [
+            PrepareStream(worker=place.decoder, session=session.id, slot=place.slot, settings=settings, image=image.id)
+        ]
 
     def prepared(self, session: SessionId) -> bool:
         """Its decoder slot is ready, or failed to be; whether it was on the way back."""
@@ -271,13 +318,15 @@ class Parking:
         record.preparing = False
         if record.slot is not None and record.slot.id in record.owed:
             del record.owed[record.slot.id]
-            self._drop(record, record.slot.id)
+            self._dropped(record, record.slot.id)
         return True
 
     def is_back(self, session: Session) -> bool:
         """Whether a session that is on the way back may go on."""
         record = self._records[session.id]
-        return session.prompts.are_known and not record.owed and not record.preparing
+        prompts = session.prompts
+        texts = prompts.are_known and (session.is_opened or prompts.waiting.keys() <= prompts.encoded)
+        return texts and not record.owed and not record.preparing
 
     def settle(self, session: Session) -> list[Effect]:
         """It is back: the workers it left drop the rest of it, and it is paused or runs."""
@@ -297,14 +346,17 @@ class Parking:
         return session in self._records and bool(self._records[session].owed)
 
     def lost(self, worker: WorkerId) -> set[SessionId]:
-        """The sessions that cannot go on without what this worker had, or that wait for its answer."""
+        """Forget the images that this worker had, and the answers it owed; returns the sessions which that concerns."""
         struck = set()
         for session_id, record in self._records.items():
+            gone = [image.id for image in record.images if image.worker == worker]
             owed = [image for image, by in record.owed.items() if by == worker]
-            if owed or any(image.worker == worker for image in record.images):
-                struck.add(session_id)
             for image in owed:
                 del record.owed[image]
+            for image in gone:
+                record.slot_is_gone = self._dropped(record, image) == _SLOT or record.slot_is_gone
+            if owed or gone:
+                struck.add(session_id)
         return struck
 
     def leave(self, session: SessionId) -> list[Effect]:

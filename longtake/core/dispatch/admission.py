@@ -9,12 +9,14 @@ from dataclasses import replace
 from longtake.core.cell import Cell
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
-from longtake.core.fleet.load import Demands
+from longtake.core.fleet.load import Demand
 from longtake.core.fleet.placement import Ask, Ranking
+from longtake.core.fleet.worker import Worker
+from longtake.core.pages import PageTable
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.place import Classes, Homes, Place
 from longtake.core.sessions.session import Session
-from longtake.core.work import Role
+from longtake.core.work import Role, SlotId, WorkerId
 
 _RETRY_S = 5.0
 """Retry delay when nobody can say which stream ends first."""
@@ -40,11 +42,11 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
     return graph
 
 
-def take_place(cell: Cell, session: Session, homes: Homes | None = None) -> Place:
+def take_place(cell: Cell, session: Session, homes: Homes | None = None, *, now_s: float) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
 
     The place is at `homes` if there is room for all of it there, because then nothing has to be moved, and else with
-    workers of the same classes as before.
+    workers of the same classes as before: for a while also if none is up, because it may come back.
     """
     if homes is not None:
         try:
@@ -53,8 +55,8 @@ def take_place(cell: Cell, session: Session, homes: Homes | None = None) -> Plac
             pass
     denoisers, decoders = _rankings(cell)
     lanes, slot = _asks(cell, session)
-    lanes = replace(lanes, numerics=_still(session.classes.lanes, denoisers))
-    slot = replace(slot, numerics=_still(session.classes.decoder, decoders))
+    lanes = replace(lanes, numerics=_still(cell, Role.DENOISE, session.classes.lanes, now_s))
+    slot = replace(slot, numerics=_still(cell, Role.DECODE, session.classes.decoder, now_s))
     place = denoisers.place_together if session.request.pace in cell.limits.packed else denoisers.place
     chosen = place(lanes)
     (decoder,) = decoders.place(slot)
@@ -75,6 +77,26 @@ def take_place_at(cell: Cell, session: Session, homes: Homes) -> Place:
     return _take(cell, session, homes)
 
 
+def take_again(cell: Cell, session: Session) -> None:
+    """Take a place for each part of a session that was with a lost worker, at others of the same class.
+
+    NoCapacity or Unavailable if there is no room for all of them; then nothing is taken.
+    """
+    place = session.place
+    lost = place.lost_lanes
+    denoisers, decoders = _rankings(cell)
+    lanes, slot = _asks(cell, session)
+    together = session.request.pace in cell.limits.packed
+    put = denoisers.place_together if together else denoisers.place
+    chosen = put(replace(lanes, count=len(lost), numerics=session.classes.lanes)) if lost else ()
+    (decoder,) = decoders.place(replace(slot, numerics=session.classes.decoder)) if place.has_lost_slot else (None,)
+    for lane, worker in zip(lost, chosen, strict=True):
+        place = place.with_lane(lane, worker, _take_lane(cell, session, worker))
+    if decoder is not None:
+        place = replace(place, decoder=decoder, slot=_take_slot(cell, session, decoder))
+    session.place = place
+
+
 def _rankings(cell: Cell) -> tuple[Ranking, Ranking]:
     """Denoise and decode workers; Unavailable if there are none of either."""
     denoisers, decoders = cell.fleet.ranking(Role.DENOISE), cell.fleet.ranking(Role.DECODE)
@@ -84,9 +106,9 @@ def _rankings(cell: Cell) -> tuple[Ranking, Ranking]:
     return denoisers, decoders
 
 
-def _still(numerics: str | None, ranking: Ranking) -> str | None:
-    """The class, if any worker is of it still: what there is no worker for cannot be waited for."""
-    return numerics if numerics in ranking.classes else None
+def _still(cell: Cell, role: Role, numerics: str | None, now_s: float) -> str | None:
+    """The class, if any worker is of it still, or was a while ago."""
+    return numerics if numerics is not None and cell.fleet.expects(role, numerics, now_s=now_s) else None
 
 
 def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
@@ -97,19 +119,31 @@ def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
 
 
 def _take(cell: Cell, session: Session, homes: Homes) -> Place:
-    demands: Demands = cell.fleet.demands(session)
-    tables = tuple(cell.workers[worker].new_table(session, demands.lane) for worker in homes.lanes)
-    for worker in homes.lanes:
-        cell.workers[worker].load.count(1, demands.lane, live=session.is_live)
-    decoder = cell.workers[homes.decoder]
-    decoder.load.count(1, demands.slot, live=session.is_live)
-    slot = decoder.free_slots.pop()
-    used = [cell.workers[worker] for worker in dict.fromkeys((*homes.lanes, homes.decoder))]
-    for holder in used:
-        holder.sessions.add(session.id)
-    cell.fleet.changed(*used)
-    session.classes = Classes(lanes=cell.workers[homes.lanes[0]].numerics, decoder=decoder.numerics)
+    tables = tuple(_take_lane(cell, session, worker) for worker in homes.lanes)
+    slot = _take_slot(cell, session, homes.decoder)
+    lanes, decoder = cell.workers[homes.lanes[0]], cell.workers[homes.decoder]
+    session.classes = Classes(lanes=lanes.numerics, decoder=decoder.numerics)
     return Place(lanes=homes.lanes, tables=tables, decoder=homes.decoder, slot=slot)
+
+
+def _take_lane(cell: Cell, session: Session, at: WorkerId) -> PageTable:
+    demand, worker = cell.fleet.demands(session).lane, cell.workers[at]
+    table = worker.new_table(session, demand)
+    _count(cell, session, worker, demand)
+    return table
+
+
+def _take_slot(cell: Cell, session: Session, at: WorkerId) -> SlotId:
+    worker = cell.workers[at]
+    slot = worker.free_slots.pop()
+    _count(cell, session, worker, cell.fleet.demands(session).slot)
+    return slot
+
+
+def _count(cell: Cell, session: Session, worker: Worker, demand: Demand) -> None:
+    worker.load.count(1, demand, live=session.is_live)
+    worker.sessions.add(session.id)
+    cell.fleet.changed(worker)
 
 
 def fits_at_all(cell: Cell, session: Session) -> bool:

@@ -91,7 +91,7 @@ class Batching:
         if (
             session.kin.forks  # a fork shares the lane between these two ops
             or not session.place.tables[chain.lane or 0].spare
-            or graph.shape(block) != shape
+            or session.shape(graph.op(number, block)) != shape
             or progress.next(number) != block
             or not progress.wants(number, block)
             or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
@@ -103,4 +103,4 @@ class Batching:
         return self._cell.urgency(self._cell, ticket)
 
     def _shape(self, ticket: Ticket) -> tuple[int, int]:
-        return self._cell.sessions[ticket.session].graph.shape(ticket.op.block)
+        return self._cell.sessions[ticket.session].shape(ticket.op)

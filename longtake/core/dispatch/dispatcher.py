@@ -12,7 +12,7 @@ and saves forwards. The most urgent op loses nothing else by it, since it could 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from longtake.core.carry.forking import share
 from longtake.core.cell import Cell
@@ -23,7 +23,7 @@ from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Chain, Kind, Op
 from longtake.core.sessions.session import Session
-from longtake.core.work import LatentRef, Role, Ticket, Work, WorkerId
+from longtake.core.work import Role, Ticket, Work, WorkerId
 
 Orders = list[Dispatch | PrepareStream]
 """What workers are handed; forks have their slots filled between dispatches."""
@@ -121,7 +121,6 @@ class Dispatcher:
             sequence=worker.dispatched(batch, now_s=now_s),
             work=_work(worker, owned),
             attach_conditioning=attach,
-            spent=tuple([ref for session, chain, block in rows for ref in self._spent(session, chain, block)]),
         )
 
     def _sent(self, worker: Worker, session: Session, chain: Chain, block: int) -> bool:
@@ -131,22 +130,6 @@ class Dispatcher:
             return False
         session.virtual_time += 1.0
         return session.prompts.send_to(worker.id, session.prompts.turn_at(block).version)
-
-    def _spent(self, session: Session, chain: Chain, block: int) -> Sequence[LatentRef]:
-        """The latents that a sent op starts from, if it was the last op to start from them."""
-        readers = session.graph.readers(chain.entered_step)
-        if readers is None or not session.progress.has_sent(readers.further, block):
-            return ()
-        if readers.commit is not None and self._is_awaited(session, readers.commit, block):
-            return ()
-        return (LatentRef(session=session.id, block=block, step=chain.entered_step),)
-
-    def _is_awaited(self, session: Session, commit: int, block: int) -> bool:
-        """Whether a commit is still to be sent, with the latents it starts from."""
-        progress, chain = session.progress, session.graph.chains[commit]
-        if progress.has_sent(commit, block) or not progress.wants(commit, block):
-            return False
-        return not self._cell.workers[worker_of(session, chain)].keeps_input(chain)
 
 
 def _work(worker: Worker, owned: list[tuple[Session, Op]]) -> Work:

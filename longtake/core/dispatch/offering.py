@@ -55,6 +55,7 @@ class Offers:
     def may_run(self, session: Session, chain: Chain, block: int, *, now_s: float, beside: int | None = None) -> bool:
         """Whether all that an op needs is done, runs before it on the same worker, or is of the chain `beside` it."""
         may_be_held = chain.begins_block and (chain.number == session.graph.first or session.lane_holds)
+        may_be_held = may_be_held and not session.progress.is_replay(chain.number, block)
         if may_be_held and self._is_held(session, chain, now_s=now_s):
             return False  # in the middle of a block nothing but a reason of its own holds a lane
         progress = session.progress

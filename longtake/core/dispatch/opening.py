@@ -45,6 +45,13 @@ def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> li
         session.follow(Trigger.PAUSE)
     session.start_clock(now_s=now_s)
     session.virtual_time = virtual_clock
+    return tell_opened(session)
+
+
+def tell_opened(session: Session) -> list[Effect]:
+    """Tell the client that its stream begins, and which blocks take the cues that came with Open."""
+    assert session.header is not None
+    session.is_opened = True
     opened = Opened(
         session=session.id,
         seed=session.request.seed,

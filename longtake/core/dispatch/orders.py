@@ -9,15 +9,15 @@ from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Fr
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:
-    """Everything a worker needs to execute a decode."""
-    block = op.block
+    """Everything a worker needs to execute a decode; one that is done once more makes no pictures."""
+    block, is_replay = op.block, session.progress.is_replay(session.graph.decodes, op.block)
     return DecodeWork(
         session=session.id,
         block=block,
         slot=session.place.slot,
         latents=LatentRef(session=session.id, block=block, step=session.graph.step_count),
         first_picture=session.geometry.first_picture(block),
-        picture_count=session.picture_count(block),
+        picture_count=0 if is_replay else session.picture_count(block),
         settings=session.request.settings,
     )
 
@@ -35,7 +35,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         pages=Pages(reads=table.reads(block), writes=table.writes(block)),
         times=chain.times,
         positions=graph.positions(block),
-        noise=NoiseKey(seed=session.request.seed, block=block),
+        noise=NoiseKey(seed=session.seed_at(block), block=block),
         conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
@@ -43,7 +43,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
 
 
 def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLane | FromLatent | FromNoise:
-    if worker.keeps_input(chain):
+    if worker.keeps_input(chain) and not session.progress.takes_journalled(chain, block):
         return _FROM_LANE
     if not chain.entered_step:
         return _FROM_NOISE
@@ -52,8 +52,8 @@ def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLa
 
 def _returns(session: Session, chain: Chain, block: int, worker: Worker) -> Returns:
     """What becomes of the output: a chain of workers keeps none, and no lane keeps what no commit will start from."""
-    if chain.returns is Returns.NOTHING:
-        return chain.returns
+    if chain.returns is Returns.NOTHING or session.progress.is_replay(chain.number, block):
+        return Returns.NOTHING
     if worker.chain_length > 1:
         return Returns.SENT
     readers = session.graph.readers(chain.step + 1)

@@ -10,6 +10,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
+from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -55,12 +56,12 @@ class Reports:
         return tuple(counted)
 
 
-def count(session: Session, ticket: Ticket, *, now_s: float) -> list[Effect]:
-    """Count an op as done: its segment leaves, and prompts that nothing reads any more are dropped."""
+def count(session: Session, ticket: Ticket, retention: Retention, *, now_s: float) -> list[Effect]:
+    """Count an op as done: its segment leaves, and what nothing will be computed from any more is dropped."""
     op = ticket.op
-    if not session.progress.mark_done(session.graph.number_of(op), op.block):
-        return []
-    effects = emit(session, op.block, now_s=now_s) if op.kind is Kind.DECODE else []
+    effects: list[Effect] = []
+    if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
+        effects = [*emit(session, op.block, now_s=now_s), session.trim(retention)]
     if len(session.prompts.turns) > 1:
         effects += cues.forget(session)
     return effects

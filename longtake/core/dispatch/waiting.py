@@ -22,7 +22,7 @@ from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import Classes, Homes, Place
 from longtake.core.sessions.session import Session
-from longtake.core.work import SessionId
+from longtake.core.work import Continuity, SessionId
 
 _TOLD = 8
 """This many sessions at the front of the queue are told every change of their place; others only their first place."""
@@ -42,7 +42,7 @@ class WaitingRoom:
 
     def admit(self, session: Session, parent: Session | None, *, now_s: float) -> list[Effect]:
         """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be."""
-        place = self._place_now(session, parent)
+        place = self._place_now(session, parent, now_s=now_s)
         self._cell.sessions[session.id] = session
         if place is not None:
             return self._settle(session, place, parent, now_s=now_s)
@@ -51,7 +51,7 @@ class WaitingRoom:
         self._changed = True
         return []
 
-    def _place_now(self, session: Session, parent: Session | None) -> Place | None:
+    def _place_now(self, session: Session, parent: Session | None, *, now_s: float) -> Place | None:
         """A place for a new session; None if it is to be queued, NoCapacity or Unavailable if it can have neither."""
         patient = session.request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and parent is None
         if self._opening and patient:
@@ -59,7 +59,7 @@ class WaitingRoom:
             return None
         try:
             self._check_turn()
-            return self._place(session, parent)
+            return self._place(session, parent, now_s=now_s)
         except NoCapacity:
             if not patient or not fits_at_all(self._cell, session):
                 raise
@@ -75,11 +75,11 @@ class WaitingRoom:
         if opened >= most:
             raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
 
-    def _place(self, session: Session, parent: Session | None) -> Place:
+    def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
         """A place; that of a fork is on its parent's workers, because it shares the parent's pages."""
         try:
             if parent is None:
-                return take_place(self._cell, session)
+                return take_place(self._cell, session, now_s=now_s)
             homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
             return take_place_at(self._cell, session, homes)
         except NoCapacity as refusal:
@@ -137,7 +137,7 @@ class WaitingRoom:
             parked, before = session.state is State.PARKED, session.classes
             homes = self.parking.homes(session) if parked else None
             try:
-                place = take_place(self._cell, session, homes)
+                place = take_place(self._cell, session, homes, now_s=now_s)
             except (NoCapacity, Unavailable):
                 break
             self.leave(session.id)
@@ -189,8 +189,10 @@ def _notice(session: SessionId, place: int) -> Notice:
 
 
 def _other_class(session: Session, before: Classes) -> list[Effect]:
-    """What a session is told whose lanes kept nothing and went to another class, because none is left of its own."""
-    if before.lanes in (None, session.classes.lanes):
+    """What a session is told that went to another class, because no worker of its own is left."""
+    now = session.classes
+    if before.lanes in (None, now.lanes) and before.decoder in (None, now.decoder):
         return []
+    session.continuity = Continuity.APPROXIMATE
     text = "its workers were replaced by ones that round otherwise: from here on pictures are alike, not the same"
     return [Notice(session=session.id, text=text)]

@@ -10,6 +10,7 @@ that would never rest. For admission, where too high a load makes streams late, 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 
 from longtake.core.errors import Lack
@@ -19,6 +20,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
+from longtake.core.sessions.retention import Reach, Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecoderKind, Role, WorkerId
 
@@ -88,10 +90,13 @@ class RoleFleet:
         """Workers of which too little is known to call them slow."""
         self._assumed_s = 0.0
         """The time that workers of unknown time were last assumed to need."""
+        self._gone_s: dict[str, float] = {}
+        """When the last worker of a class was lost."""
 
     def join(self, worker: Worker) -> None:
         """Add a new worker; what it said of its time counts as a measurement."""
         timing = worker.timing
+        self._gone_s.pop(worker.numerics, None)
         if timing.op_s:
             usual = self._usual.setdefault((1, 1.0), _Average())
             usual.fold(timing.op_s)
@@ -129,9 +134,15 @@ class RoleFleet:
         if known or self._op_times.differs(worker.id, timing.op_s):
             self.enter(worker)
 
-    def drop(self, worker: Worker) -> None:
+    def expects(self, numerics: str, *, since_s: float) -> bool:
+        """Whether there is a worker of this class, or there was one at this time or later."""
+        return numerics in self.ranking.classes or self._gone_s.get(numerics, -math.inf) > since_s
+
+    def drop(self, worker: Worker, *, now_s: float) -> None:
         """The worker has gone."""
         self.ranking.drop(worker.id)
+        if worker.numerics not in self.ranking.classes:
+            self._gone_s[worker.numerics] = now_s
         self._op_times.drop(worker.id)
         self._slowness.drop(worker.id)
         self._odd.discard(worker.id)
@@ -183,6 +194,8 @@ class Fleet:
 
         It stays, because what a session takes of its workers must be what it gives back.
         """
+        self._reach = Reach()
+        self._retentions: dict[Graph, Retention] = {}
         self._rates = Rates.of(graph, geometry)
         pages = graph.window.size + limits.spare_pages(graph.blocks)
         self._peers = {
@@ -206,6 +219,15 @@ class Fleet:
             known = self._demands[graph, decoder] = Demands(lane=lane, slot=slot)
         return known
 
+    def retention(self, graph: Graph) -> Retention:
+        """Which latents are kept of sessions with this recipe."""
+        known = self._retentions.get(graph)
+        if known is None:
+            rewind_blocks = self._limits.rewind_blocks
+            known = Retention(graph=graph, reach=self._reach, rewind_blocks=rewind_blocks)
+            self._retentions[graph] = known
+        return known
+
     def _cost(self, decoder: DecoderKind) -> float:
         """The time of a block's decode over that of a full one."""
         return (self._tiny_cost or 1.0) if decoder is DecoderKind.TINY else 1.0
@@ -216,8 +238,19 @@ class Fleet:
             ability = worker.joined.ability
             self._tiny_cost = ability.tiny_s / ability.forward_s if ability.tiny_s and ability.forward_s else 1.0
             self._demands.clear()  # nobody has a place yet
+        self._reach_to(worker)
         if worker.role in self._peers:
             self._peers[worker.role].join(worker)
+
+    def _reach_to(self, worker: Worker) -> None:
+        """Note how far back the worker remembers; of those that differ, the furthest counts."""
+        depth = worker.joined.ability.replay_depth
+        layers = depth if worker.role is Role.DENOISE else 0
+        frames = depth if worker.role is Role.DECODE else 0
+        reach = Reach(layers=max(layers, self._reach.layers), frames=max(frames, self._reach.frames))
+        if reach != self._reach:
+            self._reach = reach
+            self._retentions.clear()
 
     def changed(self, *workers: Worker) -> None:
         """What these workers hold has changed."""
@@ -229,7 +262,11 @@ class Fleet:
         cost = self._cost(decoder) if worker.role is Role.DECODE else 1.0
         self._peers[worker.role].measured(worker, seconds, ops, cost)
 
-    def lost(self, worker: Worker) -> None:
+    def expects(self, role: Role, numerics: str, *, now_s: float) -> bool:
+        """Whether there is a worker of this class, or one may be waited for that was lost (`Limits.exact_wait_s`)."""
+        return self._peers[role].expects(numerics, since_s=now_s - self._limits.exact_wait_s)
+
+    def lost(self, worker: Worker, *, now_s: float) -> None:
         """The worker has gone."""
         if worker.role in self._peers:
-            self._peers[worker.role].drop(worker)
+            self._peers[worker.role].drop(worker, now_s=now_s)

@@ -142,6 +142,8 @@ class Graph:
         """The numbers of all chains."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
+        self.sink_blocks = -(-recipe.sink_frames // recipe.blocks.frames)
+        """The first blocks of a stream, whose frames every later one may read."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
         self.decodes = self._numbers[Kind.DECODE, 0]

@@ -37,10 +37,13 @@ class Window:
         They are all of its own frames and every earlier frame g with g < sinks or g >= end - ring, where `end` is the
         frame after its last (hiar_spec 2.2).
         """
+        end, oldest = self.blocks.own(block).stop, self.oldest(block)
+        return tuple(range(end)) if oldest <= self.sinks else (*range(self.sinks), *range(oldest, end))
+
+    def oldest(self, block: int) -> int:
+        """The oldest frame that `block` attends to, sinks left out."""
         end = self.blocks.own(block).stop
-        if self.ring is None or end <= self.sinks + self.ring:
-            return tuple(range(end))
-        return (*range(self.sinks), *range(max(self.sinks, end - self.ring), end))
+        return self.sinks if self.ring is None else max(self.sinks, end - self.ring)
 
     def slot(self, frame: int) -> int:
         """The slot of a lane in which `frame` lives."""

@@ -6,7 +6,6 @@ from longtake.core.effects import CueAccepted, CueSuperseded, Effect, Forget, No
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import CueRequest, TextEncoded
 from longtake.core.limits import Limits
-from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef
@@ -16,14 +15,13 @@ TextsWanted = dict[ConditioningRef, str]
 
 
 def ask(session: Session, request: CueRequest, limits: Limits) -> TextsWanted:
-    """Note a cue; its text is wanted if the session has a place. CallerFault if the cue comes too late."""
-    if session.prompts.pending_count >= limits.max_pending_cues:
-        raise InvalidField(
-            "cue", session.prompts.pending_count + 1, f"at most {limits.max_pending_cues} cues not yet shown"
-        )
+    """Note a cue; its text is wanted if the session has a slot. CallerFault if the cue comes too late."""
+    if session.cues_pending >= limits.max_pending_cues:
+        raise InvalidField("cue", session.cues_pending + 1, f"at most {limits.max_pending_cues} cues not yet shown")
     session.target_block(request)  # refuse at once what is already too late
     version = session.prompts.ask(request)
-    return {} if session.place is NOWHERE else {_ref(session, version): request.prompt}
+    has_slot = session.place is not NOWHERE and not session.place.has_lost_slot
+    return {_ref(session, version): request.prompt} if has_slot else {}
 
 
 def unknown(session: Session) -> TextsWanted:
@@ -43,7 +41,7 @@ def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:
     """
     version = event.conditioning.version
     session.prompts.encoded.add(version)
-    opening = session.state is State.OPENING
+    opening = not session.is_opened
     if not opening and version not in session.prompts.waiting:
         return []  # it was known before the session was parked
     effects: list[Effect] = [Notice(session=session.id, text=event.notice)] if event.notice else []
@@ -66,9 +64,6 @@ def accept(session: Session, version: int) -> list[Effect]:
 
 
 def forget(session: Session) -> list[Effect]:
-    """Have the texts dropped that nothing reads any more."""
-    effects: list[Effect] = []
-    for version in session.forget_prompts():
-        session.prompts.drop(version)
-        effects += [Forget(worker=worker, session=session.id, version=version) for worker in session.place.workers]
-    return effects
+    """Have the workers drop the texts that they need no more; the journal keeps them for as long as its latents."""
+    stale = session.prompts.unread_before(session.progress.oldest_block)
+    return [Forget(worker=worker, session=session.id, version=version) for worker, version in stale]

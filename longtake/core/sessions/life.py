@@ -18,9 +18,9 @@ class State(Enum):
     PAUSED = "paused"
     """The client paused it: no further block starts, blocks begun are finished and sent."""
     PARKING = "parking"
-    """Its lanes and its decoder slot are copied to host memory."""
+    """Its lanes and its decoder slot are copied to host memory, or what is left of its place is given up."""
     PARKED = "parked"
-    """It holds no page, slot or rate; what it needs to go on, if it ever ran, lies in host memory."""
+    """It holds no page, slot or rate; what it needs to go on, if it ever ran, lies in host memory or in the journal."""
     RESTORING = "restoring"
     """It has a place again and its state comes back to it."""
     FINISHING = "finishing"
@@ -43,6 +43,8 @@ class Trigger(Enum):
     PLAY = "play"
     PARK = "park"
     STOWED = "stowed"
+    LOSE = "lose"
+    """A part of its place is lost, and there is no room for that elsewhere."""
     RESTORE = "restore"
     RESTORED = "restored"
     DRAIN = "drain"
@@ -62,6 +64,7 @@ TRANSITIONS: dict[State, dict[Trigger, State]] = {
         Trigger.PAUSE: State.OPENING,
         Trigger.PLAY: State.OPENING,
         Trigger.READY: State.RUNNING,
+        Trigger.LOSE: State.PARKING,
         Trigger.END: State.CLOSING,
     },
     State.RUNNING: {
@@ -69,6 +72,7 @@ TRANSITIONS: dict[State, dict[Trigger, State]] = {
         Trigger.PLAY: State.RUNNING,
         Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
+        Trigger.LOSE: State.PARKING,
         Trigger.END: State.CLOSING,
     },
     State.PAUSED: {
@@ -76,6 +80,7 @@ TRANSITIONS: dict[State, dict[Trigger, State]] = {
         Trigger.PLAY: State.RUNNING,
         Trigger.PARK: State.PARKING,
         Trigger.DRAIN: State.FINISHING,
+        Trigger.LOSE: State.PARKING,
         Trigger.END: State.CLOSING,
     },
     State.PARKING: {
@@ -83,6 +88,7 @@ TRANSITIONS: dict[State, dict[Trigger, State]] = {
         Trigger.PLAY: State.PARKING,
         Trigger.STOWED: State.PARKED,
         Trigger.RESTORE: State.RESTORING,
+        Trigger.LOSE: State.PARKING,
         Trigger.END: State.CLOSING,
     },
     State.PARKED: {
@@ -95,6 +101,7 @@ TRANSITIONS: dict[State, dict[Trigger, State]] = {
         Trigger.PAUSE: State.RESTORING,
         Trigger.PLAY: State.RESTORING,
         Trigger.RESTORED: State.PAUSED,
+        Trigger.LOSE: State.PARKING,
         Trigger.END: State.CLOSING,
     },
     State.FINISHING: {Trigger.DRAIN: State.FINISHING, Trigger.END: State.CLOSING},

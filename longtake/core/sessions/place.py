@@ -48,6 +48,16 @@ class Place:
         """Every worker that holds something of the session, each once, in order."""
         return tuple(worker for worker in dict.fromkeys((*self.lanes, self.decoder)) if worker != _GONE)
 
+    @property
+    def lost_lanes(self) -> tuple[int, ...]:
+        """The lanes that were with a lost worker."""
+        return tuple(lane for lane, worker in enumerate(self.lanes) if worker == _GONE)
+
+    @property
+    def has_lost_slot(self) -> bool:
+        """Whether the decoder slot was with a lost worker."""
+        return bool(self.lanes) and self.decoder == _GONE
+
     def without(self, lost: WorkerId) -> Place:
         """What is left when a worker is lost: one that joins later under its name holds nothing of this."""
         lanes = tuple(_GONE if worker == lost else worker for worker in self.lanes)

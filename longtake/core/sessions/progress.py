@@ -7,28 +7,51 @@ and stand beside them:
     skipped    a block may go without an op of a chain (it takes fewer steps than others); the chain passes over it
                once all that the op would have waited for is done
     replay     the ops that seal a lane's pages, or decode, run once more over blocks that are done, to build state that
-               was lost; they do not count as progress: nothing is emitted for them, and no boundary moves
+               was lost; they do not count as progress: nothing is emitted for them, and no boundary moves. The blocks
+               of the sinks come first, then a jump to as many blocks as the state remembers
     attempt    how often the op of a block was taken back: what an earlier attempt reports does not count
 
 While a lane is replayed it begins nothing new; its other chains may go on, since their needs are done.
+
+When a lane is lost (`lose`), its chains go back to what is known of them elsewhere: ops in flight are sent again, and
+so are those whose outputs no one but the lost worker had. What ops of the lane would have taken from the lane itself
+then comes from the journal, for all blocks that had it by then (`takes_journalled`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from longtake.core.errors import InternalFault
-from longtake.core.recipe.graph import Chain, Graph, Kind, Op
+from longtake.core.recipe.graph import Chain, Graph, Kind, Op, Returns
 
 
 @dataclass(slots=True)
 class Replay:
-    """The ops of one chain that run again: those of the blocks from `done` to the one before `until`."""
+    """The ops of one chain that run again: of the blocks before `lead`, then of those from `start` up to `until`."""
 
-    done: int
+    lead: int
+    start: int
     until: int
-    sent: int
+    sent: int = 0
+    """The block that is sent next; `until` when all are."""
+    done: int = 0
+    """The same of what is done."""
+
+    def __post_init__(self) -> None:
+        self.sent = self.done = self._or_start(0)
+
+    def after(self, block: int) -> int:
+        """The block that comes after this one."""
+        return self._or_start(block + 1)
+
+    def covers(self, block: int) -> bool:
+        """Whether the op of this block runs again."""
+        return block < self.lead or self.start <= block < self.until
+
+    def _or_start(self, block: int) -> int:
+        return block if block < self.lead or block > self.start else self.start
 
 
 class Progress:
@@ -38,7 +61,18 @@ class Progress:
     flight, because links are first in, first out.
     """
 
-    __slots__ = ("_attempts", "_late", "_replays", "_skipped", "done", "graph", "in_flight", "last_block", "sent")
+    __slots__ = (
+        "_attempts",
+        "_journalled",
+        "_late",
+        "_replays",
+        "_skipped",
+        "done",
+        "graph",
+        "in_flight",
+        "last_block",
+        "sent",
+    )
 
     def __init__(self, graph: Graph, last_block: int | None = None) -> None:
         """`last_block` is the last of the stream, None while it is endless."""
@@ -58,6 +92,8 @@ class Progress:
         """How often an op was taken back, by chain and block; only of blocks that are not done in every chain."""
         self._late = 0
         """Ops in flight that were taken back."""
+        self._journalled: dict[int, int] = {}
+        """For lanes that were lost, a block: what earlier ones left in the lane itself is not there."""
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
@@ -102,14 +138,14 @@ class Progress:
         if not self._replays:
             return block < self.sent[chain]
         replay = self._replays.get(chain)
-        return block < (self.sent[chain] if replay is None or block >= replay.until else replay.sent)
+        return block < (self.sent[chain] if replay is None or not replay.covers(block) else replay.sent)
 
     def has_done(self, chain: int, block: int) -> bool:
         """Whether the op is done; while it is to be replayed, whether it is done again."""
         if not self._replays:
             return block < self.done[chain]
         replay = self._replays.get(chain)
-        return block < (self.done[chain] if replay is None or block >= replay.until else replay.done)
+        return block < (self.done[chain] if replay is None or not replay.covers(block) else replay.done)
 
     def is_sent(self, op: Op) -> bool:
         """The same as `has_sent`, by the op."""
@@ -118,6 +154,15 @@ class Progress:
     def is_done(self, op: Op) -> bool:
         """The same as `has_done`, by the op."""
         return self.has_done(self.graph.number_of(op), op.block)
+
+    def is_replay(self, chain: int, block: int) -> bool:
+        """Whether the op of this block runs once more, now or soon, though it was done before."""
+        replay = self._replays.get(chain) if self._replays else None
+        return replay is not None and replay.covers(block)
+
+    def takes_journalled(self, chain: Chain, block: int) -> bool:
+        """Whether an op that starts from what its lane keeps finds nothing there: it was lost with a worker."""
+        return bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)
 
     def attempt(self, chain: int, block: int) -> int:
         """How often the op was taken back; 0 for almost all ops."""
@@ -129,7 +174,7 @@ class Progress:
         """Note that the next op of the chain was dispatched."""
         replay = self._replays.get(chain)
         if replay is not None and replay.sent < replay.until:
-            replay.sent += 1
+            replay.sent = replay.after(replay.sent)
         else:
             self.sent[chain] += 1
             if self._skipped:
@@ -149,7 +194,7 @@ class Progress:
         """Note that an op which has reported, and counts, is done; returns whether that is progress and no replay."""
         replay = self._replays.get(chain)
         if replay is not None and block == replay.done:
-            replay.done += 1
+            replay.done = replay.after(replay.done)
             if replay.done == replay.until:
                 del self._replays[chain]
             return False
@@ -167,6 +212,8 @@ class Progress:
         """Begin as a fork, with everything before `block` done."""
         self.sent = [block] * len(self.sent)
         self.done = list(self.sent)
+        self._replays.clear()
+        self._journalled.clear()
 
     def skip(self, block: int, chains: Iterable[int]) -> None:
         """Note that `block`, of which nothing was sent, has no ops of these chains."""
@@ -176,12 +223,35 @@ class Progress:
         self._skipped[block] = skipped
         self._pass_over()
 
-    def replay(self, chain: int, blocks: range) -> None:
-        """Run the ops of `blocks`, the last ones of this chain, once more; none of them may be in flight."""
-        if self.sent[chain] != self.done[chain] or blocks.stop != self.done[chain] or chain in self._replays:
-            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, done to {self.done[chain]}: {blocks}")
-        if blocks:
-            self._replays[chain] = Replay(done=blocks.start, until=blocks.stop, sent=blocks.start)
+    def replay(self, chain: int, reach: int, lead: int = 0) -> Replay | None:
+        """Run the last `reach` ops that are done once more, those of the first `lead` blocks before them.
+
+        None of the chain's ops may be in flight. Returns which ones run again; None if there are none.
+        """
+        until = self.done[chain]
+        if self.sent[chain] != until or chain in self._replays:
+            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]} and done to {until}, cannot be replayed")
+        start = max(0, until - reach)
+        replay = Replay(lead=lead if lead < start else 0, start=start if lead < start else 0, until=until)
+        if replay.done >= until:
+            return None
+        self._replays[chain] = replay
+        return replay
+
+    def lose(self, chains: Iterable[int]) -> None:
+        """Go back, in these chains of one lane (or in that of decodes), to what is known of them elsewhere.
+
+        Ops in flight do not count, whether or not they will still report: their workers have said so before.
+        """
+        rows = [self.graph.chains[number] for number in chains]
+        known = min((self.done[row.number] for row in rows if row.returns.are_sent), default=None)
+        for row in rows:
+            self._replays.pop(row.number, None)
+            if row.returns is Returns.KEPT and known is not None:  # nobody else has its outputs
+                self.done[row.number] = min(self.done[row.number], known)
+            self.sent[row.number] = self.done[row.number]
+            if row.lane is not None and row.kind is Kind.DENOISE:
+                self._journalled[row.lane] = max(self._journalled.get(row.lane, 0), self.done[row.number])
 
     def take_back(self, block: int) -> None:
         """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
@@ -195,6 +265,14 @@ class Progress:
         self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}
         self.sent = [min(sent, block) for sent in self.sent]
         self.done = [min(done, block) for done in self.done]
+
+    def lose_all_but(self, lanes: Collection[int], *, slot: bool) -> None:
+        """The same for all lanes but these, and for the decodes unless `slot`."""
+        for lane, chains in enumerate(self.graph.in_lane):
+            if lane not in lanes:
+                self.lose(chains)
+        if not slot:
+            self.lose((self.graph.decodes,))
 
     def _pass_over(self) -> None:
         """Count skipped ops as sent (or done) as soon as what they would have needed is sent (or done)."""
@@ -235,9 +313,21 @@ class Progress:
         """Whether every block begun is done to the last op, with nothing in flight."""
         return not self.in_flight and not self._replays and len(set(self.done)) == 1
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no lane and no slot is being built again."""
+        return not self._replays
+
     def replays(self, lane: int) -> bool:
         """Whether the pages of this lane are being built again."""
         return self.graph.sealing[lane] in self._replays
+
+    def left_to_replay(self, chain: int) -> int:
+        """How many ops of the chain are still to be done once more."""
+        replay = self._replays.get(chain)
+        if replay is None:
+            return 0
+        return replay.until - max(replay.done, replay.start) + max(0, replay.lead - replay.done)
 
     def boundary(self, lane: int) -> int | None:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
@@ -248,6 +338,10 @@ class Progress:
 
     @property
     def oldest_block(self) -> int:
-        """The oldest block of which an op that the stream needs is still to be done."""
-        pending = [block for chain, block in enumerate(self.done) if self.wants(chain, block)]
-        return min([*pending, *(replay.done for replay in self._replays.values())], default=self.emitted)
+        """The oldest block of which an op that the stream needs is still to be done, or to be done once more."""
+        return min([self.oldest_new_block, *(replay.done for replay in self._replays.values())])
+
+    @property
+    def oldest_new_block(self) -> int:
+        """The same without what is to be done once more."""
+        return min((block for chain, block in enumerate(self.done) if self.wants(chain, block)), default=self.emitted)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from longtake.core.events import CueRequest
 from longtake.core.work import CueId, WorkerId
@@ -56,13 +57,43 @@ class Prompts:
             return self.turns[0]
         return max((turn for turn in self.turns if turn.block <= block), key=lambda turn: turn.block)
 
-    def forget_before(self, block: int) -> tuple[int, ...]:
-        """Drop turns that neither `block` nor a later one reads; returns their versions."""
-        current = self.turn_at(block)
-        past = [turn for turn in self.turns if turn.block < current.block]
-        for turn in past:
+    def forget_before(self, block: int, *, sinks: int = 0) -> tuple[int, ...]:
+        """Drop turns that neither `block`, nor a later one, nor one of the first `sinks` reads; their versions."""
+        gone = [turn for turn in self._past(block) if turn.block >= sinks]
+        for turn in gone:
             self.turns.remove(turn)
-        return tuple(turn.version for turn in past)
+            self.encoded.discard(turn.version)
+        return tuple(turn.version for turn in gone)
+
+    def inherit(self, turns: Iterable[Turn], before: int) -> list[tuple[int, int]]:
+        """Take over the turns of another stream, of which this one has everything `before` a block.
+
+        Returns their versions there, each with the one that it has here; their texts are encoded.
+        """
+        own = [replace(turn, block=max(turn.block, before)) for turn in self.turns]
+        versions = []
+        for turn in turns:
+            if turn.block < before:
+                version, self.next_version = self.next_version, self.next_version + 1
+                versions.append((turn.version, version))
+                self.turns.append(Turn(block=turn.block, version=version, cue=None, prompt=turn.prompt))
+                self.encoded.add(version)
+        self.turns = [*self.turns[len(own) :], *own]
+        return versions
+
+    def unread_before(self, block: int) -> list[tuple[WorkerId, int]]:
+        """The workers that hold a version which neither `block` nor a later one reads, each with that version.
+
+        Nobody holds them any more afterwards.
+        """
+        past = {turn.version for turn in self._past(block)}
+        stale = sorted((worker, version) for worker, version in self.held if version in past)
+        self.held.difference_update(stale)
+        return stale
+
+    def _past(self, block: int) -> list[Turn]:
+        current = self.turn_at(block)
+        return [turn for turn in self.turns if turn.block < current.block]
 
     def send_to(self, worker: WorkerId, version: int) -> bool:
         """Note that an op of this version goes to `worker`; returns whether the text must go along."""
@@ -70,11 +101,6 @@ class Prompts:
             return False
         self.held.add((worker, version))
         return True
-
-    def drop(self, version: int) -> None:
-        """Note that nobody holds this version any more."""
-        self.encoded.discard(version)
-        self.held = {(worker, held) for worker, held in self.held if held != version}
 
     def drop_worker(self, worker: WorkerId) -> None:
         """Note that this worker holds nothing of the session any more."""
@@ -90,7 +116,6 @@ class Prompts:
         """Whether the text of every turn is encoded."""
         return {turn.version for turn in self.turns} <= self.encoded
 
-    @property
-    def pending_count(self) -> int:
-        """Cues that are not in effect yet."""
-        return len(self.waiting) + len(self.turns) - 1
+    def pending_count(self, block: int) -> int:
+        """Cues that are not in effect yet in `block`, the oldest that is not done."""
+        return len(self.waiting) + sum(turn.block > block for turn in self.turns)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from longtake.core.effects import Trim
 from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.graph import Graph, Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
-from longtake.core.work import ConditioningRef, SessionId, Ticket
+from longtake.core.sessions.retention import Retention
+from longtake.core.work import ConditioningRef, Continuity, SessionId, Ticket
 
 _HELD_BY_STATE = {
     State.QUEUED: Hold.PLACE,
@@ -42,6 +44,8 @@ class Kinship:
     """Whether ops of its parent on blocks before its own first one are not done yet."""
     forks: list[tuple[SessionId, int]] = field(default_factory=list)
     """Sessions that fork from this one, and their first block, as long as they depend on it."""
+    seeds: tuple[tuple[int, int], ...] = ()
+    """The seeds of blocks before its own first one: up to which block each of them holds, in ascending order."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,12 @@ class Session:
     kin: Kinship = field(default_factory=Kinship)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
     """Lanes that are held for a reason of their own."""
+    is_opened: bool = False
+    """Whether its client was told that the stream has begun."""
+    struck_s: float | None = None
+    """When a part of its state was lost with a worker; None once it is whole again."""
+    continuity: Continuity = Continuity.EXACT
+    """What it will be against an undisturbed stream, once it is whole again."""
     virtual_time: float = 0.0
     """The service that it has received, for fair sharing."""
     header: bytes | None = None
@@ -125,8 +135,11 @@ class Session:
 
     @property
     def wants_place(self) -> bool:
-        """Whether it would run if it had a place."""
-        return self.playing and self.flow.has_credit(self.next_block)
+        """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
+        if self.kin.depends:
+            return False  # what it would begin with is not there before its parent has come to it
+        begins = self.playing and self.flow.has_credit(self.next_block)
+        return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
         """The op of a block in the chain with this number, which comes next there."""
@@ -143,6 +156,31 @@ class Session:
         if self._conditioning is None or self._conditioning.version != version:
             self._conditioning = ConditioningRef(session=self.request.session, version=version)
         return self._conditioning
+
+    def shape(self, op: Op) -> tuple[int, int]:
+        """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
+        frames, count = self.graph.shape(op.block)
+        table = self.place.tables[self.graph.chain_of(op).lane or 0]
+        return frames, table.count(op.block) if table.rebuilt_from else count
+
+    def seed_at(self, block: int) -> int:
+        """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
+        return next((seed for until, seed in self.kin.seeds if block < until), self.request.seed)
+
+    def trim(self, retention: Retention, *, all_texts: bool = False) -> Trim:
+        """Drop the prompts that nothing can be computed from any more, and have the journal drop such latents.
+
+        With `all_texts` the journal drops what all prompts were encoded to.
+        """
+        forks = [block for _, block in self.kin.forks]
+        floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
+        sinks = self.graph.sink_blocks
+        versions: tuple[int, ...] = ()
+        if len(self.prompts.turns) > 1:
+            versions = self.prompts.forget_before(floors.texts, sinks=sinks)
+        if all_texts:
+            versions = (*versions, *sorted(self.prompts.encoded))
+        return Trim(session=self.id, floors=floors.latents, sinks=sinks, versions=versions)
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
@@ -161,20 +199,25 @@ class Session:
         if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
+    def struck(self, now_s: float) -> None:
+        """Note that a part of its state is lost now, if none was missing already."""
+        self.struck_s = now_s if self.struck_s is None else self.struck_s
+
     def start_clock(self, *, now_s: float) -> None:
         """Note that the stream begins or goes on now."""
         self.flow = self.flow.started(self.emitted, now_s=now_s, geometry=self.geometry)
 
     # --- what clients ask about it ------------------------------------------------------------------------------------
 
+    @property
+    def cues_pending(self) -> int:
+        """Cues that are not in effect yet."""
+        return self.prompts.pending_count(self.progress.oldest_new_block)
+
     def prompt_texts(self) -> dict[int, str]:
         """The text of every conditioning version that is in use or was asked for."""
         turns = {turn.version: turn.prompt or self.request.prompt for turn in self.prompts.turns}
         return turns | {version: request.prompt for version, request in self.prompts.waiting.items()}
-
-    def forget_prompts(self) -> tuple[int, ...]:
-        """Drop the prompts that nothing reads any more; returns their versions."""
-        return self.prompts.forget_before(self.progress.oldest_block) if len(self.prompts.turns) > 1 else ()
 
     def picture_count(self, block: int) -> int:
         """Pictures of `block` that belong to the stream."""
@@ -234,6 +277,6 @@ def view(session: Session, *, now_s: float) -> SessionView:
         segments_sent=session.segments_sent,
         segments_acknowledged=session.flow.acknowledged + 1 - first,
         blocks_begun=session.next_block,
-        cues_pending=session.prompts.pending_count,
+        cues_pending=session.cues_pending,
         holds=tuple(session.holds(0, now_s=now_s)),
     )

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.core.effects import Dispatch
 from longtake.core.errors import InvalidField
 from longtake.core.events import Ending
 from longtake.core.flow import Pace
@@ -16,8 +15,8 @@ from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import FromLane, FromLatent, FromNoise, Ticket, WorkerId
-from tests.core.support.parts import recipe
-from tests.core.support.world import Cell, effects_of, forwards_of
+from tests.core.support.parts import geometry, recipe
+from tests.core.support.world import Cell, forwards_of
 
 WORKER = WorkerId("denoise-0")
 
@@ -54,13 +53,23 @@ def test_no_op_of_a_chain_starts_from_what_a_worker_has_kept(level: Level) -> No
 
 @pytest.mark.parametrize("level", list(Level))
 @pytest.mark.parametrize("length", [1, 2])
-def test_latents_are_given_up_once_and_with_the_last_op_that_starts_from_them(level: Level, length: int) -> None:
+def test_latents_are_kept_for_as_long_as_a_rebuild_may_need_them_and_no_longer(level: Level, length: int) -> None:
     cell = Cell(recipe(level), denoisers=1, chain_length=length)
-    session = cell.open("s", pictures=200)
-    cell.run()
-    spent = [(ref.block, ref.step) for dispatch in effects_of(cell, Dispatch) for ref in dispatch.spent]
-    assert len(spent) == len(set(spent)) == 4 * cell.closed[session].segments, "each output of each step"
-    assert not cell.journal
+    session = cell.open("s", pictures=geometry().first_picture(30), window=2)
+    retention = cell.scheduler.cell.fleet.retention(cell.graph)
+    kept = []
+    for _ in range(100_000):
+        cell.answer()
+        if not cell.busy:
+            break
+        cell.finish_and_acknowledge(cell.busy[0])
+        kept.append(len(cell.kept.latents))
+    assert session in cell.closed and not cell.kept.latents
+    reach = retention.lane_blocks, retention.slot_blocks
+    assert reach == (2 * 2, 2), "two past blocks and two layers; four latent frames of three in a block"
+    steps = 1 if level is Level.CLEAN else 4
+    assert max(kept) <= retention.most_latents(2), "what admission counts with"
+    assert max(kept) >= steps * max(reach) if level is not Level.INPUT else max(kept) >= 3 * 4
     inputs = {type(work.input) for work in forwards_of(cell)}
     assert (FromLane in inputs) == (length == 1 and level is not Level.INPUT)
 

@@ -271,6 +271,9 @@ def test_where_lanes_keep_nothing_a_stream_goes_on_with_another_class_if_its_own
     cell.lose(WorkerId("denoise-a0"))
     cell.send(Play(now_s=cell.now_s, session=session))
     cell.settle()
+    assert cell.session(session).state is State.PARKED, "a worker of its class may come back"
+    cell.later(LIMITS.exact_wait_s)
+    cell.settle()
     assert cell.ended_with(session, Ending.COMPLETED)
     assert [notice.text for notice in effects_of(cell, Notice)] == [
         "its workers were replaced by ones that round otherwise: from here on pictures are alike, not the same"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import Refused
+from longtake.core.effects import Parked, Recovered, Refused
 from longtake.core.errors import Lack
-from longtake.core.events import Close, Ending, OpFailed, WorkerLost
+from longtake.core.events import Close, Ending, OpFailed
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import Role, SessionId, WorkerId
+from longtake.core.work import Continuity, Role, SessionId, WorkerId
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import Cell, effects_of
 
@@ -20,9 +20,8 @@ def test_a_worker_that_is_lost_and_comes_back_owes_nothing_to_who_still_waits_fo
     cell.answer()
     cell.finish(WorkerId("denoise-0"))
     assert cell.queues[WorkerId("denoise-1")]
-    cell.queues[WorkerId("denoise-0")].clear()
-    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
-    assert cell.closed[session].ending is Ending.LOST
+    cell.lose(WorkerId("denoise-0"))
+    cell.send(Close(now_s=0.0, session=session, ending=Ending.CLIENT))
     cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
     while cell.busy:
         cell.finish(cell.busy[0])
@@ -30,18 +29,20 @@ def test_a_worker_that_is_lost_and_comes_back_owes_nothing_to_who_still_waits_fo
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
-def test_a_lost_worker_ends_its_sessions_and_no_other() -> None:
+def test_a_lost_worker_ends_nobody_and_what_it_held_goes_to_others() -> None:
     cell = Cell(recipe(Level.CLEAN), denoisers=2)
-    lost, kept = cell.open("lost"), cell.open("kept", pictures=BLOCKS_4)
+    struck, spared = (cell.open(name, pictures=geometry().first_picture(12)) for name in ("struck", "spared"))
     cell.answer()
     assert [s.place.lanes for s in cell.records] == [("denoise-0",), ("denoise-1",)]
-    cell.queues[WorkerId("denoise-0")].clear()
-    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("denoise-0"), reason="killed"))
-    assert cell.closed[lost].ending is Ending.LOST
-    assert "denoise-0 was lost: killed" in cell.closed[lost].reason
-    cell.join(WorkerId("denoise-0"), Role.DENOISE, 100)
+    for _ in range(30):
+        cell.finish_and_acknowledge(cell.busy[0])
+    cell.lose(WorkerId("denoise-0"))
+    assert [s.place.lanes for s in cell.records] == [("denoise-1",), ("denoise-1",)]
+    assert not effects_of(cell, Parked) and not effects_of(cell, Recovered)
     cell.run()
-    assert cell.closed[kept].ending is Ending.COMPLETED
+    assert {cell.closed[name].ending for name in (struck, spared)} == {Ending.COMPLETED}
+    (told,) = effects_of(cell, Recovered)
+    assert (told.session, told.continuity) == (struck, Continuity.EXACT)
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 

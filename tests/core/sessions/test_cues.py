@@ -55,7 +55,7 @@ def test_a_prompt_that_nothing_reads_any_more_is_forgotten_everywhere_once() -> 
     cell.run()
     for version in (0, 1):
         workers = [e.worker for e in effects_of(cell, Forget) if e.version == version]
-        assert sorted(workers) == ["decode-0", "denoise-0", "denoise-1"]
+        assert sorted(workers) == ["denoise-0", "denoise-1"]
     attached = [
         (d.worker, work.conditioning.version)
         for d in effects_of(cell, Dispatch)

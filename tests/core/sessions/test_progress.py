@@ -158,7 +158,7 @@ def test_a_replay_runs_what_seals_a_lane_again_and_emits_nothing_twice(
     chain = graph.sealing[lane]
     blocks = range(max(0, progress.done[chain] - back), progress.done[chain])
     before, emitted, next_block = list(runner.ran), list(runner.emitted), progress.next_block
-    progress.replay(chain, blocks)
+    progress.replay(chain, back)
     if blocks:
         assert progress.replays(lane) and progress.boundary(lane) is None and not progress.is_even
         assert progress.oldest_block <= blocks.start
@@ -182,7 +182,7 @@ def test_a_decoder_is_replayed_without_emitting(seed: int, back: int) -> None:
     runner.land()
     chain, done = runner.graph.decodes, runner.progress.done[runner.graph.decodes]
     emitted = list(runner.emitted)
-    runner.progress.replay(chain, range(max(0, done - back), done))
+    runner.progress.replay(chain, back)
     while runner.progress.next(chain) < done:
         before = runner.progress.next(chain)
         runner.progress.mark_sent(chain)
@@ -193,6 +193,43 @@ def test_a_decoder_is_replayed_without_emitting(seed: int, back: int) -> None:
     assert runner.emitted == list(range(LAST + 1))
 
 
+@settings(deadline=None)
+@given(
+    level=LEVELS, seed=st.integers(0, 2**32), reach=st.integers(0, 5), lead=st.integers(0, 3), turns=st.integers(0, 90)
+)
+def test_a_lane_that_is_lost_anywhere_goes_on_when_its_sinks_and_the_blocks_it_remembers_were_run_again(
+    level: Level, seed: int, reach: int, lead: int, turns: int
+) -> None:
+    runner = Runner(level, seed)
+    runner.run(turns)
+    progress, graph = runner.progress, runner.graph
+    lane = runner.draw.randrange(graph.lane_count)
+    for flight in [flight for flight in runner.flying if flight[0] in graph.in_lane[lane]]:
+        runner.flying.remove(flight)
+        progress.mark_reported(*flight)
+    before, seal = len(runner.ran), graph.sealing[lane]
+    done, restarted = list(progress.done), set()
+    progress.lose(graph.in_lane[lane])
+    for chain in graph.in_lane[lane]:
+        restarted |= {graph.op(chain, block) for block in range(progress.done[chain], done[chain])}
+        assert progress.sent[chain] == progress.done[chain] <= done[chain]
+        assert chain == seal or not progress.takes_journalled(graph.chains[chain], progress.done[chain])
+    assert level is Level.CLEAN or not restarted, "only what nobody else has is done again"
+    progress.replay(seal, reach, lead)
+    until, start = done[seal], max(0, done[seal] - reach)
+    replayed = [block for block in range(until) if block < lead or block >= start]
+    assert progress.left_to_replay(seal) == len(replayed)
+    assert progress.replays(lane) == bool(replayed)
+    runner.run()
+    again = [op for op, _ in runner.ran[before:] if graph.number_of(op) == seal and op.block < until]
+    assert again == [graph.op(seal, block) for block in replayed], "each once, in order, and nothing between"
+    assert runner.emitted == list(range(LAST + 1))
+    ops = [op for op, _ in runner.ran]
+    assert set(ops) == wanted(graph, range(LAST + 1))
+    assert len(ops) == len(set(ops)) + len(replayed) + len(restarted)
+    assert progress.is_whole and not progress.in_flight
+
+
 def test_only_what_is_done_and_quiet_can_be_replayed() -> None:
     runner = Runner(Level.OUTPUT, 3)
     runner.run(40)
@@ -200,11 +237,9 @@ def test_only_what_is_done_and_quiet_can_be_replayed() -> None:
     chain = runner.graph.sealing[0]
     done = runner.progress.done[chain]
     assert done > 1
-    with pytest.raises(InternalFault, match="sent to"):
-        runner.progress.replay(chain, range(done - 1))
-    runner.progress.replay(chain, range(done))
-    with pytest.raises(InternalFault, match="sent to"):
-        runner.progress.replay(chain, range(done))
+    runner.progress.replay(chain, done)
+    with pytest.raises(InternalFault, match="cannot be replayed"):
+        runner.progress.replay(chain, done)
 
 
 @settings(deadline=None)

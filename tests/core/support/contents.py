@@ -11,7 +11,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Op
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
-from workers.messages import Decode
+from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
 
@@ -50,6 +50,14 @@ class Contents:
         held = self.fakes[worker].states.get(work.slot)
         assert held == (work.session, before), f"slot {work.slot} does not hold what {work} needs"
         self.states[work.session, work.block + 1] = decoded(order.latents, before, SMALLEST)[1]
+
+    def check_replay(self, order: Decode | Forward) -> None:
+        """What is done once more makes no pictures and puts nothing out; what it reads is not whole yet."""
+        if isinstance(order, Decode):
+            assert order.work.picture_count == 0, "a segment is made twice"
+        else:
+            assert not (order.work.returns.are_sent or order.work.returns.are_kept)
+            assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""

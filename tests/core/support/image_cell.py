@@ -24,7 +24,9 @@ class ImageCell(Cell):
         block = -1 if before is None else before.next_block
         self.contents.parents[session] = (parent, block)
         self.images.shares_pages = True
-        self.done |= {(session, self.graph.op(chain.number, block - 1)) for chain in self.graph.chains if before}
+        self.done |= {
+            (session, self.graph.op(chain.number, past)) for chain in self.graph.chains for past in range(block)
+        }
         self.send(
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
                  picture_limit=pictures, settings=SETTINGS, fork=parent)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cluster.cell.attached import event_of
-from longtake.core.effects import Give, LoadImage, PrepareStream, Stow, Take
+from longtake.core.effects import Discard, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import Event
 from longtake.core.work import ImageId, SlotId, WorkerId
 from workers.messages import Done, ImageGone, ImageOrder
@@ -40,7 +40,15 @@ class Images:
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone with everything it holds and has to do."""
         self.fakes.pop(worker, None)
-        self.orders.pop(worker, None)
+        for order in self.orders.pop(worker, ()):
+            if isinstance(order, Take):
+                self.sent.pop(order.image, None)
+
+    def wanted(self, worker: WorkerId) -> list[Order]:
+        """The worker's orders, without copies that it is told to drop as soon as they are made."""
+        orders = self.orders.get(worker, ())
+        dropped = {order.image for order in orders if isinstance(order, Discard)}
+        return [order for order in orders if not (isinstance(order, Stow) and order.image in dropped)]
 
     @property
     def ready(self) -> list[WorkerId]:
@@ -62,6 +70,8 @@ class Images:
                 self.sources[order.image] = order
             case Give() if order.image in self.sent:
                 self.given += 1
+                if not any(isinstance(o, Take) and o.image == order.image for o in self.orders.get(order.to, ())):
+                    del self.sent[order.image]  # the taker is gone
             case LoadImage() if not isinstance(answer, ImageGone):
                 self.moved += 1
                 if not self.shares_pages:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cluster.cell.attached import event_of
-from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, Forget, PrepareStream
+from longtake.core.effects import (
+    Closed,
+    Dispatch,
+    DropJournal,
+    Effect,
+    Emit,
+    EncodeText,
+    Forget,
+    Inherit,
+    PrepareStream,
+    Trim,
+)
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import (
     Ack,
@@ -36,7 +47,6 @@ from longtake.core.work import (
     ForwardWork,
     FromLane,
     FromLatent,
-    LatentRef,
     Role,
     SessionId,
     WorkerId,
@@ -44,8 +54,10 @@ from longtake.core.work import (
 from tests.core.support.batches import check_batch, check_quiet
 from tests.core.support.contents import SMALLEST, Contents
 from tests.core.support.images import Images, Order
+from tests.core.support.kept import Kept
 from tests.core.support.parts import SETTINGS, geometry, op_of, works_of
 from workers.messages import Decode, Done, Forward, ImageOrder, Task
+from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import FakeWorker
 from workers.simulated.lanes import SimulatedLanes
 
@@ -87,8 +99,11 @@ class Cell:
     """Which worker holds which version of whose prompt."""
     stuck: set[WorkerId] = field(default_factory=set)
     """Workers whose running dispatch takes for ever."""
-    journal: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
-    """(session, block, step): outputs of denoise ops that something may still start from."""
+    struck: set[SessionId] = field(default_factory=set)
+    """Sessions that were there when a worker was lost, or an image: some of their ops may run once more."""
+    replays: set[tuple[SessionId, Op]] = field(default_factory=set)
+    """Ops in flight that were done before."""
+    kept: Kept = field(default_factory=Kept)
     segments: dict[SessionId, list[int]] = field(default_factory=dict)
     closed: dict[SessionId, Closed] = field(default_factory=dict)
     versions: dict[tuple[SessionId, int], set[int]] = field(default_factory=dict)
@@ -126,12 +141,14 @@ class Cell:
             chain_length=self.chain_length if role is Role.DENOISE else 1,
             encodes_text=not self.texters,
             numerics=self.numerics(worker),
+            replay_depth={Role.DENOISE: REACH.layers, Role.DECODE: REACH.latents}.get(role, 0),
         )
         self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
     def lose(self, worker: WorkerId) -> None:
         """The worker is gone, with what it holds and was told to do."""
         self.texts = {text for text in self.texts if text[0] != worker}
+        self.struck.update(record.id for record in self.records)
         self.queues[worker].clear()
         self.images.lose(worker)
         self.copies = [(ahead, order) for ahead, order in self.copies if order.worker != worker]
@@ -232,6 +249,8 @@ class Cell:
                 assert blocks == list(range(first, first + len(blocks))), f"segments {blocks[-2:]} of {effect.session}"
             case Closed():
                 self.closed[effect.session] = effect
+            case Trim() | Inherit() | DropJournal():
+                self.kept.keep_less(effect)
             case _ if isinstance(effect, ImageOrder):
                 self._order(effect)
 
@@ -239,6 +258,8 @@ class Cell:
         """Have a worker do it between its ops; the test says when its answer comes."""
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
+            if effect.version is None:  # slots of the session that are to be filled are given up before
+                self.copies = [copy for copy in self.copies if not _is_undone(effect, copy[1])]
             gone, version = (effect.worker, effect.session), effect.version
             self.texts = {text for text in self.texts if text[:2] != gone or version not in (None, text[2])}
         if answer is not None:
@@ -269,15 +290,19 @@ class Cell:
         mates = [(work.session, op_of(work)) for work in works]
         for work in works:
             op = op_of(work)
-            assert (work.session, op) not in self.sent, f"{op} was dispatched twice"
+            graph, progress = self.graph_of(work.session), self.session(work.session).progress
+            again = progress.is_replay(graph.number_of(op), op.block)
+            assert (work.session, op) not in self.sent or work.session in self.struck, f"{op} was dispatched twice"
             self.sent.add((work.session, op))
+            self.replays.discard((work.session, op))
+            if again:
+                assert work.session in self.struck, f"{op} is done once more"
+                self.replays.add((work.session, op))
             beside = mates[: mates.index((work.session, op))] if self.limits.fused_passes else []
             for need in self.graph_of(work.session).needs(op):
                 before = any((work.session, need) in ops for ops in (self.done, ahead, beside))
                 assert before, f"{op} was dispatched before {need}"
             self.in_flight[work.session, op] = self._order_of(work)
-        for ref in dispatch.spent:
-            self.journal.pop((ref.session, ref.block, ref.step), None)
         if not isinstance(dispatch.work, DecodeWork):
             assert len(works) <= self.batch_limit, f"a batch of {len(works)}"
             check_batch(dispatch.work, mixes_kinds=self.mixes_kinds, fused_passes=self.limits.fused_passes)
@@ -285,21 +310,17 @@ class Cell:
                 text = (dispatch.worker, item.session, item.conditioning.version)
                 assert attached == (text not in self.texts), f"{text} is there already, or is not sent"
                 self.texts.add(text)
-        for order in self.images.orders.get(dispatch.worker, ()):
+        for order in self.images.wanted(dispatch.worker):
             check_quiet(order, works)
 
     def _order_of(self, work: ForwardWork | DecodeWork) -> Forward | Decode:
         """Latents that travel must have arrived and not been given up; a chain of workers keeps none."""
         if isinstance(work, DecodeWork):
-            return Decode(work=work, latents=self._latents(work, work.latents))
+            return Decode(work=work, latents=self.kept.latents_of(work.latents, work))
         assert not (isinstance(work.input, FromLane) and self.chain_length > 1)
-        latents = self._latents(work, work.input.ref) if isinstance(work.input, FromLatent) else b""
-        return Forward(work=work, latents=latents, conditioning=repr(work.conditioning).encode())
-
-    def _latents(self, work: ForwardWork | DecodeWork, ref: LatentRef) -> bytes:
-        key = (ref.session, ref.block, ref.step)
-        assert key in self.journal, f"{op_of(work)} starts from latents that are missing"
-        return self.journal[key]
+        latents = self.kept.latents_of(work.input.ref, work) if isinstance(work.input, FromLatent) else b""
+        ref = work.conditioning
+        return Forward(work=work, latents=latents, conditioning=self.kept.features(ref))
 
     def answer(self) -> None:
         """Deliver what decode workers owe to openings and cues."""
@@ -322,18 +343,21 @@ class Cell:
     def run_op(self, worker: WorkerId, work: ForwardWork | DecodeWork) -> None:
         """Have a worker do an op that it was sent, after a look at what it will read."""
         order = self.in_flight.pop((work.session, op_of(work)))
-        if isinstance(order, Decode):
+        again = (work.session, op_of(work)) in self.replays
+        if again:
+            self.contents.check_replay(order)
+        elif isinstance(order, Decode):
             self.contents.check_state(worker, order)
         else:
             self.contents.check_reads(worker, order.work)
         task = Task(sequence=DispatchNumber(0), order=order if isinstance(order, Decode) else (order,))
         done = self.fakes[worker].perform(task)
         assert isinstance(done, Done)
-        if isinstance(work, ForwardWork):
+        if isinstance(work, ForwardWork) and not again:
             self.contents.done(worker, work)
             self.versions.setdefault((work.session, work.block), set()).add(work.conditioning.version)
             for latents in done.outputs:
-                self.journal[work.session, work.block, work.step + 1] = latents
+                self.kept.put(work, latents)
 
     def finish_and_acknowledge(self, worker: WorkerId) -> None:
         work = self.finish(worker).work
@@ -353,6 +377,8 @@ class Cell:
 
     def carry_out(self, worker: WorkerId, *, fails: bool = False) -> None:
         """The worker does its oldest order about an image, or cannot."""
+        if fails:
+            self.struck.update(record.id for record in self.records)
         answer = self.images.step(worker, now_s=self.now_s, fail=fails)
         if answer is not None:
             self.send(answer)
@@ -375,6 +401,11 @@ class Cell:
                     self.finish_and_acknowledge(worker) if acknowledge else self.finish(worker)
                 self.answer()
         raise AssertionError("the cell does not come to rest")
+
+
+def _is_undone(forget: Forget, copy: PrepareStream) -> bool:
+    """Whether a slot that is to be filled is given up before."""
+    return (forget.worker, forget.session) == (copy.worker, copy.session)
 
 
 def forwards_of(cell: Cell) -> list[ForwardWork]:

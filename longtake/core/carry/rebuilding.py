@@ -1,0 +1,48 @@
+"""Rebuilding: the state of a lane or of a decoder slot is computed again from the journal, by ordinary ops.
+
+Theory of operation. A rebuild needs no ops of its own: the counters of one chain go back. A lane gets fresh pages, and
+the ops that seal its pages run once more over the blocks that it remembers (sessions/retention.py), those of the sinks
+before them; a slot starts with zeros, and its decodes run once more without making pictures. What an op of the lane
+waits for does the rest: its next denoise op needs the last of the ops that seal, so it begins when the lane is whole.
+Each replayed op starts from latents that travel, reads only pages that were written since the rebuild began, and is
+done wherever there is room; with what the stream needs anyway it shares forwards as any op does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from longtake.core.effects import PrepareStream
+from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.session import Session
+
+
+def rebuild_lane(session: Session, lane: int, retention: Retention) -> None:
+    """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight."""
+    graph, table = session.graph, session.place.tables[lane]
+    session.progress.lose(graph.in_lane[lane])
+    replay = session.progress.replay(graph.sealing[lane], retention.lane_blocks, graph.sink_blocks)
+    if replay is not None:
+        table.rebuilt_from, table.rebuilt_lead = replay.start, replay.lead
+
+
+def rebuild_slot(session: Session, retention: Retention) -> PrepareStream:
+    """Have a slot at its present place hold the session's decoder state again; none of its decodes is in flight."""
+    decodes, place = session.graph.decodes, session.place
+    session.progress.lose((decodes,))
+    replay = session.progress.replay(decodes, retention.slot_blocks)
+    return PrepareStream(
+        worker=place.decoder,
+        session=session.id,
+        slot=place.slot,
+        settings=session.request.settings,
+        started=replay is not None and replay.start > 0,
+    )
+
+
+def forsake(session: Session) -> None:
+    """Forget what a session, which has no place any more, began while it depended on the one that it forks."""
+    kin = session.kin
+    session.lane_holds.clear()
+    session.kin = replace(kin, unprepared=False)
+    session.progress.begin_at(kin.first_block)

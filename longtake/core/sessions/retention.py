@@ -1,0 +1,101 @@
+"""Retention: which latents of a session the journal keeps, so that whatever is lost of its state can be computed again.
+
+Theory of operation. A lane is nothing but pages, and the K/V of layer l in a page depends on what the pages of the
+blocks before it held of layer l - 1. With H past blocks in the window and L layers, the pages of a lane at a boundary
+are the same bits again once the ops that seal them were run again for the last H L blocks, each from the latents that
+it started from (one block less is not enough; shared reference recovery.md has the measurements). The state of a
+decoder is the same again after the latent frames that it depends on. So for each step the journal keeps the latents
+that enter it from the slowest chain that reads them on, and as many blocks before as a rebuild would need; x0 back from
+the first segment that the client has not acknowledged, so that it can be made again; and all of the blocks of the
+sinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from longtake.core.recipe.graph import Graph, Readers
+from longtake.core.sessions.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far back that which workers hold remembers (`Ability.replay_depth`)."""
+
+    layers: int = 0
+    """Layers of the model, for a lane."""
+    frames: int = 0
+    """Latent frames, for a decoder slot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """From which blocks on something is kept of a session; what belongs to its sinks is kept beside."""
+
+    latents: tuple[int, ...]
+    """Of those that enter step 1 to S, in this order."""
+    texts: int
+    """Of the prompts, because a replayed op reads the text of its block; it may start from noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """What is kept of the sessions of one recipe."""
+
+    graph: Graph
+    reach: Reach
+    rewind_blocks: int = 0
+    """So many blocks more than a rebuild needs."""
+
+    @cached_property
+    def lane_blocks(self) -> int:
+        """Blocks before its boundary that a lane depends on: H L."""
+        return self.graph.recipe.history_blocks * self.reach.layers
+
+    @cached_property
+    def slot_blocks(self) -> int:
+        """Blocks before the next segment that the state of a decoder depends on."""
+        return -(-self.reach.frames // self.graph.blocks.frames)
+
+    def floors(self, progress: Progress, *, acknowledged: int, forks: Iterable[int] = ()) -> Floors:
+        """From which blocks on something is kept.
+
+        `acknowledged` is the last segment that the client has; `forks` are the first blocks of forks that still depend
+        on the session: what comes before them is wanted by those as well.
+        """
+        first = min(forks, default=None)
+        done = progress.done if first is None else [min(done, first) for done in progress.done]
+        shown = min(done[self.graph.decodes], acknowledged + 1)
+        latents = tuple(self._floor(readers, done, shown) for readers in self._readers)
+        lanes = (done[chain] - self.lane_blocks - self.rewind_blocks for chain in self.graph.sealing)
+        return Floors(latents=latents, texts=max(0, min(*latents, *lanes)))
+
+    def most_latents(self, window: int) -> int:
+        """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
+        sinks, ahead, slots = self.graph.sink_blocks, window + _UNDER_WAY + self.rewind_blocks, self.slot_blocks
+        per_step = [
+            sinks + ahead + max(self.lane_blocks, slots if self._decodes(readers) else 0) for readers in self._readers
+        ]
+        return sum(per_step)
+
+    @cached_property
+    def _readers(self) -> tuple[Readers, ...]:
+        """The readers of what enters step 1 to S."""
+        found = (self.graph.readers(step) for step in range(1, self.graph.step_count + 1))
+        return tuple(readers for readers in found if readers is not None)
+
+    def _floor(self, readers: Readers, done: list[int], shown: int) -> int:
+        wanted = [done[readers.further]]
+        if self._decodes(readers):
+            wanted.append(shown - self.slot_blocks)
+        wanted += [done[chain] - self.lane_blocks for chain in readers if chain in self.graph.sealing]
+        return max(0, min(wanted) - self.rewind_blocks)
+
+    def _decodes(self, readers: Readers) -> bool:
+        return readers.further == self.graph.decodes
+
+
+_UNDER_WAY = 3
+"""Blocks between the last segment that was acknowledged and the slowest chain, and one that waits to be dropped."""
