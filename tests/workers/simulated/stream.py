@@ -9,8 +9,9 @@ from longtake.core.events import Open, WorkerJoined
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Flow, Pace
 from longtake.core.pages import PagePool
+from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Chain, Graph, Kind
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import (
@@ -53,14 +54,20 @@ def in_order(graph: Graph) -> Iterator[Chain]:
 
 
 def forwards(level: Level, blocks: int) -> Iterator[ForwardWork]:
-    """All of a stream, in an order that the scheduler could give to one worker."""
-    info, pool = model_info(level), PagePool(200)
+    """All of a stream of the small model, in an order that the scheduler could give to one worker."""
+    info = model_info(level)
+    return forwards_of(info.recipe, info.geometry, blocks)
+
+
+def forwards_of(recipe: Recipe, geometry: Geometry, blocks: int) -> Iterator[ForwardWork]:
+    """The same of any model; its lanes take the first pages of their worker."""
+    pool = PagePool(recipe.page_count * recipe.lane_count)
     session = Session(
         request=Open(now_s=0.0, session=A, prompt=PROMPT, seed=SEED, pace=Pace.FAST, window=4, picture_limit=None,
                      settings=RAW, cues=()),
-        graph=Graph(info.recipe), geometry=info.geometry,
-        place=Place(lanes=(WorkerId("w"),) * info.recipe.lane_count,
-                    tables=tuple(pool.allocate(info.recipe.window) for _ in range(info.recipe.lane_count)),
+        graph=Graph(recipe), geometry=geometry,
+        place=Place(lanes=(WorkerId("w"),) * recipe.lane_count,
+                    tables=tuple(pool.allocate(recipe.window) for _ in range(recipe.lane_count)),
                     decoder=WorkerId("v"), slot=SlotId(0)),
         flow=Flow(window=4, pace=Pace.FAST),
     )  # fmt: skip
