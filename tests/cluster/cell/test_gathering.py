@@ -233,6 +233,14 @@ def test_workers_whose_layers_do_not_make_up_a_model_do_not_come_together() -> N
     assert [type(event) for event in bench.events] == [WorkerJoined, WorkerLost]
 
 
+def test_workers_that_speak_of_models_of_other_depths_do_not_come_together() -> None:
+    bench = Bench()
+    bench.chains.leave(WorkerId("denoise-0.1of3"), bench.links[0], "lost")
+    links = [bench.dial(0), bench.dial(1), bench.dial(2, depth=4)]
+    assert all("hold parts of models with [3, 3, 4] layers" in link.cut for link in links)
+    assert [type(event) for event in bench.events] == [WorkerJoined, WorkerLost]
+
+
 def test_workers_that_end_are_not_cut_off_by_one_that_is_faster() -> None:
     bench = Bench()
     bench.chains.broadcast(Shutdown())

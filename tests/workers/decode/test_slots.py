@@ -117,6 +117,35 @@ def test_a_moved_stream_goes_on_bit_for_bit() -> None:
     assert sum(tensor.nbytes for tensor in taken[:-1]) == SLOT_BYTES
 
 
+def test_a_slot_that_starts_in_the_middle_goes_on_as_if_it_had_been_there_from_the_first_block() -> None:
+    ours, decoder = pool(), model()
+    needed = -(-decoder.receptive_frames // FRAMES)
+    clip = blocks(11, needed + 4)
+    ours.open(0)
+    for latents in clip[:-2]:
+        ours.decode(0, latents, EVERY)
+    ours.open(1, started=True)
+    for latents in clip[-2 - needed : -2]:
+        assert len(ours.decode(1, latents, range(0)).pictures()) == 0
+    for latents in clip[-2:]:
+        expected = ours.decode(0, latents, EVERY).pictures()
+        np.testing.assert_array_equal(ours.decode(1, latents, EVERY).pictures(), expected)
+    for one, other in zip(ours.take_state(0), ours.take_state(1), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_slot_that_starts_in_the_middle_is_blank_whoever_had_it_before() -> None:
+    ours, latents = pool(), blocks(12, 1)[0]
+    ours.open(0)
+    ours.decode(0, latents, EVERY)
+    ours.close(0)
+    for slot in range(2):
+        ours.open(slot, started=True)
+    *history, started = ours.take_state(0)
+    assert not any(carried.any() for carried in history) and bool(started)
+    assert len(ours.decode(1, latents, EVERY).pictures()) == len(EVERY), "no frame of it is a lone picture"
+
+
 def test_without_its_state_a_stream_does_not_go_on() -> None:
     clip = blocks(4, 2)
     wrong = pool()

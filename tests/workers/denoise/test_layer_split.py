@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.tiny_model import write_tiny_model
 from longtake.core.errors import Contradiction, InvalidField, Unavailable
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.recipe.layers import LayerTimes
 from longtake.core.work import (
     ConditioningRef,
@@ -202,6 +202,7 @@ def test_a_worker_of_a_chain_introduces_its_part_and_survives_the_way_to_its_pro
     part = loaded.introduction.part
     assert part is not None
     assert (loaded.introduction.worker, part.seat, part.layers) == ("denoise-0.1of2", seat(0), range(2))
+    assert loaded.introduction.ability.replay_depth == 4, "the layers of the whole model"
     assert isinstance(loaded.fresh(), ChainMember)
     with pytest.raises(Contradiction, match=r"a chain of 2 contradicts simulated:60ms: .*holds no layers"):
         load_worker(replace(asked, compute=Compute(device="simulated:60ms")))
@@ -223,7 +224,8 @@ def test_four_workers_make_what_one_makes(meeting_point: MeetingPoint, tmp_path:
         WORK, step=1, block=1, timestep=750.0, positions=(3, 4, 5), reads=tuple(map(PageId, range(6))),
         writes=tuple(map(PageId, range(3, 6))), input=FromLatent(LatentRef(session=SESSION, block=1, step=1)),
     )  # fmt: skip
-    orders = (task(1, commit, latents=latents), task(2, later, latents=latents))
+    unwanted = changed(later, returns=Returns.NOTHING)
+    orders = (task(1, commit, latents=latents), task(2, later, latents=latents), task(3, unwanted, latents=latents))
     expected = [first, *(report(alone.perform(order)) for order in orders)]
 
     def work(rank: int) -> list[Done]:
@@ -234,12 +236,14 @@ def test_four_workers_make_what_one_makes(meeting_point: MeetingPoint, tmp_path:
             task(0),
             task(1, commit, latents=given(Kind.COMMIT)),
             task(2, later, latents=given(Kind.DENOISE)),
+            task(3, unwanted, latents=given(Kind.DENOISE)),
         )
         return [report(members[rank].perform(one)) for one in tasks]
 
     with ThreadPoolExecutor(4) as threads:
         done = list(threads.map(work, range(4)))
     assert [one.outputs for one in done[3]] == [one.outputs for one in expected]
+    assert [len(one.outputs) for one in done[3]] == [1, 0, 1, 0]
     assert all(one.outputs == () for rank in (0, 1, 2) for one in done[rank])
     assert [seat(rank, 4).takes_latents(Kind.COMMIT) for rank in range(4)] == [True, False, False, False]
     assert [seat(rank, 4).takes_latents(Kind.DENOISE) for rank in range(4)] == [True, False, False, True]

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.work import FromLane, FromLatent, FromNoise, LatentRef, PageId
 from tests.workers.orders import SESSION, batch, work
 from tests.workers.waits import Waits
+from tests.workers.works import changed
 from workers.denoise.worker import DenoiseWorker
 from workers.device_work import DeviceWork
 from workers.messages import Done, Forward
@@ -67,6 +68,7 @@ def orders() -> dict[str, tuple[Forward, ...]]:
         "batch": (noise, far, last),
         "commit": (commit,),
         "commit beside a denoise op": (commit, last),
+        "an output that nobody wants": (Forward(work=changed(noise.work, returns=Returns.NOTHING)),),
     }
 
 
@@ -87,7 +89,7 @@ def test_no_op_waits_for_the_device(denoiser: DenoiseWorker, text: bytes, name: 
     assert isinstance(later, Later)
     made = later.made()
     assert isinstance(made, Done)
-    assert len(made.outputs) == sum(forward.work.kind is Kind.DENOISE for forward in orders()[name])
+    assert len(made.outputs) == sum(forward.work.returns.are_sent for forward in orders()[name])
     assert made.seconds > 0
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from longtake.core.effects import Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
@@ -110,6 +110,29 @@ def test_a_batch_of_commits_has_no_outputs_and_writes_what_each_writes_alone(
     together = seen(batch(*(Forward(work=commit) for commit in commits)))
     assert together == seen(*(task(commit) for commit in commits))
     assert together != seen()
+
+
+def test_a_denoise_op_whose_output_nobody_wants_leaves_its_pages_and_nothing_else(
+    denoiser: DenoiseWorker, text: bytes
+) -> None:
+    """Alone and beside others, of which one wants its output and one is a commit; what its lane kept stays."""
+    pages = tuple(PageId(page) for page in range(8))
+    kept = output(denoiser.perform(task(work(), text=text)))
+    wanted = work(lane=1, seed=6, reads=pages[2:4], writes=pages[2:4])
+    alone = output(denoiser.perform(task(wanted)))
+    written = denoiser.page(pages[2]).clone()
+    commit = work(Kind.COMMIT, lane=2, timestep=937.5, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    commit = changed(commit, reads=pages[6:], writes=pages[6:])
+    unwanted = changed(wanted, lane=0, reads=pages[4:6], writes=pages[4:6], returns=Returns.NOTHING)
+    assert done(denoiser.perform(task(unwanted))).outputs == ()
+    assert torch.equal(denoiser.page(pages[4]), written)
+    denoiser.page(pages[4]).zero_()
+    mates = (Forward(work=unwanted), Forward(work=wanted), Forward(work=commit, latents=kept))
+    assert done(denoiser.perform(batch(*mates))).outputs == (alone,)
+    assert torch.equal(denoiser.page(pages[4]), written)
+    stayed = work(step=1, timestep=937.5, sigma=0.9375, next_sigma=None, input=FromLane())
+    travelled = changed(stayed, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
+    assert output(denoiser.perform(task(stayed))) == output(denoiser.perform(task(travelled, latents=kept)))
 
 
 def test_in_a_batch_that_fails_only_what_cannot_be_done_fails(denoiser: DenoiseWorker, text: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,21 @@ def test_a_decoders_state_is_copied_stowed_and_filled_again() -> None:
     assert here.states == {0: (A, state), 1: (A, state)} and not here.images
     with pytest.raises(InternalFault, match="already open"):
         here.perform(prepare())
+
+
+def test_a_slot_that_starts_in_the_middle_is_exact_after_as_many_latents_and_says_nothing_of_them() -> None:
+    here, _ = fakes()
+    blocks = -(-REACH.latents // GEOMETRY.blocks.frames)
+    latents = [arithmetic.latents_of(b"%d" % block, GEOMETRY) for block in range(blocks + 3)]
+    here.perform(prepare(0))
+    here.perform(replace(prepare(1), started=True))
+    for block, given in enumerate(latents):
+        here.perform(task(decode(block), latents=given))
+        if block >= 3:
+            again = replace(decode(block), slot=SlotId(1), picture_count=0)
+            done = here.perform(task(again, latents=given))
+            assert isinstance(done, Done) and done.segment == b""
+    assert here.states[SlotId(0)] == here.states[SlotId(1)]
 
 
 def test_what_fails_leaves_nothing_behind_and_is_reported_if_it_has_an_answer() -> None:

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.simulated_streams import expected_latents
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import (
     ConditioningRef,
@@ -27,6 +27,7 @@ from longtake.core.work import (
     LatentRef,
     PageId,
     Role,
+    SessionId,
     SlotId,
     WorkerId,
 )
@@ -44,6 +45,7 @@ from workers.simulated.workers import SimulatedModel
 from workers.start.loading import LoadedWorker, load_worker, model_digest
 from workers.start.spec import WorkerSpec, read_spec, to_line
 
+B = SessionId("b")
 INFO = model_info()
 INSTANT = SimulatedDevice(forward_s=0.0)
 
@@ -178,6 +180,31 @@ def test_latents_are_those_computed_by_hand(folder: Path, level: Level) -> None:
 
 
 @pytest.mark.parametrize(("missing", "equal"), [(0, True), (1, False)])
+def test_a_slot_that_starts_in_the_middle_goes_on_exactly_after_as_many_latents_as_it_depends_on(
+    folder: Path, missing: int, equal: bool
+) -> None:
+    worker, end = model(folder, Role.DECODE, capacity=2).fresh(), 6
+    replayed = range(end - -(-REACH.latents // INFO.recipe.blocks.frames) + missing, end)
+    prepare = PrepareStream(worker=WorkerId("w"), session=A, slot=SlotId(0), settings=RAW)
+    list(worker.perform(prepare))
+    list(worker.perform(replace(prepare, session=B, slot=SlotId(1), started=True)))
+    pairs = []
+    for block in range(end + 1):
+        latents, work = arithmetic.latents_of(b"%d" % block, INFO.geometry), decode(block)
+        (done,) = worker.perform(task(work, latents=latents))
+        assert isinstance(done, Done)
+        there = replace(work, session=B, slot=SlotId(1))
+        if block in replayed:
+            (state_only,) = worker.perform(task(replace(there, picture_count=0), latents=latents))
+            assert isinstance(state_only, Done) and state_only.segment == b""
+        if block == end:
+            (again,) = worker.perform(task(there, latents=latents))
+            assert isinstance(again, Done)
+            pairs.append((done.segment, again.segment))
+    assert [one == other for one, other in pairs] == [equal]
+
+
+@pytest.mark.parametrize(("missing", "equal"), [(0, True), (1, False)])
 def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exactly(
     folder: Path, missing: int, equal: bool
 ) -> None:
@@ -201,6 +228,16 @@ def test_a_worker_that_replays_as_many_blocks_as_its_pages_depend_on_goes_on_exa
             pairs.append((done, next(iter(second.perform(order)))))
         last = next(iter(done.outputs), last)
     assert [one == other for one, other in pairs] == [equal] * INFO.recipe.step_count
+
+
+def test_a_denoise_op_whose_output_nobody_wants_leaves_its_pages_and_nothing_else(folder: Path) -> None:
+    first, second, text = model(folder).fresh(), model(folder).fresh(), features(folder)
+    list(first.perform(task(forward_work(), conditioning=text)))
+    (done,) = second.perform(task(forward_work(returns=Returns.NOTHING), conditioning=text))
+    assert isinstance(done, Done) and done.outputs == ()
+    assert all(np.array_equal(first.page(PageId(page)), second.page(PageId(page))) for page in (0, 1))
+    with pytest.raises(UnknownPeer, match="no output"):
+        list(second.perform(task(forward_work(kind=Kind.COMMIT, input=FromLane()))))
 
 
 def test_a_page_read_in_another_place_changes_everything_after_it(folder: Path) -> None:
