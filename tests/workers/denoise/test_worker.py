@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from longtake.core.effects import Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
@@ -19,6 +21,7 @@ from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
     DispatchNumber,
+    ForwardWork,
     FromLane,
     FromLatent,
     LatentRef,
@@ -32,6 +35,7 @@ from tests.workers.orders import RAW, SESSION, SPEC, batch, done, output, task, 
 from tests.workers.works import changed
 from workers.decode.encode import RawEncoder
 from workers.decode.worker import DecodeWorker
+from workers.denoise.solver import KeyedRenoising
 from workers.denoise.worker import DenoiseWorker, tensor_from_bytes, tensor_to_bytes
 from workers.messages import Done, Failed, Forward, Prepared, Task
 from workers.orders import Later
@@ -113,9 +117,17 @@ def test_a_batch_of_commits_has_no_outputs_and_writes_what_each_writes_alone(
 
 
 def test_a_denoise_op_whose_output_nobody_wants_leaves_its_pages_and_nothing_else(
-    denoiser: DenoiseWorker, text: bytes
+    denoiser: DenoiseWorker, text: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone and beside others, of which one wants its output and one is a commit; what its lane kept stays."""
+    stepped: list[int] = []
+    advance = KeyedRenoising.advance
+
+    def counted(self: KeyedRenoising, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        stepped.append(len(works))
+        return advance(self, x_BFCHW, flow_BFCHW, works)
+
+    monkeypatch.setattr(KeyedRenoising, "advance", counted)
     pages = tuple(PageId(page) for page in range(8))
     kept = output(denoiser.perform(task(work(), text=text)))
     wanted = work(lane=1, seed=6, reads=pages[2:4], writes=pages[2:4])
@@ -130,6 +142,7 @@ def test_a_denoise_op_whose_output_nobody_wants_leaves_its_pages_and_nothing_els
     mates = (Forward(work=unwanted), Forward(work=wanted), Forward(work=commit, latents=kept))
     assert done(denoiser.perform(batch(*mates))).outputs == (alone,)
     assert torch.equal(denoiser.page(pages[4]), written)
+    assert stepped == [1, 1, 1], "no step is taken, and no noise drawn, for what nobody wants"
     stayed = work(step=1, timestep=937.5, sigma=0.9375, next_sigma=None, input=FromLane())
     travelled = changed(stayed, input=FromLatent(LatentRef(session=SESSION, block=0, step=1)))
     assert output(denoiser.perform(task(stayed))) == output(denoiser.perform(task(travelled, latents=kept)))

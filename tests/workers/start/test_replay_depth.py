@@ -13,7 +13,7 @@ from tests.workers.orders import SPEC
 from tests.workers.tiny_decoder import with_tiny
 from workers.models.api import Compute
 from workers.models.weights import load_decoder, load_info
-from workers.start.loading import LoadedWorker, load_worker
+from workers.start.loading import load_worker
 
 
 def ability(model: Path, role: Role, device: str = "cpu") -> Ability:
@@ -38,9 +38,7 @@ def test_one_whose_tiny_decoder_remembers_more_says_that(tmp_path: Path, monkeyp
     write_model(tmp_path / "model")
     with_tiny(tmp_path / "model", tmp_path)
     monkeypatch.setattr("workers.models.wan.taehv.TaehvDecoder.receptive_frames", 31)
-    assert (
-        LoadedWorker(replace(SPEC, model=tmp_path / "model", role=Role.DECODE)).introduction.ability.replay_depth == 31
-    )
+    assert ability(tmp_path / "model", Role.DECODE).replay_depth == 31
 
 
 @pytest.mark.parametrize(("role", "depth"), [(Role.DENOISE, 3), (Role.DECODE, 9)])
