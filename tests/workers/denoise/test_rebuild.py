@@ -17,10 +17,12 @@ from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, FromNoi
 from tests.workers.model_dir import DIT
 from tests.workers.orders import PROMPT, done
 from tests.workers.simulated.stream import forwards_of, task
-from workers.denoise.attention import SdpaBackend
+from workers.denoise import parted
+from workers.denoise.attention import AttentionKernel, SdpaBackend
+from workers.denoise.parted import PartedAttention
 from workers.denoise.worker import DenoiseWorker, tensor_to_bytes
 from workers.models import weights
-from workers.models.api import Compute, Denoiser
+from workers.models.api import Compute, Denoiser, sdpa
 from workers.models.text import PocketText
 from workers.models.weights import ModelInfo, new_denoiser
 
@@ -57,6 +59,7 @@ class Stream:
     denoiser: Denoiser
     recipe: Recipe
     boundary: int
+    kernel: AttentionKernel = sdpa
     journal: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Latents by block and the step that they enter."""
     kept: list[Tensor] = field(default_factory=list)
@@ -66,7 +69,7 @@ class Stream:
         self.graph, self.window = Graph(self.recipe), self.recipe.window
         self.offset = self.recipe.page_count * self.recipe.lane_count
         """Between a page and the one that takes its place."""
-        self.worker = DenoiseWorker(self.denoiser, self.info.geometry, SdpaBackend(), pages=2 * self.offset)
+        self.worker = DenoiseWorker(self.denoiser, self.info.geometry, SdpaBackend(self.kernel), pages=2 * self.offset)
         self.text = tensor_to_bytes(PocketText(self.info.text_width).encode(PROMPT).features_TC)
         works = list(forwards_of(self.recipe, self.info.geometry, self.boundary + BEYOND))
         self.past = [work for work in works if work.block < self.boundary]
@@ -192,3 +195,25 @@ def test_a_stream_that_is_shorter_than_that_is_built_again_from_its_beginning(le
     grown.rebuild(grown.needed)
     assert grown.pages_are_back()
     assert grown.goes_on_as_before()
+
+
+def test_attention_in_parts_is_as_exact_though_it_takes_a_short_window_at_once() -> None:
+    """What outlives a rebuild was made over full windows, and those are cut as they were."""
+    cut: list[int] = []
+
+    def merged(*parts: Tensor) -> Tensor:
+        cut.append(len(parts[0]))
+        return parted.merged(*parts)
+
+    info, denoiser = small()
+    large = replace(info, geometry=replace(info.geometry, width=352, height=352))  # 4,356 keys in a full window
+    recipe = replace(info.recipe, level=Level.CLEAN)
+    grown = Stream(large, denoiser, recipe, 8, PartedAttention(2, merge=merged))
+    seen = []
+    for blocks in (grown.needed, grown.needed - 1):
+        cut.clear()
+        grown.rebuild(blocks)
+        # The windows of the first H blocks are short, and of a commit's last layer no attention is asked for.
+        assert cut == [2] * (blocks - recipe.history_blocks) * (info.num_layers - 1)
+        seen.append((grown.pages_are_back(), grown.goes_on_as_before()))
+    assert seen == [(True, True), (False, False)]
