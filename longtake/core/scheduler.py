@@ -56,7 +56,6 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import REASON, Draining, finish
 from longtake.core.sessions.life import GENERATING, State
-from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session, SessionView, view
 from longtake.core.work import SessionId, Ticket, WorkerId, image_ids
 
@@ -85,7 +84,7 @@ class Scheduler:
         self._parking = Parking(self.cell)
         self._waiting = WaitingRoom(self.cell, self._parking)
         self._leaving = Leaving(self.cell, self._waiting, self._mover)
-        self._losses = Losses(self.cell, self._parking, self._mover, self._leaving)
+        self._losses = Losses(self.cell, self._leaving)
         self._asking = Asking(self.cell, self._offers, self._leaving)
         self._reports = Reports(self.cell)
         self._now_s = 0.0
@@ -253,20 +252,10 @@ class Scheduler:
             return
         self.cell.fleet.lost(worker, now_s=self._now_s)
         self._reports.lose(worker)
-        effects, moving = self._mover.lost(worker)
-        self._effects += [*effects, *self.cell.texts.lost(worker.id)]
-        names = worker.sessions | self._parking.lost(worker.id)
-        struck = [session for name, session in self.cell.sessions.items() if name in names]  # the oldest first
-        for session in struck:
-            if session.place is not NOWHERE:
-                session.place = session.place.without(worker.id)
-        reason = f"worker {worker.id} was lost: {event.reason}"
-        for session in struck:
-            if session.id in self.cell.sessions:  # else: a fork, gone with the session it depended on
-                self._effects += self._losses.strike(session, worker, reason, now_s=self._now_s)
+        effects, struck = self._losses.lost(worker, event.reason, now_s=self._now_s)
+        self._effects += effects
         self._waiting.look_again()
-        there = {session.id: session for session in (*struck, *moving)}
-        self._advance(*(session for name, session in there.items() if name in self.cell.sessions))
+        self._advance(*struck)
 
     def _drain(self) -> None:
         for session in self.draining.leaving(now_s=self._now_s):
@@ -278,24 +267,17 @@ class Scheduler:
                 self._end(session, Ending.DRAINED, REASON)
 
     def _reported(self, event: OpDone | OpFailed) -> None:
-        facts, tickets = self._reports.take(event)
+        facts, tickets, late = self._reports.take(event)
         self._effects += facts
         if isinstance(event, OpFailed):
-            self._failed(event)
+            effects, tickets, again = self._losses.failed(event, tickets, now_s=self._now_s)
+            self._effects += effects
+            self._advance(*again)
         self._count(tickets)
+        for session in late:
+            self._leave_if_quiet(session) if session.state is State.CLOSING else self._advance(session)
         if event.worker in self.cell.workers:
             self._effects += self._dispatcher.feed(self.cell.workers[event.worker], now_s=self._now_s)
-
-    def _failed(self, event: OpFailed) -> None:
-        """End the sessions that the event names; other ops of the dispatch are done. Ended sessions may leave."""
-        for session_id in event.sessions:
-            session = self.cell.sessions.get(session_id)
-            if event.sequence is None:
-                self._parking.prepared(session_id)
-            if session is not None and session.state is not State.CLOSING:
-                self._end(session, Ending.FAILED, event.reason)
-            elif session is not None and event.sequence is None:
-                self._leave_if_quiet(session)
 
     def _count(self, tickets: tuple[Ticket, ...]) -> None:
         """The reported ops are done. All of them count before anything is dispatched, so that mates stay together."""

@@ -23,9 +23,10 @@ An order that is not answered yet names pages or a slot; a session that ends mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from longtake.core.carry.idle import Idle
+from longtake.core.carry.parked import SLOT, HeldImage, ParkedState
 from longtake.core.carry.rebuilding import forsake, rebuild_lane, rebuild_slot
 from longtake.core.cell import Cell
 from longtake.core.effects import (
@@ -49,43 +50,6 @@ from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
 
-_SLOT = -1
-"""Stands for the slot where other parts are named by their lanes."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """A copy in the host memory of `worker`."""
-
-    id: ImageId
-    worker: WorkerId
-
-
-@dataclass(slots=True)
-class _Record:
-    """What is known of a session from the beginning of its parking to the end of its return."""
-
-    lanes: dict[int, _Image] = field(default_factory=dict)
-    """The image of each lane; one that has none keeps nothing between blocks, or is rebuilt from the journal."""
-    slot: _Image | None = None
-    """That of the slot, which is rebuilt if it has none."""
-    slot_is_gone: bool = False
-    """Whether the slot was given up, and its image is lost."""
-    owed: dict[ImageId, WorkerId] = field(default_factory=dict)
-    """Images in orders that are not answered, each with the worker that is to answer."""
-    gave_up: bool = False
-    """An image could not be made: it stays where it is."""
-    is_torn: bool = False
-    """A part of its place was lost: it gives up the rest, and makes no more images."""
-    preparing: bool = False
-    """A decoder slot is being prepared without an image."""
-    left: tuple[WorkerId, ...] = ()
-    """Workers of the place that the session gave up which still keep something of it."""
-
-    @property
-    def images(self) -> tuple[_Image, ...]:
-        return (*self.lanes.values(), *((self.slot,) if self.slot is not None else ()))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkingAnswer:
@@ -100,7 +64,7 @@ class Parking:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._records: dict[SessionId, _Record] = {}
+        self._records: dict[SessionId, ParkedState] = {}
         self._owners: dict[ImageId, SessionId] = {}
         self._holding: set[SessionId] = set()
         """Sessions that have images or will have some."""
@@ -113,7 +77,7 @@ class Parking:
     def begin(self, session: Session, *, now_s: float) -> list[Effect]:
         """Park a session that is idle; later if there is no room for its images."""
         if session.next_block == 0:
-            self._records[session.id] = _Record()
+            self._records[session.id] = ParkedState()
             session.classes = Classes()
             session.follow(Trigger.PARK)
             return self._vacate(session)
@@ -122,7 +86,7 @@ class Parking:
             return self._keep_place(session)
         session.follow(Trigger.PARK)
         self._holding.add(session.id)
-        record = self._records[session.id] = _Record()
+        record = self._records[session.id] = ParkedState()
         orders: list[Effect] = []
         for lane, (worker, table) in enumerate(zip(session.place.lanes, session.place.tables, strict=True)):
             pages = table.kept(session.next_block)
@@ -140,20 +104,20 @@ class Parking:
         why = f"{len(self._holding)} streams are parked with their state, the most allowed; this one keeps its place"
         return [Notice(session=session.id, text=why)]
 
-    def _stow_slot(self, session: Session, record: _Record) -> list[Effect]:
+    def _stow_slot(self, session: Session, record: ParkedState) -> list[Effect]:
         place = session.place
         image = record.slot = self._image(session, place.decoder)
         record.owed[image.id] = place.decoder
         return [Stow(worker=place.decoder, session=session.id, image=image.id, source=place.slot)]
 
-    def _image(self, session: Session, worker: WorkerId) -> _Image:
-        image = _Image(next(self._cell.images), worker)
+    def _image(self, session: Session, worker: WorkerId) -> HeldImage:
+        image = HeldImage(next(self._cell.images), worker)
         self._owners[image.id] = session.id
         return image
 
     def give_up(self, session: Session) -> list[Effect]:
         """Give up what is left of a place that was lost in part, with all images that are not wholly made."""
-        record = self._records.setdefault(session.id, _Record())
+        record = self._records.setdefault(session.id, ParkedState())
         record.is_torn = True
         self.idle.forget(session.id)
         session.follow(Trigger.LOSE)
@@ -180,9 +144,8 @@ class Parking:
         session.progress.lose_all_but(record.lanes, slot=record.slot is not None)
         left = [worker for worker in dict.fromkeys((*record.left, *place.workers)) if worker in self._cell.workers]
         record.left = tuple(worker for worker in left if any(image.worker == worker for image in record.images))
-        effects += [
-            Forget(worker=worker, session=session.id, version=None) for worker in left if worker not in record.left
-        ]
+        gone = [worker for worker in left if worker not in record.left]
+        effects += [Forget(worker=worker, session=session.id, version=None) for worker in gone]
         demands = self._cell.fleet.demands(session)
         for worker in place.workers:
             self._cell.workers[worker].release(session, demands)
@@ -211,33 +174,27 @@ class Parking:
         if session.state is State.RESTORING and failed and lost is not None:
             effects = self._rebuild(session, record, lost)
         elif session.state is State.PARKING:
-            if failed and lost == _SLOT:  # unlike pages, a slot is given up to be stowed
+            if failed and lost == SLOT:  # unlike pages, a slot is given up to be stowed
                 record.slot_is_gone = True
             record.gave_up = record.gave_up or failed
             effects = self._stowed(session, record)
         return ParkingAnswer(session=session_id, effects=effects)
 
-    def _dropped(self, record: _Record, image: ImageId) -> int | None:
-        """The image is used up or never came to be; returns its lane, or that it was of the slot."""
+    def _dropped(self, record: ParkedState, image: ImageId) -> int | None:
+        """The image is used up or never came to be; returns which part it was of."""
         del self._owners[image]
-        lane = next((lane for lane, held in record.lanes.items() if held.id == image), None)
-        if lane is not None:
-            del record.lanes[lane]
-        elif record.slot is not None and record.slot.id == image:
-            record.slot = None
-            return _SLOT
-        return lane
+        return record.drop(image)
 
-    def _rebuild(self, session: Session, record: _Record, part: int) -> list[Effect]:
+    def _rebuild(self, session: Session, record: ParkedState, part: int) -> list[Effect]:
         """Bring a lane, or the slot, back from the journal: its image failed."""
         retention = self._cell.fleet.retention(session.graph)
-        if part != _SLOT:
+        if part != SLOT:
             rebuild_lane(session, part, retention)
             return []
         record.preparing = True
         return [rebuild_slot(session, retention)]
 
-    def _stowed(self, session: Session, record: _Record) -> list[Effect]:
+    def _stowed(self, session: Session, record: ParkedState) -> list[Effect]:
         """Go on if all that was ordered is answered: the slot comes after the lanes, and then the place is free."""
         if record.is_torn or record.owed:
             return self.settle_torn(session)
@@ -247,7 +204,7 @@ class Parking:
             return self._stow_slot(session, record)
         return self._vacate(session)
 
-    def _turn_back(self, session: Session, record: _Record) -> list[Effect]:
+    def _turn_back(self, session: Session, record: ParkedState) -> list[Effect]:
         """Stay: the pages are as they were, and the slot is filled again if it was stowed."""
         session.follow(Trigger.RESTORE)
         effects: list[Effect] = []
@@ -275,24 +232,25 @@ class Parking:
         session.place = place
         effects: list[Effect] = [Restored(session=session.id)]
         retention = self._cell.fleet.retention(session.graph)
+        session.whole_by_s = now_s + self._cell.limits.recover_within_s
         for lane in range(session.graph.lane_count):
             if lane not in record.lanes:
                 rebuild_lane(session, lane, retention)
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += self._send(session, image, worker)
-            record.lanes[lane] = _Image(image.id, worker)
+            record.lanes[lane] = HeldImage(image.id, worker)
             record.owed[image.id] = worker
             target = place.tables[lane].kept(session.next_block)
             effects.append(LoadImage(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
             effects += self._send(session, record.slot, place.decoder)
-            record.slot = _Image(record.slot.id, place.decoder)
+            record.slot = HeldImage(record.slot.id, place.decoder)
         effects += self._prepare(session, record)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 
-    def _send(self, session: Session, image: _Image, to: WorkerId) -> list[Effect]:
+    def _send(self, session: Session, image: HeldImage, to: WorkerId) -> list[Effect]:
         if image.worker == to:
             return []
         return [
@@ -300,10 +258,10 @@ class Parking:
             Take(worker=to, session=session.id, image=image.id, origin=image.worker),
         ]
 
-    def _prepare(self, session: Session, record: _Record) -> list[Effect]:
+    def _prepare(self, session: Session, record: ParkedState) -> list[Effect]:
         place, image = session.place, record.slot
         if image is None:
-            return self._rebuild(session, record, _SLOT)
+            return self._rebuild(session, record, SLOT)
         record.owed[image.id] = place.decoder
         settings = session.request.settings
         return [
@@ -354,7 +312,7 @@ class Parking:
             for image in owed:
                 del record.owed[image]
             for image in gone:
-                record.slot_is_gone = self._dropped(record, image) == _SLOT or record.slot_is_gone
+                record.slot_is_gone = self._dropped(record, image) == SLOT or record.slot_is_gone
             if owed or gone:
                 struck.add(session_id)
         return struck
@@ -370,7 +328,7 @@ class Parking:
         effects += [Forget(worker=worker, session=session, version=None) for worker in record.left]
         return [effect for effect in effects if effect.worker in self._cell.workers]
 
-    def _forget(self, session: SessionId) -> _Record:
+    def _forget(self, session: SessionId) -> ParkedState:
         record = self._records.pop(session)
         for image in record.images:
             self._owners.pop(image.id, None)

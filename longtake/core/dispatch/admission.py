@@ -114,8 +114,8 @@ def _still(cell: Cell, role: Role, numerics: str | None, now_s: float) -> str | 
 def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
     """What a session asks of denoise workers, and of a decode worker."""
     demands, live, limit = cell.fleet.demands(session), session.is_live, cell.limits.load_limit
-    lanes = Ask(count=session.graph.lane_count, demand=demands.lane, live=live, limit=limit)
-    return lanes, Ask(count=1, demand=demands.slot, live=live, limit=limit)
+    lanes = Ask(count=session.graph.lane_count, demand=demands.lane, live=live, limit=limit, avoids=session.avoids)
+    return lanes, replace(lanes, count=1, demand=demands.slot)
 
 
 def _take(cell: Cell, session: Session, homes: Homes) -> Place:

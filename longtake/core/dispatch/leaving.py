@@ -22,8 +22,8 @@ class Leaving:
     def __init__(self, cell: Cell, waiting: WaitingRoom, mover: Mover) -> None:
         self._cell = cell
         self._waiting = waiting
-        self._parking = waiting.parking
-        self._mover = mover
+        self.parking = waiting.parking
+        self.mover = mover
 
     def end(self, session: Session, ending: Ending, reason: str) -> list[Effect]:
         """The session ends, and the forks that depend on it."""
@@ -42,16 +42,16 @@ class Leaving:
         for worker in session.place.workers:
             if worker in self._cell.workers:
                 self._cell.workers[worker].ready.drop_session(session.id)
-        return [*effects, *self._mover.ended(session), *self.leave_if_quiet(session)]
+        return [*effects, *self.mover.ended(session), *self.leave_if_quiet(session)]
 
     def leave_if_quiet(self, session: Session) -> list[Effect]:
         """Free what an ended session holds, as soon as nothing that names it is in flight."""
-        if session.progress.in_flight or self._parking.owes(session.id):
+        if session.progress.in_flight or self.parking.owes(session.id):
             return []
         session.follow(Trigger.QUIET)
         del self._cell.sessions[session.id]
         self._waiting.look_again()
-        effects = self._parking.leave(session.id)
+        effects = self.parking.leave(session.id)
         demands = self._cell.fleet.demands(session)
         for worker_id in session.place.workers:
             worker = self._cell.workers.get(worker_id)

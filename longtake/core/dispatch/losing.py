@@ -12,35 +12,61 @@ is done, and is rebuilt like any other.
 
 from __future__ import annotations
 
-from longtake.core.carry.moving import Mover
-from longtake.core.carry.parking import Parking
+from typing import NamedTuple
+
 from longtake.core.carry.rebuilding import rebuild_lane, rebuild_slot
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import take_again
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.effects import Effect, Notice, Recovered
 from longtake.core.errors import NoCapacity, Unavailable
-from longtake.core.events import Ending
+from longtake.core.events import Ending, OpFailed
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import GENERATING, State
+from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
-from longtake.core.work import Continuity
+from longtake.core.work import Ticket
 
 _NO_ROOM = "a worker was lost, and there is no room for what it held: the stream goes on as soon as there is"
+_AGAIN = "a worker could not do what it was to do for this stream: it is tried once more, elsewhere if there is room"
+
+
+class Failure(NamedTuple):
+    """What follows when a worker could not do something."""
+
+    effects: list[Effect]
+    done: tuple[Ticket, ...]
+    """The ops of the dispatch that are done."""
+    again: list[Session]
+    """The sessions that go on."""
 
 
 class Losses:
     """Decides how each session goes on that a lost worker held something of."""
 
-    def __init__(self, cell: Cell, parking: Parking, mover: Mover, leaving: Leaving) -> None:
+    def __init__(self, cell: Cell, leaving: Leaving) -> None:
         self._cell = cell
-        self._parking = parking
-        self._mover = mover
         self._leaving = leaving
+        self._parking = leaving.parking
+        self._mover = leaving.mover
 
-    def strike(self, session: Session, worker: Worker, reason: str, *, now_s: float) -> list[Effect]:
-        """`worker`, which held something of the session or was to answer for it, is gone."""
+    def lost(self, worker: Worker, reason: str, *, now_s: float) -> tuple[list[Effect], list[Session]]:
+        """`worker`, whose dispatches are given up, is gone. Returned are also the sessions to be looked at again."""
+        effects, moving = self._mover.lost(worker)
+        effects += self._cell.texts.lost(worker.id)
+        names = worker.sessions | self._parking.lost(worker.id)
+        struck = [session for name, session in self._cell.sessions.items() if name in names]  # the oldest first
+        for session in struck:
+            if session.place is not NOWHERE:
+                session.place = session.place.without(worker.id)
+        for session in struck:
+            if session.id in self._cell.sessions:  # else: a fork, gone with the session it depended on
+                effects += self._strike(session, worker, f"worker {worker.id} was lost: {reason}", now_s=now_s)
+        there = {session.id: session for session in (*struck, *moving)}
+        return effects, [session for name, session in there.items() if name in self._cell.sessions]
+
+    def _strike(self, session: Session, worker: Worker, reason: str, *, now_s: float) -> list[Effect]:
         session.prompts.drop_worker(worker.id)
         match session.state:
             case State.CLOSING:
@@ -54,6 +80,41 @@ class Losses:
                     return self._give_up(session, reason, now_s=now_s)
                 return self._go_on(session, worker, reason, now_s=now_s)
 
+    def failed(self, event: OpFailed, tickets: tuple[Ticket, ...], *, now_s: float) -> Failure:
+        """A dispatch, of which `tickets` count, or a preparation failed for the sessions that the event names.
+
+        An op is tried once more elsewhere, then its session ends. What its worker was handed behind it counts no more,
+        as it starts from what is not there.
+        """
+        effects: list[Effect] = []
+        again = []
+        for name in event.sessions:
+            session = self._cell.sessions.get(name)
+            own = [ticket for ticket in tickets if ticket.session == name]
+            if event.sequence is None:
+                self._parking.prepared(name)
+            if session is None:
+                continue
+            if session.state is State.CLOSING:
+                effects += self._leaving.leave_if_quiet(session) if event.sequence is None else []
+            elif own:
+                effects += self._try_again(session, own[0], event, now_s=now_s)
+                tickets = tuple(ticket for ticket in tickets if ticket not in own)
+                again.append(session)
+            elif event.sequence is None:
+                effects += self._leaving.end(session, Ending.FAILED, event.reason)
+        return Failure(effects, tickets, again)
+
+    def _try_again(self, session: Session, ticket: Ticket, event: OpFailed, *, now_s: float) -> list[Effect]:
+        if session.failed == ticket.op or session.state is State.FINISHING:
+            return self._leaving.end(session, Ending.FAILED, event.reason)
+        session.failed, session.avoids = ticket.op, event.worker
+        for flying in self._cell.workers[event.worker].in_flight:
+            for behind in flying.tickets:
+                if behind.session == session.id:
+                    session.progress.disown(session.graph.number_of(behind.op), behind.op.block)
+        return self._give_up(session, event.reason, _AGAIN, now_s=now_s)
+
     def _go_on(self, session: Session, lost: Worker, reason: str, *, now_s: float) -> list[Effect]:
         """Have what was lost rebuilt where there is room, or give up the rest."""
         effects: list[Effect] = []
@@ -65,6 +126,7 @@ class Losses:
         except (NoCapacity, Unavailable):
             return effects + self._give_up(session, reason, now_s=now_s)
         session.struck(now_s)
+        session.whole_by_s = now_s + self._cell.limits.recover_within_s
         retention = self._cell.fleet.retention(session.graph)
         for lane in lanes:
             rebuild_lane(session, lane, retention)
@@ -75,14 +137,14 @@ class Losses:
                 effects += self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)
         return effects + recovered(session, now_s=now_s)
 
-    def _give_up(self, session: Session, reason: str, *, now_s: float) -> list[Effect]:
+    def _give_up(self, session: Session, reason: str, told: str = _NO_ROOM, *, now_s: float) -> list[Effect]:
         """Give up what is left of its place, and those of the forks that depend on it: it waits for another."""
         if session.state is State.FINISHING:
             return self._leaving.end(session, Ending.LOST, reason)
         session.struck(now_s)
         effects = [*self._mover.ended(session), *self._parking.give_up(session)]
         if not session.kin.depends:
-            effects.append(Notice(session=session.id, text=_NO_ROOM))
+            effects.append(Notice(session=session.id, text=told))
         for child in self._dependants(session):
             effects += self._give_up(child, reason, now_s=now_s)
         return effects
@@ -98,12 +160,6 @@ def recovered(session: Session, *, now_s: float) -> list[Effect]:
     """Tell that the session is whole again, if it was not and is."""
     if session.struck_s is None or session.state not in GENERATING or not session.progress.is_whole:
         return []
-    told = Recovered(
-        session=session.id,
-        continuity=session.continuity,
-        from_block=session.emitted,
-        seconds=now_s - session.struck_s,
-    )
-    session.struck_s = None
-    session.continuity = Continuity.EXACT
-    return [told]
+    seconds = now_s - session.struck_s
+    continuity = session.recovered()
+    return [Recovered(session=session.id, continuity=continuity, from_block=session.emitted, seconds=seconds)]

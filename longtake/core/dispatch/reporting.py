@@ -21,24 +21,30 @@ class Reports:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
 
-    def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...]]:
+    def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
 
-        The time that it took is noted. There are none if the worker has gone meanwhile, or if what it reports was no
-        dispatch. Raises UnknownPeer if another dispatch is the oldest.
+        Also returned: the sessions of those that do not. The time that it took is noted. There is nothing if the worker
+        has gone meanwhile, or if what it reports was no dispatch. Raises UnknownPeer if another dispatch is the oldest.
         """
         worker = self._cell.workers.get(report.worker)
         if worker is None or report.sequence is None:
-            return [], ()
+            return [], (), []
         if not worker.in_flight or worker.in_flight[0].sequence != report.sequence:
             expected = worker.in_flight[0].sequence if worker.in_flight else "nothing"
             raise UnknownPeer(f"worker {worker.id} reports dispatch {report.sequence}, expected {expected}")
         flying = worker.in_flight.popleft()
         landed = self._landed(flying.tickets)
-        if landed and isinstance(report, OpDone):
+        if landed and isinstance(report, OpDone) and not self._makes_nothing(landed[0]):
             decoder = self._cell.sessions[landed[0].session].request.settings.decoder
             self._cell.fleet.measured(worker, report.seconds, len(landed), decoder)
-        return [flying.worked(report)], landed
+        late = [self._cell.sessions[ticket.session] for ticket in flying.tickets if ticket not in landed]
+        return [flying.worked(report)], landed, late
+
+    def _makes_nothing(self, ticket: Ticket) -> bool:
+        """Whether it was a decode for the state alone, whose time says nothing about the others."""
+        progress, op = self._cell.sessions[ticket.session].progress, ticket.op
+        return op.kind is Kind.DECODE and progress.is_replay(progress.graph.decodes, op.block)
 
     def lose(self, worker: Worker) -> None:
         """Forget the dispatches of a worker that has gone: they will never report."""

@@ -5,6 +5,10 @@ without a playback clock have none and come last), then the service received so 
 and one that was idle gets no credit for it. Within a session older blocks go first, and a denoise op goes before a
 commit of the same block, because the next step waits for it. Due times alone would not do: of two blocks due at the
 same time, the one that has four forwards to go is in greater haste than the one that has only its last.
+
+What is done once more, to rebuild what a worker took along, has no due time of its own: those of its blocks are past.
+It is to be done within a time (`Limits.recover_within_s`), less what is still to be done of it. So whoever is not
+touched by a loss comes first where his own time is nearer, and a stream without due times does not wait for all others.
 """
 
 from __future__ import annotations
@@ -20,6 +24,11 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
     """Slack first, then fairness, then the order of ops."""
     session, op = cell.sessions[ticket.session], ticket.op
     commits = op.kind is Kind.COMMIT
+    if not session.progress.is_whole:
+        chain = session.graph.chain_of(op)
+        if session.progress.is_replay(chain.number, op.block):
+            rest_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
+            return Urgency(session.whole_by_s - rest_s, session.virtual_time, op.block, commits, op.step)
     if not session.is_live:
         return Urgency(_NEVER_S, session.virtual_time, op.block, commits, op.step)
     # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
@@ -29,6 +38,12 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
 
 
 _NEVER_S = float("inf")
+
+
+def _op_s(cell: Cell, session: Session, chain: Chain) -> float:
+    """The time of one op of this chain where it is done."""
+    place = session.place
+    return cell.workers[place.decoder if chain.lane is None else place.lanes[chain.lane]].timing.passage_s
 
 
 def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:

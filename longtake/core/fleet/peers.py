@@ -20,7 +20,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
-from longtake.core.sessions.retention import Reach, Retention
+from longtake.core.sessions.retention import Depths, Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecoderKind, Role, WorkerId
 
@@ -194,7 +194,7 @@ class Fleet:
 
         It stays, because what a session takes of its workers must be what it gives back.
         """
-        self._reach = Reach()
+        self._depths = Depths()
         self._retentions: dict[Graph, Retention] = {}
         self._rates = Rates.of(graph, geometry)
         pages = graph.window.size + limits.spare_pages(graph.blocks)
@@ -224,7 +224,7 @@ class Fleet:
         known = self._retentions.get(graph)
         if known is None:
             rewind_blocks = self._limits.rewind_blocks
-            known = Retention(graph=graph, reach=self._reach, rewind_blocks=rewind_blocks)
+            known = Retention(graph=graph, depths=self._depths, rewind_blocks=rewind_blocks)
             self._retentions[graph] = known
         return known
 
@@ -238,18 +238,18 @@ class Fleet:
             ability = worker.joined.ability
             self._tiny_cost = ability.tiny_s / ability.forward_s if ability.tiny_s and ability.forward_s else 1.0
             self._demands.clear()  # nobody has a place yet
-        self._reach_to(worker)
+        self._note_depth(worker)
         if worker.role in self._peers:
             self._peers[worker.role].join(worker)
 
-    def _reach_to(self, worker: Worker) -> None:
+    def _note_depth(self, worker: Worker) -> None:
         """Note how far back the worker remembers; of those that differ, the furthest counts."""
         depth = worker.joined.ability.replay_depth
         layers = depth if worker.role is Role.DENOISE else 0
         frames = depth if worker.role is Role.DECODE else 0
-        reach = Reach(layers=max(layers, self._reach.layers), frames=max(frames, self._reach.frames))
-        if reach != self._reach:
-            self._reach = reach
+        depths = Depths(layers=max(layers, self._depths.layers), frames=max(frames, self._depths.frames))
+        if depths != self._depths:
+            self._depths = depths
             self._retentions.clear()
 
     def changed(self, *workers: Worker) -> None:

@@ -45,6 +45,8 @@ class Ask:
     """Share of a worker's time that may be reserved."""
     numerics: str | None = None
     """The class that the workers must be of; None: any, but all of one."""
+    avoids: WorkerId | None = None
+    """A worker that is taken only if there is no room elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,7 @@ class Ranking:
     def best(self, ask: Ask) -> Iterator[WorkerId]:
         """Workers that have room for one lane more, the best place for it first."""
         order = self._free_live if ask.live else self._free_bulk
-        return (worker for worker in order.ascending() if self._rooms[worker].fits(ask))
+        return (worker for worker in order.ascending() if worker != ask.avoids and self._rooms[worker].fits(ask))
 
     def place(self, ask: Ask) -> tuple[WorkerId, ...]:
         """The worker of each lane (or slot) 0, 1, …: always the one whose load is the least after it.
@@ -216,6 +218,11 @@ class Ranking:
         placements, not code paths. A lane that reserves time goes only where the sum stays within the limit; NoCapacity
         says what is missing, where the best place is. The order itself is left as it was.
         """
+        if ask.avoids is not None:
+            try:
+                return self._placed(ask)
+            except NoCapacity:
+                ask = replace(ask, avoids=None)
         refusals: list[NoCapacity] = []
         for one in self._by_class(ask):
             try:

@@ -21,37 +21,10 @@ then comes from the journal, for all blocks that had it by then (`takes_journall
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.graph import Chain, Graph, Kind, Op, Returns
-
-
-@dataclass(slots=True)
-class Replay:
-    """The ops of one chain that run again: of the blocks before `lead`, then of those from `start` up to `until`."""
-
-    lead: int
-    start: int
-    until: int
-    sent: int = 0
-    """The block that is sent next; `until` when all are."""
-    done: int = 0
-    """The same of what is done."""
-
-    def __post_init__(self) -> None:
-        self.sent = self.done = self._or_start(0)
-
-    def after(self, block: int) -> int:
-        """The block that comes after this one."""
-        return self._or_start(block + 1)
-
-    def covers(self, block: int) -> bool:
-        """Whether the op of this block runs again."""
-        return block < self.lead or self.start <= block < self.until
-
-    def _or_start(self, block: int) -> int:
-        return block if block < self.lead or block > self.start else self.start
+from longtake.core.sessions.replay import Replay
 
 
 class Progress:
@@ -274,6 +247,11 @@ class Progress:
         if not slot:
             self.lose((self.graph.decodes,))
 
+    def disown(self, chain: int, block: int) -> None:
+        """Note that what an op in flight will report does not count."""
+        self._attempts[chain, block] = self._attempts.get((chain, block), 0) + 1
+        self._late += 1
+
     def _pass_over(self) -> None:
         """Count skipped ops as sent (or done) as soon as what they would have needed is sent (or done)."""
         moved = True
@@ -325,9 +303,7 @@ class Progress:
     def left_to_replay(self, chain: int) -> int:
         """How many ops of the chain are still to be done once more."""
         replay = self._replays.get(chain)
-        if replay is None:
-            return 0
-        return replay.until - max(replay.done, replay.start) + max(0, replay.lead - replay.done)
+        return 0 if replay is None else replay.left
 
     def boundary(self, lane: int) -> int | None:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""

@@ -21,7 +21,7 @@ from longtake.core.sessions.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class Depths:
     """How far back that which workers hold remembers (`Ability.replay_depth`)."""
 
     layers: int = 0
@@ -45,19 +45,19 @@ class Retention:
     """What is kept of the sessions of one recipe."""
 
     graph: Graph
-    reach: Reach
+    depths: Depths
     rewind_blocks: int = 0
     """So many blocks more than a rebuild needs."""
 
     @cached_property
     def lane_blocks(self) -> int:
         """Blocks before its boundary that a lane depends on: H L."""
-        return self.graph.recipe.history_blocks * self.reach.layers
+        return self.graph.recipe.history_blocks * self.depths.layers
 
     @cached_property
     def slot_blocks(self) -> int:
         """Blocks before the next segment that the state of a decoder depends on."""
-        return -(-self.reach.frames // self.graph.blocks.frames)
+        return -(-self.depths.frames // self.graph.blocks.frames)
 
     def floors(self, progress: Progress, *, acknowledged: int, forks: Iterable[int] = ()) -> Floors:
         """From which blocks on something is kept.

@@ -17,7 +17,7 @@ from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.retention import Retention
-from longtake.core.work import ConditioningRef, Continuity, SessionId, Ticket
+from longtake.core.work import ConditioningRef, Continuity, SessionId, Ticket, WorkerId
 
 _HELD_BY_STATE = {
     State.QUEUED: Hold.PLACE,
@@ -73,6 +73,12 @@ class Session:
     """Whether its client was told that the stream has begun."""
     struck_s: float | None = None
     """When a part of its state was lost with a worker; None once it is whole again."""
+    whole_by_s: float = float("inf")
+    """When what is being rebuilt of it should be there again."""
+    avoids: WorkerId | None = None
+    """A worker on which an op of it failed: what is rebuilt goes elsewhere if it can."""
+    failed: Op | None = None
+    """That op; if it fails again, the session ends."""
     continuity: Continuity = Continuity.EXACT
     """What it will be against an undisturbed stream, once it is whole again."""
     virtual_time: float = 0.0
@@ -202,6 +208,12 @@ class Session:
     def struck(self, now_s: float) -> None:
         """Note that a part of its state is lost now, if none was missing already."""
         self.struck_s = now_s if self.struck_s is None else self.struck_s
+
+    def recovered(self) -> Continuity:
+        """Note that it is whole again; returns what it is against an undisturbed stream."""
+        continuity, self.continuity = self.continuity, Continuity.EXACT
+        self.struck_s = self.avoids = None
+        return continuity
 
     def start_clock(self, *, now_s: float) -> None:
         """Note that the stream begins or goes on now."""

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Notice, PrepareStream, Refused
 from longtake.core.errors import Fault, Lack, Problem
-from longtake.core.events import Close, Drain, Ending, OpFailed, Pause, Play
+from longtake.core.events import Close, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
@@ -237,11 +237,13 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
                 cell.answer()
             assert len(cell.segments[parent]) > 9 and len(cell.segments[child]) > 3
         case "fail":
-            worker = cell.busy[0]
-            dispatch = cell.queues[worker].popleft()
-            owner = works_of(dispatch)[0].session
-            cell.send(OpFailed(now_s=0.0, worker=worker, sessions=(owner,), sequence=dispatch.sequence, reason="nan"))
-            assert cell.ended_with(child, Ending.FAILED)
+            for _ in range(2):
+                cell.fail(cell.busy[0], parent)
+                assert cell.session(child).place is NOWHERE, "its parent is tried once more, and then it begins again"
+                cell.answer()
+                while parent not in {work.session for work in works_of(cell.queues[cell.busy[0]][0])}:
+                    cell.finish(cell.busy[0])
+            assert child in cell.there
     cell.send(Drain(now_s=0.0))
     cell.check_empty()
 

@@ -7,11 +7,13 @@ import math
 import pytest
 
 from longtake.core.effects import Dispatch
-from longtake.core.events import Ack, Close, Ending, OpFailed, Play
+from longtake.core.events import Ack, Close, Ending, Play
 from longtake.core.fleet.ready import Urgency
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind, Op
 from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.life import State
+from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import DecodeWork, SessionId, Ticket, WorkerId
 from tests.core.support.parts import geometry, op_of, recipe, works_of
 from tests.core.support.world import Cell, effects_of
@@ -297,30 +299,32 @@ def batch_in_flight(cell: Cell, size: int) -> Dispatch:
     return cell.queues[WORKER][0]
 
 
-def test_an_op_that_fails_in_a_batch_ends_its_session_and_no_mates() -> None:
+def test_an_op_that_fails_in_a_batch_concerns_its_session_and_no_mates() -> None:
     cell = cell_of(4)
     dispatch = batch_in_flight(cell, 3)
     bad, *good = (work.session for work in works_of(dispatch))
-    cell.queues[WORKER].popleft()
-    for work in works_of(dispatch):
-        if work.session != bad:
-            assert not isinstance(work, DecodeWork)
-            cell.run_op(WORKER, work)
-            cell.done.add((work.session, Op(work.kind, work.step, work.block)))
-    event = OpFailed(now_s=0.0, worker=WORKER, sessions=(bad,), sequence=dispatch.sequence, reason="nan")
-    cell.send(event)
+    cell.fail(WORKER, bad)
+    assert cell.session(bad).place is NOWHERE or cell.session(bad).state is State.PARKING
+    assert all(cell.session(session).state is State.RUNNING for session in good)
     cell.run()
-    assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
-    assert all(cell.closed[session].ending is Ending.COMPLETED for session in good)
+    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values())
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
-def test_a_batch_that_fails_as_a_whole_ends_all_its_sessions() -> None:
+def test_a_batch_that_fails_as_a_whole_is_tried_once_more_and_then_ends_all_its_sessions() -> None:
     cell = cell_of(4)
     dispatch = batch_in_flight(cell, 3)
-    failed = tuple(work.session for work in works_of(dispatch))
-    cell.queues[WORKER].popleft()
-    cell.send(OpFailed(now_s=0.0, worker=WORKER, sessions=failed, sequence=dispatch.sequence, reason="no memory"))
+    failed = {work.session: op_of(work) for work in works_of(dispatch)}
+    cell.fail(WORKER, *failed)
+    for _ in range(10_000):
+        cell.answer()
+        if not cell.busy:
+            break
+        works = works_of(cell.queues[WORKER][0]) if cell.queues[WORKER] else ()
+        again = [
+            w.session for w in works if failed.get(w.session) == op_of(w) and (w.session, op_of(w)) not in cell.void
+        ]
+        cell.fail(WORKER, *again) if again else cell.finish_and_acknowledge(cell.busy[0])
     cell.run()
     endings = {session: closed.ending for session, closed in cell.closed.items()}
     assert {session for session, ending in endings.items() if ending is Ending.FAILED} == set(failed)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import Parked, Recovered, Refused
+import pytest
+
+from longtake.core.effects import Dispatch, Notice, Parked, Recovered, Refused
 from longtake.core.errors import Lack
-from longtake.core.events import Close, Ending, OpFailed
+from longtake.core.events import Close, Ending
 from longtake.core.limits import Limits
+from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Continuity, Role, SessionId, WorkerId
-from tests.core.support.parts import geometry, recipe, works_of
+from tests.core.support.parts import geometry, op_of, recipe, works_of
 from tests.core.support.world import Cell, effects_of
 
 BLOCKS_4 = geometry().first_picture(4)
@@ -61,15 +64,44 @@ def test_pages_of_a_closed_session_are_reused_only_after_its_last_op_has_reporte
     assert len(cell.segments[SessionId("third")]) == 4
 
 
-def test_a_failed_op_ends_its_session_with_the_reason_and_frees_its_place() -> None:
+def failing(cell: Cell, session: SessionId) -> Op:
+    """The next op of the session that counts fails; returns it."""
+    while True:
+        cell.answer()
+        worker = cell.busy[0]
+        (work,) = works_of(cell.queues[worker][0])
+        if work.session == session and (session, op_of(work)) not in cell.void:
+            cell.fail(worker, session)
+            return op_of(work)
+        cell.finish_and_acknowledge(worker)
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("finished", [0, 1, 7, 20, 33])
+def test_an_op_that_fails_is_tried_once_more_elsewhere(level: Level, finished: int) -> None:
+    cell = Cell(recipe(level), denoisers=2)
+    session = cell.open("s", pictures=geometry().first_picture(8))
+    cell.answer()
+    cell.steps(finished)
+    op = failing(cell, session)
+    assert effects_of(cell, Notice)
+    cell.run()
+    assert cell.closed[session].ending is Ending.COMPLETED
+    assert cell.segments[session] == list(range(8))
+    tried = [d.worker for d in effects_of(cell, Dispatch) if op in map(op_of, works_of(d))]
+    assert len(tried) == 2
+    assert tried[0] != tried[1] or op.kind is Kind.DECODE, "there is one decode worker"
+    assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
+
+
+def test_an_op_that_fails_twice_ends_its_session_with_the_reason_and_frees_its_place() -> None:
     cell = Cell(recipe(), denoisers=1)
     bad, good = cell.open("bad"), cell.open("good", pictures=BLOCKS_4)
     cell.answer()
-    worker = WorkerId("denoise-0")
-    dispatch = cell.queues[worker].popleft()
-    assert works_of(dispatch)[0].session == bad
-    cell.send(OpFailed(now_s=0.0, worker=worker, sessions=(bad,), sequence=dispatch.sequence, reason="nan"))
+    first = failing(cell, bad)
+    cell.answer()
+    assert failing(cell, bad) == first
     cell.run()
-    assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "nan")
+    assert (cell.closed[bad].ending, cell.closed[bad].reason) == (Ending.FAILED, "no memory")
     assert cell.closed[good].ending is Ending.COMPLETED
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
