@@ -1,0 +1,106 @@
+"""The facts of a session that must outlive the server, and the one strict form of JSON in which they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from longtake.core.errors import InvalidField
+from longtake.core.flow import Pace
+from longtake.core.work import CueId, SegmentSettings, SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueRecord:
+    """A cue that has its block: from `block` on the stream is conditioned on `version`."""
+
+    block: int
+    version: int
+    cue: CueId | None
+    """None for a prompt that a stream was opened with."""
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkRecord:
+    """Where a fork comes from."""
+
+    parent: SessionId
+    block: int
+    """The first block of its own."""
+    turns: tuple[CueRecord, ...]
+    """What the blocks before that, which are its parent's, were conditioned on, as far back as a replay can reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """What a session was opened with: with its cues, all that its stream follows from."""
+
+    session: SessionId
+    tenant: str
+    """Who owns it."""
+    token_sha256: str
+    """Of the token that resumes it, in hexadecimal digits; the token itself is nowhere on disk."""
+    model_digest: str
+    recipe: str
+    recipe_digest: str
+    denoise_numerics: str
+    """Fingerprint of the class of workers that made it, as longtake.core.work.Ability.numerics."""
+    decode_numerics: str
+    text_numerics: str
+    seed: int
+    prompt: str
+    """What block 0, or the first block of a fork, is conditioned on; its version is 0."""
+    settings: SegmentSettings
+    pace: Pace
+    window: int
+    picture_limit: int | None
+    sink_blocks: int = 0
+    """So many blocks from the beginning are read for ever, so their latents stay."""
+    fork: ForkRecord | None = None
+
+
+Fact = TypeVar("Fact", SessionRecord, CueRecord)
+
+_CONFIG = ConfigDict(strict=True, extra="forbid")
+_RECORDS: TypeAdapter[tuple[SessionRecord]] = TypeAdapter(tuple[SessionRecord], config=_CONFIG)
+_CUES: TypeAdapter[tuple[CueRecord]] = TypeAdapter(tuple[CueRecord], config=_CONFIG)
+"""In tuples, because a dataclass alone takes no configuration from outside."""
+
+
+def record_to_json(record: SessionRecord) -> bytes:
+    """UTF-8; InvalidField if it holds text that is no Unicode (a lone surrogate)."""
+    return _json(_RECORDS, record, "record")
+
+
+def cue_to_json(cue: CueRecord) -> bytes:
+    """UTF-8; InvalidField if it holds text that is no Unicode (a lone surrogate)."""
+    return _json(_CUES, cue, "cue")
+
+
+def record_from_json(text: bytes) -> SessionRecord:
+    """InvalidField names what is missing, unknown or of another type."""
+    return _read(_RECORDS, text, "record")
+
+
+def cue_from_json(text: bytes) -> CueRecord:
+    """InvalidField names what is missing, unknown or of another type."""
+    return _read(_CUES, text, "cue")
+
+
+def _json(adapter: TypeAdapter[tuple[Fact]], fact: Fact, name: str) -> bytes:
+    try:
+        return adapter.dump_json((fact,))[1:-1]
+    except ValueError as error:
+        raise InvalidField(name, fact, f"text in Unicode ({error})") from None
+
+
+def _read(adapter: TypeAdapter[tuple[Fact]], text: bytes, name: str) -> Fact:
+    try:
+        return adapter.validate_json(b"[" + text + b"]")[0]
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        field = ".".join([name, *map(str, first["loc"][1:])])
+        raise InvalidField(field, first["input"], f"{first['msg']}, as this version of Longtake writes it") from None

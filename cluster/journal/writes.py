@@ -1,0 +1,87 @@
+"""What the journal on disk is told: plain data, one type for each thing that is written or may go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.reading import StoredSession
+from longtake.core.work import LatentRef, SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteRecord:
+    """A session begins, or what its record says has changed (a new token, say). Durable before anybody is told."""
+
+    record: SessionRecord
+
+    @property
+    def session(self) -> SessionId:
+        return self.record.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteCue:
+    """A cue has its block. Durable before anybody is told."""
+
+    session: SessionId
+    cue: CueRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteLatents:
+    """Latents that passed between steps, or a finished block. A crash may lose the last seconds of them."""
+
+    ref: LatentRef
+    version: int
+    """Of the conditioning that they were made with."""
+    data: bytes
+    """Little-endian float32."""
+
+    @property
+    def session(self) -> SessionId:
+        return self.ref.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAck:
+    """The client has consumed all segments up to that of `block`. Written with the next latents that are synced."""
+
+    session: SessionId
+    block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropBelow:
+    """No latents are wanted that enter a step before the block that `floors` names for it; sinks are, for ever.
+
+    Of a step that is not named all are wanted. Floors only rise.
+    """
+
+    session: SessionId
+    floors: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteEnd:
+    """The session has ended: its files go."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOver:
+    """Go on with a session that was found when the server started; what is told of it before this is lost."""
+
+    stored: StoredSession
+
+    @property
+    def session(self) -> SessionId:
+        return self.stored.record.session
+
+
+Write = WriteRecord | WriteCue | WriteLatents | WriteAck | DropBelow | WriteEnd | TakeOver
+
+Durable = WriteRecord | WriteCue
+"""What is synced at once, and refused while the disk is in trouble."""
