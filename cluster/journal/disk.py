@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType, Protocol
 
@@ -22,11 +23,22 @@ _PARTS = 1024
 """So many parts one call of writev takes (IOV_MAX)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is in a folder, by name."""
+
+    files: Mapping[str, int]
+    """With their sizes in bytes."""
+    folders: frozenset[str]
+    others: frozenset[str]
+    """Links, sockets and the like."""
+
+
 class Disk(Protocol):
     """What the journal asks of an operating system."""
 
-    def list_folder(self, folder: str = "") -> dict[str, int | None]:
-        """Names in a folder (empty: the root) with sizes in bytes; None for what is no ordinary file."""
+    def list_folder(self, folder: str = "") -> Listing:
+        """What is in a folder (empty: the root)."""
 
     def make_folder(self, folder: str) -> None:
         """Make a folder; harmless if it is there."""
@@ -82,14 +94,17 @@ class LocalDisk:
         """Let another engine have the folder."""
         os.close(self._lock)
 
-    def list_folder(self, folder: str = "") -> dict[str, int | None]:
+    def list_folder(self, folder: str = "") -> Listing:
         """See Disk. The lock is not told of."""
-        with os.scandir(self._root / folder) as entries:
-            return {
-                entry.name: entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
-                for entry in entries
-                if folder or entry.name != _LOCK
-            }
+        with os.scandir(self._root / folder) as scanned:
+            entries = [entry for entry in scanned if folder or entry.name != _LOCK]
+        files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return Listing(
+            files={entry.name: entry.stat(follow_symlinks=False).st_size for entry in files},
+            folders=frozenset(entry.name for entry in folders),
+            others=frozenset(entry.name for entry in entries if entry not in files and entry not in folders),
+        )
 
     def make_folder(self, folder: str) -> None:
         """See Disk."""

@@ -60,7 +60,7 @@ def remove_session(disk: Disk, folder: str) -> None:
     The truth goes first: without it the rest is nothing, whatever a crash leaves of it.
     """
     with contextlib.suppress(FileNotFoundError):
-        names = [name for name, size in disk.list_folder(folder).items() if size is not None and is_session_file(name)]
+        names = [name for name in disk.list_folder(folder).files if is_session_file(name)]
         if TRUTH in names:
             disk.remove(f"{folder}/{TRUTH}")
             disk.sync_folder(folder)

@@ -29,6 +29,7 @@ from longtake.core.errors import InvalidField
 
 _LONGEST_JSON_BYTES = 4 << 20
 """No record or cue is longer."""
+_STRANGE = "it is not the journal's"
 
 _log = logging.getLogger("longtake.journal")
 
@@ -105,12 +106,13 @@ class JournalFolder:
     def __init__(self, disk: Disk) -> None:
         """OSError if the folder cannot be read."""
         self._disk = disk
-        names = disk.list_folder()
-        self._folders = sorted(name for name, size in names.items() if size is None and is_session_folder(name))
+        listing = disk.list_folder()
+        self._folders = sorted(filter(is_session_folder, listing.folders))
         self.left_alone: dict[str, str] = {}
         """Names of what is left where it is, and why. It grows while sessions are read."""
-        for name in names.keys() - {PROBE, *self._folders}:
-            self._leave(name, "it is not the journal's")
+        strangers = listing.files.keys() | listing.folders | listing.others
+        for name in sorted(strangers - {PROBE, *self._folders}):
+            self._leave(name, _STRANGE)
 
     def sessions(self) -> Iterator[StoredSession]:
         """Each session that has not ended, read when it is asked for."""
@@ -130,10 +132,11 @@ class JournalFolder:
         _log.warning("journal: %r is left alone: %s", name, why)
 
     def _session(self, folder: str) -> StoredSession | None:
-        names = self._disk.list_folder(folder)
-        sizes = {name: size for name, size in names.items() if size is not None and is_session_file(name)}
-        for name in names.keys() - sizes.keys():
-            self._leave(f"{folder}/{name}", "it is not the journal's")
+        listing = self._disk.list_folder(folder)
+        sizes = {name: size for name, size in listing.files.items() if is_session_file(name)}
+        strangers = listing.files.keys() | listing.folders | listing.others
+        for name in sorted(strangers - sizes.keys()):
+            self._leave(f"{folder}/{name}", _STRANGE)
         reading = _Reading(self._disk, folder, sizes)
         if TRUTH in sizes:
             reading.truth()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TypeVar
 
-from cluster.journal.disk import Handle
+from cluster.journal.disk import Handle, Listing
 
 Fault = Callable[[str, str], int]
 """From a call's name and its path to the error number with which it fails, or 0."""
@@ -131,11 +131,12 @@ class FakeDisk:
 
     # --- system calls -----------------------------------------------------------------------------------------------
 
-    def list_folder(self, folder: str = "") -> dict[str, int | None]:
+    def list_folder(self, folder: str = "") -> Listing:
         """See Disk."""
         self._call("list", folder)
-        names: dict[str, int | None] = {name: len(file.content) for name, file in self._names(folder).items()}
-        return names | ({} if folder else dict.fromkeys(name for name in self._folders if name))
+        files = {name: len(file.content) for name, file in self._names(folder).items()}
+        folders = frozenset() if folder else frozenset(name for name in self._folders if name)
+        return Listing(files=files, folders=folders, others=frozenset())
 
     def make_folder(self, folder: str) -> None:
         """See Disk."""

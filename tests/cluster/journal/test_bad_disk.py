@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -45,11 +46,18 @@ def fill(disk: FakeDisk) -> None:
     disk.room_bytes = disk.size_bytes + 50
 
 
-BREAK = {
+def breaking(fault: Fault) -> Callable[[FakeDisk], None]:
+    def break_it(disk: FakeDisk) -> None:
+        disk.fault = fault
+
+    return break_it
+
+
+BREAK: dict[str, Callable[[FakeDisk], None]] = {
     "full": fill,
-    "read-only": lambda disk: setattr(disk, "fault", READ_ONLY),
-    "broken at write": lambda disk: setattr(disk, "fault", failing("append", "open")),
-    "broken at sync": lambda disk: setattr(disk, "fault", failing("sync")),
+    "read-only": breaking(READ_ONLY),
+    "broken at write": breaking(failing("append", "open")),
+    "broken at sync": breaking(failing("sync")),
 }
 
 
@@ -153,7 +161,7 @@ def test_a_session_that_ends_while_the_disk_is_in_trouble_is_gone_when_it_heals(
     assert FIRST_FILE in stepped.disk.files
     heal(stepped)
     assert stepped.disk.files == {}
-    assert stepped.disk.list_folder() == {}
+    assert stepped.disk.list_folder().folders == frozenset()
 
 
 def test_what_cannot_be_removed_is_no_trouble_and_is_tried_again() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.journal.files import BLOCKS_PER_FILE
 from cluster.journal.writer import GROUP_BYTES, SYNC_S
-from cluster.journal.writes import DropBelow, WriteAck, WriteEnd
+from cluster.journal.writes import DropBelow, Write, WriteAck, WriteEnd
 from longtake.core.errors import InvalidField, Unavailable
 from tests.cluster.journal.fake_disk import FakeDisk
 from tests.cluster.journal.world import (
@@ -237,14 +237,15 @@ def test_a_session_that_ends_leaves_nothing() -> None:
             latents(41), DropBelow(session=A, floors={4: 3}), WriteAck(session=A, block=1), WriteEnd(session=A)
         )
         stepped.later()
-        assert "session-a" not in stepped.disk.list_folder()
+        assert "session-a" not in stepped.disk.list_folder().folders
         stepped.disk.crash(Random(seed))
         assert set(found(stepped.disk)) == {B}
 
 
 def test_a_session_may_begin_and_end_in_one_step() -> None:
     stepped = Stepped()
-    numbers = [stepped.writer.append(each) for each in (begin(), cue(1), WriteEnd(session=A))]
+    writes: list[Write] = [begin(), cue(1), WriteEnd(session=A)]
+    numbers = [stepped.writer.append(each) for each in writes]
     reached = stepped.step()
     assert (reached.number, reached.failed) == (numbers[-1], ())
     assert stepped.disk.files == {}

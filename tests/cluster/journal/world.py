@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from random import Random
 
@@ -44,6 +45,23 @@ def latents(block: int, step: int = 4, session: SessionId = A, version: int = 0,
 def found(disk: Disk) -> dict[SessionId, StoredSession]:
     """What a server that starts reads."""
     return {each.record.session: each for each in JournalFolder(disk).sessions()}
+
+
+class Told:
+    """Who waits for numbers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.reached: list[Reached] = []
+
+    def __call__(self, reached: Reached) -> None:
+        with self._changed:
+            self.reached.append(reached)
+            self._changed.notify_all()
+
+    def wait_for(self, number: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self.reached and self.reached[-1].number >= number)
 
 
 class Stepped:
