@@ -140,6 +140,7 @@ class AppendedFile:
         except OSError:
             self._cut_back()
             raise
+        self._name()
         self._durable_bytes = self.size_bytes
         self.is_torn = False
         self.close()
@@ -186,10 +187,13 @@ class SessionFiles:
         self._latents: dict[str, _LatentsFile] = {}
         self._floors: dict[int, int] = {}
 
-    def take_over(self, name: str, size_bytes: int, tops: dict[int, int], *, is_torn: bool) -> None:
-        """Go on with a file that was found in its folder; `tops` names the highest block for each step."""
-        file = AppendedFile(self._disk, f"{self.folder}/{name}", size_bytes, is_new=False)
-        file.is_torn = is_torn
+    def take_over(self, name: str, size_bytes: int, tops: dict[int, int]) -> None:
+        """Go on with a file that was found in its folder; `tops` names the highest block for each step.
+
+        Whoever wrote it may have been killed before its end was whole, or durable: its repair makes it so.
+        """
+        file = AppendedFile(self._disk, f"{self.folder}/{name}", size_bytes, is_new=name == TRUTH)
+        file.is_torn = True
         if name == TRUTH:
             self._truth = file
             self.is_durable = True
@@ -247,7 +251,7 @@ class SessionFiles:
             file.drop()
 
     def repair(self) -> None:
-        """Cut off what failures have left in the files."""
+        """Cut off what failures have left in the files, or what was found torn."""
         for file in self._files():
             file.repair()
 

@@ -66,8 +66,6 @@ class StoredSession:
     damages: tuple[Damage, ...]
     sizes_bytes: Mapping[str, int]
     """Of its files, by name, without what is to be cut off."""
-    torn: frozenset[str]
-    """Its files of which something is to be cut off."""
 
     def runs(self, step: int) -> tuple[range, ...]:
         """Which blocks' latents entering `step` are there, as ranges without a gap, in order."""
@@ -162,7 +160,6 @@ class _Reading:
         self._latents: dict[tuple[int, int], StoredLatents] = {}
         self._acknowledged: int | None = None
         self._damages: list[Damage] = []
-        self._torn: set[str] = set()
 
     def truth(self) -> None:
         """Read record and cues; InvalidField if they are not of this version."""
@@ -206,7 +203,6 @@ class _Reading:
             acknowledged=self._acknowledged,
             damages=tuple(self._damages),
             sizes_bytes=self._sizes,
-            torn=frozenset(self._torn),
         )
 
     def _records(self, name: str) -> Iterator[GoodRecord]:
@@ -225,7 +221,6 @@ class _Reading:
     def _cut(self, name: str, offset: int, why: str) -> None:
         _log.info("journal: %s/%s is good up to byte %d: %s", self._folder, name, offset, why)
         self._sizes[name] = offset
-        self._torn.add(name)
 
     def _is_conditioned(self, head: Head, fork: ForkRecord | None) -> bool:
         """Whether it is known what latents of this version were conditioned on."""

@@ -232,9 +232,10 @@ class JournalWriter:
         files.sink_blocks = stored.record.sink_blocks
         tops = stored.tops()
         for name, size_bytes in stored.sizes_bytes.items():
-            files.take_over(name, size_bytes, tops.get(name, {}), is_torn=name in stored.torn)
+            files.take_over(name, size_bytes, tops.get(name, {}))
         if not self._trouble:  # else it is repaired with all others
             try:
+                self._disk.sync_folder()
                 files.repair()
             except OSError as error:
                 self._fail(error)

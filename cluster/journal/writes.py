@@ -72,7 +72,10 @@ class WriteEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeOver:
-    """Go on with a session that was found when the server started; what is told of it before this is lost."""
+    """Go on with a session that was found when the server started; what is told of it before this is lost.
+
+    When the number of this is reached, all that was found of its record and cues is durable.
+    """
 
     stored: StoredSession
 

@@ -14,13 +14,11 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import TypeVar
 
 from cluster.journal.disk import Handle, Listing
 
 Fault = Callable[[str, str], int]
 """From a call's name and its path to the error number with which it fails, or 0."""
-Kept = TypeVar("Kept")
 
 
 def works(_call: str, _path: str) -> int:
@@ -52,6 +50,11 @@ class FakeFile:
     def lose(self) -> None:
         """What was appended is as reads see it, and will be zeros on disk."""
         self._changes = [bytes(len(each)) if isinstance(each, bytes) else each for each in self._changes]
+
+    @property
+    def is_false(self) -> bool:
+        """Whether reads see what will never be on disk."""
+        return self._with(self._changes) != self.content
 
     def crash(self, chance: Random) -> None:
         """Keep any number of the oldest changes and any part of the next."""
@@ -88,7 +91,9 @@ class FakeDisk:
         self._folders: dict[str, dict[str, FakeFile]] = {"": {}}
         """What is in each folder; the root is the empty name."""
         self._durable: dict[str, dict[str, FakeFile]] = {"": {}}
-        """The same as far as folders were synced."""
+        """The same, each as it was when it was synced."""
+        self._durable_folders = {""}
+        """Those that were there when the root was synced."""
         self._handles: dict[Handle, tuple[str, FakeFile]] = {}
         self._numbers = itertools.count(3)
 
@@ -113,13 +118,19 @@ class FakeDisk:
         """Of all files together."""
         return sum(len(file.content) for file in self.files.values())
 
+    @property
+    def is_false(self) -> bool:
+        """Whether reads see what will never be on disk."""
+        return any(file.is_false for file in self.files.values())
+
     def crash(self, chance: Random) -> None:
         """Power fails and comes back: of what was not durable any part may be there, and nobody holds a file open."""
         self._handles.clear()
         before, after = self._durable, self._folders
-        kept = [folder for folder in sorted(before.keys() | after.keys()) if folder in _either(before, after, chance)]
-        self._folders = {}
-        for folder in kept:
+        folders = sorted(self._durable_folders | after.keys())
+        kept = {folder for folder in folders if folder in (self._durable_folders if chance.random() < 0.5 else after)}
+        self._folders, self._durable_folders = {}, kept
+        for folder in sorted(kept):
             durable, names = before.get(folder, {}), after.get(folder, {})
             choices = {
                 name: _either(durable, names, chance).get(name) for name in sorted(durable.keys() | names.keys())
@@ -195,7 +206,7 @@ class FakeDisk:
             return
         self._durable[folder] = dict(self._names(folder))
         if not folder:
-            self._durable = {name: self._durable.get(name, {}) for name in self._folders}
+            self._durable_folders = set(self._folders)
 
     def remove(self, path: str) -> None:
         """See Disk."""
@@ -231,7 +242,3 @@ class FakeDisk:
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))  # of the subclass that belongs to the number
-
-
-def _either(before: dict[str, Kept], after: dict[str, Kept], chance: Random) -> dict[str, Kept]:
-    return before if chance.random() < 0.5 else after

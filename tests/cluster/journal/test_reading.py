@@ -57,13 +57,13 @@ def test_latents_torn_at_any_byte_are_not_there_and_what_is_appended_later_is(mi
     del stepped.disk.files[FIRST_FILE].content[-missing:]
     stored = stepped.found()[A]
     assert stored.runs(4) == (range(2),)
-    assert stored.torn == frozenset({FIRST_FILE.split("/")[1]})
+    assert stored.sizes_bytes[FIRST_FILE.split("/")[1]] == 2 * ONE
     assert stored.damages == ()
     following = stepped.restarted()
     assert len(stepped.disk.files[FIRST_FILE].content) == 2 * ONE
     following.write(latents(2), latents(3))
     assert following.payloads() == payloads_of([latents(block) for block in range(4)])
-    assert following.found()[A].torn == frozenset()
+    assert following.found()[A].sizes_bytes[FIRST_FILE.split("/")[1]] == 4 * ONE
 
 
 def test_a_cue_torn_at_any_byte_was_never_told_and_is_not_there() -> None:
