@@ -133,7 +133,8 @@ class FakeDisk:
         for folder in sorted(kept):
             durable, names = before.get(folder, {}), after.get(folder, {})
             choices = {
-                name: _either(durable, names, chance).get(name) for name in sorted(durable.keys() | names.keys())
+                name: (durable if chance.random() < 0.5 else names).get(name)
+                for name in sorted(durable.keys() | names.keys())
             }
             self._folders[folder] = {name: file for name, file in choices.items() if file is not None}
         for file in self.files.values():
