@@ -51,6 +51,7 @@ bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line
 	$(BIN)/python -m benchmarks.scrape --streams 512 --simulated 2ms --workers 8 --rate 500 --rounds 4 --json
 	$(BIN)/python -m benchmarks.idle --sessions 10000 --connections 100 --json
 	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.journal --path /var/tmp --json
 	$(BIN)/python -m benchmarks.paging --json
 	$(BIN)/python -m benchmarks.simulate --devices 4 --devices 8 --devices 64 --devices 1024 --json
 	$(BIN)/python -m benchmarks.simulate --tables

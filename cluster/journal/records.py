@@ -105,11 +105,12 @@ def framed(head: Head, payload: bytes = b"") -> tuple[bytes, bytes]:
 
 def scan(read: ReadBytes, size_bytes: int) -> Iterator[GoodRecord | BadBytes]:
     """Everything in a file of `size_bytes`, in order and without a gap; about 1 MiB of it is in memory at a time."""
+    file = _Window(read, size_bytes)
     offset = bad_from = 0
     while offset < size_bytes:
-        record = _record_at(read, offset, size_bytes)
+        record = _record_at(file, offset)
         if record is None:
-            offset = _next_magic(read, offset + 1, size_bytes)
+            offset = _next_magic(file, offset + 1)
             continue
         if bad_from < offset:
             yield BadBytes(offset=bad_from, end=offset)
@@ -119,9 +120,26 @@ def scan(read: ReadBytes, size_bytes: int) -> Iterator[GoodRecord | BadBytes]:
         yield BadBytes(offset=bad_from, end=size_bytes)
 
 
-def _record_at(read: ReadBytes, offset: int, size_bytes: int) -> GoodRecord | None:
+class _Window:
+    """The part of a file that is in memory."""
+
+    def __init__(self, read: ReadBytes, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._read = read
+        self._start = 0
+        self._data = memoryview(b"")
+
+    def at(self, offset: int, least: int) -> memoryview:
+        """Bytes from `offset` on: as many as are in memory, `least` of them unless the file ends or cannot be read."""
+        if not self._start <= offset <= self._start + len(self._data) - least:
+            self._data = memoryview(self._read(offset, min(_CHUNK_BYTES, self.size_bytes - offset)))
+            self._start = offset
+        return self._data[offset - self._start :]
+
+
+def _record_at(file: _Window, offset: int) -> GoodRecord | None:
     """The record that begins at `offset`, or None if no good one does."""
-    header = read(offset, HEADER_BYTES)
+    header = bytes(file.at(offset, HEADER_BYTES)[:HEADER_BYTES])
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         return None
     if _CHECKSUM.unpack_from(header, _HEADER.size)[0] != zlib.crc32(header[: _HEADER.size]):
@@ -130,27 +148,32 @@ def _record_at(read: ReadBytes, offset: int, size_bytes: int) -> GoodRecord | No
     if form != FORMAT or kind not in RecordKind.__members__.values():
         return None
     start = offset + HEADER_BYTES
-    if start + length > size_bytes or _checksum(read, start, length) != checksum:
+    if start + length > file.size_bytes or _checksum(file, start, length) != checksum:
         return None
     head = Head(kind=RecordKind(kind), block=block, step=step, version=version)
     return GoodRecord(head=head, offset=start, length_bytes=length, checksum=checksum)
 
 
-def _checksum(read: ReadBytes, offset: int, length: int) -> int:
+def _checksum(file: _Window, offset: int, length: int) -> int | None:
+    """That of these bytes; None if they cannot all be read."""
     found = 0
-    for start in range(offset, offset + length, _CHUNK_BYTES):
-        found = zlib.crc32(read(start, min(_CHUNK_BYTES, offset + length - start)), found)
+    while length:
+        part = file.at(offset, 1)[:length]
+        if not part:
+            return None
+        found = zlib.crc32(part, found)
+        offset, length = offset + len(part), length - len(part)
     return found
 
 
-def _next_magic(read: ReadBytes, offset: int, size_bytes: int) -> int:
+def _next_magic(file: _Window, offset: int) -> int:
     """Where a header may begin, at `offset` or behind it; the end of the file if nowhere."""
-    while offset < size_bytes:
-        chunk = read(offset, _CHUNK_BYTES)
-        place = chunk.find(MAGIC)
+    while offset < file.size_bytes:
+        part = bytes(file.at(offset, len(MAGIC)))
+        place = part.find(MAGIC)
         if place >= 0:
             return offset + place
-        if len(chunk) < _CHUNK_BYTES:
+        if len(part) < len(MAGIC):
             break
-        offset += len(chunk) - len(MAGIC) + 1
-    return size_bytes
+        offset += len(part) - len(MAGIC) + 1
+    return file.size_bytes

@@ -6,7 +6,7 @@ import zlib
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.journal.records import HEADER_BYTES, MAGIC, BadBytes, GoodRecord, Head, RecordKind, framed, scan
@@ -90,6 +90,12 @@ def test_a_header_across_the_pieces_in_which_bad_bytes_are_searched_is_found() -
         assert good(bytes(before) + file_of([b"a"])) == {0: b"a"}
 
 
+def test_records_lie_anywhere_across_the_pieces_in_which_a_file_is_read() -> None:
+    chance = Random(2)
+    payloads = [chance.randbytes(chance.choice((0, 7, 5000, 300_000, 1_500_000))) for _ in range(40)]
+    assert good(file_of(payloads)) == dict(enumerate(payloads))
+
+
 def test_payloads_are_checked_in_pieces() -> None:
     data = file_of([Random(0).randbytes((2 << 20) + 17)])
     longest = 0
@@ -104,6 +110,7 @@ def test_payloads_are_checked_in_pieces() -> None:
     assert longest <= 1 << 20
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=6), st.data())
 def test_any_damage_leaves_only_what_was_written(payloads: list[bytes], chosen: st.DataObject) -> None:
     """Bytes overwritten, cut out and put in: every record that is read is one that was written, under its number."""
