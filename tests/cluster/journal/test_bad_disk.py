@@ -154,14 +154,17 @@ def test_a_full_disk_heals_by_what_the_journal_itself_removes() -> None:
 
 
 def test_a_session_that_ends_while_the_disk_is_in_trouble_is_gone_when_it_heals() -> None:
-    stepped = running()
-    stepped.disk.fault = READ_ONLY
-    stepped.write(cue(1))
-    stepped.write(WriteEnd(session=A))
-    assert FIRST_FILE in stepped.disk.files
-    heal(stepped)
-    assert stepped.disk.files == {}
-    assert stepped.disk.list_folder().folders == frozenset()
+    for seed in SEEDS:
+        stepped = running()
+        stepped.disk.fault = READ_ONLY
+        stepped.write(cue(1))
+        stepped.write(WriteEnd(session=A))
+        assert FIRST_FILE in stepped.disk.files
+        heal(stepped)
+        assert stepped.disk.files == {}
+        assert stepped.disk.list_folder().folders == frozenset()
+        stepped.disk.crash(Random(seed))
+        assert stepped.found() == {}
 
 
 def test_what_cannot_be_removed_is_no_trouble_and_is_tried_again() -> None:

@@ -207,8 +207,8 @@ def test_latents_of_sinks_stay() -> None:
     stepped = Stepped()
     blocks = range(3 * BLOCKS_PER_FILE)
     stepped.write(begin(sink_blocks=2), *(latents(block) for block in blocks))
-    stepped.write(DropBelow(session=A, floors={4: blocks.stop - 1}))
-    stepped.write(latents(1, step=2))
+    stepped.write(DropBelow(session=A, floors={2: blocks.stop - 1, 4: blocks.stop - 1}))
+    stepped.write(latents(1, step=2), latents(2, step=2))
     assert stepped.found()[A].runs(4) == (range(2), range(2 * BLOCKS_PER_FILE, blocks.stop))
     assert stepped.found()[A].runs(2) == (range(1, 2),)
 
