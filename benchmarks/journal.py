@@ -27,7 +27,8 @@ import click
 from cluster.journal.facts import CueRecord, SessionRecord
 from cluster.journal.thread import DiskJournal
 from cluster.journal.writer import Reached
-from cluster.journal.writes import DropBelow, Write, WriteCue, WriteLatents, WriteRecord
+from cluster.journal.writes import Write, WriteCue, WriteLatents, WriteRecord
+from longtake.core.effects import Trim
 from longtake.core.flow import Pace
 from longtake.core.work import LatentRef, SegmentSettings, SessionId
 
@@ -132,8 +133,7 @@ class Measured:
             for step in range(1, STEPS + 1):
                 ref = LatentRef(session=name, block=block, step=step)
                 self.append(WriteLatents(ref=ref, version=0, data=self._data))
-            floors = dict.fromkeys(range(1, STEPS + 1), block - self._load.kept_blocks)
-            self.append(DropBelow(session=name, floors=floors))
+            self.append(Trim(session=name, floors=(block - self._load.kept_blocks,) * STEPS, sinks=0))
         return len(self._names) * STEPS * len(self._data)
 
     def make_room(self) -> None:

@@ -19,19 +19,17 @@ class CueRecord:
     block: int
     version: int
     cue: CueId | None
-    """None for a prompt that a stream was opened with."""
+    """None for what a fork has from its parent."""
     prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkRecord:
-    """Where a fork comes from."""
+    """Where a fork comes from. What its parent's blocks were conditioned on are cues of the fork's own."""
 
     parent: SessionId
     block: int
     """The first block of its own."""
-    turns: tuple[CueRecord, ...]
-    """What the blocks before that, which are its parent's, were conditioned on, as far back as a replay can reach."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import contextlib
 import errno
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cluster.journal.disk import Disk, Handle
@@ -237,7 +237,7 @@ class SessionFiles:
         return written
 
     def flush_latents(self) -> int:
-        """Write what was added of latents; returns the bytes. after an OSError only a part of it is in the files."""
+        """Write what was added of latents; returns the bytes. After an OSError only a part of it is in the files."""
         return sum(latents.file.flush() for latents in self._latents.values())
 
     def sync_latents(self) -> None:
@@ -255,18 +255,17 @@ class SessionFiles:
         for file in self._files():
             file.repair()
 
-    def raise_floors(self, floors: Mapping[int, int]) -> None:
-        """From now on latents that enter a step before the block that `floors` names for it are not wanted."""
-        for step, block in floors.items():
+    def raise_floors(self, floors: Iterable[int]) -> None:
+        """From now on latents of blocks before these are not wanted where they enter step 1, 2, and so on."""
+        for step, block in enumerate(floors, start=1):
             self._floors[step] = max(block, self._floors.get(step, 0))
 
-    def trim(self) -> int:
-        """Remove the files in which nothing is wanted; returns their number."""
+    def trim(self) -> None:
+        """Remove the files in which nothing is wanted."""
         spent = [name for name, latents in self._latents.items() if name != SINKS and self._is_spent(latents)]
         for name in spent:
             self._disk.remove(f"{self.folder}/{name}")
             self._latents.pop(name).file.close()
-        return len(spent)
 
     def _is_spent(self, latents: _LatentsFile) -> bool:
         return all(top < self._floors.get(step, 0) for step, top in latents.tops.items())

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from cluster.journal.facts import cue_to_json, record_to_json
 from cluster.journal.writes import (
-    DropBelow,
     Durable,
     TakeOver,
     Write,
@@ -19,11 +18,12 @@ from cluster.journal.writes import (
     WriteLatents,
     WriteRecord,
 )
+from longtake.core.effects import Trim
 from longtake.core.errors import Unavailable
 from longtake.core.work import SessionId
 
 LIMIT_BYTES = 256 << 20
-"""So many bytes of latents may wait: what a disk that hesitates for a second or two misses of a busy cell."""
+"""So many bytes of latents may wait: what 20 sessions of Wan 1.3B make in two seconds, while the disk hesitates."""
 _OVERHEAD_BYTES = 512
 """What a write takes beside its payload."""
 _MOST_FACTS = 10_000
@@ -50,11 +50,11 @@ class Taken:
     """Everything but latents."""
     latents: tuple[Waiting, ...]
     acknowledged: Mapping[SessionId, int]
-    floors: tuple[DropBelow, ...]
+    trims: tuple[Trim, ...]
 
 
 class WriteQueue:
-    """Facts first, then latents; of acknowledgements and floors of a session only the last waits."""
+    """Facts first, then latents; of acknowledgements and trims of a session only the last waits."""
 
     def __init__(self, now_s: Callable[[], float], limit_bytes: int = LIMIT_BYTES) -> None:
         self._now_s = now_s
@@ -64,7 +64,7 @@ class WriteQueue:
         self._facts: deque[Waiting] = deque()
         self._latents: deque[Waiting] = deque()
         self._acknowledged: dict[SessionId, int] = {}
-        self._floors: dict[SessionId, DropBelow] = {}
+        self._trims: dict[SessionId, Trim] = {}
         self._taken_since_s: float | None = None
         self._refuses = ""
         self._is_closed = False
@@ -104,8 +104,8 @@ class WriteQueue:
         match waiting.write:
             case WriteAck():
                 self._acknowledged[waiting.write.session] = waiting.write.block
-            case DropBelow():
-                self._floors[waiting.write.session] = waiting.write
+            case Trim():
+                self._trims[waiting.write.session] = waiting.write
             case WriteLatents():
                 size = len(waiting.payload) + _OVERHEAD_BYTES
                 if self._refuses or self.waiting_bytes + size > self._limit_bytes:
@@ -133,10 +133,10 @@ class WriteQueue:
                 facts=tuple(self._facts),
                 latents=tuple(latents),
                 acknowledged=self._acknowledged,
-                floors=tuple(self._floors.values()),
+                trims=tuple(self._trims.values()),
             )
             self._facts.clear()
-            self._acknowledged, self._floors = {}, {}
+            self._acknowledged, self._trims = {}, {}
             return taken
 
     def done(self) -> None:
@@ -169,6 +169,11 @@ class WriteQueue:
     def is_empty(self) -> bool:
         """Whether there are neither facts nor latents to write."""
         return not self._facts and not self._latents
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether there are records, cues or ends to write."""
+        return bool(self._facts)
 
     @property
     def refuses(self) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.journal.disk import Disk
-from cluster.journal.facts import CueRecord, ForkRecord, SessionRecord, cue_from_json, record_from_json
+from cluster.journal.facts import CueRecord, SessionRecord, cue_from_json, record_from_json
 from cluster.journal.files import PROBE, TRUTH, is_session_file, is_session_folder, remove_session
 from cluster.journal.records import BadBytes, GoodRecord, Head, RecordKind, scan
 from longtake.core.errors import InvalidField
@@ -143,7 +143,7 @@ class JournalFolder:
             remove_session(self._disk, folder)
             return None
         for name in sorted(sizes.keys() - {TRUTH}):
-            reading.latents_file(name, reading.record)
+            reading.latents_file(name)
         return reading.done(reading.record)
 
 
@@ -177,7 +177,7 @@ class _Reading:
             raise InvalidField(TRUTH, found.length_bytes, f"at most {_LONGEST_JSON_BYTES} bytes in one record")
         return self._disk.read(f"{self._folder}/{TRUTH}", found.offset, found.length_bytes)
 
-    def latents_file(self, name: str, record: SessionRecord) -> None:
+    def latents_file(self, name: str) -> None:
         """Read one file of latents; from where the disk fails on, nothing of it is there."""
         path = f"{self._folder}/{name}"
         try:
@@ -185,7 +185,7 @@ class _Reading:
                 if found.head.kind is RecordKind.ACK:
                     self._acknowledged = max(found.head.block, self._acknowledged or 0)
                 elif found.head.kind is RecordKind.LATENT:
-                    if not self._is_conditioned(found.head, record.fork):
+                    if not self._is_conditioned(found.head):
                         self._cut(name, found.begin, "a cue is not on disk")
                         break
                     self._latents[found.head.block, found.head.step] = StoredLatents(path, found)
@@ -222,8 +222,6 @@ class _Reading:
         _log.info("journal: %s/%s is good up to byte %d: %s", self._folder, name, offset, why)
         self._sizes[name] = offset
 
-    def _is_conditioned(self, head: Head, fork: ForkRecord | None) -> bool:
+    def _is_conditioned(self, head: Head) -> bool:
         """Whether it is known what latents of this version were conditioned on."""
-        if fork is not None and head.block < fork.block:
-            return any(turn.version == head.version for turn in fork.turns)
         return head.version == 0 or any(cue.version == head.version for cue in self._cues)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster.journal.disk import LocalDisk
 from cluster.journal.reading import JournalFolder
 from cluster.journal.writer import JournalWriter, Reached
+from longtake.core.errors import InvalidField
 
 _CLOSE_S = 30.0
 """How long the server waits for the disk when it ends."""
@@ -26,8 +27,12 @@ class DiskJournal:
         InvalidField about `field` if the folder cannot be used, or another engine uses it.
         """
         self.disk = LocalDisk(path, field=field)
-        self.found = JournalFolder(self.disk)
-        """What the server before has left; to be read beside the loop."""
+        try:
+            self.found = JournalFolder(self.disk)
+            """What the server before has left; to be read beside the loop."""
+        except OSError as error:
+            self.disk.release()
+            raise InvalidField(field, str(path), f"a folder that can be read ({error.strerror})") from None
         self.writer = JournalWriter(self.disk)
         self._told = told
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)

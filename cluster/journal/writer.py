@@ -154,10 +154,10 @@ class JournalWriter:
             self._write_facts(session, each)
         self._write_latents(taken.latents)
         self._acknowledged.update(taken.acknowledged)
-        for drop in taken.floors:
-            if drop.session in self._sessions:
-                self._sessions[drop.session].raise_floors(drop.floors)
-                self._spacious.add(drop.session)
+        for trim in taken.trims:
+            if trim.session in self._sessions:
+                self._sessions[trim.session].raise_floors(trim.floors)
+                self._spacious.add(trim.session)
         if not self._trouble and self._now_s() >= self._sync_at_s:
             self._sync()
         if self._now_s() >= self._remove_at_s:
@@ -285,8 +285,7 @@ class JournalWriter:
         return False
 
     def _sync(self) -> None:
-        """Make durable what was written of latents, and what was acknowledged."""
-        self._sync_at_s = self._now_s() + SYNC_S
+        """Make durable what was written of latents, and what was acknowledged, until facts come that are more urgent."""
         acknowledged, self._acknowledged = self._acknowledged, {}
         for session, block in acknowledged.items():
             if session in self._sessions:
@@ -295,13 +294,16 @@ class JournalWriter:
                     self._unsynced[session] += 0
         for session, count in list(self._unsynced.items()):
             if self._trouble:
-                break
+                return
             try:
                 self._sessions[session].sync_latents()
             except OSError as error:
                 self._fail(error)
                 self._lost_latents += count
             del self._unsynced[session]
+            if self._queue.has_facts:
+                return
+        self._sync_at_s = self._now_s() + SYNC_S
         self._size_bytes = sum(files.size_bytes for files in self._sessions.values())
 
     # --- removal, trouble and recovery ------------------------------------------------------------------------------

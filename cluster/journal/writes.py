@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.journal.facts import CueRecord, SessionRecord
 from cluster.journal.reading import StoredSession
+from longtake.core.effects import Trim
 from longtake.core.work import LatentRef, SessionId
 
 
@@ -53,17 +53,6 @@ class WriteAck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropBelow:
-    """No latents are wanted that enter a step before the block that `floors` names for it; sinks are, for ever.
-
-    Of a step that is not named all are wanted. Floors only rise.
-    """
-
-    session: SessionId
-    floors: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteEnd:
     """The session has ended: its files go."""
 
@@ -74,7 +63,7 @@ class WriteEnd:
 class TakeOver:
     """Go on with a session that was found when the server started; what is told of it before this is lost.
 
-    When the number of this is reached, all that was found of its record and cues is durable.
+    When the number of this is reached, all that was found of it is durable, or will be when the disk has recovered.
     """
 
     stored: StoredSession
@@ -84,7 +73,8 @@ class TakeOver:
         return self.stored.record.session
 
 
-Write = WriteRecord | WriteCue | WriteLatents | WriteAck | DropBelow | WriteEnd | TakeOver
+Write = WriteRecord | WriteCue | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
+"""Of a Trim the journal on disk minds the floors; what sinks are it knows from the record."""
 
 Durable = WriteRecord | WriteCue
 """What is synced at once, and refused while the disk is in trouble."""

@@ -14,11 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from cluster.journal.facts import CueRecord, SessionRecord
 from cluster.journal.reading import StoredSession
 from cluster.journal.writer import RETRY_S, SYNC_S
-from cluster.journal.writes import DropBelow, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
 from longtake.core.errors import Unavailable
 from longtake.core.work import SessionId
 from tests.cluster.journal.fake_disk import Fault
-from tests.cluster.journal.world import Stepped, begin, cue, latents
+from tests.cluster.journal.world import Stepped, begin, below, cue, latents
 
 BLOCKS = st.integers(0, 70)
 STEPS = st.integers(1, 2)
@@ -141,7 +141,7 @@ class AnySequence(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9), floor=BLOCKS)
     def trim(self, index: int, floor: int) -> None:
         session = self.chosen(index)
-        self.append(DropBelow(session=session, floors={1: floor, 2: floor}))
+        self.append(below({1: floor, 2: floor}, session))
         truth = self.truths[session]
         truth.floor = max(floor, truth.floor)
         truth.synced = {key for key in truth.synced if key[0] >= truth.floor}

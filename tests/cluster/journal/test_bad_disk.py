@@ -9,10 +9,10 @@ from random import Random
 import pytest
 
 from cluster.journal.writer import RETRY_S
-from cluster.journal.writes import DropBelow, WriteEnd
+from cluster.journal.writes import WriteEnd
 from longtake.core.errors import Unavailable
 from tests.cluster.journal.fake_disk import FakeDisk, Fault, works
-from tests.cluster.journal.world import FIRST_FILE, A, B, Stepped, begin, cue, found, latents, payloads_of
+from tests.cluster.journal.world import FIRST_FILE, A, B, Stepped, begin, below, cue, found, latents, payloads_of
 
 SEEDS = range(30)
 
@@ -148,7 +148,7 @@ def test_a_full_disk_heals_by_what_the_journal_itself_removes() -> None:
     fill(stepped.disk)
     stepped.write(cue(1))
     assert not stepped.writer.is_healthy
-    stepped.write(DropBelow(session=B, floors={4: 32}))
+    stepped.write(below({4: 32}, B))
     stepped.later(RETRY_S)
     assert stepped.writer.is_healthy
 
@@ -170,7 +170,7 @@ def test_a_session_that_ends_while_the_disk_is_in_trouble_is_gone_when_it_heals(
 def test_what_cannot_be_removed_is_no_trouble_and_is_tried_again() -> None:
     stepped = running()
     stepped.disk.fault = failing("remove")
-    stepped.write(latents(40), DropBelow(session=A, floors={4: 32}))
+    stepped.write(latents(40), below({4: 32}, A))
     assert stepped.writer.is_healthy
     assert stepped.writer.figures.failures == 1
     stepped.step()

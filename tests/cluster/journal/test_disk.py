@@ -15,9 +15,9 @@ import pytest
 from cluster.journal.disk import Handle, LocalDisk
 from cluster.journal.reading import JournalFolder
 from cluster.journal.thread import DiskJournal
-from cluster.journal.writes import DropBelow, TakeOver, WriteAck, WriteEnd
+from cluster.journal.writes import TakeOver, WriteAck, WriteEnd
 from longtake.core.errors import InvalidField, Unavailable
-from tests.cluster.journal.world import A, B, Told, begin, cue, latents, record
+from tests.cluster.journal.world import A, B, Told, begin, below, cue, latents, record
 
 
 def test_what_was_told_is_there_for_the_next_server(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_what_was_told_is_there_for_the_next_server(tmp_path: Path) -> None:
     assert stored.payload(journal.disk, 69, 4) == latents(69).data
     journal.writer.append(TakeOver(stored=stored))
     told.wait_for(journal.writer.append(cue(2)))
-    journal.writer.append(DropBelow(session=A, floors={4: 68}))
+    journal.writer.append(below({4: 68}, A))
     journal.close()
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"lock", "session-a/truth", "session-a/sinks", "session-a/latents-000000000064"}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from random import Random
 
 import pytest
 
-from cluster.journal.facts import CueRecord, ForkRecord
 from cluster.journal.files import BLOCKS_PER_FILE, TRUTH, folder_of
 from cluster.journal.reading import Damage, JournalFolder
 from cluster.journal.records import HEADER_BYTES, GoodRecord, Head, RecordKind, framed, scan
 from cluster.journal.writer import RETRY_S
-from cluster.journal.writes import TakeOver, WriteAck, WriteEnd, WriteRecord
-from longtake.core.work import CueId, SessionId
+from cluster.journal.writes import TakeOver, WriteAck, WriteEnd
+from longtake.core.work import SessionId
 from tests.cluster.journal.fake_disk import FakeDisk, works
 from tests.cluster.journal.world import (
     FIRST_FILE,
@@ -27,7 +25,6 @@ from tests.cluster.journal.world import (
     found,
     latents,
     payloads_of,
-    record,
 )
 
 TRUTH_FILE = f"session-a/{TRUTH}"
@@ -145,16 +142,6 @@ def test_latents_of_a_cue_that_was_not_durable_are_cut_off_for_good() -> None:
     following = stepped.restarted()
     following.write(cue(2, block=9))
     assert following.found()[A].runs(4) == (range(2),)
-
-
-def test_a_fork_knows_what_its_parents_blocks_were_made_with() -> None:
-    turn = CueRecord(block=0, version=7, cue=CueId("c"), prompt="the parent's")
-    fork = ForkRecord(parent=B, block=3, turns=(turn,))
-    stepped = Stepped()
-    stepped.write(WriteRecord(record=replace(record(), fork=fork)))
-    stepped.write(*(latents(block, version=7) for block in range(3)), latents(3), latents(4, version=7))
-    assert stepped.found()[A].runs(4) == (range(4),)
-    assert stepped.found()[A].record.fork == fork
 
 
 def test_runs_tell_where_latents_are_missing() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from cluster.journal.files import BLOCKS_PER_FILE
 from cluster.journal.writer import GROUP_BYTES, SYNC_S
-from cluster.journal.writes import DropBelow, Write, WriteAck, WriteEnd
+from cluster.journal.writes import Write, WriteAck, WriteEnd
 from longtake.core.errors import InvalidField, Unavailable
+from longtake.core.work import SessionId
 from tests.cluster.journal.fake_disk import FakeDisk
 from tests.cluster.journal.world import (
     FIRST_FILE,
@@ -18,6 +19,7 @@ from tests.cluster.journal.world import (
     B,
     Stepped,
     begin,
+    below,
     cue,
     found,
     latents,
@@ -114,6 +116,28 @@ def test_facts_pass_latents_that_wait() -> None:
     assert [len(stepped.payloads()) for _ in range(3) if stepped.step()] == [2, 3, 3]
 
 
+def test_a_cue_waits_for_the_sync_of_one_session_and_not_of_all() -> None:
+    stepped = Stepped()
+    sessions = [SessionId(f"s{number}") for number in range(5)]
+    stepped.write(*(begin(session) for session in sessions), *(latents(0, session=session) for session in sessions))
+    synced: list[str] = []
+
+    def fault(call: str, path: str) -> int:
+        if call == "sync":
+            synced.append(path)
+            if len(synced) == 1:
+                stepped.writer.append(cue(1, session=sessions[4]))
+        return 0
+
+    stepped.write(*(latents(1, session=session) for session in sessions))
+    stepped.disk.fault = fault
+    stepped.later()
+    assert stepped.disk.open_files == 4
+    stepped.step()
+    assert stepped.disk.open_files == 0
+    assert [path.split("/")[1][:7] for path in synced] == ["latents", "truth", *["latents"] * 4]
+
+
 def test_latents_that_do_not_fit_into_the_queue_are_dropped_and_counted() -> None:
     stepped = Stepped(limit_bytes=10_000)
     stepped.write(begin())
@@ -185,7 +209,7 @@ def test_a_file_goes_when_nothing_in_it_is_wanted() -> None:
         ({1: BLOCKS_PER_FILE - 1}, True),
         ({1: BLOCKS_PER_FILE}, False),
     ):
-        stepped.write(DropBelow(session=A, floors=floors))
+        stepped.write(below(floors))
         assert (FIRST_FILE in stepped.disk.files) is there
     assert SECOND_FILE in stepped.disk.files
     stored = stepped.found()[A]
@@ -196,8 +220,8 @@ def test_a_file_goes_when_nothing_in_it_is_wanted() -> None:
 def test_floors_only_rise_and_latents_below_them_are_not_written() -> None:
     stepped = Stepped()
     stepped.write(begin(), latents(40))
-    stepped.write(DropBelow(session=A, floors={4: 32}))
-    stepped.write(DropBelow(session=A, floors={4: 8}))
+    stepped.write(below({4: 32}, A))
+    stepped.write(below({4: 8}, A))
     stepped.write(latents(31), latents(31, step=1))
     assert set(stepped.payloads()) == {(40, 4), (31, 1)}
     assert stepped.writer.figures.dropped_latents == 0
@@ -207,7 +231,7 @@ def test_latents_of_sinks_stay() -> None:
     stepped = Stepped()
     blocks = range(3 * BLOCKS_PER_FILE)
     stepped.write(begin(sink_blocks=2), *(latents(block) for block in blocks))
-    stepped.write(DropBelow(session=A, floors={2: blocks.stop - 1, 4: blocks.stop - 1}))
+    stepped.write(below({2: blocks.stop - 1, 4: blocks.stop - 1}, A))
     stepped.write(latents(1, step=2), latents(2, step=2))
     assert stepped.found()[A].runs(4) == (range(2), range(2 * BLOCKS_PER_FILE, blocks.stop))
     assert stepped.found()[A].runs(2) == (range(1, 2),)
@@ -217,7 +241,7 @@ def test_an_hour_takes_no_more_than_a_minute() -> None:
     stepped, sizes, files = Stepped(), [], []
     stepped.write(begin())
     for block in range(2000):
-        stepped.write(latents(block), DropBelow(session=A, floors={4: block - 50}), WriteAck(session=A, block=block))
+        stepped.write(latents(block), below({4: block - 50}, A), WriteAck(session=A, block=block))
         stepped.later(0.75)
         sizes.append(stepped.disk.size_bytes)
         files.append(len(stepped.disk.files))
@@ -233,9 +257,7 @@ def test_a_session_that_ends_leaves_nothing() -> None:
         stepped.write(begin(), begin(B), latents(0), cue(1), latents(40), WriteAck(session=A, block=0))
         stepped.write(WriteEnd(session=A))
         assert {path.split("/")[0] for path in stepped.disk.files} == {"session-b"}
-        stepped.write(
-            latents(41), DropBelow(session=A, floors={4: 3}), WriteAck(session=A, block=1), WriteEnd(session=A)
-        )
+        stepped.write(latents(41), below({4: 3}, A), WriteAck(session=A, block=1), WriteEnd(session=A))
         stepped.later()
         assert "session-a" not in stepped.disk.list_folder().folders
         stepped.disk.crash(Random(seed))
@@ -274,7 +296,7 @@ def test_an_acknowledgement_survives_the_files_before_it() -> None:
     for block in range(3 * BLOCKS_PER_FILE):
         stepped.write(latents(block), WriteAck(session=A, block=block))
         stepped.later()
-    stepped.write(DropBelow(session=A, floors={4: 3 * BLOCKS_PER_FILE - 1}))
+    stepped.write(below({4: 3 * BLOCKS_PER_FILE - 1}, A))
     assert len(stepped.disk.files) == 2
     assert stepped.found()[A].acknowledged == 3 * BLOCKS_PER_FILE - 1
 
@@ -305,7 +327,7 @@ def test_a_server_goes_on_with_what_it_found() -> None:
         following = stepped.restarted(Random(seed))
         after = [latents(block) for block in range(BLOCKS_PER_FILE + 2, BLOCKS_PER_FILE + 5)]
         following.write(cue(2), begin(token="1", sink_blocks=1), *after)
-        following.write(DropBelow(session=A, floors={4: BLOCKS_PER_FILE}))
+        following.write(below({4: BLOCKS_PER_FILE}, A))
         following.later()
         following.disk.crash(Random(seed))
         stored = following.found()[A]

@@ -11,6 +11,7 @@ from cluster.journal.facts import CueRecord, SessionRecord
 from cluster.journal.reading import JournalFolder, StoredSession
 from cluster.journal.writer import SYNC_S, JournalWriter, Reached
 from cluster.journal.writes import TakeOver, Write, WriteCue, WriteLatents, WriteRecord
+from longtake.core.effects import Trim
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, LatentRef, SegmentSettings, SessionId
 from tests.cluster.journal.fake_disk import FakeDisk
@@ -40,6 +41,11 @@ def cue(version: int, block: int = 3, session: SessionId = A) -> WriteCue:
 def latents(block: int, step: int = 4, session: SessionId = A, version: int = 0, size: int = 96) -> WriteLatents:
     data = Random(f"{session} {block} {step} {version}").randbytes(size)
     return WriteLatents(ref=LatentRef(session=session, block=block, step=step), version=version, data=data)
+
+
+def below(floors: dict[int, int], session: SessionId = A) -> Trim:
+    """Latents are not wanted that enter a step before the block that is named for it."""
+    return Trim(session=session, floors=tuple(floors.get(step, 0) for step in range(1, 5)), sinks=0)
 
 
 def found(disk: Disk) -> dict[SessionId, StoredSession]:
