@@ -285,7 +285,7 @@ class JournalWriter:
         return False
 
     def _sync(self) -> None:
-        """Make durable what was written of latents, and what was acknowledged, until facts come that are more urgent."""
+        """Make durable what was written of latents, and what was acknowledged, until more urgent facts come."""
         acknowledged, self._acknowledged = self._acknowledged, {}
         for session, block in acknowledged.items():
             if session in self._sessions:

@@ -115,6 +115,33 @@ def test_a_record_that_failed_leaves_no_session(trouble: str) -> None:
         assert set(stepped.found()) == {A, B}
 
 
+def test_a_cue_that_failed_because_another_one_did_is_not_written_later() -> None:
+    stepped = running()
+    stepped.write(begin(B))
+    stepped.disk.fault = failing("sync")
+    numbers = [stepped.writer.append(each) for each in (cue(1), cue(1, session=B))]
+    assert stepped.step().failed == tuple(numbers)
+    heal(stepped)
+    stepped.write(cue(2), cue(2, session=B))
+    assert [stored.cues for stored in stepped.found().values()] == [(cue(2).cue,), (cue(2).cue,)]
+
+
+def test_a_session_whose_files_are_still_to_be_removed_does_not_begin() -> None:
+    stepped = running()
+    stepped.disk.fault = failing("sync", path="session-b")
+    stepped.write(begin(B))
+    stepped.disk.fault = failing("remove", path="session-b")
+    stepped.later(RETRY_S)
+    assert stepped.writer.is_healthy
+    (number,) = stepped.write(begin(B))
+    assert number in stepped.failed
+    heal(stepped)
+    (number,) = stepped.write(begin(B))
+    assert number not in stepped.failed
+    stepped.later(RETRY_S)
+    assert set(stepped.found()) == {A, B}
+
+
 @pytest.mark.parametrize("trouble", BREAK)
 def test_a_new_token_that_failed_leaves_the_old_one(trouble: str) -> None:
     stepped = running()
