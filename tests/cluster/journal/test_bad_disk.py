@@ -128,7 +128,7 @@ def test_a_cue_that_failed_because_another_one_did_is_not_written_later() -> Non
 
 def test_a_session_whose_files_are_still_to_be_removed_does_not_begin() -> None:
     stepped = running()
-    stepped.disk.fault = failing("sync", path="session-b")
+    stepped.disk.fault = failing("sync", "remove", path="session-b")
     stepped.write(begin(B))
     stepped.disk.fault = failing("remove", path="session-b")
     stepped.later(RETRY_S)
