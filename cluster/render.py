@@ -13,7 +13,7 @@ from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import ClusterSection
 from cluster.frontend import requests
 from cluster.frontend.offer import offer_for
-from cluster.frontend.responses import Speaker, Terms
+from cluster.frontend.responses import Speaker
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, needs_text_workers, replicas
 from longtake.client.events import Decoder, StreamEvent
@@ -142,7 +142,7 @@ async def render_events(
     asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
-    speaker = Speaker(offer, Terms(window=asked.window, pace=asked.pace, picture_limit=asked.picture_limit))
+    speaker = Speaker(offer)
     decoder = Decoder()
 
     def tell(message: ClientMessage) -> None:

@@ -17,10 +17,10 @@ from benchmarks.gpu.spans import Span, Spans, summary
 from benchmarks.process_use import own_rss_bytes
 from cluster.cell.outbox import ClientMessage, SegmentOut
 from cluster.render import render
-from longtake.core.effects import Opened
 from longtake.core.events import Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.recipe.published import PUBLISHED, Published
 from longtake.core.work import DecoderKind, SegmentSettings, SessionId
 from workers.models.weights import load_info

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from cluster.access.audit import Entry
 from cluster.access.call_counts import CallCounts
 from cluster.access.callers import HEALTH_CHECK, LONGTAKE, Call, Caller, enter
-from cluster.access.tenancy import Tenancy
+from cluster.access.tenancy import EXPIRED, Tenancy
 from cluster.cell.engine import Engine
 from cluster.net.calls import when_over
 from cluster.net.statuses import STATUSES, abort
@@ -105,6 +105,12 @@ class Guard(grpc.aio.ServerInterceptor):
                 self._count(error)
                 self._tenancy.note_end(live.call, error)
                 live.end(error, self._engine)
+        for session, call in self._tenancy.left_behind():
+            error = NotAuthenticated("expired", EXPIRED)
+            self._count(error)
+            self._tenancy.note_end(call, error)
+            close = Close(now_s=self._engine.now_s(), session=session, ending=Ending.ACCESS, reason=str(error))
+            self._engine.submit(close)
 
     async def intercept_service(
         self,

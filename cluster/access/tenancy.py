@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from cluster.access.audit import Audit, Entry
 from cluster.access.callers import Call, current_call
 from cluster.access.identity import Access
+from cluster.access.owners import Owners
 from cluster.net.statuses import STATUSES
-from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Opened, Refused, RequestRefused, Worked
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Refused, RequestRefused, Worked
 from longtake.core.errors import LongtakeError, NotAuthenticated, Problem, QuotaUsed
-from longtake.core.events import Event, FrameRefused, Open, Pause, Play
+from longtake.core.events import Ack, Event, FrameRefused, Open, Pause, Play
+from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.quotas import Ledger
-from longtake.core.work import SessionId
+from longtake.core.work import ConnectionNumber, SessionId
+
+EXPIRED = "what the caller showed has expired or was taken back"
 
 
 class Tenancy:
@@ -23,25 +26,36 @@ class Tenancy:
         self.access = access
         self.audit = audit
         self.ledger = Ledger()
+        self.owners = Owners()
         self._calls: dict[SessionId, Call] = {}
-        """The call of each session that is open or about to be."""
-        self._owners: dict[SessionId, str] = {}
-        """The tenant of each session, until the last of its ops is reported."""
+        """The call of each session that is open or about to be; of one whose client is away the last it had."""
+        self._arrivals: dict[ConnectionNumber, Call] = {}
+        """The calls that are about to go on with a session."""
+        self._away: dict[SessionId, None] = {}
+        """The sessions whose clients are away."""
 
     def owner(self, session: SessionId) -> str | None:
         """The tenant of a session; None if nobody who came through the front end opened it."""
-        return self._owners.get(session)
+        return self.owners.tenant(session)
 
     # --- what calls do ----------------------------------------------------------------------------------------------
 
-    def begin(self, request: Open) -> Callable[[], object]:
-        """The present call opens a session; QuotaUsed if its tenant may not. What is returned is for the call's end."""
+    def begin(self, request: Open) -> bytes:
+        """The present call opens a session; returns the token that resumes it. QuotaUsed if its tenant may not."""
         call = current_call()
         tenant, prompts = call.caller.tenant, 1 + len(request.cues)
         self.ledger.open(tenant, self.access.quota(tenant), prompts, self.access.now_s())
         call.session, call.forks = request.session, request.fork is not None
-        self._calls[request.session], self._owners[request.session] = call, tenant
-        return partial(self.ledger.close, tenant)
+        self._calls[request.session] = call
+        return self.owners.add(request.session, tenant)
+
+    def resume(self, token: bytes, cursor: int | None) -> tuple[SessionId, bytes]:
+        """The session that the present call may go on with, and its next token; UnknownToken if there is none."""
+        return self.owners.resume(token, current_call().caller.tenant, cursor)
+
+    def arrive(self, connection: ConnectionNumber) -> None:
+        """The present call is about to go on with a session."""
+        self._arrivals[connection] = current_call()
 
     def cue(self) -> None:
         """The present call asks for another prompt; QuotaUsed if its tenant may not."""
@@ -59,9 +73,14 @@ class Tenancy:
     def objection(self, call: Call) -> LongtakeError | None:
         """Why a stream of answers may not begin or go on; None if it may."""
         if not self.access.holds(call.caller):
-            return NotAuthenticated("expired", "what the caller showed has expired or was taken back")
+            return NotAuthenticated("expired", EXPIRED)
         tenant = call.caller.tenant
         return self.ledger.used_up(tenant, self.access.quota(tenant), self.access.now_s())
+
+    def left_behind(self) -> list[tuple[SessionId, Call]]:
+        """The sessions whose clients are away and could not come back: what they showed does not hold any more."""
+        away = [(session, self._calls[session]) for session in self._away]
+        return [(session, call) for session, call in away if not self.access.holds(call.caller)]
 
     def refused(self, call: Call, action: str, error: LongtakeError) -> None:
         """Note that a call of a known caller was refused something."""
@@ -85,10 +104,12 @@ class Tenancy:
             return
         if isinstance(event, Pause | Play) and not any(isinstance(effect, RequestRefused) for effect in effects):
             self._note(event.session, type(event).__name__.lower())
+        if isinstance(event, Ack):
+            self.owners.acknowledged(event.session, event.segment)
         for effect in effects:
-            self._take(effect)
+            self._take(effect, event.now_s)
 
-    def _take(self, effect: Effect) -> None:
+    def _take(self, effect: Effect, now_s: float) -> None:
         match effect:
             case Worked():
                 self._charge(effect)
@@ -102,15 +123,41 @@ class Tenancy:
             case Refused():
                 action = _opening(self._calls.get(effect.session))
                 self._note(effect.session, action, outcome=_outcome(effect.problem))
-                self._calls.pop(effect.session, None)
-                self._owners.pop(effect.session, None)
+                self._ended(effect.session)
+                self.owners.forget(effect.session)
+            case ClientAway():
+                self._note(effect.session, "detached")
+                self._away[effect.session] = None
+            case Resumed():
+                self._resumed(effect)
+            case AttachRefused():
+                call = self._arrivals.pop(effect.connection, None)
+                if call is not None:
+                    outcome = _outcome(effect.problem)
+                    self.audit.refused(_entry(call, "resume", session=effect.session, outcome=outcome))
             case Closed():
                 self._note(effect.session, "closed", detail=effect.ending.value)
-                self._calls.pop(effect.session, None)
+                self._ended(effect.session)
             case DropJournal():
-                self._owners.pop(effect.session, None)
+                self.owners.ended(effect.session, now_s)
             case _:
                 pass
+
+    def _resumed(self, effect: Resumed) -> None:
+        call, before = self._arrivals.pop(effect.connection, None), self._calls.get(effect.session)
+        self._away.pop(effect.session, None)
+        if call is None:
+            return
+        if before is not None:  # whatever becomes of that call now, the session is not its any more
+            before.session = None
+        call.session = effect.session
+        self._calls[effect.session] = call
+        self._note(effect.session, "resume")
+
+    def _ended(self, session: SessionId) -> None:
+        self._away.pop(session, None)
+        if self._calls.pop(session, None) is not None:
+            self.ledger.close(self.owners.tenant(session) or "")
 
     def _charge(self, fact: Worked) -> None:
         """Charge the time of a dispatch, which its ops share equally."""

@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from cluster.cell.attached import Attached, Port, event_of
+from cluster.cell.clients import Clients
 from cluster.cell.inbox import Inbox
 from cluster.cell.journal import Journal
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
@@ -35,18 +37,32 @@ from longtake.core.effects import (
     Inherit,
     LoadImage,
     Notice,
-    Opened,
     PrepareStream,
+    Recovered,
     Refused,
     RequestRefused,
     Stow,
     Take,
     Trim,
 )
-from longtake.core.events import Close, Drain, Ending, Event, Loss, OpDone, OpFailed, Tick, WorkerJoined, WorkerLost
+from longtake.core.events import (
+    Ack,
+    Attach,
+    Detach,
+    Drain,
+    Event,
+    Loss,
+    OpDone,
+    OpFailed,
+    Tick,
+    WorkerJoined,
+    WorkerLost,
+)
+from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Batch,
+    ConnectionNumber,
     DecodeWork,
     DispatchNumber,
     ForwardWork,
@@ -107,9 +123,7 @@ class Engine:
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
-        self._clients: dict[SessionId, Outbox] = {}
-        self._watchers: dict[SessionId, list[Outbox]] = {}
-        self._opened: dict[SessionId, Opened] = {}
+        self.clients = Clients()
         self.is_draining = False
         """Whether a drain was asked for."""
 
@@ -120,22 +134,17 @@ class Engine:
         self._inbox.put(event)
 
     def attach(self, session: SessionId, outbox: Outbox) -> None:
-        """Send what concerns `session` to `outbox`, from before its Open until Refused or Closed."""
-        self._clients[session] = outbox
+        """Send what concerns `session` to `outbox`, from before its Open until Refused, Moved or Closed."""
+        self.clients.attach(session, outbox)
 
-    def watch(self, session: SessionId, outbox: Outbox) -> None:
-        """Send what the client of `session` is told to an observer, too; first of all Opened if it is open already."""
-        self._watchers.setdefault(session, []).append(outbox)
-        if session in self._opened:
-            outbox.offer(self._opened[session])
+    def resume(self, session: SessionId, cursor: int | None, outbox: Outbox) -> ConnectionNumber:
+        """Have the session go on with another call; what came after the segment `cursor` is sent again, to `outbox`.
 
-    def unwatch(self, session: SessionId, outbox: Outbox) -> None:
-        """Stop the observation; harmless if the session has ended."""
-        watchers = self._watchers.get(session, [])
-        if outbox in watchers:
-            watchers.remove(outbox)
-        if not watchers:
-            self._watchers.pop(session, None)
+        The first message there is Opened, or Refused.
+        """
+        connection = self.clients.arrive(cursor, outbox)
+        self.submit(Attach(now_s=self.now_s(), session=session, connection=connection, cursor=cursor))
+        return connection
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
@@ -191,11 +200,6 @@ class Engine:
     def segment_bytes(self) -> int:
         """Bytes of segments that wait with their reports."""
         return sum(map(len, self._segments.values()))
-
-    @property
-    def watchers(self) -> int:
-        """The number of observers of all sessions."""
-        return sum(map(len, self._watchers.values()))
 
     def hear(self, worker: WorkerId, port: Port, message: Up) -> None:
         """Take what a worker said. One that breaks the order of its reports is given up."""
@@ -297,12 +301,16 @@ class Engine:
     def step(self, event: Event) -> None:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""
         began_s = self.now_s()
+        if isinstance(event, Attach):
+            event = replace(event, held_from=self.clients.held_from(event.session))
         effects: list[Effect] = []
         segment = self._segments.pop((event.worker, event.sequence), b"") if isinstance(event, OpDone) else b""
         try:
             effects = self.scheduler.handle(event)
             for effect in effects:
                 self._perform(effect, segment)
+            if isinstance(event, Ack):
+                self.clients.acknowledged(event.session, event.segment)
             self.step_s.observe(self.now_s() - began_s)
         finally:  # an event that breaks the engine is recorded too
             self._recorder.fold(event, effects)
@@ -336,13 +344,9 @@ class Engine:
                 self._send(effect.worker, effect)
             case Trim() | Inherit() | DropJournal():
                 self._keep_less(effect)
-            case Opened():
-                self._opened[effect.session] = effect
-                self._tell(effect.session, effect)
-            case Refused() | Closed():
-                self._tell(effect.session, effect)
-                self._release(effect.session)
-            case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Notice():
+            case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
+                self._lost(effect.session, self.clients.perform(effect, self.now_s()))
+            case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():
                 self._tell(effect.session, effect)
 
     def _keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
@@ -381,14 +385,9 @@ class Engine:
             attached.port.send(message)
 
     def _tell(self, session: SessionId, message: ClientMessage) -> None:
-        for watcher in self._watchers.get(session, ()):
-            watcher.offer(message)
-        outbox = self._clients.get(session)
-        if outbox is not None and not outbox.offer(message):
-            self._clients.pop(session)
-            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.CLIENT))
+        self._lost(session, self.clients.tell(session, message))
 
-    def _release(self, session: SessionId) -> None:
-        self._clients.pop(session, None)
-        self._watchers.pop(session, None)
-        self._opened.pop(session, None)
+    def _lost(self, session: SessionId, connection: ConnectionNumber | None) -> None:
+        """A call has lost its session, because its client reads too slowly; None: none has."""
+        if connection is not None:
+            self.submit(Detach(now_s=self.now_s(), session=session, connection=connection))

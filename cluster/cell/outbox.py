@@ -13,11 +13,13 @@ from longtake.core.effects import (
     CueSuperseded,
     Emit,
     Notice,
-    Opened,
+    Recovered,
     Refused,
     RequestRefused,
 )
 from longtake.core.errors import Unavailable
+from longtake.core.openings import Opened
+from longtake.core.work import SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +30,27 @@ class SegmentOut:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Another call has the session now; the last that this one is told."""
+
+    session: SessionId
+    segments: int
+    """How many segments the session has sent."""
+
+
 ClientMessage = (
-    Opened | Refused | SegmentOut | CueAccepted | CueApplied | CueSuperseded | RequestRefused | Notice | Closed
+    Opened
+    | Refused
+    | SegmentOut
+    | CueAccepted
+    | CueApplied
+    | CueSuperseded
+    | RequestRefused
+    | Recovered
+    | Notice
+    | Moved
+    | Closed
 )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from unicodedata import category
 
 from google.protobuf import duration_pb2
 
+from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from longtake.core.errors import InvalidField, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
@@ -38,10 +39,8 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         raise InvalidField("frame", kind, "open, as the first frame of a call")
     request = frame.open
     limits = offer.limits
-    if request.resume_token or request.HasField("cursor"):
-        field = "open.resume_token" if request.resume_token else "open.cursor"
-        value = f"{len(request.resume_token)} bytes" if request.resume_token else request.cursor
-        raise InvalidField(field, value, "unset: reserved until recovery exists")
+    if request.HasField("cursor"):
+        raise InvalidField("open.cursor", request.cursor, "unset without open.resume_token")
     if request.window > limits.max_window:
         raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments, or 0 for the default")
     if request.pace not in PACES:
@@ -59,6 +58,32 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         cues=_cues(request, offer),
         fork=session_id("open.fork.session_id", request.fork.session_id) if request.HasField("fork") else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """A client wants to go on with a session."""
+
+    token: bytes
+    cursor: int | None
+    """The last segment that it has consumed."""
+
+
+def resumption(frame: pb.StreamRequest) -> Return | None:
+    """What the first frame of a call goes on with; None if it does not. InvalidField for whatever is not allowed."""
+    request = frame.open
+    if not request.resume_token:
+        return None
+    for field, value in request.ListFields():
+        if field.name not in ("resume_token", "cursor"):
+            shown = value if isinstance(value, int) else "(set)"
+            raise InvalidField(f"open.{field.name}", shown, "unset beside open.resume_token: the session has its own")
+    if len(request.resume_token) != TOKEN_BYTES:
+        size = f"{len(request.resume_token)} bytes"
+        raise InvalidField("open.resume_token", size, f"the {TOKEN_BYTES} bytes of Opened.resume_token")
+    if request.cursor > MAX_PICTURE:
+        raise InvalidField("open.cursor", request.cursor, "unset, or the last segment consumed")
+    return Return(token=request.resume_token, cursor=request.cursor if request.HasField("cursor") else None)
 
 
 def pace_of(frame: pb.StreamRequest) -> Pace:

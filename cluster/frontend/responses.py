@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from cluster.cell.outbox import ClientMessage, SegmentOut
+from cluster.cell.outbox import ClientMessage, Moved, SegmentOut
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.frontend.requests import PACES
 from cluster.net.statuses import STATUSES, number_of
@@ -15,7 +14,7 @@ from longtake.core.effects import (
     CueApplied,
     CueSuperseded,
     Notice,
-    Opened,
+    Recovered,
     Refused,
     RequestRefused,
 )
@@ -23,13 +22,15 @@ from longtake.core.errors import Declined, InternalFault, Missed, WrongValue
 from longtake.core.events import Ending
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
+from longtake.core.openings import Opened
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
-from longtake.core.work import DecoderKind, Role
+from longtake.core.work import Continuity, DecoderKind, Role
 from longtake.v1 import longtake_pb2 as pb
 
+MOVED = "another call goes on with the session"
 FRAME_OVERHEAD_BYTES = 1024
 """More than all fields of a Segment beside its data take."""
 
@@ -43,6 +44,12 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.FAILED: pb.ENDING_FAILED,
     Ending.ACCESS: pb.ENDING_ACCESS,
     Ending.QUOTA: pb.ENDING_QUOTA,
+    Ending.ABANDONED: pb.ENDING_ABANDONED,
+}
+WIRE_CONTINUITIES: dict[Continuity, pb.Continuity] = {
+    Continuity.EXACT: pb.CONTINUITY_EXACT,
+    Continuity.APPROXIMATE: pb.CONTINUITY_APPROXIMATE,
+    Continuity.RESTARTED: pb.CONTINUITY_RESTARTED,
 }
 WIRE_STATES: dict[State, pb.SessionState] = {
     State.QUEUED: pb.SESSION_STATE_QUEUED,
@@ -66,6 +73,7 @@ WIRE_HOLDS: dict[Hold, pb.Hold] = {
     Hold.DRAIN: pb.HOLD_DRAIN,
     Hold.CREDIT: pb.HOLD_CREDIT,
     Hold.PLAYBACK: pb.HOLD_PLAYBACK,
+    Hold.DETACHED: pb.HOLD_DETACHED,
 }
 WIRE_ROLES: dict[Role, pb.WorkerRole] = {
     Role.DENOISE: pb.WORKER_ROLE_DENOISE,
@@ -80,28 +88,20 @@ WIRE_LEVELS: dict[Level, pb.Level] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What was agreed with the client of a session, as far as Opened repeats it."""
-
-    window: int
-    pace: Pace
-    picture_limit: int | None
-
-
 class Speaker:
     """Puts the messages of one session into frames."""
 
-    def __init__(self, offer: Offer, terms: Terms) -> None:
+    def __init__(self, offer: Offer, resume_token: bytes = b"") -> None:
+        """`resume_token` is what the session's own client is told that it can go on with."""
         self._offer = offer
-        self._terms = terms
+        self._resume_token = resume_token
         self._part_bytes = offer.wire.max_message_bytes - FRAME_OVERHEAD_BYTES
 
     def stream_frames(self, message: ClientMessage) -> Iterator[pb.StreamResponse]:
         """The frames for the session's own client; a segment may need several."""
         match message:
             case Opened():
-                yield pb.StreamResponse(opened=self._opened(message))
+                yield pb.StreamResponse(opened=self._granted(message))
             case SegmentOut():
                 for part in self._parts(message):
                     yield pb.StreamResponse(segment=part)
@@ -114,9 +114,11 @@ class Speaker:
                 yield pb.StreamResponse(cue_superseded=pb.CueSuperseded(cue_id=cue, by_cue_id=by, block=block))
             case RequestRefused():
                 yield pb.StreamResponse(request_refused=_refused(message))
+            case Recovered():
+                yield pb.StreamResponse(recovered=_recovered(message))
             case Notice(text=text):
                 yield pb.StreamResponse(notice=pb.Notice(text=text))
-            case Closed():
+            case Closed() | Moved():
                 yield pb.StreamResponse(closed=_closed(message))
             case Refused(problem=problem):
                 raise Declined(problem)
@@ -131,14 +133,26 @@ class Speaker:
                     yield pb.WatchResponse(segment=part)
             case CueApplied():
                 yield pb.WatchResponse(cue_applied=self._applied(message))
+            case Recovered():
+                yield pb.WatchResponse(recovered=_recovered(message))
             case Notice(text=text):
                 yield pb.WatchResponse(notice=pb.Notice(text=text))
             case Closed():
                 yield pb.WatchResponse(closed=_closed(message))
             case Refused(problem=problem):
                 raise Declined(problem)
-            case CueAccepted() | CueSuperseded() | RequestRefused():
+            case CueAccepted() | CueSuperseded() | RequestRefused() | Moved():
                 return
+
+    def _granted(self, message: Opened) -> pb.Opened:
+        """With what only the session's own client is told."""
+        opened = self._opened(message)
+        opened.resume_token = self._resume_token
+        opened.segment = message.segment
+        opened.continuity = WIRE_CONTINUITIES[message.continuity]
+        if message.picture_limit is not None:
+            opened.pictures = message.picture_limit
+        return opened
 
     def _opened(self, message: Opened) -> pb.Opened:
         return pb.Opened(
@@ -148,10 +162,9 @@ class Speaker:
             header=message.header,
             media_type=message.media_type,
             video=_video(self._offer),
-            window=self._terms.window,
+            window=message.window,
             timescale=self._offer.geometry.fps.numerator,
-            pace=WIRE_PACES[self._terms.pace],
-            pictures=self._terms.picture_limit,
+            pace=WIRE_PACES[message.pace],
             decoder=WIRE_DECODERS[message.decoder],
         )
 
@@ -221,6 +234,7 @@ def model_response(offer: Offer) -> pb.GetModelResponse:
             max_cues=limits.max_pending_cues,
             max_message_bytes=wire.max_message_bytes,
             max_queued=limits.max_queued,
+            detached_s=limits.detached_s,
         ),
     )
 
@@ -239,6 +253,7 @@ def session_message(view: SessionView) -> pb.Session:
         segments_acknowledged=view.segments_acknowledged,
         cues_pending=view.cues_pending,
         holds=[WIRE_HOLDS[hold] for hold in view.holds],
+        attached=view.attached,
     )
 
 
@@ -281,5 +296,15 @@ def _refused(message: RequestRefused) -> pb.RequestRefused:
     )
 
 
-def _closed(message: Closed) -> pb.Closed:
+def _recovered(message: Recovered) -> pb.Recovered:
+    return pb.Recovered(
+        continuity=WIRE_CONTINUITIES[message.continuity],
+        segment=message.from_block,
+        seconds=message.seconds,
+    )
+
+
+def _closed(message: Closed | Moved) -> pb.Closed:
+    if isinstance(message, Moved):
+        return pb.Closed(ending=pb.ENDING_MOVED, reason=MOVED, segments=message.segments)
     return pb.Closed(ending=WIRE_ENDINGS[message.ending], reason=message.reason, segments=message.segments)

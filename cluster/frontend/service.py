@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
 
@@ -13,11 +14,11 @@ from google.protobuf.message import DecodeError
 from cluster.access.callers import current_call
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
-from cluster.cell.outbox import Outbox, SegmentOut, WatcherOutbox
+from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
 from cluster.frontend import requests
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
-from cluster.frontend.responses import Speaker, Terms, model_response
+from cluster.frontend.responses import MOVED, Speaker, model_response
 from cluster.net.calls import when_over
 from cluster.net.statuses import ENDINGS, AbortableCall, abort
 from longtake.core.effects import Closed
@@ -27,18 +28,20 @@ from longtake.core.errors import (
     LongtakeError,
     NoCapacity,
     UnknownSession,
+    UnknownToken,
     WrongState,
 )
-from longtake.core.events import Close, Cue, Ending, Event, FrameRefused, OpenRefused
-from longtake.core.flow import Pace
+from longtake.core.events import CallRefused, Close, Cue, Detach, Ending, Event, FrameRefused, OpenRefused
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
-from longtake.core.work import SessionId
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
 SESSION_ID_BYTES = 12
 WATCH_RETRY_S = 5.0
+HALF_CLOSE_S = 0.5
+"""A call of which no frame will come any more is half-closed or broken; a broken one is over at once."""
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamRequest, pb.StreamResponse]
 WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.WatchResponse]
@@ -62,6 +65,17 @@ class Throttle:
             await asyncio.sleep(-self._tokens / self._rate_per_s)
 
 
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A call that has a session, or is to have it."""
+
+    session: SessionId
+    number: ConnectionNumber
+    outbox: Outbox
+    token: bytes
+    """What resumes the session after this call."""
+
+
 class Frontend(rpc.LongtakeServiceServicer):
     """Serves `longtake.v1` for one engine, on the engine's event loop."""
 
@@ -77,35 +91,53 @@ class Frontend(rpc.LongtakeServiceServicer):
     async def Stream(
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: StreamContext
     ) -> AsyncIterator[pb.StreamResponse]:
-        """Opens a session, forwards frames both ways, closes the session however the call ends."""
-        session, pace = SessionId(token_hex(SESSION_ID_BYTES)), requests.pace_of(pb.StreamRequest())
+        """Opens a session or goes on with one, and forwards frames both ways; if the call breaks, the session stays."""
+        first = pb.StreamRequest()
         try:
             first = await self._first(request_iterator)
-            pace = requests.pace_of(first)
-            event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
-            if event.fork is not None:
-                self._open_session(event.fork)
-            when_over(self._tenancy.begin(event))
+            connection = self._begin(first)
         except LongtakeError as error:
-            self._engine.submit(OpenRefused(now_s=self._engine.now_s(), pace=pace, problem=error.problem))
-            self._tenancy.refused(current_call(), "open", error)
+            self._refused(first, error)
             await abort(context, error)
-        outbox = Outbox()
-        self._engine.attach(session, outbox)
-        self._engine.submit(event)
-        reader = asyncio.create_task(self._read(request_iterator, session))
+        reader = asyncio.create_task(self._read(request_iterator, connection))
         when_over(reader.cancel)
-        speaker = Speaker(self._offer, Terms(window=event.window, pace=event.pace, picture_limit=event.picture_limit))
+        speaker = Speaker(self._offer, connection.token)
         try:
-            closed: Closed | None = None
+            closed: Closed | Moved | None = None
             while closed is None:
-                message = await outbox.get()
+                message = await connection.outbox.get()
                 for frame in speaker.stream_frames(message):
                     yield frame
-                closed = message if isinstance(message, Closed) else None
+                closed = message if isinstance(message, Closed | Moved) else None
         except LongtakeError as error:
             await abort(context, error)
         await _end(context, closed)
+
+    def _begin(self, first: pb.StreamRequest) -> _Connection:
+        """Open the session that is asked for, or have the present call go on with it."""
+        wanted, outbox = requests.resumption(first), Outbox()
+        if wanted is not None:
+            session, token = self._tenancy.resume(wanted.token, wanted.cursor)
+            number = self._engine.resume(session, wanted.cursor, outbox)
+            self._tenancy.arrive(number)
+            return _Connection(session, number, outbox, token)
+        session = SessionId(token_hex(SESSION_ID_BYTES))
+        event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
+        if event.fork is not None:
+            self._open_session(event.fork)
+        token = self._tenancy.begin(event)
+        self._engine.attach(session, outbox)
+        self._engine.submit(event)
+        return _Connection(session, FIRST_CONNECTION, outbox, token)
+
+    def _refused(self, first: pb.StreamRequest, error: LongtakeError) -> None:
+        """Count and note that a call begins nothing."""
+        now_s = self._engine.now_s()
+        if isinstance(error, UnknownToken):
+            self._engine.submit(CallRefused(now_s=now_s, problem=error.problem))
+        else:
+            self._engine.submit(OpenRefused(now_s=now_s, pace=requests.pace_of(first), problem=error.problem))
+        self._tenancy.refused(current_call(), "resume" if first.open.resume_token else "open", error)
 
     async def _first(self, frames: AsyncIterator[pb.StreamRequest]) -> pb.StreamRequest:
         timeout_s = self._offer.wire.open_timeout_s
@@ -119,19 +151,33 @@ class Frontend(rpc.LongtakeServiceServicer):
         except TimeoutError:
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
 
-    async def _read(self, frames: AsyncIterator[pb.StreamRequest], session: SessionId) -> None:
-        """Turn the later frames of a call into events; the end of the call, for whatever reason, closes the session."""
-        throttle = Throttle(self._offer.wire.max_frames_per_s)
+    async def _read(self, frames: AsyncIterator[pb.StreamRequest], connection: _Connection) -> None:
+        """Turn the later frames of a call into events, until another call has the session.
+
+        The client's end of the call, and what is no frame, close the session; a broken call leaves it without a client.
+        """
+        throttle, session = Throttle(self._offer.wire.max_frames_per_s), connection.session
         try:
             async for frame in frames:
                 await throttle.take()
+                if self._engine.clients.is_elsewhere(session, connection.number):
+                    return
                 self._engine.submit(self._event(frame, session))
+            await asyncio.sleep(HALF_CLOSE_S)
+            self._close(connection)
         except DecodeError as error:
             garbage = InvalidField("frame", str(error), "an encoded longtake.v1.StreamRequest")
             refused = FrameRefused(now_s=self._engine.now_s(), session=session, cue=None, problem=garbage.problem)
             self._engine.submit(refused)
+            self._close(connection)
         finally:
-            self._engine.submit(Close(now_s=self._engine.now_s(), session=session, ending=Ending.CLIENT))
+            now_s = self._engine.now_s()
+            self._engine.submit(Detach(now_s=now_s, session=session, connection=connection.number))
+
+    def _close(self, connection: _Connection) -> None:
+        if not self._engine.clients.is_elsewhere(connection.session, connection.number):
+            now_s = self._engine.now_s()
+            self._engine.submit(Close(now_s=now_s, session=connection.session, ending=Ending.CLIENT))
 
     def _event(self, frame: pb.StreamRequest, session: SessionId) -> Event:
         """What a later frame of a call asks for, or why it cannot be."""
@@ -153,10 +199,8 @@ class Frontend(rpc.LongtakeServiceServicer):
             view = self._watch(request, outbox)
         except LongtakeError as error:
             await abort(context, error)
-        session = view.session
-        when_over(partial(self._unwatch, session, outbox))
-        pace = Pace.REALTIME if view.realtime else Pace.FAST
-        speaker = Speaker(self._offer, Terms(window=view.window, pace=pace, picture_limit=None))
+        when_over(partial(self._unwatch, view.session, outbox))
+        speaker = Speaker(self._offer)
         wanted = request.from_segment if request.HasField("from_segment") else None
         closed: Closed | None = None
         try:
@@ -187,11 +231,11 @@ class Frontend(rpc.LongtakeServiceServicer):
                 f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
             )
         self._watcher_counts[view.session] = count + 1
-        self._engine.watch(view.session, outbox)
+        self._engine.clients.watch(view.session, outbox)
         return view
 
     def _unwatch(self, session: SessionId, outbox: WatcherOutbox) -> None:
-        self._engine.unwatch(session, outbox)
+        self._engine.clients.unwatch(session, outbox)
         self._watcher_counts[session] -= 1
         if not self._watcher_counts[session]:
             del self._watcher_counts[session]
@@ -285,11 +329,14 @@ def _is_open(view: SessionView) -> bool:
     return view.state not in (State.CLOSING, State.CLOSED)
 
 
-async def _end(call: AbortableCall, closed: Closed) -> None:
-    """End a call whose session has ended, with the status of the ending."""
+async def _end(call: AbortableCall, closed: Closed | Moved) -> None:
+    """End a call whose session has ended, with the status of the ending, or has another call."""
     error = current_call().error
     if error is not None:
         await abort(call, error)
+    if isinstance(closed, Moved):
+        call.set_code(grpc.StatusCode.ABORTED)
+        await call.abort(grpc.StatusCode.ABORTED, MOVED)
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
         call.set_code(status)

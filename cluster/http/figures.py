@@ -105,7 +105,7 @@ class CellFigures:
         engine = self._engine
         scrape.put_histogram("longtake_engine_step_seconds", engine.step_s)
         scrape.put("longtake_engine_inbox_events", engine.inbox_events)
-        scrape.put("longtake_watchers", engine.watchers)
+        scrape.put("longtake_watchers", engine.clients.watchers)
         for content, size_bytes in engine.journal.sizes_bytes().items():
             scrape.put("longtake_journal_bytes", size_bytes, content)
         scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")

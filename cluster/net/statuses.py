@@ -29,6 +29,8 @@ STATUSES: dict[Refusal, grpc.StatusCode] = {
     **dict.fromkeys(Lack, grpc.StatusCode.RESOURCE_EXHAUSTED),
     Fault.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Fault.UNKNOWN_SESSION: grpc.StatusCode.NOT_FOUND,
+    Fault.UNKNOWN_TOKEN: grpc.StatusCode.NOT_FOUND,
+    Fault.OUT_OF_RANGE: grpc.StatusCode.OUT_OF_RANGE,
     Fault.WRONG_STATE: grpc.StatusCode.FAILED_PRECONDITION,
     Fault.TOO_LATE: grpc.StatusCode.FAILED_PRECONDITION,
     Fault.NO_CREDENTIALS: grpc.StatusCode.UNAUTHENTICATED,
@@ -49,6 +51,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.FAILED: grpc.StatusCode.INTERNAL,
     Ending.ACCESS: grpc.StatusCode.UNAUTHENTICATED,
     Ending.QUOTA: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Ending.ABANDONED: grpc.StatusCode.ABORTED,
 }
 """The status of a call whose session has ended."""
 

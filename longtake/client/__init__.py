@@ -8,7 +8,7 @@
 `SyncClient` is the same for code without asyncio.
 """
 
-from longtake.client.client import CODECS, DECODERS, ENDINGS, PACES, Client, CueAt, Stream, StreamOptions, open_request
+from longtake.client.client import Client
 from longtake.client.credentials import Credentials
 from longtake.client.errors import ClientError, Violation
 from longtake.client.events import (
@@ -18,11 +18,16 @@ from longtake.client.events import (
     CueSupersededEvent,
     NoticeEvent,
     OpenedEvent,
+    ReconnectingEvent,
+    RecoveredEvent,
     RequestRefusedEvent,
+    ResumedEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
 )
+from longtake.client.options import CODECS, DECODERS, PACES, CueAt, StreamOptions, open_request
+from longtake.client.stream import ENDINGS, Stream
 from longtake.client.sync import SyncClient, SyncStream
 
 __all__ = [
@@ -40,7 +45,10 @@ __all__ = [
     "CueSupersededEvent",
     "NoticeEvent",
     "OpenedEvent",
+    "ReconnectingEvent",
+    "RecoveredEvent",
     "RequestRefusedEvent",
+    "ResumedEvent",
     "SegmentEvent",
     "SkippedEvent",
     "Stream",

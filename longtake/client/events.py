@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from longtake.v1 import longtake_pb2 as pb
@@ -25,6 +25,12 @@ class OpenedEvent:
     pictures: int | None
     decoder: str
     """`full` or `tiny`: which network makes the pictures."""
+    segment: int = 0
+    """The number of the next segment."""
+    continuity: str = "exact"
+    """How a stream that was resumed goes on: exact, approximate or restarted."""
+    resume_token: bytes = field(default=b"", repr=False)
+    """What another call can go on with; empty where the server cannot, and for observers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +99,57 @@ class SkippedEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredEvent:
+    """A part of the stream's state was lost with a worker or a server, and is there again."""
+
+    continuity: str
+    """exact: as if nothing had happened; approximate: from here on alike; restarted: from here on anew."""
+    segment: int
+    """The number of the next segment to come; those before it are what they would have been."""
+    seconds: float
+    """How long a part of the state was missing."""
+
+    @property
+    def text(self) -> str:
+        """What happened, in a line for people."""
+        return f"a worker was lost: the stream went on after {self.seconds:.1f} s ({self.continuity})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconnectingEvent:
+    """The connection is broken; the stream tries to go on."""
+
+    attempt: int
+    """The attempt that comes next, from 1 on."""
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What happened, in a line for people."""
+        return f"the connection is broken ({self.reason}); attempt {self.attempt} to go on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumedEvent:
+    """The stream goes on: nothing is missing, nothing comes twice."""
+
+    continuity: str
+    """How: exact, approximate or restarted."""
+    segment: int
+    """The number of the segment after the last one that was acknowledged."""
+
+    @property
+    def text(self) -> str:
+        """What happened, in a line for people."""
+        return f"the stream goes on after segment {self.segment - 1} ({self.continuity})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedEvent:
     """The last event of every stream."""
 
     ending: str
-    """Why the session ended: completed, client, operator, drained, lost or failed."""
+    """Why the session ended: completed, client, operator, drained, lost, failed, access, quota, moved or abandoned."""
     reason: str
     segments: int
 
@@ -111,6 +163,9 @@ StreamEvent = (
     | RequestRefusedEvent
     | NoticeEvent
     | SkippedEvent
+    | RecoveredEvent
+    | ReconnectingEvent
+    | ResumedEvent
     | ClosedEvent
 )
 
@@ -147,6 +202,12 @@ class Decoder:
                 return NoticeEvent(text=message.text)
             case pb.Skipped():
                 return SkippedEvent(first=message.first, count=message.count)
+            case pb.Recovered():
+                return RecoveredEvent(
+                    continuity=_continuity(message.continuity),
+                    segment=message.segment,
+                    seconds=message.seconds,
+                )
             case pb.Closed():
                 ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
                 return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
@@ -168,6 +229,9 @@ class Decoder:
             timescale=message.timescale,
             pictures=message.pictures if message.HasField("pictures") else None,
             decoder=_decoder(message.decoder),
+            segment=message.segment,
+            continuity=_continuity(message.continuity),
+            resume_token=message.resume_token,
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:
@@ -197,6 +261,12 @@ def _decoder(number: pb.Decoder) -> str:
     """Its name; an older server says nothing and has one only."""
     known = number if number in pb.Decoder.values() and number else pb.DECODER_FULL
     return pb.Decoder.Name(known).removeprefix("DECODER_").lower()
+
+
+def _continuity(number: pb.Continuity) -> str:
+    """Its name; an older server says nothing."""
+    known = number if number in pb.Continuity.values() and number else pb.CONTINUITY_EXACT
+    return pb.Continuity.Name(known).removeprefix("CONTINUITY_").lower()
 
 
 def _refused(message: pb.RequestRefused) -> RequestRefusedEvent:

@@ -16,7 +16,10 @@ from longtake.client.events import (
     CueSupersededEvent,
     NoticeEvent,
     OpenedEvent,
+    ReconnectingEvent,
+    RecoveredEvent,
     RequestRefusedEvent,
+    ResumedEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
@@ -122,8 +125,8 @@ class Recording:
                 self._shown[cue] = start_s
             case ClosedEvent():
                 self.closed = event
-            case NoticeEvent(text=text):
-                return text
+            case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | RecoveredEvent():
+                return event.text
             case RequestRefusedEvent(message=message):
                 return message
             case CueSupersededEvent(cue_id=cue, by_cue_id=by, block=block):

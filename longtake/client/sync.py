@@ -9,9 +9,11 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from longtake.client.client import Client, CueAt, Stream, StreamOptions
+from longtake.client.client import Client
 from longtake.client.credentials import Credentials
 from longtake.client.events import OpenedEvent, StreamEvent
+from longtake.client.options import CueAt, StreamOptions
+from longtake.client.stream import Stream
 from longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
@@ -85,6 +87,10 @@ class SyncStream:
         """As Stream.close."""
         self._loop.run(self._stream.close())
 
+    def leave(self) -> bytes:
+        """As Stream.leave."""
+        return self._loop.run(self._stream.leave())
+
 
 class SyncClient:
     """A connection to a Longtake server; use it as a context manager."""
@@ -114,6 +120,10 @@ class SyncClient:
     def stream(self, prompt: str, options: StreamOptions | None = None) -> SyncStream:
         """A stream of one's own, generated as long as it is entered."""
         return SyncStream(self._loop, self._client.stream(prompt, options))
+
+    def resume(self, token: bytes, cursor: int | None = None, options: StreamOptions | None = None) -> SyncStream:
+        """As Client.resume."""
+        return SyncStream(self._loop, self._client.resume(token, cursor, options))
 
     def watch(self, session_id: str, *, from_segment: int | None = None) -> Iterator[StreamEvent]:
         """Observe somebody's stream."""

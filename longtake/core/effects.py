@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from longtake.core.errors import Problem
 from longtake.core.events import Ending
+from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
     Continuity,
     CueId,
-    DecoderKind,
     DispatchNumber,
     ImageId,
     PageId,
@@ -165,18 +165,6 @@ class DropJournal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """Tell the client that its stream begins."""
-
-    session: SessionId
-    seed: int
-    header: bytes
-    media_type: str
-    decoder: DecoderKind
-    """Which network makes its pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """Answer an Open that starts nothing."""
 
@@ -311,7 +299,7 @@ class Stalled:
     session: SessionId
 
 
-Fact = Worked | LaneMoved | Parked | Restored | Stalled
+Fact = Worked | LaneMoved | Parked | Restored | Stalled | ClientAway
 
 Effect = (
     Dispatch
@@ -327,6 +315,8 @@ Effect = (
     | Inherit
     | DropJournal
     | Opened
+    | Resumed
+    | AttachRefused
     | Refused
     | Emit
     | CueAccepted

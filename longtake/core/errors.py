@@ -36,6 +36,10 @@ class Fault(Enum):
     INVALID = "invalid"
     """A field, or two fields together, ask for what cannot be."""
     UNKNOWN_SESSION = "unknown_session"
+    UNKNOWN_TOKEN = "unknown_token"
+    """A token resumes nothing."""
+    OUT_OF_RANGE = "out_of_range"
+    """What was asked for is not kept any more."""
     WRONG_STATE = "wrong_state"
     TOO_LATE = "too_late"
     NO_CREDENTIALS = "no_credentials"
@@ -52,7 +56,7 @@ Refusal = Lack | Fault
 """Why something is refused, in one word: the status of a call and the labels of metrics follow from it."""
 
 CALLER_FAULTS = frozenset({
-    Fault.INVALID, Fault.UNKNOWN_SESSION, Fault.WRONG_STATE, Fault.TOO_LATE,
+    Fault.INVALID, Fault.UNKNOWN_SESSION, Fault.UNKNOWN_TOKEN, Fault.OUT_OF_RANGE, Fault.WRONG_STATE, Fault.TOO_LATE,
     Fault.NO_CREDENTIALS, Fault.WRONG_CREDENTIALS, Fault.NOT_ALLOWED,
 })  # fmt: skip
 """Whoever repeats such a request unchanged is refused again."""
@@ -176,6 +180,25 @@ class UnknownSession(CallerFault):
     def __init__(self, session: str) -> None:
         super().__init__(f"session: {session!r} is not open here")
         self.about = NotOpen(session=session)
+
+
+class UnknownToken(CallerFault):
+    """A token resumes nothing. Why (it never was one, was replaced, is another tenant's) is told to nobody."""
+
+    refusal = Fault.UNKNOWN_TOKEN
+
+    def __init__(self) -> None:
+        super().__init__("open.resume_token: it resumes no session of yours")
+
+
+class OutOfRange(CallerFault):
+    """A segment can no longer be sent again; `oldest` is the first that can."""
+
+    refusal = Fault.OUT_OF_RANGE
+
+    def __init__(self, cursor: int | None, oldest: int) -> None:
+        super().__init__(f"open.cursor: segment {oldest} is the oldest that can still be sent")
+        self.about = WrongValue(field="open.cursor", value=repr(cursor), allowed=f"{oldest - 1} or more")
 
 
 class WrongState(CallerFault):

@@ -14,6 +14,7 @@ from longtake.core.flow import Pace
 from longtake.core.work import (
     Ability,
     ConditioningRef,
+    ConnectionNumber,
     CueId,
     DispatchNumber,
     ImageId,
@@ -168,13 +169,35 @@ class Play:
     session: SessionId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detach:
+    """A client's call broke: its client is away, and may come back. Nothing follows if another call has the session."""
+
+    now_s: float
+    session: SessionId
+    connection: ConnectionNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attach:
+    """A client goes on with its session on another call, whether the one before has broken or not."""
+
+    now_s: float
+    session: SessionId
+    connection: ConnectionNumber
+    cursor: int | None
+    """The last segment that it has consumed; None if it has consumed none."""
+    held_from: int | None = None
+    """The engine, which fills this in, still holds what it has sent from this segment on; None if it holds nothing."""
+
+
 class Ending(Enum):
     """Why a session ended."""
 
     COMPLETED = "completed"
     """Its length limit was reached and every segment sent."""
     CLIENT = "client"
-    """The client closed it, or its connection broke."""
+    """The client closed it, or its connection broke before the session was opened."""
     OPERATOR = "operator"
     """CloseSession was called."""
     DRAINED = "drained"
@@ -187,6 +210,8 @@ class Ending(Enum):
     """What its client showed does not hold any more."""
     QUOTA = "quota"
     """Its tenant has used up what it may have."""
+    ABANDONED = "abandoned"
+    """Its client was away for longer than it may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +311,8 @@ Event = (
     | Ack
     | Pause
     | Play
+    | Detach
+    | Attach
     | Close
     | Drain
     | OpDone

@@ -57,6 +57,8 @@ class Limits:
     max_pending_cues: int = _between(1, _MANY, 64)
     park_after_s: float = _between(0.0, _DAY_S, 30.0)
     """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
+    detached_s: float = _between(0.0, 30 * _DAY_S, 600.0)
+    """A session whose client's call broke is kept for it so long; 0 ends it at once."""
     max_parked: int = _between(0, _MANY, 64)
     """The number of parked sessions whose state may lie in the hosts' memory, where it is as large as on the devices.
     Further sessions keep their place."""

@@ -24,6 +24,7 @@ from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
 from longtake.core.errors import CallerFault, LongtakeError, UnknownSession
 from longtake.core.events import (
+    Attach,
     CallRefused,
     Cue,
     Drain,
@@ -188,6 +189,8 @@ class Scheduler:
         for session in self._parking.idle.due(now_s=self._now_s):
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
+        for session in self._asking.attendance.abandoned(now_s=self._now_s):
+            self._end(session, Ending.ABANDONED, f"its client was away for {self.cell.limits.detached_s:g} s")
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
@@ -216,7 +219,7 @@ class Scheduler:
         if session is None or session.state is State.CLOSING:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
-            if isinstance(event, Cue | Pause | Play):  # an acknowledgement may cross the end of its session
+            if isinstance(event, Cue | Pause | Play | Attach):  # an acknowledgement may cross the end of its session
                 self._effects.append(refused(event, UnknownSession(event.session)))
             return
         try:

@@ -16,6 +16,10 @@ CueId = NewType("CueId", str)
 PageId = NewType("PageId", int)
 SlotId = NewType("SlotId", int)
 ImageId = NewType("ImageId", int)
+ConnectionNumber = NewType("ConnectionNumber", int)
+"""A call that has, or has had, a session. The number of a later call is greater."""
+FIRST_CONNECTION = ConnectionNumber(0)
+"""The call that opened a session."""
 """Number of a copy of a lane's pages or of a decoder slot in a worker's host memory, never used twice in a cell."""
 DispatchNumber = NewType("DispatchNumber", int)
 """Number of a dispatch on its worker's link, counted from 0 since the worker joined."""

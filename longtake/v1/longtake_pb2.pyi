@@ -40,6 +40,15 @@ class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENDING_FAILED: _ClassVar[Ending]
     ENDING_ACCESS: _ClassVar[Ending]
     ENDING_QUOTA: _ClassVar[Ending]
+    ENDING_MOVED: _ClassVar[Ending]
+    ENDING_ABANDONED: _ClassVar[Ending]
+
+class Continuity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONTINUITY_UNSPECIFIED: _ClassVar[Continuity]
+    CONTINUITY_EXACT: _ClassVar[Continuity]
+    CONTINUITY_APPROXIMATE: _ClassVar[Continuity]
+    CONTINUITY_RESTARTED: _ClassVar[Continuity]
 
 class SessionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -65,6 +74,7 @@ class Hold(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HOLD_DRAIN: _ClassVar[Hold]
     HOLD_CREDIT: _ClassVar[Hold]
     HOLD_PLAYBACK: _ClassVar[Hold]
+    HOLD_DETACHED: _ClassVar[Hold]
 
 class WorkerRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -105,6 +115,12 @@ ENDING_LOST: Ending
 ENDING_FAILED: Ending
 ENDING_ACCESS: Ending
 ENDING_QUOTA: Ending
+ENDING_MOVED: Ending
+ENDING_ABANDONED: Ending
+CONTINUITY_UNSPECIFIED: Continuity
+CONTINUITY_EXACT: Continuity
+CONTINUITY_APPROXIMATE: Continuity
+CONTINUITY_RESTARTED: Continuity
 SESSION_STATE_UNSPECIFIED: SessionState
 SESSION_STATE_OPENING: SessionState
 SESSION_STATE_RUNNING: SessionState
@@ -124,6 +140,7 @@ HOLD_PAUSE: Hold
 HOLD_DRAIN: Hold
 HOLD_CREDIT: Hold
 HOLD_PLAYBACK: Hold
+HOLD_DETACHED: Hold
 WORKER_ROLE_UNSPECIFIED: WorkerRole
 WORKER_ROLE_DENOISE: WorkerRole
 WORKER_ROLE_DECODE: WorkerRole
@@ -154,7 +171,7 @@ class StreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., cue: _Optional[_Union[Cue, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., play: _Optional[_Union[Play, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("opened", "segment", "cue_accepted", "cue_applied", "cue_superseded", "notice", "request_refused", "closed")
+    __slots__ = ("opened", "segment", "cue_accepted", "cue_applied", "cue_superseded", "notice", "request_refused", "closed", "recovered")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     CUE_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +180,7 @@ class StreamResponse(_message.Message):
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_REFUSED_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     segment: Segment
     cue_accepted: CueAccepted
@@ -171,7 +189,8 @@ class StreamResponse(_message.Message):
     notice: Notice
     request_refused: RequestRefused
     closed: Closed
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
+    recovered: Recovered
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder")
@@ -252,7 +271,7 @@ class Video(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder")
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +283,9 @@ class Opened(_message.Message):
     PACE_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    CONTINUITY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     recipe_digest: str
@@ -275,7 +297,10 @@ class Opened(_message.Message):
     pace: Pace
     pictures: int
     decoder: Decoder
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
+    resume_token: bytes
+    segment: int
+    continuity: Continuity
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
@@ -353,6 +378,16 @@ class RequestRefused(_message.Message):
     earliest_block: int
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ..., allowed: _Optional[str] = ..., cue_id: _Optional[str] = ..., earliest_block: _Optional[int] = ...) -> None: ...
 
+class Recovered(_message.Message):
+    __slots__ = ("continuity", "segment", "seconds")
+    CONTINUITY_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    continuity: Continuity
+    segment: int
+    seconds: float
+    def __init__(self, continuity: _Optional[_Union[Continuity, str]] = ..., segment: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
 class Closed(_message.Message):
     __slots__ = ("ending", "reason", "segments")
     ENDING_FIELD_NUMBER: _ClassVar[int]
@@ -372,20 +407,22 @@ class WatchRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., from_segment: _Optional[int] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("opened", "segment", "cue_applied", "skipped", "notice", "closed")
+    __slots__ = ("opened", "segment", "cue_applied", "skipped", "notice", "closed", "recovered")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     CUE_APPLIED_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     segment: Segment
     cue_applied: CueApplied
     skipped: Skipped
     notice: Notice
     closed: Closed
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., skipped: _Optional[_Union[Skipped, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ...) -> None: ...
+    recovered: Recovered
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., skipped: _Optional[_Union[Skipped, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ...) -> None: ...
 
 class Skipped(_message.Message):
     __slots__ = ("first", "count")
@@ -462,7 +499,7 @@ class CodecOption(_message.Message):
     def __init__(self, codec: _Optional[_Union[Codec, str]] = ..., min_quality: _Optional[int] = ..., max_quality: _Optional[int] = ..., default_quality: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_sessions", "max_watchers", "default_window", "max_window", "max_prompt_bytes", "max_cues", "max_message_bytes", "max_queued")
+    __slots__ = ("max_sessions", "max_watchers", "default_window", "max_window", "max_prompt_bytes", "max_cues", "max_message_bytes", "max_queued", "detached_s")
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WINDOW_FIELD_NUMBER: _ClassVar[int]
@@ -471,6 +508,7 @@ class Limits(_message.Message):
     MAX_CUES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_S_FIELD_NUMBER: _ClassVar[int]
     max_sessions: int
     max_watchers: int
     default_window: int
@@ -479,10 +517,11 @@ class Limits(_message.Message):
     max_cues: int
     max_message_bytes: int
     max_queued: int
-    def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ...) -> None: ...
+    detached_s: float
+    def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., detached_s: _Optional[float] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds")
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds", "attached")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -498,6 +537,7 @@ class Session(_message.Message):
     PICTURES_SENT_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     state: SessionState
     prompt: str
@@ -513,7 +553,8 @@ class Session(_message.Message):
     pictures_sent: int
     age_s: float
     holds: _containers.RepeatedScalarFieldContainer[Hold]
-    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ...) -> None: ...
+    attached: bool
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ..., attached: _Optional[bool] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

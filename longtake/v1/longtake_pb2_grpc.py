@@ -87,13 +87,15 @@ class LongtakeServiceServicer:
     """
 
     def Stream(self, request_iterator, context):
-        """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
+        """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
         (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
         the last one `closed`. The server generates at most `window` blocks beyond the last
-        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
-        its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
-        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
+        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
+        nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
+        the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
+        or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+        failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
+        up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,8 +8,9 @@ block and bears its number; a *picture* is one displayed image, numbered from 0;
 block. All times are presentation times, from the start of the stream.
 
 Errors. A bad argument is INVALID_ARGUMENT with a google.rpc.BadRequest that names the field and what is allowed;
-no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, or that of
-another tenant, is NOT_FOUND; a request that does not fit the present state is FAILED_PRECONDITION; a call without
+no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, that of
+another tenant, or a token that resumes nothing is NOT_FOUND; a request that does not fit the present state is
+FAILED_PRECONDITION; a segment that can no longer be sent again is OUT_OF_RANGE; a call without
 credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a lost worker and a
 server that shuts down are UNAVAILABLE; a fault of the server is INTERNAL. No message is larger than 1 MiB in either
 direction.
@@ -46,13 +47,15 @@ class LongtakeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LongtakeServiceAsyncStub: ...
     Stream: _grpc.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]
-    """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
+    """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
     (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
     the last one `closed`. The server generates at most `window` blocks beyond the last
-    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
-    its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
-    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
+    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
+    nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
+    the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
+    or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+    failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
+    up.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -85,13 +88,15 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stream: _aio.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]  # type: ignore[assignment]
-    """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
+    """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
     (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
     the last one `closed`. The server generates at most `window` blocks beyond the last
-    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
-    its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-    closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
-    what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
+    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
+    nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
+    the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
+    or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+    failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
+    up.
     """
     Watch: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]  # type: ignore[assignment]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -127,13 +132,15 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_longtake_pb2.StreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_longtake_pb2.StreamResponse], _abc.AsyncIterator[_longtake_pb2.StreamResponse]]:
-        """Generates one stream for as long as the call lives. The first frame must be `open`; the first answer is `opened`
+        """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
         (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
         the last one `closed`. The server generates at most `window` blocks beyond the last
-        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`; a broken call closes
-        its session. The status is OK when the stream was completed or closed by the client, ABORTED when an operator
-        closed it, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it failed, UNAUTHENTICATED when
-        what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used up.
+        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
+        nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
+        the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
+        or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+        failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
+        up.
         """
 
     @_abc_1.abstractmethod

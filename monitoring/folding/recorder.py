@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Opened, Refused, RequestRefused
+from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Refused, RequestRefused
 from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
+from longtake.core.openings import Opened
 from longtake.core.work import Role, WorkerId
 
 _log = logging.getLogger("longtake")

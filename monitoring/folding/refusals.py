@@ -16,6 +16,7 @@ CALL_REASONS: tuple[Refusal, ...] = (
     Fault.NO_CREDENTIALS,
     Fault.WRONG_CREDENTIALS,
     Fault.NOT_ALLOWED,
+    Fault.UNKNOWN_TOKEN,
     Lack.QUOTA,
     Fault.UNAVAILABLE,
 )

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.effects import CueAccepted, CueApplied, DropJournal, Opened, Refused, RequestRefused
+from longtake.core.effects import CueAccepted, CueApplied, DropJournal, Refused, RequestRefused
 from longtake.core.errors import Fault, Lack, WrongValue
 from longtake.core.events import Ack, Drain, Ending, Pause
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, SessionId
 from tests.core.support.parts import cue, geometry, recipe

@@ -19,8 +19,8 @@ from protos import document
 from tests.cluster.frontend.toy import HEADER, segment, toy_cell, toy_cell_in_thread
 
 TEXT = (document.ROOT / document.TARGET).read_text(encoding="utf-8")
-OPAQUE = {"session_id", "recipe_digest", "header", "media_type", "data"}
-"""Fields that the document shows as …: they differ between models, or are video."""
+OPAQUE = {"session_id", "recipe_digest", "header", "media_type", "resume_token", "data"}
+"""Fields that the document shows as …: they differ between models and streams, or are video."""
 
 
 def block(language: str) -> str:

@@ -14,7 +14,10 @@ from longtake.client.events import (
     CueSupersededEvent,
     NoticeEvent,
     OpenedEvent,
+    ReconnectingEvent,
+    RecoveredEvent,
     RequestRefusedEvent,
+    ResumedEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
@@ -58,8 +61,8 @@ def event_message(event: StreamEvent) -> Json:
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
             return _refused(event)
-        case NoticeEvent(text=text):
-            return {"type": "notice", "text": text}
+        case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | RecoveredEvent():
+            return {"type": "notice", "text": event.text}
         case SkippedEvent():
             return {"type": "skipped", "first": event.first, "count": event.count}
         case ClosedEvent():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.cell import Cell
+from longtake.core.dispatch.attendance import Attendance
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import open_if_ready
@@ -10,9 +11,11 @@ from longtake.core.effects import Effect, RequestRefused
 from longtake.core.errors import CallerFault
 from longtake.core.events import (
     Ack,
+    Attach,
     CallRefused,
     Close,
     Cue,
+    Detach,
     FrameRefused,
     OpenRefused,
     Pause,
@@ -20,12 +23,13 @@ from longtake.core.events import (
     StreamPrepared,
     TextEncoded,
 )
+from longtake.core.openings import AttachRefused
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import Trigger
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 
-SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Close
+SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Close
 
 
 def session_of(event: SessionEvent) -> SessionId:
@@ -33,8 +37,10 @@ def session_of(event: SessionEvent) -> SessionId:
     return event.conditioning.session if isinstance(event, TextEncoded) else event.session
 
 
-def refused(event: SessionEvent, error: CallerFault) -> RequestRefused:
+def refused(event: SessionEvent, error: CallerFault) -> RequestRefused | AttachRefused:
     """The answer to a request that cannot be met."""
+    if isinstance(event, Attach):
+        return AttachRefused(session=event.session, connection=event.connection, problem=error.problem)
     cue = event.request.cue if isinstance(event, Cue) else None
     return RequestRefused(session=session_of(event), cue=cue, problem=error.problem)
 
@@ -53,6 +59,7 @@ class Asking:
         self._cell = cell
         self._offers = offers
         self._leaving = leaving
+        self.attendance = Attendance(cell, offers, leaving)
 
     def apply(self, session: Session, event: SessionEvent, *, now_s: float) -> list[Effect]:
         """Apply the event and return what follows at once; CallerFault if it cannot be applied."""
@@ -60,11 +67,7 @@ class Asking:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
             case Cue():
-                wanted = cues.ask(session, event.request, self._cell.limits)
-                if not wanted:
-                    return []
-                decoder = self._cell.workers[session.place.decoder]
-                return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
+                return self._cue(session, event, now_s)
             case TextEncoded():
                 self._cell.texts.encoded(event.conditioning)
                 return [*cues.text_encoded(session, event), *self._open_if_ready(session, now_s)]
@@ -80,9 +83,23 @@ class Asking:
                 session.follow(Trigger.PLAY)
                 session.playing = True
                 session.start_clock(now_s=now_s)
+            case Detach():
+                return self.attendance.detach(session, event, now_s=now_s)
+            case Attach():
+                return self.attendance.attach(session, event, now_s=now_s)
             case Close():
                 return self._leaving.end(session, event.ending, event.reason)
         return []
+
+    def _cue(self, session: Session, event: Cue, now_s: float) -> list[Effect]:
+        answer = cues.repeated(session, event.request)
+        if answer is not None:
+            return answer
+        wanted = cues.ask(session, event.request, self._cell.limits)
+        if not wanted:
+            return []
+        decoder = self._cell.workers[session.place.decoder]
+        return [*self._cell.texts.ask(wanted, decoder, now_s=now_s)]
 
     def _open_if_ready(self, session: Session, now_s: float) -> list[Effect]:
         return open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from longtake.core.carry.forking import parent_of
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import graph_for
-from longtake.core.effects import Effect, Opened
+from longtake.core.effects import Effect
 from longtake.core.errors import InvalidField
 from longtake.core.events import Open
+from longtake.core.openings import Opened
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE
@@ -50,14 +51,22 @@ def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> li
 
 def tell_opened(session: Session) -> list[Effect]:
     """Tell the client that its stream begins, and which blocks take the cues that came with Open."""
-    assert session.header is not None
     session.is_opened = True
-    opened = Opened(
+    accepted = [effect for version in sorted(session.prompts.waiting) for effect in cues.accept(session, version)]
+    return [opened(session, session.emitted), *accepted]
+
+
+def opened(session: Session, segment: int) -> Opened:
+    """What the client of a session is told of it, with `segment` the next one that it is sent."""
+    return Opened(
         session=session.id,
         seed=session.request.seed,
-        header=session.header,
+        header=session.header or b"",
         media_type=session.media_type,
         decoder=session.request.settings.decoder,
+        window=session.flow.window,
+        pace=session.request.pace,
+        picture_limit=session.request.picture_limit,
+        segment=segment,
+        continuity=session.continuity,
     )
-    accepted = [effect for version in sorted(session.prompts.waiting) for effect in cues.accept(session, version)]
-    return [opened, *accepted]

@@ -19,6 +19,8 @@ class Census:
     sessions: Mapping[tuple[State, Pace], int]
     stalled: Mapping[Pace, int]
     """Running sessions that generate nothing because their client gives no credit."""
+    detached: int
+    """Sessions whose client is away."""
 
     @classmethod
     def of(cls, sessions: Iterable[Session]) -> Self:
@@ -32,6 +34,7 @@ class Census:
         running = [session for session in held if session.state is State.RUNNING]
         return cls(
             sessions={kinds[kind]: count for kind, count in counts.items()},
+            detached=sum([session.presence.is_away for session in held]),
             stalled=Counter(session.request.pace for session in running if is_stalled(session)),
         )
 

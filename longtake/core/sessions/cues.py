@@ -24,6 +24,17 @@ def ask(session: Session, request: CueRequest, limits: Limits) -> TextsWanted:
     return {_ref(session, version): request.prompt} if has_slot else {}
 
 
+def repeated(session: Session, request: CueRequest) -> list[Effect] | None:
+    """The answer to a cue that was asked for before, so that nothing changes; None if it is a new one.
+
+    While it waits for its text it will be answered anyway.
+    """
+    if session.prompts.is_waiting(request):
+        return []
+    turn = session.prompts.answer_to(request)
+    return None if turn is None else [CueAccepted(session=session.id, cue=request.cue, block=turn.block)]
+
+
 def unknown(session: Session) -> TextsWanted:
     """Every prompt whose text is not known: those in use, and those of cues that wait for it."""
     texts = session.prompt_texts()

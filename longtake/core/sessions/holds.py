@@ -30,3 +30,5 @@ class Hold(Enum):
     """The client has not acknowledged enough (flow.py)."""
     PLAYBACK = "playback"
     """The stream is as far ahead of its playback clock as it may be (flow.py)."""
+    DETACHED = "detached"
+    """Its client is away (dispatch/attendance.py)."""

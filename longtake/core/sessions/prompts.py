@@ -8,6 +8,10 @@ from dataclasses import dataclass, field, replace
 from longtake.core.events import CueRequest
 from longtake.core.work import CueId, WorkerId
 
+REMEMBERED = 64
+"""So many cues that have, or had, a block are known by their ids, for clients that ask again because an answer was
+lost."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
@@ -33,6 +37,8 @@ class Prompts:
     """Versions whose text is encoded."""
     held: set[tuple[WorkerId, int]] = field(default_factory=set)
     """The versions that each worker holds."""
+    answered: dict[CueId, Turn] = field(default_factory=dict)
+    """The cues that got a block last, whatever became of them."""
 
     def ask(self, request: CueRequest) -> int:
         """Note a cue whose text is being encoded; returns its conditioning version."""
@@ -47,9 +53,23 @@ class Prompts:
         earlier = next((turn for turn in self.turns if turn.block == block), None)
         if earlier is not None:
             self.turns.remove(earlier)
-        self.turns.append(Turn(block=block, version=version, cue=request.cue, prompt=request.prompt))
+        turn = Turn(block=block, version=version, cue=request.cue, prompt=request.prompt)
+        self.turns.append(turn)
         self.turns.sort(key=lambda turn: turn.block)
+        self.answered.pop(request.cue, None)
+        self.answered[request.cue] = turn
+        if len(self.answered) > REMEMBERED:
+            del self.answered[next(iter(self.answered))]
         return earlier
+
+    def is_waiting(self, request: CueRequest) -> bool:
+        """Whether this cue, by id and prompt, waits for a text."""
+        return any((known.cue, known.prompt) == (request.cue, request.prompt) for known in self.waiting.values())
+
+    def answer_to(self, request: CueRequest) -> Turn | None:
+        """What this cue, by id and prompt, was given; None if it is new, or was long ago."""
+        turn = self.answered.get(request.cue)
+        return turn if turn is not None and turn.prompt == request.prompt else None
 
     def turn_at(self, block: int) -> Turn:
         """The turn that `block` is conditioned on."""

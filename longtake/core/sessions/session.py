@@ -17,7 +17,15 @@ from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.retention import Retention
-from longtake.core.work import ConditioningRef, Continuity, SessionId, Ticket, WorkerId
+from longtake.core.work import (
+    FIRST_CONNECTION,
+    ConditioningRef,
+    ConnectionNumber,
+    Continuity,
+    SessionId,
+    Ticket,
+    WorkerId,
+)
 
 _HELD_BY_STATE = {
     State.QUEUED: Hold.PLACE,
@@ -49,6 +57,19 @@ class Kinship:
 
 
 @dataclass(slots=True)
+class Presence:
+    """Whether the client of a session is there."""
+
+    connection: ConnectionNumber | None = FIRST_CONNECTION
+    """The call that has the session; None while its client is away."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no call has the session."""
+        return self.connection is None
+
+
+@dataclass(slots=True)
 class Session:
     """The mutable record of one session; its size does not depend on how long the stream has run."""
 
@@ -67,6 +88,7 @@ class Session:
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
     kin: Kinship = field(default_factory=Kinship)
+    presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
     """Lanes that are held for a reason of their own."""
     is_opened: bool = False
@@ -144,7 +166,7 @@ class Session:
         """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
         if self.kin.depends:
             return False  # what it would begin with is not there before its parent has come to it
-        begins = self.playing and self.flow.has_credit(self.next_block)
+        begins = self.playing and not self.presence.is_away and self.flow.has_credit(self.next_block)
         return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
@@ -199,6 +221,8 @@ class Session:
             return
         if self.state is not State.RUNNING:
             yield _HELD_BY_STATE[self.state]
+        if self.presence.is_away:
+            yield Hold.DETACHED
         block = self.next_block
         if not self.flow.has_credit(block):
             yield Hold.CREDIT
@@ -272,6 +296,8 @@ class SessionView:
     segments_acknowledged: int
     blocks_begun: int
     cues_pending: int
+    attached: bool
+    """Whether its client is there."""
     holds: tuple[Hold, ...]
     """Why no further block begins now; empty if one may."""
 
@@ -290,5 +316,6 @@ def view(session: Session, *, now_s: float) -> SessionView:
         segments_acknowledged=session.flow.acknowledged + 1 - first,
         blocks_begun=session.next_block,
         cues_pending=session.cues_pending,
+        attached=not session.presence.is_away,
         holds=tuple(session.holds(0, now_s=now_s)),
     )

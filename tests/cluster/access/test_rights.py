@@ -61,6 +61,7 @@ async def test_every_method_of_the_client_sends_the_token(house: House) -> None:
         "close_session": BY_SESSION["CloseSession"],
         "watch_ops": BY_SESSION["WatchOps"],
         "stream": BY_SESSION["Stream"],
+        "resume": lambda client, _: client.resume(bytes(32)).__aenter__(),
         "get_model": OTHERS["GetModel"],
         "list_sessions": OTHERS["ListSessions"],
         "get_status": OTHERS["GetStatus"],

@@ -11,10 +11,11 @@ import pytest
 
 from cluster.cell.outbox import ClientMessage, Outbox, Overflow, SegmentOut, WatcherOutbox
 from cluster.render import in_process_engine, in_process_workers, render
-from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened, Refused
+from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Refused
 from longtake.core.errors import Declined
 from longtake.core.events import Ack, Close, CueRequest, Ending, Open
 from longtake.core.flow import Pace
+from longtake.core.openings import Opened
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, open_event, segments, stream
@@ -187,7 +188,7 @@ async def test_a_watcher_sees_the_newest_segments_and_gives_no_credit(model: Pat
     workers = in_process_workers(model, model_info().recipe)
     async with in_process_engine(model, workers) as engine:
         watcher = WatcherOutbox(segments=2)
-        engine.watch(SessionId("a"), watcher)
+        engine.clients.watch(SessionId("a"), watcher)
         told = await stream(engine, "a", PROMPT)
         seen = [await watcher.get() for _ in range(len(watcher))]
     assert [message.emit.block for message in seen if isinstance(message, SegmentOut)] == [4, 5]

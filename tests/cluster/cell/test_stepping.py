@@ -15,10 +15,11 @@ from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import Outbox
 from cluster.cell.signal import Signal
-from longtake.core.effects import Effect, Opened
+from longtake.core.effects import Effect
 from longtake.core.errors import Unavailable
 from longtake.core.events import Drain, Event, Tick, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, ConditioningRef, Role, SessionId, WorkerId
 from tests.cluster.cell.world import open_event

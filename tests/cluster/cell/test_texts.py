@@ -11,8 +11,9 @@ import pytest
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Opened
+from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice
 from longtake.core.events import Ack, Close, Cue, CueRequest, Ending
+from longtake.core.openings import Opened
 from longtake.core.work import CueId, Role, SessionId
 from tests.cluster.cell.world import open_event, segments, stream
 from tests.workers.text_dir import info, write_text_model

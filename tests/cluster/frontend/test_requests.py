@@ -20,6 +20,7 @@ from tests.cluster.frontend.toy import offer, toy_cell
 
 LONG = "word " * 1000
 NEGATIVE = duration_pb2.Duration(seconds=-1)
+TOKEN = bytes(32)
 CUE = pb.Cue(id="c", prompt="blue", block=3)
 
 BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
@@ -66,8 +67,15 @@ BAD_OPENS: dict[str, tuple[pb.Open, str, str]] = {
         "open.duration",
         "0 or more",
     ),
-    "resume token": (pb.Open(prompt="x", resume_token=b"abc"), "open.resume_token", "reserved"),
-    "cursor": (pb.Open(prompt="x", cursor=0), "open.cursor", "reserved"),
+    "resume token and prompt": (pb.Open(prompt="x", resume_token=TOKEN), "open.prompt", "unset beside"),
+    "resume token and seed": (pb.Open(seed=0, resume_token=TOKEN), "open.seed", "unset beside"),
+    "resume token and length": (pb.Open(pictures=0, resume_token=TOKEN), "open.pictures", "unset beside"),
+    "resume token and cue": (pb.Open(cues=[CUE], resume_token=TOKEN), "open.cues", "unset beside"),
+    "resume token and fork": (pb.Open(fork=pb.Fork(), resume_token=TOKEN), "open.fork", "unset beside"),
+    "short resume token": (pb.Open(resume_token=TOKEN[:31]), "open.resume_token", "the 32 bytes"),
+    "long resume token": (pb.Open(resume_token=bytes(1000)), "open.resume_token", "the 32 bytes"),
+    "cursor without resume token": (pb.Open(prompt="x", cursor=0), "open.cursor", "unset without"),
+    "large cursor": (pb.Open(resume_token=TOKEN, cursor=1 << 41), "open.cursor", "the last segment consumed"),
     "cue without place": (
         pb.Open(prompt="x", cues=[pb.Cue(id="c", prompt="y")]),
         "open.cues[0].at",

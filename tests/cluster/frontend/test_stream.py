@@ -207,13 +207,14 @@ async def test_a_large_segment_travels_in_parts_that_keep_messages_small() -> No
             assert segments(await everything(stream))[0].data == segment(0, 3, "red", size_bytes)
 
 
-async def test_a_broken_connection_closes_the_session_even_while_a_frame_is_being_sent() -> None:
+async def test_a_broken_connection_leaves_the_session_even_while_a_frame_is_being_sent() -> None:
     async with toy_cell(segment_bytes=900_000) as cell:
         async with Client(cell.target) as client:
             stream = await client.stream("red", StreamOptions(window=8)).__aenter__()
             assert stream.opened is not None
             await stands_still(cell)  # eight segments of 0.9 MB wait behind a reader that does not read
-        await cell.settled()
+            assert cell.attached == [True]
+        await cell.left()
 
 
 async def test_half_closing_means_close() -> None:
@@ -270,10 +271,11 @@ async def test_a_flood_of_frames_waits_in_the_clients_connection() -> None:
         flooding.cancel()
         await asyncio.gather(flooding, return_exceptions=True)
         assert 20 <= sum(isinstance(event, Pause) for event in cell.events) <= 60
-        await cell.settled()
+        call.cancel()
+        await cell.left()
 
 
-async def test_a_client_that_asks_for_what_cannot_be_and_never_reads_loses_its_session() -> None:
+async def test_a_client_that_asks_for_what_cannot_be_and_never_reads_loses_its_call() -> None:
     async with toy_cell(wire=WireLimits(max_frames_per_s=1e6)) as cell:
         options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536))
         async with grpc.aio.insecure_channel(cell.target, options=options) as channel:
@@ -286,8 +288,10 @@ async def test_a_client_that_asks_for_what_cannot_be_and_never_reads_loses_its_s
 
             while not cell.engine.scheduler.sessions():
                 await asyncio.sleep(0.005)
+            while not cell.attached:
+                await asyncio.sleep(0.005)
             flooding = asyncio.create_task(flood())
-            await cell.settled()
+            await cell.left()
             flooding.cancel()
             await asyncio.gather(flooding, return_exceptions=True)
 

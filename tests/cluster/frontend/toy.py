@@ -31,6 +31,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
+from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
@@ -197,6 +198,18 @@ class ToyCell:
     def blocks_begun(self) -> dict[str, int]:
         """Of each session."""
         return {view.session: view.blocks_begun for view in self.engine.scheduler.sessions()}
+
+    @property
+    def attached(self) -> list[bool]:
+        """Of each session that was opened, whether its client is there."""
+        opening = (State.QUEUED, State.OPENING)
+        return [view.attached for view in self.engine.scheduler.sessions() if view.state not in opening]
+
+    async def left(self) -> None:
+        """Wait until a session has been opened and no client is there; fails by the test's own timeout."""
+        while not self.attached or any(self.attached):
+            await asyncio.sleep(0.005)
+        self.engine.scheduler.check()
 
     async def settled(self) -> None:
         """Wait until no session is left; fails by the test's own timeout."""

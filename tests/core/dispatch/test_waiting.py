@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.effects import CueAccepted, EncodeText, Notice, Opened, PrepareStream, Refused
+from longtake.core.effects import CueAccepted, EncodeText, Notice, PrepareStream, Refused
 from longtake.core.errors import Fault, Lack, RetryAfter
 from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell

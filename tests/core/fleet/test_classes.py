@@ -71,7 +71,7 @@ def test_no_op_of_a_stream_ever_goes_to_another_class(seed: int, classes: int) -
 
 def test_the_storms_use_every_class_and_bring_state_to_other_workers() -> None:
     used, given = set[str](), 0
-    for seed in range(200, 208):
+    for seed in range(200, 216):
         storm = Storm(seed, classes=2)
         for _ in range(500):
             storm.step()

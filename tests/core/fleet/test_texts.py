@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
-from longtake.core.effects import Closed, CueAccepted, EncodeText, Opened
+from longtake.core.effects import Closed, CueAccepted, EncodeText
 from longtake.core.errors import InternalFault
 from longtake.core.events import Close, Cue, CueRequest, Ending, TextEncoded
 from longtake.core.fleet.texts import Texts
 from longtake.core.limits import Limits
+from longtake.core.openings import Opened
 from longtake.core.work import ConditioningRef, CueId, Role, SessionId, WorkerId
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.world import Cell, effects_of

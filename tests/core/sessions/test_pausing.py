@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import Dispatch, Opened, RequestRefused
+from longtake.core.effects import Dispatch, RequestRefused
 from longtake.core.errors import Fault
 from longtake.core.events import Close, Drain, Ending, Pause, Play
+from longtake.core.openings import Opened
 from longtake.core.work import SessionId
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.world import Cell, effects_of

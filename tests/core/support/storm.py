@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from longtake.core.events import Close, Ending, Pause, Play
+from longtake.core.events import Attach, Close, Detach, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
-from longtake.core.work import SessionId, WorkerId
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
 
@@ -25,6 +25,7 @@ class Storm:
             park_after_s=draw.choice([0.0, 1.0, 5.0]),
             max_parked=draw.choice([1, 3, 20]),
             max_queued=draw.choice([0, 2, 9]),
+            detached_s=draw.choice([0.0, 4.0, 600.0, 600.0]),
         )
         self.level = draw.choice(list(Level))
         made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
@@ -38,6 +39,8 @@ class Storm:
         self.pictures: dict[SessionId, int] = {}
         """Length of each stream."""
         self._names = 0
+        self._connections: dict[SessionId, ConnectionNumber] = {}
+        """The newest call of each session that had more than one."""
 
     def step(self) -> None:
         """One event."""
@@ -47,6 +50,7 @@ class Storm:
         choices += ["answer"] * 4 * bool(cell.answers) + ["acknowledge"] * 2 * bool(cell.owing())
         choices += ["pause", "play", "play"] * bool(open_now) + ["close"] * (draw.random() < 0.1 and bool(open_now))
         choices += ["open"] * (self._names < 12) + ["lose"] * (draw.random() < 0.02)
+        choices += ["leave", "return", "return"] * (draw.random() < 0.1 and bool(open_now))
         choice = draw.choice(choices)
         match choice:
             case "tick":
@@ -59,17 +63,28 @@ class Storm:
                 cell.send(cell.answers.popleft())
             case "acknowledge":
                 cell.acknowledge(draw.choice(cell.owing()))
-            case "pause":
-                cell.send(Pause(now_s=cell.now_s, session=draw.choice(open_now)))
-            case "play":
-                cell.send(Play(now_s=cell.now_s, session=draw.choice(open_now)))
-            case "close":
-                cell.send(Close(now_s=cell.now_s, session=draw.choice(open_now), ending=Ending.CLIENT))
+            case "pause" | "play" | "close" | "leave" | "return":
+                self._ask(choice, draw.choice(open_now))
             case "open":
                 self._open()
             case "lose":
                 self.lose(draw.choice(list(cell.queues)))
         self.seen |= {view.state for view in cell.scheduler.sessions()}
+
+    def _ask(self, what: str, session: SessionId) -> None:
+        """A client does something with its session."""
+        now_s = self.cell.now_s
+        match what:
+            case "pause":
+                self.cell.send(Pause(now_s=now_s, session=session))
+            case "play":
+                self.cell.send(Play(now_s=now_s, session=session))
+            case "close":
+                self.cell.send(Close(now_s=now_s, session=session, ending=Ending.CLIENT))
+            case "leave":
+                self.leave(session)
+            case "return":
+                self.come_back(session)
 
     def _open(self) -> None:
         self._names += 1
@@ -81,6 +96,20 @@ class Storm:
             window=self.draw.randrange(1, 4),
             pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
         )
+
+    def leave(self, session: SessionId) -> None:
+        """The client's call breaks, or an older one of its calls."""
+        newest = self._connections.get(session, FIRST_CONNECTION)
+        connection = ConnectionNumber(self.draw.randrange(newest + 1))
+        self.cell.send(Detach(now_s=self.cell.now_s, session=session, connection=connection))
+
+    def come_back(self, session: SessionId) -> None:
+        """The client goes on with another call; the engine holds all that it has sent."""
+        newest = self._connections[session] = ConnectionNumber(self._connections.get(session, FIRST_CONNECTION) + 1)
+        sent = len(self.cell.segments.get(session, ()))
+        cursor = self.draw.randrange(sent) if sent and self.draw.random() < 0.8 else None
+        now_s = self.cell.now_s
+        self.cell.send(Attach(now_s=now_s, session=session, connection=newest, cursor=cursor, held_from=0))
 
     def lose(self, worker: WorkerId) -> None:
         """A worker is lost and joins again."""
@@ -94,6 +123,8 @@ class Storm:
         for _ in range(200):
             for name in [name for name in cell.there if name not in cell.closed]:
                 cell.send(Play(now_s=cell.now_s, session=name))
+                if cell.session(name).presence.is_away:
+                    self.come_back(name)
             cell.settle()
             if not cell.scheduler.sessions():
                 break

@@ -1,0 +1,196 @@
+"""The clients of a cell: which call has which session, who watches it, and what is told again after a broken call.
+
+Theory of operation. One call has a session at a time. Another one arrives, is taken in by the core (Resumed) and has
+the session from then on, beginning with what its client has not consumed; the one before is told that it has lost it.
+A session that has ended is remembered for a while, for a client whose call broke just then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import count
+
+from cluster.cell.backlog import Backlog
+from cluster.cell.outbox import ClientMessage, Moved, Outbox
+from longtake.core.effects import Closed, Refused
+from longtake.core.errors import OutOfRange
+from longtake.core.openings import AttachRefused, Opened, Resumed
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
+
+REMEMBERED_S = 600.0
+"""For so long a session that has ended is remembered for its client."""
+MOST_ENDED = 512
+"""So many sessions that have ended are remembered; then the oldest are forgotten."""
+ClientEffect = Opened | Resumed | AttachRefused | Refused | Closed
+"""Effects that begin, continue or end what a client is told."""
+ENDED_BYTES = 16 << 20
+"""The same for their segments, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """The call that has a session."""
+
+    connection: ConnectionNumber
+    outbox: Outbox
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A call that is to have a session, once the core has heard of it."""
+
+    outbox: Outbox
+    cursor: int | None
+
+
+class Clients:
+    """Passes on what the engine tells. It never waits."""
+
+    def __init__(self) -> None:
+        self._attached: dict[SessionId, _Attached] = {}
+        self._arrivals: dict[ConnectionNumber, _Arrival] = {}
+        self._numbers = count(FIRST_CONNECTION + 1)
+        self._watchers: dict[SessionId, list[Outbox]] = {}
+        self._backlogs: dict[SessionId, Backlog] = {}
+        """Of every session that is open or remembered."""
+        self._ended: OrderedDict[SessionId, float] = OrderedDict()
+        """The sessions that are only remembered, with the time until which they are."""
+        self._ended_bytes = 0
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def attach(self, session: SessionId, outbox: Outbox) -> None:
+        """The call that opens a session is to be told what concerns it, from before its Open."""
+        self._attached[session] = _Attached(FIRST_CONNECTION, outbox)
+
+    def arrive(self, cursor: int | None, outbox: Outbox) -> ConnectionNumber:
+        """A call is about to go on with a session; returns its number, by which the core will speak of it."""
+        number = ConnectionNumber(next(self._numbers))
+        self._arrivals[number] = _Arrival(outbox, cursor)
+        return number
+
+    def is_elsewhere(self, session: SessionId, connection: ConnectionNumber) -> bool:
+        """Whether a later call than this one has the session."""
+        attached = self._attached.get(session)
+        return attached is not None and attached.connection > connection
+
+    def watch(self, session: SessionId, outbox: Outbox) -> None:
+        """Tell an observer what the client is told, too; first of all Opened if it is open already."""
+        self._watchers.setdefault(session, []).append(outbox)
+        if session in self._backlogs:
+            outbox.offer(self._backlogs[session].opened)
+
+    def unwatch(self, session: SessionId, outbox: Outbox) -> None:
+        """Stop the observation; harmless if the session has ended."""
+        watchers = self._watchers.get(session, [])
+        if outbox in watchers:
+            watchers.remove(outbox)
+        if not watchers:
+            self._watchers.pop(session, None)
+
+    # --- what they are told -----------------------------------------------------------------------------------------
+
+    def held_from(self, session: SessionId) -> int | None:
+        """From which segment on everything is here that the session's client was told; None if nothing is."""
+        backlog = self._backlogs.get(session)
+        return None if backlog is None else backlog.held_from
+
+    def perform(self, effect: ClientEffect, now_s: float) -> ConnectionNumber | None:
+        """Begin, continue or end what is told of a session; returns the call that has lost it: it reads too slowly."""
+        match effect:
+            case Opened():
+                self._backlogs[effect.session] = Backlog(effect)
+                return self.tell(effect.session, effect)
+            case Resumed():
+                return self._resumed(effect)
+            case AttachRefused():
+                self._refused(effect)
+            case Refused() | Closed():
+                self.tell(effect.session, effect)
+                self._release(effect.session, now_s)
+        return None
+
+    def tell(self, session: SessionId, message: ClientMessage) -> ConnectionNumber | None:
+        """Tell all who listen; returns the call that has lost the session because it reads too slowly."""
+        for watcher in self._watchers.get(session, ()):
+            watcher.offer(message)
+        if session in self._backlogs and not isinstance(message, Opened):
+            self._backlogs[session].add(message)
+        return self._offer(session, message)
+
+    def _offer(self, session: SessionId, *messages: ClientMessage) -> ConnectionNumber | None:
+        attached = self._attached.get(session)
+        if attached is None or all([attached.outbox.offer(message) for message in messages]):
+            return None
+        del self._attached[session]
+        return attached.connection
+
+    def acknowledged(self, session: SessionId, segment: int) -> None:
+        """What was told up to this segment has arrived."""
+        backlog = self._backlogs.get(session)
+        if backlog is None:
+            return
+        before_bytes = backlog.size_bytes
+        backlog.acknowledge(segment)
+        if session in self._ended:
+            self._ended_bytes -= before_bytes - backlog.size_bytes
+
+    def _resumed(self, effect: Resumed) -> ConnectionNumber | None:
+        """The session goes on with an arrived call; returns that call if it has lost the session again at once."""
+        session = effect.session
+        backlog = self._backlogs.setdefault(session, Backlog(effect.opened))
+        before = self._attached.pop(session, None)
+        if before is not None:
+            before.outbox.offer(Moved(session=session, segments=backlog.segments))
+        arrival = self._arrivals.pop(effect.connection)
+        self._attached[session] = _Attached(effect.connection, arrival.outbox)
+        segment = effect.opened.segment
+        if not effect.held:
+            backlog.restart(segment)
+        return self._offer(session, effect.opened, *backlog.since(segment))
+
+    def _refused(self, effect: AttachRefused) -> None:
+        """The session does not go on with an arrived call; if it has ended, that call is told what it has missed."""
+        arrival = self._arrivals.pop(effect.connection)
+        problem = effect.problem
+        if effect.session in self._ended:
+            backlog = self._backlogs[effect.session]
+            segment = backlog.opened.segment if arrival.cursor is None else arrival.cursor + 1
+            if backlog.held_from <= segment <= backlog.next_segment:
+                for message in (backlog.opened_at(segment), *backlog.since(segment)):
+                    arrival.outbox.offer(message)
+                return
+            problem = OutOfRange(arrival.cursor, backlog.held_from).problem
+        arrival.outbox.offer(Refused(session=effect.session, problem=problem))
+
+    # --- ends -------------------------------------------------------------------------------------------------------
+
+    def _release(self, session: SessionId, now_s: float) -> None:
+        """The session has ended, or was refused: nobody is told anything more of it."""
+        self._attached.pop(session, None)
+        self._watchers.pop(session, None)
+        backlog = self._backlogs.get(session)
+        if backlog is not None:
+            self._ended[session] = now_s + REMEMBERED_S
+            self._ended_bytes += backlog.size_bytes
+        self._forget(now_s)
+
+    def _forget(self, now_s: float) -> None:
+        """Forget the sessions that ended long ago, or that are too many."""
+        while self._ended:
+            session, until_s = next(iter(self._ended.items()))
+            if now_s < until_s and self._ended_bytes <= ENDED_BYTES and len(self._ended) <= MOST_ENDED:
+                return
+            del self._ended[session]
+            self._ended_bytes -= self._backlogs.pop(session).size_bytes
+
+    @property
+    def watchers(self) -> int:
+        """The number of observers of all sessions."""
+        return sum(map(len, self._watchers.values()))
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of segments that are kept for clients that may ask for them again."""
+        return sum(backlog.size_bytes for backlog in self._backlogs.values())
