@@ -90,15 +90,16 @@ class Prompts:
 
         Returns their versions there, each with the one that it has here; their texts are encoded.
         """
-        own = [replace(turn, block=max(turn.block, before)) for turn in self.turns]
-        versions = []
+        current = self.turn_at(before)
+        own = [replace(turn, block=max(turn.block, before)) for turn in self.turns if turn.block >= current.block]
+        versions, inherited = [], []
         for turn in turns:
             if turn.block < before:
                 version, self.next_version = self.next_version, self.next_version + 1
                 versions.append((turn.version, version))
-                self.turns.append(Turn(block=turn.block, version=version, cue=None, prompt=turn.prompt))
+                inherited.append(Turn(block=turn.block, version=version, cue=None, prompt=turn.prompt))
                 self.encoded.add(version)
-        self.turns = [*self.turns[len(own) :], *own]
+        self.turns = [*inherited, *own]
         return versions
 
     def unread_before(self, block: int) -> list[tuple[WorkerId, int]]:

@@ -219,11 +219,12 @@ class Session:
                 yield hold
         if lane != self.graph.chains[self.graph.first].lane:
             return
-        if self.state is not State.RUNNING:
+        block = self.next_block
+        begun_again = self.state is State.FINISHING and self.last_block is not None and block <= self.last_block
+        if self.state is not State.RUNNING and not begun_again:  # that is a block that was begun, and lost
             yield _HELD_BY_STATE[self.state]
         if self.presence.is_away:
             yield Hold.DETACHED
-        block = self.next_block
         if not self.flow.has_credit(block):
             yield Hold.CREDIT
         if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
