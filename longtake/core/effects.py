@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.errors import Problem
 from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
@@ -313,6 +314,8 @@ Effect = (
     | Forget
     | Trim
     | Inherit
+    | Adopted
+    | AdoptFailed
     | DropJournal
     | Opened
     | Resumed

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from longtake.core.adoption import Numerics, PlacedCue
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
 from longtake.core.work import (
@@ -191,6 +192,29 @@ class Attach:
     """The engine, which fills this in, still holds what it has sent from this segment on; None if it holds nothing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """A session that another engine served is to go on here. Comes when workers are there, who say how far back the
+    state depends on the past."""
+
+    now_s: float
+    request: Open
+    """What it was opened with; it is no fork any more."""
+    numerics: Numerics
+    header: bytes
+    media_type: str
+    cues: tuple[PlacedCue, ...]
+    """In the order in which they were accepted."""
+    latents: tuple[tuple[tuple[int, int], ...], ...]
+    """For step 1, 2, …: of which blocks the latents are there that enter it, as ranges (first, end) in order."""
+    acknowledged: int
+    """The last segment that its client is known to have consumed; -1 if none."""
+    first_block: int = 0
+    """The first block that is its own: above 0 if it was a fork."""
+    seeds: tuple[tuple[int, int], ...] = ()
+    """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
+
+
 class Ending(Enum):
     """Why a session ended."""
 
@@ -302,6 +326,7 @@ Event = (
     WorkerJoined
     | WorkerLost
     | Open
+    | Adopt
     | Cue
     | TextEncoded
     | StreamPrepared

@@ -12,6 +12,7 @@ from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
+from longtake.core.dispatch.adopting import adopt
 from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
 from longtake.core.dispatch.dispatcher import Dispatcher, Revisit, whole
 from longtake.core.dispatch.leaving import Leaving
@@ -24,6 +25,7 @@ from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
 from longtake.core.errors import CallerFault, LongtakeError, UnknownSession
 from longtake.core.events import (
+    Adopt,
     Attach,
     CallRefused,
     Cue,
@@ -46,7 +48,6 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.invariants import check
@@ -140,10 +141,6 @@ class Scheduler:
         """When a tick lets a session begin a block that waits for its playback clock; infinity if none waits."""
         return self._offers.wakes_at_s
 
-    def urgency(self, ticket: Ticket) -> Urgency:
-        """How urgent an op is now."""
-        return self.cell.urgency(self.cell, ticket)
-
     # --- events -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: Event) -> list[Effect]:
@@ -155,6 +152,8 @@ class Scheduler:
                 self._reported(event)
             case Open():
                 self._open(event)
+            case Adopt():
+                self._effects += adopt(event, self.cell, self._asking.attendance, now_s=self._now_s)
             case WorkerJoined():
                 self._worker_joined(event)
             case WorkerLost():
@@ -316,6 +315,7 @@ class Scheduler:
 
     def _begin_again(self, session: Session) -> None:
         """A parked session is back; one that had not begun when a worker was lost begins now."""
+        self._effects += self._parking.settle(session)
         session.start_clock(now_s=self._now_s)
         if not session.is_opened:
             session.virtual_time = self._offers.virtual_clock
@@ -335,7 +335,6 @@ class Scheduler:
             if session.state is State.PARKED:
                 self._waiting.may_return(session)
             if session.state is State.RESTORING and self._parking.is_back(session):
-                self._effects += self._parking.settle(session)
                 self._begin_again(session)
             if session.state not in GENERATING:
                 continue

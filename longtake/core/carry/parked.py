@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from longtake.core.work import ImageId, WorkerId
+from longtake.core.effects import Effect, Give, Take
+from longtake.core.sessions.place import Homes
+from longtake.core.work import ImageId, SessionId, WorkerId
 
 SLOT = -1
 """Stands for the slot where other parts are named by their lanes."""
@@ -16,6 +18,15 @@ class HeldImage:
 
     id: ImageId
     worker: WorkerId
+
+    def sent(self, session: SessionId, to: WorkerId) -> list[Give | Take]:
+        """What has it sent to the worker that needs it."""
+        if self.worker == to:
+            return []
+        return [
+            Give(worker=self.worker, session=session, image=self.id, to=to),
+            Take(worker=to, session=session, image=self.id, origin=self.worker),
+        ]
 
 
 @dataclass(slots=True)
@@ -43,6 +54,12 @@ class ParkedState:
     def images(self) -> tuple[HeldImage, ...]:
         return (*self.lanes.values(), *((self.slot,) if self.slot is not None else ()))
 
+    def homes(self, lanes: int) -> Homes | None:
+        """Where its images lie, if there is one of each of so many lanes, and one of the slot."""
+        if self.slot is None or len(self.lanes) < lanes:
+            return None
+        return Homes(lanes=tuple(self.lanes[lane].worker for lane in range(lanes)), decoder=self.slot.worker)
+
     def drop(self, image: ImageId) -> int | None:
         """The image is used up or never came to be; returns its lane, or SLOT; None if it was neither."""
         lane = next((lane for lane, held in self.lanes.items() if held.id == image), None)
@@ -52,3 +69,11 @@ class ParkedState:
             self.slot = None
             return SLOT
         return lane
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkingAnswer:
+    """What follows from an answer about an image."""
+
+    session: SessionId
+    effects: list[Effect]

@@ -23,24 +23,20 @@ An order that is not answered yet names pages or a slot; a session that ends mea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from longtake.core.carry.idle import Idle
-from longtake.core.carry.parked import SLOT, HeldImage, ParkedState
+from longtake.core.carry.parked import SLOT, HeldImage, ParkedState, ParkingAnswer
 from longtake.core.carry.rebuilding import forsake, rebuild_lane, rebuild_slot
 from longtake.core.cell import Cell
 from longtake.core.effects import (
     Discard,
     Effect,
     Forget,
-    Give,
     LoadImage,
     Notice,
     Parked,
     PrepareStream,
     Restored,
     Stow,
-    Take,
 )
 from longtake.core.errors import InternalFault
 from longtake.core.events import ImageFailed, Loaded, Stowed
@@ -49,14 +45,6 @@ from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import ImageId, SessionId, WorkerId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkingAnswer:
-    """What follows from an answer about an image."""
-
-    session: SessionId
-    effects: list[Effect]
 
 
 class Parking:
@@ -114,6 +102,22 @@ class Parking:
         image = HeldImage(next(self._cell.images), worker)
         self._owners[image.id] = session.id
         return image
+
+    def adopt(self, session: Session) -> None:
+        """A session comes from another engine: nothing of it lies anywhere but in the journal."""
+        session.state = State.PARKED
+        self._records[session.id] = ParkedState()
+
+    def drop_images(self, session: Session, *, slot_only: bool = False) -> list[Effect]:
+        """A session that is parked gives up its images: it comes back from the journal."""
+        record = self._records[session.id]
+        gone = [image for image in record.images if not slot_only or image is record.slot]
+        for image in gone:
+            self._dropped(record, image.id)
+        session.progress.lose_all_but(record.lanes, slot=record.slot is not None)
+        if not record.images:
+            self._holding.discard(session.id)
+        return [Discard(worker=image.worker, image=image.id) for image in gone if image.worker in self._cell.workers]
 
     def give_up(self, session: Session) -> list[Effect]:
         """Give up what is left of a place that was lost in part, with all images that are not wholly made."""
@@ -218,12 +222,7 @@ class Parking:
 
     def homes(self, session: Session) -> Homes | None:
         """Where its images lie, if it has one of each lane."""
-        record = self._records[session.id]
-        count = session.graph.lane_count
-        if record.slot is None or len(record.lanes) < count:
-            return None
-        lanes = tuple(record.lanes[lane].worker for lane in range(count))
-        return Homes(lanes=lanes, decoder=record.slot.worker)
+        return self._records[session.id].homes(session.graph.lane_count)
 
     def restore(self, session: Session, place: Place, *, now_s: float) -> list[Effect]:
         """Bring a parked session back to `place`."""
@@ -238,25 +237,17 @@ class Parking:
                 rebuild_lane(session, lane, retention)
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
-            effects += self._send(session, image, worker)
+            effects += image.sent(session.id, worker)
             record.lanes[lane] = HeldImage(image.id, worker)
             record.owed[image.id] = worker
             target = place.tables[lane].kept(session.next_block)
             effects.append(LoadImage(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
-            effects += self._send(session, record.slot, place.decoder)
+            effects += record.slot.sent(session.id, place.decoder)
             record.slot = HeldImage(record.slot.id, place.decoder)
         effects += self._prepare(session, record)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
-
-    def _send(self, session: Session, image: HeldImage, to: WorkerId) -> list[Effect]:
-        if image.worker == to:
-            return []
-        return [
-            Give(worker=image.worker, session=session.id, image=image.id, to=to),
-            Take(worker=to, session=session.id, image=image.id, origin=image.worker),
-        ]
 
     def _prepare(self, session: Session, record: ParkedState) -> list[Effect]:
         place, image = session.place, record.slot

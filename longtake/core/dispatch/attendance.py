@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 
+from longtake.core.carry.rebuilding import rebuild_slot
 from longtake.core.cell import Cell
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import opened
-from longtake.core.effects import Effect
-from longtake.core.errors import InvalidField, OutOfRange, WrongState
+from longtake.core.effects import Effect, Forget
+from longtake.core.errors import InvalidField, OutOfRange, Unavailable, WrongState
 from longtake.core.events import Attach, Detach, Ending
 from longtake.core.openings import ClientAway, Resumed
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
-from longtake.core.work import ConnectionNumber, SessionId
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
 
 class Attendance:
@@ -54,21 +55,59 @@ class Attendance:
             raise WrongState("open.resume_token: the stream has not begun")
         first = session.kin.first_block
         segment = first if event.cursor is None else event.cursor + 1
-        if not first <= segment <= session.emitted:
-            sent = f"unset, or {first} to {session.emitted - 1}, the segments sent so far"
-            allowed = sent if session.emitted > first else "unset: no segment was sent"
+        most = session.sent_at_most
+        if not first <= segment <= most:
+            sent = f"unset, or {first} to {most - 1}, the segments sent so far"
+            allowed = sent if most > first else "unset: no segment was sent"
             raise InvalidField("open.cursor", event.cursor, allowed)
         held = event.held_from is not None and segment >= event.held_from
-        if not held and segment < session.emitted:
-            resend_from(session, segment)
+        effects = [] if held else self._resend_from(session, segment, now_s=now_s)
         if segment > first:
-            session.flow = session.flow.acknowledge(segment - 1, emitted=session.emitted)
+            session.flow = session.flow.acknowledge(segment - 1, emitted=most)
         if session.presence.is_away and session.playing:
             session.start_clock(now_s=now_s)
         session.presence.connection = event.connection
         self._lost.pop(session.id, None)
         answer = opened(session, segment)
-        return [Resumed(session=session.id, connection=event.connection, opened=answer, held=held)]
+        return [*effects, Resumed(session=session.id, connection=event.connection, opened=answer, held=held)]
+
+    def adopted(self, session: Session, *, now_s: float) -> None:
+        """The session came from another engine, parked and without its client."""
+        self._leaving.parking.adopt(session)
+        self._lost[session.id] = FIRST_CONNECTION
+        self._absences.append((now_s + self._cell.limits.detached_s, session.id, FIRST_CONNECTION))
+
+    def _resend_from(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
+        """Have the segments from this one on made (again); OutOfRange or Unavailable if that cannot be."""
+        session.shown_from = max(session.shown_from, segment)
+        decodes = session.graph.decodes
+        if segment >= session.progress.done[decodes]:
+            return []
+        if segment < session.kept_from:
+            raise OutOfRange(segment - 1 if segment else None, session.kept_from)
+        session.shown_from = segment
+        match session.state:
+            case State.RUNNING | State.PAUSED | State.FINISHING:
+                return self._decode_again(session, segment, now_s=now_s)
+            case State.PARKED:
+                effects = self._leaving.parking.drop_images(session, slot_only=True)
+                session.progress.rewind(decodes, segment)
+                return effects
+            case _:
+                raise Unavailable("the state of the stream is on its way to another place; try again")
+
+    def _decode_again(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
+        """Go back to a segment at once: the slot is given up, and taken again, behind what its worker was handed."""
+        decodes, worker = session.graph.decodes, self._cell.workers[session.place.decoder]
+        worker.ready.drop_session(session.id)
+        for flying in worker.in_flight:
+            for ticket in flying.tickets:
+                if ticket.session == session.id:
+                    session.progress.disown(decodes, ticket.op.block)
+        session.progress.rewind(decodes, segment)
+        prepare = rebuild_slot(session, self._cell.fleet.retention(session.graph))
+        session.whole_by_s = now_s + self._cell.limits.recover_within_s
+        return [Forget(worker=worker.id, session=session.id, version=None), prepare]
 
     def abandoned(self, *, now_s: float) -> list[Session]:
         """The sessions whose clients were away for too long; each is named once."""
@@ -81,8 +120,3 @@ class Attendance:
                 if session is not None and session.state is not State.CLOSING:
                     found.append(session)
         return found
-
-
-def resend_from(session: Session, segment: int) -> None:
-    """Have the segments from this one on made again, although they were sent; OutOfRange if that cannot be."""
-    raise OutOfRange(segment - 1 if segment else None, session.emitted)

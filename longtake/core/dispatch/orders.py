@@ -9,15 +9,16 @@ from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Fr
 
 
 def decode_work(op: Op, session: Session) -> DecodeWork:
-    """Everything a worker needs to execute a decode; one that is done once more makes no pictures."""
-    block, is_replay = op.block, session.progress.is_replay(session.graph.decodes, op.block)
+    """Everything a worker needs to execute a decode; one whose segment the client has makes no pictures."""
+    block = op.block
+    is_unseen = block < session.shown_from or session.progress.is_replay(session.graph.decodes, block)
     return DecodeWork(
         session=session.id,
         block=block,
         slot=session.place.slot,
         latents=LatentRef(session=session.id, block=block, step=session.graph.step_count),
         first_picture=session.geometry.first_picture(block),
-        picture_count=0 if is_replay else session.picture_count(block),
+        picture_count=0 if is_unseen else session.picture_count(block),
         settings=session.request.settings,
     )
 

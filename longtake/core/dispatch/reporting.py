@@ -67,7 +67,8 @@ def count(session: Session, ticket: Ticket, retention: Retention, *, now_s: floa
     op = ticket.op
     effects: list[Effect] = []
     if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
-        effects = [*emit(session, op.block, now_s=now_s), session.trim(retention)]
+        shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
+        effects = [*shown, session.trim(retention)]
     if len(session.prompts.turns) > 1:
         effects += cues.forget(session)
     return effects

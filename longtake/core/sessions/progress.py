@@ -183,8 +183,11 @@ class Progress:
 
     def begin_at(self, block: int) -> None:
         """Begin as a fork, with everything before `block` done."""
-        self.sent = [block] * len(self.sent)
-        self.done = list(self.sent)
+        self.resume_at((block,) * len(self.sent))
+
+    def resume_at(self, done: tuple[int, ...]) -> None:
+        """Begin with each chain done so far, and nothing in flight."""
+        self.sent, self.done = list(done), list(done)
         self._replays.clear()
         self._journalled.clear()
 
@@ -246,6 +249,11 @@ class Progress:
                 self.lose(chains)
         if not slot:
             self.lose((self.graph.decodes,))
+
+    def rewind(self, chain: int, block: int) -> None:
+        """Go back to `block`, which is before what is done, in a chain of which nothing is in flight that counts."""
+        self._replays.pop(chain, None)
+        self.done[chain] = self.sent[chain] = min(self.done[chain], block)
 
     def disown(self, chain: int, block: int) -> None:
         """Note that what an op in flight will report does not count."""

@@ -12,11 +12,11 @@ sinks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from longtake.core.recipe.graph import Graph, Readers
+from longtake.core.recipe.graph import Graph, Kind, Readers
 from longtake.core.sessions.progress import Progress
 
 
@@ -66,7 +66,46 @@ class Retention:
         on the session: what comes before them is wanted by those as well.
         """
         first = min(forks, default=None)
-        done = progress.done if first is None else [min(done, first) for done in progress.done]
+        return self._at(progress.done if first is None else [min(done, first) for done in progress.done], acknowledged)
+
+    def frontier(self, kept: Sequence[Sequence[tuple[int, int]]], *, acknowledged: int) -> tuple[int, ...]:
+        """How far each chain may count as done, if the latents that enter step 1, 2, … are there of these blocks.
+
+        Everything can be rebuilt from there. The lanes of a pipeline may stand at different blocks, as they did when
+        the latents were made. All 0 if nothing that is there suffices.
+        """
+        for most in sorted({end for runs in kept for _, end in runs}, reverse=True):
+            done = self._reached(kept, most, acknowledged)
+            if self._suffices(kept, done, acknowledged):
+                return tuple(done)
+        return (0,) * len(self.graph.chains)
+
+    def _reached(self, kept: Sequence[Sequence[tuple[int, int]]], most: int, acknowledged: int) -> list[int]:
+        """How far each chain has come by what it put out, up to block `most`; no step is ahead of the one before."""
+        ends: list[int] = []
+        for step, runs in enumerate(kept, start=1):
+            sent = self.graph.chains[self.graph.first + step - 1].returns.are_sent
+            end = max((min(end, most) for start, end in runs if start < most), default=0) if sent else most
+            ends.append(min([end, *ends[-1:]]))
+        if any(not chain.returns.are_sent and chain.kind is Kind.DENOISE for chain in self.graph.chains):
+            ends = [ends[-1]] * len(ends)  # of a block in the middle of its steps nothing is known
+        done = [ends[max(chain.entered_step, chain.step + 1) - 1] for chain in self.graph.chains]
+        done[self.graph.decodes] = min(ends[-1], acknowledged + 1)
+        return done
+
+    def _suffices(self, kept: Sequence[Sequence[tuple[int, int]]], done: list[int], acknowledged: int) -> bool:
+        """Whether all latents are there that rebuilds, and what is to be done next, start from."""
+        floors = self._at(done, acknowledged).latents
+        for runs, floor, readers in zip(kept, floors, self._readers, strict=True):
+            made = done[readers.further] if readers.commit is None else max(done[readers.further], done[readers.commit])
+            sealed = [done[chain] for chain in readers if chain in self.graph.sealing]
+            sinks = min([self.graph.sink_blocks, *sealed]) if sealed else 0
+            if not (_covers(runs, floor, made) and _covers(runs, 0, sinks)):
+                return False
+        return True
+
+    def _at(self, done: list[int], acknowledged: int) -> Floors:
+        """The floors when so much of each chain is done."""
         shown = min(done[self.graph.decodes], acknowledged + 1)
         latents = tuple(self._floor(readers, done, shown) for readers in self._readers)
         lanes = (done[chain] - self.lane_blocks - self.rewind_blocks for chain in self.graph.sealing)
@@ -95,6 +134,11 @@ class Retention:
 
     def _decodes(self, readers: Readers) -> bool:
         return readers.further == self.graph.decodes
+
+
+def _covers(runs: Sequence[tuple[int, int]], first: int, end: int) -> bool:
+    """Whether all blocks from `first` up to `end` are in one of these ranges."""
+    return first >= end or any(start <= first and end <= stop for start, stop in runs)
 
 
 _UNDER_WAY = 3

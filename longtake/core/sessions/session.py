@@ -40,6 +40,10 @@ _HELD_BY_STATE = {
 }
 
 
+_UNKNOWN = 100_000
+"""So many blocks may have been made after the last one whose latents reached the disk: more than in a day."""
+
+
 @dataclass(slots=True)
 class Kinship:
     """What a session owes to the one that it was forked from, and to its own forks."""
@@ -95,6 +99,12 @@ class Session:
     """Whether its client was told that the stream has begun."""
     struck_s: float | None = None
     """When a part of its state was lost with a worker; None once it is whole again."""
+    shown_from: int = 0
+    """Segments before this one are not emitted: the client has them, from another engine."""
+    may_have_sent: int = 0
+    """Up to so many segments may have been sent by another engine, which nobody knows."""
+    kept_from: int = 0
+    """Segments before this one cannot be made again: what they depend on is not kept."""
     whole_by_s: float = float("inf")
     """When what is being rebuilt of it should be there again."""
     avoids: WorkerId | None = None
@@ -164,9 +174,9 @@ class Session:
     @property
     def wants_place(self) -> bool:
         """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
-        if self.kin.depends:
-            return False  # what it would begin with is not there before its parent has come to it
-        begins = self.playing and not self.presence.is_away and self.flow.has_credit(self.next_block)
+        if self.kin.depends or self.presence.is_away:
+            return False  # what it would begin with is not there before its parent has come to it, or nobody looks
+        begins = self.playing and self.flow.has_credit(self.next_block)
         return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
@@ -206,6 +216,8 @@ class Session:
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
             versions = self.prompts.forget_before(floors.texts, sinks=sinks)
+        if floors.latents[-1]:
+            self.kept_from = max(self.kept_from, floors.latents[-1] + retention.slot_blocks)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
         return Trim(session=self.id, floors=floors.latents, sinks=sinks, versions=versions)
@@ -274,6 +286,18 @@ class Session:
         if block < self.next_block:
             raise TooLate(block, self.next_block)
         return block
+
+    def resume_at(self, frontier: tuple[int, ...], *, acknowledged: int) -> None:
+        """Go on where another engine stood: so far each chain is done, segments up to `acknowledged` are shown."""
+        self.progress.resume_at(frontier)
+        self.flow = replace(self.flow, acknowledged=acknowledged)
+        self.shown_from, self.may_have_sent = acknowledged + 1, max(frontier) + _UNKNOWN
+        self.presence.connection = None
+
+    @property
+    def sent_at_most(self) -> int:
+        """Segments of higher numbers were never sent."""
+        return max(self.emitted, self.may_have_sent)
 
     def begin_at(self, block: int) -> None:
         """Begin as a fork, with everything before `block` done."""

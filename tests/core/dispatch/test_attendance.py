@@ -177,14 +177,35 @@ def test_a_cursor_acknowledges_and_must_be_of_what_was_sent() -> None:
     assert cell.segments[session] == [0, 1, 2], "a window beyond what was consumed"
 
 
-def test_what_nobody_holds_any_more_is_out_of_range_and_the_oldest_is_named() -> None:
+@pytest.mark.parametrize("state", [State.RUNNING, State.PARKED])
+def test_what_nobody_holds_any_more_is_made_again_from_the_journal(state: State) -> None:
     cell, session = away()
-    for held_from in (2, None):
-        for cursor in (0, None):
-            answer = attach(cell, session, cursor, held_from=held_from)
-            assert isinstance(answer, AttachRefused) and answer.problem.kind is Fault.OUT_OF_RANGE
-            assert "segment 2 is the oldest" in answer.problem.message
-    answer = attach(cell, session, 1, held_from=None)
+    if state is State.PARKED:
+        cell.later(cell.limits.park_after_s)
+        cell.settle()
+    assert cell.session(session).state is state
+    sent = list(cell.segments[session])
+    cell.struck.add(session)
+    assert sent[-2:] == [0, 1] or len(sent) > 2
+    acknowledged = cell.session(session).flow.acknowledged
+    answer = attach(cell, session, acknowledged if acknowledged >= 0 else None, held_from=None)
+    assert isinstance(answer, Resumed) and not answer.held
+    cell.segments[session] = sent[: acknowledged + 1]
+    cell.settle()
+    assert cell.segments[session][: len(sent)] == sent, "each again, in order"
+    assert cell.closed[session].ending is Ending.COMPLETED
+    cell.check_empty()
+
+
+def test_what_cannot_be_made_again_is_out_of_range_and_the_oldest_is_named() -> None:
+    cell, session = away()
+    record = cell.session(session)
+    record.kept_from = record.emitted
+    for held_from in (record.emitted, None):
+        answer = attach(cell, session, 0, held_from=held_from)
+        assert isinstance(answer, AttachRefused) and answer.problem.kind is Fault.OUT_OF_RANGE
+        assert f"segment {record.emitted} is the oldest" in answer.problem.message
+    answer = attach(cell, session, record.emitted - 1, held_from=None)
     assert isinstance(answer, Resumed) and not answer.held, "nothing has to be sent again"
 
 

@@ -234,7 +234,7 @@ def _check_no_overtaking(cell: Cell) -> None:
     if not worker.ready:
         return
     batch = cell.scheduler.next_batch(WORKER, now_s=cell.now_s)
-    due = {ready: cell.scheduler.urgency(ready).deadline_s for ready in worker.ready}
+    due = {ready: cell.scheduler.cell.urgency(cell.scheduler.cell, ready).deadline_s for ready in worker.ready}
     latest_s = max(due[ready] for ready in batch)
     left = {ready: due_s for ready, due_s in due.items() if ready not in batch and due_s < latest_s}
     assert not left, f"{batch} leaves {left} behind"
@@ -250,18 +250,18 @@ def test_bulk_ops_stay_behind_while_a_live_op_of_another_shape_is_ready() -> Non
         worker.ready.drop_session(session)
         record = cell.session(session)
         record.flow = record.flow.played(0, now_s=0.0, geometry=geometry())
-    urgency = cell.scheduler.urgency
+    shared = cell.scheduler.cell
     for session, op in (
         (live[0], Op(Kind.DENOISE, 1, 5)),
         (live[1], Op(Kind.DENOISE, 2, 6)),
         (bulk[0], Op(Kind.DENOISE, 1, 4)),
         (bulk[1], Op(Kind.DENOISE, 3, 9)),
     ):
-        worker.ready.put(Ticket(session, op), urgency(Ticket(session, op)))
+        worker.ready.put(Ticket(session, op), shared.urgency(shared, Ticket(session, op)))
     batch = cell.scheduler.next_batch(WORKER, now_s=0.0)
     assert {ticket.session for ticket in batch} == {"live0", "live1", "bulk0", "bulk1"}
     commit = Ticket(live[1], Op(Kind.COMMIT, 0, 7))
-    worker.ready.put(commit, urgency(commit))  # due after both live ops, before the bulk ones
+    worker.ready.put(commit, shared.urgency(shared, commit))  # due after both live ops, before the bulk ones
     batch = cell.scheduler.next_batch(WORKER, now_s=0.0)
     assert [ticket.session for ticket in batch] == ["live0", "live1"]
 

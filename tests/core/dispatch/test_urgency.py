@@ -20,7 +20,7 @@ T_S, V_S = 0.05, 0.02
 
 
 def deadline_s(cell: Cell, kind: Kind, step: int, block: int) -> float:
-    return cell.scheduler.urgency(Ticket(SessionId("s"), Op(kind, step, block))).deadline_s
+    return cell.scheduler.cell.urgency(cell.scheduler.cell, Ticket(SessionId("s"), Op(kind, step, block))).deadline_s
 
 
 def test_the_deadline_of_an_op_leaves_time_for_all_that_must_follow_it() -> None:

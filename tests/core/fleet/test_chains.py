@@ -83,7 +83,7 @@ def test_the_way_through_a_chain_counts_where_a_deadline_is_near() -> None:
             cell.finish_and_acknowledge(cell.busy[0]) if cell.busy[0] != WORKER else cell.finish(WORKER, seconds=0.01)
         record = cell.session(session)
         record.flow = record.flow.played(0, now_s=0.0, geometry=record.geometry)
-        return cell.scheduler.urgency(Ticket(session, Op(Kind.DENOISE, 0, 50))).deadline_s
+        return cell.scheduler.cell.urgency(cell.scheduler.cell, Ticket(session, Op(Kind.DENOISE, 0, 50))).deadline_s
 
     # Three more denoise ops follow the first, each through two workers in place of one.
     assert deadline_s(1) - deadline_s(2) == pytest.approx(3 * 0.01)

@@ -1,0 +1,46 @@
+"""Adoption: what is known of a session that another engine served, and what comes of taking it over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.errors import Problem
+from longtake.core.work import CueId, SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCue:
+    """A cue that has its block: from `block` on the stream is conditioned on `version`."""
+
+    block: int
+    version: int
+    cue: CueId | None
+    """None for what a fork has from its parent."""
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """The classes (`Ability.numerics`) of the workers that a session's state was made by."""
+
+    lanes: str
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """A session of another engine is here; of its latents the journal keeps what is needed."""
+
+    session: SessionId
+    frontier: int
+    """The blocks before this one count as done; the others are computed again."""
+    floors: tuple[int, ...]
+    """As in Trim."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptFailed:
+    """A session cannot be taken over."""
+
+    session: SessionId
+    problem: Problem

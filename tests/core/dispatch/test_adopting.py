@@ -1,0 +1,183 @@
+"""Adoption: a stream goes on in another cell, from its record, its cues and the latents that are there, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from longtake.core.adoption import Adopted, AdoptFailed, Numerics, PlacedCue
+from longtake.core.effects import Emit
+from longtake.core.events import Ack, Adopt, Attach, Ending, Open
+from longtake.core.limits import Limits
+from longtake.core.openings import AttachRefused, Resumed
+from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.sessions.life import State
+from longtake.core.work import ConditioningRef, ConnectionNumber, CueId, SessionId
+from tests.core.support.image_cell import ImageCell
+from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.world import effects_of
+
+S = SessionId("s")
+LAST = 40
+LONG = geometry().first_picture(LAST)
+CUES = tuple(
+    PlacedCue(block=block, version=version, cue=CueId(f"c{version}"), prompt=f"q{version}")
+    for version, block in enumerate((3, 9, 17), start=1)
+)
+PARKS = Limits(park_after_s=1.0)
+
+
+@dataclass
+class Stopped:
+    """A stream with three cues whose server ended, and what it would have been without that."""
+
+    cell: ImageCell
+    """In which it went on to its end."""
+    request: Open
+    latents: dict[tuple[SessionId, int, int], bytes]
+    acknowledged: int
+    emitted: int
+    done: int
+    """Blocks that were done to the last op."""
+
+
+def stopped(made: Recipe, steps: int) -> Stopped:
+    cell = ImageCell(made, limits=PARKS)
+    cell.open("s", pictures=LONG, cues=tuple(cue(c.cue or "", block=c.block, prompt=c.prompt) for c in CUES))
+    cell.answer()
+    cell.steps(steps)
+    record = cell.session("s")
+    kept = Stopped(
+        cell,
+        record.request,
+        dict(cell.kept.latents),
+        record.flow.acknowledged,
+        record.emitted,
+        min(record.progress.done),
+    )
+    cell.run()
+    return kept
+
+
+def runs(before: Stopped, gone: frozenset[int]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Of which blocks the latents that enter each step are there, but for blocks that are gone."""
+    found = []
+    for step in range(1, before.cell.graph.step_count + 1):
+        blocks = sorted({block for _, block, entered in before.latents if entered == step} - gone)
+        ranges: list[tuple[int, int]] = []
+        for block in blocks:
+            if ranges and ranges[-1][1] == block:
+                ranges[-1] = (ranges[-1][0], block + 1)
+            else:
+                ranges.append((block, block + 1))
+        found.append(tuple(ranges))
+    return tuple(found)
+
+
+def adopted(before: Stopped, gone: frozenset[int] = frozenset()) -> ImageCell:
+    """Another cell that has taken the stream over; whatever it puts out again must be what it was."""
+    cell, undisturbed = ImageCell(before.cell.recipe, limits=PARKS), before.cell
+    cell.struck.add(S)
+    cell.kept.made = undisturbed.kept.made
+    cell.contents.sealed, cell.contents.states = undisturbed.contents.sealed, undisturbed.contents.states
+    cell.kept.latents = {key: latents for key, latents in before.latents.items() if key[1] not in gone}
+    cell.done = {(S, cell.graph.op(chain.number, block)) for chain in cell.graph.chains for block in range(LAST)}
+    cell.send(
+        Adopt(
+            now_s=0.0,
+            request=before.request,
+            numerics=Numerics(lanes="", decoder=""),
+            header=b"header;",
+            media_type="video",
+            cues=CUES,
+            latents=runs(before, gone),
+            acknowledged=before.acknowledged,
+        )
+    )
+    return cell
+
+
+def attach(cell: ImageCell, cursor: int | None) -> None:
+    cell.send(Attach(now_s=cell.now_s, session=S, connection=ConnectionNumber(7), cursor=cursor))
+
+
+def run_to_the_end(cell: ImageCell, first: int) -> None:
+    """The client consumes what it is sent; it is everything from `first` on."""
+    cell.segments[S] = list(range(first))
+    for _ in range(40):
+        cell.run(acknowledge=False)
+        if cell.segments.get(S) and S in cell.there:
+            cell.send(Ack(now_s=cell.now_s, session=S, segment=cell.segments[S][-1]))
+    assert cell.closed[S].ending is Ending.COMPLETED
+    assert [emit.block for emit in effects_of(cell, Emit)] == list(range(first, LAST))
+    cell.check_empty()
+
+
+@pytest.mark.parametrize("sinks", [0, 3, 4])
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("steps", [5, 40, 90, 130, 171])
+def test_a_stream_goes_on_from_wherever_the_server_stopped(level: Level, sinks: int, steps: int) -> None:
+    before = stopped(recipe(level, sinks=sinks), steps)
+    emitted = before.emitted
+    cell = adopted(before)
+    (told,) = effects_of(cell, Adopted)
+    assert before.done <= told.frontier <= before.done + 5 or not told.frontier
+    assert cell.session("s").state is State.PARKED and not cell.busy, "nobody looks at it"
+    attach(cell, emitted - 1 if emitted else None)
+    (answer,) = effects_of(cell, Resumed)
+    assert (answer.opened.segment, answer.opened.header) == (emitted, b"header;")
+    run_to_the_end(cell, emitted)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_latents_that_are_missing_cost_time_and_no_bit(seed: int) -> None:
+    draw = random.Random(seed)
+    level = draw.choice(list(Level))
+    before = stopped(recipe(level, sinks=draw.choice([0, 3])), draw.randrange(60, 170))
+    blocks = sorted({block for _, block, _ in before.latents})
+    gone = frozenset(draw.sample(blocks, min(len(blocks), draw.choice([1, 2, len(blocks)]))))
+    emitted = before.emitted
+    cell = adopted(before, gone)
+    (told,) = effects_of(cell, Adopted)
+    assert told.frontier == 0 or told.frontier not in gone
+    attach(cell, emitted - 1 if emitted else None)
+    run_to_the_end(cell, emitted)
+
+
+def test_a_frontier_needs_all_that_a_rebuild_starts_from() -> None:
+    cell = ImageCell(recipe(Level.OUTPUT, sinks=3))
+    kept = cell.scheduler.cell.fleet.retention(cell.graph)
+    full = ((0, 1), (5, 12))
+    reach = max(kept.lane_blocks, kept.slot_blocks)
+    even = {12: (12,) * 9, 1: (1,) * 9, 0: (0,) * 9}
+    assert kept.frontier((full,) * 4, acknowledged=11) == even[12]
+    assert kept.frontier((((5, 12),),) * 4, acknowledged=11) == even[0], "a sink is missing"
+    assert kept.frontier(((*full[:1], (12 - reach, 12)),) * 4, acknowledged=11) == even[12]
+    assert kept.frontier(((*full[:1], (13 - reach, 12)),) * 4, acknowledged=11) == even[1], "one block too few"
+    slower = kept.frontier((full, full, full, ((0, 1), (5, 11))), acknowledged=11)
+    assert slower == (12, 12, 12, 11, 12, 12, 12, 11, 11), "the last step has one block to go"
+
+
+def test_a_cursor_before_what_is_kept_is_refused_with_the_oldest() -> None:
+    before = stopped(recipe(), 170)
+    cell = adopted(before)
+    record = cell.session("s")
+    attach(cell, 0)
+    (refused,) = effects_of(cell, AttachRefused)
+    assert f"{record.kept_from}" in refused.problem.message
+    assert record.presence.is_away
+    attach(cell, record.kept_from - 1)
+    run_to_the_end(cell, record.kept_from)
+
+
+def test_what_cannot_be_adopted_is_named() -> None:
+    before = stopped(recipe(), 20)
+    cell = adopted(before)
+    request = before.request
+    event = Adopt(now_s=0.0, request=request, numerics=Numerics(lanes="", decoder=""), header=b"", media_type="",
+                  cues=(), latents=((),) * 4, acknowledged=-1)  # fmt: skip
+    cell.send(event)
+    assert "not in use" in effects_of(cell, AdoptFailed)[0].problem.message
+    assert ConditioningRef(session=S, version=0) not in cell.kept.inherited
