@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
+from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
 from longtake.core.events import Loss
 from longtake.core.work import WorkerId
@@ -24,9 +25,10 @@ from longtake.link.v1 import link_pb2_grpc
 from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
 from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
 from workers.messages import Down, Introduction, Up
+from workers.patience import within
 
 SILENCE_S = 5.0
-"""A worker that says nothing for this long (five heartbeats) is lost."""
+"""A worker that says nothing for this long (five heartbeats) is lost. The engine's own pauses do not count."""
 HELLO_S = 5.0
 """A connection that has not said Hello by then is closed."""
 QUEUE_LIMIT = 1024
@@ -41,11 +43,15 @@ class _LinkPort:
 
     def __init__(self, lost: Callable[[str], None]) -> None:
         self._lost = lost
-        self.last_heard_s = asyncio.get_running_loop().time()
+        self.heard()
         self.reason = ""
         """Why the engine gave it up; empty while it is attached."""
         self._waiting: deque[Down] = deque()
         self._changed = Signal()
+
+    def heard(self) -> None:
+        """Its silence begins anew."""
+        self.silence = Awake(asyncio.get_running_loop().time())
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port."""
@@ -132,7 +138,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
         try:
-            async with asyncio.timeout(HELLO_S):
+            async with within(HELLO_S):
                 first = await context.read()
         except (TimeoutError, DecodeError):
             first = None
@@ -154,11 +160,10 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         return introduction
 
     async def _read(self, context: _Context, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
-        loop = asyncio.get_running_loop()
         reason, cause = "its link broke", Loss.LINK
         try:
             while isinstance(message := await context.read(), pb.AttachRequest):
-                port.last_heard_s = loop.time()
+                port.heard()
                 attachments.hear(worker, port, up_from_proto(message))
             reason = "it closed its link"
         except (InvalidField, DecodeError) as error:
@@ -168,8 +173,8 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _watch(self, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         loop = asyncio.get_running_loop()
-        while (rest_s := port.last_heard_s + self._silence_s - loop.time()) > 0:
-            await asyncio.sleep(rest_s)
+        while port.silence.look(loop.time()) < self._silence_s:
+            await asyncio.sleep(TURN_S)
         attachments.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 

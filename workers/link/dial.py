@@ -20,13 +20,14 @@ from workers.denoise.layer_split import PEER_S
 from workers.link.convert import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
 from workers.link_trust import ENGINE_NAME, LinkFiles
 from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
+from workers.patience import awake_for
 from workers.runner import Performer, Runner
 from workers.vitals import vitals
 
 HEARTBEAT_S = 1.0
 REDIAL_S = 0.3
 PATIENCE_S = 6.0
-"""How long the engine may be out of reach before the process ends."""
+"""How long the engine may be out of reach before the process ends. The process's own pauses do not count."""
 END_S = 2 * PEER_S
 """How long a compute thread may take to end: one that waits for a neighbour in its chain gives up before."""
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -90,27 +91,33 @@ class WorkerLink:
         After a break everything held for sessions is worthless, because the engine has ended them; so the next
         attachment starts with a fresh worker over the same weights.
         """
-        loop = asyncio.get_running_loop()
-        last_contact_s = loop.time()
-        while True:
-            self._heard = False
-            if self._next is None:
-                self._next = await asyncio.to_thread(self._loaded.fresh)
-            try:
-                async with self._channel() as channel:
-                    if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach(), self._next):
-                        return
-                why = "the stream ended"
-            except grpc.aio.AioRpcError as error:
-                why = f"{error.code().name}: {error.details()}"
-                if error.code() in _FATAL:
-                    raise Unavailable(f"the engine refuses this worker: {error.details()}") from error
-            if self._heard:
-                last_contact_s = loop.time()
-            if loop.time() - last_contact_s > PATIENCE_S:
-                raise Unavailable(f"no engine at {self._engine}: {why}")
-            _log.info("link to %s broke (%s), dialling again", self._engine, why)
-            await asyncio.sleep(REDIAL_S)
+        patience = asyncio.create_task(awake_for(PATIENCE_S))
+        try:
+            while (why := await self._broken()) is not None:
+                if self._heard:
+                    patience.cancel()
+                    patience = asyncio.create_task(awake_for(PATIENCE_S))
+                elif patience.done():
+                    raise Unavailable(f"no engine at {self._engine}: {why}")
+                _log.info("link to %s broke (%s), dialling again", self._engine, why)
+                await asyncio.sleep(REDIAL_S)
+        finally:
+            patience.cancel()
+
+    async def _broken(self) -> str | None:
+        """Dial once and work until the link ends; returns why it broke, None if the engine sent Shutdown."""
+        self._heard = False
+        if self._next is None:
+            self._next = await asyncio.to_thread(self._loaded.fresh)
+        try:
+            async with self._channel() as channel:
+                if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach(), self._next):
+                    return None
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _FATAL:
+                raise Unavailable(f"the engine refuses this worker: {error.details()}") from error
+            return f"{error.code().name}: {error.details()}"
+        return "the stream ended"
 
     def _channel(self) -> grpc.aio.Channel:
         if self._files is None:

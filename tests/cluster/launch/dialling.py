@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 import pytest
+import torch
 
 from cluster.cell.engine import Engine
 from cluster.launch.link_server import LinkServer, LinkService
@@ -16,13 +18,13 @@ from longtake.core.effects import Effect
 from longtake.core.events import Event, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, Role, SessionId, WorkerId
+from longtake.core.work import Ability, PageId, Role, SessionId, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
 from tests.workers.model_dir import model_info
 from workers.link.convert import hello_to_proto
-from workers.messages import Introduction
+from workers.messages import Failed, Introduction, Up
 
 WORKER = WorkerId("denoise-0")
 SESSION = SessionId("s")
@@ -112,3 +114,31 @@ async def status(call: Call) -> tuple[grpc.StatusCode, str]:
                     break
             raise AssertionError("the engine ended the call without an error")
     return caught.value.code(), str(caught.value.details())
+
+
+class Slow:
+    """A worker whose every op takes longer than the engine bears silence."""
+
+    role = Role.DENOISE
+    device = torch.device("cpu")
+
+    def page(self, page: PageId) -> torch.Tensor:
+        raise IndexError("no pages")
+
+    def perform(self, message: object) -> Iterator[Up]:
+        time.sleep(2.5)
+        yield Failed(sessions=(SESSION,), sequence=None, reason="slow but sound")
+
+
+class Loaded:
+    """Stands for loaded weights; counts how many workers were made over them."""
+
+    introduction = INTRODUCTION
+    meeting_point = ""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def fresh(self) -> Slow:
+        self.made += 1
+        return Slow()

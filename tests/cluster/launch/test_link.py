@@ -5,28 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
 import grpc.aio
 import pytest
-import torch
 
 from cluster.launch.link_server import LinkServer, LinkService
 from longtake.core.effects import EncodeText, Forget
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import OpFailed, Tick, WorkerJoined, WorkerLost
-from longtake.core.work import ConditioningRef, DispatchNumber, PageId, Role
+from longtake.core.work import ConditioningRef, DispatchNumber
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
-from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER, bench, status
+from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER, Loaded, Slow, bench, status
 from workers.link import dial
 from workers.link.convert import down_to_proto, hello_to_proto, up_to_proto
 from workers.link.dial import WorkerLink
-from workers.messages import Done, Down, Failed, Heartbeat, Shutdown, Up
+from workers.messages import Done, Down, Failed, Heartbeat, Shutdown
 
 
 async def test_a_port_that_is_taken_is_named() -> None:
@@ -121,20 +119,6 @@ async def test_a_worker_that_does_not_read_is_given_up() -> None:
         assert "does not read" in (await made.log.lost()).reason
 
 
-class Slow:
-    """A worker whose every op takes longer than the engine bears silence."""
-
-    role = Role.DENOISE
-    device = torch.device("cpu")
-
-    def page(self, page: PageId) -> torch.Tensor:
-        raise IndexError("no pages")
-
-    def perform(self, message: object) -> Iterator[Up]:
-        time.sleep(2.5)
-        yield Failed(sessions=(SESSION,), sequence=None, reason="slow but sound")
-
-
 class Deaf:
     """The engine's way to a worker that is not there."""
 
@@ -143,20 +127,6 @@ class Deaf:
 
     def end(self, reason: str) -> None:
         pass
-
-
-class Loaded:
-    """Stands for loaded weights; counts how many workers were made over them."""
-
-    introduction = INTRODUCTION
-    meeting_point = ""
-
-    def __init__(self) -> None:
-        self.made = 0
-
-    def fresh(self) -> Slow:
-        self.made += 1
-        return Slow()
 
 
 async def test_a_long_op_does_not_silence_a_worker_and_shutdown_waits_for_it() -> None:
