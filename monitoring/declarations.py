@@ -118,7 +118,7 @@ WORKERS = Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined.
 WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for.")
 WORKERS_JOINED = Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined.")
 WORKERS_LOST = Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
-    "Times that a worker was lost: its link broke, it was silent, it broke the protocol, it was replaced.")
+    "Times that a worker was lost: its link broke, it was silent, it hung, it broke the protocol, it was replaced.")
 SLOWNESS = Metric("longtake_worker_slowness", GAUGE, ("worker",),
     "Its time for a dispatch over what its fellows take for as many ops; 1 is usual.")
 NUMERICS_CLASSES = Metric("longtake_numerics_classes", GAUGE, ("role",),

@@ -34,6 +34,7 @@ from longtake.core.effects import (
     EncodeText,
     Forget,
     Give,
+    GiveUp,
     Inherit,
     LoadImage,
     Notice,
@@ -344,6 +345,8 @@ class Engine:
                 self._send(effect.worker, effect)
             case Trim() | Inherit() | DropJournal():
                 self._keep_less(effect)
+            case GiveUp() if effect.worker in self._workers:
+                self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
                 self._lost(effect.session, self.clients.perform(effect, self.now_s()))
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():

@@ -252,6 +252,14 @@ class Closed:
     """How many segments were sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """End the link of a worker that hangs; answered by WorkerLost, as any end of a link is."""
+
+    worker: WorkerId
+    reason: str
+
+
 # --- facts: nothing is to be done, recorders take note -------------------------------------------------------------
 
 
@@ -312,6 +320,7 @@ Effect = (
     | Discard
     | EncodeText
     | Forget
+    | GiveUp
     | Trim
     | Inherit
     | Adopted

@@ -43,6 +43,8 @@ class Loss(Enum):
     """Its link ended: the process, its machine or the way to it is gone, or it gave up by itself."""
     SILENCE = "silence"
     """It said nothing for too long, or did not read what it was sent."""
+    HANG = "hang"
+    """It lives, and takes far too long for what it was sent."""
     PROTOCOL = "protocol"
     """It said what it must not say, or in the wrong order."""
     REPLACED = "replaced"
@@ -51,7 +53,7 @@ class Loss(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """A worker's link ended, or its heartbeat stopped."""
+    """A worker's link ended, its heartbeat stopped, or it was given up."""
 
     now_s: float
     worker: WorkerId
@@ -272,10 +274,7 @@ class OpDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpFailed:
-    """A worker could not do a dispatch (`sequence`) or a preparation (`sequence` None) for `sessions`.
-
-    The dispatch's ops for other sessions are done.
-    """
+    """A worker could not do a dispatch, or (`sequence` None) a preparation; the ops for other sessions are done."""
 
     now_s: float
     worker: WorkerId

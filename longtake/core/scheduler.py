@@ -180,6 +180,7 @@ class Scheduler:
         return self._effects
 
     def _tick(self) -> None:
+        self._effects += self._reports.overdue(now_s=self._now_s)
         self._drain()
         self._advance(*self._offers.wake(now_s=self._now_s))
         for session, effects in self._balance.moves(now_s=self._now_s):

@@ -152,7 +152,8 @@ class WorkerLink:
             for task in (reader, writer, beating):
                 task.cancel()
             runner.put(Shutdown())
-            await asyncio.to_thread(runner.join, END_S)
+            if not await asyncio.to_thread(runner.join, END_S):
+                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: its compute thread hangs")
 
     async def _ended(self, reader: asyncio.Task[None], writer: asyncio.Task[str | StartOver]) -> bool:
         """Wait for the end of an attachment; what `_attached` returns and raises."""

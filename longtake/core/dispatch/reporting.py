@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Effect
+from longtake.core.effects import Effect, GiveUp
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import OpDone, OpFailed
+from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
@@ -20,6 +21,11 @@ class Reports:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._hangs = Hangs()
+
+    def overdue(self, *, now_s: float) -> list[GiveUp]:
+        """The workers that will never report; to be asked at every tick."""
+        return self._hangs.look(self._cell.workers.values(), now_s=now_s)
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.

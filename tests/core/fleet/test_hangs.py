@@ -1,0 +1,176 @@
+"""A worker that takes far too long is given up once; one that is slow, new, or whose engine stood still is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.core.awake import LATE_S, TURN_S
+from longtake.core.effects import GiveUp
+from longtake.core.events import WorkerJoined
+from longtake.core.fleet.hangs import LEAST_S, REPORTS, TIMES, Hangs
+from longtake.core.fleet.worker import Worker
+from longtake.core.recipe.graph import Kind, Op
+from longtake.core.work import Ability, Role, SessionId, Ticket, WorkerId
+from tests.core.support.timed import timed_cell
+from tests.core.support.world import Cell, effects_of
+
+TICK_S = 0.1
+TICKET = Ticket(SessionId("s"), Op(Kind.DENOISE, 0, 0), 0)
+
+
+def worker(name: str = "denoise-0", *, op_s: float = 0.1, reports: int = REPORTS, chain: int = 1) -> Worker:
+    """A worker that has reported so many dispatches of one op, each of which took so long."""
+    ability = Ability(capacity=400, batch_limit=8, chain_length=chain)
+    made = Worker(WorkerJoined(now_s=0.0, worker=WorkerId(name), role=Role.DENOISE, ability=ability))
+    for _ in range(reports):
+        made.dispatched((TICKET,), now_s=0.0)
+        report(made, op_s)
+    return made
+
+
+def report(made: Worker, seconds: float) -> None:
+    made.timing.fold(seconds, len(made.in_flight.popleft().tickets))
+
+
+class Watch:
+    """Ticks in time, for workers that are told what the test says."""
+
+    def __init__(self, *workers: Worker) -> None:
+        self.workers = workers
+        self.hangs = Hangs()
+        self.now_s = 0.0
+        self.given_up: list[tuple[WorkerId, float]] = []
+        self.tick(0.0)
+
+    def tick(self, passed_s: float = TICK_S) -> None:
+        self.now_s += passed_s
+        for effect in self.hangs.look(self.workers, now_s=self.now_s):
+            self.given_up.append((effect.worker, self.now_s))
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / TICK_S)):
+            self.tick()
+
+
+def test_a_dispatch_that_never_reports_is_a_hang_after_twenty_times_its_time_and_told_once() -> None:
+    hung = worker(op_s=0.5)
+    hung.dispatched((TICKET,), now_s=0.0)
+    watch = Watch(hung, worker("denoise-1"))
+    watch.run(9.9)
+    assert watch.given_up == []
+    watch.run(60.0)
+    assert [(name, round(at_s)) for name, at_s in watch.given_up] == [("denoise-0", 10)]
+
+
+@pytest.mark.parametrize(
+    ("made", "tickets", "limit_s"),
+    [
+        (worker(op_s=0.001), 1, LEAST_S),
+        (worker(op_s=1.0), 1, TIMES * 1.0),
+        (worker(op_s=1.0), 3, TIMES * 3.0),
+        (worker(op_s=1.0, chain=4), 1, TIMES * 4.0),
+    ],
+)
+def test_the_limit_goes_by_the_worker_its_chain_and_the_size_of_the_dispatch(
+    made: Worker, tickets: int, limit_s: float
+) -> None:
+    made.dispatched((TICKET,) * tickets, now_s=0.0)
+    watch = Watch(made)
+    watch.run(limit_s - 0.2)
+    assert watch.given_up == []
+    watch.run(0.5)
+    assert len(watch.given_up) == 1
+
+
+@pytest.mark.parametrize("made", [worker(reports=REPORTS - 1), worker(op_s=0.0)])
+def test_a_worker_of_which_too_little_is_known_is_never_judged(made: Worker) -> None:
+    made.dispatched((TICKET,), now_s=0.0)
+    watch = Watch(made)
+    watch.run(600.0)
+    assert watch.given_up == []
+
+
+def test_a_queued_dispatch_is_not_old_before_it_is_the_oldest() -> None:
+    made = worker(op_s=0.25)
+    watch = Watch(made)
+    made.dispatched((TICKET,), now_s=0.0)
+    for _ in range(10):
+        made.dispatched((TICKET,), now_s=watch.now_s)
+        watch.run(4.0)
+        report(made, 0.25)
+    assert watch.given_up == []
+
+
+def test_a_worker_that_joined_again_does_not_inherit_the_age_of_its_predecessors_dispatch() -> None:
+    first, second = worker(), worker()
+    watch = Watch(first)
+    for made in (first, second):
+        made.dispatched((TICKET,), now_s=watch.now_s)
+        watch.workers = (made,)
+        watch.run(0.8 * LEAST_S)
+    assert watch.given_up == []
+
+
+def test_a_pause_of_the_engine_is_no_hang() -> None:
+    made = worker()
+    made.dispatched((TICKET,), now_s=0.0)
+    watch = Watch(made)
+    watch.run(0.9 * LEAST_S)
+    watch.tick(3600.0)
+    assert watch.given_up == []
+    watch.run(0.2 * LEAST_S)
+    assert len(watch.given_up) == 1
+
+
+STRETCHES = st.tuples(
+    st.sampled_from(["send", "report", "nothing"]),
+    st.one_of(st.just(TICK_S), st.floats(0.02, 0.3), st.floats(0.02, 2 * LATE_S), st.floats(LATE_S, 30.0)),
+    st.sampled_from([1, 2, 20, 100]),
+)
+"""What happens to a worker, and then so many ticks, so far apart."""
+
+
+@given(st.lists(STRETCHES, max_size=12))
+def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
+    stretches: list[tuple[str, float, int]],
+) -> None:
+    """Against ages that are counted by hand: `least` counts the ticks in time only, `most` something for each."""
+    made, hangs, now_s = worker(op_s=0.05), Hangs(), 0.0
+    hangs.look([made], now_s=now_s)
+    least_s = most_s = 0.0
+    told = False
+    for what, tick_s, ticks in stretches:
+        if what == "send" and len(made.in_flight) < 2:
+            made.dispatched((TICKET,), now_s=now_s)
+        elif what == "report" and made.in_flight:
+            report(made, 0.05)
+            least_s, most_s, told = 0.0, 0.0, False
+        for _ in range(ticks if made.in_flight else 0):
+            now_s += tick_s
+            least_s += tick_s if tick_s <= LATE_S else 0.0
+            most_s += tick_s if tick_s <= LATE_S else TURN_S
+            found = hangs.look([made], now_s=now_s)
+            assert not found or (most_s > LEAST_S and not told)
+            told = told or bool(found)
+            assert told or least_s <= LEAST_S + LATE_S
+
+
+def test_the_scheduler_gives_up_the_worker_that_hangs_and_no_other() -> None:
+    cell = timed_cell(0.05, 0.05)
+    cell.open("s", window=1000)
+    cell.answer()
+    while min(cell.worker(name).next_sequence for name in ("denoise-0", "denoise-1")) < 2 * REPORTS:
+        finish_all(cell)
+    cell.stuck = {WorkerId("denoise-1")}
+    for _ in range(round(2 * LEAST_S / TICK_S)):
+        finish_all(cell)
+        cell.later(TICK_S)
+    (effect,) = effects_of(cell, GiveUp)
+    assert effect.worker == "denoise-1" and "has taken more than 5 s" in effect.reason
+
+
+def finish_all(cell: Cell) -> None:
+    for name in cell.busy:
+        cell.finish(name, seconds=0.05)
