@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check audit hostile identity bench protos dashboards alerts pictures page-pictures rendered clean
+.PHONY: demo test check audit hostile chaos identity bench protos dashboards alerts pictures page-pictures rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -31,6 +31,11 @@ audit: $(STAMP)  ## the pinned dependencies against the known advisories, where 
 hostile: $(STAMP)  ## 10,000 half-open connections, floods and bombs, and what live streams see of them (6 minutes)
 	$(BIN)/python -m benchmarks.hostile --json
 	$(BIN)/python -m benchmarks.hostile --guarded --json
+
+chaos: $(STAMP)  ## kill and stop the processes of real servers under real streams, and an hour of one (an hour and more)
+	$(BIN)/python -m benchmarks.chaos --kills 30 --stops 10 --stalls 5 --json
+	$(BIN)/python -m benchmarks.chaos --launcher ray --kills 6 --stops 2 --stalls 1 --json
+	$(BIN)/python -m benchmarks.chaos --hour --json
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity

@@ -1,12 +1,15 @@
-"""What a heartbeat says of a process."""
+"""What a heartbeat says of a process, and what the system shows of it."""
 
 from __future__ import annotations
+
+import threading
+from pathlib import Path
 
 import torch
 
 from workers.images.thread import ImageThread
 from workers.messages import Heartbeat
-from workers.vitals import vitals
+from workers.vitals import show_name, vitals
 
 
 class Nothing:
@@ -31,3 +34,16 @@ def test_of_a_process_with_several_workers_each_says_its_part() -> None:
 
 def test_a_worker_in_the_engines_process_says_nothing_of_its_memory() -> None:
     assert vitals(images(), workers=0) == Heartbeat()
+
+
+def test_a_thread_carries_the_name_of_its_worker_as_far_as_it_fits() -> None:
+    shown: list[str] = []
+
+    def work() -> None:
+        show_name("denoise-12.3of4 and more")
+        shown.append(Path("/proc/thread-self/comm").read_text())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert shown == ["denoise-12.3of4\n"]

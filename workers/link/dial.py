@@ -22,7 +22,7 @@ from workers.link_trust import ENGINE_NAME, LinkFiles
 from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
 from workers.patience import awake_for
 from workers.runner import Performer, Runner
-from workers.vitals import vitals
+from workers.vitals import show_name, vitals
 
 HEARTBEAT_S = 1.0
 REDIAL_S = 0.3
@@ -202,4 +202,5 @@ class WorkerLink:
 
 def serve(loaded: Weights, engine: str, token: str, files: LinkFiles | None = None) -> None:
     """Work for the engine at `engine` (host:port) until it is done with this worker. Unavailable if that fails."""
+    show_name(loaded.introduction.worker)
     asyncio.run(WorkerLink(loaded, engine, token, files).serve())
