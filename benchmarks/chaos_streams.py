@@ -197,6 +197,8 @@ class Renderer:
         script = take.script
         command = [script.prompt, "--seed", str(script.seed), "--duration", _text(script.start_s(script.blocks))]
         for name, block in take.cues.items():
+            if block >= script.blocks:
+                continue
             asked = script.cue_at(int(name.removeprefix("at-")))
             assert asked is not None
             command += ["--cue", f"{_text(script.start_s(block))}={asked.prompt}"]
