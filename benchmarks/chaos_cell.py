@@ -67,18 +67,17 @@ def process(pid: int) -> Process | None:
     return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
 
 
-def below(ancestor: int) -> list[Process]:
-    """The living processes below one, parents before their children."""
-    found, waiting = [], [ancestor]
+def below(*ancestors: int) -> set[Process]:
+    """The living processes below some."""
+    found: set[int] = set()
+    waiting = list(ancestors)
     while waiting:
-        pid = waiting.pop()
         with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += [int(child) for child in (task / "children").read_text().split()]
-        here = process(pid) if pid != ancestor else None
-        if here is not None:
-            found.append(here)
-    return found
+            for task in Path(f"/proc/{waiting.pop()}/task").iterdir():
+                children = {int(child) for child in (task / "children").read_text().split()} - found
+                found |= children
+                waiting += children
+    return {one for pid in found if (one := process(pid)) is not None}
 
 
 def names(pid: int) -> set[str]:
@@ -180,7 +179,8 @@ class ChaosCell:
     def look(self) -> None:
         """Note what the server has started by now."""
         if self._server is not None:
-            self._seen.update(below(self._server.pid))
+            # Below what it started before, too: it may be gone, and that not.
+            self._seen |= below(self._server.pid, *(one.pid for one in self._seen if one.is_alive))
 
     def find(self) -> dict[str, Process]:
         """The server, its workers and Ray's processes that live now, by name."""

@@ -169,6 +169,7 @@ def child() -> Iterator[subprocess.Popen[str]]:
 def test_workers_are_found_below_their_server_by_name_and_only_they_are_signalled(
     child: subprocess.Popen[str],
 ) -> None:
+    assert below(os.getpid(), child.pid) == below(os.getpid())
     found = [one for one in below(os.getpid()) if "denoise-1" in names(one.pid)]
     assert found == [process(child.pid)]
     assert not Process(child.pid, found[0].started + 1).send(signal.SIGKILL), "another process had that id"
