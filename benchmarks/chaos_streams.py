@@ -21,7 +21,9 @@ from longtake.client.events import (
     CueAppliedEvent,
     NoticeEvent,
     OpenedEvent,
+    RecoveredEvent,
     RequestRefusedEvent,
+    ResumedEvent,
     SegmentEvent,
     StreamEvent,
 )
@@ -35,8 +37,8 @@ SILENCE_S = 180.0
 """A client that is told nothing for so long gives up: the longest that a server takes to come back, and more."""
 RENDER_S = 3600.0
 COMPLETED = "completed"
-_TOLD = (SegmentEvent, OpenedEvent, ClosedEvent, CueAcceptedEvent, CueAppliedEvent)
-"""What every stream is told; all else is noted by its name."""
+_USUAL = (OpenedEvent, CueAppliedEvent)
+"""What needs no note; all that is not known here is noted by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +125,10 @@ class Take:
                 self.told[f"notice: {event.text}"] += 1
             case RequestRefusedEvent():
                 self.told[f"refused: {event.message}"] += 1
-        if not isinstance(event, (*_TOLD, NoticeEvent, RequestRefusedEvent)):
-            self.told[type(event).__name__] += 1
+            case RecoveredEvent() | ResumedEvent():
+                self.told[f"{type(event).__name__}, {event.continuity}"] += 1
+            case _ if not isinstance(event, _USUAL):
+                self.told[type(event).__name__] += 1
 
     def _add(self, data: bytes) -> None:
         self.data += data
