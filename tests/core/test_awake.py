@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -34,10 +34,11 @@ def test_an_owner_that_is_always_late_still_gets_on() -> None:
 
 
 @given(st.lists(st.floats(0.0, 30.0), min_size=1, max_size=50))
-def test_no_look_counts_more_than_passed_nor_more_than_a_late_turn(passes_s: list[float]) -> None:
-    awake, now_s, said = Awake(100.0), 100.0, [0.0]
-    for passed_s in passes_s:
-        now_s += passed_s
+def test_no_look_counts_more_than_passed_nor_more_than_a_late_turn(steps_s: list[float]) -> None:
+    at_s = list(accumulate(steps_s, initial=100.0))
+    passes_s = [after - before for before, after in pairwise(at_s)]
+    awake, said = Awake(at_s[0]), [0.0]
+    for now_s, passed_s in zip(at_s[1:], passes_s, strict=True):
         said.append(awake.look(now_s))
         assert awake.lasted_s == said[-1]
         assert 0.0 <= said[-1] - said[-2] <= min(passed_s, LATE_S) + 1e-9

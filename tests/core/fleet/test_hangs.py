@@ -148,9 +148,10 @@ def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
             report(made, 0.05)
             least_s, most_s, told = 0.0, 0.0, False
         for _ in range(ticks if made.in_flight else 0):
-            now_s += tick_s
-            least_s += tick_s if tick_s <= LATE_S else 0.0
-            most_s += tick_s if tick_s <= LATE_S else TURN_S
+            before_s, now_s = now_s, now_s + tick_s
+            passed_s = now_s - before_s  # not always what was added
+            least_s += passed_s if passed_s <= LATE_S else 0.0
+            most_s += passed_s if passed_s <= LATE_S else TURN_S
             found = hangs.look([made], now_s=now_s)
             assert not found or (most_s > LEAST_S and not told)
             told = told or bool(found)
