@@ -178,8 +178,8 @@ class Measured:
 
 def _record(session: SessionId) -> SessionRecord:
     return SessionRecord(
-        session=session, tenant="default", token_sha256="0" * 64, model_digest="", recipe="", recipe_digest="",
-        denoise_numerics="", decode_numerics="", text_numerics="", seed=0, prompt="a red ball",
+        session=session, tenant="default", tokens_sha256=("0" * 64,), model_digest="", recipe="", recipe_digest="",
+        denoise_numerics="", decode_numerics="", seed=0, prompt="a red ball",
         settings=SegmentSettings(codec="raw", quality=0), pace=Pace.FAST, window=4, picture_limit=None,
     )  # fmt: skip
 

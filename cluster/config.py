@@ -165,6 +165,17 @@ class RecordingSection(Section):
     """How long the recording may be; after that the server goes on without it."""
 
 
+class JournalSection(Section):
+    """A journal on disk, from which streams go on when the server was killed (cluster.journal).
+
+    It holds the prompts of all streams.
+    """
+
+    path: str = ""
+    """A folder for it, on a disk of this machine or one that comes with it; empty means none. No two servers may use one
+    at a time."""
+
+
 class TlsSection(Section):
     """Certificates of the ports for clients (gRPC and the page), as PEM files; empty means none."""
 
@@ -259,6 +270,7 @@ class ServerConfig(Section):
     metrics: MetricsSection = MetricsSection()
     http: HttpSection = HttpSection()
     recording: RecordingSection = RecordingSection()
+    journal: JournalSection = JournalSection()
     tls: TlsSection = TlsSection()
     auth: AuthSection = AuthSection()
     link: LinkSection = LinkSection()

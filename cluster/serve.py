@@ -14,6 +14,7 @@ from pathlib import Path
 from cluster.access.audit import Audit
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
+from cluster.adoption import Identity, KeptSessions
 from cluster.cell.engine import Engine
 from cluster.cell.recording import InboxRecording, RecordedCell
 from cluster.config import AuthSection, RecordingSection, ServerConfig
@@ -23,7 +24,7 @@ from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import launcher_for
-from cluster.launch.plan import model_path, plan_for
+from cluster.launch.plan import LaunchPlan, model_path, plan_for
 from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
@@ -37,6 +38,7 @@ from workers.models import weights
 from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
 from workers.start.device_memory import ReadMemory, read_memory
+from workers.start.loading import model_digest
 
 _log = logging.getLogger("longtake.serve")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -150,6 +152,7 @@ async def serve_until(
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
     plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
+    journal = await _journal(config, info, plan, engine, tenancy)
     launcher = launcher_for(plan, engine)
     async with _running(engine, recording) as failed, page_for(config) as page:
         # The port first: it is the cheapest thing that can be wrong.
@@ -166,6 +169,8 @@ async def serve_until(
             async with scraped(config, engine, server) as metrics:
                 if not await _done_before(launcher.start(), stop.asked, down.begun, failed):
                     return
+                if journal is not None:
+                    await journal.take_over()
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
                 say(Ready(model=info.name, config=config, port=server.port, metrics=metrics, page=url))
@@ -176,6 +181,8 @@ async def serve_until(
             await server.stop(0.0)
             await launcher.stop()
             tenancy.audit.close()
+            if journal is not None:
+                await journal.close()
 
 
 def _model(config: ServerConfig) -> ModelInfo:
@@ -192,6 +199,19 @@ def _engine(
     scheduler, recording = cell.scheduler(), _recording(config.recording, cell)
     down = WayDown(scheduler.draining)
     return Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording)), down, recording
+
+
+async def _journal(
+    config: ServerConfig, info: ModelInfo, plan: LaunchPlan, engine: Engine, tenancy: Tenancy
+) -> KeptSessions | None:
+    """The journal on disk, if one is configured."""
+    if not config.journal.path:
+        return None
+    digest = await asyncio.to_thread(model_digest, plan.workers[0])
+    identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
+    return await asyncio.to_thread(
+        KeptSessions, Path(config.journal.path), engine, tenancy.owners, identity, asyncio.get_running_loop()
+    )
 
 
 def _audit(auth: AuthSection) -> Audit:

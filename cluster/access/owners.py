@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from secrets import token_bytes
 
 from cluster.cell.clients import MOST_ENDED, REMEMBERED_S
@@ -16,7 +17,9 @@ TOKEN_BYTES = 32
 class Owners:
     """Knows of every session whose it is, from its Open until its client can no longer ask for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[SessionId], object] = lambda _: None) -> None:
+        """`changed` is called when other tokens resume a session than before, and nobody waits for it."""
+        self.changed = changed
         self._owned: dict[SessionId, Ownership] = {}
         self._sessions: dict[bytes, SessionId] = {}
         """By the hash of each token that resumes one."""
@@ -31,6 +34,10 @@ class Owners:
         token = token_bytes(TOKEN_BYTES)
         self._set(session, Ownership(tenant=tenant, offered=hash_of_token(token)))
         return token
+
+    def restore(self, session: SessionId, owned: Ownership) -> None:
+        """A session comes from the server before."""
+        self._set(session, owned)
 
     def of(self, session: SessionId) -> Ownership | None:
         """What is known of a session; None if it is not known."""
@@ -59,7 +66,10 @@ class Owners:
         """A client has consumed a segment: so its last token may be known to have arrived."""
         owned = self._owned.get(session)
         if owned is not None and owned.held is not None:
-            self._set(session, owned.acknowledged(segment))
+            after = owned.acknowledged(segment)
+            self._set(session, after)
+            if after != owned:
+                self.changed(session)
 
     def ended(self, session: SessionId, now_s: float) -> None:
         """A session has ended: it is forgotten as the engine forgets it."""

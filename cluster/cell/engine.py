@@ -18,9 +18,12 @@ from dataclasses import replace
 
 from cluster.cell.attached import Attached, Port, event_of
 from cluster.cell.clients import Clients
+from cluster.cell.durability import Durability, Released, Told
 from cluster.cell.inbox import Inbox
 from cluster.cell.journal import Journal
-from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
+from cluster.cell.outbox import Outbox, SegmentOut
+from cluster.journal.writer import Reached
+from longtake.core.adoption import Adopted, Diverged
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -49,8 +52,10 @@ from longtake.core.effects import (
 from longtake.core.events import (
     Ack,
     Attach,
+    Close,
     Detach,
     Drain,
+    Ending,
     Event,
     Loss,
     OpDone,
@@ -125,6 +130,12 @@ class Engine:
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
         self.clients = Clients()
+        self.durability: Durability | None = None
+        """The way to the journal on disk; None if there is none."""
+        self.is_adopting = False
+        """Whether sessions of a server before are still to be taken over."""
+        self.divergences = 0
+        """How often what was computed again was not what an engine before had made."""
         self.is_draining = False
         """Whether a drain was asked for."""
 
@@ -271,8 +282,17 @@ class Engine:
             return False
         for work, latents in zip(sent, outputs, strict=True):
             if latents:  # empty: the op failed
-                self.journal.put_latents(LatentRef(session=work.session, block=work.block, step=work.step + 1), latents)
+                self._keep_latents(work, latents)
         return True
+
+    def _keep_latents(self, work: ForwardWork, latents: bytes) -> None:
+        ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
+        version = work.conditioning.version
+        if not self.journal.put_latents(ref, latents, version):
+            self.divergences += 1
+            self.submit(Diverged(now_s=self.now_s(), session=work.session, block=work.block))
+        if self.durability is not None:
+            self.durability.latents(ref, version, latents)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -311,10 +331,30 @@ class Engine:
             for effect in effects:
                 self._perform(effect, segment)
             if isinstance(event, Ack):
-                self.clients.acknowledged(event.session, event.segment)
+                self._acknowledged(event)
+            elif isinstance(event, Tick) and self.durability is not None:
+                self._release(self.durability.tick())
             self.step_s.observe(self.now_s() - began_s)
         finally:  # an event that breaks the engine is recorded too
             self._recorder.fold(event, effects)
+
+    def _acknowledged(self, event: Ack) -> None:
+        self.clients.acknowledged(event.session, event.segment)
+        if self.durability is not None:
+            self.durability.acknowledged(event.session, event.segment)
+
+    def written(self, reached: Reached) -> None:
+        """The journal on disk has come further."""
+        if self.durability is not None:
+            self._release(self.durability.reached(reached))
+
+    def _release(self, released: Released) -> None:
+        """Tell what had to wait for the disk."""
+        for told in released.told:
+            self._pass_on(told)
+        for session, reason in released.failed.items():
+            why = f"the journal cannot be written: {reason}"
+            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.FAILED, reason=why))
 
     def begin_drain(self, grace_s: float = 0.0) -> None:
         """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
@@ -334,7 +374,7 @@ class Engine:
             case Dispatch():
                 self._dispatch(effect)
             case Emit():
-                self._tell(effect.session, SegmentOut(emit=effect, data=segment))
+                self._tell(SegmentOut(emit=effect, data=segment))
             case PrepareStream():
                 self.journal.begin(effect.session)
                 self._send(effect.worker, effect)
@@ -343,14 +383,16 @@ class Engine:
                 self._send(effect.worker, effect)
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
+            case Adopted():
+                self.journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
             case Trim() | Inherit() | DropJournal():
                 self._keep_less(effect)
             case GiveUp() if effect.worker in self._workers:
                 self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
-                self._lost(effect.session, self.clients.perform(effect, self.now_s()))
+                self._tell(effect)
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():
-                self._tell(effect.session, effect)
+                self._tell(effect)
 
     def _keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
         """Have the journal keep what is needed still, under the names by which it is needed."""
@@ -361,6 +403,8 @@ class Engine:
                 self.journal.inherit(effect)
             case DropJournal():
                 self.journal.drop(effect.session)
+        if self.durability is not None:
+            self.durability.perform(effect, self.journal)
 
     def _dispatch(self, effect: Dispatch) -> None:
         attached = self._workers.get(effect.worker)
@@ -387,8 +431,16 @@ class Engine:
         if attached is not None:
             attached.port.send(message)
 
-    def _tell(self, session: SessionId, message: ClientMessage) -> None:
-        self._lost(session, self.clients.tell(session, message))
+    def _tell(self, told: Told | AttachRefused) -> None:
+        """Tell a client, once what that promises is on disk."""
+        if isinstance(told, AttachRefused) or self.durability is None or not self.durability.holds(told):
+            self._pass_on(told)
+
+    def _pass_on(self, told: Told | AttachRefused) -> None:
+        if isinstance(told, Opened | Resumed | AttachRefused | Refused | Closed):
+            self._lost(told.session, self.clients.perform(told, self.now_s()))
+        else:
+            self._lost(told.session, self.clients.tell(told.session, told))
 
     def _lost(self, session: SessionId, connection: ConnectionNumber | None) -> None:
         """A call has lost its session, because its client reads too slowly; None: none has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from longtake.core.effects import Inherit, Trim
 from longtake.core.errors import InternalFault
 from longtake.core.work import ConditioningRef, LatentRef, SessionId
@@ -21,10 +23,35 @@ class Journal:
         """Free everything of `session`."""
         self._sessions.pop(session, None)
 
-    def put_latents(self, ref: LatentRef, data: bytes) -> None:
-        """Keep the latents of one block, as they enter `ref.step`."""
-        if ref.session in self._sessions:
-            self._sessions[ref.session].latents[ref.block, ref.step] = data
+    def put_latents(self, ref: LatentRef, data: bytes, version: int = 0) -> bool:
+        """Keep the latents of one block, as they enter `ref.step`, made with this version of the conditioning.
+
+        Returns whether they are what an engine before made of the same: True where nothing is known.
+        """
+        entry = self._sessions.get(ref.session)
+        if entry is None:
+            return True
+        key = (ref.block, ref.step)
+        is_known = entry.found.pop(key, None) == version
+        same = not is_known or entry.latents[key] == data
+        entry.latents[key] = data
+        return same
+
+    def adopt(
+        self, session: SessionId, latents: Mapping[tuple[int, int], bytes], versions: Mapping[tuple[int, int], int]
+    ) -> None:
+        """Keep the latents that an engine before has left, by block and step, with the versions of their conditioning.
+
+        What is computed again is compared with them once.
+        """
+        self.begin(session)
+        entry = self._sessions[session]
+        entry.latents.update(latents)
+        entry.found.update(versions)
+
+    def latents_of(self, session: SessionId) -> dict[tuple[int, int], bytes]:
+        """All latents of a session, by block and step; to look at."""
+        return dict(self._entry(session).latents)
 
     def latents(self, ref: LatentRef) -> bytes:
         """InternalFault if they are not here."""
@@ -43,6 +70,7 @@ class Journal:
         for step, floor in enumerate(effect.floors, start=1):
             for block in range(max(entry.floors.get(step, 0), effect.sinks), floor):
                 entry.latents.pop((block, step), None)
+                entry.found.pop((block, step), None)
             entry.floors[step] = max(floor, entry.floors.get(step, 0))
 
     def inherit(self, effect: Inherit) -> None:
@@ -97,5 +125,7 @@ class _Entry:
     def __init__(self) -> None:
         self.latents: dict[tuple[int, int], bytes] = {}
         self.conditioning: dict[int, bytes] = {}
+        self.found: dict[tuple[int, int], int] = {}
+        """Of what an engine before has left and was not computed again: with which version it was made."""
         self.floors: dict[int, int] = {}
         """For each step, the block up to which latents that enter it were freed."""

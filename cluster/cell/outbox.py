@@ -29,6 +29,10 @@ class SegmentOut:
     emit: Emit
     data: bytes
 
+    @property
+    def session(self) -> SessionId:
+        return self.emit.session
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:

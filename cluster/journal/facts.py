@@ -39,15 +39,14 @@ class SessionRecord:
     session: SessionId
     tenant: str
     """Who owns it."""
-    token_sha256: str
-    """Of the token that resumes it, in hexadecimal digits; the token itself is nowhere on disk."""
+    tokens_sha256: tuple[str, ...]
+    """Of the tokens that resume it, in hexadecimal digits; the tokens themselves are nowhere on disk."""
     model_digest: str
     recipe: str
     recipe_digest: str
     denoise_numerics: str
     """Fingerprint of the class of workers that made it, as longtake.core.work.Ability.numerics."""
     decode_numerics: str
-    text_numerics: str
     seed: int
     prompt: str
     """What block 0, or the first block of a fork, is conditioned on; its version is 0."""
@@ -55,6 +54,11 @@ class SessionRecord:
     pace: Pace
     window: int
     picture_limit: int | None
+    header: bytes = b""
+    """What goes before the first segment."""
+    media_type: str = ""
+    seeds: tuple[tuple[int, int], ...] = ()
+    """The seeds of a fork's blocks before its own: up to which block each of them holds."""
     sink_blocks: int = 0
     """So many blocks from the beginning are read for ever, so their latents stay."""
     fork: ForkRecord | None = None
@@ -62,7 +66,7 @@ class SessionRecord:
 
 Fact = TypeVar("Fact", SessionRecord, CueRecord)
 
-_CONFIG = ConfigDict(strict=True, extra="forbid")
+_CONFIG = ConfigDict(strict=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 _RECORDS: TypeAdapter[tuple[SessionRecord]] = TypeAdapter(tuple[SessionRecord], config=_CONFIG)
 _CUES: TypeAdapter[tuple[CueRecord]] = TypeAdapter(tuple[CueRecord], config=_CONFIG)
 """In tuples, because a dataclass alone takes no configuration from outside."""

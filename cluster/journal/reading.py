@@ -85,6 +85,10 @@ class StoredSession:
             of_file[step] = max(block, of_file.get(step, 0))
         return tops
 
+    def version(self, block: int, step: int) -> int:
+        """The version of the conditioning that latents which are there were made with."""
+        return self.latents[block, step].record.head.version
+
     def payload(self, disk: Disk, block: int, step: int) -> bytes | None:
         """The latents' bytes; None if they are not there, or not any more as they were written."""
         stored = self.latents.get((block, step))

@@ -20,11 +20,20 @@ class PlacedCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numerics:
+class MadeBy:
     """The classes (`Ability.numerics`) of the workers that a session's state was made by."""
 
     lanes: str
     decoder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverged:
+    """What was computed again of a block is not what an engine before had made of the same."""
+
+    now_s: float
+    session: SessionId
+    block: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,8 @@ class Adopted:
     frontier: int
     """The blocks before this one count as done; the others are computed again."""
     floors: tuple[int, ...]
+    """As in Trim."""
+    sinks: int
     """As in Trim."""
 
 

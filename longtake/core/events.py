@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from longtake.core.adoption import Numerics, PlacedCue
+from longtake.core.adoption import Diverged, MadeBy, PlacedCue
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
 from longtake.core.work import (
@@ -202,7 +202,7 @@ class Adopt:
     now_s: float
     request: Open
     """What it was opened with; it is no fork any more."""
-    numerics: Numerics
+    made_by: MadeBy
     header: bytes
     media_type: str
     cues: tuple[PlacedCue, ...]
@@ -326,6 +326,7 @@ Event = (
     | WorkerLost
     | Open
     | Adopt
+    | Diverged
     | Cue
     | TextEncoded
     | StreamPrepared

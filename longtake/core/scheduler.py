@@ -23,7 +23,7 @@ from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
-from longtake.core.errors import CallerFault, LongtakeError, UnknownSession
+from longtake.core.errors import LongtakeError, UnknownSession
 from longtake.core.events import (
     Adopt,
     Attach,
@@ -224,7 +224,7 @@ class Scheduler:
             return
         try:
             self._effects += self._asking.apply(session, event, now_s=self._now_s)
-        except CallerFault as error:
+        except LongtakeError as error:
             self._effects.append(refused(event, error))
         else:
             self._advance(session)

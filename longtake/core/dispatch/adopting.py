@@ -39,7 +39,7 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     graph = graph_for(request, cell, None)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(request)
     session = Session(request=request, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
-    session.classes = Classes(lanes=event.numerics.lanes, decoder=event.numerics.decoder)
+    session.classes = Classes(lanes=event.made_by.lanes, decoder=event.made_by.decoder)
     session.header, session.media_type, session.is_opened = event.header, event.media_type, True
     _take_turns(session, event)
     acknowledged = max(event.acknowledged, event.first_block - 1)
@@ -50,7 +50,9 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     session.kin.seeds = event.seeds
     session.lane_holds.clear()
     session.resume_at(frontier, acknowledged=acknowledged)
-    return session, Adopted(session=session.id, frontier=max(frontier), floors=session.trim(retention).floors)
+    trim = session.trim(retention)
+    adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
+    return session, adopted
 
 
 def _take_turns(session: Session, event: Adopt) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from longtake.core.adoption import Diverged
 from longtake.core.cell import Cell
 from longtake.core.dispatch.attendance import Attendance
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import open_if_ready
-from longtake.core.effects import Effect, RequestRefused
-from longtake.core.errors import CallerFault
+from longtake.core.effects import Effect, Recovered, RequestRefused
+from longtake.core.errors import LongtakeError
 from longtake.core.events import (
     Ack,
     Attach,
@@ -27,9 +28,9 @@ from longtake.core.openings import AttachRefused
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import Trigger
 from longtake.core.sessions.session import Session
-from longtake.core.work import SessionId
+from longtake.core.work import Continuity, SessionId
 
-SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Close
+SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Diverged | Close
 
 
 def session_of(event: SessionEvent) -> SessionId:
@@ -37,7 +38,7 @@ def session_of(event: SessionEvent) -> SessionId:
     return event.conditioning.session if isinstance(event, TextEncoded) else event.session
 
 
-def refused(event: SessionEvent, error: CallerFault) -> RequestRefused | AttachRefused:
+def refused(event: SessionEvent, error: LongtakeError) -> RequestRefused | AttachRefused:
     """The answer to a request that cannot be met."""
     if isinstance(event, Attach):
         return AttachRefused(session=event.session, connection=event.connection, problem=error.problem)
@@ -62,7 +63,7 @@ class Asking:
         self.attendance = Attendance(cell, offers, leaving)
 
     def apply(self, session: Session, event: SessionEvent, *, now_s: float) -> list[Effect]:
-        """Apply the event and return what follows at once; CallerFault if it cannot be applied."""
+        """Apply the event and return what follows at once; LongtakeError if it cannot be applied."""
         match event:
             case Ack():
                 session.flow = session.flow.acknowledge(event.segment, emitted=session.emitted)
@@ -87,6 +88,8 @@ class Asking:
                 return self.attendance.detach(session, event, now_s=now_s)
             case Attach():
                 return self.attendance.attach(session, event, now_s=now_s)
+            case Diverged():
+                return _diverged(event)
             case Close():
                 return self._leaving.end(session, event.ending, event.reason)
         return []
@@ -103,3 +106,8 @@ class Asking:
 
     def _open_if_ready(self, session: Session, now_s: float) -> list[Effect]:
         return open_if_ready(session, virtual_clock=self._offers.virtual_clock, now_s=now_s)
+
+
+def _diverged(event: Diverged) -> list[Effect]:
+    """Tell the client that its stream is another one from some block on."""
+    return [Recovered(session=event.session, continuity=Continuity.RESTARTED, from_block=event.block, seconds=0.0)]

@@ -49,10 +49,10 @@ class Hashes:
         """Hash what the engine keeps of the last step of each block, from now on."""
         put = engine.journal.put_latents
 
-        def put_latents(ref: LatentRef, data: bytes) -> None:
+        def put_latents(ref: LatentRef, data: bytes, version: int = 0) -> bool:
             if ref.step == self.steps:
                 self.finished[ref.session, ref.block] = sha256(data).hexdigest()
-            put(ref, data)
+            return put(ref, data, version)
 
         engine.journal.put_latents = put_latents  # type: ignore[method-assign]
 

@@ -148,9 +148,9 @@ def test_a_new_token_that_failed_leaves_the_old_one(trouble: str) -> None:
     BREAK[trouble](stepped.disk)
     stepped.write(begin(token="1"))
     heal(stepped)
-    assert stepped.found()[A].record.token_sha256 == "0" * 64
+    assert stepped.found()[A].record.tokens_sha256 == ("0" * 64,)
     stepped.write(begin(token="2"))
-    assert stepped.found()[A].record.token_sha256 == "2" * 64
+    assert stepped.found()[A].record.tokens_sha256 == ("2" * 64,)
 
 
 def test_what_a_failed_sync_has_lost_is_not_taken_for_durable() -> None:

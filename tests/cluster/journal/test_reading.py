@@ -118,7 +118,7 @@ def test_a_flipped_bit_in_the_newest_record_leaves_the_one_before() -> None:
     stepped.write(begin(token="1"), cue(2))
     flip(stepped.disk, TRUTH_FILE, records_of(stepped.disk, TRUTH_FILE)[2].offset + 5)
     stored = stepped.found()[A]
-    assert stored.record.token_sha256 == "0" * 64
+    assert stored.record.tokens_sha256 == ("0" * 64,)
     assert stored.cues == (cue(1).cue, cue(2).cue)
 
 

@@ -80,7 +80,7 @@ def test_of_several_records_the_last_one_counts() -> None:
     stepped.write(begin(token="0"), cue(1))
     stepped.write(begin(token="1"))
     stored = stepped.found()[A]
-    assert (stored.record.token_sha256, stored.cues) == ("1" * 64, (cue(1).cue,))
+    assert (stored.record.tokens_sha256, stored.cues) == (("1" * 64,), (cue(1).cue,))
 
 
 def test_latents_are_written_at_once_and_durable_after_two_seconds() -> None:
@@ -331,7 +331,7 @@ def test_a_server_goes_on_with_what_it_found() -> None:
         following.later()
         following.disk.crash(Random(seed))
         stored = following.found()[A]
-        assert stored.record.token_sha256 == "1" * 64
+        assert stored.record.tokens_sha256 == ("1" * 64,)
         assert stored.cues == (cue(1).cue, cue(2).cue)
         assert stored.damages == ()
         wanted = {key: data for key, data in following.payloads().items() if key[0] < 1 or key[0] >= BLOCKS_PER_FILE}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from longtake.core.adoption import Adopted, AdoptFailed, Numerics, PlacedCue
+from longtake.core.adoption import Adopted, AdoptFailed, MadeBy, PlacedCue
 from longtake.core.effects import Emit
 from longtake.core.events import Ack, Adopt, Attach, Ending, Open
 from longtake.core.limits import Limits
@@ -88,7 +88,7 @@ def adopted(before: Stopped, gone: frozenset[int] = frozenset()) -> ImageCell:
         Adopt(
             now_s=0.0,
             request=before.request,
-            numerics=Numerics(lanes="", decoder=""),
+            made_by=MadeBy(lanes="", decoder=""),
             header=b"header;",
             media_type="video",
             cues=CUES,
@@ -176,7 +176,7 @@ def test_what_cannot_be_adopted_is_named() -> None:
     before = stopped(recipe(), 20)
     cell = adopted(before)
     request = before.request
-    event = Adopt(now_s=0.0, request=request, numerics=Numerics(lanes="", decoder=""), header=b"", media_type="",
+    event = Adopt(now_s=0.0, request=request, made_by=MadeBy(lanes="", decoder=""), header=b"", media_type="",
                   cues=(), latents=((),) * 4, acknowledged=-1)  # fmt: skip
     cell.send(event)
     assert "not in use" in effects_of(cell, AdoptFailed)[0].problem.message
