@@ -20,7 +20,17 @@ from benchmarks.playback import Playback
 from cluster.cell.attached import event_of
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
-from longtake.core.effects import Closed, Dispatch, Effect, Emit, EncodeText, Forget, PrepareStream, Refused
+from longtake.core.effects import (
+    Closed,
+    Dispatch,
+    Effect,
+    Emit,
+    EncodeText,
+    Forget,
+    PrepareStream,
+    Recovered,
+    Refused,
+)
 from longtake.core.events import (
     Ack,
     Close,
@@ -34,11 +44,13 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
+from longtake.core.plan.model import retention
+from longtake.core.plan.presets import HIAR_RECIPE, PRESETS, SIZE_480P
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Kind
+from longtake.core.recipe.graph import Graph, Kind, Returns
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
+from longtake.core.sessions.retention import Reach
 from longtake.core.work import Ability, DecodeWork, Role, SegmentSettings, SessionId, WorkerId
 from workers.messages import Done, ImageOrder
 from workers.simulated.fake import FakeWorker, Report
@@ -69,6 +81,8 @@ class Hardware:
     copying: Copying = field(default_factory=Copying)
     calibrated: bool = True
     """Whether workers say on joining how long their forward takes."""
+    reach: Reach = retention(PRESETS["wan2.1-1.3b-480p"]).reach
+    """How far back what workers hold remembers: so much is computed again when one is lost."""
 
     @property
     def mean_forward_s(self) -> float:
@@ -90,7 +104,7 @@ class Client:
     patience: int = 0
     """How often the client asks again, after the delay it is told, when it is refused."""
     reopens: bool = False
-    """Whether the client opens another stream when this one has ended or was lost with a worker."""
+    """Whether the client opens another stream when this one has ended."""
 
 
 @dataclass(slots=True)
@@ -151,6 +165,8 @@ class Simulation:
         """Emitted after the warm-up."""
         self.decision_s: list[float] = []
         """CPU time that the scheduler took for each report of a worker."""
+        self.recovered_s: list[float] = []
+        """How long a part of a stream's state was missing, for each time that one lost some with a worker."""
         self._random = random.Random(seed)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -272,7 +288,9 @@ class Simulation:
         copies = Copies(self.images, worker, FakeWorker(lanes, self.images.transit))
         self._devices[worker] = Device(op_s, copies, busy_s=busy_s, generation=generation)
         known_s = op_s if self.hardware.calibrated else 0.0
-        ability = Ability(capacity=capacity, forward_s=known_s)
+        reach = self.hardware.reach
+        depth = reach.layers if role is Role.DENOISE else reach.frames
+        ability = Ability(capacity=capacity, forward_s=known_s, replay_depth=depth)
         self._send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
     def _open(self, session: SessionId) -> None:
@@ -305,6 +323,8 @@ class Simulation:
                 self._refused(effect)
             case Closed():
                 self._closed(effect)
+            case Recovered():
+                self.recovered_s.append(effect.seconds)
             case _ if isinstance(effect, ImageOrder):
                 order = effect
                 self._later(lambda: self._devices[order.worker].copies.order(order))
@@ -326,9 +346,8 @@ class Simulation:
         device = self._devices[worker]
         order, generation = device.queue[0].work, device.generation
         for work in () if isinstance(order, DecodeWork) else order:
-            if work.kind is not Kind.DENOISE or work.step != 0:
-                continue
-            self._began_s[work.session, work.block] = self.now_s
+            if work.kind is Kind.DENOISE and work.step == 0 and work.returns is not Returns.NOTHING:
+                self._began_s.setdefault((work.session, work.block), self.now_s)
         seconds = device.op_s
         if self.hardware.jitter:
             seconds *= max(0.5, self._random.gauss(1.0, self.hardware.jitter))
@@ -345,8 +364,8 @@ class Simulation:
         dispatch = device.queue.popleft()
         for work in () if isinstance(dispatch.work, DecodeWork) else dispatch.work:
             if work.kind is Kind.DENOISE and work.step + 1 == self.recipe.step_count:
-                began_s = self._began_s.pop((work.session, work.block))
-                if self.now_s >= self.warmup_s:
+                began_s = self._began_s.pop((work.session, work.block), None)  # None: it was done once, for a lost one
+                if began_s is not None and self.now_s >= self.warmup_s:
                     self.latencies_s[self.streams[work.session].client.pace].append(self.now_s - began_s)
 
         def report() -> None:
@@ -387,7 +406,7 @@ class Simulation:
     def _closed(self, effect: Closed) -> None:
         stream = self.streams[effect.session]
         stream.ending, stream.closed_s = effect.ending, self.now_s
-        if effect.ending in (Ending.LOST, Ending.COMPLETED) and stream.client.reopens:
+        if effect.ending is Ending.COMPLETED and stream.client.reopens:
             self.at(self.now_s + 1.0, lambda: self._reopen(stream.client))
 
     def _reopen(self, client: Client) -> None:

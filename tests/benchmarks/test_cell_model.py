@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from benchmarks.cell_model import Client, Hardware, Simulation
+from benchmarks.image_model import Copying
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.carry.balancing import Balance
 from longtake.core.cell import UrgencyRule
@@ -13,6 +16,8 @@ from longtake.core.events import Ending
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.retention import Reach
 from longtake.core.work import SessionId
 
 H100_S = 0.091
@@ -142,15 +147,31 @@ def test_before_anything_is_measured_pages_alone_decide_and_then_the_rate() -> N
     assert "workers' time" in made.streams[late].refusals[0]
 
 
-def test_a_lost_worker_takes_its_streams_and_those_that_come_back_are_served() -> None:
+def test_a_lost_worker_ends_no_stream_and_the_devices_are_busy_with_new_blocks_again() -> None:
     made = Simulation(Hardware(devices=4, forward_s=H100_S), warmup_s=30)
     for _ in range(8):
-        made.add(Client(pace=Pace.FAST, reopens=True))
+        made.add(BULK)
     made.lose(2, at_s=10, back_after_s=5)
     made.run(60)
-    assert sum(stream.ending is Ending.LOST for stream in made.streams.values()) == 8
-    assert made.share_of_limit > 0.7
+    assert [stream.ending for stream in made.streams.values()] == 8 * [None]
+    assert len(made.recovered_s) == 8, "each had a lane there"
+    assert max(made.recovered_s) < 5
+    assert made.share_of_limit > 0.95
     made.scheduler.check()
+
+
+@pytest.mark.parametrize(("layers", "blocks"), [(2, 12), (6, 36), (30, 82)])
+def test_what_a_device_held_of_a_stream_is_made_again_by_as_many_forwards_as_it_remembers(
+    layers: int, blocks: int
+) -> None:
+    """Two lanes, for each of them six blocks times layers, or all that there were: 30 s of them at 4 forwards each."""
+    made = Simulation(Hardware(devices=2, forward_s=H100_S, reach=Reach(layers=layers, frames=38)))
+    session = made.add(BULK)
+    made.lose(1, at_s=30, back_after_s=100)
+    made.run(60)
+    (taken_s,) = made.recovered_s
+    assert taken_s / H100_S == pytest.approx(2 * blocks, abs=6)
+    assert made.streams[session].ending is None
 
 
 def straggling(factor: float) -> Simulation:
@@ -178,18 +199,33 @@ def test_without_moves_everybody_waits_for_the_straggler(monkeypatch: pytest.Mon
 
 
 def test_moves_that_cross_the_loss_of_a_device_leave_nothing_behind_and_repeat_to_the_last_digit() -> None:
+    """Lanes go to a device that has come back; while they are under way it is lost again."""
     figures = []
+    hardware = Hardware(devices=6, forward_s=0.06, jitter=0.08, copying=Copying(network_bytes_per_s=2e9))
     for _ in range(2):
-        made = Simulation(Hardware(devices=6, forward_s=0.06, jitter=0.08), warmup_s=5)
+        made, crossed = Simulation(hardware, warmup_s=5), []
+        moving = partial(_moving, made, crossed)
         for number in range(12):
-            made.add(Client(pace=Pace.FAST, blocks=20 + 5 * number, reopens=True))
-        for number in range(6):
-            made.lose(number, at_s=12 + 3.3 * number, back_after_s=2)
-        made.run(40)
+            made.add(Client(pace=Pace.FAST, blocks=10 + 5 * number, reopens=True))
+        for number in range(5):
+            for at_s in (6 + 8 * number, 6 + 8 * number + 3.5):
+                made.at(at_s, moving)
+                made.lose(number, at_s=at_s, back_after_s=1)
+        made.run(60)
         made.scheduler.check()
         figures.append((made.blocks, made.utilisation, made.images.lanes_moved, made.images.bytes_moved))
         assert made.images.lanes_moved > 10
+        assert sum(map(bool, crossed)) >= 5, "lanes are on their way at every other loss"
+        assert {stream.ending for stream in made.streams.values()} == {Ending.COMPLETED, None}
+        done = [stream for stream in made.streams.values() if stream.ending is Ending.COMPLETED]
+        assert [stream.emitted for stream in done] == [stream.client.blocks for stream in done]
     assert figures[0] == figures[1]
+
+
+def _moving(made: Simulation, crossed: list[int]) -> None:
+    """Note how many lanes are on their way."""
+    held = [hold for session in made.scheduler.cell.sessions.values() for _, hold in session.lane_holds]
+    crossed.append(held.count(Hold.MOVING))
 
 
 def test_the_model_fails_when_the_scheduler_forgets_deadlines() -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 from longtake.core.plan.text_encoder import TextEncoderShape
 from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.sessions.progress import Progress
+from longtake.core.sessions.retention import Reach, Retention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,18 @@ class DecoderShape:
                 pixels *= 4
         return 2 * (carried + pixels * self.dim * self.dim_mult[0])
 
+    @property
+    def receptive_frames(self) -> int:
+        """Latent frames that the state of a stream depends on: each convolution over time looks back two frames, and
+        behind a doubling of frames those are half as long."""
+        behind, rate = Fraction(2 * (1 + 2 * 2)), 1  # first convolution, two residual blocks
+        for stage, _, _ in self._stages():
+            convolutions = 2 * (1 + self.num_res_blocks)
+            doubles = stage < len(self.temporal_upsample) and self.temporal_upsample[stage]
+            behind += Fraction(2 * (convolutions + doubles), rate)
+            rate *= 2 if doubles else 1
+        return math.ceil(behind + Fraction(2, rate))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyDecoderSize:
@@ -156,7 +172,8 @@ class SessionBytes:
     latent: int
     """Latents of one block."""
     journal: int
-    """Latents from which all pages can be computed again exactly."""
+    """Latents in the server's own memory, from which pages and decoder state can be computed again exactly, while its
+    client is not behind. Each block that it is behind adds the latents of one."""
 
 
 def session_bytes(model: Model, *, value_bytes: int, latent_value_bytes: int = 4) -> SessionBytes:
@@ -172,6 +189,24 @@ def session_bytes(model: Model, *, value_bytes: int, latent_value_bytes: int = 4
         text_kv=shape.text_tokens * shape.dim * 2 * value_bytes * shape.layers,
         decoder_state=model.decoder.state_values(geometry) * value_bytes,
         latent=latent,
-        # K/V of layer l at a block depend on history_blocks * l earlier blocks: so many must be replayed to be exact.
-        journal=recipe.lane_count * latent * recipe.history_blocks * shape.layers,
+        journal=latents_kept(model) * latent,
     )
+
+
+def retention(model: Model) -> Retention:
+    """What is kept of a session of this model, so that whatever is lost of it can be computed again."""
+    reach = Reach(layers=model.transformer.layers, frames=model.decoder.receptive_frames)
+    return Retention(graph=Graph(model.recipe), reach=reach)
+
+
+def latents_kept(model: Model) -> int:
+    """How many latents of blocks the journal keeps of a long stream between two blocks, if all of it is acknowledged.
+
+    Those of sinks are kept for ever.
+    """
+    kept = retention(model)
+    graph, far = kept.graph, 2 * (kept.lane_blocks + kept.slot_blocks + kept.graph.sink_blocks)
+    progress = Progress(graph)
+    progress.begin_at(far)
+    floors = kept.floors(progress, acknowledged=far - 1)
+    return sum(far - floor + graph.sink_blocks for floor in floors.latents)

@@ -16,6 +16,7 @@ from longtake.core.errors import Declined
 from longtake.core.events import Ack, Close, CueRequest, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
+from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, open_event, segments, stream
@@ -26,6 +27,8 @@ PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
 BLOCKS = 6  # 5 pictures in the first, 8 in each other: the 40 pictures asked for end inside the last
 STEPS = len(model_info().recipe.steps)
+PROMPT_BYTES = TEXT_ROWS * model_info().dit.text_dim * 4
+BLOCK_BYTES = 4 * math.prod(model_info().geometry.block_shape)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +67,11 @@ async def test_the_other_levels_are_the_oracles_too(tmp_path: Path, level: Level
     assert hashes.of("a") == expected_hashes(tmp_path, {0: PROMPT}, 7, BLOCKS)
 
 
-@pytest.mark.parametrize("level", list(Level))
-async def test_an_idle_session_costs_the_journal_its_prompt_alone(tmp_path: Path, level: Level) -> None:
+@pytest.mark.parametrize(("level", "latents"), [(Level.OUTPUT, STEPS), (Level.CLEAN, 1), (Level.INPUT, STEPS)])
+async def test_an_idle_session_costs_the_journal_its_prompt_and_what_it_may_be_rebuilt_from(
+    tmp_path: Path, level: Level, latents: int
+) -> None:
+    """Of each block what went from step to step and x0; where all steps are in one lane, x0 alone."""
     info = write_model(tmp_path, level)
     async with in_process_engine(tmp_path, in_process_workers(tmp_path, info.recipe, denoise=2)) as engine:
         outbox = Outbox()
@@ -74,7 +80,7 @@ async def test_an_idle_session_costs_the_journal_its_prompt_alone(tmp_path: Path
         async with asyncio.timeout(20):
             while len(outbox) < 4 or any(worker.in_flight for worker in engine.scheduler.workers()):
                 await asyncio.sleep(0.01)
-        assert engine.journal.size_bytes == TEXT_ROWS * info.dit.text_dim * 4
+        assert engine.journal.size_bytes == PROMPT_BYTES + 3 * latents * BLOCK_BYTES
 
 
 async def test_a_cue_applies_at_its_block_and_not_before(model: Path) -> None:
@@ -127,6 +133,7 @@ async def test_a_client_that_does_not_acknowledge_stops_itself_and_nobody_else(m
 
 
 async def test_endless_stream_holds_constant_memory_and_leaves_nothing_behind(model: Path) -> None:
+    """From the block on that lanes no longer remember the first of, the journal keeps what a rebuild needs: no more."""
     workers = in_process_workers(model, model_info().recipe, denoise=2)
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox()
@@ -138,9 +145,12 @@ async def test_endless_stream_holds_constant_memory_and_leaves_nothing_behind(mo
             if isinstance(message, SegmentOut):
                 engine.submit(Ack(now_s=engine.now_s(), session=SessionId("a"), segment=message.emit.block))
                 held.append(engine.journal.size_bytes)
-        prompt_bytes = TEXT_ROWS * model_info().dit.text_dim * 4
-        block_bytes = 4 * math.prod(model_info().geometry.block_shape)
-        assert max(held) <= prompt_bytes + 4 * block_bytes  # each block in the window of 4 has at most one latent
+        retention = engine.scheduler.cell.fleet.retention(Graph(model_info().recipe))
+        needed, most = retention.lane_blocks * STEPS, retention.most_latents(window=4)
+        settled = held[retention.lane_blocks + 4 :]
+        assert 0 < needed < most and len(settled) > 30
+        assert min(settled) >= PROMPT_BYTES + needed * BLOCK_BYTES
+        assert max(held) <= PROMPT_BYTES + most * BLOCK_BYTES
         engine.submit(Close(now_s=engine.now_s(), session=SessionId("a"), ending=Ending.OPERATOR))
         while not isinstance(message, Closed):
             message = await outbox.get()

@@ -15,12 +15,12 @@ from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.cell.recording import LIMIT_BYTES, InboxRecording, RecordedCell
-from longtake.core.effects import Closed, Dispatch, Effect, Refused, Worked
+from longtake.core.effects import Closed, Dispatch, Effect, Recovered, Refused, Worked
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes, generate
 from workers.denoise.noise import normal
@@ -68,6 +68,11 @@ class Hashes:
     def of(self, session: str) -> list[str]:
         """Hashes of a session's blocks, in order."""
         return [sha for (_, _), sha in sorted(item for item in self.finished.items() if item[0][0] == session)]
+
+    def recoveries(self, session: str) -> list[Continuity]:
+        """What a session was each time that it was whole again after a loss."""
+        told = [effect for effect in self.effects if isinstance(effect, Recovered)]
+        return [effect.continuity for effect in told if effect.session == session]
 
     def workers_of(self, session: str) -> set[WorkerId]:
         """Where ops of a session have been sent, but its decodes."""
@@ -145,6 +150,13 @@ async def stream(
         if isinstance(message, SegmentOut) and acknowledge:
             engine.submit(Ack(now_s=engine.now_s(), session=SessionId(session), segment=message.emit.block))
     return told
+
+
+async def until_sent(engine: Engine, segments: int, sessions: int = 1) -> None:
+    """Wait until so many sessions have each been sent at least so many segments."""
+    async with asyncio.timeout(60):
+        while sum(view.segments_sent >= segments for view in engine.scheduler.sessions()) < sessions:
+            await asyncio.sleep(0.01)
 
 
 def settle(engine: Engine, inbox: Inbox) -> None:

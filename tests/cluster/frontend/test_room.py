@@ -14,18 +14,53 @@ from longtake.client import Client, Stream, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
+from longtake.core.sessions.life import State
+from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.reading import segments, upto
 from tests.cluster.frontend.toy import GEOMETRY, segment, toy_cell
 
+NO_ROOM = "a worker was lost, and there is no room for what it held: the stream goes on as soon as there is"
 
-async def test_a_lost_worker_ends_its_sessions_with_unavailable_and_the_reason() -> None:
-    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red") as stream:
+
+@pytest.mark.parametrize("victim", ["d0", "d1", "v0"])
+async def test_a_lost_worker_ends_no_stream_and_its_segments_are_those_without_the_loss(victim: str) -> None:
+    """A denoise worker's lanes go to the other one at once; there is no other decode worker, so one is waited for."""
+    options = StreamOptions(seed=2, codec="raw", pictures=GEOMETRY.first_picture(30))
+    async with toy_cell(delay_s=0.002) as cell, Client(cell.target) as client:
+        events: list[StreamEvent] = []
+        async with client.stream("red", options) as stream:
+            async for event in stream:
+                events.append(event)
+                if isinstance(event, SegmentEvent) and event.index == 20:
+                    next(worker for worker in cell.workers if worker.id == victim).die()
+                if isinstance(event, NoticeEvent):
+                    while [view.state for view in cell.engine.scheduler.sessions()] != [State.PARKED]:
+                        await asyncio.sleep(0.001)
+                    cell.join(victim, Role.DECODE)
+        notices = [event.text for event in events if isinstance(event, NoticeEvent)]
+        assert notices == ([NO_ROOM] if victim == "v0" else [])
+        assert [(event.index, event.data) for event in segments(events)] == [
+            (block, segment(block, 2, "red")) for block in range(30)
+        ]
+        closed = events[-1]
+        assert isinstance(closed, ClosedEvent) and (closed.ending, closed.segments) == ("completed", 30)
+        await cell.settled()
+        assert all(worker.free == worker.ability.capacity for worker in cell.engine.scheduler.workers())
+
+
+async def test_a_stream_that_is_being_ended_ends_as_lost_where_there_is_no_room_and_says_why() -> None:
+    """The server drains, so nothing can be waited for."""
+    async with toy_cell(delay_s=0.1) as cell, Client(cell.target) as client, client.stream("red") as stream:
         await upto(stream, SegmentEvent)
-        cell.workers[0].die()
+        cell.engine.begin_drain()
+        while [view.state for view in cell.engine.scheduler.sessions()] != [State.FINISHING]:
+            await asyncio.sleep(0.001)
+        for worker in cell.workers[:2]:
+            worker.die()
         closed = await upto(stream, ClosedEvent)
         assert isinstance(closed, ClosedEvent) and closed.ending == "lost"
-        with pytest.raises(ClientError, match="killed by the test") as caught:
+        with pytest.raises(ClientError, match="worker d1 was lost: killed by the test") as caught:
             await anext(stream)
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
         await cell.settled()

@@ -35,6 +35,7 @@ from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
+from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
@@ -105,7 +106,14 @@ class ToyWorker:
         self._worker = FakeWorker(Words(GEOMETRY, pages=capacity), transit)
         engine.join(
             Introduction(
-                worker=self.id, role=role, ability=Ability(capacity=capacity, batch_limit=4), model_digest="toy"
+                worker=self.id,
+                role=role,
+                ability=Ability(
+                    capacity=capacity,
+                    batch_limit=4,
+                    replay_depth=REACH.layers if role is Role.DENOISE else REACH.latents,
+                ),
+                model_digest="toy",
             ),
             self,
         )
@@ -130,7 +138,7 @@ class ToyWorker:
         match message:
             case Task(order=Decode() as order):
                 self.dispatched.append(order.work)
-                segment = order.latents.ljust(self._segment_bytes, b".")
+                segment = order.latents.ljust(self._segment_bytes, b".") if order.work.picture_count else b""
                 return Done(sequence=message.sequence, segment=segment, seconds=OP_S)
             case Task(order=tuple() as batch):
                 self.dispatched += [forward.work for forward in batch]
@@ -189,11 +197,22 @@ class ToyCell:
     engine: Engine
     server: FrontendServer
     events: list[Event]
+    delay_s: float
+    segment_bytes: int
     workers: list[ToyWorker] = field(default_factory=list)
+    transit: dict[ImageId, Image] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.server.port}"
+
+    def join(self, name: str, role: Role) -> None:
+        """A worker comes, or one that has died comes back."""
+        self.workers.append(
+            ToyWorker(
+                self.engine, name, role, transit=self.transit, delay_s=self.delay_s, segment_bytes=self.segment_bytes
+            )
+        )
 
     def blocks_begun(self) -> dict[str, int]:
         """Of each session."""
@@ -237,13 +256,10 @@ async def toy_cell(
     server = await FrontendServer.start(
         engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
-    cell = ToyCell(engine, server, kept.events)
-    transit: dict[ImageId, Image] = {}
+    cell = ToyCell(engine, server, kept.events, delay_s, segment_bytes)
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
-            cell.workers.append(
-                ToyWorker(engine, name, role, transit=transit, delay_s=delay_s, segment_bytes=segment_bytes)
-            )
+            cell.join(name, role)
     try:
         yield cell
     finally:
