@@ -113,19 +113,19 @@ async def lag(cell: Running, clients: Clients) -> None:
 
 SCENARIOS = (
     Scenario(name="healthy", cell=CALM, provoke=nothing, expected=frozenset()),
-    Scenario(name="workers killed", cell=CALM, provoke=kill_once, expected=frozenset({"LongtakeSessionsLost"})),
+    Scenario(name="workers killed", cell=CALM, provoke=kill_once, expected=frozenset({"LongtakeStreamsWaitForRoom"})),
     Scenario(
         name="workers killed again and again",
         cell=CALM,
         provoke=kill_again,
-        expected=frozenset({"LongtakeSessionsLost", "LongtakeWorkersLostAgain"}),
+        expected=frozenset({"LongtakeWorkersLostAgain"}),
     ),
     Scenario(name="workers with hiccups", cell=CALM, provoke=hiccups, expected=frozenset({"LongtakeLateBlocksFast"})),
     Scenario(
         name="workers frozen",
         cell=CALM,
         provoke=freeze,
-        expected=frozenset({"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeSessionsLost"}),
+        expected=frozenset({"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom"}),
     ),
     Scenario(name="server killed", cell=CALM, provoke=kill_server, expected=frozenset({"LongtakeDown"})),
     Scenario(name="too many live streams", cell=CALM, provoke=crowd, expected=frozenset({"LongtakeRefusingLive"})),

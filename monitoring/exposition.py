@@ -162,6 +162,8 @@ def _write_streams(scrape: Scrape, tally: Tally) -> None:
     streams = tally.streams
     scrape.put_histogram("longtake_queue_wait_seconds", streams.queue_wait_s)
     scrape.put_histogram("longtake_text_seconds", streams.text_s)
+    for (continuity, way), histogram in streams.recovery_s.items():
+        scrape.put_histogram("longtake_recovery_seconds", histogram, continuity.value, way)
     for result, count in streams.cues.items():
         scrape.put("longtake_cues_total", count, result)
     for pace, label in PACES.items():

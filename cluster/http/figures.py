@@ -5,6 +5,7 @@ Memory and utilisation of the devices themselves are not here: NVIDIA's DCGM exp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +17,11 @@ from cluster.frontend.offer import Offer
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
+from longtake.core.sessions.place import NOWHERE
+from longtake.core.sessions.session import Session
 from longtake.core.work import Role
 from monitoring.exposition import FORWARD, PACES, Scrape
+from monitoring.folding.session_tally import REBUILT, WAITED
 
 STATES = tuple(state for state in State if state is not State.CLOSED)
 
@@ -77,6 +81,9 @@ class CellFigures:
             for state in STATES:
                 scrape.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
             scrape.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
+        ways = Counter(map(_way, self._engine.scheduler.cell.sessions.values()))
+        for way in (REBUILT, WAITED):
+            scrape.put("longtake_recovering_sessions", ways[way], way)
         prompts = self._engine.scheduler.cell.texts.view(now_s=self._engine.now_s())
         scrape.put("longtake_prompts_waiting", prompts.count)
         scrape.put("longtake_oldest_prompt_seconds", prompts.oldest_s)
@@ -109,6 +116,15 @@ class CellFigures:
         for content, size_bytes in engine.journal.sizes_bytes().items():
             scrape.put("longtake_journal_bytes", size_bytes, content)
         scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")
+
+
+def _way(session: Session) -> str | None:
+    """How a session comes to be whole again; None if nothing is missing, or nobody waits for it."""
+    if session.struck_s is None or session.state is State.CLOSING:
+        return None
+    if session.place is not NOWHERE:
+        return REBUILT
+    return WAITED if session.wants_place else None
 
 
 def _write_worker(scrape: Scrape, worker: WorkerView) -> None:

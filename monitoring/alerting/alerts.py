@@ -167,7 +167,15 @@ def _losses(records: Records) -> Iterator[Alert]:
         query=half_hour.changes(metrics.WORKERS_LOST, "role").at_least(3),
         for_s=0,
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
-        description='On {{ $value | printf "%.0f" }} occasions within half an hour; each ends sessions.',
+        description='On {{ $value | printf "%.0f" }} occasions within half an hour; streams stop each time.',
+    )
+    yield Alert(
+        name="LongtakeStreamsWaitForRoom",
+        severity=Severity.PAGE,
+        query=quarter.sum(metrics.RECOVERING, way="waited").above(0),
+        for_s=2 * MINUTE_S,
+        summary="Streams of cell {{ $labels.cell }} stand still since a worker was lost",
+        description='There is no room for what {{ $value | printf "%.0f" }} of them had there: their screens are dark.',
     )
 
 

@@ -121,17 +121,30 @@ SESSIONS = Dashboard(
                   advice="pages, slots, time, sessions: the cell is full, add workers or a cell. quota: a tenant "
                          "wants more than it may. invalid: a client has a defect."),
             panel("Endings", STACKED, SEEN.rate(metrics.SESSIONS_CLOSED, "ending"),
-                  advice="lost and failed are ours: see lost workers and failed ops. The others are wished for."),
+                  advice="lost and failed are ours: see failed ops and drains. The others are wished for."),
             panel("Wait in the queue, 95th percentile", Style(bounds=(60.0, 300.0)),
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
                   advice="Of bulk streams that had to queue. Long is no fault; the queue's end is a refusal."),
             panel("Parked and restored", PLAIN, Line(SEEN.rate(metrics.PARKED, "pace"), "parked"),
                   Line(SEEN.rate(metrics.RESTORED, "pace"), "restored"),
                   advice="Both high: sessions come and go all the time, each costs copies of its state; raise "
-                         "limits.park_after_s."),
+                         "limits.park_after_s. After lost workers too: see 'Whole again after a loss'."),
             panel("Cues", STACKED, SEEN.rate(metrics.CUES, "result"),
                   advice="Many refused: clients name blocks that have begun; they should leave the block out. "
                          "Accepted and never applied: the streams stand still."),
+        )),
+        Row("Lost workers", (
+            panel("Sessions that lack a part of their state", STACKED, SEEN.sum(metrics.RECOVERING, "way"),
+                  advice="rebuilt: soon whole, from the journal. waited: there is no room for what was lost, and their "
+                         "screens run dry until a worker is back or others end."),
+            panel("Whole again after a loss", STACKED, SEEN.seen(metrics.RECOVERY, "continuity", "way"),
+                  advice="approximate: no worker of the same class was left for limits.exact_wait_s, so pictures are "
+                         "alike, not the same; see the classes on the workers' page."),
+            panel("Time until whole again", Style(bounds=(5.0, 30.0)),
+                  Line(SEEN.quantile(0.5, metrics.RECOVERY), "median"),
+                  Line(SEEN.quantile(0.95, metrics.RECOVERY), "95 %"),
+                  advice="A lane takes as many forwards as its pages remember blocks, a decoder slot some decodes. "
+                         "Longer: they wait for room or behind live streams, so add a worker of each role to spare."),
         )),
         Row("Clients", (
             panel("Sessions that wait for credit", STACKED, SEEN.sum(metrics.STALLED_SESSIONS, "pace"),
@@ -171,8 +184,8 @@ MEMORY = Dashboard(
         )),
         Row("Images: copies of lanes and slots", (
             panel("Copies", STACKED, SEEN.rate(metrics.IMAGES, "order"),
-                  advice="failed: a host had no memory left or a peer broke off; the session went on elsewhere or "
-                         "was lost. Stowed as often as loaded for ever: sessions are parked too early."),
+                  advice="failed: a host had no memory left or a peer broke off; what it held is rebuilt from the "
+                         "journal. Stowed as often as loaded for ever: sessions are parked too early."),
             panel("Bytes copied", PLAIN, SEEN.rate(metrics.IMAGE_BYTES, "direction"),
                   advice="Near what the host's bus or network carries: forwards are slowed down by it."),
             panel("Host memory of images", STACKED, SEEN.sum(metrics.HOST_MEMORY, "worker"),
@@ -181,13 +194,15 @@ MEMORY = Dashboard(
         )),
         Row("The processes", (
             panel("Journal", STACKED, SEEN.sum(metrics.JOURNAL, "content"),
-                  advice="Grows with sessions, not with time. Growing at a constant number of sessions: latents are "
-                         "not dropped, which is a defect."),
+                  advice="What streams are rebuilt from. Grows with sessions, and with each only until it holds what "
+                         "that needs (`longtake plan` says how much). Growing after that: latents are not dropped, "
+                         "which is a defect."),
             panel("Resident memory of workers", PLAIN, SEEN.most(metrics.RESIDENT_MEMORY, "worker"),
                   advice="Constant after the first minutes, plus images. A worker that grows for hours: plan its "
                          "replacement before its machine ends it."),
             panel("Journal for each session", PLAIN, SEEN.sum(metrics.JOURNAL) / SEEN.sum(metrics.SESSIONS),
-                  advice="A constant of the model and the windows that clients chose."),
+                  advice="At most a constant of the recipe, the model's depth and the windows that clients chose; less "
+                         "while streams are young."),
         )),
     ),
 )
@@ -210,8 +225,8 @@ WORKERS = Dashboard(
                          "is of which."),
             panel("Lost and joined", PLAIN, Line(SEEN.rate(metrics.WORKERS_LOST, "role", "cause"), "lost"),
                   Line(SEEN.rate(metrics.WORKERS_JOINED, "role"), "joined"),
-                  advice="Each loss ends the sessions that had state there. The same one again and again: take its "
-                         "machine out."),
+                  advice="What was there is rebuilt elsewhere, which takes time from other streams. The same one again "
+                         "and again: take its machine out."),
             panel("Failed dispatches and preparations", STACKED, SEEN.rate(metrics.OPS_FAILED, "worker"),
                   advice="Should be none. On one worker: its device or its memory. On all: a defect, or an input "
                          "that a model cannot take; the log has the reason."),

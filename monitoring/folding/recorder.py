@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Refused, RequestRefused
+from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Recovered, Refused, RequestRefused
 from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
 from longtake.core.openings import Opened
 from longtake.core.work import Role, WorkerId
@@ -106,6 +106,14 @@ def _effect_line(effect: Effect) -> None:
             _log.info("session %s: cue %s accepted at block %d", effect.session, effect.cue, effect.block)
         case CueSuperseded():
             _log.info("session %s: cue %s superseded by %s", effect.session, effect.cue, effect.by)
+        case Recovered():
+            _log.info(
+                "session %s: whole again after %.1f s, %s from block %d on",
+                effect.session,
+                effect.seconds,
+                effect.continuity.value,
+                effect.from_block,
+            )
         case Closed():
             why = f" ({effect.reason})" if effect.reason else ""
             _log.info(

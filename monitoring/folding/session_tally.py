@@ -15,6 +15,7 @@ from longtake.core.effects import (
     Emit,
     EncodeText,
     Parked,
+    Recovered,
     Refused,
     RequestRefused,
     Restored,
@@ -23,11 +24,13 @@ from longtake.core.effects import (
 from longtake.core.errors import Refusal
 from longtake.core.events import Ack, Cue, Ending, Open, TextEncoded
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, SessionId
+from longtake.core.work import Continuity, CueId, SessionId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import OPEN_REASONS, open_reason
 
 CUE_RESULTS = ("accepted", "applied", "superseded", "refused")
+REBUILT, WAITED = "rebuilt", "waited"
+"""How a stream comes to be whole again: what was lost is rebuilt at once, or it is parked first, for want of room."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class SessionTally:
     """When a worker was told to encode them, for prompts that are not encoded yet, by conditioning version."""
     shown_s: dict[int, float] = field(default_factory=dict)
     """When the cues came whose first block was sent and not acknowledged, by that block."""
+    parked_s: float = float("-inf")
+    """When it last gave up its place."""
 
 
 class Streams:
@@ -94,6 +99,11 @@ class Streams:
         self.text_s = Histogram.of("longtake_text_seconds")
         self.queue_wait_s = Histogram.of("longtake_queue_wait_seconds")
         self.cues = dict.fromkeys(CUE_RESULTS, 0)
+        self.recovery_s = {
+            (continuity, way): Histogram.of("longtake_recovery_seconds")
+            for continuity in Continuity
+            for way in (REBUILT, WAITED)
+        }
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -140,10 +150,10 @@ class Streams:
                 entry.pace.prompt_to_screen_s.observe(event.now_s - entry.shown_s.pop(block))
 
     def begun(self, session: SessionId, block: int, now_s: float) -> None:
-        """Note that the first op of a block was dispatched."""
+        """Note that the first op of a block was dispatched; again, perhaps, because a worker was lost."""
         entry = self.open.get(session)
-        if entry is not None:
-            entry.begun_s[block] = now_s
+        if entry is not None and (entry.newest is None or block > entry.newest):
+            entry.begun_s.setdefault(block, now_s)
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -202,7 +212,7 @@ class Streams:
             case RequestRefused():
                 pass
 
-    def placement(self, effect: Parked | Restored | Stalled) -> None:
+    def placement(self, effect: Parked | Restored | Stalled, now_s: float) -> None:
         """Count a session that gave up its place, got one again, or had to stop."""
         entry = self.open.get(effect.session)
         if entry is None:
@@ -210,10 +220,18 @@ class Streams:
         match effect:
             case Parked():
                 entry.pace.parked += 1
+                entry.parked_s = now_s
             case Restored():
                 entry.pace.restored += 1
             case Stalled():
                 entry.pace.stalls += 1
+
+    def recovered(self, effect: Recovered, now_s: float) -> None:
+        """Count a session that is whole again. One that is being rebuilt is not parked for any other reason."""
+        entry = self.open.get(effect.session)
+        if entry is not None:
+            way = WAITED if now_s - entry.parked_s <= effect.seconds else REBUILT
+            self.recovery_s[effect.continuity, way].observe(effect.seconds)
 
     def ended(self, effect: Closed) -> None:
         """Count the end of a session, and forget it."""

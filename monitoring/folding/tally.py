@@ -25,6 +25,7 @@ from longtake.core.effects import (
     Give,
     LaneMoved,
     Parked,
+    Recovered,
     RequestRefused,
     Restored,
     Stalled,
@@ -191,7 +192,9 @@ class Tally:
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused():
                 self._streams.cue(effect)
             case Parked() | Restored() | Stalled():
-                self._streams.placement(effect)
+                self._streams.placement(effect, now_s)
+            case Recovered():
+                self._streams.recovered(effect, now_s)
             case Closed():
                 self._streams.ended(effect)
             case Give():

@@ -25,6 +25,8 @@ HEALTHY: Mapping[str, str] = {
     'longtake_workers{cell="a",role="denoise"}': "4x60",
     'longtake_workers_expected{cell="a",role="denoise"}': "4x60",
     'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
+    'longtake_recovering_sessions{cell="a",way="rebuilt"}': "0x60",
+    'longtake_recovering_sessions{cell="a",way="waited"}': "0x60",
     'longtake_worker_slowness{cell="a",worker="d0"}': "1.02x60",
     'longtake_numerics_classes{cell="a",role="denoise"}': "1x60",
     'longtake_ops_failed_total{cell="a",worker="d0"}': "0x60",
@@ -86,6 +88,8 @@ _HERE, _EXPECTED = 'longtake_workers{cell="a",role="denoise"}', 'longtake_worker
 _DECODE = 'longtake_workers_expected{cell="a",role="decode"}'
 _SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}'
 _BROKE = 'longtake_workers_lost_total{cell="a",role="denoise",cause="link"}'
+_WAITED = 'longtake_recovering_sessions{cell="a",way="waited"}'
+_REBUILT = 'longtake_recovering_sessions{cell="a",way="rebuilt"}'
 _SLOWNESS, _FAILURES = (
     'longtake_worker_slowness{cell="a",worker="d0"}',
     'longtake_ops_failed_total{cell="a",worker="d0"}',
@@ -164,6 +168,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeWorkersLostAgain", "two losses", "45m", {_SILENT: "0x30 1x4 2x30"}),
     silent("LongtakeWorkersLostAgain", "a machine with eight workers", "45m", {_BROKE: "0x30 8x30"}),
     silent("LongtakeWorkersLostAgain", "three losses, an hour apart", "59m", {_SILENT: "1x5 2x45 3x30"}),
+    fires("LongtakeStreamsWaitForRoom", "one for three minutes", "33m", {_WAITED: "0x30 1x10"}),
+    silent("LongtakeStreamsWaitForRoom", "twenty until a worker is back after a minute", "33m",
+           {_WAITED: "0x30 20 20 0x10"}),
+    silent("LongtakeStreamsWaitForRoom", "twenty that are rebuilt", "45m", {_REBUILT: "0x30 20x20"}),
     fires("LongtakeStraggler", "1.5 times the time for 15 minutes", "35m", {_SLOWNESS: "1x20 1.5x30"}),
     silent("LongtakeStraggler", "1.2 times the time", "35m", {_SLOWNESS: "1.2x60"}),
     silent("LongtakeStraggler", "1.5 times the time for five minutes", "35m", {_SLOWNESS: "1x29 1.5x5 1x30"}),

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from longtake.core.events import WorkerJoined, WorkerLost
-from longtake.core.work import Ability, Role, WorkerId
+from longtake.core.effects import Recovered
+from longtake.core.events import Tick, WorkerJoined, WorkerLost
+from longtake.core.work import Ability, Continuity, Role, SessionId, WorkerId
 from monitoring.folding.recorder import LogLines
 
 
@@ -50,3 +51,10 @@ def test_a_worker_that_is_gone_counts_no_more(lines: LogLines, caplog: pytest.Lo
     join(lines, "d0", "bb")
     join(lines, "d1", "bb")
     assert caplog.messages == []
+
+
+def test_a_stream_that_is_whole_again_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    fact = Recovered(session=SessionId("a"), continuity=Continuity.EXACT, from_block=12, seconds=2.345)
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        LogLines().fold(Tick(now_s=1.0), [fact])
+    assert caplog.messages == ["session a: whole again after 2.3 s, exact from block 12 on"]

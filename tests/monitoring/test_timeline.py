@@ -173,10 +173,14 @@ def test_of_a_dispatch_that_failed_only_the_ops_of_other_sessions_are_done() -> 
 
 def test_the_reports_of_a_worker_that_joined_again_are_not_taken_for_those_of_its_past() -> None:
     cell = TimedCell(recipe(), denoisers=1)
-    lost = cell.begin("a", 6)
+    observer = cell.begin("a", 2)
     assert cell.busy
-    cell.join(DENOISE, Role.DENOISE, cell.pages)  # the session is lost with it, its dispatch 0 will never be reported
-    observer = cell.begin("b", 1)
+    cell.lose(DENOISE)  # its dispatch 0 will never be reported
+    cell.now_s = 5.0
+    cell.join(DENOISE, Role.DENOISE, cell.pages)
+    cell.answer()
     cell.play()
-    assert taken(lost) == []
-    assert [(span.kind, span.block) for span in taken(observer)][-1] == (Kind.DECODE, 0)
+    spans = taken(observer)
+    assert [(span.kind, span.block) for span in spans][-1] == (Kind.DECODE, 1)
+    assert len({(span.kind, span.step, span.block) for span in spans}) == len(spans) == 4 + 4 + 1 + 4 + 1
+    assert min(span.dispatched_s for span in spans) == 5.0

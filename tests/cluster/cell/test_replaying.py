@@ -18,8 +18,19 @@ from benchmarks.loadgen import Load, generate
 from cluster.cell.recording import InboxRecording, RecordedCell, read
 from longtake.client import Client, CueAt, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, SegmentEvent
-from longtake.core.effects import Closed, CueApplied, Effect, Parked, Refused, RequestRefused, Restored, Worked
+from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent
+from longtake.core.effects import (
+    Closed,
+    CueApplied,
+    Effect,
+    Parked,
+    Recovered,
+    Refused,
+    RequestRefused,
+    Restored,
+    Trim,
+    Worked,
+)
 from longtake.core.errors import (
     InternalFault,
     Lack,
@@ -48,7 +59,7 @@ from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.folding.recorder import AllRecorders
 from tests.cluster.cell.world import recorded
-from tests.cluster.frontend.toy import GEOMETRY, RECIPE, ToyCell, ToyWorker, toy_cell
+from tests.cluster.frontend.toy import GEOMETRY, RECIPE, ToyCell, toy_cell
 from tests.core.support.parts import geometry
 from tests.core.support.storm import Storm
 from tests.workers.model_dir import model_info
@@ -117,23 +128,39 @@ async def send_nonsense(cell: ToyCell) -> None:
 
 
 async def lose_a_worker(cell: ToyCell) -> None:
-    """Streams are lost with a worker; it comes back, and another one runs to its end."""
+    """Streams go on when a denoise worker is lost, and wait when all are; those come back."""
 
     async def watch(number: int) -> str:
-        async with Client(cell.target) as client, client.stream("a red ball", StreamOptions(seed=number)) as stream:
+        options = StreamOptions(seed=number, pictures=GEOMETRY.first_picture(12))
+        async with Client(cell.target) as client, client.stream("a red ball", options) as stream:
             async for event in stream:
-                if number == 0 and isinstance(event, SegmentEvent) and event.index == 2:
-                    cell.workers[0].die()
+                if number == 0 and isinstance(event, SegmentEvent) and event.index in (2, 6):
+                    cell.workers[event.index == 6].die()
+                if isinstance(event, NoticeEvent) and "d0" not in here(cell):
+                    cell.join("d0", Role.DENOISE)
                 if isinstance(event, ClosedEvent):
                     return event.ending
         return "none"
 
-    endings = await asyncio.gather(*(watch(number) for number in range(3)), return_exceptions=True)
-    assert any(isinstance(ending, ClientError) or ending == "lost" for ending in endings)
-    ToyWorker(cell.engine, "d0", Role.DENOISE, transit={}, delay_s=0.001, segment_bytes=0)
-    options = StreamOptions(pictures=GEOMETRY.first_picture(3))
-    async with Client(cell.target) as client, client.stream("a red ball", options) as stream:
-        assert [event async for event in stream if isinstance(event, SegmentEvent)]
+    assert await asyncio.gather(*(watch(number) for number in range(3))) == 3 * ["completed"]
+
+
+def here(cell: ToyCell) -> set[str]:
+    """The workers that are joined."""
+    return {view.worker for view in cell.engine.scheduler.workers()}
+
+
+async def end_amid_a_loss(cell: ToyCell) -> None:
+    """The server drains, and all workers are lost while a stream is to finish a block."""
+    with pytest.raises(ClientError, match="was lost"):
+        async with Client(cell.target) as client, client.stream("a red ball") as stream:
+            async for _ in stream:
+                if not cell.engine.is_draining and any(view.in_flight for view in cell.engine.scheduler.workers()):
+                    cell.engine.begin_drain()
+                    while [view.state.value for view in cell.engine.scheduler.sessions()] == ["running"]:
+                        await asyncio.sleep(0)
+                    for worker in cell.workers:
+                        worker.die()
 
 
 async def incident(path: Path) -> Steps:
@@ -146,6 +173,7 @@ async def incident(path: Path) -> Steps:
         await steer(cell)
         await send_nonsense(cell)
         await lose_a_worker(cell)
+        await end_amid_a_loss(cell)
         await cell.settled()
     recording.close()
     return kept.steps
@@ -172,7 +200,8 @@ def test_a_replay_of_a_run_of_the_load_generator_has_the_effects_of_the_live_run
     effects = [effect for _, effects in live.steps for effect in effects]
     assert sum(isinstance(event, Open) for event, _ in live.steps) > 36
     assert {type(event) for event, _ in live.steps} >= {WorkerLost, Cue, OpenRefused, FrameRefused, Pause, Play, Stowed}
-    assert {type(effect) for effect in effects} >= {CueApplied, RequestRefused, Parked, Restored, Worked}
+    told = {CueApplied, RequestRefused, Parked, Restored, Worked, Trim, Recovered}
+    assert {type(effect) for effect in effects} >= told
     assert any(isinstance(effect, Refused) and effect.problem.kind is Lack.QUEUE for effect in effects)
     assert any(isinstance(effect, Closed) and effect.ending is Ending.LOST for effect in effects)
 

@@ -22,6 +22,7 @@ from longtake.core.effects import (
 from longtake.core.events import (
     CueRequest,
     Event,
+    Loss,
     Open,
     StreamPrepared,
     TextEncoded,
@@ -138,7 +139,7 @@ class CheckedCell:
         )
         self.send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 
-    def lose(self, worker: WorkerId) -> None:
+    def lose(self, worker: WorkerId, cause: Loss = Loss.LINK) -> None:
         """The worker is gone, with what it holds and was told to do."""
         self.texts = {text for text in self.texts if text[0] != worker}
         self.struck.update(record.id for record in self.records)
@@ -150,7 +151,7 @@ class CheckedCell:
             for answer in self.answers
             if not isinstance(answer, StreamPrepared | TextEncoded) or answer.worker != worker
         )
-        self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test"))
+        self.send(WorkerLost(now_s=self.now_s, worker=worker, reason="test", cause=cause))
 
     def open(
         self,
