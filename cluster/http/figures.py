@@ -17,7 +17,6 @@ from cluster.frontend.offer import Offer
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
-from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role
 from monitoring.exposition import FORWARD, PACES, Scrape
@@ -122,7 +121,7 @@ def _way(session: Session) -> str | None:
     """How a session comes to be whole again; None if nothing is missing, or nobody waits for it."""
     if session.struck_s is None or session.state is State.CLOSING:
         return None
-    if session.place is not NOWHERE:
+    if session.state not in (State.PARKING, State.PARKED):
         return REBUILT
     return WAITED if session.wants_place else None
 

@@ -125,6 +125,10 @@ def _short(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / _MB:.{0 if size_bytes >= 10 * _MB else 2}f} MB"
+
+
 def _session(made: Plan) -> list[_Row]:
     sizes = made.bytes_per_session
     return [
@@ -132,5 +136,6 @@ def _session(made: Plan) -> list[_Row]:
         ("session: pages reserved", f"{sizes.kv_reserved / _GB:.2f} GB"),
         ("session: K/V of a prompt", f"{sizes.text_kv / _MB:.1f} MB on each worker that has a lane"),
         ("session: decoder state", f"{sizes.decoder_state / _GB:.3f} GB"),
-        ("session: journal", f"{sizes.journal / _MB:.0f} MB for exact recovery"),
+        ("session: journal", f"{_megabytes(sizes.journal)} of the server's memory, for exact recovery"),
+        ("memory of the server", f"{made.streams * sizes.journal / _GB:.3g} GB for the journals of all streams"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from longtake.core.plan.model import Model, SessionBytes
 from longtake.core.plan.model import session_bytes as sizes_of
 from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan
 from longtake.core.plan.presets import PRESETS
+from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SegmentSettings, SessionId, WorkerId
 from tests.workers.convert.published_info import WAN_14B
@@ -56,7 +58,23 @@ def test_sizes_of_a_session_are_those_of_the_cost_model() -> None:
     assert sizes.text_kv == pytest.approx(94.4e6, rel=0.001)
     assert sizes.decoder_state == pytest.approx(1.89e9, rel=0.002)
     assert sizes.latent == 599_040
-    assert sizes.journal == pytest.approx(431e6, rel=0.001)
+    assert sizes.journal == 4 * 180 * sizes.latent  # 431 MB in bfloat16
+
+
+@pytest.mark.parametrize(
+    ("level", "sinks", "latents"),
+    [
+        (Level.OUTPUT, 0, 4 * 180),
+        (Level.CLEAN, 0, 180),  # x0 alone
+        (Level.INPUT, 0, 3 * 180 + 13),  # the first lane starts from noise, and only the decoder from x0
+        (Level.OUTPUT, 3, 4 * (180 - 30 + 1)),  # one block less of past, and that of the sinks
+    ],
+)
+def test_the_journal_holds_what_rebuilding_takes_whatever_the_level(level: Level, sinks: int, latents: int) -> None:
+    recipe = replace(WAN.recipe, level=level, sink_frames=sinks)
+    sizes = sizes_of(replace(WAN, recipe=recipe), value_bytes=2)
+    assert sizes.latent == 1_198_080
+    assert sizes.journal == latents * sizes.latent
 
 
 @pytest.mark.parametrize(("preset", "gigabytes"), [("wan2.1-1.3b-720p", 47.8), ("wan2.1-14b-480p", 92.0)])
@@ -81,6 +99,7 @@ def test_the_decoders_state_is_what_the_decoder_says(height: int, width: int) ->
     values = sum(torch.Size(shape).numel() for shape in decoder.state_shapes(1, height, width))
     preset = PRESETS["wan2.1-1.3b-480p" if height == 60 else "wan2.1-1.3b-720p"]
     assert preset.decoder.state_values(preset.geometry) == values
+    assert preset.decoder.receptive_frames == decoder.receptive_frames == 38
 
 
 def test_weights_and_decoder_state_of_a_model_directory_are_what_its_modules_hold() -> None:
@@ -93,6 +112,7 @@ def test_weights_and_decoder_state_of_a_model_directory_are_what_its_modules_hol
     assert model.decoder.state_values(info.geometry) == sum(torch.Size(shape).numel() for shape in shapes)
     held = sum(parameter.numel() for parameter in decoder.parameters())
     assert model.decoder.weights(info.geometry.latent_channels) == held
+    assert model.decoder.receptive_frames == decoder.receptive_frames == 30
 
 
 def test_weights_of_published_sizes_are_what_the_modules_hold() -> None:
@@ -213,6 +233,10 @@ def printed(*arguments: str) -> dict[str, str]:
 def test_the_command_prints_where_every_time_comes_from() -> None:
     measured = printed()
     assert measured["session: K/V of its past"] == "20.70 GB"
+    assert measured["session: journal"] == "863 MB of the server's memory, for exact recovery"
+    assert printed(str(POCKET), "--memory", "8")["session: journal"].startswith("0.25 MB")
+    streams = int(measured["streams"].partition(" ")[0])
+    assert measured["memory of the server"] == f"{streams * 0.8626:.3g} GB for the journals of all streams"
     assert measured["measured on"] == str(MEASURED)
     assert "(measured" in measured["one forward"] and "(measured" in measured["decoding a block"]
     given = printed("--forward", "0.091", "--decode", "0.1")
