@@ -229,7 +229,8 @@ class Ending(Enum):
     DRAINED = "drained"
     """The server shuts down; the blocks already begun were delivered."""
     LOST = "lost"
-    """A worker that held its state was lost."""
+    """The server drains, and a worker was lost for whose part of the session there was no room elsewhere. At any other
+    time the session waits for room."""
     FAILED = "failed"
     """An op failed, or the session could not be prepared."""
     ACCESS = "access"

@@ -76,8 +76,8 @@ class Limits:
     load_limit: float = 0.95
     """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""
     packed: frozenset[Pace] = frozenset()
-    """The paces whose sessions are put on one worker each if one has room, so that the loss of a worker ends few of
-    them. The lanes of other sessions are spread over all workers, which makes a single stream fastest."""
+    """The paces whose sessions are put on one worker each if one has room, so that the loss of a worker interrupts
+    few of them. The lanes of other sessions are spread over all workers, which makes a single stream fastest."""
     moves: MoveRules = MoveRules()
     """When lanes move between workers."""
     fused_passes: bool = False

@@ -93,7 +93,7 @@ class LongtakeServiceServicer:
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
         nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
         the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-        or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+        or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
         failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
         up.
         """

@@ -11,9 +11,9 @@ Errors. A bad argument is INVALID_ARGUMENT with a google.rpc.BadRequest that nam
 no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, that of
 another tenant, or a token that resumes nothing is NOT_FOUND; a request that does not fit the present state is
 FAILED_PRECONDITION; a segment that can no longer be sent again is OUT_OF_RANGE; a call without
-credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a lost worker and a
-server that shuts down are UNAVAILABLE; a fault of the server is INTERNAL. No message is larger than 1 MiB in either
-direction.
+credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a server that shuts down
+or has no workers yet is UNAVAILABLE; a fault of the server is INTERNAL. No message is larger than 1 MiB in either
+direction. A lost worker is no error: the stream goes on, byte for byte, and is told by a notice if it has to wait.
 """
 
 from collections import abc as _abc
@@ -53,7 +53,7 @@ class LongtakeServiceStub:
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
     nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
     the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-    or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+    or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
     failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
     up.
     """
@@ -94,7 +94,7 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
     nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
     the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-    or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+    or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
     failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
     up.
     """
@@ -138,7 +138,7 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
         nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
         the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-        or when its client stayed away too long, UNAVAILABLE when the server was drained or lost a worker, INTERNAL when it
+        or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
         failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
         up.
         """

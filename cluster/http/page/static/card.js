@@ -11,7 +11,7 @@ const ENDINGS = {
   client: "The stream has ended.",
   operator: "An operator has ended the stream.",
   drained: "The server shuts down; the stream has ended.",
-  lost: "A worker was lost, and the stream with it.",
+  lost: "The server shuts down, and a worker was lost with the stream's last block.",
   failed: "The server could not go on with the stream.",
 };
 
