@@ -12,10 +12,11 @@ import random
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.image_model import Copies, Copying, Images
+from benchmarks.hardware import Hardware
+from benchmarks.image_model import Copies, Images
 from benchmarks.playback import Playback
 from cluster.cell.attached import event_of
 from longtake.core.cell import UrgencyRule
@@ -44,13 +45,11 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.plan.model import retention
-from longtake.core.plan.presets import HIAR_RECIPE, PRESETS, SIZE_480P
+from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Kind, Returns
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.retention import Reach
 from longtake.core.work import Ability, DecodeWork, Role, SegmentSettings, SessionId, WorkerId
 from workers.messages import Done, ImageOrder
 from workers.simulated.fake import FakeWorker, Report
@@ -58,36 +57,6 @@ from workers.simulated.lanes import SimulatedLanes
 
 _SETTINGS = SegmentSettings(codec="raw", quality=0)
 _TICK_S = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """Modelled devices. Times in seconds."""
-
-    devices: int
-    forward_s: float
-    decode_s: float = 0.0
-    """Decode and encode of one block on a decode worker; 0: decoders are no bottleneck."""
-    link_s: float = 0.0
-    """One way between engine and worker, and between engine and client."""
-    jitter: float = 0.0
-    """Standard deviation of a forward's time, as a share of it."""
-    hiccups: float = 0.0
-    """Share of forwards that take three times as long."""
-    decoders: int = 1
-    stragglers: Mapping[str, float] = field(default_factory=dict)
-    """Workers that are slower than the others of their kind, by name ("denoise-0"), and by which factor."""
-    sessions_per_device: int = 64
-    copying: Copying = field(default_factory=Copying)
-    calibrated: bool = True
-    """Whether workers say on joining how long their forward takes."""
-    reach: Reach = retention(PRESETS["wan2.1-1.3b-480p"]).reach
-    """How far back what workers hold remembers: so much is computed again when one is lost."""
-
-    @property
-    def mean_forward_s(self) -> float:
-        """Expected time of a forward on a device that is no straggler."""
-        return self.forward_s * (1 + 2 * self.hiccups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,8 +257,8 @@ class Simulation:
         copies = Copies(self.images, worker, FakeWorker(lanes, self.images.transit))
         self._devices[worker] = Device(op_s, copies, busy_s=busy_s, generation=generation)
         known_s = op_s if self.hardware.calibrated else 0.0
-        reach = self.hardware.reach
-        depth = reach.layers if role is Role.DENOISE else reach.frames
+        depths = self.hardware.depths
+        depth = depths.layers if role is Role.DENOISE else depths.frames
         ability = Ability(capacity=capacity, forward_s=known_s, replay_depth=depth)
         self._send(WorkerJoined(now_s=self.now_s, worker=worker, role=role, ability=ability))
 

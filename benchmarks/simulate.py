@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from benchmarks.cell_model import Client, Hardware, Simulation
+from benchmarks.cell_model import Client, Simulation
+from benchmarks.hardware import Hardware
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first

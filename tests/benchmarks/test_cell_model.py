@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from benchmarks.cell_model import Client, Hardware, Simulation
+from benchmarks.cell_model import Client, Simulation
+from benchmarks.hardware import Hardware
 from benchmarks.image_model import Copying
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.carry.balancing import Balance
@@ -17,7 +18,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
 from longtake.core.sessions.holds import Hold
-from longtake.core.sessions.retention import Reach
+from longtake.core.sessions.retention import Depths
 from longtake.core.work import SessionId
 
 H100_S = 0.091
@@ -165,7 +166,7 @@ def test_what_a_device_held_of_a_stream_is_made_again_by_as_many_forwards_as_it_
     layers: int, blocks: int
 ) -> None:
     """Two lanes, for each of them six blocks times layers, or all that there were: 30 s of them at 4 forwards each."""
-    made = Simulation(Hardware(devices=2, forward_s=H100_S, reach=Reach(layers=layers, frames=38)))
+    made = Simulation(Hardware(devices=2, forward_s=H100_S, depths=Depths(layers=layers, frames=38)))
     session = made.add(BULK)
     made.lose(1, at_s=30, back_after_s=100)
     made.run(60)
@@ -203,7 +204,8 @@ def test_moves_that_cross_the_loss_of_a_device_leave_nothing_behind_and_repeat_t
     figures = []
     hardware = Hardware(devices=6, forward_s=0.06, jitter=0.08, copying=Copying(network_bytes_per_s=2e9))
     for _ in range(2):
-        made, crossed = Simulation(hardware, warmup_s=5), []
+        made = Simulation(hardware, warmup_s=5)
+        crossed: list[int] = []
         moving = partial(_moving, made, crossed)
         for number in range(12):
             made.add(Client(pace=Pace.FAST, blocks=10 + 5 * number, reopens=True))

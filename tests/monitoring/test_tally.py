@@ -43,11 +43,9 @@ from longtake.core.events import (
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
-from longtake.core.recipe.recipe import Level
-from longtake.core.work import Continuity, CueId, Role, SessionId, WorkerId
+from longtake.core.work import CueId, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import call_reason, open_reason
-from monitoring.folding.session_tally import REBUILT, WAITED
 from monitoring.folding.tally import Tally
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import effects_of
@@ -281,50 +279,6 @@ def test_a_lost_worker_is_counted_by_its_cause_and_what_it_did_is_not() -> None:
     again = fleet.workers[worker]
     assert (again.done, again.done_since_joined, again.busy_since_joined_s) == (2, 1, 0.25)
     assert fleet.joined == {Role.DENOISE: 2, Role.DECODE: 1, Role.TEXT: 0}
-
-
-@pytest.mark.parametrize(("denoisers", "way"), [(1, WAITED), (2, REBUILT)])
-def test_a_stream_that_lost_a_part_is_counted_when_it_is_whole_and_none_of_its_blocks_twice(
-    denoisers: int, way: str
-) -> None:
-    """With one worker there is no room until it is back, after 7 s; with two, what was lost goes to the other one."""
-    cell = Counted(recipe(), denoisers=denoisers)
-    session = cell.open("s", pictures=geometry().first_picture(12))
-    cell.answer()
-    while len(cell.segments.get(session, ())) < 2:
-        cell.finish_and_acknowledge(cell.busy[0])
-    cell.works = {key: work for key, work in cell.works.items() if key[0] != "denoise-0"}
-    cell.lose(WorkerId("denoise-0"))
-    streams = cell.tally.streams
-    assert sum(histogram.count for histogram in streams.recovery_s.values()) == 0
-    cell.later(7.0)
-    if denoisers == 1:
-        cell.join(WorkerId("denoise-0"), Role.DENOISE, 400)
-    cell.run()
-    told, bulk = streams.recovery_s[Continuity.EXACT, way], streams.paces[Pace.FAST]
-    assert (told.count, told.total) == (1, 7.0) and sum(each.count for each in streams.recovery_s.values()) == 1
-    assert (bulk.parked, bulk.restored) == ((1, 1) if way == WAITED else (0, 0))
-    assert (bulk.blocks, bulk.block_latency_s.count, bulk.first_segment_s.count) == (12, 12, 1)
-    assert bulk.pictures == geometry().first_picture(12)
-    assert bulk.closed == dict.fromkeys(Ending, 0) | {Ending.COMPLETED: 1}
-
-
-@pytest.mark.parametrize("level", list(Level))
-def test_blocks_that_are_done_once_more_leave_nothing_behind(level: Level) -> None:
-    cell = Counted(recipe(level), denoisers=2)
-    session = cell.open("s")
-    cell.answer()
-    for _ in range(3):
-        until = len(cell.segments.get(session, ())) + 8
-        while len(cell.segments.get(session, ())) < until:
-            cell.steps(1)
-            cell.answer()
-        lost = cell.session("s").place.lanes[0]
-        cell.works = {key: work for key, work in cell.works.items() if key[0] != lost}
-        cell.lose(lost)
-        cell.join(lost, Role.DENOISE, 400)
-    assert cell.tally.streams.recovery_s[Continuity.EXACT, REBUILT].count >= 2
-    assert min(cell.tally.streams.open[session].begun_s) > cell.segments[session][-1]
 
 
 def test_of_a_failed_dispatch_the_others_ops_are_done() -> None:

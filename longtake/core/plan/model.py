@@ -17,7 +17,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.progress import Progress
-from longtake.core.sessions.retention import Reach, Retention
+from longtake.core.sessions.retention import Depths, Retention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +195,8 @@ def session_bytes(model: Model, *, value_bytes: int, latent_value_bytes: int = 4
 
 def retention(model: Model) -> Retention:
     """What is kept of a session of this model, so that whatever is lost of it can be computed again."""
-    reach = Reach(layers=model.transformer.layers, frames=model.decoder.receptive_frames)
-    return Retention(graph=Graph(model.recipe), reach=reach)
+    depths = Depths(layers=model.transformer.layers, frames=model.decoder.receptive_frames)
+    return Retention(graph=Graph(model.recipe), depths=depths)
 
 
 def latents_kept(model: Model) -> int:

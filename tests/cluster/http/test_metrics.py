@@ -17,29 +17,25 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
-from cluster.access.call_counts import UNKNOWN_METHOD, CallCounts
+from cluster.access.call_counts import UNKNOWN_METHOD
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.config import parse_config
-from cluster.http.figures import CellFacts, CellFigures
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
-from longtake.core.events import Close, Ending, Loss, WorkerLost
+from longtake.core.events import Loss, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DispatchNumber, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
-from monitoring.exposition import Scrape
 from tests.cluster.cell.world import settle
-from tests.cluster.frontend.reading import everything, upto
-from tests.cluster.frontend.toy import GEOMETRY, RECIPE, offer, toy_cell
+from tests.cluster.frontend.toy import GEOMETRY, RECIPE
 from tests.monitoring.world import ELSEWHERE
 from tests.workers.model_dir import model_info
 from workers.messages import Done, Down, Heartbeat, Introduction
@@ -260,66 +256,6 @@ async def test_an_address_that_cannot_be_listened_on_is_named(tmp_path: Path, ad
         )
         with pytest.raises(InvalidField, match=r"metrics\.address"):
             await serve_until(config, Stop(), say=lambda _: None)
-
-
-# --- streams that lack a part of their state -------------------------------------------------------------------------
-
-
-class Recovering:
-    """A recorder of how many streams lack a part and are rebuilt, and of how many wait, whenever that changes."""
-
-    def __init__(self) -> None:
-        self.figures: CellFigures | None = None
-        self.seen: list[tuple[float, float]] = []
-
-    def fold(self, event: object, effects: object) -> None:
-        """See monitoring.recorder.Recorder."""
-        if self.figures is None:
-            return
-        scrape = Scrape("here")
-        self.figures(scrape)
-        (family,) = [family for family in scrape.families if family.name == "longtake_recovering_sessions"]
-        ways = {sample.labels["way"]: sample.value for sample in family.samples}
-        now = ways["rebuilt"], ways["waited"]
-        if self.seen[-1:] != [now]:
-            self.seen.append(now)
-
-    async def until(self, *seen: tuple[float, float]) -> None:
-        """Wait until these came after what was awaited last, and nothing else."""
-        async with asyncio.timeout(20):
-            while len(self.seen) < len(seen):
-                await asyncio.sleep(0.002)
-        assert self.seen == list(seen)
-        self.seen = self.seen[-1:]
-
-
-async def test_streams_that_wait_for_room_are_told_from_those_that_are_rebuilt_and_from_those_nobody_waits_for() -> (
-    None
-):
-    recovering = Recovering()
-    async with toy_cell(delay_s=0.002, recorder=recovering) as cell, Client(cell.target) as client:
-        facts = CellFacts(offer=offer(), device="toy", expected={}, started_at_s=0.0)
-        recovering.figures = CellFigures(cell.engine, CallCounts(), facts)
-        async with client.stream("red") as stream:
-            await upto(stream, SegmentEvent)
-            reading = asyncio.create_task(everything(stream))
-            cell.workers[0].die()
-            await recovering.until((0, 0), (1, 0), (0, 0))
-            session = cell.engine.scheduler.inspect(cell.engine.scheduler.sessions()[0].session)
-            await stream.pause()
-            while session.state is not State.PAUSED or not session.progress.is_even:
-                await asyncio.sleep(0.002)
-            cell.workers[2].die()
-            while session.state is not State.PARKED:
-                await asyncio.sleep(0.002)
-            await recovering.until((0, 0))
-            await stream.play()
-            await recovering.until((0, 0), (0, 1))
-            cell.join("v0", Role.DECODE)
-            await recovering.until((0, 1), (1, 0), (0, 0))
-            cell.engine.submit(Close(now_s=0.0, session=session.id, ending=Ending.OPERATOR))
-            with pytest.raises(ClientError):
-                await reading
 
 
 # --- how a worker was lost, and how it fares -------------------------------------------------------------------------
