@@ -53,11 +53,11 @@ SESSIONS_CLOSED = Metric("longtake_sessions_closed_total", COUNTER, ("pace", "en
 QUEUE_WAIT = Metric("longtake_queue_wait_seconds", HISTOGRAM, (),
     "From Open to a place, of sessions that had to queue.", _WAITS)
 PARKED = Metric("longtake_parked_total", COUNTER, ("pace",),
-    "Sessions that gave up their place: they generated nothing, or a worker with a part of their state was lost.")
+    "Sessions that gave up their place: they generated nothing, or a part of their state was lost.")
 RESTORED = Metric("longtake_restored_total", COUNTER, ("pace",), "Parked sessions that got a place again.")
 RECOVERY = Metric("longtake_recovery_seconds", HISTOGRAM, ("continuity", "way"),
-    "From the loss of a part of a stream's state to all of it being there again: rebuilt at once, or after a wait "
-    "for room; exact, approximate or restarted against the stream without the loss.", _WAITS)
+    "From the loss of a part of a stream's state, with a worker or by an op that failed, to all of it being there "
+    "again: rebuilt at once, or after the stream gave up its place; exact, approximate or restarted.", _WAITS)
 RECOVERING = Metric("longtake_recovering_sessions", GAUGE, ("way",),
     "Sessions of whose state a part was lost and is not there again: rebuilt now, or waiting for room, as long as "
     "their clients want them to go on.")

@@ -232,7 +232,7 @@ class Ending(Enum):
     """The server drains, and a worker was lost for whose part of the session there was no room elsewhere. At any other
     time the session waits for room."""
     FAILED = "failed"
-    """An op failed, or the session could not be prepared."""
+    """An op failed twice, or the session could not be prepared."""
     ACCESS = "access"
     """What its client showed does not hold any more."""
     QUOTA = "quota"

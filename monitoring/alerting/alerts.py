@@ -174,8 +174,8 @@ def _losses(records: Records) -> Iterator[Alert]:
         severity=Severity.PAGE,
         query=quarter.sum(metrics.RECOVERING, way="waited").above(0),
         for_s=2 * MINUTE_S,
-        summary="Streams of cell {{ $labels.cell }} stand still since a worker was lost",
-        description='There is no room for what {{ $value | printf "%.0f" }} of them had there: their screens are dark.',
+        summary="Streams of cell {{ $labels.cell }} stand still and wait for room",
+        description='{{ $value | printf "%.0f" }} lost a part of their state with a worker: their screens are dark.',
     )
 
 

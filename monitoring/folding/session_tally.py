@@ -30,7 +30,7 @@ from monitoring.folding.refusals import OPEN_REASONS, open_reason
 
 CUE_RESULTS = ("accepted", "applied", "superseded", "refused")
 REBUILT, WAITED = "rebuilt", "waited"
-"""How a stream comes to be whole again: what was lost is rebuilt at once, or it is parked first, for want of room."""
+"""How a stream comes to be whole again: what was lost is rebuilt at once, or it gives up its place and is parked."""
 
 
 @dataclass(slots=True)

@@ -68,7 +68,10 @@ def lively_cell() -> CountedImageCell:
     cell.answer()
     cell.send(Cue(now_s=6.0, session=live, request=CueRequest(cue=CueId("soon"), prompt="q")))
     cell.send(Cue(now_s=6.0, session=live, request=CueRequest(cue=CueId("late"), prompt="q", block=0)))
-    for _ in range(40):
+    for turn in range(40):
+        if turn == 20:
+            cell.lose(WorkerId("denoise-0"))  # is rebuilt on the other one
+            cell.join(WorkerId("denoise-0"), Role.DENOISE, cell.pages)
         cell.now_s += 0.5
         cell.send(Tick(now_s=cell.now_s))
         cell.answer()
