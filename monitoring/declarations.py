@@ -88,6 +88,8 @@ WINDOW_STALLS = Metric("longtake_window_stalls_total", COUNTER, ("pace",),
     "Times that a session had to stop because its client gave no credit.")
 STALLED_SESSIONS = Metric("longtake_stalled_sessions", GAUGE, ("pace",),
     "Running sessions that wait for their client's credit.")
+DETACHED_SESSIONS = Metric("longtake_detached_sessions", GAUGE, (),
+    "Sessions whose client's call broke, and that wait for it to come back.")
 PICTURE_RATE = Metric("longtake_picture_rate", GAUGE, (), "Pictures a second that one stream plays at.")
 
 # --- work ---
@@ -118,6 +120,8 @@ RESIDENT_MEMORY = Metric("longtake_resident_memory_bytes", GAUGE, ("worker",),
     "Resident memory of the worker's process; where simulated workers share one, an equal part.")
 JOURNAL = Metric("longtake_journal_bytes", GAUGE, ("content",),
     "Bytes in the journal: latents, conditioning, segments.")
+BACKLOG = Metric("longtake_backlog_bytes", GAUGE, (),
+    "Bytes of segments that were sent and are kept until they are acknowledged, for clients whose calls break.")
 
 # --- workers ---
 WORKERS = Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined.")
@@ -135,7 +139,7 @@ OPS_FAILED = Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatch
 # --- the server itself ---
 CALLS = Metric("longtake_calls_total", COUNTER, ("method", "code"), "gRPC calls that ended, by status.")
 CALLS_REFUSED = Metric("longtake_calls_refused_total", COUNTER, ("reason",),
-    "Calls that were not let in: no credentials, wrong ones, not allowed, a quota.")
+    "Calls that were not let in: no credentials, wrong ones, not allowed, a token that resumes nothing, a quota.")
 WATCHERS = Metric("longtake_watchers", GAUGE, (), "Observers of sessions.")
 ENGINE_EVENTS = Metric("longtake_engine_events_total", COUNTER, ("event",), "Events the engine handled.")
 ENGINE_STEP = Metric("longtake_engine_step_seconds", HISTOGRAM, (),

@@ -83,6 +83,7 @@ class CellFigures:
         ways = Counter(map(_way, self._engine.scheduler.cell.sessions.values()))
         for way in (REBUILT, WAITED):
             scrape.put("longtake_recovering_sessions", ways[way], way)
+        scrape.put("longtake_detached_sessions", census.detached)
         prompts = self._engine.scheduler.cell.texts.view(now_s=self._engine.now_s())
         scrape.put("longtake_prompts_waiting", prompts.count)
         scrape.put("longtake_oldest_prompt_seconds", prompts.oldest_s)
@@ -115,6 +116,7 @@ class CellFigures:
         for content, size_bytes in engine.journal.sizes_bytes().items():
             scrape.put("longtake_journal_bytes", size_bytes, content)
         scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")
+        scrape.put("longtake_backlog_bytes", engine.clients.backlog_bytes)
 
 
 def _way(session: Session) -> str | None:

@@ -150,6 +150,9 @@ SESSIONS = Dashboard(
             panel("Sessions that wait for credit", STACKED, SEEN.sum(metrics.STALLED_SESSIONS, "pace"),
                   advice="Clients that do not acknowledge: slow networks or screens that were left. They cost their "
                          "reservation until they are parked."),
+            panel("Sessions whose clients are away", PLAIN, SEEN.sum(metrics.DETACHED_SESSIONS),
+                  advice="Calls that broke: they count against limits.max_sessions until their clients come back, or "
+                         "limits.detached_s is over. Many at once: look at the network, or at a proxy."),
             panel("Stalls", STACKED, SEEN.rate(metrics.WINDOW_STALLS, "pace"),
                   advice="Usual for pace FAST, which is meant to run into its window. For live streams: the client's "
                          "window is too small for its network's delay."),
@@ -197,6 +200,9 @@ MEMORY = Dashboard(
                   advice="What streams are rebuilt from. Grows with sessions, and with each only until it holds what "
                          "that needs (`longtake plan` says how much). Growing after that: latents are not dropped, "
                          "which is a defect."),
+            panel("Kept for broken calls", PLAIN, SEEN.sum(metrics.BACKLOG),
+                  advice="Segments that clients have not acknowledged: a window of each session, and those of sessions "
+                         "that ended in the last minutes."),
             panel("Resident memory of workers", PLAIN, SEEN.most(metrics.RESIDENT_MEMORY, "worker"),
                   advice="Constant after the first minutes, plus images. A worker that grows for hours: plan its "
                          "replacement before its machine ends it."),

@@ -19,7 +19,7 @@ ELSEWHERE = frozenset({
     "longtake_workers_expected", "longtake_prompts_waiting", "longtake_oldest_prompt_seconds",
     "longtake_worker_slowness", "longtake_numerics_classes", "longtake_calls_total",
     "longtake_watchers", "longtake_engine_step_seconds", "longtake_engine_inbox_events", "longtake_uptime_seconds",
-    "longtake_info", "longtake_recovering_sessions",
+    "longtake_info", "longtake_recovering_sessions", "longtake_detached_sessions", "longtake_backlog_bytes",
 })  # fmt: skip
 """Those that a server writes, see tests/cluster/http/test_metrics.py."""
 
