@@ -26,6 +26,7 @@ LIMIT_S = 150.0
 MAY_REST = {
     "sessions and SLO: Late blocks of live streams",
     "sessions and SLO: Calls not let in",
+    "sessions and SLO: Sessions whose clients are away",
     "sessions and SLO: Encoding a prompt oldest that waits",
     "sessions and SLO: Prompts that wait for text workers",
     "workers and server: Failed dispatches and preparations",

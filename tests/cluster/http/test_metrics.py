@@ -221,7 +221,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
     }
     assert page.sum("longtake_calls_refused_total") == 0
     reasons = {dict(labels)["reason"] for name, labels in page.samples if name == "longtake_calls_refused_total"}
-    assert reasons == {"no_credentials", "wrong_credentials", "not_allowed", "quota", "unavailable"}
+    assert reasons == {"no_credentials", "wrong_credentials", "not_allowed", "unknown_token", "quota", "unavailable"}
 
 
 async def test_the_endpoint_answers_health_checks_leaves_signals_alone_and_goes_with_the_server(tmp_path: Path) -> None:
