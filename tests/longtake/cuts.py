@@ -28,7 +28,7 @@ async def cut(cuts: int, seed: int) -> dict[str, float]:
     done, streams, total_bytes, began_s = 0, 0, 0, time.monotonic()
     while done < cuts:
         draw, size_bytes = random.Random(seed * 1000 + streams), SIZES_BYTES[streams % len(SIZES_BYTES)]
-        options = StreamOptions(seed=streams, window=draw.randrange(1, 9), reconnect_s=600)
+        options = StreamOptions(seed=streams, window=draw.randrange(2, 9), reconnect_s=600, auto_ack=streams % 2 == 0)
         async with toy_cell(delay_s=0.001, segment_bytes=size_bytes) as cell, cutter(cell.target) as proxy:
             watched = await cut_stream(
                 proxy, draw, options, blocks=BLOCKS, cuts=CUTS_A_STREAM, typical_bytes=4 * size_bytes + 2000

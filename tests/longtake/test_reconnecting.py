@@ -44,10 +44,10 @@ async def cell_behind(
         yield cell, proxy, client
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 async def test_a_stream_that_is_cut_at_random_bytes_gives_the_same_file(seed: int) -> None:
     cuts, blocks = 12, 120
-    options = StreamOptions(seed=7, window=4)
+    options = StreamOptions(seed=7, window=4, auto_ack=seed % 2 == 0)
     async with cell_behind(segment_bytes=SEGMENT_BYTES) as (cell, proxy, _):
         draw, typical_bytes = random.Random(seed), 4 * SEGMENT_BYTES
         watched = await cut_stream(proxy, draw, options, blocks=blocks, cuts=cuts, typical_bytes=typical_bytes)
@@ -175,6 +175,26 @@ async def test_steering_a_stream_that_has_ended_gives_its_status() -> None:
                     assert error.code is code and ending == "operator"
                 else:
                     assert [one.index for one in segments(rest)] == [1, 2]
+
+
+async def test_what_was_lost_with_the_call_at_the_very_end_is_told_afterwards() -> None:
+    options = StreamOptions(seed=3, window=8, pictures=GEOMETRY.first_picture(4))
+    async with cell_behind() as (cell, _, client):
+        async with client.stream("red", options) as stream:
+            await upto(stream, SegmentEvent)
+            await cell.settled()  # the rest was sent, and closed
+            token = await stream.leave()
+        for cursor in (1, 0, 3, None):
+            async with client.resume(token, cursor, StreamOptions(auto_ack=False)) as again:
+                events = await everything(again)
+                token = again.opened.resume_token if again.opened else b""
+            first = 0 if cursor is None else cursor + 1
+            assert [one.data for one in segments(events)] == [segment(n, 3, "red") for n in range(first, 4)]
+            assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
+        for cursor, code in ((4, grpc.StatusCode.OUT_OF_RANGE), (1 << 40, grpc.StatusCode.OUT_OF_RANGE)):
+            with pytest.raises(ClientError) as refused:
+                await client.resume(token, cursor).__aenter__()
+            assert refused.value.code is code
 
 
 async def test_leaving_a_stream_ends_it() -> None:

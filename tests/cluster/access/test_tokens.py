@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 
 import grpc
 import pytest
 
-from cluster.access import guard
 from cluster.access.owners import TOKEN_BYTES, Owners
 from cluster.cell.clients import MOST_ENDED, REMEMBERED_S
 from cluster.cell.ownership import Ownership, hash_of_token
@@ -19,7 +17,7 @@ from longtake.core.errors import UnknownToken
 from longtake.core.work import SessionId
 from tests.cluster.access.asking import upto_segments
 from tests.cluster.access.doors import GuardedCell, House, guarded_cell
-from tests.cluster.frontend.reading import upto
+from tests.cluster.frontend.reading import stands_still, upto
 
 SESSION = SessionId("s")
 REFUSED = (grpc.StatusCode.NOT_FOUND, "open.resume_token: it resumes no session of yours")
@@ -114,19 +112,21 @@ async def test_a_session_without_its_client_ends_when_what_that_showed_ceases_to
 
 async def test_credentials_of_a_call_that_has_lost_its_session_end_nothing(house: House) -> None:
     async with (
-        guarded_cell(house) as guarded,
+        guarded_cell(house, segment_bytes=900_000) as guarded,
         guarded.client("acme client") as client,
         guarded.client("acme operator") as other,
-        client.stream("red", StreamOptions(seed=1, window=2)) as stream,
+        client.stream("red", StreamOptions(seed=1, window=8, auto_ack=False)) as stream,
     ):
-        await upto(stream, SegmentEvent)
+        await stands_still(guarded.cell)  # the server waits for this client to read
         assert stream.opened is not None
-        async with other.resume(stream.opened.resume_token, 0) as again:
+        async with other.resume(stream.opened.resume_token, None, StreamOptions(window=2)) as again:
             await upto_segments(again, 3)
+            assert not guarded.cell.server.calls.ended, "the older call is still there"
             house.write(without="acme client")
-            swept_s = asyncio.get_running_loop().time() + 3 * guard.SWEEP_S
-            while asyncio.get_running_loop().time() < swept_s:
+            while not guarded.refusals():
                 await upto_segments(again, 1)
+            await upto_segments(again, 3)
+            await stream.leave()
 
 
 async def test_a_session_counts_for_its_tenant_while_its_client_is_away(house: House) -> None:
