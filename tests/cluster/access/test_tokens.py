@@ -125,7 +125,7 @@ async def test_credentials_of_a_call_that_has_lost_its_session_end_nothing(house
             house.write(without="acme client")
             while not guarded.refusals():
                 await upto_segments(again, 1)
-            await upto_segments(again, 3)
+            await upto_segments(again, 10)
             await stream.leave()
 
 
