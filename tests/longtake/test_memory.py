@@ -1,4 +1,4 @@
-"""What a client remembers of its stream: of what a server repeats only the new counts, and what was asked for is kept."""
+"""What a client remembers of its stream: of what is repeated only the new counts, and what was asked for is kept."""
 
 from __future__ import annotations
 
