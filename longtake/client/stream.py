@@ -152,8 +152,7 @@ class Stream:
         """The next event; ClientError if the stream ended with an error status. A cancelled wait loses nothing."""
         if self._options.auto_ack and self._unacknowledged is not None and self._is_open:
             segment, self._unacknowledged = self._unacknowledged, None
-            with contextlib.suppress(ClientError):  # the stream has ended; what is still to be read says why
-                await self.ack(segment)
+            await self.ack(segment)
         event = await self._next()
         self._unacknowledged = event.index if isinstance(event, SegmentEvent) else None
         return event
@@ -168,8 +167,9 @@ class Stream:
         return wire.id
 
     async def ack(self, segment: int) -> None:
-        """Tell the server that this segment and all before it were consumed."""
-        await self._ask(pb.StreamRequest(ack=pb.Ack(segment=segment)))
+        """Tell the server that this segment and all before it were consumed; nothing, if the stream has ended."""
+        with contextlib.suppress(ClientError):
+            await self._ask(pb.StreamRequest(ack=pb.Ack(segment=segment)))
 
     async def pause(self) -> None:
         """Start no further block."""

@@ -161,19 +161,23 @@ async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
 
 
 async def _steer(socket: WebSocket, stream: Stream) -> None:
-    """Forward what the browser asks for, for ever; WebSocketDisconnect when it is gone."""
+    """Forward what the browser asks for, for ever; WebSocketDisconnect when it is gone.
+
+    What crosses the end of the stream is no error: whoever shows the stream tells how it ended.
+    """
     async for frame in _later(socket):
-        match frame:
-            case CueFrame():
-                await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id))
-            case AckFrame():
-                await stream.ack(frame.segment)
-            case CommandFrame(type="pause"):
-                await stream.pause()
-            case CommandFrame(type="play"):
-                await stream.play()
-            case CommandFrame():
-                await stream.close()
+        with contextlib.suppress(ClientError):
+            match frame:
+                case CueFrame():
+                    await stream.cue(CueAt(prompt=frame.prompt, time_s=frame.time_s, id=frame.id))
+                case AckFrame():
+                    await stream.ack(frame.segment)
+                case CommandFrame(type="pause"):
+                    await stream.pause()
+                case CommandFrame(type="play"):
+                    await stream.play()
+                case CommandFrame():
+                    await stream.close()
 
 
 # --- somebody's stream ------------------------------------------------------------------------------------------------
