@@ -26,6 +26,8 @@ class Lack(Enum):
     """As many sessions wait as are allowed."""
     OBSERVERS = "observers"
     """As many observers watch as are allowed."""
+    JOURNAL = "journal"
+    """The server's memory for what sessions may be rebuilt from is spoken for."""
     QUOTA = "quota"
     """The tenant has used what it may have."""
 

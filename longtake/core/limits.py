@@ -57,6 +57,12 @@ class Limits:
     max_pending_cues: int = _between(1, _MANY, 64)
     park_after_s: float = _between(0.0, _DAY_S, 30.0)
     """A session that generates nothing for this long, paused or without credit, gives up its place until it goes on."""
+    detached_images_s: float = _between(0.0, _DAY_S, 60.0)
+    """After so long the state of a session whose client is away lies in host memory no more: it is rebuilt from the
+    journal when the client comes back."""
+    journal_bytes: int = _between(1 << 20, 1 << 44, 16 << 30)
+    """The memory of the server that the journal may take: for each session what it may be rebuilt from is counted when
+    it is let in (`longtake plan` says how much that is)."""
     detached_s: float = _between(0.0, 30 * _DAY_S, 600.0)
     """A session whose client's call broke is kept for it so long; 0 ends it at once."""
     max_parked: int = _between(0, _MANY, 64)

@@ -189,8 +189,7 @@ class Scheduler:
         for session in self._parking.idle.due(now_s=self._now_s):
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
-        for session in self._asking.attendance.abandoned(now_s=self._now_s):
-            self._end(session, Ending.ABANDONED, f"its client was away for {self.cell.limits.detached_s:g} s")
+        self._effects += self._asking.attendance.tick(now_s=self._now_s)
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:

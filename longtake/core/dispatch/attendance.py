@@ -33,6 +33,8 @@ class Attendance:
         self._leaving = leaving
         self._absences: deque[tuple[float, SessionId, ConnectionNumber]] = deque()
         """When each absence is over, oldest first, and the call that it began with."""
+        self._images: deque[tuple[float, SessionId, ConnectionNumber]] = deque()
+        """The same for when the images of who is away are given up."""
         self._lost: dict[SessionId, ConnectionNumber] = {}
         """The sessions whose clients are away, with the call that was the last."""
 
@@ -45,8 +47,7 @@ class Attendance:
         session.presence.connection = None
         session.flow = session.flow.stopped()
         self._offers.withdraw(session)
-        self._lost[session.id] = event.connection
-        self._absences.append((now_s + self._cell.limits.detached_s, session.id, event.connection))
+        self._expect(session, event.connection, now_s)
         return [ClientAway(session=session.id)]
 
     def attach(self, session: Session, event: Attach, *, now_s: float) -> list[Effect]:
@@ -74,8 +75,7 @@ class Attendance:
     def adopted(self, session: Session, *, now_s: float) -> None:
         """The session came from another engine, parked and without its client."""
         self._leaving.parking.adopt(session)
-        self._lost[session.id] = FIRST_CONNECTION
-        self._absences.append((now_s + self._cell.limits.detached_s, session.id, FIRST_CONNECTION))
+        self._expect(session, FIRST_CONNECTION, now_s)
 
     def _resend_from(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
         """Have the segments from this one on made (again); OutOfRange or Unavailable if that cannot be."""
@@ -109,14 +109,34 @@ class Attendance:
         session.whole_by_s = now_s + self._cell.limits.recover_within_s
         return [Forget(worker=worker.id, session=session.id, version=None), prepare]
 
-    def abandoned(self, *, now_s: float) -> list[Session]:
-        """The sessions whose clients were away for too long; each is named once."""
-        found = []
+    def tick(self, *, now_s: float) -> list[Effect]:
+        """End the sessions whose clients were away for too long, and give up the images of those that are away."""
+        effects: list[Effect] = []
         while self._absences and self._absences[0][0] <= now_s:
             _, session_id, connection = self._absences.popleft()
-            if self._lost.get(session_id) == connection:
+            session = self._absent(session_id, connection)
+            if session is not None:
                 del self._lost[session_id]
-                session = self._cell.sessions.get(session_id)
-                if session is not None and session.state is not State.CLOSING:
-                    found.append(session)
-        return found
+                why = f"its client was away for {self._cell.limits.detached_s:g} s"
+                effects += self._leaving.end(session, Ending.ABANDONED, why)
+        while self._images and self._images[0][0] <= now_s:
+            _, session_id, connection = self._images.popleft()
+            session = self._absent(session_id, connection)
+            if session is not None and session.state is State.PARKED:
+                effects += self._leaving.parking.drop_images(session)
+            elif session is not None:  # it is not parked yet
+                self._images.append((now_s + max(1.0, self._cell.limits.detached_images_s), session_id, connection))
+        return effects
+
+    def _absent(self, session_id: SessionId, connection: ConnectionNumber) -> Session | None:
+        """The session, if it is open and its client is away since this call ended."""
+        session = self._cell.sessions.get(session_id)
+        is_away = self._lost.get(session_id) == connection
+        return session if is_away and session is not None and session.state is not State.CLOSING else None
+
+    def _expect(self, session: Session, connection: ConnectionNumber, now_s: float) -> None:
+        """The client of the session, which had this call last, is away from now on."""
+        limits = self._cell.limits
+        self._lost[session.id] = connection
+        self._absences.append((now_s + limits.detached_s, session.id, connection))
+        self._images.append((now_s + limits.detached_images_s, session.id, connection))

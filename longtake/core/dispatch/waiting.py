@@ -8,6 +8,7 @@ page, no slot and no rate; no admitted session is ever evicted for it.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from itertools import islice
 
@@ -58,7 +59,7 @@ class WaitingRoom:
             self._check_queue()
             return None
         try:
-            self._check_turn()
+            self._check_turn(session)
             return self._place(session, parent, now_s=now_s)
         except NoCapacity:
             if not patient or not fits_at_all(self._cell, session):
@@ -66,14 +67,25 @@ class WaitingRoom:
         self._check_queue()
         return None
 
-    def _check_turn(self) -> None:
-        """NoCapacity if nobody new may come in now."""
+    def _check_turn(self, session: Session) -> None:
+        """NoCapacity if this session may not come in now."""
         if self._returning:
             waiting = len(self._returning)
             raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
         opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
         if opened >= most:
             raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
+        left_bytes = self._cell.limits.journal_bytes - self._journal_bytes
+        if self._cell.fleet.journal_bytes(session) > left_bytes:
+            own_bytes = self._cell.fleet.journal_bytes(session)
+            why = f"the session may need {own_bytes} bytes of the journal, and {max(0, left_bytes)} are not spoken for"
+            raise self._no_room(why, Lack.JOURNAL)
+
+    @property
+    def _journal_bytes(self) -> int:
+        """What the sessions that were let in may need of the journal."""
+        sessions, fleet = self._cell.sessions.values(), self._cell.fleet
+        return sum(fleet.journal_bytes(session) for session in sessions if session.state is not State.QUEUED)
 
     def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
         """A place; that of a fork is on its parent's workers, because it shares the parent's pages."""
@@ -153,8 +165,11 @@ class WaitingRoom:
         """The session that gets the next place."""
         if self._returning:
             return self._cell.sessions[next(iter(self._returning))]
-        if self._opening and len(self._cell.sessions) - len(self._opening) < self._cell.limits.max_sessions:
-            return self._cell.sessions[next(iter(self._opening))]
+        if self._opening:
+            first = self._cell.sessions[next(iter(self._opening))]
+            with contextlib.suppress(NoCapacity):
+                self._check_turn(first)
+                return first
         return None
 
     def _settle(self, session: Session, place: Place, parent: Session | None = None, *, now_s: float) -> list[Effect]:

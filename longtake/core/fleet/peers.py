@@ -228,6 +228,10 @@ class Fleet:
             self._retentions[graph] = known
         return known
 
+    def journal_bytes(self, session: Session) -> int:
+        """The most memory that the latents take which a session may be rebuilt from."""
+        return self.retention(session.graph).most_latents(session.flow.window) * session.geometry.latent_bytes
+
     def _cost(self, decoder: DecoderKind) -> float:
         """The time of a block's decode over that of a full one."""
         return (self._tiny_cost or 1.0) if decoder is DecoderKind.TINY else 1.0

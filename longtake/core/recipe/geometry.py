@@ -64,6 +64,11 @@ class Geometry:
         """Shape (F, C, H, W) of the latents of one block."""
         return (self.blocks.frames, self.latent_channels, self.latent_height, self.latent_width)
 
+    @property
+    def latent_bytes(self) -> int:
+        """Bytes of the latents of one block as they travel: float32."""
+        return 4 * math.prod(self.block_shape)
+
     def first_frame(self, block: int) -> int:
         """Number of the first latent frame of `block`."""
         return self.blocks.first_frame(block)

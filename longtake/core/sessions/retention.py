@@ -114,10 +114,14 @@ class Retention:
     def most_latents(self, window: int) -> int:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
         sinks, ahead, slots = self.graph.sink_blocks, window + _UNDER_WAY + self.rewind_blocks, self.slot_blocks
-        per_step = [
-            sinks + ahead + max(self.lane_blocks, slots if self._decodes(readers) else 0) for readers in self._readers
-        ]
-        return sum(per_step)
+        return sum(
+            sinks + ahead + max(self._lane_blocks_of(readers), slots if self._decodes(readers) else 0)
+            for readers in self._readers
+        )
+
+    def _lane_blocks_of(self, readers: Readers) -> int:
+        """The same, if lanes are rebuilt from what these chains start from."""
+        return self.lane_blocks if any(chain in self.graph.sealing for chain in readers) else 0
 
     @cached_property
     def _readers(self) -> tuple[Readers, ...]:

@@ -264,3 +264,23 @@ def test_a_cue_that_is_asked_for_again_is_answered_again_and_changes_nothing() -
     cell.send(Cue(now_s=0.0, session=session, request=CueRequest(cue=CueId("c"), prompt="red")))
     cell.answer()
     assert effects_of(cell, CueAccepted)[-1].block > accepted.block, "with another prompt it is another cue"
+
+
+def test_who_is_away_for_long_comes_back_from_the_journal_and_not_from_images() -> None:
+    limits = Limits(park_after_s=GRACE_S, detached_s=AWAY_S, detached_images_s=3 * GRACE_S)
+    cell = ImageCell(recipe(), limits=limits)
+    session = cell.open("s", window=2, pictures=geometry().first_picture(9))
+    cell.settle(acknowledge=False)
+    detach(cell, session)
+    cell.later(GRACE_S)
+    cell.settle(acknowledge=False)
+    assert cell.session(session).state is State.PARKED and cell.images.stored
+    cell.later(2 * GRACE_S)
+    cell.settle(acknowledge=False)
+    assert not cell.images.stored and session not in cell.closed
+    cell.struck.add(session)
+    assert isinstance(attach(cell, session, 1), Resumed)
+    cell.settle()
+    assert cell.closed[session].ending is Ending.COMPLETED
+    assert cell.replays, "it was rebuilt"
+    cell.check_empty()

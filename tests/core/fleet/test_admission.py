@@ -11,6 +11,7 @@ from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.life import State
 from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.parts import recipe
 from tests.core.support.timed import timed_cell
@@ -140,3 +141,21 @@ def test_other_classes_are_spread() -> None:
     cell = Cell(recipe(), limits=Limits(packed=frozenset({Pace.FAST})), denoisers=4)
     session = cell.open("live", pace=Pace.REALTIME)
     assert len(set(cell.session(session).place.lanes)) == 4
+
+
+def test_what_sessions_may_be_rebuilt_from_is_counted_when_they_are_let_in() -> None:
+    probe = Cell(recipe(), limits=Limits(max_queued=0))
+    one = probe.open("s")
+    own_bytes = probe.scheduler.cell.fleet.journal_bytes(probe.session("s"))
+    assert one in probe.there and own_bytes > 0
+    cell = Cell(recipe(), limits=Limits(journal_bytes=max(1 << 20, 2 * own_bytes), max_queued=1))
+    room = cell.limits.journal_bytes // own_bytes
+    for number in range(room):
+        cell.open(f"s{number}", pace=Pace.FAST, pictures=9)
+    cell.open("live", pace=Pace.REALTIME)
+    problem = effects_of(cell, Refused)[-1].problem
+    assert problem.kind is Lack.JOURNAL and str(own_bytes) in problem.message
+    late = cell.open("late", pace=Pace.FAST, pictures=9)
+    assert cell.session("late").state is State.QUEUED
+    cell.run()
+    assert cell.closed[late].ending is Ending.COMPLETED, "it had its turn"
