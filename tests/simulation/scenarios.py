@@ -1,0 +1,156 @@
+"""What a seed stands for: a recipe, a fleet, clients with their habits, and what befalls the workers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+from longtake.core.flow import Pace
+from longtake.core.limits import Limits, MoveRules
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.recipe import Level, Recipe
+from tests.simulation.clients import Act, Deed, Wish
+from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
+from tests.simulation.oracle import Model
+from workers.simulated.arithmetic import Reach
+
+DOUBLE = 0.2
+"""The share of runs with a second fault, soon after the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetPlan:
+    """The workers of a cell."""
+
+    denoisers: int
+    decoders: int
+    texters: int
+    """Text workers; without one decode workers encode prompts."""
+    pages: int
+    """Of each denoise worker."""
+    slots: int
+    """Of each decode worker."""
+    batch_limit: int
+    mixes_kinds: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """All that happens in one run, but for the times that ops and messages take."""
+
+    seed: int
+    model: Model
+    limits: Limits
+    fleet: FleetPlan
+    wishes: tuple[Wish, ...]
+    faults: tuple[Fault, ...]
+
+
+def scenario(seed: int) -> Scenario:
+    """The scenario of a seed; equal seeds, equal scenarios."""
+    draw = random.Random(f"scenario {seed}")
+    model = _model(draw)
+    limits = Limits(
+        park_after_s=draw.choice([0.0, 0.3, 3.0]),
+        max_parked=draw.choice([1, 64]),
+        max_queued=draw.choice([0, 8, 8]),
+        moves=draw.choice([MoveRules(), MoveRules(blocks_left=1, rest_s=0.3, worth=0.01)]),
+        fused_passes=draw.random() < 0.3,
+        packed=draw.choice([frozenset(), frozenset(Pace)]),
+    )
+    wishes = _wishes(draw, model)
+    fleet = _fleet(draw, model, limits, len(wishes))
+    return Scenario(
+        seed=seed, model=model, limits=limits, fleet=fleet, wishes=wishes, faults=_faults(draw, model, wishes)
+    )
+
+
+def _model(draw: random.Random) -> Model:
+    frames, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 3, 4])
+    sinks = draw.choice([0, 0, 0, 1, frames, frames + 1])
+    blocks = BlockPlan(frames=frames)
+    recipe = Recipe(
+        steps=tuple(1000 - 1000 * step // steps for step in range(steps)),
+        shift=5.0,
+        level=draw.choice([Level.OUTPUT, Level.OUTPUT, Level.CLEAN, Level.INPUT]),
+        blocks=blocks,
+        window_frames=frames + sinks + draw.choice([1, frames, 2 * frames]),
+        sink_frames=sinks,
+    )
+    # The smallest there is: latents are only names.
+    geometry = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, blocks=blocks)
+    return Model(
+        recipe=recipe, geometry=geometry, reach=Reach(layers=draw.choice([1, 2, 3]), latents=draw.randint(1, 7))
+    )
+
+
+def _fleet(draw: random.Random, model: Model, limits: Limits, streams: int) -> FleetPlan:
+    recipe, denoisers = model.recipe, draw.choice([1, 2, 2, 3, 4])
+    lane_pages = recipe.page_count + limits.spare_pages(recipe.blocks)
+    lanes = recipe.lane_count * (streams if draw.random() < 0.7 else 1)
+    here = draw.choice([1, 1, denoisers])  # whether the others have room for what is lost
+    batch_limit = draw.choice([1, 2, 4])
+    return FleetPlan(
+        denoisers=denoisers,
+        decoders=draw.choice([1, 1, 2]),
+        texters=draw.choice([0, 0, 1]),
+        pages=-(-lanes * here // denoisers) * lane_pages,
+        slots=streams if draw.random() < 0.7 else 1,
+        batch_limit=batch_limit,
+        mixes_kinds=batch_limit > 1 and draw.random() < 0.5,
+    )
+
+
+def _wishes(draw: random.Random, model: Model) -> tuple[Wish, ...]:
+    first = tuple(_wish(draw, model, number) for number in range(draw.choice([1, 2, 2, 3])))
+    if draw.random() >= 0.3:
+        return first
+    fork = _wish(draw, model, len(first), fork_of=draw.randrange(len(first)))
+    return (*first, fork)
+
+
+def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = None) -> Wish:
+    reach = model.recipe.history_blocks * model.reach.layers
+    blocks = draw.randint(2, 6) + draw.choice([0, reach]) + (fork_of is not None)
+    deeds = draw.choices(list(Deed), weights=[8, 3, 3, 1, 1], k=draw.choice([0, 1, 2, 3]))
+    acts = [
+        Act(after=draw.randrange(1, blocks), deed=deed, lasts_s=draw.choice([0.2, 1.0, 4.0]),
+            ahead=draw.choice([None, None, 0, 1, 2, 5]))
+        for deed in deeds
+    ]  # fmt: skip
+    pictures = model.geometry.pictures(blocks - 1)
+    return Wish(
+        number=number,
+        begins_s=draw.choice([0.1, draw.uniform(0.1, 1.0)]),
+        pace=draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
+        window=draw.choice([1, 2, 4, 8]),
+        blocks=blocks,
+        cut_short=draw.choice([0, draw.randrange(pictures)]),
+        ack_s=draw.choice([0.0, 0.02, 0.3]),
+        cues=tuple(draw.sample(range(blocks), draw.choice([0, 0, 1, 2]))),
+        acts=tuple(sorted(acts, key=lambda act: act.after)),
+        fork_of=fork_of,
+        fork_after=draw.randrange(1, 4) if fork_of is not None else 0,
+    )
+
+
+def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...]) -> tuple[Fault, ...]:
+    wish, graph = draw.choice(wishes), Graph(model.recipe)
+    chain = draw.choice(graph.chains)
+    block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted
+    first = Moment(wish.number, chain.kind, chain.step, block, draw.choice(list(Phase)))
+    faults = [_fault(draw, first, wish, model)]
+    if draw.random() < DOUBLE:
+        faults.append(_fault(draw, draw.choice([draw.randint(1, 8), draw.randint(1, 100)]), draw.choice(wishes), model))
+    return tuple(faults)
+
+
+def _fault(draw: random.Random, at: Moment | int, wish: Wish, model: Model) -> Fault:
+    trouble = draw.choices(list(Trouble), weights=[7, 2, 2])[0]
+    short, long = (0.05, 2.0) if trouble is Trouble.DIES else (0.5, 4.0), (2.0, 8.0)
+    victim = draw.randrange(DECODER, model.recipe.lane_count)
+    lasts_s = draw.uniform(*draw.choice([short, long]))
+    return Fault(at=at, client=wish.number, victim=victim, trouble=trouble, lasts_s=lasts_s)

@@ -1,0 +1,306 @@
+"""Workers as processes: fake ones that take their time, dial in, stop, die and come back with nothing."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from cluster.launch.link_server import SILENCE_S, Attachments
+from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
+from longtake.core.events import Loss
+from longtake.core.work import DecodeWork, ForwardWork, ImageId
+from tests.simulation.agenda import Action, Agenda
+from tests.simulation.faults import Phase
+from tests.simulation.links import Pipe
+from tests.simulation.oracle import Model
+from workers.messages import Decode, Down, ImageOrder, Introduction, JoinChain, Shutdown, Task, Up
+from workers.simulated.fake import FakeWorker, Image
+from workers.simulated.lanes import SimulatedLanes
+
+PATIENCE_S = 2.0
+"""How long a worker waits for another one that is to give or take an image."""
+LOOK_S = 0.01
+
+Op = ForwardWork | DecodeWork
+Queued = Task | PrepareStream | EncodeText | Forget | Stow
+
+
+class Cell(Protocol):
+    """What workers share."""
+
+    agenda: Agenda
+    draw: random.Random
+    model: Model
+    transit: dict[ImageId, Image]
+
+    @property
+    def attachments(self) -> Attachments:
+        """Whom workers dial in to."""
+        ...
+
+    def settle(self) -> None:
+        """Let the engine handle what has come."""
+        ...
+
+    def moment(self, work: Op, phase: Phase) -> None:
+        """A moment in the life of an op is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A report on its way, and the ops that it reports."""
+
+    report: Up
+    works: tuple[Op, ...] = ()
+
+
+class WorkerLink:
+    """One link of a worker, from its dialling in to the end (cluster.cell.attached.Port)."""
+
+    def __init__(self, worker: SimulatedProcess, cell: Cell) -> None:
+        self._worker = worker
+        self._cell = cell
+        self.down: Pipe[Down] = Pipe(cell.agenda, self._arrived_down, lambda: cell.draw.uniform(0.0002, 0.004))
+        self.up: Pipe[Parcel] = Pipe(cell.agenda, self._arrived_up, lambda: cell.draw.uniform(0.0002, 0.004))
+        self.is_over = False
+        """Whether the engine has given it up."""
+        self._attachments: Attachments | None = None
+
+    def attach(self) -> None:
+        """The worker's greeting has come."""
+        self._attachments = self._cell.attachments.join(self._worker.introduction, self)
+        self._cell.settle()
+
+    def send(self, message: Down) -> None:
+        """See Port."""
+        self.down.send(message)
+
+    def end(self, reason: str) -> None:
+        """See Port."""
+        self.is_over = True
+        self._cell.agenda.after(self._cell.draw.uniform(0.001, 0.1), lambda: self._worker.cut_off(self))
+
+    def leave(self, reason: str, cause: Loss) -> None:
+        """The engine's end of the link notices that it is over."""
+        if self._attachments is not None:
+            self._attachments.leave(self._worker.introduction.worker, self, reason, cause)
+            self._cell.settle()
+
+    def stall(self, until_s: float) -> None:
+        """Nothing arrives on either side until then."""
+        self.down.stall(until_s)
+        self.up.stall(until_s)
+
+    def _arrived_down(self, message: Down) -> None:
+        self._worker.receive(self, message)
+
+    def _arrived_up(self, parcel: Parcel) -> None:
+        assert self._attachments is not None
+        self._attachments.hear(self._worker.introduction.worker, self, parcel.report)
+        self._cell.settle()
+        for work in () if self.is_over else parcel.works:
+            self._cell.moment(work, Phase.TAKEN)
+
+
+class SimulatedProcess:
+    """One worker's process and those that follow it under its name: ops in order, images beside them."""
+
+    def __init__(self, introduction: Introduction, cell: Cell) -> None:
+        self.introduction = introduction
+        self._cell = cell
+        self._life = 0
+        """Counts its beginnings, so that what an earlier one had to do is not done by a later one."""
+        self._idle_until_s = 0.0
+        """It does nothing before: it was stopped, or cannot be reached."""
+        self._link: WorkerLink | None = None
+        self._start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is there, attached as far as it knows, and has nothing to do."""
+        idle = self._idle_until_s <= self._cell.agenda.now_s
+        return idle and self._link is not None and not (self._link.is_over or self._ops or self._images)
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Begin with nothing, and dial in."""
+        self._life += 1
+        pages = self.introduction.ability.capacity
+        lanes = SimulatedLanes(self._cell.model.geometry, pages=pages, reach=self._cell.model.reach)
+        self.fake = FakeWorker(lanes, self._cell.transit)
+        self._ops: deque[Queued] = deque()
+        self._images: dict[ImageId, deque[ImageOrder | PrepareStream]] = {}
+        self._next_sequence = 0
+        link = self._link = WorkerLink(self, self._cell)
+        self._soon(self._cell.draw.uniform(0.0, 0.05), link.attach)
+
+    def _end(self) -> WorkerLink | None:
+        """End at once, and with it all that it had to do."""
+        self._life += 1
+        link, self._link = self._link, None
+        self._ops.clear()
+        self._images.clear()
+        return link
+
+    def die(self, back_after_s: float) -> None:
+        """Its process ends; some of what it has sent still arrives, then the engine sees the link end, or a new one."""
+        cell, link = self._cell, self._end()
+        if link is not None:
+            link.down.cut()
+            link.up.cut(kept=cell.draw.randint(0, len(link.up)))
+            noticed_s = max(link.up.empty_at_s, cell.agenda.now_s + cell.draw.uniform(0.0, 0.5))
+            cell.agenda.at(noticed_s, lambda: link.leave("its link broke", Loss.LINK))
+        life = self._life
+        cell.agenda.after(back_after_s, lambda: self._start() if self._life == life else None)
+
+    def stop(self, lasts_s: float) -> None:
+        """Its process does nothing for a while; given up by silence if that is long."""
+        self._idle_until_s = max(self._idle_until_s, self._cell.agenda.now_s + lasts_s)
+        self._fall_silent(lasts_s)
+
+    def stall(self, lasts_s: float) -> None:
+        """Its link carries nothing for a while; given up by silence if that is long."""
+        if self._link is not None:
+            self._link.stall(self._cell.agenda.now_s + lasts_s)
+            self._fall_silent(lasts_s)
+
+    def _fall_silent(self, lasts_s: float) -> None:
+        link = self._link
+        if lasts_s > SILENCE_S and link is not None:
+            self._cell.agenda.after(SILENCE_S, lambda: link.leave("it was silent", Loss.SILENCE))
+
+    def cut_off(self, link: WorkerLink) -> None:
+        """The worker notices that the engine has given up its link: it dials in again with nothing but its weights."""
+        if link is not self._link:
+            return
+        self._end()
+        wake_s = max(self._idle_until_s, self._cell.agenda.now_s) + self._cell.draw.uniform(0.01, 0.5)
+        life = self._life
+        self._cell.agenda.at(wake_s, lambda: self._start() if self._life == life else None)
+
+    def _soon(self, delay_s: float, action: Action) -> None:
+        """Do something later, in this life, and not while the process is stopped."""
+        life, agenda = self._life, self._cell.agenda
+
+        def act() -> None:
+            if self._life != life:
+                return
+            if self._idle_until_s > agenda.now_s:
+                agenda.at(self._idle_until_s, act)
+            else:
+                action()
+
+        agenda.after(delay_s, act)
+
+    # --- what it is told ----------------------------------------------------------------------------------------------
+
+    def receive(self, link: WorkerLink, message: Down) -> None:
+        """Something has arrived, by the link that it has or by an older one."""
+        if link is self._link:
+            self._soon(0.0, lambda: self._take_up(message))
+
+    def _take_up(self, message: Down) -> None:
+        match message:
+            case Stow(source=int()):
+                self._images[message.image] = deque([message])  # what names the image waits until it is there
+                self._queue(message)
+            case Task() | EncodeText() | Forget() | PrepareStream(image=None):
+                self._queue(message)
+            case Stow() | LoadImage() | Give() | Take() | Discard() | PrepareStream():
+                assert message.image is not None
+                orders = self._images.setdefault(message.image, deque())
+                orders.append(message)
+                if len(orders) == 1:
+                    self._begin_image(message.image)
+            case JoinChain() | Shutdown():
+                pass
+
+    def _queue(self, message: Queued) -> None:
+        self._ops.append(message)
+        if len(self._ops) == 1:
+            self._begin()
+
+    # --- ops, one after the other -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        message, draw = self._ops[0], self._cell.draw
+        match message:
+            case Task():
+                assert message.sequence == self._next_sequence, f"dispatch {message.sequence} to {self.introduction}"
+                self._next_sequence += 1
+                seconds = draw.uniform(0.01, 0.04) * (1 if isinstance(message.order, Decode) else len(message.order))
+                if not self._lives_through(works_of(message), Phase.BEFORE):
+                    return
+            case EncodeText():
+                seconds = draw.uniform(0.001, 0.03)
+            case _:
+                seconds = draw.uniform(0.0, 0.003)
+        self._soon(seconds, self._finish)
+
+    def _finish(self) -> None:
+        message = self._ops[0]
+        report = self.fake.perform(message)
+        works = works_of(message) if isinstance(message, Task) else ()
+        if not self._lives_through(works, Phase.AFTER):
+            return
+        self._ops.popleft()
+        if isinstance(message, Stow):
+            self._image_done(message.image)
+        if self._ops:
+            self._soon(0.0, self._begin)
+        if report is not None:
+            assert self._link is not None
+            self._link.up.send(Parcel(report, works))
+            self._lives_through(works, Phase.REPORT)
+
+    def _lives_through(self, works: tuple[Op, ...], phase: Phase) -> bool:
+        """Tell of a moment; returns whether the process is still the same afterwards."""
+        life = self._life
+        for work in works:
+            self._cell.moment(work, phase)
+        return self._life == life
+
+    # --- images, beside the ops; what names one image is done in order ------------------------------------------------
+
+    def _begin_image(self, image: ImageId) -> None:
+        order = self._images[image][0]
+        patience_s = self._cell.agenda.now_s + PATIENCE_S
+        self._soon(self._cell.draw.uniform(0.001, 0.03), lambda: self._try_image(order, patience_s))
+
+    def _try_image(self, order: ImageOrder | PrepareStream, patience_s: float) -> None:
+        """Do an order, or wait: for an image that is being given, or for the session to be forgotten first."""
+        waits = isinstance(order, Take) and order.image not in self._cell.transit
+        if (waits and self._cell.agenda.now_s < patience_s) or self._is_being_forgotten(order):
+            self._soon(LOOK_S, lambda: self._try_image(order, patience_s))
+            return
+        report, image = self.fake.perform(order), order.image
+        assert image is not None
+        if isinstance(order, Give):  # nobody keeps what is not taken
+            self._cell.agenda.after(PATIENCE_S, partial(self._cell.transit.pop, image, None))
+        if report is not None:
+            assert self._link is not None
+            self._link.up.send(Parcel(report))
+        self._image_done(image)
+
+    def _is_being_forgotten(self, order: ImageOrder | PrepareStream) -> bool:
+        """Whether all that is kept of its session is still to be dropped, as it was told before."""
+        if isinstance(order, Discard):
+            return False
+        return any(isinstance(op, Forget) and op.version is None and op.session == order.session for op in self._ops)
+
+    def _image_done(self, image: ImageId) -> None:
+        self._images[image].popleft()
+        if self._images[image]:
+            self._begin_image(image)
+        else:
+            del self._images[image]
+
+
+def works_of(task: Task) -> tuple[Op, ...]:
+    """The ops of a dispatch."""
+    return (task.order.work,) if isinstance(task.order, Decode) else tuple(item.work for item in task.order)
