@@ -15,19 +15,19 @@ class Expectation:
     streams_survive: bool
     """Whether no stream ends with a worker."""
 
-    def allows(self, ending: Ending, *, asked: bool, orphaned: bool, workers_lost: int) -> bool:
+    def allows(self, ending: Ending, *, asked: bool, orphaned: bool, faults: int) -> bool:
         """Whether a stream that is not complete may end so.
 
-        `asked`: its client closed it; `orphaned`: it is a fork, and its parent has ended; `workers_lost`: how many
-        workers the engine has lost in this run.
+        `asked`: its client closed it; `orphaned`: it is a fork, and its parent has ended; `faults`: how many have
+        struck in this run.
         """
         match ending:
             case Ending.CLIENT:
                 return asked
             case Ending.LOST:
-                return not self.streams_survive and workers_lost > 0
+                return not self.streams_survive and faults > 0
             case Ending.FAILED:
-                return orphaned or (not self.streams_survive and workers_lost > 0)
+                return orphaned or (not self.streams_survive and faults > 0)
             case _:
                 return False
 

@@ -11,7 +11,7 @@ from cluster.cell.engine import LONGEST_TICK_S, SHORTEST_TICK_S, Engine
 from cluster.cell.inbox import Inbox
 from cluster.launch.link_server import Attachments
 from longtake.core.effects import Effect
-from longtake.core.events import Ending, Event, Open, Tick, WorkerLost
+from longtake.core.events import Ending, Event, Open, Tick
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import Ability, ImageId, Role, SessionId, WorkerId
@@ -226,8 +226,8 @@ class World:
             if ending in (None, Ending.COMPLETED):
                 continue
             orphaned = client.parent is not None and client.parent.ending is not Ending.COMPLETED
-            lost = self.outcome.events[WorkerLost.__name__]
-            if not self.expectation.allows(ending, asked=client.asked_to_end, orphaned=orphaned, workers_lost=lost):
+            faults, asked = len(self.plan.struck), client.asked_to_end
+            if not self.expectation.allows(ending, asked=asked, orphaned=orphaned, faults=faults):
                 raise Violation(f"client {client.wish.number}: its stream ended, {ending.value}")
 
     def _check_empty(self) -> None:
