@@ -161,6 +161,15 @@ class SimulatedClient:
         """The stream that it asked for last."""
         return SessionId(f"{self.wish.number}.{self.attempts}")
 
+    @property
+    def came_to(self) -> str:
+        """What became of it."""
+        if self.ending is not None:
+            return self.ending.value
+        if self.has_vanished:
+            return "vanished"
+        return "refused" if self.attempts else "never asked"
+
     # --- what it does -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:

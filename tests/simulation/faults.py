@@ -1,17 +1,55 @@
-"""What befalls a cell: workers that die, stop or are cut off, at a chosen moment of a chosen op."""
+"""What befalls a cell: workers that die, stop or are cut off, at a chosen moment of something that a worker does."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from longtake.core.effects import EncodeText, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.recipe.graph import Kind
+from longtake.core.work import SessionId
+from tests.core.support.parts import op_of
+from workers.messages import Decode, Down, Task
+
+OPS = tuple(kind.value for kind in Kind)
+ERRANDS = ("encode", "prepare", "stow", "give", "take", "load")
+"""What workers do beside ops."""
+
+
+class Job(NamedTuple):
+    """Something that a worker does for one session."""
+
+    session: SessionId
+    what: str
+    """One of OPS or ERRANDS."""
+    step: int = 0
+    block: int = 0
+    """Both 0 for an errand."""
+
+
+def jobs_of(message: Down) -> tuple[Job, ...]:
+    """What a message tells a worker to do; nothing if nobody could miss it."""
+    match message:
+        case Task(order=Decode() as order):
+            return (Job(order.work.session, Kind.DECODE.value, 0, order.work.block),)
+        case Task(order=tuple() as batch):
+            ops = [(item.work.session, op_of(item.work)) for item in batch]
+            return tuple(Job(session, op.kind.value, op.step, op.block) for session, op in ops)
+        case EncodeText():
+            return (Job(message.conditioning.session, "encode"),)
+        case PrepareStream():
+            return (Job(message.session, "prepare"),)
+        case Stow() | Give() | Take() | LoadImage():
+            return (Job(message.session, "load" if isinstance(message, LoadImage) else type(message).__name__.lower()),)
+        case _:
+            return ()
 
 
 class Phase(Enum):
-    """Moments in the life of an op."""
+    """Moments of a job."""
 
     BEFORE = "before"
     """Its worker is about to begin it."""
@@ -24,28 +62,14 @@ class Phase(Enum):
 
 
 class Moment(NamedTuple):
-    """A moment of one op of one client's stream."""
+    """A moment of one job for one client."""
 
     client: int
-    kind: Kind
+    what: str
     step: int
     block: int
     phase: Phase
 
-    @property
-    def column(self) -> str:
-        """The moment as the table of kill points names it."""
-        return COLUMNS[self.kind, self.phase]
-
-
-COLUMNS = {
-    (kind, phase): {("C", "taken in"): "seal", ("V", "taken in"): "emit"}.get(
-        (kind.value, phase.value), f"{phase.value} {kind.value}"
-    )
-    for kind in Kind
-    for phase in Phase
-}
-"""The columns of the table of kill points."""
 
 DECODER = -1
 """The victim that is no lane."""
@@ -67,7 +91,7 @@ class Fault:
     """One kill point."""
 
     at: Moment | int
-    """When it strikes; a number: so many moments, of any op, after the fault before it."""
+    """When it strikes; a number: so many moments, of any job, after the fault before it."""
     client: int
     """Whose worker is struck."""
     victim: int
@@ -75,11 +99,6 @@ class Fault:
     trouble: Trouble
     lasts_s: float
     """Until it is back, or goes on."""
-
-    @property
-    def row(self) -> str:
-        """The victim as the table of kill points names it."""
-        return "decoder" if self.victim == DECODER else f"lane {self.victim}"
 
 
 @dataclass(slots=True)
@@ -107,10 +126,31 @@ class Plan:
         self._since = 0
 
 
-def table(hits: Counter[tuple[str, str]]) -> str:
-    """How many seeds have hit each kill point, by victim and moment."""
-    columns = list(COLUMNS.values())
-    rows = sorted({row for row, _ in hits}, key=lambda row: (row == "decoder", row))
-    lines = [" " * 8 + "".join(f"{name:>12}" for name in columns)]
-    lines += [f"{row:8}" + "".join(f"{hits[row, column]:12}" for column in columns) for row in rows]
-    return "\n".join(lines)
+class KillPoints:
+    """How many faults have struck each victim at each moment."""
+
+    def __init__(self) -> None:
+        self.hits: Counter[tuple[str, str]] = Counter()
+
+    def add(self, fault: Fault, moment: Moment) -> None:
+        """Count a fault that has struck."""
+        victim = "decoder" if fault.victim == DECODER else f"lane {fault.victim}"
+        self.hits[victim, _column(moment.what, moment.phase)] += 1
+
+    def __str__(self) -> str:
+        ops = [_column(what, phase) for what in OPS for phase in Phase]
+        return f"{self._table(ops)}\n{self._table(ERRANDS)}"
+
+    def _table(self, columns: Sequence[str]) -> str:
+        rows = sorted({row for row, _ in self.hits}, key=lambda row: (row == "decoder", row))
+        lines = [" " * 8 + "".join(f"{name:>12}" for name in columns)]
+        lines += [f"{row:8}" + "".join(f"{self.hits[row, column]:12}" for column in columns) for row in rows]
+        return "\n".join(lines)
+
+
+def _column(what: str, phase: Phase) -> str:
+    """The moment as the table names it."""
+    if what in ERRANDS:
+        return what
+    named = {("C", Phase.TAKEN): "seal", ("V", Phase.TAKEN): "emit"}
+    return named.get((what, phase), f"{phase.value} {what}")

@@ -13,12 +13,14 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.simulation.clients import Act, Deed, Wish
-from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
+from tests.simulation.faults import DECODER, ERRANDS, Fault, Moment, Phase, Trouble
 from tests.simulation.oracle import Model
 from workers.simulated.arithmetic import Reach
 
 DOUBLE = 0.2
 """The share of runs with a second fault, soon after the first."""
+ERRAND = 0.25
+"""The share of runs whose first fault strikes while something else than an op is done, if that comes to pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,10 @@ class FleetPlan:
     """Of each decode worker."""
     batch_limit: int
     mixes_kinds: bool
+    late_s: float
+    """When the last denoise worker joins: lanes move to it then."""
+    chain_length: int
+    """So many workers each denoise worker says it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +60,11 @@ def scenario(seed: int) -> Scenario:
     draw = random.Random(f"scenario {seed}")
     model = _model(draw)
     limits = Limits(
-        park_after_s=draw.choice([0.0, 0.3, 3.0]),
+        park_after_s=draw.choice([0.0, 0.0, 0.3, 3.0]),
         max_parked=draw.choice([1, 64]),
         max_queued=draw.choice([0, 8, 8]),
         moves=draw.choice([MoveRules(), MoveRules(blocks_left=1, rest_s=0.3, worth=0.01)]),
-        fused_passes=draw.random() < 0.3,
+        fused_passes=_may_fuse(model) and draw.random() < 0.3,
         packed=draw.choice([frozenset(), frozenset(Pace)]),
     )
     wishes = _wishes(draw, model)
@@ -68,8 +74,17 @@ def scenario(seed: int) -> Scenario:
     )
 
 
+def _may_fuse(model: Model) -> bool:
+    """Whether a block and the one before it lie in different slots: fused passes write one while they read the other.
+
+    With a smaller ring `PageTable.writes` names pages of the later block for the earlier one's commit.
+    """
+    recipe = model.recipe
+    return recipe.page_count - recipe.sink_frames >= 2 * recipe.blocks.frames
+
+
 def _model(draw: random.Random) -> Model:
-    frames, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 3, 4])
+    frames, steps = draw.choice([1, 2, 3]), draw.choice([1, 2, 3, 3, 4, 4])
     sinks = draw.choice([0, 0, 0, 1, frames, frames + 1])
     blocks = BlockPlan(frames=frames)
     recipe = Recipe(
@@ -101,6 +116,8 @@ def _fleet(draw: random.Random, model: Model, limits: Limits, streams: int) -> F
         slots=streams if draw.random() < 0.7 else 1,
         batch_limit=batch_limit,
         mixes_kinds=batch_limit > 1 and draw.random() < 0.5,
+        late_s=draw.choice([0.0, 0.0, draw.uniform(0.3, 1.5)]),
+        chain_length=draw.choice([1, 1, 1, 2]),
     )
 
 
@@ -114,10 +131,10 @@ def _wishes(draw: random.Random, model: Model) -> tuple[Wish, ...]:
 
 def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = None) -> Wish:
     reach = model.recipe.history_blocks * model.reach.layers
-    blocks = draw.randint(2, 6) + draw.choice([0, reach]) + (fork_of is not None)
-    deeds = draw.choices(list(Deed), weights=[8, 3, 3, 1, 1], k=draw.choice([0, 1, 2, 3]))
+    blocks = draw.randint(2, 8) + draw.choice([0, reach, 2 * reach]) + 3 * (fork_of is not None)
+    deeds = draw.choices(list(Deed), weights=[6, 5, 5, 1, 1], k=draw.choice([0, 1, 2, 3]))
     acts = [
-        Act(after=draw.randrange(1, blocks), deed=deed, lasts_s=draw.choice([0.2, 1.0, 4.0]),
+        Act(after=draw.randrange(1, blocks), deed=deed, lasts_s=draw.choice([0.3, 1.0, 4.0]),
             ahead=draw.choice([None, None, 0, 1, 2, 5]))
         for deed in deeds
     ]  # fmt: skip
@@ -138,10 +155,13 @@ def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = 
 
 
 def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...]) -> tuple[Fault, ...]:
-    wish, graph = draw.choice(wishes), Graph(model.recipe)
-    chain = draw.choice(graph.chains)
-    block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted
-    first = Moment(wish.number, chain.kind, chain.step, block, draw.choice(list(Phase)))
+    wish, phase = draw.choice(wishes), draw.choice(list(Phase))
+    if draw.random() < ERRAND:
+        first = Moment(wish.number, draw.choice(ERRANDS), 0, 0, phase)
+    else:
+        chain = draw.choice(Graph(model.recipe).chains)
+        block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted
+        first = Moment(wish.number, chain.kind.value, chain.step, block, phase)
     faults = [_fault(draw, first, wish, model)]
     if draw.random() < DOUBLE:
         faults.append(_fault(draw, draw.choice([draw.randint(1, 8), draw.randint(1, 100)]), draw.choice(wishes), model))

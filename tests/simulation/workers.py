@@ -11,9 +11,9 @@ from typing import Protocol
 from cluster.launch.link_server import SILENCE_S, Attachments
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.events import Loss
-from longtake.core.work import DecodeWork, ForwardWork, ImageId
+from longtake.core.work import ImageId, SlotId
 from tests.simulation.agenda import Action, Agenda
-from tests.simulation.faults import Phase
+from tests.simulation.faults import Job, Phase, jobs_of
 from tests.simulation.links import Pipe
 from tests.simulation.oracle import Model
 from workers.messages import Decode, Down, ImageOrder, Introduction, JoinChain, Shutdown, Task, Up
@@ -24,7 +24,6 @@ PATIENCE_S = 2.0
 """How long a worker waits for another one that is to give or take an image."""
 LOOK_S = 0.01
 
-Op = ForwardWork | DecodeWork
 Queued = Task | PrepareStream | EncodeText | Forget | Stow
 
 
@@ -45,17 +44,17 @@ class Cell(Protocol):
         """Let the engine handle what has come."""
         ...
 
-    def moment(self, work: Op, phase: Phase) -> None:
-        """A moment in the life of an op is there."""
+    def moment(self, job: Job, phase: Phase) -> None:
+        """A moment of a job is there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A report on its way, and the ops that it reports."""
+    """A report on its way, and the jobs that it reports."""
 
     report: Up
-    works: tuple[Op, ...] = ()
+    jobs: tuple[Job, ...]
 
 
 class WorkerLink:
@@ -102,14 +101,14 @@ class WorkerLink:
         assert self._attachments is not None
         self._attachments.hear(self._worker.introduction.worker, self, parcel.report)
         self._cell.settle()
-        for work in () if self.is_over else parcel.works:
-            self._cell.moment(work, Phase.TAKEN)
+        for job in () if self.is_over else parcel.jobs:
+            self._cell.moment(job, Phase.TAKEN)
 
 
 class SimulatedProcess:
     """One worker's process and those that follow it under its name: ops in order, images beside them."""
 
-    def __init__(self, introduction: Introduction, cell: Cell) -> None:
+    def __init__(self, introduction: Introduction, cell: Cell, *, begins_s: float) -> None:
         self.introduction = introduction
         self._cell = cell
         self._life = 0
@@ -117,7 +116,8 @@ class SimulatedProcess:
         self._idle_until_s = 0.0
         """It does nothing before: it was stopped, or cannot be reached."""
         self._link: WorkerLink | None = None
-        self._start()
+        self._reset()
+        cell.agenda.at(begins_s, self._start)
 
     @property
     def is_up(self) -> bool:
@@ -130,14 +130,20 @@ class SimulatedProcess:
     def _start(self) -> None:
         """Begin with nothing, and dial in."""
         self._life += 1
+        self._reset()
+        link = self._link = WorkerLink(self, self._cell)
+        self._soon(self._cell.draw.uniform(0.0, 0.05), link.attach)
+
+    def _reset(self) -> None:
+        """Hold nothing, and have nothing to do."""
         pages = self.introduction.ability.capacity
         lanes = SimulatedLanes(self._cell.model.geometry, pages=pages, reach=self._cell.model.reach)
         self.fake = FakeWorker(lanes, self._cell.transit)
         self._ops: deque[Queued] = deque()
         self._images: dict[ImageId, deque[ImageOrder | PrepareStream]] = {}
         self._next_sequence = 0
-        link = self._link = WorkerLink(self, self._cell)
-        self._soon(self._cell.draw.uniform(0.0, 0.05), link.attach)
+        self._cleared: dict[SlotId, bool] = {}
+        """Slots that nothing was decoded in since they were cleared, and whether that was in the middle of a stream."""
 
     def _end(self) -> WorkerLink | None:
         """End at once, and with it all that it had to do."""
@@ -229,13 +235,12 @@ class SimulatedProcess:
 
     def _begin(self) -> None:
         message, draw = self._ops[0], self._cell.draw
+        if not self._lives_through(jobs_of(message), Phase.BEFORE):
+            return
+        self._check(message)
         match message:
             case Task():
-                assert message.sequence == self._next_sequence, f"dispatch {message.sequence} to {self.introduction}"
-                self._next_sequence += 1
-                seconds = draw.uniform(0.01, 0.04) * (1 if isinstance(message.order, Decode) else len(message.order))
-                if not self._lives_through(works_of(message), Phase.BEFORE):
-                    return
+                seconds = draw.uniform(0.005, 0.02) * (1 if isinstance(message.order, Decode) else len(message.order))
             case EncodeText():
                 seconds = draw.uniform(0.001, 0.03)
             case _:
@@ -245,8 +250,8 @@ class SimulatedProcess:
     def _finish(self) -> None:
         message = self._ops[0]
         report = self.fake.perform(message)
-        works = works_of(message) if isinstance(message, Task) else ()
-        if not self._lives_through(works, Phase.AFTER):
+        jobs = jobs_of(message)
+        if not self._lives_through(jobs, Phase.AFTER):
             return
         self._ops.popleft()
         if isinstance(message, Stow | PrepareStream) and message.image is not None:
@@ -254,16 +259,34 @@ class SimulatedProcess:
         if self._ops:
             self._soon(0.0, self._begin)
         if report is not None:
-            assert self._link is not None
-            self._link.up.send(Parcel(report, works))
-            self._lives_through(works, Phase.REPORT)
+            self._report(report, jobs)
 
-    def _lives_through(self, works: tuple[Op, ...], phase: Phase) -> bool:
+    def _check(self, message: Queued) -> None:
+        """Dispatches come in order; a slot that was cleared in the middle of a stream is not taken for a new one."""
+        match message:
+            case Task():
+                assert message.sequence == self._next_sequence, f"{self.introduction.worker}: {message.sequence}"
+                self._next_sequence += 1
+                if isinstance(message.order, Decode):
+                    work = message.order.work
+                    started = self._cleared.pop(work.slot, work.block > 0)
+                    assert started == (work.block > 0), f"{work} in a slot that was prepared with started={started}"
+            case PrepareStream(image=None, origin=None):
+                self._cleared[message.slot] = message.started
+            case PrepareStream():
+                self._cleared.pop(message.slot, None)
+
+    def _lives_through(self, jobs: tuple[Job, ...], phase: Phase) -> bool:
         """Tell of a moment; returns whether the process is still the same afterwards."""
         life = self._life
-        for work in works:
-            self._cell.moment(work, phase)
+        for job in jobs:
+            self._cell.moment(job, phase)
         return self._life == life
+
+    def _report(self, report: Up, jobs: tuple[Job, ...]) -> None:
+        assert self._link is not None
+        self._link.up.send(Parcel(report, jobs))
+        self._lives_through(jobs, Phase.REPORT)
 
     # --- images, beside the ops; what names one image is done in order ------------------------------------------------
 
@@ -281,13 +304,17 @@ class SimulatedProcess:
         if isinstance(order, PrepareStream):  # slots are opened and closed among the ops
             self._queue(order)
             return
-        report, image = self.fake.perform(order), order.image
+        jobs, image = jobs_of(order), order.image
+        if not self._lives_through(jobs, Phase.BEFORE):
+            return
+        report = self.fake.perform(order)
+        if not self._lives_through(jobs, Phase.AFTER):
+            return
         if isinstance(order, Give):  # nobody keeps what is not taken
             self._cell.agenda.after(PATIENCE_S, partial(self._cell.transit.pop, image, None))
-        if report is not None:
-            assert self._link is not None
-            self._link.up.send(Parcel(report))
         self._image_done(image)
+        if report is not None:
+            self._report(report, jobs)
 
     def _is_being_forgotten(self, order: ImageOrder | PrepareStream) -> bool:
         """Whether all that is kept of its session is still to be dropped, as it was told before."""
@@ -301,8 +328,3 @@ class SimulatedProcess:
             self._begin_image(image)
         else:
             del self._images[image]
-
-
-def works_of(task: Task) -> tuple[Op, ...]:
-    """The ops of a dispatch."""
-    return (task.order.work,) if isinstance(task.order, Decode) else tuple(item.work for item in task.order)

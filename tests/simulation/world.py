@@ -15,13 +15,12 @@ from longtake.core.events import Ending, Event, Open, Tick
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import Ability, ImageId, Role, SessionId, WorkerId
-from tests.core.support.parts import op_of
 from tests.simulation.agenda import Agenda
 from tests.simulation.clients import SimulatedClient, Violation, Wish
 from tests.simulation.expectation import TODAY, Expectation
-from tests.simulation.faults import DECODER, Fault, Moment, Phase, Plan, Trouble
+from tests.simulation.faults import DECODER, Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.scenarios import Scenario
-from tests.simulation.workers import PATIENCE_S, Op, SimulatedProcess
+from tests.simulation.workers import PATIENCE_S, SimulatedProcess
 from workers.messages import Introduction
 from workers.simulated.fake import Image
 
@@ -74,22 +73,31 @@ class World:
             Role.DECODE: (plan.decoders, plan.slots),
             Role.TEXT: (plan.texters, 1),
         }
-        return [
-            SimulatedProcess(
-                Introduction(worker=WorkerId(f"{role.value}-{number}"), role=role, model_digest="m",
-                             ability=self._ability(capacity)), self,
+        introductions = [
+            Introduction(
+                worker=WorkerId(f"{role.value}-{number}"),
+                role=role,
+                ability=self._ability(role, capacity),
+                model_digest="m",
             )
             for role, (count, capacity) in able.items()
             for number in range(count)
-        ]  # fmt: skip
+        ]
+        late = f"{Role.DENOISE.value}-{plan.denoisers - 1}"
+        return [
+            SimulatedProcess(each, self, begins_s=plan.late_s if each.worker == late else 0.0) for each in introductions
+        ]
 
-    def _ability(self, capacity: int) -> Ability:
-        plan = self.scenario.fleet
+    def _ability(self, role: Role, capacity: int) -> Ability:
+        plan, reach = self.scenario.fleet, self.model.reach
+        depths = {Role.DENOISE: reach.layers, Role.DECODE: reach.latents, Role.TEXT: 0}
         return Ability(
             capacity=capacity,
             batch_limit=plan.batch_limit,
             mixes_kinds=plan.mixes_kinds,
-            forward_s=0.025,
+            forward_s=0.0125,
+            chain_length=plan.chain_length if role is Role.DENOISE else 1,
+            replay_depth=depths[role],
             encodes_text=not plan.texters,
             numerics="simulated",
         )
@@ -156,10 +164,9 @@ class World:
     def _client_of(self, session: SessionId) -> SimulatedClient:
         return self.clients[int(session.partition(".")[0])]
 
-    def moment(self, work: Op, phase: Phase) -> None:
-        """A moment in the life of an op is there: a fault may strike now."""
-        op, client = op_of(work), self._client_of(work.session)
-        moment = Moment(client.wish.number, op.kind, op.step, op.block, phase)
+    def moment(self, job: Job, phase: Phase) -> None:
+        """A moment of a job is there: a fault may strike now."""
+        moment = Moment(self._client_of(job.session).wish.number, job.what, job.step, job.block, phase)
         fault = self.plan.due(moment)
         if fault is None:
             return
@@ -196,7 +203,7 @@ class World:
         """Let everything happen; Violation or InternalFault says what must not be."""
         while not self._is_over():
             self._next()
-        until_s = self.agenda.now_s + 2 * PATIENCE_S
+        until_s = self.agenda.now_s + 2 * PATIENCE_S  # images that nobody has taken are gone by then
         while self.agenda.now_s < until_s:
             self._next()
         self._check_endings()
@@ -222,7 +229,7 @@ class World:
     def _check_endings(self) -> None:
         for client in self.clients:
             ending = client.ending
-            self.outcome.endings["none" if ending is None else ending.value] += 1
+            self.outcome.endings[client.came_to] += 1
             if ending in (None, Ending.COMPLETED):
                 continue
             orphaned = client.parent is not None and client.parent.ending is not Ending.COMPLETED

@@ -1,0 +1,169 @@
+"""Seeds of the simulation, and proof that it would have seen it if something had gone wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from cluster.cell.engine import Engine
+from cluster.cell.journal import Journal
+from cluster.cell.outbox import ClientMessage, SegmentOut
+from longtake.core.events import Ack, Ending, Event
+from longtake.core.flow import Pace
+from longtake.core.work import LatentRef, SessionId
+from tests.simulation.clients import Deed, Told, Violation
+from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
+from tests.simulation.scenarios import Scenario, scenario
+from tests.simulation.summary import Summary
+from tests.simulation.world import World
+from workers.messages import Done, Down
+from workers.simulated.fake import FakeWorker, Report
+
+SEEDS = 200
+SOME = range(12)
+
+
+def test_streams_are_what_they_must_be_whatever_befalls_the_workers() -> None:
+    summary = Summary()
+    for seed in range(SEEDS):
+        summary.run(seed)
+    assert not summary.failures, summary
+    assert summary.struck[1] + summary.struck[2] > SEEDS / 2 and summary.struck[2] > SEEDS / 40, summary
+    assert len(summary.points.hits) > 30, summary
+    wanted = {"Parked", "Restored", "LaneMoved", "CueApplied", "CueSuperseded", "WorkerLost", "Give"}
+    assert wanted <= summary.events.keys(), summary
+    assert summary.segments > 5 * SEEDS, summary
+
+
+def test_a_seed_is_one_run_to_the_last_event() -> None:
+    first, second = (World(scenario(7)) for _ in range(2))
+    first.run()
+    second.run()
+    assert first.trace == second.trace and first.outcome == second.outcome
+
+
+# --- what it would see ------------------------------------------------------------------------------------------------
+
+
+def calm(seed: int) -> Scenario:
+    """A scenario in which every stream runs to its end: no faults, and clients that stay."""
+    made = scenario(seed)
+    wishes = tuple(
+        replace(wish, pace=Pace.FAST, acts=tuple(act for act in wish.acts if act.deed is Deed.CUE), fork_of=None)
+        for wish in made.wishes
+    )
+    limits = replace(made.limits, max_queued=8)
+    return replace(made, wishes=wishes, limits=limits, faults=())
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_without_faults_all_streams_are_complete(seed: int) -> None:
+    outcome = World(calm(seed)).run()
+    assert set(outcome.endings) == {Ending.COMPLETED.value}
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+class Nth:
+    """Tells when something happens for the n-th time."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_one_op_that_is_computed_wrongly_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    perform, is_wrong = FakeWorker.perform, Nth(5)
+
+    def wrongly(worker: FakeWorker, message: Down) -> Done | Report | None:
+        report = perform(worker, message)
+        if isinstance(report, Done) and report.outputs and is_wrong():
+            return replace(report, outputs=tuple(map(flipped, report.outputs)))
+        return report
+
+    monkeypatch.setattr(FakeWorker, "perform", wrongly)
+    with pytest.raises(Violation, match="has other bytes"):
+        World(calm(seed)).run()
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_one_latent_that_changes_in_the_journal_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents, is_changed = Journal.latents, Nth(4)
+
+    def changed(journal: Journal, ref: LatentRef) -> bytes:
+        data = latents(journal, ref)
+        return flipped(data) if is_changed() else data
+
+    monkeypatch.setattr(Journal, "latents", changed)
+    with pytest.raises(Violation, match="has other bytes"):
+        World(calm(seed)).run()
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_one_acknowledgement_that_is_lost_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, is_lost = Engine.submit, Nth(2)
+
+    def losing(engine: Engine, event: Event) -> None:
+        if not (isinstance(event, Ack) and is_lost()):
+            submit(engine, event)
+
+    monkeypatch.setattr(Engine, "submit", losing)
+    made = calm(seed)
+    patient = tuple(replace(wish, window=1, blocks=wish.blocks + 3) for wish in made.wishes)
+    with pytest.raises(Violation, match="not over"):
+        World(replace(made, wishes=patient)).run()
+
+
+def dropping(outbox: Told, message: SegmentOut, offer: Callable[[Told, ClientMessage], bool]) -> bool:
+    return True
+
+
+def doubling(outbox: Told, message: SegmentOut, offer: Callable[[Told, ClientMessage], bool]) -> bool:
+    return offer(outbox, message) and offer(outbox, message)
+
+
+@pytest.mark.parametrize("change", [dropping, doubling])
+@pytest.mark.parametrize("seed", SOME)
+def test_one_segment_that_is_dropped_or_doubled_is_seen(
+    seed: int,
+    change: Callable[[Told, SegmentOut, Callable[[Told, ClientMessage], bool]], bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offer, is_changed = Told.offer, Nth(2)
+
+    def changing(outbox: Told, message: ClientMessage) -> bool:
+        if isinstance(message, SegmentOut) and is_changed():
+            return change(outbox, message, offer)
+        return offer(outbox, message)
+
+    monkeypatch.setattr(Told, "offer", changing)
+    with pytest.raises(Violation, match=r"was expected|segments came|not over"):
+        World(calm(seed)).run()
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_a_journal_that_is_not_dropped_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(journal: Journal, session: SessionId) -> None:
+        pass
+
+    monkeypatch.setattr(Journal, "drop", keep)
+    with pytest.raises(Violation, match=r"left behind: \{'journal'"):
+        World(calm(seed)).run()
+
+
+def test_a_fault_strikes_its_victim_at_its_moment() -> None:
+    made = calm(3)
+    at = Moment(0, "V", 0, 1, Phase.BEFORE)
+    fault = Fault(at=at, client=0, victim=DECODER, trouble=Trouble.DIES, lasts_s=0.5)
+    world = World(replace(made, faults=(fault,)))
+    outcome = world.run()
+    assert outcome.struck == [(fault, at)] and outcome.events["WorkerLost"] == 1
+    assert outcome.events["WorkerJoined"] == len(world.workers) + 1
