@@ -114,7 +114,9 @@ class SimulatedProcess:
         self._life = 0
         """Counts its beginnings, so that what an earlier one had to do is not done by a later one."""
         self._idle_until_s = 0.0
-        """It does nothing before: it was stopped, or cannot be reached."""
+        """It does nothing before: it was stopped."""
+        self._away_until_s = 0.0
+        """It is stopped, or cannot be reached, until then."""
         self._link: WorkerLink | None = None
         self._reset()
         cell.agenda.at(begins_s, self._start)
@@ -122,8 +124,8 @@ class SimulatedProcess:
     @property
     def is_up(self) -> bool:
         """Whether it is there, attached as far as it knows, and has nothing to do."""
-        idle = self._idle_until_s <= self._cell.agenda.now_s
-        return idle and self._link is not None and not (self._link.is_over or self._ops or self._images)
+        is_there = self._away_until_s <= self._cell.agenda.now_s
+        return is_there and self._link is not None and not (self._link.is_over or self._ops or self._images)
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -177,6 +179,7 @@ class SimulatedProcess:
 
     def _fall_silent(self, lasts_s: float) -> None:
         link = self._link
+        self._away_until_s = max(self._away_until_s, self._cell.agenda.now_s + lasts_s)
         if lasts_s > SILENCE_S and link is not None:
             self._cell.agenda.after(SILENCE_S, lambda: link.leave("it was silent", Loss.SILENCE))
 
