@@ -32,14 +32,19 @@ class Expectation:
                 return False
 
     def journal_entries(self, model: Model, window: int) -> int:
-        """The most latents that the journal may hold of one stream whose client lets it run `window` blocks ahead."""
-        recipe, reach = model.recipe, model.reach
-        blocks = window + 2  # in flight, between the first and the last step
-        if self.streams_survive:
-            decoded = -(-reach.latents // recipe.blocks.frames)
-            sinks = -(-recipe.sink_frames // recipe.blocks.frames)
-            blocks += max(recipe.history_blocks * reach.layers, window + decoded) + sinks + 1
-        return (recipe.step_count + 1) * blocks
+        """The most latents that the journal may hold of one stream whose client lets it run `window` blocks ahead.
+
+        For each step those that a lane remembers, of the last step those that a decoder does, those of the sinks, and
+        what lies between the last segment that was acknowledged and the newest block.
+        """
+        recipe, ahead = model.recipe, window + 3
+        if not self.streams_survive:
+            return (recipe.step_count + 1) * ahead
+        lane = recipe.history_blocks * model.reach.layers
+        slot = -(-model.reach.latents // recipe.blocks.frames)
+        sinks = -(-recipe.sink_frames // recipe.blocks.frames)
+        return recipe.step_count * (sinks + ahead + lane) + max(0, slot - lane)
 
 
 TODAY = Expectation(streams_survive=False)
+SURVIVAL = Expectation(streams_survive=True)
