@@ -15,19 +15,21 @@ class Expectation:
     streams_survive: bool
     """Whether no stream ends with a worker."""
 
-    def allows(self, ending: Ending, *, asked: bool, orphaned: bool, faults: int) -> bool:
+    def allows(self, ending: Ending, *, asked: bool, drained: bool, orphaned: bool, mishaps: int) -> bool:
         """Whether a stream that is not complete may end so.
 
-        `asked`: its client closed it; `orphaned`: it is a fork, and its parent has ended; `faults`: how many have
-        struck in this run.
+        `asked`: its client closed it; `drained`: the server shuts down; `orphaned`: it is a fork, and its parent has
+        ended; `mishaps`: how many faults have struck in this run.
         """
         match ending:
             case Ending.CLIENT:
                 return asked
+            case Ending.DRAINED:
+                return drained
             case Ending.LOST:
-                return not self.streams_survive and faults > 0
+                return not self.streams_survive and mishaps > 0
             case Ending.FAILED:
-                return orphaned or (not self.streams_survive and faults > 0)
+                return orphaned or (not self.streams_survive and mishaps > 0)
             case _:
                 return False
 

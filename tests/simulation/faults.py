@@ -71,8 +71,8 @@ class Moment(NamedTuple):
     phase: Phase
 
 
-DECODER = -1
-"""The victim that is no lane."""
+DECODER, TEXTER = -1, -2
+"""The victims that are no lanes."""
 
 
 class Trouble(Enum):
@@ -95,7 +95,8 @@ class Fault:
     client: int
     """Whose worker is struck."""
     victim: int
-    """The worker that holds this lane then; DECODER: the one that holds the decoder slot."""
+    """The worker that holds this lane then; DECODER: the one that holds the decoder slot; TEXTER: one that encodes
+    prompts."""
     trouble: Trouble
     lasts_s: float
     """Until it is back, or goes on."""
@@ -134,7 +135,7 @@ class KillPoints:
 
     def add(self, fault: Fault, moment: Moment) -> None:
         """Count a fault that has struck."""
-        victim = "decoder" if fault.victim == DECODER else f"lane {fault.victim}"
+        victim = {DECODER: "decoder", TEXTER: "texter"}.get(fault.victim, f"lane {fault.victim}")
         self.hits[victim, _column(moment.what, moment.phase)] += 1
 
     def __str__(self) -> str:
@@ -142,7 +143,7 @@ class KillPoints:
         return f"{self._table(ops)}\n{self._table(ERRANDS)}"
 
     def _table(self, columns: Sequence[str]) -> str:
-        rows = sorted({row for row, _ in self.hits}, key=lambda row: (row == "decoder", row))
+        rows = sorted({row for row, _ in self.hits}, key=lambda row: (not row.startswith("lane"), row))
         lines = [" " * 8 + "".join(f"{name:>12}" for name in columns)]
         lines += [f"{row:8}" + "".join(f"{self.hits[row, column]:12}" for column in columns) for row in rows]
         return "\n".join(lines)

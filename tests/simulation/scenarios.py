@@ -13,12 +13,14 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.simulation.clients import Act, Deed, Wish
-from tests.simulation.faults import DECODER, ERRANDS, Fault, Moment, Phase, Trouble
+from tests.simulation.faults import DECODER, ERRANDS, TEXTER, Fault, Moment, Phase, Trouble
 from tests.simulation.oracle import Model
 from workers.simulated.arithmetic import Reach
 
 DOUBLE = 0.2
-"""The share of runs with a second fault, soon after the first."""
+"""The share of runs with a second fault, soon after the first, or with more."""
+DRAINED = 0.04
+"""The share of runs in which the server is told to shut down."""
 ERRAND = 0.25
 """The share of runs whose first fault strikes while something else than an op is done, if that comes to pass."""
 
@@ -40,7 +42,7 @@ class FleetPlan:
     late_s: float
     """When the last denoise worker joins: lanes move to it then."""
     chain_length: int
-    """So many workers each denoise worker says it is."""
+    """So many workers each denoise worker is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,10 @@ class Scenario:
     model: Model
     limits: Limits
     fleet: FleetPlan
+    image_failures: float
+    """The share of orders about images that fail, for want of memory, say."""
+    drain_s: float | None
+    """When the server is told to shut down, if it is."""
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
 
@@ -70,7 +76,14 @@ def scenario(seed: int) -> Scenario:
     wishes = _wishes(draw, model)
     fleet = _fleet(draw, model, limits, len(wishes))
     return Scenario(
-        seed=seed, model=model, limits=limits, fleet=fleet, wishes=wishes, faults=_faults(draw, model, wishes)
+        seed=seed,
+        model=model,
+        limits=limits,
+        fleet=fleet,
+        image_failures=draw.choice([0.0, 0.0, 0.0, 0.1]),
+        drain_s=draw.uniform(0.5, 3.0) if draw.random() < DRAINED else None,
+        wishes=wishes,
+        faults=_faults(draw, model, wishes),
     )
 
 
@@ -164,13 +177,14 @@ def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...]) -> tupl
         first = Moment(wish.number, chain.kind.value, chain.step, block, phase)
     faults = [_fault(draw, first, wish, model)]
     if draw.random() < DOUBLE:
-        faults.append(_fault(draw, draw.choice([draw.randint(1, 8), draw.randint(1, 100)]), draw.choice(wishes), model))
+        later = [draw.choice([draw.randint(1, 8), draw.randint(1, 100)]) for _ in range(draw.choice([1, 1, 1, 2, 4]))]
+        faults += [_fault(draw, moments, draw.choice(wishes), model) for moments in later]
     return tuple(faults)
 
 
 def _fault(draw: random.Random, at: Moment | int, wish: Wish, model: Model) -> Fault:
     trouble = draw.choices(list(Trouble), weights=[7, 2, 2])[0]
     short, long = (0.05, 2.0) if trouble is Trouble.DIES else (0.5, 4.0), (2.0, 8.0)
-    victim = draw.randrange(DECODER, model.recipe.lane_count)
+    victim = TEXTER if draw.random() < 0.04 else draw.randrange(DECODER, model.recipe.lane_count)
     lasts_s = draw.uniform(*draw.choice([short, long]))
     return Fault(at=at, client=wish.number, victim=victim, trouble=trouble, lasts_s=lasts_s)

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from cluster.launch.link_server import SILENCE_S, Attachments
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
@@ -34,6 +34,8 @@ class Cell(Protocol):
     draw: random.Random
     model: Model
     transit: dict[ImageId, Image]
+    image_failures: float
+    """The share of orders about images that fail."""
 
     @property
     def attachments(self) -> Attachments:
@@ -206,6 +208,20 @@ class SimulatedProcess:
 
         agenda.after(delay_s, act)
 
+    # --- what a worker of a chain does otherwise ----------------------------------------------------------------------
+
+    def meet(self, message: JoinChain) -> None:
+        """The chain has come together."""
+        raise AssertionError(f"{self.introduction.worker} is in no chain")
+
+    def is_ready(self, message: Down) -> bool:
+        """Whether it can be done, as far as others are concerned."""
+        return True
+
+    def perform(self, message: Down) -> Up | None:
+        """Do it now; what there is to report."""
+        return self.fake.perform(message)
+
     # --- what it is told ----------------------------------------------------------------------------------------------
 
     def receive(self, link: WorkerLink, message: Down) -> None:
@@ -226,7 +242,9 @@ class SimulatedProcess:
                 orders.append(message)
                 if len(orders) == 1:
                     self._begin_image(message.image)
-            case JoinChain() | Shutdown():
+            case JoinChain():
+                self.meet(message)
+            case Shutdown():
                 pass
 
     def _queue(self, message: Queued) -> None:
@@ -252,7 +270,10 @@ class SimulatedProcess:
 
     def _finish(self) -> None:
         message = self._ops[0]
-        report = self.fake.perform(message)
+        if not self.is_ready(message):
+            self._soon(LOOK_S, self._finish)
+            return
+        report = self.fake.fail(message) if self._fails(message) else self.perform(message)
         jobs = jobs_of(message)
         if not self._lives_through(jobs, Phase.AFTER):
             return
@@ -310,7 +331,7 @@ class SimulatedProcess:
         jobs, image = jobs_of(order), order.image
         if not self._lives_through(jobs, Phase.BEFORE):
             return
-        report = self.fake.perform(order)
+        report = self.fake.fail(order) if self._fails(order) else self.perform(order)
         if not self._lives_through(jobs, Phase.AFTER):
             return
         if isinstance(order, Give):  # nobody keeps what is not taken
@@ -318,6 +339,10 @@ class SimulatedProcess:
         self._image_done(image)
         if report is not None:
             self._report(report, jobs)
+
+    def _fails(self, order: Queued | ImageOrder) -> TypeGuard[ImageOrder]:
+        """Whether an order about an image fails."""
+        return isinstance(order, ImageOrder) and self._cell.draw.random() < self._cell.image_failures
 
     def _is_being_forgotten(self, order: ImageOrder | PrepareStream) -> bool:
         """Whether all that is kept of its session is still to be dropped, as it was told before."""

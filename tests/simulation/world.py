@@ -7,21 +7,23 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cluster.cell.chains import Chains
 from cluster.cell.engine import LONGEST_TICK_S, SHORTEST_TICK_S, Engine
 from cluster.cell.inbox import Inbox
-from cluster.launch.link_server import Attachments
 from longtake.core.effects import Effect
-from longtake.core.events import Ending, Event, Open, Tick
+from longtake.core.events import Ending, Event, ImageFailed, Open, Tick
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import NOWHERE
-from longtake.core.work import Ability, ImageId, Role, SessionId, WorkerId
+from longtake.core.work import ImageId, SessionId, WorkerId
+from tests.simulation import faults
 from tests.simulation.agenda import Agenda
+from tests.simulation.chains import Generation
 from tests.simulation.clients import SimulatedClient, Violation, Wish
 from tests.simulation.expectation import TODAY, Expectation
-from tests.simulation.faults import DECODER, Fault, Job, Moment, Phase, Plan, Trouble
+from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
+from tests.simulation.fleets import start
 from tests.simulation.scenarios import Scenario
-from tests.simulation.workers import PATIENCE_S, SimulatedProcess
-from workers.messages import Introduction
+from tests.simulation.workers import PATIENCE_S
 from workers.simulated.fake import Image
 
 LIMIT_S = 240.0
@@ -56,56 +58,21 @@ class World:
         self._inbox = Inbox()
         scheduler = Scheduler(made.model.recipe, made.model.geometry, made.limits)
         self.engine = Engine(scheduler, self, now_s=lambda: self.agenda.now_s, inbox=self._inbox)
+        self.attachments = Chains(self.engine)
+        """Whom workers dial in to."""
         self._ticks_at_s = 0.0
         self._ticked_s = 0.0
         self._settling = False
-        self.workers = {process.introduction.worker: process for process in self._fleet()}
+        self.generations: dict[tuple[WorkerId, int], Generation] = {}
+        self.image_failures = made.image_failures
+        self.workers = start(made.fleet, self)
         self.clients: list[SimulatedClient] = []
         for wish in made.wishes:
             parent = None if wish.fork_of is None else self.clients[wish.fork_of]
             self.clients.append(SimulatedClient(wish, self, parent))
         self.agenda.at(0.0, lambda: self._tick(0.0))
-
-    def _fleet(self) -> list[SimulatedProcess]:
-        plan = self.scenario.fleet
-        able = {
-            Role.DENOISE: (plan.denoisers, plan.pages),
-            Role.DECODE: (plan.decoders, plan.slots),
-            Role.TEXT: (plan.texters, 1),
-        }
-        introductions = [
-            Introduction(
-                worker=WorkerId(f"{role.value}-{number}"),
-                role=role,
-                ability=self._ability(role, capacity),
-                model_digest="m",
-            )
-            for role, (count, capacity) in able.items()
-            for number in range(count)
-        ]
-        late = f"{Role.DENOISE.value}-{plan.denoisers - 1}"
-        return [
-            SimulatedProcess(each, self, begins_s=plan.late_s if each.worker == late else 0.0) for each in introductions
-        ]
-
-    def _ability(self, role: Role, capacity: int) -> Ability:
-        plan, reach = self.scenario.fleet, self.model.reach
-        depths = {Role.DENOISE: reach.layers, Role.DECODE: reach.latents, Role.TEXT: 0}
-        return Ability(
-            capacity=capacity,
-            batch_limit=plan.batch_limit,
-            mixes_kinds=plan.mixes_kinds,
-            forward_s=0.0125,
-            chain_length=plan.chain_length if role is Role.DENOISE else 1,
-            replay_depth=depths[role],
-            encodes_text=not plan.texters,
-            numerics="simulated",
-        )
-
-    @property
-    def attachments(self) -> Attachments:
-        """Whom workers dial in to."""
-        return self.engine
+        if made.drain_s is not None:
+            self.agenda.at(made.drain_s, self._drain)
 
     # --- the engine ---------------------------------------------------------------------------------------------------
 
@@ -176,9 +143,17 @@ class World:
         place = self.engine.scheduler.inspect(session.session).place
         if place is NOWHERE:
             return
-        victim = self.workers.get(place.decoder if fault.victim == DECODER else place.lanes[fault.victim])
-        if victim is None:  # lost already
+        match fault.victim:
+            case faults.DECODER:
+                name = place.decoder
+            case faults.TEXTER:
+                name = WorkerId("text-0")
+            case lane:
+                name = place.lanes[lane]
+        victims = [process for worker, process in self.workers.items() if worker.split(".")[0] == name]
+        if not victims:  # lost already, or there is none
             return
+        victim = self.draw.choice(victims)
         self.plan.strike(fault, moment)
         self.trace.append(f"{self.agenda.now_s:9.4f} {moment}: {victim.introduction.worker} {fault}")
         match fault.trouble:
@@ -188,6 +163,10 @@ class World:
                 victim.stop(fault.lasts_s)
             case Trouble.STALLS:
                 victim.stall(fault.lasts_s)
+
+    def _drain(self) -> None:
+        self.engine.begin_drain(self.draw.choice([0.0, 1.0]))
+        self.settle()
 
     def seen(self, client: SimulatedClient) -> None:
         """The client has seen another segment: who forks its stream then may begin."""
@@ -219,7 +198,7 @@ class World:
     def _is_over(self) -> bool:
         if self.engine.scheduler.sessions() or not all(map(self._is_done, self.clients)):
             return False
-        attached = all(map(self.engine.is_attached, self.workers))
+        attached = all(map(self.attachments.is_attached, self.workers))
         return attached and all(process.is_up for process in self.workers.values())
 
     def _is_done(self, client: SimulatedClient) -> bool:
@@ -233,8 +212,14 @@ class World:
             if ending in (None, Ending.COMPLETED):
                 continue
             orphaned = client.parent is not None and client.parent.ending is not Ending.COMPLETED
-            faults, asked = len(self.plan.struck), client.asked_to_end
-            if not self.expectation.allows(ending, asked=asked, orphaned=orphaned, faults=faults):
+            allowed = self.expectation.allows(
+                ending,
+                asked=client.asked_to_end,
+                drained=self.engine.is_draining,
+                orphaned=orphaned,
+                mishaps=len(self.plan.struck) + self.outcome.events[ImageFailed.__name__],
+            )
+            if not allowed:
                 raise Violation(f"client {client.wish.number}: its stream ended, {ending.value}")
 
     def _check_empty(self) -> None:
