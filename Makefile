@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check audit hostile chaos identity bench protos dashboards alerts pictures page-pictures rendered clean
+.PHONY: demo test check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -40,6 +40,9 @@ chaos: $(STAMP)  ## kill and stop the processes of real servers under real strea
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
 	$(BIN)/python -m tests.identity
 	$(BIN)/python -m tests.identity --break --seeds 4 --blocks 12
+
+simulation: $(STAMP)  ## 10,000 seeds of a whole cell on a fake clock, its workers struck at every moment of every op (ten minutes)
+	$(BIN)/python -m tests.simulation --seeds 10000
 
 bench: $(STAMP)  ## the figures of benchmarks/RESULTS.md, one JSON object a line (most of an hour, on a quiet machine)
 	$(BIN)/python -m benchmarks.sessions --json

@@ -26,8 +26,8 @@ class Expectation:
                 return asked
             case Ending.DRAINED:
                 return drained
-            case Ending.LOST:
-                return not self.streams_survive and mishaps > 0
+            case Ending.LOST:  # a server that shuts down waits for no room
+                return mishaps > 0 and (drained or not self.streams_survive)
             case Ending.FAILED:
                 return orphaned or (not self.streams_survive and mishaps > 0)
             case _:

@@ -23,7 +23,7 @@ from tests.simulation.expectation import TODAY, Expectation
 from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
 from tests.simulation.scenarios import Scenario
-from tests.simulation.workers import PATIENCE_S
+from tests.simulation.workers import PATIENCE_S, SimulatedProcess
 from workers.simulated.fake import Image
 
 LIMIT_S = 240.0
@@ -62,7 +62,6 @@ class World:
         """Whom workers dial in to."""
         self._ticks_at_s = 0.0
         self._ticked_s = 0.0
-        self._settling = False
         self.generations: dict[tuple[WorkerId, int], Generation] = {}
         self.image_failures = made.image_failures
         self.workers = start(made.fleet, self)
@@ -78,13 +77,9 @@ class World:
 
     def settle(self) -> None:
         """Let the engine handle what has come, one event after the other, and look at everything in between."""
-        if self._settling:  # whoever is at it will come to this, too
-            return
-        self._settling = True
         while (event := self._inbox.take()) is not None:
             self.engine.step(event)
             self._after(event)
-        self._settling = False
         for client in self.clients:
             client.read()
         if self.engine.scheduler.wakes_at_s < self._ticks_at_s:
@@ -118,7 +113,7 @@ class World:
             client = self._client_of(event.session)
             client.outbox.script.first = scheduler.inspect(event.session).kin.first_block
         latents = self.engine.journal.sizes_bytes()["latents"]
-        bound = sum(self._journal_bytes(client.wish) for client in self.clients)
+        bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
         if latents > bound:
             raise Violation(f"the journal holds {latents} bytes of latents, {bound} are enough")
 
@@ -137,21 +132,8 @@ class World:
         fault = self.plan.due(moment)
         if fault is None:
             return
-        session = self.engine.scheduler.session(self.clients[fault.client].session)
-        if session is None:
-            return
-        place = self.engine.scheduler.inspect(session.session).place
-        if place is NOWHERE:
-            return
-        match fault.victim:
-            case faults.DECODER:
-                name = place.decoder
-            case faults.TEXTER:
-                name = WorkerId("text-0")
-            case lane:
-                name = place.lanes[lane]
-        victims = [process for worker, process in self.workers.items() if worker.split(".")[0] == name]
-        if not victims:  # lost already, or there is none
+        victims = self._victims(fault)
+        if not victims:
             return
         victim = self.draw.choice(victims)
         self.plan.strike(fault, moment)
@@ -163,6 +145,20 @@ class World:
                 victim.stop(fault.lasts_s)
             case Trouble.STALLS:
                 victim.stall(fault.lasts_s)
+
+    def _victims(self, fault: Fault) -> list[SimulatedProcess]:
+        """The worker, or the workers of the chain, that the fault is meant for now; none if there is no such."""
+        scheduler, session = self.engine.scheduler, self.clients[fault.client].session
+        if scheduler.session(session) is None or (place := scheduler.inspect(session).place) is NOWHERE:
+            return []
+        match fault.victim:
+            case faults.DECODER:
+                name = place.decoder
+            case faults.TEXTER:
+                name = WorkerId("text-0")
+            case lane:
+                name = place.lanes[lane]
+        return [process for worker, process in self.workers.items() if worker.partition(".")[0] == name]
 
     def _drain(self) -> None:
         self.engine.begin_drain(self.draw.choice([0.0, 1.0]))
