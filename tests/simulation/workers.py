@@ -160,6 +160,7 @@ class SimulatedProcess:
     def die(self, back_after_s: float) -> None:
         """Its process ends; some of what it has sent still arrives, then the engine sees the link end, or a new one."""
         cell, link = self._cell, self._end()
+        self._idle_until_s = 0.0
         if link is not None:
             link.down.cut()
             link.up.cut(kept=cell.draw.randint(0, len(link.up)))
