@@ -70,7 +70,7 @@ def scenario(seed: int) -> Scenario:
         max_parked=draw.choice([1, 64]),
         max_queued=draw.choice([0, 8, 8]),
         moves=draw.choice([MoveRules(), MoveRules(blocks_left=1, rest_s=0.3, worth=0.01)]),
-        fused_passes=_may_fuse(model) and draw.random() < 0.3,
+        fused_passes=draw.random() < 0.3,
         packed=draw.choice([frozenset(), frozenset(Pace)]),
     )
     wishes = _wishes(draw, model)
@@ -85,15 +85,6 @@ def scenario(seed: int) -> Scenario:
         wishes=wishes,
         faults=_faults(draw, model, wishes),
     )
-
-
-def _may_fuse(model: Model) -> bool:
-    """Whether a block and the one before it lie in different slots: fused passes write one while they read the other.
-
-    With a smaller ring `PageTable.writes` names pages of the later block for the earlier one's commit.
-    """
-    recipe = model.recipe
-    return recipe.page_count - recipe.sink_frames >= 2 * recipe.blocks.frames
 
 
 def _model(draw: random.Random) -> Model:
