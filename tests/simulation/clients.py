@@ -272,6 +272,8 @@ class SimulatedClient:
             case SegmentOut():
                 self._segment(message)
             case CueAccepted() | CueApplied() | CueSuperseded():
+                shown = not isinstance(message, CueApplied) or message.block == self.next
+                self._check(shown and message.block >= self.next, f"segment {self.next} comes next: {message}")
                 self._cue_goes_on(message.cue, type(message))
             case RequestRefused(cue=str() as cue):
                 self._cue_goes_on(cue, RequestRefused)
