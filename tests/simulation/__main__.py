@@ -11,6 +11,7 @@ import click
 from tests.simulation.summary import Summary
 
 REPORT_EVERY = 500
+REPORT_CHARACTERS = 300
 
 
 @click.command()
@@ -28,6 +29,9 @@ def main(*, seeds: int, first: int, seed: int | None) -> None:
     else:
         for done, number in enumerate(range(first, first + seeds), start=1):
             summary.run(number)
+            if number in summary.failures:
+                why = f"{summary.failures[number]}"[:REPORT_CHARACTERS]
+                click.echo(f"seed {number}: {why}\n  again: python -m tests.simulation --seed {number}")
             if done % REPORT_EVERY == 0:
                 each_s = (time.monotonic() - began_s) / done
                 click.echo(f"{done} seeds, {len(summary.failures)} failed, {each_s:.3f} s each")

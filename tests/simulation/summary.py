@@ -40,11 +40,7 @@ class Summary:
                 f"faults struck per seed: {dict(sorted(self.struck.items()))}; {dict(self.troubles)}",
                 f"streams by ending: {dict(self.endings)}; {self.segments} segments checked",
                 "events and effects: " + ", ".join(f"{name} {count}" for name, count in sorted(self.events.items())),
-                f"failed seeds: {len(self.failures)}",
-                *(
-                    f"  python -m tests.simulation --seed {seed}  # {_brief(why)}"
-                    for seed, why in self.failures.items()
-                ),
+                f"failed seeds: {sorted(self.failures) or 'none'}",
             ]
         )
 
@@ -56,7 +52,3 @@ class Summary:
         except Exception as error:  # noqa: BLE001 - whatever breaks a run is what is looked for
             self.failures[seed] = error
         return world
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
