@@ -18,12 +18,12 @@ from longtake.core.effects import (
     CueApplied,
     CueSuperseded,
     Notice,
-    Opened,
     Refused,
     RequestRefused,
 )
 from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
+from longtake.core.openings import Opened
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from tests.simulation.agenda import Agenda
 from tests.simulation.links import Pipe
