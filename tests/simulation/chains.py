@@ -56,7 +56,7 @@ class ChainMember(SimulatedProcess):
         """Do it, or, behind the first, do as if."""
         together, rank = self._together, self._seat.rank
         assert together is not None, f"{self.introduction.worker} was told {message} before it met the others"
-        report = super().perform(message) if not rank else _as_if(message)
+        report = self.fake.perform(message) if not rank else _as_if(message)
         if isinstance(message, Task):
             together.done[rank] += 1
             if isinstance(report, Done):

@@ -24,10 +24,10 @@ class Circumstances:
         match ending:
             case Ending.CLIENT:
                 return self.asked
-            case Ending.DRAINED | Ending.LOST:  # a server that shuts down waits for no room
+            case Ending.DRAINED | Ending.LOST:  # a server that shuts down waits for no room, and tries nothing again
                 return self.drained
             case Ending.FAILED:
-                return self.orphaned
+                return self.drained or self.orphaned
             case _:
                 return False
 

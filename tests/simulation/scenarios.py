@@ -55,6 +55,8 @@ class Scenario:
     fleet: FleetPlan
     image_failures: float
     """The share of orders about images that fail, for want of memory, say."""
+    op_failures: float
+    """The share of ops that fail, each once."""
     drain_s: float | None
     """When the server is told to shut down, if it is."""
     wishes: tuple[Wish, ...]
@@ -81,6 +83,7 @@ def scenario(seed: int) -> Scenario:
         limits=limits,
         fleet=fleet,
         image_failures=draw.choice([0.0, 0.0, 0.0, 0.1]),
+        op_failures=draw.choice([0.0, 0.0, 0.0, 0.02]),
         drain_s=draw.uniform(0.5, 3.0) if draw.random() < DRAINED else None,
         wishes=wishes,
         faults=_faults(draw, model, wishes),

@@ -58,7 +58,7 @@ def calm(seed: int) -> Scenario:
         for wish in made.wishes
     )
     limits = replace(made.limits, max_queued=8)
-    return replace(made, wishes=wishes, limits=limits, image_failures=0.0, drain_s=None, faults=())
+    return replace(made, wishes=wishes, limits=limits, image_failures=0.0, op_failures=0.0, drain_s=None, faults=())
 
 
 @pytest.mark.parametrize("seed", SOME)

@@ -13,6 +13,7 @@ from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, 
 from longtake.core.events import Loss
 from longtake.core.work import ImageId, SlotId
 from tests.simulation.agenda import Action, Agenda
+from tests.simulation.failing import FailingWorker, Failures
 from tests.simulation.faults import Job, Phase, jobs_of
 from tests.simulation.links import Pipe
 from tests.simulation.oracle import Model
@@ -36,6 +37,7 @@ class Cell(Protocol):
     transit: dict[ImageId, Image]
     image_failures: float
     """The share of orders about images that fail."""
+    failures: Failures
 
     @property
     def attachments(self) -> Attachments:
@@ -143,6 +145,7 @@ class SimulatedProcess:
         pages = self.introduction.ability.capacity
         lanes = SimulatedLanes(self._cell.model.geometry, pages=pages, reach=self._cell.model.reach)
         self.fake = FakeWorker(lanes, self._cell.transit)
+        self._failing = FailingWorker(self.fake, self._cell.failures)
         self._ops: deque[Queued] = deque()
         self._images: dict[ImageId, deque[ImageOrder | PrepareStream]] = {}
         self._next_sequence = 0
@@ -221,7 +224,7 @@ class SimulatedProcess:
 
     def perform(self, message: Down) -> Up | None:
         """Do it now; what there is to report."""
-        return self.fake.perform(message)
+        return self._failing.perform(message) if isinstance(message, Task) else self.fake.perform(message)
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 

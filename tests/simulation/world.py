@@ -20,6 +20,7 @@ from tests.simulation.agenda import Agenda
 from tests.simulation.chains import Generation
 from tests.simulation.clients import SimulatedClient, Violation, Wish
 from tests.simulation.expectation import Circumstances, journal_entries
+from tests.simulation.failing import Failures
 from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
 from tests.simulation.scenarios import Scenario
@@ -63,6 +64,7 @@ class World:
         self._ticked_s = 0.0
         self.generations: dict[tuple[WorkerId, int], Generation] = {}
         self.image_failures = made.image_failures
+        self.failures = Failures(made.op_failures, self.draw)
         self.workers = start(made.fleet, self)
         self.clients: list[SimulatedClient] = []
         for wish in made.wishes:
