@@ -1,4 +1,8 @@
-"""Ops that fail, for want of memory, say: each at most once, with all that was ordered behind it in its lane."""
+"""Ops that fail, for want of memory, say, with all that was ordered behind them in their lanes.
+
+A worker says which sessions of a dispatch have failed, not which ops: so an op may be taken for one that it shared a
+forward with. That nothing ends a stream at once is therefore promised for failures that lie apart.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,25 @@ from workers.messages import OP_ERRORS, Decode, Done, Failed, Forward, Task, rea
 from workers.simulated.fake import FakeWorker
 
 
+APART = 20
+"""So many ops of a session do not fail after one has."""
+
+
 @dataclass(slots=True)
 class Failures:
     """Which ops fail in one run."""
 
     share: float
     draw: random.Random
-    failed: set[Job] = field(default_factory=set)
+    _since: dict[SessionId, int] = field(default_factory=dict)
+    """How many ops of each session were tried since one has failed."""
 
     def fails(self, job: Job) -> bool:
-        """Whether this op fails now; never one that did before."""
-        fails = job not in self.failed and self.draw.random() < self.share
+        """Whether this op fails now."""
+        since = self._since[job.session] = self._since.get(job.session, APART) + 1
+        fails = since > APART and self.draw.random() < self.share
         if fails:
-            self.failed.add(job)
+            self._since[job.session] = 0
         return fails
 
 

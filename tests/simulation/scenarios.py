@@ -56,7 +56,7 @@ class Scenario:
     image_failures: float
     """The share of orders about images that fail, for want of memory, say."""
     op_failures: float
-    """The share of ops that fail, each once."""
+    """The share of ops that fail."""
     drain_s: float | None
     """When the server is told to shut down, if it is."""
     wishes: tuple[Wish, ...]
