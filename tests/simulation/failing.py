@@ -14,7 +14,6 @@ from tests.simulation.faults import Job, jobs_of
 from workers.messages import OP_ERRORS, Decode, Done, Failed, Forward, Task, reason_of
 from workers.simulated.fake import FakeWorker
 
-
 APART = 20
 """So many ops of a session do not fail after one has."""
 
