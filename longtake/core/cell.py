@@ -1,4 +1,4 @@
-"""What all parts of the core share: one record, without behaviour."""
+"""What all parts of the core share: one record, and next to no behaviour."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ class Cell:
     workers: dict[WorkerId, Worker]
     urgency: UrgencyRule
     """Which of the ready ops of a worker goes first."""
+    journal_bytes: int = 0
+    """What the sessions that were let in may need of the journal, together."""
+
+    def speak_for(self, session: Session) -> None:
+        """Count what a session that is let in may need of the journal."""
+        session.journal_bytes = self.fleet.journal_bytes(session)
+        self.journal_bytes += session.journal_bytes

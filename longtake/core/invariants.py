@@ -22,6 +22,9 @@ def check(cell: Cell, homes: Mapping[tuple[SessionId, int], WorkerId]) -> None:
         for dispatch in worker.in_flight
         for ticket in dispatch.tickets
     )
+    spoken_for = sum(session.journal_bytes for session in sessions)
+    if spoken_for != cell.journal_bytes:
+        raise InternalFault(f"sessions may need {spoken_for} bytes of the journal, {cell.journal_bytes} are counted")
     cell.texts.check(frozenset(cell.sessions))
     for session in sessions:
         _check_classes(cell, session)

@@ -60,7 +60,7 @@ class Limits:
     detached_images_s: float = _between(0.0, _DAY_S, 60.0)
     """After so long the state of a session whose client is away lies in host memory no more: it is rebuilt from the
     journal when the client comes back."""
-    journal_bytes: int = _between(1 << 20, 1 << 44, 16 << 30)
+    journal_bytes: int = _between(1 << 20, 1 << 44, 64 << 30)
     """The memory of the server that the journal may take: for each session what it may be rebuilt from is counted when
     it is let in (`longtake plan` says how much that is)."""
     detached_s: float = _between(0.0, 30 * _DAY_S, 600.0)

@@ -294,8 +294,7 @@ class Scheduler:
                 continue
             woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
             looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
-            retention = self.cell.fleet.retention(session.graph)
-            self._effects += count(session, ticket, retention, now_s=self._now_s)
+            self._effects += count(session, ticket, self.cell.fleet, now_s=self._now_s)
             self._effects += self._mover.advance(session)
             if session.struck_s is not None:
                 self._effects += recovered(session, now_s=self._now_s)

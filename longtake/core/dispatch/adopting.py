@@ -28,6 +28,7 @@ def adopt(event: Adopt, cell: Cell, attendance: Attendance, *, now_s: float) -> 
     except CallerFault as error:
         return [AdoptFailed(session=event.request.session, problem=error.problem)]
     cell.sessions[session.id] = session
+    cell.speak_for(session)
     attendance.adopted(session, now_s=now_s)
     return [adopted]
 

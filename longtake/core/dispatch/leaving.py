@@ -50,6 +50,7 @@ class Leaving:
             return []
         session.follow(Trigger.QUIET)
         del self._cell.sessions[session.id]
+        self._cell.journal_bytes -= session.journal_bytes
         self._waiting.look_again()
         effects = self.parking.leave(session.id)
         demands = self._cell.fleet.demands(session)

@@ -7,11 +7,11 @@ from longtake.core.effects import Effect, GiveUp
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import OpDone, OpFailed
 from longtake.core.fleet.hangs import Hangs
+from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
-from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -44,6 +44,8 @@ class Reports:
         if landed and isinstance(report, OpDone) and not self._makes_nothing(landed[0]):
             decoder = self._cell.sessions[landed[0].session].request.settings.decoder
             self._cell.fleet.measured(worker, report.seconds, len(landed), decoder)
+        if len(landed) == len(flying.tickets):
+            return [flying.worked(report)], landed, []
         late = [self._cell.sessions[ticket.session] for ticket in flying.tickets if ticket not in landed]
         return [flying.worked(report)], landed, late
 
@@ -68,13 +70,13 @@ class Reports:
         return tuple(counted)
 
 
-def count(session: Session, ticket: Ticket, retention: Retention, *, now_s: float) -> list[Effect]:
+def count(session: Session, ticket: Ticket, fleet: Fleet, *, now_s: float) -> list[Effect]:
     """Count an op as done: its segment leaves, and what nothing will be computed from any more is dropped."""
     op = ticket.op
     effects: list[Effect] = []
     if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
         shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
-        effects = [*shown, session.trim(retention)]
+        effects = [*shown, session.trim(fleet.retention(session.graph))]
     if len(session.prompts.turns) > 1:
         effects += cues.forget(session)
     return effects

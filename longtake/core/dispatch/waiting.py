@@ -46,6 +46,7 @@ class WaitingRoom:
         place = self._place_now(session, parent, now_s=now_s)
         self._cell.sessions[session.id] = session
         if place is not None:
+            self._cell.speak_for(session)
             return self._settle(session, place, parent, now_s=now_s)
         session.state = State.QUEUED
         self._opening[session.id] = 0
@@ -75,17 +76,11 @@ class WaitingRoom:
         opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
         if opened >= most:
             raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
-        left_bytes = self._cell.limits.journal_bytes - self._journal_bytes
+        left_bytes = self._cell.limits.journal_bytes - self._cell.journal_bytes
         if self._cell.fleet.journal_bytes(session) > left_bytes:
             own_bytes = self._cell.fleet.journal_bytes(session)
             why = f"the session may need {own_bytes} bytes of the journal, and {max(0, left_bytes)} are not spoken for"
             raise self._no_room(why, Lack.JOURNAL)
-
-    @property
-    def _journal_bytes(self) -> int:
-        """What the sessions that were let in may need of the journal."""
-        sessions, fleet = self._cell.sessions.values(), self._cell.fleet
-        return sum(fleet.journal_bytes(session) for session in sessions if session.state is not State.QUEUED)
 
     def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
         """A place; that of a fork is on its parent's workers, because it shares the parent's pages."""
@@ -157,6 +152,7 @@ class WaitingRoom:
                 effects += self.parking.restore(session, place, now_s=now_s) + _other_class(session, before)
             else:
                 session.follow(Trigger.ADMIT)
+                self._cell.speak_for(session)
                 effects += self._settle(session, place, now_s=now_s)
         self._changed = False
         return effects + self._notices()

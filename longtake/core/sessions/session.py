@@ -99,6 +99,8 @@ class Session:
     """Whether its client was told that the stream has begun."""
     struck_s: float | None = None
     """When a part of its state was lost with a worker; None once it is whole again."""
+    journal_bytes: int = 0
+    """What it was let in with of the journal's memory."""
     shown_from: int = 0
     """Segments before this one are not emitted: the client has them, from another engine."""
     may_have_sent: int = 0
