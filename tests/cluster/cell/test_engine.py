@@ -206,18 +206,21 @@ async def test_a_watcher_sees_the_newest_segments_and_gives_no_credit(model: Pat
     assert seen[-1] == told[-1]
 
 
-async def test_a_client_whose_outbox_overflows_is_closed(model: Path) -> None:
+async def test_a_client_whose_outbox_overflows_loses_its_call_and_may_come_back(model: Path) -> None:
     workers = in_process_workers(model, model_info().recipe)
     async with in_process_engine(model, workers) as engine:
         outbox = Outbox(limit=3)
         engine.attach(SessionId("a"), outbox)
         engine.submit(open_event(engine, "a", PROMPT, window=20, picture_limit=None))
-        while not engine.scheduler.sessions():
-            await asyncio.sleep(0.01)
-        while engine.scheduler.sessions():
+        while not engine.scheduler.sessions() or engine.scheduler.sessions()[0].attached:
             await asyncio.sleep(0.01)
         with pytest.raises(Overflow):
             await outbox.get()
+        again = Outbox()
+        engine.resume(SessionId("a"), None, again)
+        opened, *sent = [await again.get() for _ in range(4)]
+        assert isinstance(opened, Opened) and opened.segment == 0
+        assert [message.emit.block for message in sent if isinstance(message, SegmentOut)] == [0, 1, 2]
 
 
 def asked(recipe: str = "") -> Open:

@@ -28,10 +28,12 @@ from longtake.core.errors import (
 )
 from longtake.core.events import (
     Ack,
+    Attach,
     CallRefused,
     Close,
     Cue,
     CueRequest,
+    Detach,
     Drain,
     Ending,
     Event,
@@ -57,6 +59,7 @@ from longtake.core.limits import Limits
 from longtake.core.work import (
     Ability,
     ConditioningRef,
+    ConnectionNumber,
     CueId,
     DispatchNumber,
     ImageId,
@@ -100,6 +103,8 @@ def one_of_each() -> list[Event]:
         Ack(now_s=1.0, session=SESSION, segment=2**33),
         Pause(now_s=1.0, session=SESSION),
         Play(now_s=1.0, session=SESSION),
+        Detach(now_s=1.0, session=SESSION, connection=ConnectionNumber(3)),
+        Attach(now_s=1.0, session=SESSION, connection=ConnectionNumber(4), cursor=2**40, held_from=None),
         Close(now_s=1.0, session=SESSION, ending=Ending.QUOTA, reason="used up"),
         Drain(now_s=1.0, grace_s=float("inf")),
         OpDone(now_s=1.0, worker=WORKER, sequence=DispatchNumber(5), seconds=1 / 3, segment_bytes=4711),
