@@ -79,9 +79,11 @@ class KeptSessions:
         self._owners = owners
         self._identity = identity
         self._journal = DiskJournal(path, lambda reached: loop.call_soon_threadsafe(engine.written, reached))
-        engine.durability = Durability(self._journal.writer, session=engine.scheduler.inspect, record=self._record)
-        engine.is_adopting = True
-        owners.changed = engine.durability.changed
+        sessions = engine.scheduler.cell.sessions
+        durability = Durability(self._journal.writer, session=sessions.get, record=self._record)
+        engine.keeping.durability = durability
+        engine.keeping.is_adopting = True
+        owners.changed = durability.changed
 
     def _record(self, session: Session) -> SessionRecord:
         owned = self._owners.of(session.id)
@@ -104,7 +106,7 @@ class KeptSessions:
             latents = await asyncio.to_thread(dict, _payloads(stored, self._journal))
             self._adopt(stored, latents)
             count += 1
-        self._engine.is_adopting = False
+        self._engine.keeping.is_adopting = False
         if count:
             _log.info("%d streams of the server before wait for their clients", count)
         return count

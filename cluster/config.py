@@ -172,8 +172,8 @@ class JournalSection(Section):
     """
 
     path: str = ""
-    """A folder for it, on a disk of this machine or one that comes with it; empty means none. No two servers may use one
-    at a time."""
+    """A folder for it, on a disk of this machine or one that comes with it; empty means none. No two servers may use
+    one at a time."""
 
 
 class TlsSection(Section):

@@ -1,13 +1,26 @@
-"""A worker that is joined, as the engine knows it: its port, the work it has not reported yet, and what it reports."""
+"""A worker that is joined, as the engine knows it: its port, what it is sent, what it has not reported yet, and what
+it reports."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Protocol
 
+from cluster.cell.journal import Journal
+from longtake.core.effects import Dispatch
 from longtake.core.events import Event, ImageFailed, Loaded, Stowed, StreamPrepared, TextEncoded
-from longtake.core.work import DispatchNumber, Work, WorkerId
-from workers.messages import Down, Encoded, Heartbeat, ImageGone, ImageLoaded, ImageStowed, Prepared
+from longtake.core.work import DecodeWork, DispatchNumber, ForwardWork, FromLatent, Work, WorkerId
+from workers.messages import (
+    Decode,
+    Down,
+    Encoded,
+    Forward,
+    Heartbeat,
+    ImageGone,
+    ImageLoaded,
+    ImageStowed,
+    Prepared,
+)
 
 
 class Port(Protocol):
@@ -67,3 +80,18 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
             return Loaded(now_s=now_s, worker=worker, image=report.image)
         case ImageGone():
             return ImageFailed(now_s=now_s, worker=worker, image=report.image, reason=report.reason)
+
+
+def order_of(dispatch: Dispatch, journal: Journal) -> tuple[Forward, ...] | Decode:
+    """What a worker is sent of a dispatch: each item with the bytes that the worker lacks."""
+    work = dispatch.work
+    if isinstance(work, DecodeWork):
+        return Decode(work=work, latents=journal.latents(work.latents))
+    attach = dispatch.attach_conditioning
+    return tuple(_forward(item, journal, attach=here) for item, here in zip(work, attach, strict=True))
+
+
+def _forward(work: ForwardWork, journal: Journal, *, attach: bool) -> Forward:
+    latents = journal.latents(work.input.ref) if isinstance(work.input, FromLatent) else b""
+    conditioning = journal.conditioning(work.conditioning) if attach else b""
+    return Forward(work=work, latents=latents, conditioning=conditioning)

@@ -4,7 +4,9 @@ Theory of operation. The truth of a stream is its record and its cues. Opened, R
 survive the server, so each waits for the number under which its fact was appended; what the client is told after them
 waits behind them. Everything else is written when the disk comes to it: a crash loses the latents of the last seconds,
 which are computed again. A cue that the disk did not take, although the core has it, is appended again until it is
-there; a record that it did not take ends its session, as no promise was made yet.
+there; a record that it did not take ends its session, as no promise was made yet. Facts of one session are appended in
+the order in which they came. When a session has ended nothing of it has to survive, so nothing waits for a disk that
+fails any more.
 """
 
 from __future__ import annotations
@@ -17,19 +19,20 @@ from typing import Protocol
 from cluster.cell.journal import Journal
 from cluster.cell.outbox import ClientMessage
 from cluster.journal.facts import CueRecord, SessionRecord
-from cluster.journal.writer import Reached
+from cluster.journal.writer import Reached, WriterFigures
 from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
-from longtake.core.effects import CueAccepted, DropJournal, Effect, Inherit, Trim
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Trim
 from longtake.core.errors import Unavailable
 from longtake.core.openings import Opened, Resumed
+from longtake.core.sessions.prompts import Turn
 from longtake.core.sessions.session import Session
-from longtake.core.work import LatentRef, SessionId
+from longtake.core.work import CueId, LatentRef, SessionId
 
 Told = ClientMessage | Resumed
 """What waits for the disk."""
 
 
-class Writer(Protocol):
+class Appender(Protocol):
     """What appends to the journal on disk (cluster.journal.writer.JournalWriter)."""
 
     def append(self, write: Write) -> int:
@@ -41,15 +44,34 @@ class Writer(Protocol):
         """See JournalWriter."""
         ...
 
+    @property
+    def figures(self) -> WriterFigures:
+        """See JournalWriter."""
+        ...
+
 
 @dataclass(slots=True)
 class _Held:
-    """A message that waits for a fact, or behind one that does."""
+    """A message that waits for facts, or behind one that does."""
 
     told: Told
-    write: WriteRecord | WriteCue | None
-    number: int = 0
-    """Under which the fact was appended; 0 if it is still to be."""
+    writes: tuple[Write, ...]
+    """The facts, and the latents that are of no use without them."""
+    numbers: tuple[int, ...] = ()
+    """Under which they were appended; empty if they are still to be."""
+    is_whole: bool = True
+    """Whether all that it promises is known: a fork's past is not, until its parent is done with it."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The messages about one session that wait."""
+
+    held: deque[_Held] = field(default_factory=deque)
+    is_over: bool = False
+    """Whether the session has ended, so that its facts are good for nothing any more."""
+    is_failed: bool = False
+    """Whether the session is to end, because it has no record on disk."""
 
 
 @dataclass(slots=True)
@@ -58,20 +80,29 @@ class Released:
 
     told: list[Told] = field(default_factory=list)
     failed: dict[SessionId, str] = field(default_factory=dict)
-    """Sessions whose record is not on disk and will not be, with the reason."""
+    """Sessions whose record is not on disk and will not be, with the reason; each is named once."""
 
 
 class Durability:
     """Holds messages until what they promise is on disk. On the engine's loop; never waits."""
 
     def __init__(
-        self, writer: Writer, *, session: Callable[[SessionId], Session], record: Callable[[Session], SessionRecord]
+        self,
+        writer: Appender,
+        *,
+        session: Callable[[SessionId], Session | None],
+        record: Callable[[Session], SessionRecord],
     ) -> None:
         self._writer = writer
         self._session = session
         self._record = record
-        self._held: dict[SessionId, deque[_Held]] = {}
+        self._waiting: dict[SessionId, _Waiting] = {}
+        self._inherited: dict[SessionId, tuple[Write, ...]] = {}
+        """What a fork has from its parent, until it is opened."""
+        self._changed: set[SessionId] = set()
+        """Sessions whose records say on disk what was true before."""
         self._reached = 0
+        self._reason = ""
 
     def check(self) -> None:
         """Unavailable while nothing can be promised."""
@@ -81,70 +112,95 @@ class Durability:
     @property
     def held(self) -> int:
         """How many messages wait for the disk."""
-        return sum(map(len, self._held.values()))
+        return sum(len(waiting.held) for waiting in self._waiting.values())
+
+    @property
+    def figures(self) -> WriterFigures:
+        """How the disk does."""
+        return self._writer.figures
 
     # --- what clients are told --------------------------------------------------------------------------------------
 
     def holds(self, told: Told) -> bool:
         """Whether this message waits; what it promises is appended."""
-        write = self._write_of(told)
-        queue = self._held.get(told.session)
-        if write is None and not queue:
+        session = self._session(told.session)
+        writes = () if session is None else self._writes_of(told, session)
+        if not writes and told.session not in self._waiting:
             return False
-        held = _Held(told, write)
-        self._held.setdefault(told.session, deque()).append(held)
-        self._append(held)
+        waiting = self._waiting.setdefault(told.session, _Waiting())
+        is_whole = not isinstance(told, Opened) or session is None or not session.kin.depends
+        waiting.held.append(_Held(told, writes, is_whole=is_whole))
+        self._append(waiting)
         return True
 
-    def _write_of(self, told: Told) -> WriteRecord | WriteCue | None:
+    def _writes_of(self, told: Told, session: Session) -> tuple[Write, ...]:
         match told:
             case Opened() | Resumed():
-                return WriteRecord(record=self._record(self._session(told.session)))
+                return (WriteRecord(record=self._record(session)), *self._inherited.pop(session.id, ()))
             case CueAccepted():
-                turns = self._session(told.session).prompts.turns
-                turn = next((turn for turn in turns if turn.cue == told.cue), None)
-                if turn is None:  # a later one has taken its block at once
-                    return None
-                cue = CueRecord(block=turn.block, version=turn.version, cue=turn.cue, prompt=turn.prompt)
-                return WriteCue(session=told.session, cue=cue)
+                # None: a later one has taken its block at once.
+                turns = (turn for turn in session.prompts.turns if (turn.cue, turn.block) == (told.cue, told.block))
+                return tuple(WriteCue(session=session.id, cue=_cue_of(turn, turn.cue)) for turn in turns)
             case _:
-                return None
+                return ()
 
-    def _append(self, held: _Held) -> None:
-        if held.write is not None and not held.number:
-            try:
-                held.number = self._writer.append(held.write)
-            except Unavailable:
-                return  # it is tried again with every tick
+    def _append(self, waiting: _Waiting) -> None:
+        """Append what is not; in order, so that of two cues for one block the later one stays the later."""
+        if waiting.is_over or waiting.is_failed:
+            return
+        for held in waiting.held:
+            if not held.is_whole:
+                return
+            if held.writes and not held.numbers:
+                try:
+                    held.numbers = tuple(map(self._writer.append, held.writes))
+                except Unavailable as error:
+                    self._reason = str(error)
+                    return  # it is tried again with every tick
 
     def reached(self, reached: Reached) -> Released:
         """The disk has come further; returns what may be told now."""
         self._reached = max(self._reached, reached.number)
+        self._reason = reached.reason or self._reason
         released = Released()
-        for session, queue in list(self._held.items()):
-            for held in queue:
-                if held.number in reached.failed and held.number:
-                    held.number = 0
-                    if isinstance(held.write, WriteRecord) and isinstance(held.told, Opened):
-                        released.failed[session] = reached.reason
-            self._release(session, queue, released)
+        for session, waiting in list(self._waiting.items()):
+            for held in waiting.held:
+                if not set(reached.failed).isdisjoint(held.numbers):
+                    held.numbers = ()
+            self._settle(session, waiting, released)
         return released
 
     def tick(self) -> Released:
         """Append what the disk did not take before."""
         released = Released()
-        if self._held and self._writer.is_healthy:
-            for session, queue in list(self._held.items()):
-                for held in queue:
-                    self._append(held)
-                self._release(session, queue, released)
+        for session, waiting in list(self._waiting.items()):
+            self._settle(session, waiting, released)
+            if self._writer.is_healthy:
+                self._append(waiting)
+        self._append_changed()
         return released
 
-    def _release(self, session: SessionId, queue: deque[_Held], released: Released) -> None:
-        while queue and (queue[0].write is None or 0 < queue[0].number <= self._reached):
-            released.told.append(queue.popleft().told)
-        if not queue:
-            del self._held[session]
+    def _settle(self, session: SessionId, waiting: _Waiting, released: Released) -> None:
+        """Release what waits for nothing any more, and see whether the session is one that cannot be promised."""
+        held = waiting.held
+        while held and self._is_free(held[0], waiting):
+            released.told.append(held.popleft().told)
+        if held and isinstance(held[0].told, Opened) and not held[0].numbers:
+            if held[0].is_whole and not waiting.is_failed:
+                waiting.is_failed = True
+                released.failed[session] = self._reason
+            if waiting.is_over:  # its client has never heard of it
+                released.told += [each.told for each in held if isinstance(each.told, Closed)]
+                held.clear()
+        if not held:
+            del self._waiting[session]
+
+    def _is_free(self, held: _Held, waiting: _Waiting) -> bool:
+        if not held.writes:
+            return True
+        if not held.numbers:
+            return waiting.is_over and not isinstance(held.told, Opened)
+        return held.numbers[-1] <= self._reached
 
     # --- what else is written ---------------------------------------------------------------------------------------
 
@@ -158,33 +214,54 @@ class Durability:
 
     def changed(self, session: SessionId) -> None:
         """What its record says has changed, and nobody waits for it."""
-        if self._writer.is_healthy:
-            self._writer.append(WriteRecord(record=self._record(self._session(session))))
+        self._changed.add(session)
+        self._append_changed()
 
-    def perform(self, effect: Effect, journal: Journal) -> None:
+    def _append_changed(self) -> None:
+        for name in list(self._changed):
+            session = self._session(name)
+            try:
+                if session is not None:
+                    self._writer.append(WriteRecord(record=self._record(session)))
+            except Unavailable:
+                return  # it is tried again with every tick
+            self._changed.remove(name)
+
+    def perform(self, effect: Trim | DropJournal | Inherit, journal: Journal) -> None:
         """Have the disk keep less, or the same under other names. `journal` has already done it."""
         match effect:
             case Trim():
                 self._writer.append(effect)
             case DropJournal():
-                self._held.pop(effect.session, None)
+                self._inherited.pop(effect.session, None)
+                if effect.session in self._waiting:
+                    self._waiting[effect.session].is_over = True
                 self._writer.append(WriteEnd(session=effect.session))
             case Inherit():
                 self._inherit(effect, journal)
-            case _:
-                pass
 
     def _inherit(self, effect: Inherit, journal: Journal) -> None:
-        """What a fork may be rebuilt from is written for it, too."""
-        versions = dict(effect.versions)
-        turns = self._session(effect.session).prompts.turns
-        try:
-            for turn in turns:
-                if turn.version in versions.values():
-                    cue = CueRecord(block=turn.block, version=turn.version, cue=None, prompt=turn.prompt)
-                    self._writer.append(WriteCue(session=effect.session, cue=cue))
-        except Unavailable:
-            return  # without them the latents are of no use: the fork's past is computed again
-        for (block, step), data in journal.latents_of(effect.session).items():
+        """What a fork may be rebuilt from is written for it, too, behind its record."""
+        session = self._session(effect.session)
+        if session is None:
+            return
+        turns, versions = session.prompts.turns, {own for _, own in effect.versions}
+        cues = [
+            WriteCue(session=session.id, cue=_cue_of(turn, None)) for turn in turns if turn.version in versions - {0}
+        ]
+        latents = []
+        for (block, step), data in journal.latents_of(session.id).items():
             version = next((turn.version for turn in reversed(turns) if turn.block <= block), 0)
-            self.latents(LatentRef(session=effect.session, block=block, step=step), version, data)
+            ref = LatentRef(session=session.id, block=block, step=step)
+            latents.append(WriteLatents(ref=ref, version=version, data=data))
+        waiting = self._waiting.get(session.id)
+        opened = next((held for held in waiting.held if not held.is_whole), None) if waiting is not None else None
+        if waiting is None or opened is None:
+            self._inherited[session.id] = (*cues, *latents)
+        else:
+            opened.writes, opened.is_whole = (*opened.writes, *cues, *latents), True
+            self._append(waiting)
+
+
+def _cue_of(turn: Turn, cue: CueId | None) -> CueRecord:
+    return CueRecord(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)

@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cluster.cell.attached import Attached, Port, event_of
+from cluster.cell.attached import Attached, Port, event_of, order_of
 from cluster.cell.clients import Clients
-from cluster.cell.durability import Durability, Released, Told
+from cluster.cell.durability import Released, Told
 from cluster.cell.inbox import Inbox
 from cluster.cell.journal import Journal
+from cluster.cell.keeping import Keeping
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.journal.writer import Reached
-from longtake.core.adoption import Adopted, Diverged
+from longtake.core.adoption import Adopted, AdoptFailed, Diverged
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -71,9 +72,6 @@ from longtake.core.work import (
     ConnectionNumber,
     DecodeWork,
     DispatchNumber,
-    ForwardWork,
-    FromLatent,
-    LatentRef,
     SessionId,
     Work,
     WorkerId,
@@ -83,12 +81,10 @@ from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
 from workers.messages import (
-    Decode,
     Done,
     Down,
     Encoded,
     Failed,
-    Forward,
     Heartbeat,
     Introduction,
     Task,
@@ -116,6 +112,7 @@ class Engine:
         """`now_s` is the clock of all events that the engine makes; without `inbox` it has one of its own."""
         self.scheduler = scheduler
         self.journal = Journal()
+        self.keeping = Keeping(self.journal)
         self.timeline = Timeline()
         self.tally = Tally()
         self.step_s = Histogram.of("longtake_engine_step_seconds")
@@ -130,12 +127,6 @@ class Engine:
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
         self.clients = Clients()
-        self.durability: Durability | None = None
-        """The way to the journal on disk; None if there is none."""
-        self.is_adopting = False
-        """Whether sessions of a server before are still to be taken over."""
-        self.divergences = 0
-        """How often what was computed again was not what an engine before had made."""
         self.is_draining = False
         """Whether a drain was asked for."""
 
@@ -281,18 +272,9 @@ class Engine:
             self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return False
         for work, latents in zip(sent, outputs, strict=True):
-            if latents:  # empty: the op failed
-                self._keep_latents(work, latents)
+            if latents and not self.keeping.latents(work, latents):  # empty: the op failed
+                self.submit(Diverged(now_s=self.now_s(), session=work.session, block=work.block))
         return True
-
-    def _keep_latents(self, work: ForwardWork, latents: bytes) -> None:
-        ref = LatentRef(session=work.session, block=work.block, step=work.step + 1)
-        version = work.conditioning.version
-        if not self.journal.put_latents(ref, latents, version):
-            self.divergences += 1
-            self.submit(Diverged(now_s=self.now_s(), session=work.session, block=work.block))
-        if self.durability is not None:
-            self.durability.latents(ref, version, latents)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -331,22 +313,17 @@ class Engine:
             for effect in effects:
                 self._perform(effect, segment)
             if isinstance(event, Ack):
-                self._acknowledged(event)
-            elif isinstance(event, Tick) and self.durability is not None:
-                self._release(self.durability.tick())
+                self.clients.acknowledged(event.session, event.segment)
+                self.keeping.acknowledged(event.session, event.segment)
+            elif isinstance(event, Tick):
+                self._release(self.keeping.tick())
             self.step_s.observe(self.now_s() - began_s)
         finally:  # an event that breaks the engine is recorded too
             self._recorder.fold(event, effects)
 
-    def _acknowledged(self, event: Ack) -> None:
-        self.clients.acknowledged(event.session, event.segment)
-        if self.durability is not None:
-            self.durability.acknowledged(event.session, event.segment)
-
     def written(self, reached: Reached) -> None:
         """The journal on disk has come further."""
-        if self.durability is not None:
-            self._release(self.durability.reached(reached))
+        self._release(self.keeping.reached(reached))
 
     def _release(self, released: Released) -> None:
         """Tell what had to wait for the disk."""
@@ -383,10 +360,8 @@ class Engine:
                 self._send(effect.worker, effect)
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
-            case Adopted():
-                self.journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
-            case Trim() | Inherit() | DropJournal():
-                self._keep_less(effect)
+            case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal():
+                self.keeping.perform(effect)
             case GiveUp() if effect.worker in self._workers:
                 self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
@@ -394,37 +369,13 @@ class Engine:
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():
                 self._tell(effect)
 
-    def _keep_less(self, effect: Trim | Inherit | DropJournal) -> None:
-        """Have the journal keep what is needed still, under the names by which it is needed."""
-        match effect:
-            case Trim():
-                self.journal.trim(effect)
-            case Inherit():
-                self.journal.inherit(effect)
-            case DropJournal():
-                self.journal.drop(effect.session)
-        if self.durability is not None:
-            self.durability.perform(effect, self.journal)
-
     def _dispatch(self, effect: Dispatch) -> None:
         attached = self._workers.get(effect.worker)
         if attached is None:  # its loss is in the inbox behind this event
             return
-        work = effect.work
-        order: tuple[Forward, ...] | Decode
-        if isinstance(work, DecodeWork):
-            order = Decode(work=work, latents=self.journal.latents(work.latents))
-        else:
-            attach = effect.attach_conditioning
-            order = tuple(self._forward(item, attach=here) for item, here in zip(work, attach, strict=True))
-        attached.sent(effect.sequence, work)
+        order = order_of(effect, self.journal)
+        attached.sent(effect.sequence, effect.work)
         attached.port.send(Task(sequence=effect.sequence, order=order))
-
-    def _forward(self, work: ForwardWork, *, attach: bool) -> Forward:
-        """One item of a batch with the bytes that its worker lacks."""
-        latents = self.journal.latents(work.input.ref) if isinstance(work.input, FromLatent) else b""
-        conditioning = self.journal.conditioning(work.conditioning) if attach else b""
-        return Forward(work=work, latents=latents, conditioning=conditioning)
 
     def _send(self, worker: WorkerId, message: Down) -> None:
         attached = self._workers.get(worker)
@@ -433,7 +384,7 @@ class Engine:
 
     def _tell(self, told: Told | AttachRefused) -> None:
         """Tell a client, once what that promises is on disk."""
-        if isinstance(told, AttachRefused) or self.durability is None or not self.durability.holds(told):
+        if not self.keeping.holds(told):
             self._pass_on(told)
 
     def _pass_on(self, told: Told | AttachRefused) -> None:

@@ -27,7 +27,6 @@ from longtake.core.errors import (
     Lack,
     LongtakeError,
     NoCapacity,
-    Unavailable,
     UnknownSession,
     UnknownToken,
     WrongState,
@@ -118,8 +117,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         """Open the session that is asked for, or have the present call go on with it."""
         wanted, outbox = requests.resumption(first), Outbox()
         if wanted is not None:
-            if self._engine.is_adopting:
-                raise Unavailable("the server takes over the streams of the one before; try again")
+            self._engine.keeping.check_adopted()
             session, token = self._tenancy.resume(wanted.token, wanted.cursor)
             number = self._engine.resume(session, wanted.cursor, outbox)
             self._tenancy.arrive(number)
@@ -128,8 +126,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
         if event.fork is not None:
             self._open_session(event.fork)
-        if self._engine.durability is not None:
-            self._engine.durability.check()
+        self._engine.keeping.check()
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)
         self._engine.submit(event)
@@ -190,8 +187,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         try:
             event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
             if isinstance(event, Cue):
-                if self._engine.durability is not None:
-                    self._engine.durability.check()
+                self._engine.keeping.check()
                 self._tenancy.cue()
         except LongtakeError as error:
             return FrameRefused(now_s=now_s, session=session, cue=requests.cue_id(frame), problem=error.problem)

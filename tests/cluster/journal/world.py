@@ -22,8 +22,8 @@ FIRST_FILE, SECOND_FILE = "session-a/latents-000000000000", "session-a/latents-0
 
 def record(session: SessionId = A, token: str = "0", sink_blocks: int = 0) -> SessionRecord:
     return SessionRecord(
-        session=session, tenant="default", tokens_sha256=(token * 64,), model_digest="m", recipe="hiar", recipe_digest="r",
-        denoise_numerics="d", decode_numerics="v", seed=7, prompt="a red ball — rot",
+        session=session, tenant="default", tokens_sha256=(token * 64,), model_digest="m", recipe="hiar",
+        recipe_digest="r", denoise_numerics="d", decode_numerics="v", seed=7, prompt="a red ball — rot",
         settings=SegmentSettings(codec="raw", quality=0), pace=Pace.FAST, window=4, picture_limit=None,
         sink_blocks=sink_blocks,
     )  # fmt: skip

@@ -1,0 +1,86 @@
+"""What an engine keeps of its sessions: bytes in memory and, where there is a journal on disk, what must outlive it."""
+
+from __future__ import annotations
+
+from cluster.cell.durability import Durability, Released, Told
+from cluster.cell.journal import Journal
+from cluster.journal.writer import Reached
+from longtake.core.adoption import Adopted, AdoptFailed
+from longtake.core.effects import DropJournal, Inherit, Trim
+from longtake.core.errors import Unavailable
+from longtake.core.openings import AttachRefused
+from longtake.core.work import ForwardWork, LatentRef, SessionId
+
+
+class Keeping:
+    """Keeps memory and disk together. On the engine's loop; never waits."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.durability: Durability | None = None
+        """The way to the journal on disk; None if there is none."""
+        self.is_adopting = False
+        """Whether sessions of a server before are still to be taken over."""
+        self.adopted = 0
+        """How many sessions were taken over."""
+        self.divergences = 0
+        """How often what was computed again was not what an engine before had made."""
+
+    def check(self) -> None:
+        """Unavailable while no stream may be opened and no cue be taken, because that could not be promised."""
+        if self.durability is not None:
+            self.durability.check()
+
+    def check_adopted(self) -> None:
+        """Unavailable while a stream that is asked for may still be on disk only."""
+        if self.is_adopting:
+            raise Unavailable("the server takes over the streams of the one before; try again")
+
+    # --- what is told -----------------------------------------------------------------------------------------------
+
+    def holds(self, told: Told | AttachRefused) -> bool:
+        """Whether a client is to be told this later, by `reached` or `tick`."""
+        return not isinstance(told, AttachRefused) and self.durability is not None and self.durability.holds(told)
+
+    def reached(self, reached: Reached) -> Released:
+        """The journal on disk has come further."""
+        return Released() if self.durability is None else self.durability.reached(reached)
+
+    def tick(self) -> Released:
+        """Time has passed: try again what the disk did not take."""
+        return Released() if self.durability is None else self.durability.tick()
+
+    # --- what is kept -----------------------------------------------------------------------------------------------
+
+    def latents(self, work: ForwardWork, data: bytes) -> bool:
+        """Keep what an op sent. Returns whether it is what an engine before made of the same, if that is known."""
+        ref, version = LatentRef(session=work.session, block=work.block, step=work.step + 1), work.conditioning.version
+        same = self._journal.put_latents(ref, data, version)
+        self.divergences += not same
+        if self.durability is not None:
+            self.durability.latents(ref, version, data)
+        return same
+
+    def acknowledged(self, session: SessionId, segment: int) -> None:
+        """A client has consumed a segment."""
+        if self.durability is not None:
+            self.durability.acknowledged(session, segment)
+
+    def perform(self, effect: Adopted | AdoptFailed | Trim | Inherit | DropJournal) -> None:
+        """Keep what is needed still, under the names by which it is needed."""
+        match effect:
+            case Adopted():
+                self.adopted += 1
+                self._journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
+                return
+            case AdoptFailed():  # on disk it stays as it is
+                self._journal.drop(effect.session)
+                return
+            case Trim():
+                self._journal.trim(effect)
+            case Inherit():
+                self._journal.inherit(effect)
+            case DropJournal():
+                self._journal.drop(effect.session)
+        if self.durability is not None:
+            self.durability.perform(effect, self._journal)
