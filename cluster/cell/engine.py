@@ -312,7 +312,7 @@ class Engine:
             effects = self.scheduler.handle(event)
             for effect in effects:
                 self._perform(effect, segment)
-            if isinstance(event, Ack):
+            if isinstance(event, Ack) and not any(isinstance(effect, RequestRefused) for effect in effects):
                 self.clients.acknowledged(event.session, event.segment)
                 self.keeping.acknowledged(event.session, event.segment)
             elif isinstance(event, Tick):
