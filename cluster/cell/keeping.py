@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from cluster.cell.durability import Durability, Released, Told
 from cluster.cell.journal import Journal
 from cluster.journal.writer import Reached
@@ -10,6 +12,8 @@ from longtake.core.effects import DropJournal, Inherit, Trim
 from longtake.core.errors import Unavailable
 from longtake.core.openings import AttachRefused
 from longtake.core.work import ForwardWork, LatentRef, SessionId
+
+_log = logging.getLogger("longtake.journal")
 
 
 class Keeping:
@@ -73,7 +77,8 @@ class Keeping:
                 self.adopted += 1
                 self._journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
                 return
-            case AdoptFailed():  # on disk it stays as it is
+            case AdoptFailed():
+                _log.warning("session %s stays on disk: %s", effect.session, effect.problem.message)
                 self._journal.drop(effect.session)
                 return
             case Trim():

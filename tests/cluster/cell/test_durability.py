@@ -126,7 +126,7 @@ class World:
 
 def test_a_promise_waits_for_its_number_and_what_follows_waits_behind_it() -> None:
     world = World()
-    messages = [opened(), notice("1"), world.accepted("c", 3, 1), notice("2"), resumed(), notice("3")]
+    messages: list[Told] = [opened(), notice("1"), world.accepted("c", 3, 1), notice("2"), resumed(), notice("3")]
     assert world.told(*messages) == []
     assert [type(write) for write in world.pen.written] == [WriteRecord, WriteCue, WriteRecord]
     assert world.reached(0).told == []
