@@ -31,6 +31,8 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, le=1, strict=False)]
 _Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,61}[A-Za-z0-9])?$")]
 NodeLabels = dict[_Label, _Label]
+DETACHED_ON_DISK_S = 86_400.0
+"""The default of `limits.detached_s` where there is a journal on disk."""
 _DEVICES = ("cpu", "cuda")
 _PACES = {"live": Pace.REALTIME, "bulk": Pace.FAST}
 
@@ -173,7 +175,7 @@ class JournalSection(Section):
 
     path: str = ""
     """A folder for it, on a disk of this machine or one that comes with it; empty means none. No two servers may use
-    one at a time."""
+    one at a time. With it a client may come back for a day, if `limits.detached_s` does not say otherwise."""
 
 
 class TlsSection(Section):
@@ -285,7 +287,7 @@ class ServerConfig(Section):
 def parse_config(document: Mapping[str, object]) -> ServerConfig:
     """The configuration in `document` (a parsed TOML file); InvalidField names the first key that is wrong."""
     try:
-        config = ServerConfig.model_validate(document)
+        config = ServerConfig.model_validate(_with_defaults(document))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -294,6 +296,14 @@ def parse_config(document: Mapping[str, object]) -> ServerConfig:
     _check_link(config.link)
     _check_devices(config.model, config.cluster)
     return config
+
+
+def _with_defaults(document: Mapping[str, object]) -> Mapping[str, object]:
+    """A client may come back for longer where its stream is on disk meanwhile."""
+    journal, limits = document.get("journal"), document.get("limits", {})
+    if isinstance(journal, Mapping) and journal.get("path") and isinstance(limits, Mapping):
+        return {**document, "limits": {"detached_s": DETACHED_ON_DISK_S, **limits}}
+    return document
 
 
 def _check_limits(limits: Limits) -> None:

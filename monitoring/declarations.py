@@ -123,6 +123,19 @@ JOURNAL = Metric("longtake_journal_bytes", GAUGE, ("content",),
 BACKLOG = Metric("longtake_backlog_bytes", GAUGE, (),
     "Bytes of segments that were sent and are kept until they are acknowledged, for clients whose calls break.")
 
+# --- the journal on disk; all 0 where there is none ---
+DISK_BYTES = Metric("longtake_disk_journal_bytes", GAUGE, (), "What all sessions take in the journal on disk.")
+DISK_WAITING = Metric("longtake_disk_journal_waiting_bytes", GAUGE, (), "Bytes that wait to be written there.")
+DISK_LAG = Metric("longtake_disk_journal_lag_seconds", GAUGE, (),
+    "How long the oldest write that is not done has waited; what clients are told waits with it.")
+DISK_DROPPED = Metric("longtake_disk_journal_dropped_latents_total", COUNTER, (),
+    "Latents that are not on disk although they were wanted there: a restart computes them again.")
+DISK_TROUBLE = Metric("longtake_disk_journal_trouble", GAUGE, (),
+    "1 while the disk cannot be written and new streams and cues are refused, else 0.")
+ADOPTED = Metric("longtake_adopted_sessions_total", COUNTER, (), "Sessions taken over from the server before.")
+DIVERGENCES = Metric("longtake_divergences_total", COUNTER, (),
+    "Times that what was computed again was not what the server before had made of the same.")
+
 # --- workers ---
 WORKERS = Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined.")
 WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for.")

@@ -14,6 +14,7 @@ from cluster.access.call_counts import CallCounts
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.offer import Offer
+from cluster.journal.writer import WriterFigures
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
@@ -22,6 +23,10 @@ from longtake.core.work import Role
 from monitoring.exposition import FORWARD, PACES, Scrape
 from monitoring.folding.session_tally import REBUILT, WAITED
 
+NO_DISK = WriterFigures(
+    trouble="", lag_s=0.0, waiting_bytes=0, written_bytes=0, size_bytes=0, dropped_latents=0, failures=0
+)
+"""Of a server without a journal on disk."""
 STATES = tuple(state for state in State if state is not State.CLOSED)
 
 
@@ -117,6 +122,18 @@ class CellFigures:
             scrape.put("longtake_journal_bytes", size_bytes, content)
         scrape.put("longtake_journal_bytes", engine.segment_bytes, "segments")
         scrape.put("longtake_backlog_bytes", engine.clients.backlog_bytes)
+        self._write_disk(scrape)
+
+    def _write_disk(self, scrape: Scrape) -> None:
+        keeping = self._engine.keeping
+        figures = NO_DISK if keeping.durability is None else keeping.durability.figures
+        scrape.put("longtake_disk_journal_bytes", figures.size_bytes)
+        scrape.put("longtake_disk_journal_waiting_bytes", figures.waiting_bytes)
+        scrape.put("longtake_disk_journal_lag_seconds", figures.lag_s)
+        scrape.put("longtake_disk_journal_dropped_latents_total", figures.dropped_latents)
+        scrape.put("longtake_disk_journal_trouble", float(bool(figures.trouble)))
+        scrape.put("longtake_adopted_sessions_total", keeping.adopted)
+        scrape.put("longtake_divergences_total", keeping.divergences)
 
 
 def _way(session: Session) -> str | None:

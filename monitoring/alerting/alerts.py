@@ -44,6 +44,7 @@ def alerts(records: Records) -> Iterator[Alert]:
     """All alerts, on records of the same times."""
     yield from _late_blocks(records)
     yield from _service(records)
+    yield from _disk(records)
     yield from _output(records)
     yield from _texts(records)
     yield from _losses(records)
@@ -95,6 +96,26 @@ def _service(records: Records) -> Iterator[Alert]:
         for_s=0,
         summary="Streams of cell {{ $labels.cell }} were ended by our fault",
         description='{{ $value | printf "%.0f" }} sessions ended as lost or failed within ten minutes.',
+    )
+
+
+def _disk(records: Records) -> Iterator[Alert]:
+    two, hour = records.times.scope(2 * MINUTE_S), records.times.scope(HOUR_S)
+    yield Alert(
+        name="LongtakeJournalInTrouble",
+        severity=Severity.PAGE,
+        query=two.most(metrics.DISK_TROUBLE).at_least(1),
+        for_s=MINUTE_S,
+        summary="The journal of cell {{ $labels.cell }} cannot be written",
+        description="New streams and cues are refused; streams that are open go on, and would not outlive the server.",
+    )
+    yield Alert(
+        name="LongtakeStreamsDiverge",
+        severity=Severity.TICKET,
+        query=hour.increase(metrics.DIVERGENCES).above(0),
+        for_s=0,
+        summary="Streams of cell {{ $labels.cell }} are not what they were before the restart",
+        description='{{ $value | printf "%.0f" }} blocks computed again within an hour differ from those on disk.',
     )
 
 

@@ -210,6 +210,23 @@ MEMORY = Dashboard(
                   advice="At most a constant of the recipe, the model's depth and the windows that clients chose; less "
                          "while streams are young."),
         )),
+        Row("The journal on disk", (
+            panel("On disk", PLAIN, Line(SEEN.sum(metrics.DISK_BYTES), "kept"),
+                  Line(SEEN.sum(metrics.DISK_WAITING), "waiting to be written"),
+                  advice="Kept is a constant for each session. Waiting up to 256 MiB: the disk is slower than the "
+                         "streams; beyond it latents are left out, and a restart computes more again."),
+            panel("Oldest write that waits", Style(bounds=(1.0, 10.0)), SEEN.most(metrics.DISK_LAG),
+                  advice="What clients are told of new streams and cues waits as long. Seconds: the disk hesitates or "
+                         "is shared; give the journal one of its own."),
+            panel("Latents left out", PLAIN, SEEN.rate(metrics.DISK_DROPPED),
+                  advice="Nothing is lost while the server runs. See 'In trouble' and the log for what the disk says."),
+            panel("In trouble", Style(chart=Chart.NUMBER, bounds=(0.5, 1.0), width=6), SEEN.most(metrics.DISK_TROUBLE),
+                  advice="1: the disk is full, read-only or broken; new streams and cues are refused until it works. "
+                         "Make room; it heals by itself."),
+            panel("Taken over, and made otherwise", PLAIN, Line(SEEN.increase(metrics.ADOPTED), "taken over"),
+                  Line(SEEN.increase(metrics.DIVERGENCES), "made otherwise"),
+                  advice="Made otherwise than by the server before is never right: see LongtakeStreamsDiverge."),
+        )),
     ),
 )
 

@@ -94,6 +94,8 @@ _SLOWNESS, _FAILURES = (
     'longtake_worker_slowness{cell="a",worker="d0"}',
     'longtake_ops_failed_total{cell="a",worker="d0"}',
 )
+_TROUBLE = 'longtake_disk_journal_trouble{cell="a"}'
+_DIVERGENCES = 'longtake_divergences_total{cell="a"}'
 _CLASSES = 'longtake_numerics_classes{cell="a",role="denoise"}'
 _REFUSED = 'longtake_opens_refused_total{{cell="a",pace="{0}",reason="{1}"}}'
 _GRANTED = 'longtake_opens_total{cell="a",pace="live"}'
@@ -172,6 +174,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeStreamsWaitForRoom", "twenty until a worker is back after a minute", "33m",
            {_WAITED: "0x30 20 20 0x10"}),
     silent("LongtakeStreamsWaitForRoom", "twenty that are rebuilt", "45m", {_REBUILT: "0x30 20x20"}),
+    fires("LongtakeJournalInTrouble", "a disk that was full for five minutes", "40m", {_TROUBLE: "0x34 1x30"}),
+    silent("LongtakeJournalInTrouble", "a disk that was full for a moment", "40m", {_TROUBLE: "0x34 1 0x30"}),
+    silent("LongtakeJournalInTrouble", "a disk that works", "40m", {_TROUBLE: "0x60"}),
+    fires("LongtakeStreamsDiverge", "one block made otherwise", "40m", {_DIVERGENCES: "0x30 1x30"}),
+    silent("LongtakeStreamsDiverge", "one, two hours ago", "180m", {_DIVERGENCES: "0x30 1x200"}),
     fires("LongtakeStraggler", "1.5 times the time for 15 minutes", "35m", {_SLOWNESS: "1x20 1.5x30"}),
     silent("LongtakeStraggler", "1.2 times the time", "35m", {_SLOWNESS: "1.2x60"}),
     silent("LongtakeStraggler", "1.5 times the time for five minutes", "35m", {_SLOWNESS: "1x29 1.5x5 1x30"}),

@@ -20,6 +20,9 @@ ELSEWHERE = frozenset({
     "longtake_worker_slowness", "longtake_numerics_classes", "longtake_calls_total",
     "longtake_watchers", "longtake_engine_step_seconds", "longtake_engine_inbox_events", "longtake_uptime_seconds",
     "longtake_info", "longtake_recovering_sessions", "longtake_detached_sessions", "longtake_backlog_bytes",
+    "longtake_disk_journal_bytes", "longtake_disk_journal_waiting_bytes", "longtake_disk_journal_lag_seconds",
+    "longtake_disk_journal_dropped_latents_total", "longtake_disk_journal_trouble",
+    "longtake_adopted_sessions_total", "longtake_divergences_total",
 })  # fmt: skip
 """Those that a server writes, see tests/cluster/http/test_metrics.py."""
 
