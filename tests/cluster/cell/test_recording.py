@@ -15,6 +15,7 @@ import pytest
 
 from cluster.cell.engine import Engine
 from cluster.cell.recording import InboxRecording, RecordedCell, read
+from longtake.core.adoption import Diverged, MadeBy, PlacedCue
 from longtake.core.errors import (
     Contradiction,
     InternalFault,
@@ -28,6 +29,7 @@ from longtake.core.errors import (
 )
 from longtake.core.events import (
     Ack,
+    Adopt,
     Attach,
     CallRefused,
     Close,
@@ -88,12 +90,17 @@ def one_of_each() -> list[Event]:
     request = CueRequest(cue=CueId("c"), prompt="a blue box\n…", picture=7)
     ref = ConditioningRef(session=SESSION, version=3)
     settings = SegmentSettings(codec="h264", quality=23)
+    opened = Open(now_s=1.0, session=SESSION, prompt="ein roter Ball", seed=2**64 - 1, pace=Pace.REALTIME, window=3,
+                  picture_limit=None, settings=settings, cues=(request,), fork=SessionId("parent"))  # fmt: skip
     return [
         WorkerJoined(now_s=0.0, worker=WORKER, role=Role.DENOISE, ability=Ability(
             capacity=9, batch_limit=4, mixes_kinds=True, forward_s=0.1 + 0.2, chain_length=3)),
         WorkerLost(now_s=1e-9, worker=WORKER, reason="it was silent", cause=Loss.SILENCE),
-        Open(now_s=1.0, session=SESSION, prompt="ein roter Ball", seed=2**64 - 1, pace=Pace.REALTIME, window=3,
-             picture_limit=None, settings=settings, cues=(request,), fork=SessionId("parent")),
+        opened,
+        Adopt(now_s=1.0, request=opened, made_by=MadeBy(lanes="l", decoder="d"), header=b"\x00\xff", media_type="video/mp4",
+              cues=(PlacedCue(block=4, version=1, cue=None, prompt="…"),), latents=(((0, 1), (5, 9)), ()), acknowledged=-1,
+              first_block=3, seeds=((3, 2**64 - 1),)),
+        Diverged(now_s=1.0, session=SESSION, block=2**33),
         Cue(now_s=1.0, session=SESSION, request=request),
         TextEncoded(now_s=1.0, worker=WORKER, conditioning=ref, notice="ignored: zyzzyva"),
         StreamPrepared(now_s=1.0, worker=WORKER, session=SESSION, header=bytes(range(256)), media_type="video/mp4"),
