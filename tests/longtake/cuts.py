@@ -1,4 +1,4 @@
-"""Many cuts: python -m tests.longtake.cuts [--cuts 1000] [--seed 0]; prints what was cut, and that nothing is missing.
+"""Many cuts: python -m tests.longtake.cuts [--cuts 1000] [--seed 0] [--forget]; nothing may be missing.
 
 Streams through a proxy that cuts each of their connections after a random number of bytes, from the first byte of a
 handshake to the middle of a later segment. Every file is compared with that of an undisturbed stream.
@@ -13,6 +13,7 @@ import random
 import sys
 import time
 
+from cluster.cell import backlog
 from longtake.client import StreamOptions
 from tests.cluster.frontend.toy import toy_cell
 from tests.longtake.cutting import check_file, cut_stream, cutter
@@ -46,7 +47,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cuts", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forget", action="store_true", help="Keep no segment: what a call has lost is decoded again.")
     arguments = parser.parse_args()
+    if arguments.forget:
+        backlog.MOST_BYTES = 0
     sys.stdout.write(json.dumps(asyncio.run(cut(arguments.cuts, arguments.seed))) + "\n")
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from cluster.cell import backlog
 from longtake.client import (
     Client,
     ClosedEvent,
@@ -23,6 +24,7 @@ from longtake.client import (
 )
 from longtake.client.errors import ClientError
 from longtake.client.sync import SyncClient
+from longtake.core.events import Attach
 from longtake.core.limits import Limits
 from tests.cluster.frontend.reading import everything, segments, upto
 from tests.cluster.frontend.toy import GEOMETRY, HEADER, Door, ToyCell, segment, toy_cell, toy_cell_in_thread
@@ -44,15 +46,27 @@ async def cell_behind(
         yield cell, proxy, client
 
 
+def is_held(event: Attach) -> bool:
+    """Whether the engine still had the segment that comes next."""
+    return event.held_from is None or event.held_from <= (0 if event.cursor is None else event.cursor + 1)
+
+
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_stream_that_is_cut_at_random_bytes_gives_the_same_file(seed: int) -> None:
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_stream_that_is_cut_at_random_bytes_gives_the_same_file(
+    monkeypatch: pytest.MonkeyPatch, seed: int, held: bool
+) -> None:
     cuts, blocks = 12, 120
+    if not held:  # what was lost with a call is decoded again
+        monkeypatch.setattr(backlog, "MOST_BYTES", 0)
     options = StreamOptions(seed=7, window=4, auto_ack=seed % 2 == 0)
     async with cell_behind(segment_bytes=SEGMENT_BYTES) as (cell, proxy, _):
         draw, typical_bytes = random.Random(seed), 4 * SEGMENT_BYTES
         watched = await cut_stream(proxy, draw, options, blocks=blocks, cuts=cuts, typical_bytes=typical_bytes)
         await cell.settled()
     assert proxy.cuts >= cuts
+    gone = [event for event in cell.events if isinstance(event, Attach) and not is_held(event)]
+    assert bool(gone) is not held
     check_file(watched, blocks=blocks, seed=7, segment_bytes=SEGMENT_BYTES)
 
 
