@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.hardware import Hardware
+from benchmarks.hardware import ENOUGH_BYTES, Hardware
 from benchmarks.image_model import Copies, Images
 from benchmarks.playback import Playback
 from cluster.cell.attached import event_of
@@ -123,7 +123,7 @@ class Simulation:
         self.hardware = hardware
         self.recipe = recipe
         self.geometry = geometry
-        self.scheduler = Scheduler(recipe, geometry, limits or Limits(max_sessions=many))
+        self.scheduler = Scheduler(recipe, geometry, limits or Limits(max_sessions=many, journal_bytes=ENOUGH_BYTES))
         self.scheduler.cell.urgency = rule
         self.now_s = 0.0
         self.warmup_s = warmup_s

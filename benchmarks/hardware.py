@@ -10,6 +10,9 @@ from longtake.core.plan.model import retention
 from longtake.core.plan.presets import PRESETS
 from longtake.core.sessions.retention import Depths
 
+ENOUGH_BYTES = 1 << 44
+"""Memory of the engine for its journal, where the devices are to be the only limit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from benchmarks.cell_model import Client, Simulation
-from benchmarks.hardware import Hardware
+from benchmarks.hardware import ENOUGH_BYTES, Hardware
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
@@ -31,7 +31,7 @@ LIVE_LOAD = 0.6
 BULK_PER_DEVICE = 2
 FORWARDS = 8
 LATE_LIMIT = 0.001
-FULL = Limits(max_sessions=100_000, load_limit=1.03)
+FULL = Limits(max_sessions=100_000, load_limit=1.03, journal_bytes=ENOUGH_BYTES)
 """Admission out of the way, to find where streams begin to be late."""
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from benchmarks.cell_model import Client, Simulation
-from benchmarks.hardware import Hardware
+from benchmarks.hardware import ENOUGH_BYTES, Hardware
 from benchmarks.image_model import Copying
 from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.carry.balancing import Balance
@@ -24,7 +24,7 @@ from longtake.core.work import SessionId
 H100_S = 0.091
 LIVE = Client(pace=Pace.REALTIME, window=2)
 BULK = Client(pace=Pace.FAST)
-OPEN_TO_ALL = Limits(max_sessions=10_000, load_limit=1.03)
+OPEN_TO_ALL = Limits(max_sessions=10_000, load_limit=1.03, journal_bytes=ENOUGH_BYTES)
 """So many live streams that the devices are busy all the time: what admission normally prevents."""
 
 
