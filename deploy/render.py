@@ -30,6 +30,7 @@ OWNED: Mapping[str, frozenset[str]] = {
     "listen": frozenset({"host", "port"}),
     "metrics": frozenset({"address", "cell"}),
     "http": frozenset({"address"}),
+    "journal": frozenset({"path"}),
     "tls": frozenset({"certificate", "key", "client_ca"}),
     "auth": frozenset({"tenants"}),
     "link": frozenset({"host", "port", "meeting_port", "certificate", "key", "ca"}),

@@ -14,10 +14,20 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Server:
     """A server process in a process group of its own, as a shell would start it."""
 
-    def __init__(self, folder: Path, model: Path, launch: str, *options: str, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        launch: str,
+        *options: str,
+        dtype: str = "float32",
+        port: int = 0,
+        more: str = "",
+    ) -> None:
+        """`more` goes into the configuration file behind everything else."""
         config = folder / "server.toml"
         config.write_text(
-            f'[model]\npath = "{model}"\ndtype = "{dtype}"\n[cluster]\nlaunch = "{launch}"\n[listen]\nport = 0\n'
+            f'[model]\npath = "{model}"\ndtype = "{dtype}"\n[cluster]\nlaunch = "{launch}"\n[listen]\nport = {port}\n{more}'
         )
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(

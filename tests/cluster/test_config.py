@@ -17,9 +17,20 @@ def test_an_empty_document_is_the_default() -> None:
     assert parse_config({}).core_limits.default_window == 4
 
 
+def test_a_client_may_come_back_for_longer_where_its_stream_is_on_disk() -> None:
+    on_disk = {"journal": {"path": "/var/lib/longtake"}}
+    assert parse_config({}).core_limits.detached_s == 600
+    assert parse_config({"journal": {"path": ""}}).core_limits.detached_s == 600
+    assert parse_config(on_disk).core_limits.detached_s == 24 * 3600
+    assert parse_config(on_disk | {"limits": {"max_queued": 3}}).limits == Limits(max_queued=3, detached_s=86_400.0)
+    assert parse_config(on_disk | {"limits": {"detached_s": 600}}).core_limits.detached_s == 600
+
+
 @pytest.mark.parametrize(
     ("document", "field", "allowed"),
     [
+        ({"journal": {"path": 3}}, "journal.path", "string"),
+        ({"journal": {"path": "j"}, "limits": 3}, "limits", "a valid dictionary"),
         ({"listn": {}}, "listn", "model, cluster, listen, limits"),
         ({"listen": {"prot": 1}}, "listen.prot", "host, port"),
         ({"listen": {"port": "80"}}, "listen.port", "integer"),

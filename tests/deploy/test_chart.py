@@ -86,6 +86,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "existing account": {"serviceAccount": {"create": False, "name": "mine"}, "ray": {"authSecret": "token"}},
     "no grace": {"drain": {"graceSeconds": 0}, "frontend": {"updateStrategy": "RollingUpdate"}},
     "models": {"modelVolume": {"persistentVolumeClaim": {"claimName": "m"}}, "service": {"type": "LoadBalancer"}},
+    "journal": {"journalVolume": {"persistentVolumeClaim": {"claimName": "j"}}},
     "monitoring": {"metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True},
                                "dashboards": {"enabled": True}}},
 }  # fmt: skip
@@ -199,6 +200,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "latest": ({"image": {"worker": {"tag": "latest"}}}, "tag"),
     "host path": ({"modelVolume": {"hostPath": {"path": "/"}}}, "modelVolume"),
     "two volumes": ({"modelVolume": {"nfs": {}, "emptyDir": {}}}, "modelVolume"),
+    "a journal on the node's own disk": ({"journalVolume": {"hostPath": {"path": "/"}}}, "journalVolume"),
+    "a journal elsewhere": ({"config": {"journal": {"path": "/tmp"}}}, "journal"),
     "port below 1024": ({"service": {"port": 443}}, "port"),
     "a port twice": ({"service": {"port": 9464}}, "service.port"),
     "a port of Ray": ({"link": {"port": 6379}}, "link.port"),
@@ -245,6 +248,7 @@ def test_the_server_understands_its_configuration(documents: list[Document]) -> 
     assert config.metrics.address == f"0.0.0.0:{ports['metrics']}"
     assert config.http.address == (f"0.0.0.0:{ports['page']}" if "page" in ports else "")
     mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert config.journal.path == ("/var/lib/longtake/journal" if "/var/lib/longtake" in mounted else "")
     files = [config.tls.certificate, config.tls.key, config.tls.client_ca, config.auth.tenants,
              config.link.certificate, config.link.key, config.link.ca]  # fmt: skip
     for file in files:

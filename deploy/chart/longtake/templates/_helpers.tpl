@@ -129,6 +129,9 @@ tls:
 {{- if .Values.auth.tenantsSecret }}
 auth: {tenants: /etc/longtake-tenants/tenants.toml}
 {{- end }}
+{{- if .Values.journalVolume }}
+journal: {path: /var/lib/longtake/journal}
+{{- end }}
 link:
   port: {{ .Values.link.port }}
   meeting_port: {{ .Values.link.meetingPort }}
