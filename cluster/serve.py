@@ -152,9 +152,12 @@ async def serve_until(
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
     plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
-    journal = await _journal(config, info, plan, engine, tenancy)
     launcher = launcher_for(plan, engine)
-    async with _running(engine, recording) as failed, page_for(config) as page:
+    async with (
+        _running(engine, recording) as failed,
+        page_for(config) as page,
+        _journal(config, info, plan, engine, tenancy) as journal,
+    ):
         # The port first: it is the cheapest thing that can be wrong.
         offer = replace(
             offer_for(info, config.core_limits),
@@ -181,8 +184,6 @@ async def serve_until(
             await server.stop(0.0)
             await launcher.stop()
             tenancy.audit.close()
-            if journal is not None:
-                await journal.close()
 
 
 def _model(config: ServerConfig) -> ModelInfo:
@@ -201,17 +202,23 @@ def _engine(
     return Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording)), down, recording
 
 
+@contextlib.asynccontextmanager
 async def _journal(
     config: ServerConfig, info: ModelInfo, plan: LaunchPlan, engine: Engine, tenancy: Tenancy
-) -> KeptSessions | None:
-    """The journal on disk, if one is configured."""
+) -> AsyncIterator[KeptSessions | None]:
+    """The journal on disk, if one is configured; what waits is written at the end."""
     if not config.journal.path:
-        return None
+        yield None
+        return
     digest = await asyncio.to_thread(model_digest, plan.workers[0])
     identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
-    return await asyncio.to_thread(
+    kept = await asyncio.to_thread(
         KeptSessions, Path(config.journal.path), engine, tenancy.owners, identity, asyncio.get_running_loop()
     )
+    try:
+        yield kept
+    finally:
+        await kept.close()
 
 
 def _audit(auth: AuthSection) -> Audit:

@@ -27,7 +27,8 @@ class Server:
         """`more` goes into the configuration file behind everything else."""
         config = folder / "server.toml"
         config.write_text(
-            f'[model]\npath = "{model}"\ndtype = "{dtype}"\n[cluster]\nlaunch = "{launch}"\n[listen]\nport = {port}\n{more}'
+            f'[model]\npath = "{model}"\ndtype = "{dtype}"\n[cluster]\nlaunch = "{launch}"\n'
+            f"[listen]\nport = {port}\n{more}"
         )
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(
