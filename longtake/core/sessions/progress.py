@@ -277,7 +277,7 @@ class Progress:
 
     def _forget(self) -> None:
         """Drop what is known of blocks that are done in every chain."""
-        oldest = min(self.done)
+        oldest = min([*self.done, *(replay.done for replay in self._replays.values())])
         self._skipped = {block: skipped for block, skipped in self._skipped.items() if block >= oldest}
         if not self._late:
             self._attempts = {key: count for key, count in self._attempts.items() if key[1] >= oldest}
