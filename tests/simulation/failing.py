@@ -1,7 +1,7 @@
 """Ops that fail, for want of memory, say, with all that was ordered behind them in their lanes.
 
-A worker says which sessions of a dispatch have failed, not which ops: so an op may be taken for one that it shared a
-forward with. That nothing ends a stream at once is therefore promised for failures that lie apart.
+A worker says which sessions of a dispatch have failed, not which ops. So an op that shares its forward with others of
+its session does not fail here: it could be taken for one of those, and no op may fail twice.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from tests.simulation.faults import Job, jobs_of
 from workers.messages import OP_ERRORS, Decode, Done, Failed, Forward, Task, reason_of
 from workers.simulated.fake import FakeWorker
 
-APART = 20
-"""So many ops of a session do not fail after one has."""
-
 
 @dataclass(slots=True)
 class Failures:
@@ -24,15 +21,14 @@ class Failures:
 
     share: float
     draw: random.Random
-    _since: dict[SessionId, int] = field(default_factory=dict)
-    """How many ops of each session were tried since one has failed."""
+    _failed: set[Job] = field(default_factory=set)
 
-    def fails(self, job: Job) -> bool:
-        """Whether this op fails now."""
-        since = self._since[job.session] = self._since.get(job.session, APART) + 1
-        fails = since > APART and self.draw.random() < self.share
+    def fails(self, job: Job, mates: tuple[Job, ...]) -> bool:
+        """Whether this op of a dispatch fails now; no op does twice."""
+        is_alone = sum(mate.session == job.session for mate in mates) == 1
+        fails = is_alone and job not in self._failed and self.draw.random() < self.share
         if fails:
-            self._since[job.session] = 0
+            self._failed.add(job)
         return fails
 
 
@@ -50,8 +46,9 @@ class FailingWorker:
         items: tuple[Forward | Decode, ...] = (task.order,) if isinstance(task.order, Decode) else task.order
         outputs: list[bytes] = []
         failed: dict[SessionId, str] = {}
-        for item, job in zip(items, jobs_of(task), strict=True):
-            reason = "no memory" if self._failures.fails(job) else self._tried(task, item, outputs)
+        jobs = jobs_of(task)
+        for item, job in zip(items, jobs, strict=True):
+            reason = "no memory" if self._failures.fails(job, jobs) else self._tried(task, item, outputs)
             if reason:
                 failed[job.session] = reason
                 self._struck.add(job.session)
