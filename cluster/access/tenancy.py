@@ -9,6 +9,7 @@ from cluster.access.callers import Call, current_call
 from cluster.access.identity import Access
 from cluster.access.owners import Owners
 from cluster.net.statuses import STATUSES
+from longtake.core.adoption import AdoptFailed
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Refused, RequestRefused, Worked
 from longtake.core.errors import LongtakeError, NotAuthenticated, Problem, QuotaUsed
 from longtake.core.events import Ack, Event, FrameRefused, Open, Pause, Play
@@ -138,7 +139,7 @@ class Tenancy:
             case Closed():
                 self._note(effect.session, "closed", detail=effect.ending.value)
                 self._ended(effect.session)
-            case DropJournal():
+            case DropJournal() | AdoptFailed():
                 self.owners.ended(effect.session, now_s)
             case _:
                 pass

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from cluster.access.audit import Audit
+from cluster.access.call_counts import CallCounts
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
 from cluster.adoption import Identity, KeptSessions
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import AuthSection
+from cluster.frontend.offer import offer_for
+from cluster.http.figures import CellFacts, CellFigures
 from cluster.journal.disk import LocalDisk
 from cluster.journal.reading import JournalFolder, StoredLatents
 from cluster.journal.records import framed
@@ -28,8 +31,10 @@ from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
 from longtake.core.errors import UnknownToken
 from longtake.core.events import Ack, CueRequest, Ending
+from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.work import Continuity, CueId, LatentRef, SessionId
+from monitoring.exposition import Scrape
 from tests.cluster.cell.world import open_event
 from tests.cluster.journal.world import record
 from tests.workers.model_dir import model_info, write_model
@@ -180,6 +185,14 @@ def overwrite(folder: Path, at: StoredLatents, *, right_crc: bool) -> None:
     path.write_bytes(data)
 
 
+def scraped(engine: Engine) -> dict[str, float]:
+    """What Prometheus is told of the journal on disk."""
+    facts = CellFacts(offer=offer_for(model_info(), Limits()), device="cpu", expected={}, started_at_s=0.0)
+    scrape = Scrape("here")
+    CellFigures(engine, CallCounts(), facts)(scrape)
+    return {sample.name: sample.value for family in scrape.families for sample in family.samples}
+
+
 async def goes_on(after: Cell, before: Killed, session: SessionId) -> Client:
     """A client comes back to its stream, whose rest is what it would have been."""
     last = CONSUMED[session] - 1 + (before.first if session == F else 0)
@@ -244,6 +257,9 @@ async def test_what_is_made_otherwise_is_noticed_and_told(before: Killed, tmp_pa
         told = [message for message in client.of(Recovered) if isinstance(message, Recovered)]
         assert [(message.continuity, message.from_block) for message in told] == [(Continuity.RESTARTED, altered)]
         assert after.engine.keeping.divergences == 1
+        figures = scraped(after.engine)
+        assert figures["longtake_divergences_total"] == 1 and figures["longtake_adopted_sessions_total"] == 2
+        assert figures["longtake_disk_journal_bytes"] > 0 and figures["longtake_disk_journal_trouble"] == 0
 
 
 async def test_sessions_of_another_model_stay_on_disk(before: Killed, tmp_path: Path) -> None:
