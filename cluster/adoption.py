@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from cluster.access.owners import Owners
 from cluster.cell.durability import Durability
 from cluster.cell.engine import Engine
 from cluster.cell.ownership import Ownership
+from cluster.journal.disk import Disk
 from cluster.journal.facts import ForkRecord, SessionRecord
 from cluster.journal.reading import StoredSession
 from cluster.journal.thread import DiskJournal
+from cluster.journal.writer import JournalWriter
 from cluster.journal.writes import TakeOver
 from longtake.core.adoption import MadeBy, PlacedCue
 from longtake.core.errors import InternalFault
@@ -68,19 +69,17 @@ class Identity:
         )
 
 
-class KeptSessions:
-    """The sessions of one engine on disk: those of the server before, which it takes over, and its own."""
+class Keeper:
+    """Keeps the sessions of one engine on disk, and gives it those that were found there. On the engine's loop."""
 
-    def __init__(
-        self, path: Path, engine: Engine, owners: Owners, identity: Identity, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        """InvalidField about `journal.path` if the folder cannot be used, or another server uses it."""
+    def __init__(self, disk: Disk, writer: JournalWriter, engine: Engine, owners: Owners, identity: Identity) -> None:
+        self._disk = disk
+        self._writer = writer
         self._engine = engine
         self._owners = owners
         self._identity = identity
-        self._journal = DiskJournal(path, lambda reached: loop.call_soon_threadsafe(engine.written, reached))
         sessions = engine.scheduler.cell.sessions
-        durability = Durability(self._journal.writer, session=sessions.get, record=self._record)
+        durability = Durability(writer, session=sessions.get, record=self._record)
         engine.keeping.durability = durability
         engine.keeping.is_adopting = True
         owners.changed = durability.changed
@@ -90,6 +89,32 @@ class KeptSessions:
         if owned is None:
             raise InternalFault(f"nobody owns {session.id}")
         return self._identity.record(session, owned)
+
+    def latents(self, stored: StoredSession) -> dict[tuple[int, int], bytes]:
+        """The latents of a session that can be read, by block and step; on any thread."""
+        payloads = ((key, stored.payload(self._disk, *key)) for key in stored.latents)
+        return {key: data for key, data in payloads if data is not None}
+
+    def adopt(self, stored: StoredSession, latents: dict[tuple[int, int], bytes]) -> None:
+        """Have the engine take over a session whose latents are these."""
+        session = stored.record.session
+        self._engine.journal.adopt(session, latents, {key: stored.version(*key) for key in latents})
+        self._owners.restore(session, ownership_of(stored.record))
+        self._writer.append(TakeOver(stored=stored))
+        self._engine.submit(adopt_event(stored, frozenset(latents), self._engine))
+
+
+class KeptSessions:
+    """The sessions of one engine on disk: those of the server before, which it takes over, and its own."""
+
+    def __init__(
+        self, path: Path, engine: Engine, owners: Owners, identity: Identity, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """InvalidField about `journal.path` if the folder cannot be used, or another server uses it."""
+        self._engine = engine
+        self._identity = identity
+        self._journal = DiskJournal(path, lambda reached: loop.call_soon_threadsafe(engine.written, reached))
+        self._keeper = Keeper(self._journal.disk, self._journal.writer, engine, owners, identity)
 
     async def take_over(self) -> int:
         """Adopt every session that was found and can go on here; how many they are.
@@ -103,20 +128,12 @@ class KeptSessions:
             if why:
                 _log.warning("session %s stays on disk: %s", stored.record.session, why)
                 continue
-            latents = await asyncio.to_thread(dict, _payloads(stored, self._journal))
-            self._adopt(stored, latents)
+            self._keeper.adopt(stored, await asyncio.to_thread(self._keeper.latents, stored))
             count += 1
         self._engine.keeping.is_adopting = False
         if count:
             _log.info("%d streams of the server before wait for their clients", count)
         return count
-
-    def _adopt(self, stored: StoredSession, latents: dict[tuple[int, int], bytes]) -> None:
-        session = stored.record.session
-        self._engine.journal.adopt(session, latents, {key: stored.version(*key) for key in latents})
-        self._owners.restore(session, ownership_of(stored.record))
-        self._journal.writer.append(TakeOver(stored=stored))
-        self._engine.submit(adopt_event(stored, frozenset(latents), self._engine))
 
     async def close(self) -> None:
         """Write what waits; another server may have the folder then."""
@@ -168,10 +185,3 @@ def _runs(there: frozenset[tuple[int, int]], step: int) -> tuple[tuple[int, int]
         else:
             found.append((block, block + 1))
     return tuple(found)
-
-
-def _payloads(stored: StoredSession, journal: DiskJournal) -> Iterator[tuple[tuple[int, int], bytes]]:
-    for block, step in stored.latents:
-        data = stored.payload(journal.disk, block, step)
-        if data is not None:
-            yield (block, step), data

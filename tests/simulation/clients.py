@@ -10,31 +10,28 @@ from enum import Enum
 from functools import partial
 from typing import Protocol
 
-from cluster.cell.engine import Engine
-from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
+from cluster.cell.outbox import ClientMessage, Moved, SegmentOut
 from longtake.core.effects import (
     Closed,
     CueAccepted,
     CueApplied,
     CueSuperseded,
     Notice,
+    Recovered,
     Refused,
     RequestRefused,
 )
-from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
+from longtake.core.errors import Fault, Problem
+from longtake.core.events import Ack, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
 from longtake.core.work import CueId, SegmentSettings, SessionId
-from tests.simulation.agenda import Agenda
-from tests.simulation.links import Pipe
+from tests.simulation import calls
+from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Model, Script, segments
 
 RETRIES = 4
 """How often a client that is refused asks again."""
-
-
-class Violation(AssertionError):
-    """Something that must not be."""
 
 
 class Deed(Enum):
@@ -46,7 +43,9 @@ class Deed(Enum):
     """It acknowledges nothing for a while."""
     CLOSE = "close"
     VANISH = "vanish"
-    """Its connection breaks, and nobody is told why."""
+    """Its call breaks, and nobody is told why; it never comes back."""
+    BREAK = "break"
+    """Its call breaks, and it comes back, maybe before the server has noticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,49 +80,23 @@ class Wish:
     """It forks when the other client has seen so many segments."""
 
 
-class Told(Outbox):
-    """The outbox of one stream: what becomes of its cues is known as soon as the engine has said it."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__()
-        self.script = script
-        self.prompts: dict[CueId, str] = {}
-        """What each cue asks for."""
-
-    def offer(self, message: ClientMessage) -> bool:
-        """Append a message."""
-        if isinstance(message, CueAccepted):
-            self.script.turns[message.block] = self.prompts[message.cue]
-        return super().offer(message)
-
-    def take(self) -> ClientMessage:
-        """The oldest message; there must be one, so there is nothing to wait for."""
-        try:
-            self.get().send(None)
-        except StopIteration as done:
-            message: ClientMessage = done.value
-            return message
-        raise Violation("an outbox that holds messages lets its reader wait")
-
-
-class Cell(Protocol):
+class Cell(calls.Cell, Protocol):
     """What clients share."""
 
-    agenda: Agenda
     draw: random.Random
     model: Model
 
-    @property
-    def engine(self) -> Engine:
-        """The engine that is running."""
-        ...
-
-    def settle(self) -> None:
-        """Let the engine handle what has come."""
-        ...
-
     def seen(self, client: SimulatedClient) -> None:
         """The client has seen another segment."""
+        ...
+
+    @property
+    def backlog_is_short(self) -> bool:
+        """Whether the server may have forgotten what it would have to tell again."""
+        ...
+
+    def may_be_lost(self, session: SessionId, problem: Problem) -> bool:
+        """Whether the client of this stream may be turned away for good, for this reason."""
         ...
 
 
@@ -139,19 +112,38 @@ class SimulatedClient:
     """Whether it wants no more, and is told no more."""
     asked_to_end: bool = False
     has_vanished: bool = False
+    is_lost: bool = False
+    """Whether nobody knew its stream any more when it came back."""
     ending: Ending | None = None
+    is_unkept: bool = False
+    """Whether its stream ended because the disk did not take its record."""
     counts: Counter[str] = field(default_factory=Counter)
     """What it was told, by type."""
-    outbox: Told = field(init=False)
+    script: Script = field(init=False)
     """Of the stream that it asked for last."""
+    restarts: int = 0
+    """How often its stream was taken over by another server."""
 
     def __post_init__(self) -> None:
         self.next = 0
         """The segment that must come next."""
+        self.prompts: dict[CueId, str] = {}
+        """What each cue asks for."""
+        self._call: Call | None = None
+        self._older: list[Call] = []
+        """Broken calls of which the server may not know yet that they are."""
+        self._token = b""
+        self._cursor: int | None = None
+        """The last segment that it has consumed."""
+        self._shown: int | None = None
+        """The cursor with which it came back last."""
         self._starves_until_s = 0.0
+        self._is_playing = True
         self._acts = list(self.wish.acts)
-        self._cues: dict[CueId, type[ClientMessage] | None] = {}
-        """What it was last told of each cue."""
+        self._cues: dict[CueId, CueRequest] = {}
+        """Those without an answer."""
+        self._told: dict[CueId, list[type[ClientMessage]]] = {}
+        """What it was told of each cue, in order."""
         self._closed: Closed | None = None
         if self.parent is None:
             self.cell.agenda.at(self.wish.begins_s, self.open)
@@ -159,170 +151,272 @@ class SimulatedClient:
     @property
     def session(self) -> SessionId:
         """The stream that it asked for last."""
-        return SessionId(f"{self.wish.number}.{self.attempts}")
+        return SessionId(f"{self.wish.number}-{self.attempts}")
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether it was told that its stream has begun."""
+        return bool(self._token)
 
     @property
     def came_to(self) -> str:
         """What became of it."""
         if self.ending is not None:
             return self.ending.value
-        if self.has_vanished:
-            return "vanished"
+        if self.has_vanished or self.is_lost:
+            return "vanished" if self.has_vanished else "over, and not remembered"
         return "refused" if self.attempts else "never asked"
 
     # --- what it does -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Ask for the stream, over a connection of its own."""
-        wish, agenda, draw = self.wish, self.cell.agenda, self.cell.draw
+        """Ask for the stream, over a call of its own."""
+        wish = self.wish
+        if not self.cell.server.is_up:
+            self._come_back()
+            return
         self.attempts += 1
-        parent = None if self.parent is None else self.parent.outbox.script
+        parent = None if self.parent is None else self.parent.script
         seed, prompt = 100 + wish.number, f"prompt {wish.number}"
-        self.outbox = Told(Script(seed=seed, prompt=prompt, parent=parent))
-        self._up: Pipe[Callable[[], None]] = Pipe(agenda, self._arrive, lambda: draw.uniform(0.0005, 0.01))
-        self._down: Pipe[ClientMessage] = Pipe(agenda, self._hear, lambda: draw.uniform(0.0005, 0.01))
-        self._bytes = segments(self.cell.model, self.outbox.script)
+        self.script = Script(seed=seed, prompt=prompt, parent=parent)
         self._cues.clear()
+        self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
         session, pictures = self.session, self.cell.model.geometry.first_picture(wish.blocks) - wish.cut_short
         fork = None if self.parent is None else self.parent.session
+        self._dial().open(
+            lambda now_s: Open(
+                now_s=now_s, session=session, prompt=prompt, seed=seed, pace=wish.pace, window=wish.window,
+                picture_limit=pictures, settings=SegmentSettings(codec="raw", quality=0), cues=cues, fork=fork,
+            )
+        )  # fmt: skip
 
-        def connect() -> None:
-            engine = self.cell.engine
-            engine.attach(session, self.outbox)
-            engine.submit(
-                Open(now_s=engine.now_s(), session=session, prompt=prompt, seed=seed, pace=wish.pace,
-                     window=wish.window, picture_limit=pictures, settings=SegmentSettings(codec="raw", quality=0),
-                     cues=cues, fork=fork)
-            )  # fmt: skip
-
-        self._up.send(connect)
+    def _dial(self) -> Call:
+        call = self._call = Call(self.cell, self.session, self._hear, self._turned_away)
+        return call
 
     def _cue(self, block: int | None) -> CueRequest:
-        cue = CueId(f"c{len(self.outbox.prompts)}")
-        self.outbox.prompts[cue] = f"{self.session} {cue}"
-        self._cues[cue] = None
-        return CueRequest(cue=cue, prompt=self.outbox.prompts[cue], block=block)
-
-    def _arrive(self, connect: Callable[[], None]) -> None:
-        connect()
-        self.cell.settle()
+        cue = CueId(f"c{len(self.prompts)}")
+        self.prompts[cue] = f"{self.session} {cue}"
+        self._told[cue] = []
+        request = self._cues[cue] = CueRequest(cue=cue, prompt=self.prompts[cue], block=block)
+        return request
 
     def _send(self, make: Callable[..., Event]) -> None:
-        """Send what becomes an event when it arrives: that is when its time is known."""
-        self._up.send(lambda: self.cell.engine.submit(make(now_s=self.cell.engine.now_s())))
+        if self._call is not None:
+            self._call.send(make)
 
     def read(self) -> None:
         """Put what the engine has said on its way to the client."""
-        while self.attempts and len(self.outbox):
-            self._down.send(self.outbox.take())
+        for call in (*self._older, *([] if self._call is None else [self._call])):
+            call.read()
 
     def _act(self) -> None:
-        session = self.session
-        while self._acts and self._acts[0].after <= self.next - self.outbox.script.first and not self.is_over:
+        while self._acts and self._acts[0].after <= self.next - self.script.first and not self.is_over:
             act = self._acts.pop(0)
             match act.deed:
                 case Deed.CUE:
                     request = self._cue(None if act.ahead is None else self.next + act.ahead)
-                    self._send(partial(Cue, session=session, request=request))
+                    if self._call is not None:
+                        self._call.cue(request)
                 case Deed.PAUSE:
-                    self._send(partial(Pause, session=session))
+                    self._is_playing = False
+                    self._send(partial(Pause, session=self.session))
                     self.cell.agenda.after(act.lasts_s, self._play)
                 case Deed.STARVE:
                     self._starves_until_s = self.cell.agenda.now_s + act.lasts_s
                 case Deed.CLOSE:
                     self.asked_to_end = True
-                    self._send(self._closing())
+                    self._send(closing(self.session))
                 case Deed.VANISH:
                     self.asked_to_end = self.is_over = self.has_vanished = True
-                    self._up.cut()
-                    self._down.cut()
-                    self.cell.agenda.after(self.cell.draw.uniform(0.0, 0.5), self._be_missed)
+                    self._break(self.cell.draw.uniform(0.0, 0.5))
+                case Deed.BREAK:
+                    self._break(self.cell.draw.choice([0.0, 0.1, 0.5, 5.0]))
 
     def _play(self) -> None:
+        self._is_playing = True
         if not self.is_over:
             self._send(partial(Play, session=self.session))
 
-    def _closing(self) -> Callable[..., Event]:
-        return partial(Close, session=self.session, ending=Ending.CLIENT)
+    def _break(self, noticed_after_s: float) -> None:
+        """Its call breaks; the server notices later."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cut()
+            self._older.append(call)
+            self.cell.agenda.after(noticed_after_s, lambda: self._missed(call))
+            self._come_back()
 
-    def _be_missed(self) -> None:
-        """The engine's side notices that the connection is broken."""
-        self.cell.engine.submit(self._closing()(now_s=self.cell.engine.now_s()))
-        self.cell.settle()
+    def _missed(self, call: Call) -> None:
+        self._older.remove(call)
+        call.be_missed()
+
+    def server_died(self) -> None:
+        """The server is gone, and with it every call; some of what it has sent still arrives."""
+        call = self._call
+        if call is not None:
+            call.read()
+            call.cut(kept=self.cell.draw.randint(0, call.on_their_way))
+            self.cell.agenda.after(self.cell.draw.uniform(0.01, 0.05), lambda: self._gone(call))
+
+    def _gone(self, call: Call) -> None:
+        if call is self._call:
+            self._call = None
+            call.cut()
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Go on with the stream later, or begin it anew if it was not opened."""
+        if not self.is_over:
+            again = self._resume if self.is_opened else self.open
+            self.cell.agenda.after(self.cell.draw.choice([0.05, 0.2, 1.0, 3.0]), again)
+
+    def _resume(self) -> None:
+        if self.is_over:
+            return
+        if not self.cell.server.is_up:
+            self._come_back()
+            return
+        self._shown = self._cursor
+        self._dial().resume(self._token, self._cursor)
+
+    def _repeat(self) -> None:
+        """Ask once more for what may not have arrived (longtake.client.memory.Remembered.repetition)."""
+        assert self._call is not None
+        for request in self._cues.values():
+            self._call.cue(request)
+        if self._cursor is not None:
+            self._consumed(self._cursor)
+        self._send(partial(Play if self._is_playing else Pause, session=self.session))
+        if self.asked_to_end:
+            self._send(closing(self.session))
 
     def _consumed(self, segment: int) -> None:
         """It has shown a segment, and says so, unless it starves the stream."""
         if self._starves_until_s > self.cell.agenda.now_s:
             self.cell.agenda.at(self._starves_until_s, lambda: self._consumed(segment))
             return
+        self._cursor = segment if self._cursor is None else max(segment, self._cursor)
         self._send(partial(Ack, session=self.session, segment=segment))
 
     # --- what it is told --------------------------------------------------------------------------------------------
+
+    def check_found(self, cues: set[CueId]) -> None:
+        """What it was told to be accepted must have outlived the server."""
+        accepted = {cue for cue, told in self._told.items() if CueAccepted in told and CueSuperseded not in told}
+        self._check(accepted <= cues, f"cues {accepted - cues} were accepted, and are lost")
+
+    def taken_over(self, turns: dict[int, str]) -> None:
+        """Another server goes on with its stream, from these cues."""
+        self.restarts += 1
+        if turns != self.script.turns:
+            self.script.turns = dict(turns)
+            if self.is_opened:
+                self._begin_bytes()
+
+    def _begin_bytes(self) -> None:
+        """From here on its bytes are those that its script gives."""
+        self._bytes = segments(self.cell.model, self.script)
+        self._known = [next(self._bytes) for _ in range(self.next)]
 
     def _hear(self, message: ClientMessage) -> None:
         self.counts[type(message).__name__] += 1
         self._check(self._closed is None, f"it is told {message} after Closed")
         match message:
             case Opened():
-                self._check(self.counts["Opened"] == 1 and self.next in (0, self.outbox.script.first), "opened twice")
-                self.next = self.outbox.script.first
-                for _ in range(self.next):
-                    next(self._bytes)
+                self._opened(message)
             case SegmentOut():
                 self._segment(message)
             case CueAccepted() | CueApplied() | CueSuperseded():
-                shown = not isinstance(message, CueApplied) or message.block == self.next
-                self._check(shown and message.block >= self.next, f"segment {self.next} comes next: {message}")
-                self._cue_goes_on(message.cue, type(message))
+                self._cue_goes_on(message.cue, message)
             case RequestRefused(cue=str() as cue):
-                self._cue_goes_on(cue, RequestRefused)
+                self._cue_goes_on(cue, message)
             case Refused():
-                self._refused(message)
+                self._turned_away(message.problem)
             case Closed():
                 self._end(message)
-            case Notice() | RequestRefused():
+            case Moved():
+                self._check(False, "the last call is told that a later one has the stream")
+            case Notice() | RequestRefused() | Recovered():
                 pass
 
+    def _opened(self, message: Opened) -> None:
+        assert self._call is not None
+        first = not self._token
+        self._token = self._call.outbox.token
+        if first:
+            self.next = self.script.first
+            self._comes = self.next
+            self._check(message.segment == self.next, f"it begins with {message.segment}")
+            self._begin_bytes()
+        else:
+            self._comes = message.segment
+            wanted = self.script.first if self._shown is None else self._shown + 1
+            self._check(message.segment == wanted, f"it goes on with {message.segment}, {wanted} was asked for")
+            self._repeat()
+
     def _segment(self, message: SegmentOut) -> None:
-        emit, geometry = message.emit, self.cell.model.geometry
-        self._check(self.counts["Opened"] == 1, "a segment comes before the stream is opened")
-        self._check(emit.block == self.next, f"segment {emit.block} comes, {self.next} was expected")
-        first, last = geometry.first_picture(self.next), self.next + 1 == self.wish.blocks
-        count = geometry.pictures(self.next) - last * self.wish.cut_short
+        emit, geometry, number = message.emit, self.cell.model.geometry, message.emit.block
+        self._check(self.is_opened, "a segment comes before the stream is opened")
+        self._check(number == self._comes <= self.next, f"segment {number} comes, {self._comes} was expected")
+        self._comes += 1
+        first, last = geometry.first_picture(number), number + 1 == self.wish.blocks
+        count = geometry.pictures(number) - last * self.wish.cut_short
         self._check((emit.first_picture, emit.picture_count) == (first, count), f"wrong pictures: {emit}")
-        self._check(message.data == next(self._bytes), f"segment {self.next} has other bytes than it must have")
-        self.next += 1
-        self.cell.agenda.after(self.cell.draw.uniform(0.0, self.wish.ack_s), lambda: self._consumed(emit.block))
-        self.cell.seen(self)
-        self._act()
+        is_new = number == self.next
+        if is_new:
+            self._known.append(next(self._bytes))
+        self._check(message.data == self._known[number], f"segment {number} has other bytes than it must have")
+        self.next += is_new
+        self.cell.agenda.after(self.cell.draw.uniform(0.0, self.wish.ack_s), lambda: self._consumed(number))
+        if is_new:
+            self.cell.seen(self)
+            self._act()
 
-    def _cue_goes_on(self, cue: CueId, told: type[ClientMessage]) -> None:
-        """A cue is refused, or accepted and then applied or superseded; each once."""
-        before = self._cues[cue]
-        match before:
-            case None:
-                may_follow = told in (CueAccepted, RequestRefused)
-            case _:
-                may_follow = before is CueAccepted and told in (CueApplied, CueSuperseded)
+    def _cue_goes_on(self, cue: CueId, message: ClientMessage) -> None:
+        """A cue is refused, or accepted and then applied or superseded; each once, but for what a call repeats."""
+        told, before = type(message), self._told[cue]
+        if told in before:
+            self._check(self.counts["Opened"] > 1, f"cue {cue}: {told.__name__} again")
+            return
+        if not before:
+            may_follow = told in (CueAccepted, RequestRefused)
+        else:
+            may_follow = before == [CueAccepted] and told in (CueApplied, CueSuperseded)
         self._check(may_follow, f"cue {cue}: {told.__name__} after {before}")
-        self._cues[cue] = told
+        if isinstance(message, CueAccepted):
+            self._check(message.block >= self.next, f"segment {self.next} comes next: {message}")
+        before.append(told)
+        self._cues.pop(cue, None)
 
-    def _refused(self, message: Refused) -> None:
-        self._check(not self.next, f"it is refused after segments: {message}")
-        if self.attempts <= RETRIES:
+    def _turned_away(self, problem: Problem) -> None:
+        """Its call begins nothing."""
+        self._call = None
+        if self.is_opened:
+            if problem.kind is Fault.UNAVAILABLE:
+                self._come_back()
+                return
+            self._check(self.cell.may_be_lost(self.session, problem), f"it is not taken back: {problem}")
+            self.is_over = self.is_lost = True
+        elif self.attempts <= RETRIES:
             self.cell.agenda.after(self.cell.draw.uniform(0.2, 2.0), self.open)
         else:
             self.is_over = True
 
     def _end(self, message: Closed) -> None:
         self._closed, self.ending, self.is_over = message, message.ending, True
-        sent = self.next - self.outbox.script.first if self.counts["Opened"] else 0
-        self._check(message.segments == sent, f"{sent} segments came, {message.segments} were sent")
+        self.is_unkept = message.reason.startswith("the journal cannot be written")
+        sent = self.next - self.script.first if self.is_opened else 0
+        if not self.restarts:
+            self._check(message.segments == sent, f"{sent} segments came, {message.segments} were sent")
         if message.ending is Ending.COMPLETED:
             self._check(self.next == self.wish.blocks, f"complete after {self.next} of {self.wish.blocks} blocks")
-            waiting = [cue for cue, told in self._cues.items() if told is CueAccepted]
-            self._check(not waiting, f"complete, and nothing has come of the accepted cues {waiting}")
+            waiting = [cue for cue, told in self._told.items() if told == [CueAccepted]]
+            self._check(
+                not waiting or self.cell.backlog_is_short,
+                f"complete, and nothing has come of the accepted cues {waiting}",
+            )
 
     def _check(self, holds: bool, what: str) -> None:
         if not holds:

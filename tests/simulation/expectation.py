@@ -18,6 +18,8 @@ class Circumstances:
     """The server shuts down."""
     orphaned: bool
     """It is a fork, and its parent has ended."""
+    unkept: bool
+    """Its record could not be written to disk."""
 
     def allow(self, ending: Ending) -> bool:
         """Whether it may end so."""
@@ -27,7 +29,7 @@ class Circumstances:
             case Ending.DRAINED | Ending.LOST:  # a server that shuts down waits for no room, and tries nothing again
                 return self.drained
             case Ending.FAILED:
-                return self.drained or self.orphaned
+                return self.drained or self.orphaned or self.unkept
             case _:
                 return False
 

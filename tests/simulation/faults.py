@@ -15,6 +15,8 @@ from tests.core.support.parts import op_of
 from workers.messages import Decode, Down, Task
 
 OPS = tuple(kind.value for kind in Kind)
+DISK = ("name", "write truth", "sync truth", "write latents", "sync latents", "cut", "remove")
+"""What the writer of the journal does on its disk."""
 ERRANDS = ("encode", "prepare", "stow", "give", "take", "load")
 """What workers do beside ops."""
 
@@ -24,10 +26,10 @@ class Job(NamedTuple):
 
     session: SessionId
     what: str
-    """One of OPS or ERRANDS."""
+    """One of OPS, ERRANDS or DISK."""
     step: int = 0
     block: int = 0
-    """Both 0 for an errand."""
+    """Both 0 for an errand; on a disk it counts how often that was done for the session."""
 
 
 def jobs_of(message: Down) -> tuple[Job, ...]:
@@ -71,12 +73,12 @@ class Moment(NamedTuple):
     phase: Phase
 
 
-DECODER, TEXTER = -1, -2
+DECODER, TEXTER, SERVER = -1, -2, -3
 """The victims that are no lanes."""
 
 
 class Trouble(Enum):
-    """What happens to a worker."""
+    """What happens to a worker, or (the last one, and DIES) to the server."""
 
     DIES = "dies"
     """Its process ends, and with it all it held; it is started again."""
@@ -84,6 +86,8 @@ class Trouble(Enum):
     """Its process does nothing for a while."""
     STALLS = "link stalls"
     """Nothing arrives from it or at it for a while; it works on."""
+    POWER = "loses power"
+    """Its machine does: what was not synced may be gone, or torn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,7 @@ class Fault:
     """Whose worker is struck."""
     victim: int
     """The worker that holds this lane then; DECODER: the one that holds the decoder slot; TEXTER: one that encodes
-    prompts."""
+    prompts; SERVER: the server itself."""
     trouble: Trouble
     lasts_s: float
     """Until it is back, or goes on."""
@@ -135,18 +139,25 @@ class KillPoints:
 
     def add(self, fault: Fault, moment: Moment) -> None:
         """Count a fault that has struck."""
-        victim = {DECODER: "decoder", TEXTER: "texter"}.get(fault.victim, f"lane {fault.victim}")
+        victim = {DECODER: "decoder", TEXTER: "texter", SERVER: "server"}.get(fault.victim, f"lane {fault.victim}")
         self.hits[victim, _column(moment.what, moment.phase)] += 1
 
     def __str__(self) -> str:
         ops = [_column(what, phase) for what in OPS for phase in Phase]
-        return f"{self._table(ops)}\n{self._table(ERRANDS)}"
+        disk = [_column(what, phase) for what in DISK for phase in (Phase.BEFORE, Phase.AFTER)]
+        return "\n".join(map(self._table, (ops, ERRANDS, disk)))
 
     def _table(self, columns: Sequence[str]) -> str:
         rows = sorted({row for row, _ in self.hits}, key=lambda row: (not row.startswith("lane"), row))
-        lines = [" " * 8 + "".join(f"{name:>12}" for name in columns)]
-        lines += [f"{row:8}" + "".join(f"{self.hits[row, column]:12}" for column in columns) for row in rows]
+        lines = [" " * 8 + "".join(f"{name:>{_width(name)}}" for name in columns)]
+        lines += [
+            f"{row:8}" + "".join(f"{self.hits[row, column]:{_width(column)}}" for column in columns) for row in rows
+        ]
         return "\n".join(lines)
+
+
+def _width(column: str) -> int:
+    return max(12, len(column) + 2)
 
 
 def _column(what: str, phase: Phase) -> str:

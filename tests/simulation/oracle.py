@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ class Script:
     parent: Script | None = None
     first: int = 0
     """The first block of its own; what comes before is its parent's."""
+
+    def as_it_is(self) -> Script:
+        """The same, whatever becomes of this one."""
+        return replace(self, turns=dict(self.turns))
 
     def at(self, block: int) -> tuple[int, str]:
         """Seed and prompt of a block."""

@@ -13,7 +13,8 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Level, Recipe
 from tests.simulation.clients import Act, Deed, Wish
-from tests.simulation.faults import DECODER, ERRANDS, TEXTER, Fault, Moment, Phase, Trouble
+from tests.simulation.disks import DiskTrouble, Spell
+from tests.simulation.faults import DECODER, DISK, ERRANDS, SERVER, TEXTER, Fault, Moment, Phase, Trouble
 from tests.simulation.oracle import Model
 from workers.simulated.arithmetic import Reach
 
@@ -23,6 +24,12 @@ DRAINED = 0.04
 """The share of runs in which the server is told to shut down."""
 ERRAND = 0.25
 """The share of runs whose first fault strikes while something else than an op is done, if that comes to pass."""
+
+
+KEPT = 0.6
+"""The share of runs with a journal on disk."""
+STRUCK_SERVER = 0.5
+"""The share of those whose first fault strikes the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,12 @@ class Scenario:
     """The share of ops that fail."""
     drain_s: float | None
     """When the server is told to shut down, if it is."""
+    has_disk: bool
+    """Whether there is a journal on disk."""
+    spells: tuple[Spell, ...]
+    """When the disk is in trouble."""
+    backlog: int
+    """So many messages are held for a client that comes back."""
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
 
@@ -69,6 +82,8 @@ def scenario(seed: int) -> Scenario:
     model = _model(draw)
     limits = Limits(
         park_after_s=draw.choice([0.0, 0.0, 0.3, 3.0]),
+        detached_s=30.0,
+        detached_images_s=draw.choice([0.0, 0.5, 60.0]),
         max_parked=draw.choice([1, 64]),
         max_queued=draw.choice([0, 8, 8]),
         moves=draw.choice([MoveRules(), MoveRules(blocks_left=1, rest_s=0.3, worth=0.01)]),
@@ -77,6 +92,7 @@ def scenario(seed: int) -> Scenario:
     )
     wishes = _wishes(draw, model)
     fleet = _fleet(draw, model, limits, len(wishes))
+    has_disk = draw.random() < KEPT
     return Scenario(
         seed=seed,
         model=model,
@@ -85,8 +101,20 @@ def scenario(seed: int) -> Scenario:
         image_failures=draw.choice([0.0, 0.0, 0.0, 0.1]),
         op_failures=draw.choice([0.0, 0.0, 0.0, 0.02]),
         drain_s=draw.uniform(0.5, 3.0) if draw.random() < DRAINED else None,
+        has_disk=has_disk,
+        spells=_spells(draw) if has_disk else (),
+        backlog=draw.choice([1, 4, 128]),
         wishes=wishes,
-        faults=_faults(draw, model, wishes),
+        faults=_faults(draw, model, wishes, has_disk=has_disk),
+    )
+
+
+def _spells(draw: random.Random) -> tuple[Spell, ...]:
+    count = draw.choice([0, 0, 0, 1, 2])
+    starts = [draw.uniform(0.0, 3.0), draw.uniform(6.0, 9.0)][:count]
+    return tuple(
+        Spell(begins_s=begins_s, lasts_s=draw.uniform(0.1, 3.0), trouble=draw.choice(list(DiskTrouble)))
+        for begins_s in starts
     )
 
 
@@ -139,7 +167,7 @@ def _wishes(draw: random.Random, model: Model) -> tuple[Wish, ...]:
 def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = None) -> Wish:
     reach = model.recipe.history_blocks * model.reach.layers
     blocks = draw.randint(2, 8) + draw.choice([0, reach, 2 * reach]) + 3 * (fork_of is not None)
-    deeds = draw.choices(list(Deed), weights=[6, 5, 5, 1, 1], k=draw.choice([0, 1, 2, 3]))
+    deeds = draw.choices(list(Deed), weights=[6, 5, 5, 1, 1, 4], k=draw.choice([0, 1, 2, 3]))
     acts = [
         Act(after=draw.randrange(1, blocks), deed=deed, lasts_s=draw.choice([0.3, 1.0, 4.0]),
             ahead=draw.choice([None, None, 0, 1, 2, 5]))
@@ -161,23 +189,34 @@ def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = 
     )
 
 
-def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...]) -> tuple[Fault, ...]:
+def _faults(draw: random.Random, model: Model, wishes: tuple[Wish, ...], *, has_disk: bool) -> tuple[Fault, ...]:
     wish, phase = draw.choice(wishes), draw.choice(list(Phase))
-    if draw.random() < ERRAND:
+    strikes_server = has_disk and draw.random() < STRUCK_SERVER
+    if strikes_server and draw.random() < 0.5:
+        first = Moment(wish.number, draw.choice(DISK), 0, draw.randrange(4), draw.choice([Phase.BEFORE, Phase.AFTER]))
+    elif draw.random() < ERRAND:
         first = Moment(wish.number, draw.choice(ERRANDS), 0, 0, phase)
     else:
         chain = draw.choice(Graph(model.recipe).chains)
         block = draw.randrange(wish.blocks - 1)  # no commit of the last one is wanted
         first = Moment(wish.number, chain.kind.value, chain.step, block, phase)
-    faults = [_fault(draw, first, wish, model)]
+    faults = [_server_fault(draw, first, wish) if strikes_server else _fault(draw, first, wish, model)]
     if draw.random() < DOUBLE:
         later = [draw.choice([draw.randint(1, 8), draw.randint(1, 100)]) for _ in range(draw.choice([1, 1, 1, 2, 4]))]
-        faults += [_fault(draw, moments, draw.choice(wishes), model) for moments in later]
+        for moments in later:
+            again = has_disk and draw.random() < STRUCK_SERVER
+            wish = draw.choice(wishes)
+            faults.append(_server_fault(draw, moments, wish) if again else _fault(draw, moments, wish, model))
     return tuple(faults)
 
 
+def _server_fault(draw: random.Random, at: Moment | int, wish: Wish) -> Fault:
+    trouble = draw.choice([Trouble.DIES, Trouble.POWER, Trouble.POWER])
+    return Fault(at=at, client=wish.number, victim=SERVER, trouble=trouble, lasts_s=draw.uniform(0.05, 2.0))
+
+
 def _fault(draw: random.Random, at: Moment | int, wish: Wish, model: Model) -> Fault:
-    trouble = draw.choices(list(Trouble), weights=[7, 2, 2])[0]
+    trouble = draw.choices([Trouble.DIES, Trouble.STOPS, Trouble.STALLS], weights=[7, 2, 2])[0]
     short, long = (0.05, 2.0) if trouble is Trouble.DIES else (0.5, 4.0), (2.0, 8.0)
     victim = TEXTER if draw.random() < 0.04 else draw.randrange(DECODER, model.recipe.lane_count)
     lasts_s = draw.uniform(*draw.choice([short, long]))

@@ -16,7 +16,8 @@ from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import LatentRef, SessionId
-from tests.simulation.clients import Deed, Told, Violation
+from tests.simulation.calls import Told, Violation
+from tests.simulation.clients import Deed
 from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.summary import Summary
@@ -37,6 +38,8 @@ def test_streams_are_what_they_must_be_whatever_befalls_the_workers() -> None:
     assert len(summary.points.hits) > 30, summary
     wanted = {"Recovered", "Parked", "Restored", "LaneMoved", "CueApplied", "CueSuperseded", "WorkerLost", "Give"}
     assert wanted <= summary.events.keys(), summary
+    assert {"Adopted", "Resumed", "ClientAway"} <= summary.events.keys(), summary
+    assert sum(hits for (victim, _), hits in summary.points.hits.items() if victim == "server") > SEEDS / 20, summary
     assert summary.segments > 5 * SEEDS, summary
 
 
@@ -58,7 +61,9 @@ def calm(seed: int) -> Scenario:
         for wish in made.wishes
     )
     limits = replace(made.limits, max_queued=8)
-    return replace(made, wishes=wishes, limits=limits, image_failures=0.0, op_failures=0.0, drain_s=None, faults=())
+    return replace(
+        made, wishes=wishes, limits=limits, image_failures=0.0, op_failures=0.0, drain_s=None, spells=(), faults=()
+    )
 
 
 @pytest.mark.parametrize("seed", SOME)

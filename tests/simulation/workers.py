@@ -40,8 +40,8 @@ class Cell(Protocol):
     failures: Failures
 
     @property
-    def attachments(self) -> Attachments:
-        """Whom workers dial in to."""
+    def attachments(self) -> Attachments | None:
+        """Whom workers dial in to; None while there is no server."""
         ...
 
     def settle(self) -> None:
@@ -74,8 +74,12 @@ class WorkerLink:
         self._attachments: Attachments | None = None
 
     def attach(self) -> None:
-        """The worker's greeting has come."""
-        self._attachments = self._cell.attachments.join(self._worker.introduction, self)
+        """The worker's greeting has come, if there is a server."""
+        attachments = self._cell.attachments
+        if attachments is None:
+            self._worker.cut_off(self)
+            return
+        self._attachments = attachments.join(self._worker.introduction, self)
         self._cell.settle()
 
     def send(self, message: Down) -> None:
@@ -92,6 +96,13 @@ class WorkerLink:
         if self._attachments is not None:
             self._attachments.leave(self._worker.introduction.worker, self, reason, cause)
             self._cell.settle()
+
+    def break_off(self) -> None:
+        """The server has died: some of what it has sent still arrives, and nothing else."""
+        if self._attachments is not None and not self.is_over:
+            self.up.cut()
+            self.down.cut(kept=self._cell.draw.randint(0, len(self.down)))
+            self.end("the server has died")
 
     def stall(self, until_s: float) -> None:
         """Nothing arrives on either side until then."""
@@ -188,6 +199,11 @@ class SimulatedProcess:
         self._away_until_s = max(self._away_until_s, self._cell.agenda.now_s + lasts_s)
         if lasts_s > SILENCE_S and link is not None:
             self._cell.agenda.after(SILENCE_S, lambda: link.leave("it was silent", Loss.SILENCE))
+
+    def server_died(self) -> None:
+        """The server is gone, and with it the link."""
+        if self._link is not None:
+            self._link.break_off()
 
     def cut_off(self, link: WorkerLink) -> None:
         """The worker notices that the engine has given up its link: it dials in again with nothing but its weights."""

@@ -6,27 +6,38 @@ import random
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from unittest.mock import patch
 
-from cluster.cell.chains import Chains
-from cluster.cell.engine import LONGEST_TICK_S, SHORTEST_TICK_S, Engine
-from cluster.cell.inbox import Inbox
-from longtake.core.effects import Effect, Recovered
+from cluster.cell import backlog
+from cluster.cell.engine import Engine
+from cluster.journal.reading import JournalFolder, StoredSession
+from cluster.launch.link_server import Attachments
+from longtake.core.effects import Closed, CueAccepted, Effect, Recovered
+from longtake.core.errors import Fault as Reason
+from longtake.core.errors import Problem
 from longtake.core.events import Ending, Event, Open, Tick
 from longtake.core.scheduler import Scheduler
+from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
-from longtake.core.work import Continuity, ImageId, SessionId, WorkerId
+from longtake.core.work import Continuity, ImageId, Role, SessionId, WorkerId
 from tests.simulation import faults
 from tests.simulation.agenda import Agenda
+from tests.simulation.calls import Violation
 from tests.simulation.chains import Generation
-from tests.simulation.clients import SimulatedClient, Violation, Wish
+from tests.simulation.clients import SimulatedClient, Wish
+from tests.simulation.disks import DiskTrouble, Promised, SimulatedDisk, Spell
 from tests.simulation.expectation import Circumstances, journal_entries
 from tests.simulation.failing import Failures
 from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
-from tests.simulation.scenarios import Scenario
+from tests.simulation.scenarios import FleetPlan, Scenario
+from tests.simulation.server import Server
 from tests.simulation.workers import PATIENCE_S, SimulatedProcess
 from workers.simulated.fake import Image
 
+PLENTY = 128
+"""So many messages are all that a client has not acknowledged."""
 LIMIT_S = 240.0
 """By then everything must be over: no wait in a scenario comes near it."""
 
@@ -55,13 +66,14 @@ class World:
         self.trace: deque[str] = deque(maxlen=400)
         """What happened last, for whoever looks for the cause of a failure."""
         self.outcome = Outcome(struck=self.plan.struck)
-        self._inbox = Inbox()
-        scheduler = Scheduler(made.model.recipe, made.model.geometry, made.limits)
-        self.engine = Engine(scheduler, self, now_s=lambda: self.agenda.now_s, inbox=self._inbox)
-        self.attachments = Chains(self.engine)
-        """Whom workers dial in to."""
-        self._ticks_at_s = 0.0
-        self._ticked_s = 0.0
+        self.disk = SimulatedDisk() if made.has_disk else None
+        self._forgotten: set[SessionId] = set()
+        """Streams that were over before a server died, and what a disk that lied has lost."""
+        self._ended: set[SessionId] = set()
+        self._was_deceived = False
+        """Whether a disk that had lied has lost what it promised."""
+        self.names = tuple(_names(made.fleet))
+        self.server = self._new_server()
         self.generations: dict[tuple[WorkerId, int], Generation] = {}
         self.image_failures = made.image_failures
         self.failures = Failures(made.op_failures, self.draw)
@@ -70,34 +82,36 @@ class World:
         for wish in made.wishes:
             parent = None if wish.fork_of is None else self.clients[wish.fork_of]
             self.clients.append(SimulatedClient(wish, self, parent))
-        self.agenda.at(0.0, lambda: self._tick(0.0))
+        for spell in made.spells:
+            self.agenda.at(spell.begins_s, partial(self._trouble, spell))
+        self.restarts = 0
+        self._draining = False
+        """Whether a server before was told to shut down."""
         if made.drain_s is not None:
             self.agenda.at(made.drain_s, self._drain)
 
     # --- the engine ---------------------------------------------------------------------------------------------------
 
+    def _new_server(self) -> Server:
+        made = self.scenario
+        return Server(self, Scheduler(made.model.recipe, made.model.geometry, made.limits), self.disk)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that is running, or was the last to run."""
+        return self.server.engine
+
+    @property
+    def attachments(self) -> Attachments | None:
+        """Whom workers dial in to; None while there is no server."""
+        return self.server.attachments if self.server.is_up else None
+
     def settle(self) -> None:
         """Let the engine handle what has come, one event after the other, and look at everything in between."""
-        while (event := self._inbox.take()) is not None:
-            self.engine.step(event)
-            self._after(event)
-        for client in self.clients:
-            client.read()
-        if self.engine.scheduler.wakes_at_s < self._ticks_at_s:
-            self._tick_at(max(self.engine.scheduler.wakes_at_s, self._ticked_s + SHORTEST_TICK_S))
-
-    def _tick(self, at_s: float) -> None:
-        """As the engine's own loop does."""
-        if at_s == self._ticks_at_s:
-            self._ticked_s = at_s
-            self.engine.submit(Tick(now_s=at_s))
-            self._tick_at(at_s + LONGEST_TICK_S)
-            self.settle()
-
-    def _tick_at(self, at_s: float) -> None:
-        self._ticks_at_s = max(at_s, self.agenda.now_s)
-        due_s = self._ticks_at_s
-        self.agenda.at(due_s, lambda: self._tick(due_s))
+        if self.server.is_up:
+            self.server.settle()
+            for client in self.clients:
+                client.read()
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """See monitoring.folding.recorder.Recorder."""
@@ -106,15 +120,28 @@ class World:
             self.outcome.events[type(effect).__name__] += 1
             if isinstance(effect, Recovered) and effect.continuity is not Continuity.EXACT:
                 raise Violation(f"all workers give the same bits, and yet: {effect}")
+            if isinstance(effect, Closed):
+                self._ended.add(effect.session)
+            if isinstance(effect, CueAccepted):
+                self._accepted(effect)
         if not isinstance(event, Tick) or effects:
             self.trace.append(f"{self.agenda.now_s:9.4f} {event} -> {[type(effect).__name__ for effect in effects]}")
 
-    def _after(self, event: Event) -> None:
+    def _accepted(self, effect: CueAccepted) -> None:
+        """A cue has its block: it counts from now on, even if its client will be told later."""
+        client = self._client_of(effect.session)
+        if effect.session == client.session and effect.cue is not None:
+            client.script.turns[effect.block] = client.prompts[effect.cue]
+
+    def after(self, event: Event) -> None:
+        """The engine has handled an event."""
         scheduler = self.engine.scheduler
         scheduler.check()
         if isinstance(event, Open) and event.fork is not None and scheduler.session(event.session) is not None:
             client = self._client_of(event.session)
-            client.outbox.script.first = scheduler.inspect(event.session).kin.first_block
+            if client.session == event.session and client.script.parent is not None:
+                client.script.first = scheduler.inspect(event.session).kin.first_block
+                client.script.parent = client.script.parent.as_it_is()
         latents = self.engine.journal.sizes_bytes()["latents"]
         bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
         if latents > bound:
@@ -127,13 +154,20 @@ class World:
     # --- what befalls it ----------------------------------------------------------------------------------------------
 
     def _client_of(self, session: SessionId) -> SimulatedClient:
-        return self.clients[int(session.partition(".")[0])]
+        return self.clients[int(session.partition("-")[0])]
 
     def moment(self, job: Job, phase: Phase) -> None:
         """A moment of a job is there: a fault may strike now."""
+        if not self.server.is_up:
+            return
         moment = Moment(self._client_of(job.session).wish.number, job.what, job.step, job.block, phase)
         fault = self.plan.due(moment)
         if fault is None:
+            return
+        if fault.victim == faults.SERVER:
+            self.plan.strike(fault, moment)
+            self.trace.append(f"{self.agenda.now_s:9.4f} {moment}: server {fault}")
+            self._kill(fault)
             return
         victims = self._victims(fault)
         if not victims:
@@ -163,14 +197,84 @@ class World:
                 name = place.lanes[lane]
         return [process for worker, process in self.workers.items() if worker.partition(".")[0] == name]
 
+    def _kill(self, fault: Fault) -> None:
+        """The server dies, and is started again later."""
+        for client in self.clients:
+            client.server_died()
+        for process in self.workers.values():
+            process.server_died()
+        scheduler = self.engine.scheduler
+        open_now = {view.session for view in scheduler.sessions() if view.state is not State.CLOSING}
+        self._forgotten |= {client.session for client in self.clients if client.session not in open_now}
+        self._draining |= self.engine.is_draining
+        self.server.end()
+        if self.disk is not None and fault.trouble is Trouble.POWER:
+            self._was_deceived |= self.disk.has_lied
+            self.disk.crash(self.draw)
+        elif self.disk is not None:
+            self.disk.end_process()
+        self.agenda.after(fault.lasts_s, self._restart)
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        self.generations.clear()
+        self.server = self._new_server()
+
+    def found(self, stored: StoredSession) -> None:
+        """A session is about to be taken over: what its client was told is in it."""
+        client = self._client_of(stored.record.session)
+        if client.session != stored.record.session:
+            return
+        if not self._was_deceived:
+            client.check_found({cue.cue for cue in stored.cues if cue.cue is not None})
+        client.taken_over({cue.block: cue.prompt for cue in stored.cues if cue.cue is not None})
+
+    def promised(self, session: SessionId) -> Promised | None:
+        """What the disk has said to hold of a session; None if there is no disk."""
+        if self.disk is None or self.engine.scheduler.session(session) is None:
+            return None  # what is over is remembered, and not on disk
+        return self.disk.promised(session)
+
+    def delay_s(self) -> float:
+        """How long a message to or from a client is on its way."""
+        return self.draw.uniform(0.0005, 0.01)
+
+    @property
+    def backlog_is_short(self) -> bool:
+        """Whether the server may have forgotten what it would have to tell again."""
+        return self.scenario.backlog < PLENTY
+
+    def may_be_lost(self, session: SessionId, problem: Problem) -> bool:
+        """Whether the client of this stream may be turned away for good, for this reason.
+
+        A stream is over when its last segment is sent. What is held of it then is bounded, and ends with the server.
+        """
+        match problem.kind:
+            case Reason.UNKNOWN_TOKEN:
+                return session in self._forgotten or self._was_deceived
+            case Reason.OUT_OF_RANGE:
+                return session in self._ended and self.backlog_is_short
+            case Reason.UNKNOWN_SESSION | Reason.DRAINING:
+                return self._draining or self.engine.is_draining
+            case _:
+                return False
+
+    def _trouble(self, spell: Spell) -> None:
+        assert self.disk is not None
+        self.disk.begin(spell.trouble)
+        self.trace.append(f"{self.agenda.now_s:9.4f} {spell}")
+        self.agenda.after(spell.lasts_s, self.disk.heal)
+
     def _drain(self) -> None:
+        if not self.server.is_up:
+            return
         self.engine.begin_drain(self.draw.choice([0.0, 1.0]))
         self.settle()
 
     def seen(self, client: SimulatedClient) -> None:
         """The client has seen another segment: who forks its stream then may begin."""
         self.outcome.segments += 1
-        came = client.next - client.outbox.script.first
+        came = client.next - client.script.first
         for fork in self.clients:
             if fork.parent is client and fork.wish.fork_after == came:
                 fork.open()
@@ -179,10 +283,14 @@ class World:
 
     def run(self) -> Outcome:
         """Let everything happen; Violation or InternalFault says what must not be."""
-        while not self._is_over():
-            self._next()
-        until_s = self.agenda.now_s + 2 * PATIENCE_S  # images that nobody has taken are gone by then
-        while self.agenda.now_s < until_s:
+        with patch.object(backlog, "MOST_MESSAGES", self.scenario.backlog):
+            return self._run()
+
+    def _run(self) -> Outcome:
+        until_s = 0.0
+        while self.agenda.now_s < until_s or not self._is_over():
+            if not self._is_over():  # images that nobody has taken are gone so long after it was
+                until_s = self.agenda.now_s + 2 * PATIENCE_S
             self._next()
         self._check_endings()
         self._check_empty()
@@ -195,9 +303,14 @@ class World:
             raise Violation(f"not over after {LIMIT_S:g} s: {self.engine.scheduler.sessions()}; not up: {busy}")
 
     def _is_over(self) -> bool:
-        if self.engine.scheduler.sessions() or not all(map(self._is_done, self.clients)):
+        if (
+            not self.server.is_up
+            or self.engine.keeping.is_adopting
+            or self.engine.scheduler.sessions()
+            or not all(map(self._is_done, self.clients))
+        ):
             return False
-        attached = all(map(self.attachments.is_attached, self.workers))
+        attached = all(map(self.server.attachments.is_attached, self.workers))
         return attached and all(process.is_up for process in self.workers.values())
 
     def _is_done(self, client: SimulatedClient) -> bool:
@@ -212,8 +325,9 @@ class World:
                 continue
             circumstances = Circumstances(
                 asked=client.asked_to_end,
-                drained=self.engine.is_draining,
+                drained=self._draining or self.engine.is_draining,
                 orphaned=client.parent is not None and client.parent.ending is not Ending.COMPLETED,
+                unkept=bool(self.scenario.spells) and client.is_unkept,
             )
             if not circumstances.allow(ending):
                 raise Violation(f"client {client.wish.number}: its stream ended, {ending.value}")
@@ -234,6 +348,19 @@ class World:
             "slots": [name for name, process in self.workers.items() if process.fake.states],
             "lanes": [name for name, process in self.workers.items() if process.fake.lanes.memory.sessions],
         }
+        if engine.keeping.durability is not None:
+            left["messages that wait for the disk"] = engine.keeping.durability.held
+        if self.restarts and any(spell.trouble is DiskTrouble.READ_ONLY for spell in self.scenario.spells):
+            assert self.disk is not None  # what could not be removed when a server started is left to the next one
+            left["sessions on disk"] = tuple(JournalFolder(self.disk).sessions())
+        if self.disk is not None and not self.disk.is_empty:
+            left["files"] = tuple(self.disk.files) or "a folder"
         leaked = {what: held for what, held in left.items() if held}
         if leaked:
             raise Violation(f"left behind: {leaked}")
+
+
+def _names(plan: FleetPlan) -> list[WorkerId]:
+    """The workers as the engine knows them."""
+    counts = {Role.DENOISE: plan.denoisers, Role.DECODE: plan.decoders, Role.TEXT: plan.texters}
+    return [WorkerId(f"{role.value}-{number}") for role, count in counts.items() for number in range(count)]

@@ -67,6 +67,7 @@ class Attendance:
             session.flow = session.flow.acknowledge(segment - 1, emitted=most)
         if session.presence.is_away and session.playing:
             session.start_clock(now_s=now_s)
+        session.settle_past(segment)
         session.presence.connection = event.connection
         self._lost.pop(session.id, None)
         answer = opened(session, segment)

@@ -105,6 +105,8 @@ class Session:
     """Segments before this one are not emitted: the client has them, from another engine."""
     may_have_sent: int = 0
     """Up to so many segments may have been sent by another engine, which nobody knows."""
+    settled_to: int = 0
+    """Blocks before this one may have been shown already, by an engine before: their prompts are what they are."""
     kept_from: int = 0
     """Segments before this one cannot be made again: what they depend on is not kept."""
     whole_by_s: float = float("inf")
@@ -278,15 +280,15 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        block = self.next_block
+        first = block = max(self.next_block, self.settled_to)
         if request.block is not None:
             block = request.block
         elif request.picture is not None:
             block = self.geometry.first_block_from(request.picture)
         if self.last_block is not None and block > self.last_block:
             raise InvalidField("cue.at", block, f"a block up to {self.last_block}, the last of this stream")
-        if block < self.next_block:
-            raise TooLate(block, self.next_block)
+        if block < first:
+            raise TooLate(block, first)
         return block
 
     def resume_at(self, frontier: tuple[int, ...], *, acknowledged: int) -> None:
@@ -295,6 +297,12 @@ class Session:
         self.flow = replace(self.flow, acknowledged=acknowledged)
         self.shown_from, self.may_have_sent = acknowledged + 1, max(frontier) + _UNKNOWN
         self.presence.connection = None
+
+    def settle_past(self, segment: int) -> None:
+        """Its client wants `segment` next, so of what an engine before made a window may have been shown: no cue
+        takes effect in that, nor before."""
+        if self.may_have_sent and not self.settled_to:
+            self.settled_to = segment + self.flow.window
 
     @property
     def sent_at_most(self) -> int:
