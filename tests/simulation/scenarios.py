@@ -12,10 +12,10 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Level, Recipe
-from tests.simulation.clients import Act, Deed, Wish
 from tests.simulation.disks import DiskTrouble, Spell
 from tests.simulation.faults import DECODER, DISK, ERRANDS, SERVER, TEXTER, Fault, Moment, Phase, Trouble
 from tests.simulation.oracle import Model
+from tests.simulation.wishes import Act, Deed, Wish
 from workers.simulated.arithmetic import Reach
 
 DOUBLE = 0.2

@@ -17,10 +17,10 @@ from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import LatentRef, SessionId
 from tests.simulation.calls import Told, Violation
-from tests.simulation.clients import Deed
 from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.summary import Summary
+from tests.simulation.wishes import Deed
 from tests.simulation.world import World
 from workers.messages import Done, Down
 from workers.simulated.fake import FakeWorker, Report

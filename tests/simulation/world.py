@@ -25,7 +25,7 @@ from tests.simulation import faults
 from tests.simulation.agenda import Agenda
 from tests.simulation.calls import Violation
 from tests.simulation.chains import Generation
-from tests.simulation.clients import SimulatedClient, Wish
+from tests.simulation.clients import SimulatedClient
 from tests.simulation.disks import DiskTrouble, Promised, SimulatedDisk, Spell
 from tests.simulation.expectation import Circumstances, journal_entries
 from tests.simulation.failing import Failures
@@ -33,6 +33,7 @@ from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
 from tests.simulation.scenarios import FleetPlan, Scenario
 from tests.simulation.server import Server
+from tests.simulation.wishes import Wish
 from tests.simulation.workers import PATIENCE_S, SimulatedProcess
 from workers.simulated.fake import Image
 
