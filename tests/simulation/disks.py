@@ -85,7 +85,7 @@ class SimulatedDisk(FakeDisk):
             content = bytes(self.files[name].content) if name in self.files else b""
         else:
             is_named = folder in self._durable_folders and TRUTH in self._durable.get(folder, {})
-            content = self._durable[folder][TRUTH]._durable if is_named else b""
+            content = self._durable[folder][TRUTH].durable if is_named else b""
         return _promised(content)
 
     @property

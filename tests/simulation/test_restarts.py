@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from cluster.cell.durability import Durability, Told
-from cluster.journal.reading import StoredSession, _Reading
+from cluster.journal.reading import JournalFolder, StoredSession
 from longtake.core.dispatch.attendance import Attendance
 from longtake.core.effects import Effect
 from longtake.core.errors import InternalFault
@@ -16,9 +16,9 @@ from longtake.core.events import Ending
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
+from tests.simulation.calm import SOME, calm
 from tests.simulation.faults import SERVER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario
-from tests.simulation.test_simulation import SOME, calm
 from tests.simulation.world import World
 
 
@@ -70,23 +70,21 @@ def test_a_frontier_that_is_one_too_high_is_seen(seed: int, monkeypatch: pytest.
 
 @pytest.mark.parametrize("seed", SOME)
 def test_segments_that_are_sent_again_from_the_wrong_one_are_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    resend = Attendance._resend_from
+    resend = Attendance.resend_from
 
     def later(attendance: Attendance, session: Session, segment: int, *, now_s: float) -> list[Effect]:
         return resend(attendance, session, segment + 1, now_s=now_s)
 
-    monkeypatch.setattr(Attendance, "_resend_from", later)
+    monkeypatch.setattr(Attendance, "resend_from", later)
     seen(seed, "was expected|not over")
 
 
 @pytest.mark.parametrize("seed", SOME)
 def test_a_cue_that_is_lost_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Reading, "done", _without_cues(_Reading.done))
+    sessions = JournalFolder.sessions
+
+    def without_cues(found: JournalFolder) -> Iterator[StoredSession]:
+        return (replace(stored, cues=()) for stored in sessions(found))
+
+    monkeypatch.setattr(JournalFolder, "sessions", without_cues)
     seen(seed, "were accepted, and are lost")
-
-
-def _without_cues(done: Callable[..., StoredSession]) -> Callable[..., StoredSession]:
-    def changed(*arguments: object) -> StoredSession:
-        return replace(done(*arguments), cues=())
-
-    return changed

@@ -12,21 +12,19 @@ from cluster.cell.journal import Journal
 from cluster.cell.outbox import ClientMessage, SegmentOut
 from longtake.core.errors import InternalFault
 from longtake.core.events import Ack, Ending, Event
-from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import LatentRef, SessionId
 from tests.simulation.calls import Told, Violation
+from tests.simulation.calm import SOME, calm
 from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.summary import Summary
-from tests.simulation.wishes import Deed
 from tests.simulation.world import World
 from workers.messages import Done, Down
 from workers.simulated.fake import FakeWorker, Report
 
 SEEDS = 200
-SOME = range(12)
 
 
 def test_streams_are_what_they_must_be_whatever_befalls_the_workers() -> None:
@@ -51,19 +49,6 @@ def test_a_seed_is_one_run_to_the_last_event() -> None:
 
 
 # --- what it would see ------------------------------------------------------------------------------------------------
-
-
-def calm(seed: int) -> Scenario:
-    """A scenario in which every stream runs to its end: no faults, and clients that stay."""
-    made = scenario(seed)
-    wishes = tuple(
-        replace(wish, pace=Pace.FAST, acts=tuple(act for act in wish.acts if act.deed is Deed.CUE), fork_of=None)
-        for wish in made.wishes
-    )
-    limits = replace(made.limits, max_queued=8)
-    return replace(
-        made, wishes=wishes, limits=limits, image_failures=0.0, op_failures=0.0, drain_s=None, spells=(), faults=()
-    )
 
 
 @pytest.mark.parametrize("seed", SOME)

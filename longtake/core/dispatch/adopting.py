@@ -17,7 +17,7 @@ from longtake.core.effects import Effect
 from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import Adopt
 from longtake.core.sessions.place import NOWHERE, Classes
-from longtake.core.sessions.prompts import Turn
+from longtake.core.sessions.prompts import REMEMBERED, Turn
 from longtake.core.sessions.session import Session
 
 
@@ -62,4 +62,6 @@ def _take_turns(session: Session, event: Adopt) -> None:
     for cue in event.cues:
         turns[cue.block] = Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt)
     session.prompts.turns = [turns[block] for block in sorted(turns)]
+    placed = [Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in event.cues]
+    session.prompts.answered = {turn.cue: turn for turn in placed[-REMEMBERED:] if turn.cue is not None}
     session.prompts.next_version = 1 + max((cue.version for cue in event.cues), default=0)

@@ -62,7 +62,7 @@ class Attendance:
             allowed = sent if most > first else "unset: no segment was sent"
             raise InvalidField("open.cursor", event.cursor, allowed)
         held = event.held_from is not None and segment >= event.held_from
-        effects = [] if held else self._resend_from(session, segment, now_s=now_s)
+        effects = [] if held else self.resend_from(session, segment, now_s=now_s)
         if segment > first:
             session.flow = session.flow.acknowledge(segment - 1, emitted=most)
         if session.presence.is_away and session.playing:
@@ -78,7 +78,7 @@ class Attendance:
         self._leaving.parking.adopt(session)
         self._expect(session, FIRST_CONNECTION, now_s)
 
-    def _resend_from(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
+    def resend_from(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
         """Have the segments from this one on made (again); OutOfRange or Unavailable if that cannot be."""
         session.shown_from = max(session.shown_from, segment)
         decodes = session.graph.decodes

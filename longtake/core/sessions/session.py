@@ -17,10 +17,9 @@ from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.ties import Kinship, Presence
 from longtake.core.work import (
-    FIRST_CONNECTION,
     ConditioningRef,
-    ConnectionNumber,
     Continuity,
     SessionId,
     Ticket,
@@ -42,35 +41,6 @@ _HELD_BY_STATE = {
 
 _UNKNOWN = 100_000
 """So many blocks may have been made after the last one whose latents reached the disk: more than in a day."""
-
-
-@dataclass(slots=True)
-class Kinship:
-    """What a session owes to the one that it was forked from, and to its own forks."""
-
-    first_block: int = 0
-    """The first block that is its own: above 0 if it is a fork."""
-    unprepared: bool = False
-    """Whether its slot is still to be filled from its parent's."""
-    depends: bool = False
-    """Whether ops of its parent on blocks before its own first one are not done yet."""
-    forks: list[tuple[SessionId, int]] = field(default_factory=list)
-    """Sessions that fork from this one, and their first block, as long as they depend on it."""
-    seeds: tuple[tuple[int, int], ...] = ()
-    """The seeds of blocks before its own first one: up to which block each of them holds, in ascending order."""
-
-
-@dataclass(slots=True)
-class Presence:
-    """Whether the client of a session is there."""
-
-    connection: ConnectionNumber | None = FIRST_CONNECTION
-    """The call that has the session; None while its client is away."""
-
-    @property
-    def is_away(self) -> bool:
-        """Whether no call has the session."""
-        return self.connection is None
 
 
 @dataclass(slots=True)

@@ -35,6 +35,11 @@ class FakeFile:
         self._changes: list[bytes | int] = []
         """Bytes that were appended, or a size to which it was cut."""
 
+    @property
+    def durable(self) -> bytes:
+        """What is there after a crash, at the least."""
+        return self._durable
+
     def append(self, data: bytes) -> None:
         self.content += data
         self._changes.append(data)

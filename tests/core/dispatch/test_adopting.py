@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from longtake.core.adoption import Adopted, AdoptFailed, MadeBy, PlacedCue
-from longtake.core.effects import Emit
-from longtake.core.events import Ack, Adopt, Attach, Ending, Open
+from longtake.core.effects import CueAccepted, Emit
+from longtake.core.events import Ack, Adopt, Attach, Cue, CueRequest, Ending, Open
 from longtake.core.limits import Limits
 from longtake.core.openings import AttachRefused, Resumed
 from longtake.core.recipe.recipe import Level, Recipe
@@ -181,3 +181,24 @@ def test_what_cannot_be_adopted_is_named() -> None:
     cell.send(event)
     assert "not in use" in effects_of(cell, AdoptFailed)[0].problem.message
     assert ConditioningRef(session=S, version=0) not in cell.kept.inherited
+
+
+def test_a_cue_that_was_accepted_before_is_accepted_again_at_its_block_and_changes_nothing() -> None:
+    before = stopped(recipe(), 40)
+    cell = adopted(before)
+    attach(cell, before.emitted - 1)
+    request = CueRequest(cue=CUES[2].cue or CueId(""), prompt=CUES[2].prompt)
+    cell.send(Cue(now_s=cell.now_s, session=S, request=request))
+    assert [told.block for told in effects_of(cell, CueAccepted)] == [CUES[2].block]
+    run_to_the_end(cell, before.emitted)
+
+
+def test_a_new_cue_leaves_alone_what_the_client_may_have_seen() -> None:
+    before = stopped(recipe(), 40)
+    cell = adopted(before, frozenset(range(LAST)))
+    cell.segments[S] = list(range(before.emitted))
+    attach(cell, before.emitted - 1)
+    cell.run(acknowledge=False)
+    cell.send(Cue(now_s=cell.now_s, session=S, request=CueRequest(cue=CueId("new"), prompt="n")))
+    cell.answer()
+    assert all(told.block >= before.emitted for told in effects_of(cell, CueAccepted)) and effects_of(cell, CueAccepted)
