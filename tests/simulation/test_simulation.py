@@ -21,8 +21,8 @@ from tests.simulation.faults import DECODER, Fault, Moment, Phase, Trouble
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.summary import Summary
 from tests.simulation.world import World
-from workers.messages import Done, Down
-from workers.simulated.fake import FakeWorker, Report
+from workers.messages import Forward
+from workers.simulated.lanes import SimulatedLanes
 
 SEEDS = 200
 
@@ -74,15 +74,13 @@ class Nth:
 
 @pytest.mark.parametrize("seed", SOME)
 def test_one_op_that_is_computed_wrongly_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    perform, is_wrong = FakeWorker.perform, Nth(5)
+    forward, is_wrong = SimulatedLanes.forward, Nth(5)
 
-    def wrongly(worker: FakeWorker, message: Down) -> Done | Report | None:
-        report = perform(worker, message)
-        if isinstance(report, Done) and report.outputs and is_wrong():
-            return replace(report, outputs=tuple(map(flipped, report.outputs)))
-        return report
+    def wrongly(lanes: SimulatedLanes, order: Forward) -> list[bytes]:
+        outputs = forward(lanes, order)
+        return [flipped(output) for output in outputs] if outputs and is_wrong() else outputs
 
-    monkeypatch.setattr(FakeWorker, "perform", wrongly)
+    monkeypatch.setattr(SimulatedLanes, "forward", wrongly)
     with pytest.raises(Violation, match="has other bytes"):
         World(calm(seed)).run()
 
@@ -155,14 +153,15 @@ def test_a_journal_that_is_not_dropped_is_seen(seed: int, monkeypatch: pytest.Mo
 def struck(seed: int, victim: int) -> Scenario:
     """A calm scenario in which the first client's worker dies, further on than what it held remembers.
 
-    It dies between blocks: inside one, less would do.
+    It dies between blocks, and the engine knows of all before: inside one, less would do.
     """
     made = calm(seed)
     wish = replace(made.wishes[0], blocks=20)
     seals = "D" if made.model.recipe.level is Level.INPUT else "C"
     at = Moment(0, "V" if victim == DECODER else seals, 0, 13, Phase.TAKEN)
     fault = Fault(at=at, client=0, victim=victim, trouble=Trouble.DIES, lasts_s=0.5)
-    return replace(made, wishes=(wish, *made.wishes[1:]), faults=(fault,))
+    fleet = replace(made.fleet, chain_length=1)
+    return replace(made, fleet=fleet, wishes=(wish, *made.wishes[1:]), faults=(fault,))
 
 
 def one_less(blocks: Callable[[Retention], int]) -> property:
