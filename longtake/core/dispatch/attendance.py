@@ -101,10 +101,7 @@ class Attendance:
         """Go back to a segment at once: the slot is given up, and taken again, behind what its worker was handed."""
         decodes, worker = session.graph.decodes, self._cell.workers[session.place.decoder]
         worker.ready.drop_session(session.id)
-        for flying in worker.in_flight:
-            for ticket in flying.tickets:
-                if ticket.session == session.id:
-                    session.progress.disown(decodes, ticket.op.block)
+        worker.disown(session)
         session.progress.rewind(decodes, segment)
         prepare = rebuild_slot(session, self._cell.fleet.retention(session.graph))
         session.whole_by_s = now_s + self._cell.limits.recover_within_s

@@ -109,10 +109,7 @@ class Losses:
         if session.failed == ticket.op or session.state is State.FINISHING:
             return self._leaving.end(session, Ending.FAILED, event.reason)
         session.failed, session.avoids = ticket.op, event.worker
-        for flying in self._cell.workers[event.worker].in_flight:
-            for behind in flying.tickets:
-                if behind.session == session.id:
-                    session.progress.disown(session.graph.number_of(behind.op), behind.op.block)
+        self._cell.workers[event.worker].disown(session)
         return self._give_up(session, event.reason, _AGAIN, now_s=now_s)
 
     def _go_on(self, session: Session, lost: Worker, reason: str, *, now_s: float) -> list[Effect]:

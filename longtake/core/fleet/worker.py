@@ -119,6 +119,13 @@ class Worker:
         """
         return chain.input_is_in_lane and self.chain_length == 1
 
+    def disown(self, session: Session) -> None:
+        """Let what was handed to the worker of a session count for nothing when it is reported."""
+        for flying in self.in_flight:
+            for ticket in flying.tickets:
+                if ticket.session == session.id:
+                    session.progress.disown(session.graph.number_of(ticket.op), ticket.op.block)
+
     # --- its memory ---------------------------------------------------------------------------------------------------
 
     @property
