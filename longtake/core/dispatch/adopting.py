@@ -19,6 +19,7 @@ from longtake.core.events import Adopt
 from longtake.core.sessions.place import NOWHERE, Classes
 from longtake.core.sessions.prompts import REMEMBERED, Turn
 from longtake.core.sessions.session import Session
+from longtake.core.sessions.ties import Kinship
 
 
 def adopt(event: Adopt, cell: Cell, attendance: Attendance, *, now_s: float) -> list[Effect]:
@@ -46,10 +47,7 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     acknowledged = max(event.acknowledged, event.first_block - 1)
     retention = cell.fleet.retention(graph)
     frontier = retention.frontier(event.latents, acknowledged=acknowledged)
-    session.begin_at(event.first_block)
-    session.kin.unprepared = session.kin.depends = False
-    session.kin.seeds = event.seeds
-    session.lane_holds.clear()
+    session.kin = Kinship(first_block=event.first_block, seeds=event.seeds)
     session.resume_at(frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
     adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
@@ -58,10 +56,8 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
 
 def _take_turns(session: Session, event: Adopt) -> None:
     """The prompts as they were: of two cues for one block the later counts."""
-    turns = {event.first_block: Turn(block=event.first_block, version=0, cue=None)}
-    for cue in event.cues:
-        turns[cue.block] = Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt)
-    session.prompts.turns = [turns[block] for block in sorted(turns)]
     placed = [Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in event.cues]
+    turns = {turn.block: turn for turn in (Turn(block=event.first_block, version=0, cue=None), *placed)}
+    session.prompts.turns = [turns[block] for block in sorted(turns)]
     session.prompts.answered = {turn.cue: turn for turn in placed[-REMEMBERED:] if turn.cue is not None}
     session.prompts.next_version = 1 + max((cue.version for cue in event.cues), default=0)
