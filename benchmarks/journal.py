@@ -24,10 +24,11 @@ from pathlib import Path
 
 import click
 
-from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.facts import SessionRecord
 from cluster.journal.thread import DiskJournal
 from cluster.journal.writer import Reached
 from cluster.journal.writes import Write, WriteCue, WriteLatents, WriteRecord
+from longtake.core.adoption import PlacedCue
 from longtake.core.effects import Trim
 from longtake.core.flow import Pace
 from longtake.core.work import LatentRef, SegmentSettings, SessionId
@@ -149,7 +150,7 @@ class Measured:
         waits = []
         for _ in range(cues):
             self._version += 1
-            fact = CueRecord(block=self._version, version=self._version, cue=None, prompt="a red ball " * 10)
+            fact = PlacedCue(block=self._version, version=self._version, cue=None, prompt="a red ball " * 10)
             began_s = time.perf_counter()
             self.wait_for(self.append(WriteCue(session=self._names[0], cue=fact)))
             waits.append(time.perf_counter() - began_s)

@@ -17,7 +17,7 @@ from cluster.journal.reading import StoredSession
 from cluster.journal.thread import DiskJournal
 from cluster.journal.writer import JournalWriter
 from cluster.journal.writes import TakeOver
-from longtake.core.adoption import MadeBy, PlacedCue
+from longtake.core.adoption import MadeBy, runs_of
 from longtake.core.errors import InternalFault
 from longtake.core.events import Adopt, Open
 from longtake.core.recipe.graph import Graph
@@ -166,22 +166,11 @@ def adopt_event(stored: StoredSession, there: frozenset[tuple[int, int]], engine
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),
         header=record.header,
         media_type=record.media_type,
-        cues=tuple(
-            PlacedCue(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in stored.cues
+        cues=stored.cues,
+        latents=tuple(
+            runs_of(block for block, entered in there if entered == step) for step in range(1, graph.step_count + 1)
         ),
-        latents=tuple(_runs(there, step) for step in range(1, graph.step_count + 1)),
         acknowledged=-1 if stored.acknowledged is None else stored.acknowledged,
         first_block=0 if record.fork is None else record.fork.block,
         seeds=record.seeds,
     )
-
-
-def _runs(there: frozenset[tuple[int, int]], step: int) -> tuple[tuple[int, int], ...]:
-    """The blocks whose latents that enter `step` are there, as ranges (first, end) in order."""
-    found: list[tuple[int, int]] = []
-    for block in sorted(block for block, entered in there if entered == step):
-        if found and found[-1][1] == block:
-            found[-1] = (found[-1][0], block + 1)
-        else:
-            found.append((block, block + 1))
-    return tuple(found)

@@ -18,9 +18,10 @@ from typing import Protocol
 
 from cluster.cell.journal import Journal
 from cluster.cell.outbox import ClientMessage
-from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
 from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from longtake.core.adoption import PlacedCue
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Trim
 from longtake.core.errors import Unavailable
 from longtake.core.openings import Opened, Resumed
@@ -263,5 +264,5 @@ class Durability:
             self._append(waiting)
 
 
-def _cue_of(turn: Turn, cue: CueId | None) -> CueRecord:
-    return CueRecord(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)
+def _cue_of(turn: Turn, cue: CueId | None) -> PlacedCue:
+    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)

@@ -7,20 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from longtake.core.adoption import PlacedCue
 from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, SegmentSettings, SessionId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CueRecord:
-    """A cue that has its block: from `block` on the stream is conditioned on `version`."""
-
-    block: int
-    version: int
-    cue: CueId | None
-    """None for what a fork has from its parent."""
-    prompt: str
+from longtake.core.work import SegmentSettings, SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +54,11 @@ class SessionRecord:
     fork: ForkRecord | None = None
 
 
-Fact = TypeVar("Fact", SessionRecord, CueRecord)
+Fact = TypeVar("Fact", SessionRecord, PlacedCue)
 
 _CONFIG = ConfigDict(strict=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 _RECORDS: TypeAdapter[tuple[SessionRecord]] = TypeAdapter(tuple[SessionRecord], config=_CONFIG)
-_CUES: TypeAdapter[tuple[CueRecord]] = TypeAdapter(tuple[CueRecord], config=_CONFIG)
+_CUES: TypeAdapter[tuple[PlacedCue]] = TypeAdapter(tuple[PlacedCue], config=_CONFIG)
 """In tuples, because a dataclass alone takes no configuration from outside."""
 
 
@@ -77,7 +67,7 @@ def record_to_json(record: SessionRecord) -> bytes:
     return _json(_RECORDS, record, "record")
 
 
-def cue_to_json(cue: CueRecord) -> bytes:
+def cue_to_json(cue: PlacedCue) -> bytes:
     """UTF-8; InvalidField if it holds text that is no Unicode (a lone surrogate)."""
     return _json(_CUES, cue, "cue")
 
@@ -87,7 +77,7 @@ def record_from_json(text: bytes) -> SessionRecord:
     return _read(_RECORDS, text, "record")
 
 
-def cue_from_json(text: bytes) -> CueRecord:
+def cue_from_json(text: bytes) -> PlacedCue:
     """InvalidField names what is missing, unknown or of another type."""
     return _read(_CUES, text, "cue")
 

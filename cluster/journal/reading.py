@@ -22,9 +22,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster.journal.disk import Disk
-from cluster.journal.facts import CueRecord, SessionRecord, cue_from_json, record_from_json
+from cluster.journal.facts import SessionRecord, cue_from_json, record_from_json
 from cluster.journal.files import PROBE, TRUTH, is_session_file, is_session_folder, remove_session
 from cluster.journal.records import BadBytes, GoodRecord, Head, RecordKind, scan
+from longtake.core.adoption import PlacedCue, runs_of
 from longtake.core.errors import InvalidField
 
 _LONGEST_JSON_BYTES = 4 << 20
@@ -57,7 +58,7 @@ class StoredSession:
 
     folder: str
     record: SessionRecord
-    cues: tuple[CueRecord, ...]
+    cues: tuple[PlacedCue, ...]
     """In the order in which they were accepted; of two for one block the later counts."""
     latents: Mapping[tuple[int, int], StoredLatents]
     """By block and the step that they enter."""
@@ -69,13 +70,7 @@ class StoredSession:
 
     def runs(self, step: int) -> tuple[range, ...]:
         """Which blocks' latents entering `step` are there, as ranges without a gap, in order."""
-        found: list[range] = []
-        for block in sorted(block for block, entered in self.latents if entered == step):
-            if found and found[-1].stop == block:
-                found[-1] = range(found[-1].start, block + 1)
-            else:
-                found.append(range(block, block + 1))
-        return tuple(found)
+        return tuple(range(*run) for run in runs_of(block for block, entered in self.latents if entered == step))
 
     def tops(self) -> dict[str, dict[int, int]]:
         """For each file of latents, the highest block for each step."""
@@ -160,7 +155,7 @@ class _Reading:
         self._sizes = sizes
         self.record: SessionRecord | None = None
         self.has_ended = False
-        self._cues: list[CueRecord] = []
+        self._cues: list[PlacedCue] = []
         self._latents: dict[tuple[int, int], StoredLatents] = {}
         self._acknowledged: int | None = None
         self._damages: list[Damage] = []

@@ -36,7 +36,7 @@ class RecordKind(IntEnum):
     RECORD = 1
     """JSON of cluster.journal.facts.SessionRecord; of several in a session the last one counts."""
     CUE = 2
-    """JSON of cluster.journal.facts.CueRecord."""
+    """JSON of longtake.core.adoption.PlacedCue."""
     LATENT = 3
     """Latents of `block` as they enter `step`, as they came from the worker: little-endian float32."""
     ACK = 4

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.facts import SessionRecord
 from cluster.journal.reading import StoredSession
+from longtake.core.adoption import PlacedCue
 from longtake.core.effects import Trim
 from longtake.core.work import LatentRef, SessionId
 
@@ -26,7 +27,7 @@ class WriteCue:
     """A cue has its block. Durable before anybody is told."""
 
     session: SessionId
-    cue: CueRecord
+    cue: PlacedCue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longtake.core.errors import Problem
@@ -55,3 +56,14 @@ class AdoptFailed:
 
     session: SessionId
     problem: Problem
+
+
+def runs_of(blocks: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Different blocks in any order, as ranges (first, end) without a gap, in order."""
+    found: list[tuple[int, int]] = []
+    for block in sorted(blocks):
+        if found and found[-1][1] == block:
+            found[-1] = (found[-1][0], block + 1)
+        else:
+            found.append((block, block + 1))
+    return tuple(found)

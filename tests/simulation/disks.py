@@ -10,9 +10,10 @@ from enum import Enum
 from functools import partial
 
 from cluster.journal.disk import Handle, Listing
-from cluster.journal.facts import CueRecord, SessionRecord, cue_from_json, record_from_json
+from cluster.journal.facts import SessionRecord, cue_from_json, record_from_json
 from cluster.journal.files import TRUTH, folder_of
 from cluster.journal.records import GoodRecord, RecordKind, scan
+from longtake.core.adoption import PlacedCue
 from longtake.core.work import SessionId
 from tests.cluster.journal.fake_disk import FakeDisk, works
 from tests.simulation.faults import Job, Phase
@@ -99,21 +100,21 @@ class Promised:
     """The truth of a session as a disk has it."""
 
     record: SessionRecord | None
-    cues: tuple[CueRecord, ...]
+    cues: tuple[PlacedCue, ...]
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The hashes of the tokens that resume it."""
         return () if self.record is None else self.record.tokens_sha256
 
-    def cue_at(self, block: int) -> CueRecord | None:
+    def cue_at(self, block: int) -> PlacedCue | None:
         """The cue that takes effect at this block."""
         return next((cue for cue in reversed(self.cues) if cue.block == block), None)
 
 
 def _promised(content: bytes) -> Promised:
     record: SessionRecord | None = None
-    cues: list[CueRecord] = []
+    cues: list[PlacedCue] = []
     for found in scan(lambda offset, length: content[offset : offset + length], len(content)):
         if isinstance(found, GoodRecord):
             payload = content[found.offset : found.offset + found.length_bytes]

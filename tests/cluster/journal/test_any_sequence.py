@@ -11,10 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.facts import SessionRecord
 from cluster.journal.reading import StoredSession
 from cluster.journal.writer import RETRY_S, SYNC_S
 from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from longtake.core.adoption import PlacedCue
 from longtake.core.errors import Unavailable
 from longtake.core.work import SessionId
 from tests.cluster.journal.fake_disk import Fault
@@ -49,9 +50,9 @@ class Truth:
     records: list[SessionRecord] = field(default_factory=list)
     """The first is durable, unless `begun` is false; the others were appended since, and any may be the one on disk."""
     begun: bool = False
-    cues: list[CueRecord] = field(default_factory=list)
+    cues: list[PlacedCue] = field(default_factory=list)
     """Those that are durable."""
-    doubtful: list[CueRecord] = field(default_factory=list)
+    doubtful: list[PlacedCue] = field(default_factory=list)
     """Those that may be on disk and need not."""
     written: set[tuple[int, int]] = field(default_factory=set)
     synced: set[tuple[int, int]] = field(default_factory=set)

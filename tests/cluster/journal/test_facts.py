@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.journal.facts import CueRecord, ForkRecord, cue_from_json, cue_to_json, record_from_json, record_to_json
+from cluster.journal.facts import ForkRecord, cue_from_json, cue_to_json, record_from_json, record_to_json
+from longtake.core.adoption import PlacedCue
 from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
 from tests.cluster.journal.world import record
 
-TURN = CueRecord(block=2, version=0, cue=None, prompt="")
-CUE = CueRecord(block=9, version=3, cue=CueId("é\n\x00"), prompt="ein „Prompt“ \U0001f600 \ud7ff")
+TURN = PlacedCue(block=2, version=0, cue=None, prompt="")
+CUE = PlacedCue(block=9, version=3, cue=CueId("é\n\x00"), prompt="ein „Prompt“ \U0001f600 \ud7ff")
 
 
 def test_records_come_back() -> None:

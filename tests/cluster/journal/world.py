@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from random import Random
 
 from cluster.journal.disk import Disk
-from cluster.journal.facts import CueRecord, SessionRecord
+from cluster.journal.facts import SessionRecord
 from cluster.journal.reading import JournalFolder, StoredSession
 from cluster.journal.writer import SYNC_S, JournalWriter, Reached
 from cluster.journal.writes import TakeOver, Write, WriteCue, WriteLatents, WriteRecord
+from longtake.core.adoption import PlacedCue
 from longtake.core.effects import Trim
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, LatentRef, SegmentSettings, SessionId
@@ -34,7 +35,7 @@ def begin(session: SessionId = A, token: str = "0", sink_blocks: int = 0) -> Wri
 
 
 def cue(version: int, block: int = 3, session: SessionId = A) -> WriteCue:
-    fact = CueRecord(block=block, version=version, cue=CueId(f"c{version}"), prompt=f"prompt {version}")
+    fact = PlacedCue(block=block, version=version, cue=CueId(f"c{version}"), prompt=f"prompt {version}")
     return WriteCue(session=session, cue=fact)
 
 
