@@ -65,6 +65,7 @@ class Identity:
             media_type=session.media_type,
             seeds=kin.seeds,
             sink_blocks=session.graph.sink_blocks,
+            playing=session.playing,
             fork=None if request.fork is None else ForkRecord(parent=request.fork, block=kin.first_block),
         )
 
@@ -162,6 +163,7 @@ def adopt_event(stored: StoredSession, there: frozenset[tuple[int, int]], engine
             picture_limit=record.picture_limit,
             settings=record.settings,
             recipe=record.recipe,
+            fork=None if record.fork is None else record.fork.parent,
         ),
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),
         header=record.header,
@@ -173,4 +175,5 @@ def adopt_event(stored: StoredSession, there: frozenset[tuple[int, int]], engine
         acknowledged=-1 if stored.acknowledged is None else stored.acknowledged,
         first_block=0 if record.fork is None else record.fork.block,
         seeds=record.seeds,
+        playing=record.playing,
     )

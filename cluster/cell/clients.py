@@ -15,6 +15,7 @@ from cluster.cell.backlog import Backlog
 from cluster.cell.outbox import ClientMessage, Moved, Outbox
 from longtake.core.effects import Closed, Refused
 from longtake.core.errors import OutOfRange
+from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
@@ -108,14 +109,14 @@ class Clients:
                 self._refused(effect)
             case Refused() | Closed():
                 self.tell(effect.session, effect)
-                self._release(effect.session, now_s)
+                self._release(effect, now_s)
         return None
 
     def tell(self, session: SessionId, message: ClientMessage) -> ConnectionNumber | None:
         """Tell all who listen; returns the call that has lost the session because it reads too slowly."""
         for watcher in self._watchers.get(session, ()):
             watcher.offer(message)
-        if session in self._backlogs and not isinstance(message, Opened):
+        if session in self._backlogs and session not in self._ended and not isinstance(message, Opened):
             self._backlogs[session].add(message)
         return self._offer(session, message)
 
@@ -166,12 +167,15 @@ class Clients:
 
     # --- ends -------------------------------------------------------------------------------------------------------
 
-    def _release(self, session: SessionId, now_s: float) -> None:
+    def _release(self, effect: Refused | Closed, now_s: float) -> None:
         """The session has ended, or was refused: nobody is told anything more of it."""
+        session = effect.session
         self._attached.pop(session, None)
         self._watchers.pop(session, None)
         backlog = self._backlogs.get(session)
-        if backlog is not None:
+        if isinstance(effect, Closed) and effect.ending is Ending.KEPT:
+            self._backlogs.pop(session, None)  # the next server goes on with it
+        elif backlog is not None:
             self._ended[session] = now_s + REMEMBERED_S
             self._ended_bytes += backlog.size_bytes
         self._forget(now_s)

@@ -1,12 +1,13 @@
 """Durability: what a client must not be told before it is on disk, and what else the journal on disk is told.
 
 Theory of operation. The truth of a stream is its record and its cues. Opened, Resumed and CueAccepted promise that they
-survive the server, so each waits for the number under which its fact was appended; what the client is told after them
-waits behind them. Everything else is written when the disk comes to it: a crash loses the latents of the last seconds,
-which are computed again. A cue that the disk did not take, although the core has it, is appended again until it is
-there; a record that it did not take ends its session, as no promise was made yet. Facts of one session are appended in
-the order in which they came. When a session has ended nothing of it has to survive, so nothing waits for a disk that
-fails any more.
+survive the server, as does what a client is told that comes back just when its session has ended: so each waits for the
+number under which its fact was appended, and what the client is told after it waits behind it. Everything else is
+written when the disk comes to it: a crash loses the latents of the last seconds, which are computed again. A cue that
+the disk did not take, although the core has it, is appended again until it is there; a record that it did not take ends
+its session, as no promise was made yet. Facts of one session are appended in the order in which they came. When a
+session has ended, what was kept of it goes, and nothing waits for a disk that fails any more: at once, or later if its
+client may not have got the end of it, as that can be lost with the server, too.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
 from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
 from longtake.core.adoption import PlacedCue
-from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Trim
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Remains, Trim
 from longtake.core.errors import Unavailable
-from longtake.core.openings import Opened, Resumed
+from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.sessions.prompts import Turn
 from longtake.core.sessions.session import Session
 from longtake.core.work import CueId, LatentRef, SessionId
 
-Told = ClientMessage | Resumed
+UNREAD_S = 120.0
+"""For so long the end of a stream stays on disk whose client may not have got it: as long as one tries to come back."""
+Told = ClientMessage | Resumed | AttachRefused
 """What waits for the disk."""
 
 
@@ -102,6 +105,12 @@ class Durability:
         """What a fork has from its parent, until it is opened."""
         self._changed: set[SessionId] = set()
         """Sessions whose records say on disk what was true before."""
+        self._known: dict[SessionId, Session] = {}
+        """Sessions that are on disk and that a client may come back to, those among them that have ended."""
+        self._read: set[SessionId] = set()
+        """Those that have ended and whose clients have consumed them to the end."""
+        self._unread: dict[SessionId, float] = {}
+        """Those that have ended otherwise, and until when they stay on disk, the first first."""
         self._reached = 0
         self._reason = ""
 
@@ -124,7 +133,9 @@ class Durability:
 
     def holds(self, told: Told) -> bool:
         """Whether this message waits; what it promises is appended."""
-        session = self._session(told.session)
+        session = self._find(told.session)
+        if isinstance(told, Opened | Resumed) and session is not None:
+            self._known[session.id] = session
         writes = () if session is None else self._writes_of(told, session)
         if not writes and told.session not in self._waiting:
             return False
@@ -136,7 +147,9 @@ class Durability:
 
     def _writes_of(self, told: Told, session: Session) -> tuple[Write, ...]:
         match told:
-            case Opened() | Resumed():
+            case AttachRefused() if session.ending is None:
+                return ()
+            case Opened() | Resumed() | AttachRefused():
                 return (WriteRecord(record=self._record(session)), *self._inherited.pop(session.id, ()))
             case CueAccepted():
                 # None: a later one has taken its block at once.
@@ -171,8 +184,10 @@ class Durability:
             self._settle(session, waiting, released)
         return released
 
-    def tick(self) -> Released:
-        """Append what the disk did not take before."""
+    def tick(self, now_s: float) -> Released:
+        """Append what the disk did not take before, and drop what nobody has asked for."""
+        for session in [session for session, until_s in self._unread.items() if until_s <= now_s]:
+            self._end(session)
         released = Released()
         for session, waiting in list(self._waiting.items()):
             self._settle(session, waiting, released)
@@ -212,6 +227,11 @@ class Durability:
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""
         self._writer.append(WriteAck(session=session, block=segment))
+        known = self._known.get(session)
+        if known is not None and known.ending is not None and segment + 1 >= known.emitted:
+            self._read.add(session)
+            if session in self._unread:
+                self._end(session)
 
     def changed(self, session: SessionId) -> None:
         """What its record says has changed, and nobody waits for it."""
@@ -220,7 +240,7 @@ class Durability:
 
     def _append_changed(self) -> None:
         for name in list(self._changed):
-            session = self._session(name)
+            session = self._find(name)
             try:
                 if session is not None:
                     self._writer.append(WriteRecord(record=self._record(session)))
@@ -228,16 +248,33 @@ class Durability:
                 return  # it is tried again with every tick
             self._changed.remove(name)
 
-    def perform(self, effect: Trim | DropJournal | Inherit, journal: Journal) -> None:
+    def _find(self, session: SessionId) -> Session | None:
+        """A session that is open, or was."""
+        return self._session(session) or self._known.get(session)
+
+    def _end(self, session: SessionId) -> None:
+        """Nothing of a session has to be found any more."""
+        if session in self._waiting:
+            self._waiting[session].is_over = True
+        self._known.pop(session, None)
+        self._unread.pop(session, None)
+        self._read.discard(session)
+        self._writer.append(WriteEnd(session=session))
+
+    def perform(self, effect: Trim | DropJournal | Inherit, journal: Journal, *, now_s: float) -> None:
         """Have the disk keep less, or the same under other names. `journal` has already done it."""
         match effect:
             case Trim():
                 self._writer.append(effect)
             case DropJournal():
                 self._inherited.pop(effect.session, None)
-                if effect.session in self._waiting:
-                    self._waiting[effect.session].is_over = True
-                self._writer.append(WriteEnd(session=effect.session))
+                match effect.remains:
+                    case Remains.UNREAD if effect.session not in self._read:
+                        self._unread[effect.session] = now_s + UNREAD_S
+                    case Remains.ALL:
+                        pass
+                    case _:
+                        self._end(effect.session)
             case Inherit():
                 self._inherit(effect, journal)
 

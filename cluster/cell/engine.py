@@ -52,6 +52,7 @@ from longtake.core.effects import (
 )
 from longtake.core.events import (
     Ack,
+    AtDeadline,
     Attach,
     Close,
     Detach,
@@ -61,6 +62,8 @@ from longtake.core.events import (
     Loss,
     OpDone,
     OpFailed,
+    Pause,
+    Play,
     Tick,
     WorkerJoined,
     WorkerLost,
@@ -312,11 +315,13 @@ class Engine:
             effects = self.scheduler.handle(event)
             for effect in effects:
                 self._perform(effect, segment)
-            if isinstance(event, Ack) and not any(isinstance(effect, RequestRefused) for effect in effects):
+            if isinstance(event, Pause | Play):
+                self.keeping.changed(event.session)
+            elif isinstance(event, Ack) and not any(isinstance(effect, RequestRefused) for effect in effects):
                 self.clients.acknowledged(event.session, event.segment)
                 self.keeping.acknowledged(event.session, event.segment)
             elif isinstance(event, Tick):
-                self._release(self.keeping.tick())
+                self._release(self.keeping.tick(event.now_s))
             self.step_s.observe(self.now_s() - began_s)
         finally:  # an event that breaks the engine is recorded too
             self._recorder.fold(event, effects)
@@ -333,10 +338,16 @@ class Engine:
             why = f"the journal cannot be written: {reason}"
             self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.FAILED, reason=why))
 
-    def begin_drain(self, grace_s: float = 0.0) -> None:
-        """Open nothing more; after `grace_s`, if not sooner, finish the blocks begun and close every session."""
+    def begin_drain(self, grace_s: float = 0.0, *, end_streams: bool = False) -> None:
+        """Open nothing more; after `grace_s` no session is left.
+
+        Where there is a journal on disk streams stop then, and the next server goes on with them. Else, or with
+        `end_streams`, they end with the blocks begun.
+        """
         self.is_draining = True
-        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s))
+        keeps = self.keeping.durability is not None and not end_streams
+        streams = AtDeadline.KEEP if keeps else AtDeadline.END
+        self.submit(Drain(now_s=self.now_s(), grace_s=grace_s, streams=streams))
 
     @property
     def is_drained(self) -> bool:
@@ -361,7 +372,7 @@ class Engine:
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
             case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal():
-                self.keeping.perform(effect)
+                self.keeping.perform(effect, now_s=self.now_s())
             case GiveUp() if effect.worker in self._workers:
                 self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
@@ -382,12 +393,12 @@ class Engine:
         if attached is not None:
             attached.port.send(message)
 
-    def _tell(self, told: Told | AttachRefused) -> None:
+    def _tell(self, told: Told) -> None:
         """Tell a client, once what that promises is on disk."""
         if not self.keeping.holds(told):
             self._pass_on(told)
 
-    def _pass_on(self, told: Told | AttachRefused) -> None:
+    def _pass_on(self, told: Told) -> None:
         if isinstance(told, Opened | Resumed | AttachRefused | Refused | Closed):
             self._lost(told.session, self.clients.perform(told, self.now_s()))
         else:

@@ -10,7 +10,6 @@ from cluster.journal.writer import Reached
 from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.effects import DropJournal, Inherit, Trim
 from longtake.core.errors import Unavailable
-from longtake.core.openings import AttachRefused
 from longtake.core.work import ForwardWork, LatentRef, SessionId
 
 _log = logging.getLogger("longtake.journal")
@@ -42,17 +41,17 @@ class Keeping:
 
     # --- what is told -----------------------------------------------------------------------------------------------
 
-    def holds(self, told: Told | AttachRefused) -> bool:
+    def holds(self, told: Told) -> bool:
         """Whether a client is to be told this later, by `reached` or `tick`."""
-        return not isinstance(told, AttachRefused) and self.durability is not None and self.durability.holds(told)
+        return self.durability is not None and self.durability.holds(told)
 
     def reached(self, reached: Reached) -> Released:
         """The journal on disk has come further."""
         return Released() if self.durability is None else self.durability.reached(reached)
 
-    def tick(self) -> Released:
+    def tick(self, now_s: float) -> Released:
         """Time has passed: try again what the disk did not take."""
-        return Released() if self.durability is None else self.durability.tick()
+        return Released() if self.durability is None else self.durability.tick(now_s)
 
     # --- what is kept -----------------------------------------------------------------------------------------------
 
@@ -70,7 +69,12 @@ class Keeping:
         if self.durability is not None:
             self.durability.acknowledged(session, segment)
 
-    def perform(self, effect: Adopted | AdoptFailed | Trim | Inherit | DropJournal) -> None:
+    def changed(self, session: SessionId) -> None:
+        """What is to be known of a session beside its cues has changed."""
+        if self.durability is not None:
+            self.durability.changed(session)
+
+    def perform(self, effect: Adopted | AdoptFailed | Trim | Inherit | DropJournal, *, now_s: float) -> None:
         """Keep what is needed still, under the names by which it is needed."""
         match effect:
             case Adopted():
@@ -88,4 +92,4 @@ class Keeping:
             case DropJournal():
                 self._journal.drop(effect.session)
         if self.durability is not None:
-            self.durability.perform(effect, self._journal)
+            self.durability.perform(effect, self._journal, now_s=now_s)

@@ -119,7 +119,7 @@ class Speaker:
             case Notice(text=text):
                 yield pb.StreamResponse(notice=pb.Notice(text=text))
             case Closed() | Moved():
-                yield pb.StreamResponse(closed=_closed(message))
+                yield from (pb.StreamResponse(closed=closed) for closed in _closed(message))
             case Refused(problem=problem):
                 raise Declined(problem)
 
@@ -138,7 +138,7 @@ class Speaker:
             case Notice(text=text):
                 yield pb.WatchResponse(notice=pb.Notice(text=text))
             case Closed():
-                yield pb.WatchResponse(closed=_closed(message))
+                yield from (pb.WatchResponse(closed=closed) for closed in _closed(message))
             case Refused(problem=problem):
                 raise Declined(problem)
             case CueAccepted() | CueSuperseded() | RequestRefused() | Moved():
@@ -304,7 +304,10 @@ def _recovered(message: Recovered) -> pb.Recovered:
     )
 
 
-def _closed(message: Closed | Moved) -> pb.Closed:
+def _closed(message: Closed | Moved) -> tuple[pb.Closed, ...]:
+    """The last frame; none if the session has not ended but was kept: then the call does as if it had broken."""
     if isinstance(message, Moved):
-        return pb.Closed(ending=pb.ENDING_MOVED, reason=MOVED, segments=message.segments)
-    return pb.Closed(ending=WIRE_ENDINGS[message.ending], reason=message.reason, segments=message.segments)
+        return (pb.Closed(ending=pb.ENDING_MOVED, reason=MOVED, segments=message.segments),)
+    if message.ending is Ending.KEPT:
+        return ()
+    return (pb.Closed(ending=WIRE_ENDINGS[message.ending], reason=message.reason, segments=message.segments),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
 
@@ -15,6 +15,7 @@ from cluster.access.callers import current_call
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
+from cluster.cell.signal import Signal
 from cluster.frontend import requests
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
@@ -40,6 +41,8 @@ from longtake.v1 import longtake_pb2_grpc as rpc
 
 SESSION_ID_BYTES = 12
 WATCH_RETRY_S = 5.0
+LAST_ACK_S = 1.0
+"""The call of a complete stream waits so long for the last acknowledgement: after that nothing has to be kept of it."""
 HALF_CLOSE_S = 0.5
 """A call of which no frame will come any more is half-closed or broken; a broken one is over at once."""
 
@@ -65,6 +68,33 @@ class Throttle:
             await asyncio.sleep(-self._tokens / self._rate_per_s)
 
 
+class _Receipts:
+    """What was sent over a call and what its client has acknowledged, for whoever waits for the last of that."""
+
+    def __init__(self) -> None:
+        self.sent = -1
+        """The last segment that was sent."""
+        self._consumed = -1
+        self._changed = Signal()
+
+    def came(self, segment: int) -> None:
+        """The client has acknowledged a segment."""
+        self._consumed = max(self._consumed, segment)
+        self._changed.set()
+
+    async def last(self, reader: asyncio.Task[None]) -> None:
+        """Wait for the acknowledgement of the last segment; not for long, nor if `reader` will not read it."""
+        waiting = asyncio.ensure_future(self._all_consumed())
+        try:
+            await asyncio.wait((waiting, reader), timeout=LAST_ACK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+
+    async def _all_consumed(self) -> None:
+        while self._consumed < self.sent:
+            await self._changed.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class _Connection:
     """A call that has a session, or is to have it."""
@@ -74,6 +104,7 @@ class _Connection:
     outbox: Outbox
     token: bytes
     """What resumes the session after this call."""
+    receipts: _Receipts = field(default_factory=_Receipts)
 
 
 class Frontend(rpc.LongtakeServiceServicer):
@@ -108,9 +139,13 @@ class Frontend(rpc.LongtakeServiceServicer):
                 message = await connection.outbox.get()
                 for frame in speaker.stream_frames(message):
                     yield frame
+                if isinstance(message, SegmentOut):
+                    connection.receipts.sent = message.emit.block
                 closed = message if isinstance(message, Closed | Moved) else None
         except LongtakeError as error:
             await abort(context, error)
+        if isinstance(closed, Closed) and closed.ending is Ending.COMPLETED:
+            await connection.receipts.last(reader)
         await _end(context, closed)
 
     def _begin(self, first: pb.StreamRequest) -> _Connection:
@@ -165,6 +200,8 @@ class Frontend(rpc.LongtakeServiceServicer):
                 if self._engine.clients.is_elsewhere(session, connection.number):
                     return
                 self._engine.submit(self._event(frame, session))
+                if frame.HasField("ack"):
+                    connection.receipts.came(frame.ack.segment)
             await asyncio.sleep(HALF_CLOSE_S)
             self._close(connection)
         except DecodeError as error:
@@ -290,7 +327,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             grace_s = requests.drain_grace_s(request)
         except LongtakeError as error:
             await abort(context, error)
-        self._engine.begin_drain(grace_s)
+        self._engine.begin_drain(grace_s, end_streams=request.end_streams)
         return pb.DrainResponse(sessions=len(self._views()))
 
     async def WatchOps(

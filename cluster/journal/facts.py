@@ -52,6 +52,8 @@ class SessionRecord:
     sink_blocks: int = 0
     """So many blocks from the beginning are read for ever, so their latents stay."""
     fork: ForkRecord | None = None
+    playing: bool = True
+    """What its client said last, Pause or Play."""
 
 
 Fact = TypeVar("Fact", SessionRecord, PlacedCue)

@@ -26,16 +26,20 @@ _LOOK_S = 0.5
     metavar="TIME",
     help="How long open streams may go on, such as 10m; at most 24h.",
 )
-@click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")  # fmt: skip
-def drain_command(server: Server, grace: Fraction, wait: bool) -> None:
-    """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends."""
-    asyncio.run(_drain(server, grace, wait=wait))
+@click.option("--end-streams", is_flag=True, help="Do not keep them on disk for the next server.")
+@click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")
+def drain_command(server: Server, grace: Fraction, end_streams: bool, wait: bool) -> None:
+    """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
+
+    Where streams are kept on disk ([journal] path) they stop then, and go on with the next server.
+    """
+    asyncio.run(_drain(server, grace, end_streams=end_streams, wait=wait))
 
 
-async def _drain(server: Server, grace: Fraction, *, wait: bool) -> None:
+async def _drain(server: Server, grace: Fraction, *, end_streams: bool, wait: bool) -> None:
     async with server.client() as client:
-        count = await client.drain(grace)
-    until = f"; they end within {timedelta(seconds=round(grace))}" if count and grace else ""
+        count = await client.drain(grace, end_streams=end_streams)
+    until = f"; they go on for {timedelta(seconds=round(grace))}" if count and grace else ""
     click.echo(f"draining: {_sessions(count)} open{until}")
     if not wait:
         return

@@ -144,9 +144,13 @@ class Client:
         """State of the cluster."""
         return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
 
-    async def drain(self, grace_s: float | Fraction = 0) -> int:
-        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
-        call = self._stub.Drain(pb.DrainRequest(grace=duration(grace_s)), metadata=self._metadata)
+    async def drain(self, grace_s: float | Fraction = 0, *, end_streams: bool = False) -> int:
+        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now.
+
+        A server with a journal on disk keeps the streams for the next one, unless `end_streams`.
+        """
+        request = pb.DrainRequest(grace=duration(grace_s), end_streams=end_streams)
+        call = self._stub.Drain(request, metadata=self._metadata)
         return (await _answer(call)).sessions
 
 

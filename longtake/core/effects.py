@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.errors import Problem
@@ -158,11 +159,23 @@ class Inherit:
     """Versions of the parent's conditioning, each with the version that it has in the fork."""
 
 
+class Remains(Enum):
+    """What of a session that has left an engine must still be found by the next one."""
+
+    NOTHING = "nothing"
+    UNREAD = "unread"
+    """For a while, all of it: its client may not have got the end of it."""
+    ALL = "all"
+    """It goes on there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropJournal:
-    """The journal may drop everything of a session."""
+    """The journal may drop everything of a session that this engine holds."""
 
     session: SessionId
+    remains: Remains = Remains.NOTHING
+    """On disk, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ class Flow:
 
     def acknowledge(self, segment: int, *, emitted: int) -> Flow:
         """A cumulative acknowledgement; `emitted` is how many segments have left. An older one changes nothing."""
-        if not 0 <= segment < emitted:
+        if not 0 <= segment < max(emitted, self.acknowledged + 1):
             raise InvalidField(
                 "ack.segment",
                 segment,

@@ -23,7 +23,7 @@ from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
-from longtake.core.errors import LongtakeError, UnknownSession
+from longtake.core.errors import LongtakeError, ShuttingDown, UnknownSession
 from longtake.core.events import (
     Adopt,
     Attach,
@@ -56,7 +56,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.census import Census
-from longtake.core.sessions.draining import REASON, Draining, finish
+from longtake.core.sessions.draining import KEPT, REASON, Draining, finish
 from longtake.core.sessions.life import GENERATING, State
 from longtake.core.sessions.session import Session, SessionView, view
 from longtake.core.work import SessionId, Ticket, WorkerId, image_ids
@@ -219,7 +219,8 @@ class Scheduler:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
             if isinstance(event, Cue | Pause | Play | Attach):  # an acknowledgement may cross the end of its session
-                self._effects.append(refused(event, UnknownSession(event.session)))
+                gone = ShuttingDown() if self.draining.has_kept else UnknownSession(event.session)
+                self._effects.append(refused(event, gone))
             return
         try:
             self._effects += self._asking.apply(session, event, now_s=self._now_s)
@@ -261,7 +262,9 @@ class Scheduler:
 
     def _drain(self) -> None:
         for session in self.draining.leaving(now_s=self._now_s):
-            if session.state in GENERATING:
+            if session.is_opened and self.draining.keeps_streams:
+                self._end(session, Ending.KEPT, KEPT)
+            elif session.state in GENERATING:
                 finish(session)
                 self._offers.withdraw(session)
                 self._advance(session)

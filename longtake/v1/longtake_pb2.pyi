@@ -703,10 +703,12 @@ class OpSpan(_message.Message):
     def __init__(self, kind: _Optional[_Union[OpKind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., worker_id: _Optional[str] = ..., batch: _Optional[int] = ..., dispatched_at_s: _Optional[float] = ..., done_at_s: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("grace",)
+    __slots__ = ("grace", "end_streams")
     GRACE_FIELD_NUMBER: _ClassVar[int]
+    END_STREAMS_FIELD_NUMBER: _ClassVar[int]
     grace: _duration_pb2.Duration
-    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    end_streams: bool
+    def __init__(self, grace: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end_streams: _Optional[bool] = ...) -> None: ...
 
 class DrainResponse(_message.Message):
     __slots__ = ("sessions",)

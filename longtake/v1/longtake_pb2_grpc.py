@@ -155,8 +155,10 @@ class LongtakeServiceServicer:
     def Drain(self, request, context):
         """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
         open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
-        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
-        lengthen it. For operators.
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Where the server keeps streams on disk
+        they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
+        others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
+        streams end that were to be kept. For operators.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -78,8 +78,10 @@ class LongtakeServiceStub:
     Drain: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]
     """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
     open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
-    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
-    lengthen it. For operators.
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Where the server keeps streams on disk
+    they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
+    others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
+    streams end that were to be kept. For operators.
     """
 
 @_typing.type_check_only
@@ -119,8 +121,10 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     Drain: _aio.UnaryUnaryMultiCallable[_longtake_pb2.DrainRequest, _longtake_pb2.DrainResponse]  # type: ignore[assignment]
     """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
     open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
-    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
-    lengthen it. For operators.
+    delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Where the server keeps streams on disk
+    they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
+    others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
+    streams end that were to be kept. For operators.
     """
 
 class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -211,8 +215,10 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_longtake_pb2.DrainResponse, _abc.Awaitable[_longtake_pb2.DrainResponse]]:
         """Shuts the server down in order: nothing new is opened from now on, and what waits in the queue ends. Streams that are
         open are told by a notice when they end, and go on for `grace`: then no further block begins, those begun are
-        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Another call can shorten the grace, not
-        lengthen it. For operators.
+        delivered (ENDING_DRAINED), and the server ends; sooner if no stream is left. Where the server keeps streams on disk
+        they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
+        others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
+        streams end that were to be kept. For operators.
         """
 
 def add_LongtakeServiceServicer_to_server(servicer: LongtakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,9 +30,10 @@ from cluster.journal.writes import WriteLatents, WriteRecord
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
 from longtake.core.errors import UnknownToken
-from longtake.core.events import Ack, CueRequest, Ending
+from longtake.core.events import Ack, CueRequest, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
+from longtake.core.sessions.life import State
 from longtake.core.work import Continuity, CueId, LatentRef, SessionId
 from monitoring.exposition import Scrape
 from tests.cluster.cell.world import open_event
@@ -144,7 +145,7 @@ async def killed(model: Path, at: Path) -> Killed:
     async with cell(model, at / "live") as before:
         cues = tuple(CueRequest(cue=CueId(f"c{block}"), prompt=OTHER, block=block) for block in (3, 14))
         clients = {A: before.open(A, cues=cues)}
-        ended = before.open(E, seed=9)
+        ended = before.open(E, seed=9)  # its client acknowledges all of it
         await asyncio.gather(clients[A].until(6), ended.to_the_end())
         clients[F] = before.open(F, fork=A, seed=11)
         await asyncio.gather(*(client.until(CONSUMED[name]) for name, client in clients.items()))
@@ -219,6 +220,62 @@ async def test_streams_go_on_byte_for_byte(before: Killed, tmp_path: Path) -> No
         assert after.engine.keeping.divergences == 0
         await after.written()
     assert not [path for path in (tmp_path / "j").iterdir() if path.is_dir()], "what has ended is removed"
+
+
+async def test_the_end_that_a_client_has_not_got_outlives_the_server_and_what_it_has_got_does_not(
+    before: Killed, tmp_path: Path
+) -> None:
+    folder, left = tmp_path / "j", tmp_path / "left"
+    async with cell(before.model, folder) as live:
+        client = live.open(A)
+        while client.of(Closed) == []:
+            await client.next(acknowledge=len(client.segments) < BLOCKS - 3)
+        await live.written()
+        shutil.copytree(folder, left)
+        last = live.resume(client.token, BLOCKS - 4)
+        await last.to_the_end()
+        assert last.segments == {block: client.segments[block] for block in range(BLOCKS - 3, BLOCKS)}
+        while [path for path in folder.iterdir() if path.is_dir()]:
+            await asyncio.sleep(0.01)
+    for cursor in (None, BLOCKS - 4, BLOCKS - 1):
+        there = tmp_path / f"left-{cursor}"
+        shutil.copytree(left, there)
+        async with cell(before.model, there) as after:
+            again = after.resume(client.token, cursor)
+            await again.to_the_end()
+            ending = again.told[-1]
+            assert isinstance(ending, Closed) and ending.ending is Ending.COMPLETED
+            wanted = range(0 if cursor is None else cursor + 1, BLOCKS)
+            assert again.segments == {block: client.segments[block] for block in wanted}
+
+
+async def test_a_server_that_shuts_down_keeps_its_streams_for_the_next_one(before: Killed, tmp_path: Path) -> None:
+    """Twice in a row, the second time a paused one; a fork is still a fork after that."""
+    folder = before.left(tmp_path / "j")
+    cursor, token = CONSUMED[F] - 1 + before.first, before.tokens[F]
+    segments: dict[int, bytes] = {}
+    for turn in range(3):
+        async with cell(before.model, folder) as each:
+            client = each.resume(token, cursor)
+            if turn == 2:
+                assert each.engine.scheduler.inspect(F).state is State.PARKED
+                await client.next()
+                await asyncio.sleep(0.3)
+                assert not client.segments, "it is still paused"
+                each.engine.submit(Play(now_s=each.engine.now_s(), session=F))
+                await client.to_the_end()
+            else:
+                await client.until(3)
+                each.engine.submit(Pause(now_s=each.engine.now_s(), session=F))
+                each.engine.begin_drain()
+                await client.to_the_end()
+                assert isinstance(client.told[-1], Closed) and client.told[-1].ending is Ending.KEPT
+                while not each.engine.is_drained:
+                    await asyncio.sleep(0.01)
+        segments |= client.segments
+        cursor, token = max(segments), client.token
+    last = CONSUMED[F] - 1 + before.first
+    assert segments == {block: data for block, data in before.undisturbed[F].items() if block > last}
 
 
 @pytest.mark.parametrize("damage", ["middle", "all", "tail"])

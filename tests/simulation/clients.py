@@ -88,6 +88,8 @@ class SimulatedClient:
         self._token = b""
         self._cursor: int | None = None
         """The last segment that it has consumed."""
+        self._is_answered = False
+        """Whether its call has begun: before that nothing is said but what it begins with."""
         self._shown: int | None = None
         """The cursor with which it came back last."""
         self._starves_until_s = 0.0
@@ -145,6 +147,7 @@ class SimulatedClient:
         )  # fmt: skip
 
     def _dial(self) -> Call:
+        self._is_answered = False
         call = self._call = Call(self.cell, self.session, self._hear, self._turned_away)
         return call
 
@@ -251,7 +254,8 @@ class SimulatedClient:
             self.cell.agenda.at(self._starves_until_s, lambda: self._consumed(segment))
             return
         self._cursor = segment if self._cursor is None else max(segment, self._cursor)
-        self._send(partial(Ack, session=self.session, segment=segment))
+        if self._is_answered:
+            self._send(partial(Ack, session=self.session, segment=segment))
 
     # --- what it is told --------------------------------------------------------------------------------------------
 
@@ -287,6 +291,8 @@ class SimulatedClient:
                 self._cue_goes_on(cue, message)
             case Refused():
                 self._turned_away(message.problem)
+            case Closed(ending=Ending.KEPT):
+                self._kept()
             case Closed():
                 self._end(message)
             case Moved():
@@ -297,7 +303,7 @@ class SimulatedClient:
     def _opened(self, message: Opened) -> None:
         assert self._call is not None
         first = not self._token
-        self._token = self._call.outbox.token
+        self._token, self._is_answered = self._call.outbox.token, True
         if first:
             self.next = self.script.first
             self._comes = self.next
@@ -347,15 +353,23 @@ class SimulatedClient:
         """Its call begins nothing."""
         self._call = None
         if self.is_opened:
-            if problem.kind is Fault.UNAVAILABLE:
+            may_be_lost = self.cell.may_be_lost(self.session, problem)
+            if problem.kind is Fault.UNAVAILABLE or (problem.kind is Fault.DRAINING and not may_be_lost):
                 self._come_back()
                 return
-            self._check(self.cell.may_be_lost(self.session, problem), f"it is not taken back: {problem}")
+            self._check(may_be_lost, f"it is not taken back: {problem}")
             self.is_over = self.is_lost = True
         elif self.attempts <= RETRIES:
             self.cell.agenda.after(self.cell.draw.uniform(0.2, 2.0), self.open)
         else:
             self.is_over = True
+
+    def _kept(self) -> None:
+        """The server has kept its stream, and ends its call as if that had broken."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cut()
+        self._come_back()
 
     def _end(self, message: Closed) -> None:
         self._closed, self.ending, self.is_over = message, message.ending, True

@@ -21,6 +21,7 @@ from workers.simulated.arithmetic import Reach
 DOUBLE = 0.2
 """The share of runs with a second fault, soon after the first, or with more."""
 DRAINED = 0.04
+DRAINED_WITH_DISK = 0.15
 """The share of runs in which the server is told to shut down."""
 ERRAND = 0.25
 """The share of runs whose first fault strikes while something else than an op is done, if that comes to pass."""
@@ -100,7 +101,7 @@ def scenario(seed: int) -> Scenario:
         fleet=fleet,
         image_failures=draw.choice([0.0, 0.0, 0.0, 0.1]),
         op_failures=draw.choice([0.0, 0.0, 0.0, 0.02]),
-        drain_s=draw.uniform(0.5, 3.0) if draw.random() < DRAINED else None,
+        drain_s=draw.uniform(0.5, 3.0) if draw.random() < (DRAINED_WITH_DISK if has_disk else DRAINED) else None,
         has_disk=has_disk,
         spells=_spells(draw) if has_disk else (),
         backlog=draw.choice([1, 4, 128]),

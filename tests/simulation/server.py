@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -84,6 +85,14 @@ class Server:
     def end(self) -> None:
         """The process ends."""
         self.is_up = False
+
+    def finish(self) -> bool:
+        """Write what waits, as a server does that ends in order; whether it has come to that."""
+        self.writer.close()
+        with contextlib.suppress(ServerDied):
+            for _ in self.writer.finish():
+                pass
+        return self.is_up
 
     # --- the engine's loop ------------------------------------------------------------------------------------------
 

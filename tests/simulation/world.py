@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -9,16 +10,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from unittest.mock import patch
 
-from cluster.cell import backlog
+from cluster.cell import backlog, durability
 from cluster.cell.engine import Engine
 from cluster.journal.reading import JournalFolder, StoredSession
+from cluster.journal.writer import RETRY_S
 from cluster.launch.link_server import Attachments
 from longtake.core.effects import Closed, CueAccepted, Effect, Recovered
 from longtake.core.errors import Fault as Reason
 from longtake.core.errors import Problem
 from longtake.core.events import Ending, Event, Open, Tick
+from longtake.core.openings import Opened
 from longtake.core.scheduler import Scheduler
-from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import Continuity, ImageId, Role, SessionId, WorkerId
 from tests.simulation import faults
@@ -39,6 +41,9 @@ from workers.simulated.fake import Image
 
 PLENTY = 128
 """So many messages are all that a client has not acknowledged."""
+UNREAD_S = 3.0
+"""For so long a stream whose client may not have got its end stays on disk."""
+ENDS_STREAMS = 0.3
 LIMIT_S = 240.0
 """By then everything must be over: no wait in a scenario comes near it."""
 
@@ -68,9 +73,13 @@ class World:
         """What happened last, for whoever looks for the cause of a failure."""
         self.outcome = Outcome(struck=self.plan.struck)
         self.disk = SimulatedDisk() if made.has_disk else None
+        self._kept: dict[SessionId, float] = {}
+        """Streams that the next server must find, and until when."""
         self._forgotten: set[SessionId] = set()
-        """Streams that were over before a server died, and what a disk that lied has lost."""
+        """Streams that were over before a server died."""
         self._ended: set[SessionId] = set()
+        self._is_handing_on = False
+        """Whether a server that has kept its streams is about to end."""
         self._was_deceived = False
         """Whether a disk that had lied has lost what it promised."""
         self.names = tuple(_names(made.fleet))
@@ -86,8 +95,8 @@ class World:
         for spell in made.spells:
             self.agenda.at(spell.begins_s, partial(self._trouble, spell))
         self.restarts = 0
-        self._draining = False
-        """Whether a server before was told to shut down."""
+        self._was_drained = self._has_ended_streams = False
+        """Whether a server was told to shut down, and whether it was to end its streams."""
         if made.drain_s is not None:
             self.agenda.at(made.drain_s, self._drain)
 
@@ -121,10 +130,15 @@ class World:
             self.outcome.events[type(effect).__name__] += 1
             if isinstance(effect, Recovered) and effect.continuity is not Continuity.EXACT:
                 raise Violation(f"all workers give the same bits, and yet: {effect}")
-            if isinstance(effect, Closed):
-                self._ended.add(effect.session)
-            if isinstance(effect, CueAccepted):
-                self._accepted(effect)
+            match effect:
+                case Closed():
+                    self._ended.add(effect.session)
+                    kept_s = {Ending.KEPT: math.inf, Ending.COMPLETED: UNREAD_S}.get(effect.ending, 0.0)
+                    self._kept[effect.session] = self.agenda.now_s + kept_s
+                case Opened():
+                    self._kept[effect.session] = math.inf
+                case CueAccepted():
+                    self._accepted(effect)
         if not isinstance(event, Tick) or effects:
             self.trace.append(f"{self.agenda.now_s:9.4f} {event} -> {[type(effect).__name__ for effect in effects]}")
 
@@ -147,6 +161,10 @@ class World:
         bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
         if latents > bound:
             raise Violation(f"the journal holds {latents} bytes of latents, {bound} are enough")
+        if self.engine.is_drained and self._keeps_streams and not self._is_handing_on:
+            self._is_handing_on = True
+            server = self.server
+            self.agenda.after(self.draw.uniform(0.01, 0.5), lambda: self._hand_on(server))
 
     def _journal_bytes(self, wish: Wish) -> int:
         frames, channels, height, width = self.model.geometry.block_shape
@@ -198,17 +216,29 @@ class World:
                 name = place.lanes[lane]
         return [process for worker, process in self.workers.items() if worker.partition(".")[0] == name]
 
-    def _kill(self, fault: Fault) -> None:
-        """The server dies, and is started again later."""
+    def _hand_on(self, server: Server) -> None:
+        """A server that has kept its streams ends, after it has written what waits; the next one is started later."""
+        if not (server is self.server and server.is_up and server.finish()):
+            return
+        self._gone()
+        assert self.disk is not None
+        self.disk.end_process()
+        self.agenda.after(self.draw.uniform(0.1, 3.0), self._restart)
+
+    def _gone(self) -> None:
+        """The server's process is there no more."""
         for client in self.clients:
             client.server_died()
         for process in self.workers.values():
             process.server_died()
-        scheduler = self.engine.scheduler
-        open_now = {view.session for view in scheduler.sessions() if view.state is not State.CLOSING}
-        self._forgotten |= {client.session for client in self.clients if client.session not in open_now}
-        self._draining |= self.engine.is_draining
+        now_s = self.agenda.now_s
+        lost = {client.session for client in self.clients if self._kept.get(client.session, 0.0) <= now_s}
+        self._forgotten |= lost
         self.server.end()
+
+    def _kill(self, fault: Fault) -> None:
+        """The server dies, and is started again later."""
+        self._gone()
         if self.disk is not None and fault.trouble is Trouble.POWER:
             self._was_deceived |= self.disk.has_lied
             self.disk.crash(self.draw)
@@ -218,6 +248,7 @@ class World:
 
     def _restart(self) -> None:
         self.restarts += 1
+        self._is_handing_on = False
         self.generations.clear()
         self.server = self._new_server()
 
@@ -232,8 +263,9 @@ class World:
 
     def promised(self, session: SessionId) -> Promised | None:
         """What the disk has said to hold of a session; None if there is no disk."""
-        if self.disk is None or self.engine.scheduler.session(session) is None:
-            return None  # what is over is remembered, and not on disk
+        is_open = self.engine.scheduler.session(session) is not None
+        if self.disk is None or not (is_open or self._kept.get(session, 0.0) > self.agenda.now_s):
+            return None  # what is over is remembered, and after a while not on disk
         return self.disk.promised(session)
 
     def delay_s(self) -> float:
@@ -248,7 +280,7 @@ class World:
     def may_be_lost(self, session: SessionId, problem: Problem) -> bool:
         """Whether the client of this stream may be turned away for good, for this reason.
 
-        A stream is over when its last segment is sent. What is held of it then is bounded, and ends with the server.
+        What is held of a stream whose last segment was sent is bounded.
         """
         match problem.kind:
             case Reason.UNKNOWN_TOKEN:
@@ -256,7 +288,7 @@ class World:
             case Reason.OUT_OF_RANGE:
                 return session in self._ended and self.backlog_is_short
             case Reason.UNKNOWN_SESSION | Reason.DRAINING:
-                return self._draining or self.engine.is_draining
+                return self._has_ended_streams
             case _:
                 return False
 
@@ -269,8 +301,14 @@ class World:
     def _drain(self) -> None:
         if not self.server.is_up:
             return
-        self.engine.begin_drain(self.draw.choice([0.0, 1.0]))
+        ends = self.draw.random() < ENDS_STREAMS
+        self._was_drained, self._has_ended_streams = True, self.disk is None or ends
+        self.engine.begin_drain(self.draw.choice([0.0, 1.0]), end_streams=ends)
         self.settle()
+
+    @property
+    def _keeps_streams(self) -> bool:
+        return self.engine.scheduler.draining.keeps_streams
 
     def seen(self, client: SimulatedClient) -> None:
         """The client has seen another segment: who forks its stream then may begin."""
@@ -284,18 +322,24 @@ class World:
 
     def run(self) -> Outcome:
         """Let everything happen; Violation or InternalFault says what must not be."""
-        with patch.object(backlog, "MOST_MESSAGES", self.scenario.backlog):
+        short = patch.object(backlog, "MOST_MESSAGES", self.scenario.backlog)
+        with short, patch.object(durability, "UNREAD_S", UNREAD_S):
             return self._run()
 
     def _run(self) -> Outcome:
         until_s = 0.0
         while self.agenda.now_s < until_s or not self._is_over():
             if not self._is_over():  # images that nobody has taken are gone so long after it was
-                until_s = self.agenda.now_s + 2 * PATIENCE_S
+                until_s = max(self.agenda.now_s + 2 * PATIENCE_S, self._disk_is_free_s())
             self._next()
         self._check_endings()
         self._check_empty()
         return self.outcome
+
+    def _disk_is_free_s(self) -> float:
+        """When whatever is on disk and not wanted may be gone."""
+        healed_s = max((spell.begins_s + spell.lasts_s for spell in self.scenario.spells), default=0.0)
+        return max(self.agenda.now_s + UNREAD_S, healed_s) + 2 * RETRY_S
 
     def _next(self) -> None:
         self.agenda.next()
@@ -321,12 +365,13 @@ class World:
     def _check_endings(self) -> None:
         for client in self.clients:
             ending = client.ending
+            drained = self._has_ended_streams or (self._was_drained and not client.is_opened)
             self.outcome.endings[client.came_to] += 1
             if ending in (None, Ending.COMPLETED):
                 continue
             circumstances = Circumstances(
                 asked=client.asked_to_end,
-                drained=self._draining or self.engine.is_draining,
+                drained=drained,
                 orphaned=client.parent is not None and client.parent.ending is not Ending.COMPLETED,
                 unkept=bool(self.scenario.spells) and client.is_unkept,
             )

@@ -24,7 +24,7 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
-READ_S = 600.0
+READ_S = 120.0
 """For so long a client may come back for what it lacks of a stream that was begun to its end by another engine."""
 
 

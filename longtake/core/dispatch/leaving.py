@@ -10,10 +10,13 @@ from __future__ import annotations
 from longtake.core.carry.moving import Mover
 from longtake.core.cell import Cell
 from longtake.core.dispatch.waiting import WaitingRoom
-from longtake.core.effects import Closed, DropJournal, Effect, Forget
+from longtake.core.effects import Closed, DropJournal, Effect, Forget, Remains
 from longtake.core.events import Ending
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.session import Session
+
+_OF_FORKS = {Ending.LOST: Ending.LOST, Ending.DRAINED: Ending.DRAINED, Ending.KEPT: Ending.DRAINED}
+"""How forks end that depend on a session which ends so; else they have failed."""
 
 
 class Leaving:
@@ -28,6 +31,7 @@ class Leaving:
     def end(self, session: Session, ending: Ending, reason: str) -> list[Effect]:
         """The session ends, and the forks that depend on it."""
         session.follow(Trigger.END)
+        session.ending = ending
         effects: list[Effect] = [
             Closed(session=session.id, ending=ending, reason=reason, segments=session.segments_sent)
         ]
@@ -36,7 +40,7 @@ class Leaving:
             if child is not None and child.state is not State.CLOSING:
                 first, because = child.kin.first_block, reason or ending.value
                 why = f"the session it was forked from ended before block {first}: {because}"
-                effects += self.end(child, Ending.LOST if ending is Ending.LOST else Ending.FAILED, why)
+                effects += self.end(child, _OF_FORKS.get(ending, Ending.FAILED), why)
         self._waiting.leave(session.id)
         self._cell.texts.forget(session.id)
         for worker in session.place.workers:
@@ -60,4 +64,14 @@ class Leaving:
                 worker.release(session, demands)
                 self._cell.fleet.changed(worker)
                 effects.append(Forget(worker=worker_id, session=session.id, version=None))
-        return [*effects, DropJournal(session=session.id)]
+        return [*effects, DropJournal(session=session.id, remains=_remains(session))]
+
+
+def _remains(session: Session) -> Remains:
+    match session.ending:
+        case Ending.KEPT:
+            return Remains.ALL
+        case Ending.COMPLETED:
+            return Remains.UNREAD
+        case _:
+            return Remains.NOTHING

@@ -4,6 +4,9 @@ Theory of operation. From the first Drain on nothing is opened. Sessions that wa
 ended, so they end at once. The others go on, with their blocks, cues and pauses, until the deadline: then no further
 block begins, those begun are delivered. A later Drain may bring the deadline forward, never put it off: whoever waits
 for the server's end relies on it.
+
+Where streams are kept on disk they need not end: at the deadline they stop where they are. All that they follow from
+has been on disk all along, and the next server goes on with them when their clients come back.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from collections.abc import Mapping
 
 from longtake.core.effects import Effect, Notice
 from longtake.core.errors import ShuttingDown
-from longtake.core.events import Drain
+from longtake.core.events import AtDeadline, Drain
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 
 REASON = str(ShuttingDown())
+KEPT = f"{REASON}; the stream is kept, and goes on with its resume_token when the server is back"
 _GONE = (State.CLOSING, State.CLOSED)
 
 
@@ -29,6 +33,8 @@ class Draining:
         self._sessions = sessions
         self.deadline_s = math.inf
         """When open sessions are to end, on the engine's clock; infinity: the cell does not drain."""
+        self.keeps_streams = True
+        """Whether streams that are open at the deadline go on with the next server."""
         self._is_over = False
 
     @property
@@ -41,6 +47,11 @@ class Draining:
         """Whether the cell drains and holds no session any more; asked for every event."""
         return self.has_begun and not self._sessions
 
+    @property
+    def has_kept(self) -> bool:
+        """Whether streams that are not here any more may be on disk, for the next server."""
+        return self._is_over and self.keeps_streams
+
     def check_open(self) -> None:
         """ShuttingDown if nothing is opened any more."""
         if self.has_begun:
@@ -48,13 +59,15 @@ class Draining:
 
     def begin(self, event: Drain, *, now_s: float) -> list[Effect]:
         """Drain by `event`, if that is sooner than before; tells those whose end it sets."""
+        self.keeps_streams = self.keeps_streams and event.streams is AtDeadline.KEEP
         deadline_s = now_s + max(event.grace_s, 0.0)
         if deadline_s >= self.deadline_s:
             return []
         self.deadline_s = deadline_s
         if deadline_s <= now_s:
             return []
-        text = f"{REASON}: this stream ends in {deadline_s - now_s:.0f} s"
+        what = "stops, until the server is back," if self.keeps_streams else "ends"
+        text = f"{REASON}: this stream {what} in {deadline_s - now_s:.0f} s"
         staying = [session for session in self._sessions.values() if session.state not in (*_GONE, State.QUEUED)]
         return [Notice(session=session.id, text=text) for session in staying]
 

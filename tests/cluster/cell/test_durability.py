@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.cell.durability import Durability, Released, Told
+from cluster.cell.durability import UNREAD_S, Durability, Released, Told
 from cluster.cell.journal import Journal
 from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import RETRY_S, Reached, WriterFigures
 from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
-from longtake.core.effects import Closed, CueAccepted, CueApplied, DropJournal, Inherit, Notice, Trim
-from longtake.core.errors import Unavailable
+from longtake.core.effects import Closed, CueAccepted, CueApplied, DropJournal, Inherit, Notice, Remains, Trim
+from longtake.core.errors import Unavailable, UnknownSession
 from longtake.core.events import Ending, Open
 from longtake.core.flow import Flow, Pace
-from longtake.core.openings import Opened, Resumed
+from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.prompts import Turn
@@ -120,8 +120,16 @@ class World:
         number = len(self.pen.written) if number is None else number
         return self.durability.reached(Reached(number=number, failed=failed, reason="no space" if failed else ""))
 
-    def drop(self, name: SessionId = A) -> None:
-        self.durability.perform(DropJournal(session=name), self.journal)
+    def drop(self, name: SessionId = A, remains: Remains = Remains.NOTHING) -> None:
+        self.durability.perform(DropJournal(session=name, remains=remains), self.journal, now_s=0.0)
+
+    def complete(self, name: SessionId = A) -> None:
+        """A session whose client was told all of three segments ends; who is to come back may."""
+        assert not self.told(opened(name))
+        self.reached()
+        session = self.sessions.pop(name)
+        session.ending, session.progress.done = Ending.COMPLETED, [3] * len(session.graph.chains)
+        self.drop(name, Remains.UNREAD)
 
 
 def test_a_promise_waits_for_its_number_and_what_follows_waits_behind_it() -> None:
@@ -158,10 +166,10 @@ def test_a_record_that_fails_closes_its_session_and_no_other_and_says_why() -> N
     released = world.reached(2, 1)
     assert released.failed == {A: "no space"} and released.told == [opened(B)]
     assert world.reached(2).failed == {}, "once"
-    assert world.durability.tick() == Released()
+    assert world.durability.tick(0.0) == Released()
     assert world.told(closed(A)) == []
     world.drop(A)
-    assert world.durability.tick().told == [closed(A)], "its client has never heard of it but that it is over"
+    assert world.durability.tick(0.0).told == [closed(A)], "its client has never heard of it but that it is over"
     assert world.durability.held == 0
 
 
@@ -169,7 +177,7 @@ def test_an_open_that_the_disk_does_not_take_at_all_ends_likewise() -> None:
     world = World()
     world.pen.is_healthy = False
     assert world.told(opened()) == []
-    assert list(world.durability.tick().failed) == [A]
+    assert list(world.durability.tick(0.0).failed) == [A]
 
 
 def test_a_cue_that_fails_is_appended_again_until_it_is_there() -> None:
@@ -182,9 +190,9 @@ def test_a_cue_that_fails_is_appended_again_until_it_is_there() -> None:
         world.pen.is_healthy = False
         assert world.reached(None, len(world.pen.written)) == Released()
         count = len(world.pen.written)
-        assert world.durability.tick() == Released() and len(world.pen.written) == count
+        assert world.durability.tick(0.0) == Released() and len(world.pen.written) == count
         world.pen.is_healthy = True
-        world.durability.tick()
+        world.durability.tick(0.0)
         assert len(world.pen.written) == count + 1
     assert world.reached().told == [cue, notice("behind")]
     assert len(world.pen.of(WriteCue)) == 4
@@ -196,7 +204,7 @@ def test_a_resumption_that_fails_waits_and_ends_nothing() -> None:
     world.reached()
     world.told(resumed())
     assert world.reached(2, 2) == Released()
-    world.durability.tick()
+    world.durability.tick(0.0)
     assert world.reached().told == [resumed()]
 
 
@@ -209,7 +217,7 @@ def test_of_two_cues_for_one_block_the_later_one_is_later_on_disk_too() -> None:
     world.reached(2, 2)
     second = world.accepted("d", 3, 1)  # its text was there later, although it was asked for before
     world.told(second)
-    world.durability.tick()
+    world.durability.tick(0.0)
     last = world.pen.of(WriteCue)[-2:]
     assert [write.cue.cue for write in last if isinstance(write, WriteCue)] == ["c", "d"]
 
@@ -234,7 +242,7 @@ def test_what_was_promised_before_the_end_is_told_before_it() -> None:
     world = World()
     world.told(opened(), notice("1"), closed())
     world.drop()
-    assert world.durability.tick().told == [], "the disk is only slow"
+    assert world.durability.tick(0.0).told == [], "the disk is only slow"
     assert world.reached(1).told == [opened(), notice("1"), closed()]
     assert [type(write) for write in world.pen.written] == [WriteRecord, WriteEnd]
 
@@ -247,7 +255,7 @@ def test_of_a_session_that_has_ended_no_cue_is_appended_again() -> None:
     world.told(cue, closed())
     world.reached(2, 2)
     world.drop()
-    assert world.durability.tick().told == [cue, closed()]
+    assert world.durability.tick(0.0).told == [cue, closed()]
     assert len(world.pen.of(WriteCue)) == 1
 
 
@@ -256,14 +264,14 @@ def test_a_record_that_changes_is_written_when_the_disk_can_be_and_never_after_t
     world.pen.is_healthy = False
     world.tokens[A] = "1"
     world.durability.changed(A)
-    world.durability.tick()
+    world.durability.tick(0.0)
     assert world.pen.written == []
     world.pen.is_healthy = True
-    world.durability.tick()
+    world.durability.tick(0.0)
     assert world.pen.written == [WriteRecord(record=record(A, "1"))]
     del world.sessions[A]
     world.durability.changed(A)
-    world.durability.tick()
+    world.durability.tick(0.0)
     assert len(world.pen.written) == 1
 
 
@@ -273,7 +281,7 @@ def test_the_rest_is_passed_on() -> None:
     trim = Trim(session=A, floors=(1, 2), sinks=0)
     world.durability.latents(ref, 3, b"data")
     world.durability.acknowledged(A, 4)
-    world.durability.perform(trim, world.journal)
+    world.durability.perform(trim, world.journal, now_s=0.0)
     written = [WriteLatents(ref=ref, version=3, data=b"data"), WriteAck(session=A, block=4), trim]
     assert world.pen.written == written
 
@@ -297,7 +305,7 @@ def inherit(world: World) -> None:
     fork.kin.depends = False
     effect = Inherit(session=B, parent=A, before=5, versions=((0, 8), (4, 9)))
     world.journal.inherit(effect)
-    world.durability.perform(effect, world.journal)
+    world.durability.perform(effect, world.journal, now_s=0.0)
 
 
 @pytest.mark.parametrize("past_first", [False, True])
@@ -309,7 +317,7 @@ def test_a_fork_is_opened_once_its_past_is_on_disk(past_first: bool) -> None:
         inherit(world)
     assert world.told(opened(B), notice("1", B)) == []
     if not past_first:
-        assert world.durability.tick() == Released() and world.pen.written == []
+        assert world.durability.tick(0.0) == Released() and world.pen.written == []
         inherit(world)
     kinds = [type(write) for write in world.pen.written]
     assert kinds == [WriteRecord, WriteCue, WriteCue, WriteLatents, WriteLatents], "a cue before the record is lost"
@@ -332,7 +340,7 @@ def test_a_fork_that_ends_before_it_was_opened_leaves_nothing() -> None:
     world.sessions[B].kin.depends = True
     world.told(opened(B), closed(B))
     world.drop(B)
-    released = world.durability.tick()
+    released = world.durability.tick(0.0)
     assert released.told == [closed(B)] and released.failed == {}
     assert world.durability.held == 0 and world.pen.of(WriteRecord) == []
 
@@ -354,7 +362,7 @@ class OnDisk(World):
         told: list[Told] = []
         for _ in range(3):
             released = self.durability.reached(self.stepped.step())
-            told += released.told + self.durability.tick().told
+            told += released.told + self.durability.tick(0.0).told
             self.failed = released.failed
         return told
 
@@ -396,3 +404,61 @@ def test_an_open_on_its_way_when_the_disk_gets_full_is_closed_with_the_reason() 
     world.drop(A)
     assert world.settle(RETRY_S) == [closed(A)]
     assert world.stepped.found() == {}
+
+
+def refused(name: SessionId = A) -> AttachRefused:
+    return AttachRefused(session=name, connection=ConnectionNumber(2), problem=UnknownSession(name).problem)
+
+
+def test_the_end_of_a_stream_stays_on_disk_until_its_client_has_it() -> None:
+    world = World()
+    world.complete()
+    world.durability.acknowledged(A, 1)
+    world.durability.tick(1.0)
+    assert not world.pen.of(WriteEnd)
+    world.durability.acknowledged(A, 2)
+    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
+    world.durability.tick(UNREAD_S)
+    assert len(world.pen.of(WriteEnd)) == 1
+
+
+def test_an_acknowledgement_that_comes_before_the_last_op_has_reported_counts() -> None:
+    world = World()
+    assert not world.told(opened())
+    world.sessions[A].ending, world.sessions[A].progress.done = Ending.COMPLETED, [3] * 9
+    world.durability.acknowledged(A, 2)
+    del world.sessions[A]
+    world.drop(A, Remains.UNREAD)
+    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
+
+
+def test_the_end_of_a_stream_that_nobody_asks_for_goes_after_a_while() -> None:
+    world = World()
+    world.complete()
+    world.durability.tick(UNREAD_S - 0.1)
+    assert not world.pen.of(WriteEnd)
+    world.durability.tick(UNREAD_S)
+    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
+
+
+def test_who_comes_back_just_after_the_end_is_told_of_it_once_the_new_token_is_on_disk() -> None:
+    world = World()
+    world.complete()
+    world.tokens[A] = "1"
+    assert world.told(refused()) == []
+    assert world.pen.written[-1] == WriteRecord(record=record(A, "1"))
+    assert world.reached().told == [refused()]
+    assert world.told(refused(B)) == [refused(B)], "who is refused a stream that goes on shows the old token again"
+
+
+def test_what_goes_on_with_the_next_server_is_not_dropped_on_disk() -> None:
+    world = World()
+    assert not world.told(opened())
+    world.reached()
+    del world.sessions[A]
+    world.drop(A, Remains.ALL)
+    world.durability.tick(10 * UNREAD_S)
+    assert not world.pen.of(WriteEnd)
+    world.tokens[A] = "1"
+    world.durability.changed(A)
+    assert world.pen.written[-1] == WriteRecord(record=record(A, "1")), "what changes now is still written"

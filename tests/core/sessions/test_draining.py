@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.effects import Notice, Refused
+from longtake.core.effects import DropJournal, Notice, Refused, Remains
 from longtake.core.errors import Fault
-from longtake.core.events import Cue, CueRequest, Drain, Ending, Pause, Play
+from longtake.core.events import AtDeadline, Attach, Cue, CueRequest, Drain, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.openings import AttachRefused
 from longtake.core.recipe.graph import Kind
+from longtake.core.sessions.draining import KEPT, REASON
 from longtake.core.sessions.life import State
-from longtake.core.work import CueId, SessionId
+from longtake.core.work import ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.storm import Storm
@@ -189,3 +191,47 @@ def test_the_sinking_storms_meet_sessions_in_many_states() -> None:
             if sinking.at_deadline is not None:
                 break
     assert met >= {State.OPENING, State.RUNNING, State.PAUSED, State.QUEUED, State.PARKING, State.CLOSING}
+
+
+def test_where_streams_are_kept_they_stop_at_the_deadline_and_nothing_of_them_is_dropped_on_disk() -> None:
+    cell = Cell(recipe(), now_s=100.0)
+    kept = cell.open("kept", window=2)
+    cell.answer()
+    cell.steps(30)
+    cell.send(Drain(now_s=cell.now_s, grace_s=60.0, streams=AtDeadline.KEEP))
+    assert notices(cell) == [(kept, f"{REASON}: this stream stops, until the server is back, in 60 s")]
+    cell.later(59.9)
+    cell.steps(30)
+    assert not cell.closed
+    sent = len(cell.segments[kept])
+    cell.later(0.2)
+    assert cell.closed[kept].ending is Ending.KEPT and cell.closed[kept].reason == KEPT
+    cell.run()
+    assert len(cell.segments[kept]) == sent, "what was under way is dropped"
+    assert [drop.remains for drop in effects_of(cell, DropJournal)] == [Remains.ALL]
+    assert cell.scheduler.draining.is_done
+    cell.send(Attach(now_s=cell.now_s, session=kept, connection=ConnectionNumber(9), cursor=None))
+    assert effects_of(cell, AttachRefused)[-1].problem.kind is Fault.DRAINING, "who comes back now is to try again"
+
+
+def test_a_stream_that_was_never_opened_is_not_kept() -> None:
+    cell = Cell(recipe())
+    session = cell.open("s")
+    cell.send(Drain(now_s=cell.now_s, streams=AtDeadline.KEEP))
+    cell.run()
+    assert cell.closed[session].ending is Ending.DRAINED
+    assert [drop.remains for drop in effects_of(cell, DropJournal)] == [Remains.NOTHING]
+
+
+@pytest.mark.parametrize("first", list(AtDeadline))
+def test_of_two_drains_the_one_counts_that_ends_streams(first: AtDeadline) -> None:
+    cell = Cell(recipe())
+    session = cell.open("s", window=2)
+    cell.answer()
+    cell.steps(20)
+    (other,) = set(AtDeadline) - {first}
+    cell.send(Drain(now_s=cell.now_s, grace_s=10.0, streams=first))
+    cell.send(Drain(now_s=cell.now_s, grace_s=5.0, streams=other))
+    cell.later(5.1)
+    cell.run()
+    assert cell.closed[session].ending is Ending.DRAINED
