@@ -45,6 +45,8 @@ WATCH_CREDIT = 4
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
 """The most ops that are told in one message; when there are more, the oldest are dropped."""
+ALIVE_S = 10.0
+"""After so long without an aside the browser is told that it is not forgotten: a dead connection is silent for ever."""
 ASIDES = 64
 """So many messages beside the stream may wait for a browser; when there are more, the oldest are dropped."""
 
@@ -76,9 +78,12 @@ class BrowserWriter:
         self._aside.set()
 
     async def send_asides(self) -> None:
-        """Send asides as they come, for ever."""
+        """Send asides as they come, for ever; and a sign of life where none comes."""
         while True:
-            await self._aside.wait()
+            try:
+                await asyncio.wait_for(self._aside.wait(), ALIVE_S)
+            except TimeoutError:
+                self._asides.append({"type": "alive"})
             self._aside.clear()
             while self._asides:
                 await self.tell(self._asides.popleft())

@@ -236,7 +236,7 @@ export class Card {
   /** The connection is broken, and another one is tried; what is here plays on. */
   #break() {
     this.#broken = true;
-    this.#parts.state.textContent = "reconnecting";
+    this.#parts.state.textContent = "lost";
     this.#parts.notice.dataset.state = "broken";
     say(this.#parts.notice, "Connection lost, reconnecting …");
   }
@@ -318,6 +318,7 @@ export class Card {
     const later = "The connection could not be made again. The server keeps the stream for a while: load the page again to go on with it.";
     const never = "The connection to the server was lost, and the stream has ended with it.";
     const goesOn = !this.#memory.watching && this.#memory.again();
+    if (goesOn) this.#parts.state.textContent = "lost";
     say(this.#parts.problem, goesOn ? later : reason || (this.#memory.watching ? "The connection to the server was lost." : never));
   }
 

@@ -6,6 +6,7 @@ const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5000;
 const FOR_MS = 120_000; // so long it is tried
 const ATTEMPT_MS = 10_000; // an attempt that is not answered for so long has failed
+const SILENCE_MS = 30_000; // a server that lives says so every 10 s
 const PASSING = new Set(["UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]); // refusals that may get better
 
 export class Line {
@@ -57,19 +58,29 @@ export class Line {
       lost: (reason) => { if (connection === this.#connection) this.#lost(reason); },
     });
     this.#connection = connection;
-    if (this.#outage) this.#timer = setTimeout(() => this.#lost("The server does not answer."), ATTEMPT_MS);
+    if (this.#outage) this.#await(ATTEMPT_MS);
+  }
+
+  /** A connection on which nothing comes for so long is lost. */
+  #await(for_ms) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lost("The server does not answer."), for_ms);
   }
 
   #hear(message, bytes) {
+    if (!this.#outage && this.#memory.again()) this.#await(SILENCE_MS);
     if (message.type === "error" && PASSING.has(message.code) && this.#memory.again()) {
       this.#lost(message.sentence);
       return;
     }
-    if (message.type === "error" || message.type === "closed") this.#isOver = true;
+    if (message.type === "error" || message.type === "closed") {
+      clearTimeout(this.#timer);
+      this.#isOver = true;
+    }
     const wasBroken = this.#outage !== null;
     if (message.type === "opened" && wasBroken) {
-      clearTimeout(this.#timer);
       this.#outage = null;
+      this.#await(SILENCE_MS);
     }
     this.#tell.message(message, bytes);
     if (message.type === "opened" && wasBroken) this.#memory.repetition().forEach((frame) => this.send(frame));

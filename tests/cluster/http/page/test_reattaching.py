@@ -256,7 +256,7 @@ def test_a_cut_connection_is_said_played_over_and_mended_for_who_steers_and_who_
             way.cut(for_good=True)
             for one in (card, watched):
                 expect(notice(one)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
-                expect(one.locator("[data-part=state]")).to_have_text("reconnecting")
+                expect(one.locator("[data-part=state]")).to_have_text("lost")
             assert notice(card).get_attribute("role") == "status"
             advances(card, 1.0)  # what is here
             keep(tab, "reconnecting")
@@ -282,6 +282,49 @@ def test_a_cut_connection_is_said_played_over_and_mended_for_who_steers_and_who_
             assert kept(tab) == 0
             tab.context.close()
             other.context.close()
+    finally:
+        server.end()
+
+
+QUICKER = "() => { const wait = window.setTimeout; window.setTimeout = (work, ms) => wait(work, ms / 20); }"
+"""What the page waits for takes less."""
+LATER = "() => { const now = performance.now.bind(performance); performance.now = () => now() + 120_000; }"
+
+
+def test_a_silent_connection_is_lost_and_who_is_away_for_too_long_is_told_to_load_the_page_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    server = Server(tmp_path, QUICK)
+    try:
+        with way_to(server) as way:
+            tab = open_tab(browser, way.url)
+            card = begin(tab)
+            session = session_of(card)
+            tab.evaluate(QUICKER)
+            advances(card, 2.0)
+            expect(notice(card)).to_be_hidden()
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                expect(notice(card)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+            advances(card, 2.0)
+
+            way.cut(for_good=True)
+            expect(notice(card)).to_have_text("Connection lost, reconnecting …", timeout=PATIENCE_MS)
+            tab.evaluate(LATER)
+            problem = card.locator("[data-part=problem]")
+            expect(problem).to_contain_text("The server keeps the stream for a while: load", timeout=PATIENCE_MS)
+            expect(card.locator("[data-part=state]")).to_have_text("lost")
+            assert kept(tab) == 1
+            way.mend(server)
+            tab.reload()
+            expect(notice(card)).to_have_text(EXACT, timeout=PATIENCE_MS)
+            assert session_of(card) == session
+            advances(card, 2.0)
+            end(card)
+            close(tab)
     finally:
         server.end()
 

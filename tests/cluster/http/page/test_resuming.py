@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import websockets
 
+from cluster.http.page import sockets
 from longtake.client import Client, StreamOptions
 from longtake.client.credentials import Credentials
 from longtake.client.events import SegmentEvent
@@ -71,7 +73,9 @@ async def test_another_socket_goes_on_after_the_last_segment_that_was_shown_byte
                     if message["type"] == "segment":
                         assert message["index"] == len(shown)
                         shown.append(browser.bytes[-1])
-                        with contextlib.suppress(websockets.ConnectionClosedOK):  # the stream is over; more is to be read
+                        with contextlib.suppress(
+                            websockets.ConnectionClosedOK
+                        ):  # the stream is over; more is to be read
                             await browser.say(type="ack", segment=message["index"])
                 if until == 4:
                     await browser.hear()  # comes, and is not shown: it comes again
@@ -168,6 +172,19 @@ async def test_a_pause_holds_and_a_cue_that_was_not_answered_is_asked_for_again(
             await again.say(type="play")
             applied = await again.upto("cue_applied")
             assert (applied["id"], applied["block"]) == ("cue-1", accepted["block"])
+
+
+async def test_a_browser_to_which_nothing_is_to_be_told_is_told_that_it_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "ALIVE_S", 0.05)
+    async with page_cell() as cell, cell.browser() as socket:
+        browser = Browser(socket)
+        await browser.say(type="open", prompt=PROMPT, window=1)
+        await browser.upto("segment")  # and no further one comes
+        for _ in range(2):
+            while json.loads(await socket.recv())["type"] != "alive":
+                pass
 
 
 async def test_an_end_is_an_end_and_so_is_a_frame_that_is_none() -> None:
