@@ -93,6 +93,7 @@ export class Card {
       over: (reason) => this.#giveUp(reason),
     });
     this.#timer = setInterval(() => this.#show(), LOOK_EVERY_MS);
+    this.#show();
   }
 
   get first() {

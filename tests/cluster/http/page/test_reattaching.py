@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.cluster.http.page.chromium import (
     PATIENCE_MS,
@@ -232,6 +232,39 @@ def test_what_cannot_be_gone_on_with_is_said_in_a_line_and_forgotten(browser: Br
     tab.get_by_role("button", name="Watch a red ball").click()
     advances(card, 0.0)
     card.get_by_role("button", name="Pause").click()
+    close(tab)
+
+
+def test_what_is_told_of_losses_is_shown_in_a_line_and_stays_for_a_while(browser: Browser, server: Server) -> None:
+    tab = open_tab(browser, "about:blank")
+    sockets: list[WebSocketRoute] = []
+
+    def pass_on(socket: WebSocketRoute) -> None:
+        """Everything as it is, but the pictures are said to be other ones."""
+        behind = socket.connect_to_server()
+        behind.on_message(
+            lambda told: socket.send(told.replace('"exact"', '"restarted"') if isinstance(told, str) else told)
+        )
+        sockets.append(socket)
+
+    tab.route_web_socket("**/api/stream", pass_on)
+    tab.goto(server.url)
+    card = begin(tab)
+    lost = "a worker was lost: the stream went on after 0.4 s (exact)"
+    sockets[0].send(json.dumps({"type": "recovered", "text": lost}))
+    expect(notice(card)).to_have_text(lost)
+    advances(card, 3.0)  # segments have come since
+    expect(notice(card)).to_have_text(lost)
+    expect(notice(card)).to_be_hidden(timeout=PATIENCE_MS)
+    tab.reload()
+    anew = re.compile(r"The stream goes on, and begins anew from segment \d+ on\.")
+    expect(notice(card)).to_have_text(anew, timeout=PATIENCE_MS)
+    advances(card)
+    token, goes_on = "ab" * 32, "the stream goes on after segment 7 (exact)"
+    sockets[1].send(json.dumps({"type": "resumed", "text": goes_on, "resume_token": token}))
+    expect(notice(card)).to_have_text(goes_on)
+    assert token in tab.evaluate("Object.values(sessionStorage).join()")
+    end(card)
     close(tab)
 
 

@@ -12,9 +12,10 @@ import pytest
 import websockets
 
 from cluster.http.page import sockets
+from cluster.http.page.answers import event_message
 from longtake.client import Client, StreamOptions
 from longtake.client.credentials import Credentials
-from longtake.client.events import SegmentEvent
+from longtake.client.events import ResumedEvent, SegmentEvent
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.http.page.cell import PROMPT, Browser, Message, PageCell, page_cell, tenants_file
 
@@ -185,6 +186,12 @@ async def test_a_browser_to_which_nothing_is_to_be_told_is_told_that_it_is_not_f
         for _ in range(2):
             while json.loads(await socket.recv())["type"] != "alive":
                 pass
+
+
+def test_a_token_that_the_client_behind_the_page_was_told_goes_to_the_browser() -> None:
+    event = ResumedEvent(continuity="exact", segment=8, resume_token=b"\x01\xab")
+    text = "the stream goes on after segment 7 (exact)"
+    assert event_message(event) == {"type": "resumed", "text": text, "resume_token": "01ab"}
 
 
 async def test_an_end_is_an_end_and_so_is_a_frame_that_is_none() -> None:
