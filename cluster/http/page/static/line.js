@@ -76,6 +76,7 @@ export class Line {
     if (message.type === "error" || message.type === "closed") {
       clearTimeout(this.#timer);
       this.#isOver = true;
+      this.#outage = null;
     }
     const wasBroken = this.#outage !== null;
     if (message.type === "opened" && wasBroken) {
