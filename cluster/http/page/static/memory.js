@@ -1,5 +1,4 @@
 // What is known of a stream beside its video, so that another connection can go on with it; after a reload as well.
-//
 // Of an own stream it is in sessionStorage, which only this tab has and which ends with it: the token is a secret. A tab
 // that is duplicated gets a copy, so before anything is taken from there the other tabs are asked whether they have it.
 
