@@ -354,6 +354,8 @@ class Frontend(rpc.LongtakeServiceServicer):
         """The open session of that name; the one place that finds sessions for callers, and never another tenant's."""
         session = requests.session_id("session_id", name)
         view = self._engine.scheduler.session(session)
+        if view is None:
+            self._engine.keeping.check_adopted()
         if view is None or not _is_open(view) or not self._may_see(view):
             raise UnknownSession(session)
         return view

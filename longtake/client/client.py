@@ -86,8 +86,8 @@ class Client:
     def resume(self, token: bytes, cursor: int | None = None, options: StreamOptions | None = None) -> Stream:
         """The stream whose `OpenedEvent.resume_token` this is, from the segment after `cursor` on.
 
-        It must be the newest that was told; `cursor` is the last segment consumed, None if none was. Of `options` only
-        `auto_ack` and `reconnect_s` count.
+        It must be the newest that was told, also by a ResumedEvent; `cursor` is the last segment consumed, None if none
+        was. Of `options` only `auto_ack` and `reconnect_s` count.
         """
         begin = partial(self._stub.Stream, metadata=self._metadata)
         return Stream(begin, pb.Open(resume_token=token, cursor=cursor), options or StreamOptions())

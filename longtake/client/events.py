@@ -137,6 +137,8 @@ class ResumedEvent:
     """How: exact, approximate or restarted."""
     segment: int
     """The number of the segment after the last one that was acknowledged."""
+    resume_token: bytes = field(default=b"", repr=False)
+    """What another call can go on with from now on, in the place of the one that was told before."""
 
     @property
     def text(self) -> str:

@@ -190,7 +190,11 @@ class Stream:
             await self._ask(pb.StreamRequest(close=pb.Close()))
 
     async def leave(self) -> bytes:
-        """Leave the stream without ending it; returns the token that another call goes on with, see Client.resume."""
+        """Leave the stream without ending it; returns the token that another call goes on with, see Client.resume.
+
+        Its call is cancelled, and leaving the `async with` sends no `close` any more: the server keeps the stream for
+        `Limits.detached_s`. A stream that was not opened yet ends.
+        """
         self._failure = ClientError(grpc.StatusCode.CANCELLED, "the stream was left")
         self._give_up()
         return self._memory.token
@@ -357,6 +361,8 @@ class Stream:
             raise ClientError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {ATTEMPT_S:g} s") from None
         self._memory.resumed(event)
         self._outage = None
-        self._events.append(ResumedEvent(continuity=event.continuity, segment=event.segment))
+        self._events.append(
+            ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=event.resume_token)
+        )
         for request in self._memory.repetition():
             await self._write(self._entered(), request)

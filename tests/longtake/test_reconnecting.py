@@ -163,6 +163,21 @@ async def test_a_server_that_says_no_is_not_asked_again() -> None:
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
 
 
+async def test_the_token_that_goes_on_after_an_outage_is_told_and_the_one_before_is_not_needed() -> None:
+    async with cell_behind() as (_, proxy, client):
+        async with client.stream("red", StreamOptions(seed=2, window=2)) as stream:
+            assert stream.opened is not None
+            await upto(stream, SegmentEvent)
+            proxy.cut()
+            resumed = await upto(stream, ResumedEvent)
+            assert isinstance(resumed, ResumedEvent)
+            assert resumed.resume_token not in (b"", stream.opened.resume_token) and "resume_token" not in repr(resumed)
+            assert await stream.leave() == resumed.resume_token
+        async with client.resume(resumed.resume_token, 0, StreamOptions(window=2)) as again:
+            following = await upto(again, SegmentEvent)
+            assert isinstance(following, SegmentEvent) and following.index == 1
+
+
 async def test_steering_a_stream_that_has_ended_gives_its_status() -> None:
     async with cell_behind() as (cell, _, client):
         for ending, code in (("operator", grpc.StatusCode.ABORTED), ("completed", grpc.StatusCode.FAILED_PRECONDITION)):

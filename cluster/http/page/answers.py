@@ -61,8 +61,12 @@ def event_message(event: StreamEvent) -> Json:
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
             return _refused(event)
-        case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | RecoveredEvent():
+        case NoticeEvent() | ReconnectingEvent():
             return {"type": "notice", "text": event.text}
+        case RecoveredEvent():
+            return {"type": "recovered", "text": event.text}
+        case ResumedEvent():
+            return {"type": "resumed", "text": event.text, "resume_token": event.resume_token.hex()}
         case SkippedEvent():
             return {"type": "skipped", "first": event.first, "count": event.count}
         case ClosedEvent():
@@ -80,6 +84,9 @@ def _opened(event: OpenedEvent) -> Json:
         "fps": float(event.fps),
         "window": event.window,
         "pictures": event.pictures,
+        "segment": event.segment,
+        "continuity": event.continuity,
+        "resume_token": event.resume_token.hex(),
     }
 
 

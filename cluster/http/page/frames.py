@@ -13,6 +13,7 @@ _LONGEST_S = 1e9
 _LAST_SEED = 2**64 - 1
 _Count = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
 _Seconds = Annotated[float, Field(ge=0, le=_LONGEST_S, allow_inf_nan=False, strict=False)]
+_SECRETS = frozenset(("token", "resume_token"))
 _SessionId = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -51,6 +52,17 @@ class WatchFrame(_Frame):
     session_id: _SessionId
 
 
+class ResumeFrame(_Frame):
+    """The first frame of a connection that goes on with the stream of one that broke."""
+
+    type: Literal["resume"]
+    token: str = Field(default="", repr=False)
+    resume_token: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$", repr=False)]
+    """The newest that the browser was told, in hexadecimal digits."""
+    cursor: _Count | None = None
+    """The last segment that was shown."""
+
+
 class CueFrame(_Frame):
     type: Literal["cue"]
     id: Annotated[str, Field(min_length=1, max_length=64)]
@@ -71,7 +83,7 @@ class CommandFrame(_Frame):
 
 Frame = TypeVar("Frame")
 
-FirstFrame = OpenFrame | WatchFrame
+FirstFrame = OpenFrame | WatchFrame | ResumeFrame
 LaterFrame = CueFrame | AckFrame | CommandFrame
 
 _FIRST: TypeAdapter[FirstFrame] = TypeAdapter(Annotated[FirstFrame, Field(discriminator="type")])
@@ -96,7 +108,7 @@ def _parsed(adapter: TypeAdapter[Frame], text: str) -> Frame:
         field = ".".join(str(part) for part in first["loc"][1:]) or "frame"
         value = first["input"] if isinstance(first["input"], (str, int, float)) else None
         shown = f"{value[:40]}…" if isinstance(value, str) and len(value) > 40 else value
-        raise InvalidField(field, "(not shown)" if field == "token" else shown, _allowed(first["msg"])) from None
+        raise InvalidField(field, "(not shown)" if field in _SECRETS else shown, _allowed(first["msg"])) from None
 
 
 def _allowed(message: str) -> str:

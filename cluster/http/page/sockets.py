@@ -2,6 +2,7 @@
 
 A browser acknowledges what it has shown. For a stream of its own that goes on to the service, whose window it opens;
 an observer's acknowledgements end here: what it has no room for gives way to what is newest.
+A browser that goes away leaves its stream, and may come back to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cluster.http.page.frames import (
     FirstFrame,
     LaterFrame,
     OpenFrame,
+    ResumeFrame,
     WatchFrame,
     first_frame,
     later_frame,
@@ -43,6 +45,8 @@ WATCH_CREDIT = 4
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
 """The most ops that are told in one message; when there are more, the oldest are dropped."""
+ALIVE_S = 10.0
+"""After so long without an aside the browser is told that it is not forgotten: a dead connection is silent for ever."""
 ASIDES = 64
 """So many messages beside the stream may wait for a browser; when there are more, the oldest are dropped."""
 
@@ -74,9 +78,12 @@ class BrowserWriter:
         self._aside.set()
 
     async def send_asides(self) -> None:
-        """Send asides as they come, for ever."""
+        """Send asides as they come, for ever; and a sign of life where none comes."""
         while True:
-            await self._aside.wait()
+            try:
+                await asyncio.wait_for(self._aside.wait(), ALIVE_S)
+            except TimeoutError:
+                self._asides.append({"type": "alive"})
             self._aside.clear()
             while self._asides:
                 await self.tell(self._asides.popleft())
@@ -90,8 +97,8 @@ async def serve_socket(socket: WebSocket, connect: Connect) -> None:
         frame = await _first(socket)
         async with connect(frame.token) as client:
             match frame:
-                case OpenFrame():
-                    await _own(socket, writer, client, frame)
+                case OpenFrame() | ResumeFrame():
+                    await _own(socket, writer, client, _stream(frame, writer, client))
                 case WatchFrame():
                     await _watch(socket, writer, client, frame.session_id)
     except WebSocketDisconnect:
@@ -117,7 +124,7 @@ async def _first(socket: WebSocket) -> FirstFrame:
         async with asyncio.timeout(FIRST_FRAME_TIMEOUT_S):
             return first_frame(await _text(socket))
     except TimeoutError:
-        raise InvalidField("frame", None, f"open or watch, within {FIRST_FRAME_TIMEOUT_S:g} s") from None
+        raise InvalidField("frame", None, f"open, resume or watch, within {FIRST_FRAME_TIMEOUT_S:g} s") from None
 
 
 async def _text(socket: WebSocket) -> str:
@@ -141,7 +148,10 @@ async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame]:
 # --- a stream of the browser's own ------------------------------------------------------------------------------------
 
 
-async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, frame: OpenFrame) -> None:
+def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Client) -> Stream:
+    """The stream that a browser asks for, not entered yet."""
+    if isinstance(frame, ResumeFrame):
+        return client.resume(bytes.fromhex(frame.resume_token), frame.cursor, StreamOptions(auto_ack=False))
     options = StreamOptions(
         seed=frame.seed_number,
         pace=frame.pace,
@@ -150,14 +160,27 @@ async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, frame: 
         fork=frame.fork,
         auto_ack=False,
     )
-    stream = client.stream(frame.prompt, options, waiting=lambda event: writer.aside(event_message(event)))
-    await _first_to_end(_show(stream, writer, client), _steer(socket, stream), writer.send_asides())
+    return client.stream(frame.prompt, options, waiting=lambda event: writer.aside(event_message(event)))
+
+
+async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, stream: Stream) -> None:
+    beside = (_steer(socket, stream), writer.send_asides())
+    await _first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
+
+
+async def _or_leave(stream: Stream, work: Coroutine[None, None, None]) -> None:
+    """Work until the browser is gone: then the stream is left as it is, for it to come back to."""
+    try:
+        await work
+    except WebSocketDisconnect:
+        await stream.leave()
+        raise
 
 
 async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
     """Forward what the service tells, until the stream has ended."""
     async with stream:
-        await _forward(stream, writer, client)
+        await _or_leave(stream, _forward(stream, writer, client))
 
 
 async def _steer(socket: WebSocket, stream: Stream) -> None:
@@ -296,7 +319,7 @@ async def _first_to_end(*works: Coroutine[None, None, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in tasks:
-        if task in done:
+        if task in done and not task.cancelled():
             task.result()
             return
 

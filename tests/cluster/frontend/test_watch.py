@@ -75,3 +75,14 @@ async def test_observers_of_a_session_are_limited_and_leave_room_when_they_go() 
         with pytest.raises(ClientError) as caught:
             await anext(client.watch("nobody"))
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_while_streams_of_the_server_before_are_taken_over_who_looks_for_one_is_told_to_try_again() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red", StreamOptions(window=1)) as own:
+        assert own.opened is not None
+        for is_adopting, code in ((True, grpc.StatusCode.UNAVAILABLE), (False, grpc.StatusCode.NOT_FOUND)):
+            cell.engine.keeping.is_adopting = is_adopting
+            with pytest.raises(ClientError) as caught:
+                await anext(client.watch("not-here-yet"))
+            assert caught.value.code is code
+            assert isinstance(await anext(client.watch(own.opened.session_id)), OpenedEvent), "what is here is found"

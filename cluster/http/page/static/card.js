@@ -1,11 +1,12 @@
 // One stream on the page: its video, the ways to steer it, and what is known of it.
 
-import { Connection } from "./api.js";
+import { Line } from "./line.js";
 import { Player } from "./player.js";
 import { Timeline } from "./timeline.js";
 
 const RATE_OVER_MS = 8000;
 const LOOK_EVERY_MS = 200;
+const TELL_MS = 8000; // so long it is said what has happened
 const ENDINGS = {
   completed: "The stream is complete.",
   client: "The stream has ended.",
@@ -13,7 +14,17 @@ const ENDINGS = {
   drained: "The server shuts down; the stream has ended.",
   lost: "The server shuts down, and a worker was lost with the stream's last block.",
   failed: "The server could not go on with the stream.",
+  access: "What this page has shown the server no longer holds; the stream has ended.",
+  quota: "The quota of the day is used up; the stream has ended.",
+  moved: "The stream goes on elsewhere: another connection has it.",
+  abandoned: "Nobody was there for too long; the stream has ended.",
 };
+const CONTINUITIES = {
+  exact: () => "The stream goes on, exact: nothing is missing.",
+  approximate: () => "The stream goes on: from here on alike, not the same.",
+  restarted: ({ segment }) => `The stream goes on, and begins anew from segment ${segment} on.`,
+};
+const ACCESS = new Set(["UNAUTHENTICATED", "PERMISSION_DENIED"]); // with another token the stream can be gone on with
 
 /** The named parts of a copy of a template. */
 export function copyOf(id) {
@@ -23,9 +34,9 @@ export function copyOf(id) {
   return { root, parts };
 }
 
-/** Show a sentence in an element, or hide it. */
+/** Show a sentence in an element, or hide it. What is said already is not said again, also by screen readers. */
 export function say(element, sentence) {
-  element.textContent = sentence;
+  if (element.textContent !== sentence) element.textContent = sentence;
   element.hidden = !sentence;
 }
 
@@ -39,56 +50,69 @@ export function seconds(field, text) {
 
 export class Card {
   #parts;
-  #connection;
+  #line;
   #player;
   #timeline;
   #model;
-  #watching;
   #page;
-  #prompts = []; // what is shown from which second on, in order
-  #cues = new Map(); // by id: prompt, list item, start
-  #cueCount = 0;
+  #memory;
+  #items = new Map(); // the list items of cues, by id
   #received = []; // [when in ms, seconds of video]
   #lastSegment = -1;
-  #shownSegment = -1;
-  #window = 0;
-  #paused = false;
+  #broken;
+  #told_ms = -Infinity; // when it was said what has happened
   #over = false;
   #timer;
 
-  /** `first` is the first frame, of type open or watch; `page` has `fork(card)`, `refused(code)`. */
-  constructor(first, model, page) {
+  /** `memory` is of the stream to begin, or to go on with; `page` has `fork(card)`, `refused(code)`. */
+  constructor(memory, model, page) {
     const { root, parts } = copyOf("card");
     this.root = root;
-    this.sessionId = first.type === "watch" ? first.session_id : "";
-    this.first = first;
+    this.#memory = memory;
     this.#parts = parts;
     this.#model = model;
     this.#page = page;
-    this.#watching = first.type === "watch";
-    parts.title.textContent = first.prompt ?? "";
-    if (first.prompt) this.#prompts.push({ prompt: first.prompt, start_s: 0 });
-    parts.video.setAttribute("aria-label", `Video: ${first.prompt ?? "a stream"}`);
-    parts.about.textContent = this.#watching ? "watching" : "yours";
-    for (const name of ["cue", "end"]) parts[name].hidden = this.#watching;
-    say(parts.veil, "Waiting for the first block …");
+    this.#broken = memory.again() !== null;
+    parts.title.textContent = this.prompt;
+    parts.video.setAttribute("aria-label", `Video: ${memory.first.prompt ?? "a stream"}`);
+    parts.about.textContent = memory.watching ? "watching" : "yours";
+    for (const name of ["cue", "end"]) parts[name].hidden = memory.watching;
+    parts.end.disabled = memory.ending;
+    say(parts.veil, this.#broken ? "Going on with the stream …" : "Waiting for the first block …");
+    for (const id of memory.cues.keys()) this.#list(id);
+    this.#showPaused();
     this.#player = new Player(parts.video, {
-      shown: (index) => this.#acknowledge(index),
+      shown: (segment) => this.#acknowledge(segment),
       failed: (why) => say(parts.problem, `video: ${why}`),
     });
     this.#timeline = new Timeline(parts.canvas, parts.caption, model.steps.length);
     this.#listen();
-    this.#connection = new Connection(first, {
+    this.#line = new Line(memory, {
       message: (message, bytes) => this.#hear(message, bytes),
-      lost: (reason) => this.#lost(reason),
+      broken: () => this.#break(),
+      over: (reason) => this.#giveUp(reason),
     });
     this.#timer = setInterval(() => this.#show(), LOOK_EVERY_MS);
+    this.#show();
+  }
+
+  get first() {
+    return this.#memory.first;
+  }
+
+  get sessionId() {
+    return this.#memory.sessionId;
   }
 
   /** The prompt on the screen. */
   get prompt() {
-    const time = this.#player.time;
-    return this.#prompts.findLast(({ start_s }) => start_s <= time + 0.01)?.prompt ?? this.#prompts[0]?.prompt ?? "";
+    const { prompts } = this.#memory;
+    return prompts.findLast(({ start_s }) => start_s <= this.#time + 0.01)?.prompt ?? prompts[0]?.prompt ?? "";
+  }
+
+  /** How far the stream has been shown; the video begins there after a reload. */
+  get #time() {
+    return this.#player?.isPlaced ? this.#player.time : this.#memory.shown_s;
   }
 
   /** What the field for cues holds. */
@@ -103,15 +127,16 @@ export class Card {
   /** What the server's list says of this session; undefined if it is not in the list. */
   update(session) {
     if (this.#over || !session) return;
-    this.#parts.state.textContent = session.state;
+    if (!this.#broken) this.#parts.state.textContent = session.state;
     this.#parts.slack.textContent = session.slack_s === null ? "–" : `${session.slack_s.toFixed(2)} s`;
-    if (this.#watching && !this.#prompts.length) this.#prompts.push({ prompt: session.prompt, start_s: 0 });
+    const { watching, prompts } = this.#memory;
+    if (watching && !prompts.length) prompts.push({ prompt: session.prompt, start_s: 0 });
   }
 
   #listen() {
     const { pause, end, fork, dismiss, cue } = this.#parts;
     pause.addEventListener("click", () => this.#toggle());
-    end.addEventListener("click", () => { this.#connection.send({ type: "close" }); end.disabled = true; });
+    end.addEventListener("click", () => this.#askForEnd());
     fork.addEventListener("click", () => this.#page.fork(this));
     dismiss.addEventListener("click", () => this.dispose());
     this.#parts.longer.addEventListener("click", () => this.#timeline.zoom(1));
@@ -120,11 +145,23 @@ export class Card {
   }
 
   #toggle() {
-    this.#paused = !this.#paused;
-    if (!this.#watching) this.#connection.send({ type: this.#paused ? "pause" : "play" });
-    if (this.#paused) this.#player.pause();
+    const memory = this.#memory;
+    memory.paused = !memory.paused;
+    memory.save();
+    if (!memory.watching) this.#line.send({ type: memory.paused ? "pause" : "play" });
+    if (memory.paused) this.#player.pause();
     else this.#player.play();
-    this.#parts.pause.textContent = this.#paused ? "Play" : "Pause";
+    this.#showPaused();
+  }
+
+  #showPaused() {
+    this.#parts.pause.textContent = this.#memory.paused ? "Play" : "Pause";
+  }
+
+  #askForEnd() {
+    this.#memory.ending = this.#parts.end.disabled = true;
+    this.#memory.save();
+    this.#line.send({ type: "close" });
   }
 
   #send(fields) {
@@ -136,17 +173,25 @@ export class Card {
       say(this.#parts.problem, error.message);
       return;
     }
-    const id = `cue-${++this.#cueCount}`;
+    const id = `cue-${++this.#memory.cueCount}`;
     const prompt = fields.prompt.value;
-    this.#connection.send({ type: "cue", id, prompt, ...(time_s === null ? {} : { time_s }) });
-    const item = document.createElement("li");
-    const [what, state] = [document.createElement("span"), document.createElement("span")];
-    what.textContent = prompt;
-    state.textContent = "sent";
-    item.append(what, state);
-    this.#parts.cues.prepend(item);
-    this.#cues.set(id, { prompt, item, state });
+    this.#memory.cues.set(id, { prompt, time_s, state: "sent", text: "sent" });
+    this.#memory.save();
+    this.#line.send({ type: "cue", id, prompt, ...(time_s === null ? {} : { time_s }) });
+    this.#list(id);
     fields.prompt.value = fields.time.value = "";
+  }
+
+  /** Put a cue into the list. */
+  #list(id) {
+    const { prompt, state, text } = this.#memory.cues.get(id);
+    const item = document.createElement("li");
+    const spans = [document.createElement("span"), document.createElement("span")];
+    [spans[0].textContent, spans[1].textContent] = [prompt, text];
+    item.append(...spans);
+    item.dataset.state = state;
+    this.#parts.cues.prepend(item);
+    this.#items.set(id, item);
   }
 
   #hear(message, bytes) {
@@ -155,75 +200,133 @@ export class Card {
       case "segment": return this.#segment(message, bytes);
       case "ops": return this.#timeline.add(message.ops);
       case "no_ops": return this.#timeline.explain(`No ops: ${message.text}`);
-      case "cue_accepted": return this.#mark(message.id, "accepted", `at ${message.start_s.toFixed(1)} s, block ${message.block}`);
+      case "cue_accepted": return this.#accepted(message);
       case "cue_applied": return this.#applied(message);
-      case "cue_superseded": return this.#mark(message.id, "superseded", `gave way to ${this.#cues.get(message.by)?.prompt ?? message.by}`);
+      case "cue_superseded": return this.#mark(message.id, "superseded", `gave way to ${this.#memory.cues.get(message.by)?.prompt ?? message.by}`);
       case "refused": return this.#refused(message);
       case "notice": return say(this.#parts.notice, message.text);
+      case "recovered": return this.#happened(message.text);
+      case "resumed":
+        this.#memory.renewed(message.resume_token);
+        return this.#happened(message.text);
       case "closed": return this.#closed(message);
-      case "error":
-        this.#end("");
-        say(this.#parts.problem, message.sentence);
-        return this.#page.refused(message.code);
+      case "error": return this.#failed(message);
     }
   }
 
+  /** Say something that stays for a while. */
+  #happened(text) {
+    this.#told_ms = performance.now();
+    say(this.#parts.notice, text);
+  }
+
   #opened(message, header) {
-    this.sessionId = message.session_id;
-    this.#window = message.window;
-    this.#parts.about.textContent = `${this.#watching ? "watching" : "yours"} · seed ${message.seed} · ${message.session_id}`;
+    const memory = this.#memory;
+    memory.opened(message);
+    this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"} · seed ${message.seed} · ${message.session_id}`;
     this.#parts.video.style.aspectRatio = `${message.width} / ${message.height}`;
-    this.#player.open(message.media_type, header);
-    this.#player.play();
+    if (!this.#player.isOpen) {
+      this.#player.open(message.media_type, header);
+      if (memory.paused) say(this.#parts.veil, "Paused.");
+      else this.#player.play();
+    }
+    if (this.#broken) this.#mend(message);
     this.#page.changed();
   }
 
+  /** The connection is broken, and another one is tried; what is here plays on. */
+  #break() {
+    this.#broken = true;
+    this.#parts.state.textContent = "lost";
+    this.#parts.notice.dataset.state = "broken";
+    say(this.#parts.notice, "Connection lost, reconnecting …");
+  }
+
+  /** The stream goes on with another connection. */
+  #mend(opened) {
+    this.#broken = false;
+    this.#parts.notice.dataset.state = "";
+    this.#timeline.restart();
+    this.#happened(this.#memory.watching ? "Watching again, from the newest on." : (CONTINUITIES[opened.continuity] ?? CONTINUITIES.exact)(opened));
+  }
+
   #segment(message, bytes) {
+    if (message.index <= this.#lastSegment) return; // it is here from the connection before
     say(this.#parts.veil, "");
-    say(this.#parts.notice, "");
+    if (!this.#tells) say(this.#parts.notice, "");
     this.#lastSegment = message.index;
     this.#received.push([performance.now(), message.duration_s]);
     this.#player.append(message, bytes);
   }
 
-  #acknowledge(index) {
-    this.#shownSegment = index;
-    if (!this.#over) this.#connection.send({ type: "ack", segment: index });
+  /** Whether what has happened is still to be read. */
+  get #tells() {
+    return performance.now() - this.#told_ms < TELL_MS;
+  }
+
+  #acknowledge(segment) {
+    if (this.#over) return;
+    this.#memory.shown(segment);
+    this.#line.send({ type: "ack", segment: segment.index });
   }
 
   #mark(id, state, text) {
-    const cue = this.#cues.get(id);
-    if (!cue) return;
-    cue.item.dataset.state = state;
-    cue.state.textContent = text;
+    const cue = this.#memory.cues.get(id);
+    if (!cue || (cue.state === state && cue.text === text)) return;
+    Object.assign(cue, { state, text });
+    this.#memory.save();
+    const item = this.#items.get(id);
+    item.dataset.state = state;
+    item.lastElementChild.textContent = text;
+  }
+
+  // What is said of cues may come again after the connection broke.
+
+  #accepted({ id, start_s, block }) {
+    if (this.#memory.cues.get(id)?.state === "sent") this.#mark(id, "accepted", `at ${start_s.toFixed(1)} s, block ${block}`);
   }
 
   #applied({ id, start_s }) {
-    const cue = this.#cues.get(id);
+    const { cues, prompts } = this.#memory;
+    if (!cues.has(id) || prompts.some((known) => known.id === id)) return;
+    prompts.push({ prompt: cues.get(id).prompt, start_s, id });
     this.#mark(id, "applied", `comes at ${start_s.toFixed(1)} s`);
-    if (cue) this.#prompts.push({ prompt: cue.prompt, start_s, id });
   }
 
   #refused({ id, sentence }) {
-    if (this.#cues.has(id)) this.#mark(id, "refused", sentence);
+    if (this.#memory.cues.has(id)) this.#mark(id, "refused", sentence);
     else say(this.#parts.problem, sentence);
   }
 
   #closed({ ending, reason }) {
     this.#player.finish();
+    this.#memory.forget();
     const text = ENDINGS[ending] ?? "The stream has ended.";
     this.#end(reason ? `${text} ${reason}` : text);
   }
 
-  #lost(reason) {
-    if (this.#over) return;
+  #failed({ code, sentence }) {
     this.#end("");
-    say(this.#parts.problem, reason || "The connection to the server was lost, and the stream has ended with it.");
+    const gone = this.#broken && code === "NOT_FOUND";
+    say(this.#parts.problem, gone ? "The stream cannot be gone on with: it has ended, or another connection has it." : sentence);
+    if (!ACCESS.has(code)) this.#memory.forget();
+    this.#page.refused(code);
+  }
+
+  /** There will be no other connection. */
+  #giveUp(reason) {
+    this.#end("");
+    const later = "The connection could not be made again. The server keeps the stream for a while: load the page again to go on with it.";
+    const never = "The connection to the server was lost, and the stream has ended with it.";
+    const goesOn = !this.#memory.watching && this.#memory.again();
+    if (goesOn) this.#parts.state.textContent = "lost";
+    say(this.#parts.problem, goesOn ? later : reason || (this.#memory.watching ? "The connection to the server was lost." : never));
   }
 
   #end(sentence) {
     this.#over = true;
     this.#timeline.stop();
+    this.#parts.notice.dataset.state = "";
     this.#parts.state.textContent = "ended";
     say(this.#parts.veil, "");
     say(this.#parts.notice, sentence);
@@ -233,10 +336,11 @@ export class Card {
     this.#page.changed();
   }
 
-  /** Take the card off the page; ends its stream if it goes on. */
+  /** Take the card off the page. */
   dispose() {
     clearInterval(this.#timer);
-    this.#connection.close();
+    this.#memory.forget();
+    this.#line.close();
     this.#timeline.dispose();
     this.#player.dispose();
     this.#page.gone(this);
@@ -244,11 +348,16 @@ export class Card {
   }
 
   #show() {
-    const { clock, lag, buffered, rate, title } = this.#parts;
-    const time = this.#player.time;
+    const { clock, lag, buffered, rate, title, notice } = this.#parts;
+    const { cursor, window, prompts } = this.#memory;
+    const time = this.#time;
     clock.textContent = `${time.toFixed(1)} s`;
-    const behind = this.#lastSegment - this.#shownSegment;
-    lag.textContent = this.#lastSegment < 0 ? "–" : `${behind} of ${this.#window}`;
+    const behind = this.#lastSegment - (cursor ?? -1);
+    lag.textContent = this.#lastSegment < 0 ? "–" : `${behind} of ${window}`;
+    if (this.#told_ms > 0 && !this.#tells && !this.#broken && !this.#over) {
+      this.#told_ms = -Infinity;
+      say(notice, "");
+    }
     buffered.textContent = `${this.#player.ahead.toFixed(1)} s`;
     const now = performance.now();
     while (this.#received.length > 1 && now - this.#received[0][0] > RATE_OVER_MS) this.#received.shift();
@@ -257,6 +366,6 @@ export class Card {
     const wall_s = this.#received.length ? (now - this.#received[0][0]) / 1000 : 0;
     rate.textContent = wall_s > 1 && !this.#over ? `${(video_s / wall_s).toFixed(2)}×` : "–";
     if (this.prompt) title.textContent = this.prompt;
-    for (const { id, start_s } of this.#prompts) if (id && start_s <= time) this.#mark(id, "shown", `shown since ${start_s.toFixed(1)} s`);
+    for (const { id, start_s } of prompts) if (id && start_s <= time) this.#mark(id, "shown", `shown since ${start_s.toFixed(1)} s`);
   }
 }

@@ -2,6 +2,7 @@
 
 import { ask, keepToken } from "./api.js";
 import { Card, copyOf, say, seconds } from "./card.js";
+import { Memory } from "./memory.js";
 
 const POLL_MS = 1000;
 
@@ -13,7 +14,8 @@ const page = {
   fork(card) {
     const prompt = card.draft || card.prompt;
     const { pace = "realtime", seed, window } = card.first;
-    begin({ type: "open", prompt, pace, ...(seed ? { seed } : {}), ...(window ? { window } : {}), fork: card.sessionId });
+    const first = { type: "open", prompt, pace, ...(seed ? { seed } : {}), ...(window ? { window } : {}), fork: card.sessionId };
+    begin(new Memory(first));
   },
   refused(code) {
     if (code === "UNAUTHENTICATED") askWho();
@@ -26,8 +28,8 @@ const page = {
   },
 };
 
-function begin(first) {
-  const card = new Card(first, model, page);
+function begin(memory) {
+  const card = new Card(memory, model, page);
   cards.add(card);
   at("cards").prepend(card.root);
   card.root.scrollIntoView({ block: "nearest" });
@@ -49,7 +51,7 @@ function start(event) {
     const most = model.max_window;
     if (window && !(/^\d+$/.test(window) && Number(window) >= 1 && Number(window) <= most)) throw new Error(`buffer: '${window}' is not allowed; allowed: 1 to ${most} segments`);
     if (window) first.window = Number(window);
-    begin(first);
+    begin(new Memory(first));
   } catch (error) {
     say(problem, error.message);
   }
@@ -109,6 +111,7 @@ async function poll() {
     if (!model) {
       model = await ask("/api/model");
       showModel();
+      for (const memory of await Memory.kept()) begin(memory);
     }
     const { sessions } = await ask("/api/sessions");
     showServer("good", `${sessions.length} stream${sessions.length === 1 ? "" : "s"}`);
@@ -148,7 +151,7 @@ function showRunning(sessions) {
     let row = rows.get(id);
     if (!row) {
       row = copyOf("running-row");
-      row.parts.watch.addEventListener("click", () => begin({ type: "watch", session_id: id }));
+      row.parts.watch.addEventListener("click", () => begin(new Memory({ type: "watch", session_id: id })));
       rows.set(id, row);
       at("running").append(row.root);
     }

@@ -19,7 +19,7 @@ export class Player {
   #ending = false;
   #timer;
 
-  /** `shown(index)` is called for each segment, in order. */
+  /** `shown(segment)` is called for each segment, in order. */
   constructor(video, { shown, failed }) {
     this.#video = video;
     this.#shown = shown;
@@ -27,6 +27,15 @@ export class Player {
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     video.addEventListener("timeupdate", () => this.#look()); // timers of hidden tabs are slow
     video.addEventListener("error", () => this.#source && failed(video.error?.message || "the video cannot be decoded"));
+  }
+
+  get isOpen() {
+    return this.#source !== null;
+  }
+
+  /** Whether it stands where there is something to show. */
+  get isPlaced() {
+    return this.#begun;
   }
 
   open(mediaType, header) {
@@ -120,11 +129,10 @@ export class Player {
     this.#work();
     this.#place();
     while (this.#appended.length) {
-      const { index, start_s, duration_s } = this.#appended[0];
+      const { start_s, duration_s } = this.#appended[0];
       // Whoever starves for more has shown all it has, as far as it can.
       if (this.#begun && (start_s + duration_s <= this.#video.currentTime + NEAR_S || this.#starves)) {
-        this.#appended.shift();
-        this.#shown(index);
+        this.#shown(this.#appended.shift());
       } else break;
     }
   }

@@ -47,6 +47,13 @@ export class Timeline {
     if (this.#ops.length > MAX_OPS) this.#ops.splice(0, this.#ops.length - MAX_OPS);
   }
 
+  /** Another server may tell from now on, and it has another clock. */
+  restart() {
+    this.#ops = [];
+    this.#skew = Infinity;
+    this.#chosen = null;
+  }
+
   /** The stream has ended: stand still. */
   stop() {
     this.#still_s ??= this.#ops.length ? this.#ops.at(-1).done_at_s + 0.2 : 0;

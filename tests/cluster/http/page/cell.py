@@ -89,7 +89,7 @@ class Browser:
         await self._socket.send(json.dumps(frame))
 
     async def hear(self) -> Message:
-        """The next message but ops; the bytes that belong to it are the last of `bytes` then."""
+        """The next message but ops and signs of life; the bytes that belong to it are the last of `bytes` then."""
         while True:
             text = await self._socket.recv()
             assert isinstance(text, str)
@@ -98,7 +98,7 @@ class Browser:
                 data = await self._socket.recv()
                 assert isinstance(data, bytes)
                 self.bytes.append(data)
-            if message["type"] != "ops":
+            if message["type"] not in ("ops", "alive"):
                 return message
 
     async def upto(self, kind: str) -> Message:

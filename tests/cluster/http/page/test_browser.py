@@ -2,82 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from pocket.judge import Pictures, Seen, classify
 from tests.cluster.http.page.cell import tenants_file
+from tests.cluster.http.page.chromium import (
+    PATIENCE_MS,
+    QUICK,
+    WITHOUT,
+    Server,
+    advances,
+    end,
+    keep,
+    open_tab,
+    shows,
+    sign_in,
+    stands_still,
+    start,
+    take_what_is_left,
+    time_s,
+)
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent.parent
-CHROMIUM = shutil.which("chromium")
-PATIENCE_MS = 30_000
-PICTURES = os.environ.get("LONGTAKE_PICTURES")
-"""A folder for screenshots; without it none are taken."""
-CONFIG = """
-[cluster]
-launch = "in-process"
-denoise_workers = 1
-[listen]
-port = 0
-[http]
-address = "127.0.0.1:0"
-"""
-QUICK = '[model]\ndevice = "simulated:2ms"\n'
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-LOOK = """
-async (video) => {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const pictures = [];
-  for (let n = 0; n < 6; n++) {
-    pen.drawImage(video, 0, 0);
-    pictures.push(Array.from(pen.getImageData(0, 0, canvas.width, canvas.height).data));
-    await new Promise((resolve) => setTimeout(resolve, 60));
-  }
-  return { width: canvas.width, height: canvas.height, pictures };
-}
-"""
-"""Pictures that the browser has decoded, as it would show them."""
-
-
-class Server:
-    """`longtake serve` as a process."""
-
-    def __init__(self, folder: Path, further: str = "") -> None:
-        config = folder / "server.toml"
-        config.write_text(CONFIG + further)
-        self.log = (folder / "server.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "longtake", "serve", str(config)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
-        assert ", page at http://" in ready, (folder / "server.log").read_text()
-        self.url = ready.split(", page at ")[1].strip()
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.log.close()
+pytestmark = WITHOUT
 
 
 @pytest.fixture(scope="module")
@@ -89,97 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.end()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """A tab with the page in it; what it says on the console or throws fails the test."""
-    tab = open_tab(browser, server)
+    tab = open_tab(browser, server.url)
     yield tab
     complaints = tab.evaluate("window.complaints ?? []")
     tab.context.close()
     assert complaints == []
-
-
-def open_tab(browser: Browser, server: Server, *, dark: bool = False) -> Page:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light")
-    context.set_default_timeout(PATIENCE_MS)
-    context.add_init_script(
-        "window.complaints = []; addEventListener('error', (e) => complaints.push(e.message));"
-        "addEventListener('unhandledrejection', (e) => complaints.push(String(e.reason)));"
-        "addEventListener('securitypolicyviolation', (e) => complaints.push(e.violatedDirective));"
-    )
-    tab = context.new_page()
-    tab.goto(server.url)
-    return tab
-
-
-def start(page: Page, prompt: str) -> Locator:
-    """Type a prompt, press Enter; the new stream's card."""
-    page.get_by_label("Prompt").fill(prompt)
-    expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=PATIENCE_MS)
-    page.get_by_label("Prompt").press("Enter")
-    card = page.locator("article").first
-    expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
-    return card
-
-
-def take_what_is_left(page: Page) -> None:
-    """Choose the pace that a slow machine does not refuse."""
-    page.get_by_text("Options").click()
-    page.get_by_label("Pace").select_option("fast")
-
-
-def time_s(card: Locator) -> float:
-    found: float = card.locator("video").evaluate("(video) => video.currentTime")
-    return found
-
-
-def advances(card: Locator, by_s: float = 0.3) -> None:
-    """Wait until the video has gone on; fails by its timeout if it stands still."""
-    card.page.wait_for_function(
-        "([video, until]) => video.currentTime >= until",
-        arg=[card.locator("video").element_handle(), time_s(card) + by_s],
-        timeout=PATIENCE_MS,
-    )
-
-
-def stands_still(card: Locator) -> None:
-    """The video does not go on for a second of this page's time."""
-    before = time_s(card)
-    card.page.wait_for_timeout(1000)
-    assert time_s(card) == before
-
-
-def seen(card: Locator) -> Seen:
-    """What the judge sees in what the browser shows."""
-    got = card.locator("video").evaluate(LOOK)
-    shape = (-1, got["height"], got["width"], 4)
-    pictures: Pictures = np.array(got["pictures"], dtype=np.uint8).reshape(shape)[..., :3]
-    return classify(pictures)
-
-
-def shows(card: Locator, colour: str, shape: str, background: str) -> None:
-    """Wait until the screen shows it; fails with what it shows instead."""
-    what = None
-    for _ in range(20):
-        what = seen(card)
-        if (what.colour, what.shape, what.background) == (colour, shape, background):
-            return
-        card.page.wait_for_timeout(500)
-    raise AssertionError(f"a {colour} {shape} in {background} was asked for; the screen shows {what}")
-
-
-def keep(page: Page, name: str) -> None:
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"page-{name}.png")
 
 
 def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_say(page: Page) -> None:
@@ -207,8 +74,7 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     expect(card.locator("[data-part=caption]")).to_have_text(op, timeout=PATIENCE_MS)
     expect(card.locator("[data-part=rate]")).to_contain_text("×", timeout=PATIENCE_MS)
 
-    card.get_by_role("button", name="End", exact=True).click()
-    expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
+    end(card)
     expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
     card.get_by_role("button", name="Remove").click()
     expect(page.locator("article")).to_have_count(0)
@@ -225,7 +91,7 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     shows(second, "yellow", "triangle", "fog")
     shows(first, "green", "ring", "dusk")
 
-    other = open_tab(browser, server, dark=True)
+    other = open_tab(browser, server.url, dark=True)
     other.get_by_role("button", name="Watch a green ring").click()
     watched = other.locator("article")
     advances(watched, 1.0)
@@ -233,7 +99,8 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     expect(watched.get_by_role("heading")).to_have_text("a green ring resting at dusk", timeout=PATIENCE_MS)
     assert watched.locator("form").is_hidden(), "an observer does not steer"
     keep(other, "watching-dark")
-    page.reload()
+    end(first)
+    end(second)
     expect(watched.locator("[data-part=notice]")).to_contain_text("The stream has ended.", timeout=PATIENCE_MS)
     expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
     other.context.close()
@@ -267,21 +134,17 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.end()
 
 
-def sign_in(tab: Page, token: str) -> None:
-    field = tab.get_by_label("Token")
-    expect(field).to_be_visible(timeout=PATIENCE_MS)
-    field.fill(token)
-    field.press("Enter")
-
-
 def test_a_token_is_asked_for_and_kept_by_one_tab(browser: Browser, quick: Server) -> None:
-    tab = open_tab(browser, quick)
+    tab = open_tab(browser, quick.url)
     sign_in(tab, "wrong")
     expect(tab.locator("#problem")).to_contain_text("token", timeout=PATIENCE_MS)
     sign_in(tab, "alice" * 4)
     expect(tab.locator("#sign-in")).to_be_hidden(timeout=PATIENCE_MS)
-    advances(start(tab, "a red ball resting at night"))
-    assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
+    card = start(tab, "a red ball resting at night")
+    advances(card)
+    assert tab.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [2, 0, ""]
+    end(card)
+    assert tab.evaluate("sessionStorage.length") == 1, "the token of a stream that has ended is of no use"
     assert "alice" not in tab.url
     tab.reload()
     expect(tab.locator("#server")).to_have_text(re.compile(r"\d stream"), timeout=PATIENCE_MS)
@@ -309,7 +172,7 @@ KEPT = "(video) => [video.buffered.length, video.buffered.end(0) - video.buffere
 def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_the_memory_of_seconds(
     browser: Browser, quick: Server
 ) -> None:
-    tab = open_tab(browser, quick)
+    tab = open_tab(browser, quick.url)
     sign_in(tab, "alice" * 4)
     take_what_is_left(tab)
     tab.get_by_label("Buffer, segments").fill("16")
@@ -357,7 +220,7 @@ def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_th
 def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
     server = Server(tmp_path, QUICK)
     try:
-        tab = open_tab(browser, server)
+        tab = open_tab(browser, server.url)
         card = start(tab, "a blue ring bobbing in the fog")
         advances(card)
     finally:
@@ -369,11 +232,12 @@ def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path)
 
 
 def test_on_a_phone_everything_fits(browser: Browser, server: Server) -> None:
-    phone = open_tab(browser, server)
+    phone = open_tab(browser, server.url)
     phone.set_viewport_size({"width": 390, "height": 844})
     card = start(phone, "a magenta ball circling in the snow")
     advances(card, 1.0)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     card.scroll_into_view_if_needed()
     keep(phone, "phone")
+    end(card)
     phone.context.close()

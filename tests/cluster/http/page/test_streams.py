@@ -156,18 +156,18 @@ async def _consume(stream: Stream) -> None:
         pass
 
 
-async def test_a_browser_that_goes_away_ends_its_stream() -> None:
+async def test_a_browser_that_goes_away_leaves_its_stream() -> None:
     async with page_cell() as cell, Client(cell.target) as client:
         async with cell.browser() as socket:
             browser = Browser(socket)
             await browser.say(type="open", prompt=PROMPT)
             await browser.upto("segment")
-            assert len(await client.list_sessions()) == 1
+            assert [session.attached for session in await client.list_sessions()] == [True]
 
-        async def none_left() -> bool:
-            return not await client.list_sessions()
+        async def is_detached() -> bool:
+            return [session.attached for session in await client.list_sessions()] == [False]
 
-        await until(none_left)
+        await until(is_detached)
 
 
 async def test_a_fork_goes_on_from_where_the_stream_is() -> None:
@@ -190,7 +190,7 @@ WRONG: tuple[tuple[dict[str, object], str], ...] = (
     ({"type": "open", "prompt": PROMPT, "pace": "slow"}, "pace: 'slow' is not allowed; allowed: 'realtime' or 'fa"),
     ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed"),
     ({"type": "watch", "session_id": "nobody"}, "session: 'nobody' is not open here"),
-    ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch'"),
+    ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch', 'resume'"),
     ({"type": "open", "prompt": PROMPT, "token": "två"}, "token: '(not shown)' is not allowed"),
 )
 

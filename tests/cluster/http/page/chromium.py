@@ -1,0 +1,164 @@
+"""The page in a real browser against a real server: tools of the tests that type, look and listen as a reader does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from pocket.judge import Pictures, Seen, classify
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent.parent
+CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 30_000
+PICTURES = os.environ.get("LONGTAKE_PICTURES")
+"""A folder for screenshots; without it none are taken."""
+CONFIG = """
+[cluster]
+launch = "in-process"
+denoise_workers = 1
+[listen]
+port = 0
+[http]
+address = "127.0.0.1:0"
+"""
+QUICK = '[model]\ndevice = "simulated:2ms"\n'
+
+WITHOUT = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+LOOK = """
+async (video) => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const pictures = [];
+  for (let n = 0; n < 6; n++) {
+    pen.drawImage(video, 0, 0);
+    pictures.push(Array.from(pen.getImageData(0, 0, canvas.width, canvas.height).data));
+    await new Promise((resolve) => setTimeout(resolve, 60));
+  }
+  return { width: canvas.width, height: canvas.height, pictures };
+}
+"""
+"""Pictures that the browser has decoded, as it would show them."""
+
+
+class Server:
+    """`longtake serve` as a process."""
+
+    def __init__(self, folder: Path, further: str = "") -> None:
+        config = folder / "server.toml"
+        config.write_text(CONFIG + further)
+        self.log = (folder / "server.log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "longtake", "serve", str(config)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        assert ", page at http://" in ready, (folder / "server.log").read_text()
+        self.url = ready.split(", page at ")[1].strip()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.log.close()
+
+
+def open_tab(browser: Browser, url: str, *, dark: bool = False) -> Page:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light")
+    context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script(
+        "window.complaints = []; addEventListener('error', (e) => complaints.push(e.message));"
+        "addEventListener('unhandledrejection', (e) => complaints.push(String(e.reason)));"
+        "addEventListener('securitypolicyviolation', (e) => complaints.push(e.violatedDirective));"
+    )
+    tab = context.new_page()
+    tab.goto(url)
+    return tab
+
+
+def start(page: Page, prompt: str) -> Locator:
+    """Type a prompt, press Enter; the new stream's card."""
+    page.get_by_label("Prompt").fill(prompt)
+    expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=PATIENCE_MS)
+    page.get_by_label("Prompt").press("Enter")
+    card = page.locator("article").first
+    expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
+    return card
+
+
+def take_what_is_left(page: Page) -> None:
+    """Choose the pace that a slow machine does not refuse."""
+    page.get_by_text("Options").click()
+    page.get_by_label("Pace").select_option("fast")
+
+
+def time_s(card: Locator) -> float:
+    found: float = card.locator("video").evaluate("(video) => video.currentTime")
+    return found
+
+
+def advances(card: Locator, by_s: float = 0.3) -> None:
+    """Wait until the video has gone on; fails by its timeout if it stands still."""
+    card.page.wait_for_function(
+        "([video, until]) => video.currentTime >= until",
+        arg=[card.locator("video").element_handle(), time_s(card) + by_s],
+        timeout=PATIENCE_MS,
+    )
+
+
+def stands_still(card: Locator) -> None:
+    """The video does not go on for a second of this page's time."""
+    before = time_s(card)
+    card.page.wait_for_timeout(1000)
+    assert time_s(card) == before
+
+
+def seen(card: Locator) -> Seen:
+    """What the judge sees in what the browser shows."""
+    got = card.locator("video").evaluate(LOOK)
+    shape = (-1, got["height"], got["width"], 4)
+    pictures: Pictures = np.array(got["pictures"], dtype=np.uint8).reshape(shape)[..., :3]
+    return classify(pictures)
+
+
+def shows(card: Locator, colour: str, shape: str, background: str) -> None:
+    """Wait until the screen shows it; fails with what it shows instead."""
+    what = None
+    for _ in range(20):
+        what = seen(card)
+        if (what.colour, what.shape, what.background) == (colour, shape, background):
+            return
+        card.page.wait_for_timeout(500)
+    raise AssertionError(f"a {colour} {shape} in {background} was asked for; the screen shows {what}")
+
+
+def keep(page: Page, name: str) -> None:
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"page-{name}.png")
+
+
+def sign_in(tab: Page, token: str) -> None:
+    field = tab.get_by_label("Token")
+    expect(field).to_be_visible(timeout=PATIENCE_MS)
+    field.fill(token)
+    field.press("Enter")
+
+
+def end(card: Locator) -> None:
+    """End the stream: a page that is only closed leaves it to its server for a while."""
+    card.get_by_role("button", name="End", exact=True).click()
+    expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
