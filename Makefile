@@ -6,13 +6,23 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures rendered clean
+.PHONY: demo test test-ray test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures rendered clean
 
 demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
 
+# Two runs side by side, for either waits most of its time. All that starts a Ray is in one of them: nodes of one machine
+# that start at once take each other's ports.
+RAYS := tests/cluster tests/deploy tests/longtake
+
 test: $(STAMP)  ## every test that needs no GPU
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-rest
+
+test-ray: $(STAMP)
+	$(BIN)/python -m pytest $(RAYS)
+
+test-rest: $(STAMP)
+	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(RAYS))
 
 check: $(STAMP)  ## static checks
 	$(BIN)/ruff check .

@@ -30,11 +30,11 @@ def test_streams_that_take_turns_are_what_they_are_alone(tmp_path: Path, level: 
 def test_longtake_makes_the_same_bytes_and_every_figure_is_there(tmp_path: Path) -> None:
     write_tiny_model(tmp_path)
     plan = Plan(
-        name="tiny", model=tmp_path, counts=(1, 3), blocks=3, repeat=1, cores=2, denoise_workers=2, decode_workers=1,
+        name="tiny", model=tmp_path, counts=(1, 2), blocks=3, repeat=1, cores=2, denoise_workers=1, decode_workers=1,
         max_batch=4, settings=RAW,
     )  # fmt: skip  # `measure` raises if the bytes differ
     rows = asyncio.run(measure(plan))
-    assert [row.sessions for row in rows] == [1, 3]
+    assert [row.sessions for row in rows] == [1, 2]
     for row in rows:
         assert row.frames_per_s > 0
         assert row.ratio == pytest.approx(row.frames_per_s / max(row.alternatives.values()), rel=0.01)

@@ -38,6 +38,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def lasting(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that leave it as it is."""
+    running = Server(tmp_path_factory.mktemp("lasting"), model, "in-process")
+    try:
+        yield running
+    finally:
+        running.end()
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path, model, getattr(request, "param", "in-process"))
@@ -47,20 +57,20 @@ def server(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Itera
         running.end()
 
 
-def test_a_served_stream_equals_the_rendered_one_byte_for_byte(server: Server, model: Path, tmp_path: Path) -> None:
+def test_a_served_stream_equals_the_rendered_one_byte_for_byte(lasting: Server, model: Path, tmp_path: Path) -> None:
     arguments = [PROMPT, "--seed", "3", "--duration", "4s", "--cue", "2s=a blue box in the fog"]
     served, rendered = tmp_path / "served.mp4", tmp_path / "rendered.mp4"
-    assert run(["stream", *arguments, "-o", str(served), "--server", server.address]) == 0
+    assert run(["stream", *arguments, "-o", str(served), "--server", lasting.address]) == 0
     assert run(["render", *arguments, "-o", str(rendered), "--model", str(model)]) == 0
     assert served.read_bytes() == rendered.read_bytes()
     other = tmp_path / "other.mp4"
     arguments[2] = "4"
-    assert run(["stream", *arguments, "-o", str(other), "--server", server.address]) == 0
+    assert run(["stream", *arguments, "-o", str(other), "--server", lasting.address]) == 0
     assert other.read_bytes() != served.read_bytes()
 
 
-def test_every_codec_gives_a_file_with_every_picture(server: Server, tmp_path: Path) -> None:
-    arguments = ["stream", PROMPT, "--seed", "3", "--duration", "2s", "--server", server.address]
+def test_every_codec_gives_a_file_with_every_picture(lasting: Server, tmp_path: Path) -> None:
+    arguments = ["stream", PROMPT, "--seed", "3", "--duration", "2s", "--server", lasting.address]
     for codec, name in (("h264", "a.mp4"), ("mjpeg", "a.mjpeg"), ("raw", "a.rgb")):
         assert run([*arguments, "--codec", codec, "-o", str(tmp_path / name)]) == 0
     with av.open(tmp_path / "a.mp4") as video:
@@ -71,9 +81,9 @@ def test_every_codec_gives_a_file_with_every_picture(server: Server, tmp_path: P
     assert (tmp_path / "a.rgb").stat().st_size == 32 * 32 * 32 * 3
 
 
-def test_an_interrupted_stream_leaves_a_file_that_plays(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_stream_leaves_a_file_that_plays(lasting: Server, tmp_path: Path) -> None:
     output = tmp_path / "a.mp4"
-    command = [sys.executable, "-m", "longtake", "stream", PROMPT, "--server", server.address, "--json"]
+    command = [sys.executable, "-m", "longtake", "stream", PROMPT, "--server", lasting.address, "--json"]
     command += ["-o", str(output)]
     client = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
     while not output.exists() or output.stat().st_size < 10_000:
@@ -162,8 +172,8 @@ def test_what_a_server_records_is_what_its_scheduler_did(model: Path, tmp_path: 
     assert scheduler.draining.is_done
 
 
-def test_a_port_that_is_taken_is_one_line(server: Server, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port = server.address.split(":")[1]
+def test_a_port_that_is_taken_is_one_line(lasting: Server, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    port = lasting.address.split(":")[1]
     config = model.parent / "taken.toml"
     config.write_text(f'[model]\npath = "{model}"\n[cluster]\nlaunch = "in-process"\n[listen]\nport = {port}\n')
     assert run(["serve", str(config)]) == 2

@@ -31,9 +31,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name / "model" for name in sources}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_what_is_converted_is_served_as_it_is_rendered(models: dict[str, Path], tmp_path: Path, dtype: str) -> None:
-    server = Server(tmp_path, models["training"], "subprocess", dtype=dtype)
+@pytest.mark.parametrize(("dtype", "launch"), [("float32", "subprocess"), ("bfloat16", "in-process")])
+def test_what_is_converted_is_served_as_it_is_rendered(
+    models: dict[str, Path], tmp_path: Path, dtype: str, launch: str
+) -> None:
+    server = Server(tmp_path, models["training"], launch, dtype=dtype)
     try:
         made: dict[str, bytes] = {}
         for name, prompt in (("red", "a red ball"), ("again", "  a red&nbsp;ball "), ("blue", "a blue ball")):

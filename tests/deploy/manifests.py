@@ -42,7 +42,7 @@ def render(values: Values, *arguments: str) -> list[Document]:
             text = helm("template", "cell", str(CHART), "--namespace", NAMESPACE, "--values", file.name, *arguments)
         except subprocess.CalledProcessError as error:
             raise RuntimeError(error.stderr) from None
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 @functools.cache

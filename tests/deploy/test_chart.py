@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_helm_lint_finds_nothing() -> None:
 
 def test_what_is_made_from_other_files_is_fresh() -> None:
     assert stale() == [], "run `make rendered`"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _schemas() -> Iterator[None]:
+    """Kubernetes' definitions are read once: they are megabytes, which the library reads again for every object."""
+    library = kubernetes_validate.utils
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "schema_contents", functools.cache(library.schema_contents))
+        yield
 
 
 @functools.cache

@@ -320,16 +320,16 @@ class Row:
         return f"{self.layout.name:28s} {self.took_s:7.1f} s  {verdict}; {self.seen}"
 
 
-def matrix(layouts: Sequence[Layout], model: Path, device: str, seeds: Sequence[int], blocks: int) -> Iterator[Row]:
-    """A row for each layout as it is done."""
-    right = expected(model, device, seeds, blocks)
+def matrix(layouts: Sequence[Layout], model: Path, device: str, right: Mapping[int, Sequence[str]]) -> Iterator[Row]:
+    """A row for each layout as it is done; `right` is what `expected` says of the same model."""
+    blocks = len(next(iter(right.values())))
     for layout in layouts:
         began_s = time.perf_counter()
-        seen = asyncio.run(served(layout, model, device, seeds, blocks))
+        seen = asyncio.run(served(layout, model, device, tuple(right), blocks))
         yield Row(
             layout=layout,
             seen=seen,
-            blocks=len(seeds) * blocks,
+            blocks=len(right) * blocks,
             wrong=seen.wrong_blocks(right),
             took_s=time.perf_counter() - began_s,
         )
@@ -350,7 +350,7 @@ def main(*, seeds: int, blocks: int, broken: bool) -> None:
         for model, device in ((folder, SIMULATED), (pocket, "cpu")):
             click.echo(f"{'by hand' if device == SIMULATED else 'pocket'}: {seeds} seeds, {blocks} blocks")
             here = [layout for layout in layouts if layout.split == 1 or device != SIMULATED]
-            for row in matrix(here, model, device, range(seeds), blocks):
+            for row in matrix(here, model, device, expected(model, device, range(seeds), blocks)):
                 click.echo(row)
                 wrong += bool(row.wrong) is not broken
     sys.exit(1 if wrong else 0)

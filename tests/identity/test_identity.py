@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from benchmarks.simulated_streams import small_pictures
 from cluster.launch.plan import POCKET, model_path
-from tests.identity.__main__ import LAYOUTS, SIMULATED, Layout, Row, matrix
+from tests.identity.__main__ import LAYOUTS, SIMULATED, Layout, Row, expected, matrix
 from workers.models import weights
 
 SEEDS = (3, 11, 5, 8)
@@ -26,8 +27,12 @@ def simulated_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+right = cache(expected)
+"""The oracle computes once what all layouts are held against."""
+
+
 def row_of(layout: Layout, model: Path, device: str, blocks: int) -> Row:
-    (row,) = matrix([layout], model, device, SEEDS, blocks)
+    (row,) = matrix([layout], model, device, right(model, device, SEEDS, blocks))
     return row
 
 
@@ -54,7 +59,9 @@ def test_two_pages_that_change_places_are_noticed(layout: Layout, simulated_mode
 
 
 @pytest.mark.parametrize(
-    "layout", [layout for layout in LAYOUTS if layout.split > 1 or layout.workers == 1], ids=lambda layout: layout.name
+    "layout",
+    [layout for layout in LAYOUTS if layout.split > 1 or (layout.workers == 1 and layout.batch_limit in (1, 8, 16))],
+    ids=lambda layout: layout.name,
 )
 def test_two_pages_that_change_places_are_noticed_in_the_pocket_model(layout: Layout) -> None:
     assert row_of(replace(layout, broken=True), model_path(POCKET), "cpu", BLOCKS).wrong

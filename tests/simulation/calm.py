@@ -8,7 +8,7 @@ from longtake.core.flow import Pace
 from tests.simulation.scenarios import Scenario, scenario
 from tests.simulation.wishes import Deed
 
-SOME = range(12)
+SOME = range(6)
 """Seeds."""
 
 

@@ -160,7 +160,7 @@ def check(model: Path, rig: Rig, streams: Iterable[Stream]) -> None:
         assert rig.hashes.of(asked.name) == oracle(model, asked.prompt, asked.seed, 4)[: asked.blocks]
 
 
-@pytest.mark.parametrize("batch_limit", range(1, 9))
+@pytest.mark.parametrize("batch_limit", [1, 2, 5, 8])  # tests/identity has every size from 2 to 8
 def test_every_block_is_the_oracles_whatever_shares_its_forwards(model: Path, batch_limit: int) -> None:
     rig = Rig(model, batch_limit=batch_limit, seed=batch_limit)
     streams = mix(batch_limit)
@@ -240,7 +240,7 @@ async def test_in_process_batches_are_the_oracles(model: Path, monkeypatch: pyte
 async def test_batches_over_the_link_are_the_oracles(model: Path) -> None:
     info = weights.load_info(model)
     streams = mix(21)
-    workers = in_process_workers(model, info.recipe, denoise=2, sessions=len(streams))
+    workers = in_process_workers(model, info.recipe, sessions=len(streams))
     hashes = Hashes(info.recipe.step_count)
     engine = Engine(Scheduler(info.recipe, info.geometry, Limits()), hashes)
     hashes.listen(engine)
