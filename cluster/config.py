@@ -24,7 +24,7 @@ from pydantic_core.core_schema import no_info_after_validator_function
 from cluster.cell.recording import LIMIT_BYTES
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
-from longtake.core.limits import Limits
+from longtake.core.limits import Limits, Recover
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -121,6 +121,9 @@ class ClusterSection(Section):
     packed: Annotated[tuple[Literal["live", "bulk"], ...], Field(strict=False)] = ()
     """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them.
     Sessions of other classes are spread over all workers, so that a single stream is fastest."""
+    recover: Literal["exact", "fast"] = "exact"
+    """What is made again of a lane that a lost worker had: all that it depends on, so that the stream goes on bit for
+    bit; or (fast) what its window shows, so that it goes on sooner, with pictures that are alike and not the same."""
     fused_passes: bool = False
     """Whether each lane gets the pages of one more block, so that a commit and the denoise op after it can be one
     forward. That gives more throughput where forwards gain by batching, and costs a little latency."""
@@ -281,7 +284,8 @@ class ServerConfig(Section):
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
         packed = frozenset(_PACES[name] for name in self.cluster.packed)
-        return replace(self.limits, packed=packed, fused_passes=self.cluster.fused_passes)
+        recover = Recover(self.cluster.recover)
+        return replace(self.limits, packed=packed, recover=recover, fused_passes=self.cluster.fused_passes)
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from longtake.core.events import Open
@@ -27,6 +28,16 @@ class Setting(NamedTuple):
     default: float
     least: float
     most: float
+
+
+class Recover(Enum):
+    """What is made again of a lane that was lost."""
+
+    EXACT = "exact"
+    """All that its pages depend on: the stream goes on bit for bit."""
+    FAST = "fast"
+    """What its window shows: a fraction of the time, and the stream goes on with pictures that are alike, not the
+    same (of pocket's latents the next are off by 1 to 2 %)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,7 @@ class Limits:
 
     load_limit: float = 0.95
     """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""
+    recover: Recover = Recover.EXACT
     packed: frozenset[Pace] = frozenset()
     """The paces whose sessions are put on one worker each if one has room, so that the loss of a worker interrupts
     few of them. The lanes of other sessions are spread over all workers, which makes a single stream fastest."""

@@ -44,7 +44,7 @@ from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import NOWHERE, Classes, Homes, Place
 from longtake.core.sessions.session import Session
-from longtake.core.work import ImageId, SessionId, WorkerId
+from longtake.core.work import Continuity, ImageId, SessionId, WorkerId
 
 
 class Parking:
@@ -235,6 +235,8 @@ class Parking:
         for lane in range(session.graph.lane_count):
             if lane not in record.lanes:
                 rebuild_lane(session, lane, retention)
+        if session.continuity is not Continuity.EXACT:  # its client is to be told
+            session.struck(now_s)
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += image.sent(session.id, worker)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from longtake.core.effects import PrepareStream
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
+from longtake.core.work import Continuity
 
 
 def rebuild_lane(session: Session, lane: int, retention: Retention) -> None:
@@ -24,6 +25,9 @@ def rebuild_lane(session: Session, lane: int, retention: Retention) -> None:
     replay = session.progress.replay(graph.sealing[lane], retention.lane_blocks, graph.sink_blocks)
     if replay is not None:
         table.rebuilt_from, table.rebuilt_lead = replay.start, replay.lead
+        continuity = retention.continuity(replay.start)
+        if continuity is not Continuity.EXACT:
+            session.continuity = continuity
 
 
 def rebuild_slot(session: Session, retention: Retention) -> PrepareStream:

@@ -223,8 +223,10 @@ class Fleet:
         """Which latents are kept of sessions with this recipe."""
         known = self._retentions.get(graph)
         if known is None:
-            rewind_blocks = self._limits.rewind_blocks
-            known = Retention(graph=graph, depths=self._depths, rewind_blocks=rewind_blocks)
+            limits = self._limits
+            known = Retention(
+                graph=graph, depths=self._depths, rewind_blocks=limits.rewind_blocks, recover=limits.recover
+            )
             self._retentions[graph] = known
         return known
 

@@ -16,8 +16,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from longtake.core.limits import Recover
 from longtake.core.recipe.graph import Graph, Kind, Readers
 from longtake.core.sessions.progress import Progress
+from longtake.core.work import Continuity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +50,18 @@ class Retention:
     depths: Depths
     rewind_blocks: int = 0
     """So many blocks more than a rebuild needs."""
+    recover: Recover = Recover.EXACT
 
     @cached_property
     def lane_blocks(self) -> int:
-        """Blocks before its boundary that a lane depends on: H L."""
-        return self.graph.recipe.history_blocks * self.depths.layers
+        """Blocks before its boundary that a lane is rebuilt from: the H L that it depends on, or H alone."""
+        layers = self.depths.layers if self.recover is Recover.EXACT else min(1, self.depths.layers)
+        return self.graph.recipe.history_blocks * layers
+
+    def continuity(self, first: int) -> Continuity:
+        """What a lane is worth that was rebuilt from `first` on."""
+        is_whole = self.recover is Recover.EXACT or not first
+        return Continuity.EXACT if is_whole else Continuity.APPROXIMATE
 
     @cached_property
     def slot_blocks(self) -> int:
