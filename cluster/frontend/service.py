@@ -16,6 +16,7 @@ from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
 from cluster.frontend import requests
+from cluster.frontend.carrying import SESSION_ID_BYTES, Carrying
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import MOVED, Speaker, model_response
@@ -38,7 +39,6 @@ from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
-SESSION_ID_BYTES = 12
 WATCH_RETRY_S = 5.0
 HALF_CLOSE_S = 0.5
 """A call of which no frame will come any more is half-closed or broken; a broken one is over at once."""
@@ -85,6 +85,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
+        self._carrying = Carrying(engine, offer, tenancy)
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -292,6 +293,43 @@ class Frontend(rpc.LongtakeServiceServicer):
             await abort(context, error)
         self._engine.begin_drain(grace_s)
         return pb.DrainResponse(sessions=len(self._views()))
+
+    # --- sessions that go elsewhere ---------------------------------------------------------------------------------
+
+    async def Export(
+        self, request: pb.ExportRequest, context: grpc.aio.ServicerContext[pb.ExportRequest, pb.ExportResponse]
+    ) -> AsyncIterator[pb.ExportResponse]:
+        """A snapshot of a session, in parts."""
+        try:
+            if request.hand_over:
+                current_call().caller.check_operator("Export with hand_over")
+            session = self._open_session(request.session_id).session
+            async for part in self._carrying.export(session, hand_over=request.hand_over):
+                yield pb.ExportResponse(data=part)
+        except LongtakeError as error:
+            await abort(context, error)
+
+    async def Import(
+        self,
+        request_iterator: AsyncIterator[pb.ImportRequest],
+        context: grpc.aio.ServicerContext[pb.ImportRequest, pb.ImportResponse],
+    ) -> pb.ImportResponse:
+        """A session is made of a snapshot."""
+        try:
+            return await self._carrying.take_in(request_iterator)
+        except LongtakeError as error:
+            await abort(context, error)
+
+    async def HandOver(
+        self, request: pb.HandOverRequest, context: grpc.aio.ServicerContext[pb.HandOverRequest, pb.HandOverResponse]
+    ) -> pb.HandOverResponse:
+        """A session goes on elsewhere, or stays after all."""
+        try:
+            to = requests.destination(request)
+            await self._carrying.hand_over(self._open_session(request.session_id).session, to)
+        except LongtakeError as error:
+            await abort(context, error)
+        return pb.HandOverResponse()
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]

@@ -52,6 +52,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.ACCESS: grpc.StatusCode.UNAUTHENTICATED,
     Ending.QUOTA: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Ending.ABANDONED: grpc.StatusCode.ABORTED,
+    Ending.MOVED: grpc.StatusCode.ABORTED,
 }
 """The status of a call whose session has ended."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import click
 import grpc
 
 from longtake.cli import values
+from longtake.cli.hand_over import hand_all_over
 from longtake.cli.server import Server, server_options
 from longtake.client.errors import ClientError
 
@@ -26,13 +28,25 @@ _LOOK_S = 0.5
     metavar="TIME",
     help="How long open streams may go on, such as 10m; at most 24h.",
 )
+@click.option(
+    "--hand-over",
+    metavar="HOST:PORT",
+    help="First hand every stream over to this server, which clients must be able to reach under this address.",
+)
 @click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")  # fmt: skip
-def drain_command(server: Server, grace: Fraction, wait: bool) -> None:
-    """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends."""
-    asyncio.run(_drain(server, grace, wait=wait))
+def drain_command(server: Server, grace: Fraction, hand_over: str | None, wait: bool) -> None:
+    """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
+
+    With --hand-over streams go on at another server of the same model, which is shown the same credentials. Those that
+    cannot are named, and end with the grace.
+    """
+    asyncio.run(_drain(server, grace, None if hand_over is None else replace(server, target=hand_over), wait=wait))
 
 
-async def _drain(server: Server, grace: Fraction, *, wait: bool) -> None:
+async def _drain(server: Server, grace: Fraction, other: Server | None, *, wait: bool) -> None:
+    if other is not None:
+        done = await hand_all_over(server, other, click.echo)
+        click.echo(f"handed over: {_sessions(done.moved)}; {len(done.stayed)} stayed")
     async with server.client() as client:
         count = await client.drain(grace)
     until = f"; they end within {timedelta(seconds=round(grace))}" if count and grace else ""
