@@ -15,7 +15,7 @@ from itertools import count
 from cluster.cell.backlog import Backlog
 from cluster.cell.outbox import ClientMessage, Moved, MovedAway, Outbox
 from longtake.core.effects import Closed, Refused
-from longtake.core.errors import OutOfRange
+from longtake.core.errors import Fault, OutOfRange
 from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
@@ -62,7 +62,7 @@ class Clients:
         """The sessions that are only remembered, with the time until which they are."""
         self._ended_bytes = 0
         self._leads: dict[SessionId, MovedAway] = {}
-        """Where sessions are about to go."""
+        """Where sessions are about to go, or have gone without their clients having been told: the disk comes first."""
         self._moved: dict[SessionId, MovedAway] = {}
         """Where sessions have gone, the oldest first."""
 
@@ -102,7 +102,7 @@ class Clients:
         self._leads[session] = MovedAway(session=session, address=address, token=token)
 
     def leads_no_more(self, session: SessionId) -> None:
-        """It has ended by now, or does not move."""
+        """It does not move."""
         self._leads.pop(session, None)
 
     # --- what they are told -----------------------------------------------------------------------------------------
@@ -180,8 +180,11 @@ class Clients:
         """The session does not go on with an arrived call; if it has ended, that call is told what it has missed."""
         arrival = self._arrivals.pop(effect.connection)
         problem = effect.problem
-        if effect.session in self._moved:
-            arrival.outbox.offer(self._moved[effect.session])
+        moved = self._moved.get(effect.session)
+        if moved is None and problem.kind is Fault.UNKNOWN_SESSION:
+            moved = self._leads.get(effect.session)
+        if moved is not None:
+            arrival.outbox.offer(moved)
             arrival.outbox.offer(Closed(session=effect.session, ending=Ending.MOVED, reason="", segments=0))
             return
         if effect.session in self._ended:

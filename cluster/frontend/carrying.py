@@ -190,8 +190,9 @@ class Carrying:
         self._engine.clients.leads(session, to.address, to.token)
         try:
             await self._asked(HandOver(now_s=now_s, session=session))
-        finally:
+        except Declined:
             self._engine.clients.leads_no_more(session)
+            raise
 
     async def _asked(self, event: Event) -> int:
         """Have an event handled; Declined if it is refused. Of an Adopt, the frontier."""

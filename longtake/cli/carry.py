@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -44,7 +45,7 @@ async def _export(server: Server, session_id: str, file: Path) -> int:
 
 
 @click.command(name="import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_command(file: Path, server: Server, as_json: bool) -> None:
@@ -52,7 +53,8 @@ def import_command(file: Path, server: Server, as_json: bool) -> None:
 
     Prints its id, and the token with which a client goes on (`Client.resume` in Python): keep it as a password.
     """
-    answer = asyncio.run(_import(server, file))
+    with file.open("rb") as source:
+        answer = asyncio.run(_import(server, source))
     token = answer.resume_token.hex()
     if as_json:
         click.echo(json.dumps({"session_id": answer.session_id, "resume_token": token, "block": answer.block}))
@@ -60,12 +62,11 @@ def import_command(file: Path, server: Server, as_json: bool) -> None:
     click.echo(f"session {answer.session_id}\nresume token {token}\nmade again from block {answer.block}")
 
 
-async def _import(server: Server, file: Path) -> pb.ImportResponse:
+async def _import(server: Server, source: BinaryIO) -> pb.ImportResponse:
     async with server.client() as client:
-        return await client.import_session(_parts(file))
+        return await client.import_session(_parts(source))
 
 
-async def _parts(file: Path) -> AsyncIterator[bytes]:
-    with file.open("rb") as source:
-        while part := source.read(PART_BYTES):
-            yield part
+async def _parts(source: BinaryIO) -> AsyncIterator[bytes]:
+    while part := source.read(PART_BYTES):
+        yield part

@@ -38,7 +38,7 @@ def drain_command(server: Server, grace: Fraction, hand_over: str | None, wait: 
     """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
 
     With --hand-over streams go on at another server of the same model, which is shown the same credentials. Those that
-    cannot are named, and end with the grace.
+    cannot are named, and end with the grace; so long the server stays for clients that are away, to tell them.
     """
     asyncio.run(_drain(server, grace, None if hand_over is None else replace(server, target=hand_over), wait=wait))
 

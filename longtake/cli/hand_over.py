@@ -13,6 +13,8 @@ from longtake.cli.server import Server
 from longtake.client import Client
 from longtake.client.errors import ClientError
 
+PASSES = 10
+"""So often it is looked whether there are sessions that were opened meanwhile."""
 ATTEMPTS = 3
 RETRY_S = 1.0
 _LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -28,13 +30,16 @@ class HandedOver:
 
 
 async def hand_all_over(old: Server, new: Server, say: Callable[[str], object]) -> HandedOver:
-    """Hand over every session of `old`, those included that are opened meanwhile; `say` is told of each.
+    """Hand over every session of `old`, those included that are opened for a while meanwhile; `say` is told of each.
 
     What cannot be moved stays as it is. ClientError if the old server cannot be asked.
     """
     moved, stayed = 0, list[str]()
     async with old.client() as source, new.client() as target:
-        while left := [each for each in await _sessions(source) if each not in stayed]:
+        for _ in range(PASSES):
+            left = [each for each in await _sessions(source) if each not in stayed]
+            if not left:
+                break
             for session in left:
                 problem = await _hand_over(session, source, target, new.target)
                 if problem is None:

@@ -7,6 +7,7 @@ cues or its ending is made here; which ready op runs first is the dispatcher's.
 
 from __future__ import annotations
 
+from longtake.core.adoption import HandOver
 from longtake.core.carry.balancing import Balance
 from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
@@ -26,6 +27,7 @@ from longtake.core.effects import Effect, Refused
 from longtake.core.errors import LongtakeError
 from longtake.core.events import (
     Adopt,
+    Attach,
     CallRefused,
     Drain,
     Ending,
@@ -215,6 +217,8 @@ class Scheduler:
         if session is None or session.state is State.CLOSING:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
+            if isinstance(event, Attach):
+                self.draining.came(event.session)
             self._effects += unknown(event)
             return
         try:
@@ -222,6 +226,8 @@ class Scheduler:
         except LongtakeError as error:
             self._effects.append(refused(event, error))
         else:
+            if isinstance(event, HandOver):
+                self.draining.went(session)
             self._advance(session)
 
     def _open(self, event: Open) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from longtake.client import Client, CueAt, SegmentEvent, StreamOptions
+from longtake.client import Client, CueAt, SegmentEvent, Stream, StreamEvent, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.core.limits import Limits
 from tests.cluster.frontend.toy import GEOMETRY, Door, ToyCell, toy_cell
@@ -50,6 +50,16 @@ async def file_after(segment: int) -> bytes:
             if isinstance(event, SegmentEvent) and event.index == segment:
                 return await exported(client, stream.opened.session_id)
     raise AssertionError("the stream ended before")
+
+
+async def until(stream: Stream, segment: int) -> list[StreamEvent]:
+    """The events of a stream up to this segment."""
+    events: list[StreamEvent] = []
+    async for event in stream:
+        events.append(event)
+        if isinstance(event, SegmentEvent) and event.index == segment:
+            return events
+    raise AssertionError("the stream has ended before")
 
 
 async def in_parts(data: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:

@@ -123,6 +123,15 @@ def nan(file: bytes) -> bytes:
     return file_of(header, rest[:40] + np.array([np.nan], "<f4").tobytes() + rest[44:])
 
 
+def without_latents(file: bytes) -> bytes:
+    """No latents at all: of a session that has forgotten a cue."""
+    header, _ = header_of(file)
+    facts = json.loads(header["__metadata__"]["longtake"])
+    assert facts["record"]["known_from"] == 9
+    facts["versions"] = []
+    return file_of({"__metadata__": {"longtake": json.dumps(facts, separators=(",", ":"))}}, b"")
+
+
 FIRST = "latents/1/14"
 WRONG_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (lambda file: b"", "data"),
@@ -145,6 +154,7 @@ WRONG_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a tensor of another name": (lambda file: with_header(file, lambda header: rename(header, "x")), "header"),
     "NaN": (nan, FIRST),
+    "latents that a block needs whose cues were forgotten": (without_latents, "latents"),
 }  # fmt: skip
 
 

@@ -10,10 +10,10 @@ from longtake.core.adoption import Adopted, AdoptFailed, Freeze, HandOver, HandO
 from longtake.core.dispatch.handing import FROZEN_S
 from longtake.core.effects import Closed, CueAccepted, CueApplied, Refused, RequestRefused
 from longtake.core.errors import Fault, Lack
-from longtake.core.events import Adopt, Cue, CueRequest, Drain, Ending, Open
+from longtake.core.events import Adopt, Attach, Cue, CueRequest, Detach, Drain, Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.work import CueId, SessionId
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.world import Cell, effects_of
@@ -97,6 +97,30 @@ def test_a_session_that_is_handed_over_ends_here_and_only_then() -> None:
         (refused,) = [e for e in cell.send(event) if isinstance(e, HandOverRefused)]
         assert refused.problem.kind is Fault.UNKNOWN_SESSION
     cell.later(2 * FROZEN_S)
+
+
+def test_a_server_that_drains_stays_for_clients_that_were_away_until_they_came_or_the_grace_is_over() -> None:
+    for comes in (True, False):
+        cell = begun()
+        cell.send(Detach(now_s=cell.now_s, session=S, connection=FIRST_CONNECTION))
+        freeze(cell)
+        cell.send(HandOver(now_s=cell.now_s, session=S))
+        cell.run()
+        cell.send(Drain(now_s=cell.now_s, grace_s=50.0))
+        assert not cell.scheduler.sessions() and not cell.scheduler.draining.is_done
+        if comes:
+            cell.send(Attach(now_s=cell.now_s, session=S, connection=ConnectionNumber(3), cursor=None))
+        else:
+            cell.later(49)
+            assert not cell.scheduler.draining.is_done
+            cell.later(2)
+        assert cell.scheduler.draining.is_done
+    cell = begun()
+    freeze(cell)
+    cell.send(HandOver(now_s=cell.now_s, session=S))
+    cell.run()
+    cell.send(Drain(now_s=cell.now_s, grace_s=50.0))
+    assert cell.scheduler.draining.is_done, "its client was there, and knows"
 
 
 def test_what_has_not_begun_cannot_be_frozen_and_its_cues_are_left_alone() -> None:
