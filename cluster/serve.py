@@ -14,8 +14,9 @@ from pathlib import Path
 from cluster.access.audit import Audit
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
-from cluster.adoption import Identity, KeptSessions
+from cluster.adoption import KeptSessions
 from cluster.cell.engine import Engine
+from cluster.cell.identity import Identity
 from cluster.cell.recording import InboxRecording, RecordedCell
 from cluster.config import AuthSection, RecordingSection, ServerConfig
 from cluster.frontend.offer import offer_for
@@ -24,7 +25,7 @@ from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import launcher_for
-from cluster.launch.plan import LaunchPlan, model_path, plan_for
+from cluster.launch.plan import model_path, plan_for
 from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
@@ -153,15 +154,18 @@ async def serve_until(
     engine, down, recording = _engine(config, info, tenancy)
     plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
     launcher = launcher_for(plan, engine)
+    digest = await asyncio.to_thread(model_digest, plan.workers[0])
+    identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
     async with (
         _running(engine, recording) as failed,
         page_for(config) as page,
-        _journal(config, info, plan, engine, tenancy) as journal,
+        _journal(config, identity, engine, tenancy) as journal,
     ):
         # The port first: it is the cheapest thing that can be wrong.
         offer = replace(
             offer_for(info, config.core_limits),
             cell=config.metrics.cell,
+            model_digest=digest,
             text_workers=sum(spec.role is Role.TEXT for spec in plan.workers),
         )
         host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
@@ -204,14 +208,12 @@ def _engine(
 
 @contextlib.asynccontextmanager
 async def _journal(
-    config: ServerConfig, info: ModelInfo, plan: LaunchPlan, engine: Engine, tenancy: Tenancy
+    config: ServerConfig, identity: Identity, engine: Engine, tenancy: Tenancy
 ) -> AsyncIterator[KeptSessions | None]:
     """The journal on disk, if one is configured; what waits is written at the end."""
     if not config.journal.path:
         yield None
         return
-    digest = await asyncio.to_thread(model_digest, plan.workers[0])
-    identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
     kept = await asyncio.to_thread(
         KeptSessions, Path(config.journal.path), engine, tenancy.owners, identity, asyncio.get_running_loop()
     )

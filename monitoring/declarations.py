@@ -132,7 +132,8 @@ DISK_DROPPED = Metric("longtake_disk_journal_dropped_latents_total", COUNTER, ()
     "Latents that are not on disk although they were wanted there: a restart computes them again.")
 DISK_TROUBLE = Metric("longtake_disk_journal_trouble", GAUGE, (),
     "1 while the disk cannot be written and new streams and cues are refused, else 0.")
-ADOPTED = Metric("longtake_adopted_sessions_total", COUNTER, (), "Sessions taken over from the server before.")
+ADOPTED = Metric("longtake_adopted_sessions_total", COUNTER, (), 
+    "Sessions taken over from the server before, or imported.")
 DIVERGENCES = Metric("longtake_divergences_total", COUNTER, (),
     "Times that what was computed again was not what the server before had made of the same.")
 

@@ -50,6 +50,9 @@ RIGHTS: Mapping[str, frozenset[CallerRole]] = {
     LONGTAKE + "GetStatus": _OPERATORS,
     LONGTAKE + "WatchOps": _EVERYBODY,
     LONGTAKE + "Drain": _OPERATORS,
+    LONGTAKE + "Export": _CLIENTS,
+    LONGTAKE + "Import": _OPERATORS,
+    LONGTAKE + "HandOver": _OPERATORS,
     # These two are streams, which somebody unknown could open until no call is left for others.
     "/grpc.health.v1.Health/Watch": _EVERYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _EVERYBODY,
@@ -74,6 +77,11 @@ class Caller:
     def may_see(self, owner: str | None) -> bool:
         """Whether sessions of the tenant `owner` (None: nobody knows whose) are there for this caller at all."""
         return self.role is CallerRole.OPERATOR or owner == self.tenant
+
+    def check_operator(self, what: str) -> None:
+        """NotAllowed if this caller is no operator; `what` is what they want."""
+        if self.role is not CallerRole.OPERATOR:
+            raise NotAllowed(f"{what}: a {self.role.value} may not; allowed: {CallerRole.OPERATOR.value}")
 
     def check(self, method: str) -> None:
         """NotAllowed if this caller may not call the method."""

@@ -41,8 +41,14 @@ Context = grpc.aio.ServicerContext[object, Message]
 _Unary = Callable[[object, Context], Awaitable[Message]]
 _Streaming = Callable[[object, Context], AsyncGenerator[Message, None]]
 _Parse = Callable[[bytes], Message]
-_AUDITED = {LONGTAKE + "CloseSession": "close", LONGTAKE + "Drain": "drain"}
-"""Methods with one answer that end something."""
+_AUDITED = {
+    LONGTAKE + "CloseSession": "close",
+    LONGTAKE + "Drain": "drain",
+    LONGTAKE + "Export": "export",
+    LONGTAKE + "Import": "import",
+    LONGTAKE + "HandOver": "hand_over",
+}
+"""Methods that end something, or carry it elsewhere."""
 
 
 class _Live:
@@ -57,6 +63,8 @@ class _Live:
         """Whether no further answer shall be sent."""
         self.waits = False
         """Whether the stream waits for its next answer, and not for the client to read the last one."""
+        self.is_whole = False
+        """Whether all answers were sent."""
         self._cut_at_s = 0.0
 
     def end(self, error: LongtakeError, engine: Engine) -> None:
@@ -138,6 +146,9 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler.unary_unary is not None:
             unary = self._unary(method, cast(_Unary, handler.unary_unary), cast(_Parse, parse))
             return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+        if handler.stream_unary is not None:
+            taking = self._unary(method, cast(_Unary, handler.stream_unary), None)
+            return grpc.stream_unary_rpc_method_handler(taking, parse, serialize)
         if handler.unary_stream is not None:
             stream = self._stream(method, cast(_Streaming, handler.unary_stream), cast(_Parse, parse))
             return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
@@ -154,17 +165,17 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return check
 
-    def _unary(self, method: str, answer: _Unary, parse: _Parse) -> _Unary:
+    def _unary(self, method: str, answer: _Unary, parse: _Parse | None) -> _Unary:
         async def unary(raw: object, context: Context) -> Message:
             with self.calls.noted(method, context):
                 call = await self._admit(method, context)
-                request = await _parsed(parse, raw, context)
+                request = raw if parse is None else await _parsed(parse, raw, context)
                 response: Message | None = None
                 try:
                     response = await answer(request, context)
                 finally:
                     if method in _AUDITED:
-                        self._audit(call, request, "OK" if response is not None else _status_name(context))
+                        self._audit(call, request, response, "OK" if response is not None else _status_name(context))
                 self._tenancy.sent(call, response.ByteSize())
                 return response
 
@@ -177,6 +188,8 @@ class Guard(grpc.aio.ServerInterceptor):
                 request = raw if parse is None else await _parsed(parse, raw, context)
                 self._live.add(live)
                 when_over(partial(self._live.discard, live))
+                if method in _AUDITED:
+                    when_over(lambda: self._audit(live.call, request, None, _outcome(live, context)))
                 async for frame in self._frames(answer(request, context), live):
                     yield frame
                 if live.call.error is not None:
@@ -199,6 +212,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 frame = await anext(frames, None)
                 live.waits = False
                 if frame is None:
+                    live.is_whole = True
                     return
                 self._tenancy.sent(live.call, frame.ByteSize())
                 yield frame
@@ -242,8 +256,12 @@ class Guard(grpc.aio.ServerInterceptor):
     def _count(self, error: LongtakeError) -> None:
         self._engine.submit(CallRefused(now_s=self._engine.now_s(), problem=error.problem))
 
-    def _audit(self, call: Call, request: Message, outcome: str) -> None:
-        session = request.session_id if isinstance(request, pb.CloseSessionRequest) else ""
+    def _audit(self, call: Call, request: object, response: Message | None, outcome: str) -> None:
+        session = ""
+        if isinstance(request, pb.CloseSessionRequest | pb.ExportRequest | pb.HandOverRequest):
+            session = request.session_id
+        elif isinstance(response, pb.ImportResponse):
+            session = response.session_id
         self._tenancy.audit.write(
             Entry(
                 caller=call.caller,
@@ -254,6 +272,14 @@ class Guard(grpc.aio.ServerInterceptor):
                 outcome=outcome,
             )
         )
+
+
+def _outcome(live: _Live, context: Context) -> str:
+    """How a stream of answers that is over has ended."""
+    if live.is_whole:
+        return "OK"
+    code: object = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.CANCELLED.name
 
 
 def _status_name(context: Context) -> str:

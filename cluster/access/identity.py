@@ -76,6 +76,10 @@ class Access:
         """What a tenant may have."""
         return Quota() if self._tenants is None else self._tenants.tenants.quotas.get(tenant, Quota())
 
+    def knows(self, tenant: str) -> bool:
+        """Whether there is a tenant of this name."""
+        return tenant == DEFAULT_TENANT if self._tenants is None else tenant in self._tenants.tenants.quotas
+
     def refresh(self) -> frozenset[str] | None:
         """Read the tenants file again if it has changed; returns the tenants there are now, None if unchanged."""
         if self._tenants is None or not self._tenants.refresh():

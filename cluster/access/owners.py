@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from secrets import token_bytes
 
-from cluster.cell.clients import MOST_ENDED, REMEMBERED_S
+from cluster.cell.clients import MOST_ENDED, MOST_MOVED, REMEMBERED_S
 from cluster.cell.ownership import Ownership, hash_of_token
 from longtake.core.errors import UnknownToken
 from longtake.core.work import SessionId
@@ -25,6 +25,8 @@ class Owners:
         """By the hash of each token that resumes one."""
         self._gone: deque[tuple[float, SessionId]] = deque()
         """Sessions that have ended, with the time until which they are known."""
+        self._moved: dict[SessionId, None] = {}
+        """Sessions that go on at another server, the oldest first."""
 
     def __len__(self) -> int:
         return len(self._owned)
@@ -71,8 +73,18 @@ class Owners:
             if after != owned:
                 self.changed(session)
 
+    def moved(self, session: SessionId) -> None:
+        """A session goes on at another server: what resumed it is known as long as the engine knows where."""
+        self._moved[session] = None
+        if len(self._moved) > MOST_MOVED:
+            oldest = next(iter(self._moved))
+            del self._moved[oldest]
+            self.forget(oldest)
+
     def ended(self, session: SessionId, now_s: float) -> None:
         """A session has ended: it is forgotten as the engine forgets it."""
+        if session in self._moved:
+            return
         self._gone.append((now_s + REMEMBERED_S, session))
         while self._gone and (self._gone[0][0] <= now_s or len(self._gone) > MOST_ENDED):
             self.forget(self._gone.popleft()[1])

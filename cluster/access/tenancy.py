@@ -9,10 +9,10 @@ from cluster.access.callers import Call, current_call
 from cluster.access.identity import Access
 from cluster.access.owners import Owners
 from cluster.net.statuses import STATUSES
-from longtake.core.adoption import AdoptFailed
+from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Refused, RequestRefused, Worked
 from longtake.core.errors import LongtakeError, NotAuthenticated, Problem, QuotaUsed
-from longtake.core.events import Ack, Event, FrameRefused, Open, Pause, Play
+from longtake.core.events import Ack, Ending, Event, FrameRefused, Open, Pause, Play
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.quotas import Ledger
 from longtake.core.work import ConnectionNumber, SessionId
@@ -32,6 +32,8 @@ class Tenancy:
         """The call of each session that is open or about to be; of one whose client is away the last it had."""
         self._arrivals: dict[ConnectionNumber, Call] = {}
         """The calls that are about to go on with a session."""
+        self._streams: dict[SessionId, str] = {}
+        """The sessions that count as streams, with the tenants that they are counted for."""
         self._away: dict[SessionId, None] = {}
         """The sessions whose clients are away."""
 
@@ -47,8 +49,18 @@ class Tenancy:
         tenant, prompts = call.caller.tenant, 1 + len(request.cues)
         self.ledger.open(tenant, self.access.quota(tenant), prompts, self.access.now_s())
         call.session, call.forks = request.session, request.fork is not None
-        self._calls[request.session] = call
+        self._calls[request.session], self._streams[request.session] = call, tenant
         return self.owners.add(request.session, tenant)
+
+    def take_in(self, session: SessionId, tenant: str) -> bytes:
+        """The present call brings a session of a tenant, or, if there is none of that name, of the caller's own.
+
+        Returns the token that resumes it. QuotaUsed if the tenant may not have it.
+        """
+        tenant = tenant if self.access.knows(tenant) else current_call().caller.tenant
+        self.ledger.open(tenant, self.access.quota(tenant), 0, self.access.now_s())
+        self._streams[session] = tenant
+        return self.owners.add(session, tenant)
 
     def resume(self, token: bytes, cursor: int | None) -> tuple[SessionId, bytes]:
         """The session that the present call may go on with, and its next token; UnknownToken if there is none."""
@@ -136,13 +148,25 @@ class Tenancy:
                 if call is not None:
                     outcome = _outcome(effect.problem)
                     self.audit.refused(_entry(call, "resume", session=effect.session, outcome=outcome))
-            case Closed():
-                self._note(effect.session, "closed", detail=effect.ending.value)
-                self._ended(effect.session)
-            case DropJournal() | AdoptFailed():
-                self.owners.ended(effect.session, now_s)
+            case Closed() | DropJournal() | Adopted() | AdoptFailed():
+                self._come_or_gone(effect, now_s)
             case _:
                 pass
+
+    def _come_or_gone(self, effect: Closed | DropJournal | Adopted | AdoptFailed, now_s: float) -> None:
+        match effect:
+            case Closed():
+                self._note(effect.session, "closed", detail=effect.ending.value)
+                if effect.ending is Ending.MOVED:
+                    self.owners.moved(effect.session)
+                self._ended(effect.session)
+            case DropJournal():
+                self.owners.ended(effect.session, now_s)
+            case Adopted():
+                self._adopted(effect.session)
+            case AdoptFailed():
+                self._ended(effect.session)
+                self.owners.forget(effect.session)
 
     def _resumed(self, effect: Resumed) -> None:
         call, before = self._arrivals.pop(effect.connection, None), self._calls.get(effect.session)
@@ -157,8 +181,17 @@ class Tenancy:
 
     def _ended(self, session: SessionId) -> None:
         self._away.pop(session, None)
-        if self._calls.pop(session, None) is not None:
-            self.ledger.close(self.owners.tenant(session) or "")
+        self._calls.pop(session, None)
+        tenant = self._streams.pop(session, None)
+        if tenant is not None:
+            self.ledger.close(tenant)
+
+    def _adopted(self, session: SessionId) -> None:
+        """A stream of the server before counts here, too."""
+        tenant = self.owners.tenant(session)
+        if tenant is not None and session not in self._streams:
+            self.ledger.take_over(tenant, self.access.now_s())
+            self._streams[session] = tenant
 
     def _charge(self, fact: Worked) -> None:
         """Charge the time of a dispatch, which its ops share equally."""

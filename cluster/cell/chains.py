@@ -23,8 +23,7 @@ from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.errors import Unavailable
-from longtake.core.events import Loss
-from longtake.core.work import Ability, ImageId, SessionId, WorkerId
+from longtake.core.work import Ability, ImageId, Loss, SessionId, WorkerId
 from workers.messages import (
     Done,
     Down,

@@ -2,7 +2,8 @@
 
 Theory of operation. One call has a session at a time. Another one arrives, is taken in by the core (Resumed) and has
 the session from then on, beginning with what its client has not consumed; the one before is told that it has lost it.
-A session that has ended is remembered for a while, for a client whose call broke just then.
+A session that has ended is remembered for a while, for a client whose call broke just then. Where one has gone is
+remembered as long as the server lives.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from itertools import count
 
 from cluster.cell.backlog import Backlog
-from cluster.cell.outbox import ClientMessage, Moved, Outbox
+from cluster.cell.outbox import ClientMessage, Moved, MovedAway, Outbox
 from longtake.core.effects import Closed, Refused
-from longtake.core.errors import OutOfRange
+from longtake.core.errors import Fault, OutOfRange
 from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
@@ -23,6 +24,8 @@ REMEMBERED_S = 600.0
 """For so long a session that has ended is remembered for its client."""
 MOST_ENDED = 512
 """So many sessions that have ended are remembered; then the oldest are forgotten."""
+MOST_MOVED = 10_000
+"""Of so many sessions it is remembered where they have gone; then the oldest are forgotten."""
 ClientEffect = Opened | Resumed | AttachRefused | Refused | Closed
 """Effects that begin, continue or end what a client is told."""
 ENDED_BYTES = 16 << 20
@@ -58,6 +61,10 @@ class Clients:
         self._ended: OrderedDict[SessionId, float] = OrderedDict()
         """The sessions that are only remembered, with the time until which they are."""
         self._ended_bytes = 0
+        self._leads: dict[SessionId, MovedAway] = {}
+        """Where sessions are about to go, or have gone without their clients having been told: the disk comes first."""
+        self._moved: dict[SessionId, MovedAway] = {}
+        """Where sessions have gone, the oldest first."""
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -90,6 +97,14 @@ class Clients:
         if not watchers:
             self._watchers.pop(session, None)
 
+    def leads(self, session: SessionId, address: str, token: bytes) -> None:
+        """If the session ends because it has moved, this is where its client is to go on, and by what."""
+        self._leads[session] = MovedAway(session=session, address=address, token=token)
+
+    def leads_no_more(self, session: SessionId) -> None:
+        """It does not move."""
+        self._leads.pop(session, None)
+
     # --- what they are told -----------------------------------------------------------------------------------------
 
     def held_from(self, session: SessionId) -> int | None:
@@ -108,9 +123,19 @@ class Clients:
             case AttachRefused():
                 self._refused(effect)
             case Refused() | Closed():
+                if isinstance(effect, Closed) and effect.ending is Ending.MOVED:
+                    self._moves(effect.session)
                 self.tell(effect.session, effect)
                 self._release(effect, now_s)
         return None
+
+    def _moves(self, session: SessionId) -> None:
+        """Say where the session goes on, now and to whoever comes back for it."""
+        if session in self._leads:
+            self._moved[session] = self._leads.pop(session)
+            self.tell(session, self._moved[session])
+            if len(self._moved) > MOST_MOVED:
+                del self._moved[next(iter(self._moved))]
 
     def tell(self, session: SessionId, message: ClientMessage) -> ConnectionNumber | None:
         """Tell all who listen; returns the call that has lost the session because it reads too slowly."""
@@ -155,6 +180,13 @@ class Clients:
         """The session does not go on with an arrived call; if it has ended, that call is told what it has missed."""
         arrival = self._arrivals.pop(effect.connection)
         problem = effect.problem
+        moved = self._moved.get(effect.session)
+        if moved is None and problem.kind is Fault.UNKNOWN_SESSION:
+            moved = self._leads.get(effect.session)
+        if moved is not None:
+            arrival.outbox.offer(moved)
+            arrival.outbox.offer(Closed(session=effect.session, ending=Ending.MOVED, reason="", segments=0))
+            return
         if effect.session in self._ended:
             backlog = self._backlogs[effect.session]
             segment = backlog.opened.segment if arrival.cursor is None else arrival.cursor + 1
@@ -173,8 +205,9 @@ class Clients:
         self._attached.pop(session, None)
         self._watchers.pop(session, None)
         backlog = self._backlogs.get(session)
-        if isinstance(effect, Closed) and effect.ending is Ending.KEPT:
-            self._backlogs.pop(session, None)  # the next server goes on with it
+        kept = isinstance(effect, Closed) and effect.ending is Ending.KEPT
+        if kept or session in self._moved:  # it goes on elsewhere
+            self._backlogs.pop(session, None)
         elif backlog is not None:
             self._ended[session] = now_s + REMEMBERED_S
             self._ended_bytes += backlog.size_bytes

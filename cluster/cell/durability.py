@@ -13,15 +13,15 @@ client may not have got the end of it, as that can be lost with the server, too.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cluster.cell.journal import Journal
+from cluster.cell.landing import Appender, Landing
 from cluster.cell.outbox import ClientMessage
 from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
-from cluster.journal.writes import Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
 from longtake.core.adoption import PlacedCue
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Remains, Trim
 from longtake.core.errors import Unavailable
@@ -34,24 +34,6 @@ UNREAD_S = 120.0
 """For so long the end of a stream stays on disk whose client may not have got it: as long as one tries to come back."""
 Told = ClientMessage | Resumed | AttachRefused
 """What waits for the disk."""
-
-
-class Appender(Protocol):
-    """What appends to the journal on disk (cluster.journal.writer.JournalWriter)."""
-
-    def append(self, write: Write) -> int:
-        """See JournalWriter."""
-        ...
-
-    @property
-    def is_healthy(self) -> bool:
-        """See JournalWriter."""
-        ...
-
-    @property
-    def figures(self) -> WriterFigures:
-        """See JournalWriter."""
-        ...
 
 
 @dataclass(slots=True)
@@ -98,6 +80,7 @@ class Durability:
         record: Callable[[Session], SessionRecord],
     ) -> None:
         self._writer = writer
+        self._landing = Landing(writer)
         self._session = session
         self._record = record
         self._waiting: dict[SessionId, _Waiting] = {}
@@ -174,6 +157,7 @@ class Durability:
 
     def reached(self, reached: Reached) -> Released:
         """The disk has come further; returns what may be told now."""
+        self._landing.reached(reached)
         self._reached = max(self._reached, reached.number)
         self._reason = reached.reason or self._reason
         released = Released()
@@ -232,6 +216,23 @@ class Durability:
             self._read.add(session)
             if session in self._unread:
                 self._end(session)
+
+    async def land(self, session: Session, cues: Iterable[PlacedCue], journal: Journal) -> None:
+        """Wait until a session that comes from another server is on disk; Unavailable if that cannot be now.
+
+        `journal` has its latents.
+        """
+        versions = journal.found_in(session.id)
+        writes: list[WriteLatents | WriteAck] = [
+            WriteLatents(ref=LatentRef(session=session.id, block=block, step=step), version=version, data=data)
+            for (block, step), data in journal.latents_of(session.id).items()
+            if (version := versions.get((block, step))) is not None
+        ]
+        facts: list[Durable] = [WriteRecord(record=self._record(session))]
+        facts += [WriteCue(session=session.id, cue=cue) for cue in cues]
+        if session.flow.acknowledged >= 0:  # from where it goes on depends on this, too
+            writes.append(WriteAck(session=session.id, block=session.flow.acknowledged))
+        await self._landing.land(facts, writes)
 
     def changed(self, session: SessionId) -> None:
         """What its record says has changed, and nobody waits for it."""

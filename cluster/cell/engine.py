@@ -4,9 +4,8 @@ Theory of operation. Everything that happens becomes an event in one inbox. For 
 effects, the engine performs them without waiting (every peer has a bounded outbox), and what comes of them returns as
 another event. The engine decides nothing: it moves bytes between workers, journal and clients as the effects say.
 
-`step` handles one event from end to end, and only `run` waits: for the next event, on the event loop. Clock and inbox
-are passed in, so whoever takes the events out of the inbox and steps drives a whole engine by hand, in a time of their
-own. All methods are called on one thread.
+`step` handles one event from end to end; only `run` waits, for the next event. Clock and inbox are passed in, so
+whoever steps drives a whole engine by hand, in a time of their own. All methods are called on one thread.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from cluster.cell.answers import Answers
 from cluster.cell.attached import Attached, Port, event_of, order_of
 from cluster.cell.clients import Clients
 from cluster.cell.durability import Released, Told
@@ -59,7 +59,6 @@ from longtake.core.events import (
     Drain,
     Ending,
     Event,
-    Loss,
     OpDone,
     OpFailed,
     Pause,
@@ -75,6 +74,7 @@ from longtake.core.work import (
     ConnectionNumber,
     DecodeWork,
     DispatchNumber,
+    Loss,
     SessionId,
     Work,
     WorkerId,
@@ -119,7 +119,8 @@ class Engine:
         self.timeline = Timeline()
         self.tally = Tally()
         self.step_s = Histogram.of("longtake_engine_step_seconds")
-        self._recorder = AllRecorders(recorder or Silent(), self.timeline, self.tally)
+        self.answers = Answers(self.submit)
+        self._recorder = AllRecorders(recorder or Silent(), self.timeline, self.tally, self.answers)
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox

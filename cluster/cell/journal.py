@@ -53,6 +53,10 @@ class Journal:
         """All latents of a session, by block and step; to look at."""
         return dict(self._entry(session).latents)
 
+    def found_in(self, session: SessionId) -> dict[tuple[int, int], int]:
+        """Of which of these an engine before has left them, with the versions of their conditioning."""
+        return dict(self._entry(session).found)
+
     def latents(self, ref: LatentRef) -> bytes:
         """InternalFault if they are not here."""
         entry = self._entry(ref.session)
@@ -68,7 +72,12 @@ class Journal:
         for version in effect.versions:
             entry.conditioning.pop(version, None)
         for step, floor in enumerate(effect.floors, start=1):
-            for block in range(max(entry.floors.get(step, 0), effect.sinks), floor):
+            first = max(entry.floors.get(step, 0), effect.sinks)
+            if floor - first > len(entry.latents):  # as in a session that comes from elsewhere
+                gone = [block for block, entered in entry.latents if entered == step and first <= block < floor]
+            else:
+                gone = list(range(first, floor))
+            for block in gone:
                 entry.latents.pop((block, step), None)
                 entry.found.pop((block, step), None)
             entry.floors[step] = max(floor, entry.floors.get(step, 0))

@@ -82,7 +82,7 @@ class Keeping:
                 self._journal.trim(Trim(session=effect.session, floors=effect.floors, sinks=effect.sinks))
                 return
             case AdoptFailed():
-                _log.warning("session %s stays on disk: %s", effect.session, effect.problem.message)
+                _log.warning("session %s is not taken in: %s", effect.session, effect.problem.message)
                 self._journal.drop(effect.session)
                 return
             case Trim():

@@ -43,6 +43,16 @@ class Moved:
     """How many segments the session has sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedAway:
+    """The session goes on at another server; Closed follows."""
+
+    session: SessionId
+    address: str
+    token: bytes
+    """What its client shows there."""
+
+
 ClientMessage = (
     Opened
     | Refused
@@ -54,6 +64,7 @@ ClientMessage = (
     | Recovered
     | Notice
     | Moved
+    | MovedAway
     | Closed
 )
 

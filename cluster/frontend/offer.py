@@ -74,6 +74,8 @@ class Offer:
     wire: WireLimits
     cell: str = ""
     """Name of this engine with its workers."""
+    model_digest: str = ""
+    """Of the weights, and of all else that belongs to the model."""
 
 
 def offer_for(info: ModelInfo, limits: Limits) -> Offer:

@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
+from cluster.net.addresses import parse_address
 from longtake.core.errors import InvalidField, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
@@ -22,6 +23,7 @@ MAX_PICTURE = 1 << 40
 MAX_CUE_ID_BYTES = 64
 MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
+_ADDRESS_LENGTH = 255
 PACES: dict[pb.Pace, Pace] = {
     pb.PACE_UNSPECIFIED: Pace.FAST,
     pb.PACE_REALTIME: Pace.REALTIME,
@@ -49,7 +51,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     return Open(
         now_s=now_s,
         session=session,
-        prompt=_prompt("open.prompt", request.prompt, offer),
+        prompt=prompt_of("open.prompt", request.prompt, offer),
         seed=request.seed if request.HasField("seed") else secrets.randbits(SEED_BITS),
         pace=PACES[request.pace],
         window=request.window or limits.default_window,
@@ -131,6 +133,31 @@ def drain_grace_s(request: pb.DrainRequest) -> float:
     return grace_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where a session goes on, and by which token."""
+
+    address: str
+    token: bytes
+
+
+def destination(request: pb.HandOverRequest) -> Destination | None:
+    """Where a session is to go on; None if it is to stay. InvalidField for whatever is not allowed."""
+    token, allowed = request.resume_token, f"the {TOKEN_BYTES} bytes of ImportResponse.resume_token"
+    if not request.address:
+        if token:
+            raise InvalidField("resume_token", f"{len(token)} bytes", "empty without address")
+        return None
+    if len(request.address) > _ADDRESS_LENGTH or not request.address.isascii() or " " in request.address:
+        raise InvalidField("address", request.address[:40], f"HOST:PORT in up to {_ADDRESS_LENGTH} ASCII characters")
+    address = parse_address(request.address, "", field="address")
+    if not address.host or not address.port:
+        raise InvalidField("address", request.address, "HOST:PORT, both of them")
+    if len(token) != TOKEN_BYTES:
+        raise InvalidField("resume_token", f"{len(token)} bytes", allowed)
+    return Destination(address=str(address), token=token)
+
+
 def session_id(field: str, value: str) -> SessionId:
     """A session's name from a unary request; whether it is open is for the engine to say."""
     if not value:
@@ -138,14 +165,15 @@ def session_id(field: str, value: str) -> SessionId:
     return SessionId(value[:256])
 
 
-def _prompt(field: str, prompt: str, offer: Offer) -> str:
+def prompt_of(field: str, prompt: str, offer: Offer) -> str:
+    """A prompt that may be shown; InvalidField, about `field`, if it may not."""
     limit = offer.wire.max_prompt_bytes
     size_bytes = len(prompt.encode())
     if not prompt.strip():
         raise InvalidField(field, prompt[:40], f"1 to {limit} bytes of text, not only white space")
     if size_bytes > limit:
         raise InvalidField(field, f"{prompt[:40]}… ({size_bytes} bytes)", f"1 to {limit} bytes of text")
-    if _has_controls(prompt, but="\n\t"):
+    if has_controls(prompt, but="\n\t"):
         raise InvalidField(field, prompt[:40], "text without control characters other than tab and new line")
     try:
         offer.check_prompt(prompt)
@@ -154,7 +182,7 @@ def _prompt(field: str, prompt: str, offer: Offer) -> str:
     return prompt
 
 
-def _has_controls(text: str, but: str = "") -> bool:
+def has_controls(text: str, but: str = "") -> bool:
     """Whether a text holds control characters other than `but`: a terminal that it is written to would obey them."""
     return any(category(letter) == "Cc" and letter not in but for letter in text)
 
@@ -220,10 +248,10 @@ def _cues(request: pb.Open, offer: Offer) -> tuple[CueRequest, ...]:
 
 
 def _cue(path: str, cue: pb.Cue, offer: Offer) -> CueRequest:
-    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES or _has_controls(cue.id):
+    if not 1 <= len(cue.id.encode()) <= MAX_CUE_ID_BYTES or has_controls(cue.id):
         allowed = f"1 to {MAX_CUE_ID_BYTES} bytes of text without control characters"
         raise InvalidField(f"{path}.id", cue.id[:MAX_CUE_ID_BYTES], allowed)
-    prompt = _prompt(f"{path}.prompt", cue.prompt, offer)
+    prompt = prompt_of(f"{path}.prompt", cue.prompt, offer)
     block: int | None = None
     picture: int | None = None
     match cue.WhichOneof("at"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cluster.cell.outbox import ClientMessage, Moved, SegmentOut
+from cluster.cell.outbox import ClientMessage, Moved, MovedAway, SegmentOut
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.frontend.requests import PACES
 from cluster.net.statuses import STATUSES, number_of
@@ -45,6 +45,7 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.ACCESS: pb.ENDING_ACCESS,
     Ending.QUOTA: pb.ENDING_QUOTA,
     Ending.ABANDONED: pb.ENDING_ABANDONED,
+    Ending.MOVED: pb.ENDING_MOVED,
 }
 WIRE_CONTINUITIES: dict[Continuity, pb.Continuity] = {
     Continuity.EXACT: pb.CONTINUITY_EXACT,
@@ -118,8 +119,8 @@ class Speaker:
                 yield pb.StreamResponse(recovered=_recovered(message))
             case Notice(text=text):
                 yield pb.StreamResponse(notice=pb.Notice(text=text))
-            case Closed() | Moved():
-                yield from (pb.StreamResponse(closed=closed) for closed in _closed(message))
+            case Closed() | Moved() | MovedAway():
+                yield from _last(message)
             case Refused(problem=problem):
                 raise Declined(problem)
 
@@ -141,7 +142,7 @@ class Speaker:
                 yield from (pb.WatchResponse(closed=closed) for closed in _closed(message))
             case Refused(problem=problem):
                 raise Declined(problem)
-            case CueAccepted() | CueSuperseded() | RequestRefused() | Moved():
+            case CueAccepted() | CueSuperseded() | RequestRefused() | Moved() | MovedAway():
                 return
 
     def _granted(self, message: Opened) -> pb.Opened:
@@ -302,6 +303,14 @@ def _recovered(message: Recovered) -> pb.Recovered:
         segment=message.from_block,
         seconds=message.seconds,
     )
+
+
+def _last(message: Closed | Moved | MovedAway) -> Iterator[pb.StreamResponse]:
+    """What comes at the end of a call."""
+    if isinstance(message, MovedAway):
+        yield pb.StreamResponse(moved=pb.Moved(address=message.address, resume_token=message.token))
+    else:
+        yield from (pb.StreamResponse(closed=closed) for closed in _closed(message))
 
 
 def _closed(message: Closed | Moved) -> tuple[pb.Closed, ...]:

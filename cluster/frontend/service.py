@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from functools import partial
 from secrets import token_hex
 
@@ -15,8 +14,9 @@ from cluster.access.callers import current_call
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
-from cluster.cell.signal import Signal
 from cluster.frontend import requests
+from cluster.frontend.carrying import SESSION_ID_BYTES, Carrying
+from cluster.frontend.connections import Connection, Throttle
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import MOVED, Speaker, model_response
@@ -35,76 +35,16 @@ from longtake.core.errors import (
 from longtake.core.events import CallRefused, Close, Cue, Detach, Ending, Event, FrameRefused, OpenRefused
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
-from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
+from longtake.core.work import FIRST_CONNECTION, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
-SESSION_ID_BYTES = 12
 WATCH_RETRY_S = 5.0
-LAST_ACK_S = 1.0
-"""The call of a complete stream waits so long for the last acknowledgement: after that nothing has to be kept of it."""
 HALF_CLOSE_S = 0.5
 """A call of which no frame will come any more is half-closed or broken; a broken one is over at once."""
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamRequest, pb.StreamResponse]
 WatchContext = grpc.aio.ServicerContext[pb.WatchRequest, pb.WatchResponse]
-
-
-class Throttle:
-    """Lets a client's frames pass at a bounded rate, with bursts of one second's worth."""
-
-    def __init__(self, rate_per_s: float) -> None:
-        self._rate_per_s = rate_per_s
-        self._tokens = rate_per_s
-        self._filled_at_s = asyncio.get_running_loop().time()
-
-    async def take(self) -> None:
-        """Wait until the next frame may pass; meanwhile the client's frames wait in its own connection."""
-        now_s = asyncio.get_running_loop().time()
-        self._tokens = min(self._rate_per_s, self._tokens + (now_s - self._filled_at_s) * self._rate_per_s)
-        self._filled_at_s = now_s
-        self._tokens -= 1
-        if self._tokens < 0:
-            await asyncio.sleep(-self._tokens / self._rate_per_s)
-
-
-class _Receipts:
-    """What was sent over a call and what its client has acknowledged, for whoever waits for the last of that."""
-
-    def __init__(self) -> None:
-        self.sent = -1
-        """The last segment that was sent."""
-        self._consumed = -1
-        self._changed = Signal()
-
-    def came(self, segment: int) -> None:
-        """The client has acknowledged a segment."""
-        self._consumed = max(self._consumed, segment)
-        self._changed.set()
-
-    async def last(self, reader: asyncio.Task[None]) -> None:
-        """Wait for the acknowledgement of the last segment; not for long, nor if `reader` will not read it."""
-        waiting = asyncio.ensure_future(self._all_consumed())
-        try:
-            await asyncio.wait((waiting, reader), timeout=LAST_ACK_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-
-    async def _all_consumed(self) -> None:
-        while self._consumed < self.sent:
-            await self._changed.wait()
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A call that has a session, or is to have it."""
-
-    session: SessionId
-    number: ConnectionNumber
-    outbox: Outbox
-    token: bytes
-    """What resumes the session after this call."""
-    receipts: _Receipts = field(default_factory=_Receipts)
 
 
 class Frontend(rpc.LongtakeServiceServicer):
@@ -116,6 +56,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         self._offer = offer
         self._watcher_counts: dict[SessionId, int] = {}
         self._operations = Operations(engine, offer)
+        self._carrying = Carrying(engine, offer, tenancy)
 
     # --- a client's own stream --------------------------------------------------------------------------------------
 
@@ -148,7 +89,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             await connection.receipts.last(reader)
         await _end(context, closed)
 
-    def _begin(self, first: pb.StreamRequest) -> _Connection:
+    def _begin(self, first: pb.StreamRequest) -> Connection:
         """Open the session that is asked for, or have the present call go on with it."""
         wanted, outbox = requests.resumption(first), Outbox()
         if wanted is not None:
@@ -156,7 +97,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             session, token = self._tenancy.resume(wanted.token, wanted.cursor)
             number = self._engine.resume(session, wanted.cursor, outbox)
             self._tenancy.arrive(number)
-            return _Connection(session, number, outbox, token)
+            return Connection(session, number, outbox, token)
         session = SessionId(token_hex(SESSION_ID_BYTES))
         event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
         if event.fork is not None:
@@ -165,7 +106,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)
         self._engine.submit(event)
-        return _Connection(session, FIRST_CONNECTION, outbox, token)
+        return Connection(session, FIRST_CONNECTION, outbox, token)
 
     def _refused(self, first: pb.StreamRequest, error: LongtakeError) -> None:
         """Count and note that a call begins nothing."""
@@ -188,7 +129,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         except TimeoutError:
             raise WrongState(f"frame: no open arrived within {timeout_s:g} s") from None
 
-    async def _read(self, frames: AsyncIterator[pb.StreamRequest], connection: _Connection) -> None:
+    async def _read(self, frames: AsyncIterator[pb.StreamRequest], connection: Connection) -> None:
         """Turn the later frames of a call into events, until another call has the session.
 
         The client's end of the call, and what is no frame, close the session; a broken call leaves it without a client.
@@ -213,7 +154,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             now_s = self._engine.now_s()
             self._engine.submit(Detach(now_s=now_s, session=session, connection=connection.number))
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         if not self._engine.clients.is_elsewhere(connection.session, connection.number):
             now_s = self._engine.now_s()
             self._engine.submit(Close(now_s=now_s, session=connection.session, ending=Ending.CLIENT))
@@ -329,6 +270,43 @@ class Frontend(rpc.LongtakeServiceServicer):
             await abort(context, error)
         self._engine.begin_drain(grace_s, end_streams=request.end_streams)
         return pb.DrainResponse(sessions=len(self._views()))
+
+    # --- sessions that go elsewhere ---------------------------------------------------------------------------------
+
+    async def Export(
+        self, request: pb.ExportRequest, context: grpc.aio.ServicerContext[pb.ExportRequest, pb.ExportResponse]
+    ) -> AsyncIterator[pb.ExportResponse]:
+        """A snapshot of a session, in parts."""
+        try:
+            if request.hand_over:
+                current_call().caller.check_operator("Export with hand_over")
+            session = self._open_session(request.session_id).session
+            async for part in self._carrying.export(session, hand_over=request.hand_over):
+                yield pb.ExportResponse(data=part)
+        except LongtakeError as error:
+            await abort(context, error)
+
+    async def Import(
+        self,
+        request_iterator: AsyncIterator[pb.ImportRequest],
+        context: grpc.aio.ServicerContext[pb.ImportRequest, pb.ImportResponse],
+    ) -> pb.ImportResponse:
+        """A session is made of a snapshot."""
+        try:
+            return await self._carrying.take_in(request_iterator)
+        except LongtakeError as error:
+            await abort(context, error)
+
+    async def HandOver(
+        self, request: pb.HandOverRequest, context: grpc.aio.ServicerContext[pb.HandOverRequest, pb.HandOverResponse]
+    ) -> pb.HandOverResponse:
+        """A session goes on elsewhere, or stays after all."""
+        try:
+            to = requests.destination(request)
+            await self._carrying.hand_over(self._open_session(request.session_id).session, to)
+        except LongtakeError as error:
+            await abort(context, error)
+        return pb.HandOverResponse()
 
     async def WatchOps(
         self, request: pb.WatchOpsRequest, context: grpc.aio.ServicerContext[pb.WatchOpsRequest, pb.WatchOpsResponse]

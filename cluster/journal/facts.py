@@ -54,44 +54,48 @@ class SessionRecord:
     fork: ForkRecord | None = None
     playing: bool = True
     """What its client said last, Pause or Play."""
+    known_from: int = 0
+    """Blocks before this one cannot be made again: the session came from another server, without all cues of those."""
 
 
-Fact = TypeVar("Fact", SessionRecord, PlacedCue)
+Fact = TypeVar("Fact")
 
-_CONFIG = ConfigDict(strict=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
-_RECORDS: TypeAdapter[tuple[SessionRecord]] = TypeAdapter(tuple[SessionRecord], config=_CONFIG)
-_CUES: TypeAdapter[tuple[PlacedCue]] = TypeAdapter(tuple[PlacedCue], config=_CONFIG)
+STRICT = ConfigDict(strict=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+_RECORDS: TypeAdapter[tuple[SessionRecord]] = TypeAdapter(tuple[SessionRecord], config=STRICT)
+_CUES: TypeAdapter[tuple[PlacedCue]] = TypeAdapter(tuple[PlacedCue], config=STRICT)
 """In tuples, because a dataclass alone takes no configuration from outside."""
 
 
 def record_to_json(record: SessionRecord) -> bytes:
     """UTF-8; InvalidField if it holds text that is no Unicode (a lone surrogate)."""
-    return _json(_RECORDS, record, "record")
+    return strict_json(_RECORDS, record, "record")
 
 
 def cue_to_json(cue: PlacedCue) -> bytes:
     """UTF-8; InvalidField if it holds text that is no Unicode (a lone surrogate)."""
-    return _json(_CUES, cue, "cue")
+    return strict_json(_CUES, cue, "cue")
 
 
 def record_from_json(text: bytes) -> SessionRecord:
     """InvalidField names what is missing, unknown or of another type."""
-    return _read(_RECORDS, text, "record")
+    return read_strict(_RECORDS, text, "record")
 
 
 def cue_from_json(text: bytes) -> PlacedCue:
     """InvalidField names what is missing, unknown or of another type."""
-    return _read(_CUES, text, "cue")
+    return read_strict(_CUES, text, "cue")
 
 
-def _json(adapter: TypeAdapter[tuple[Fact]], fact: Fact, name: str) -> bytes:
+def strict_json(adapter: TypeAdapter[tuple[Fact]], fact: Fact, name: str) -> bytes:
+    """A fact as UTF-8, called `name` in messages; InvalidField if it holds text that is no Unicode."""
     try:
         return adapter.dump_json((fact,))[1:-1]
     except ValueError as error:
         raise InvalidField(name, fact, f"text in Unicode ({error})") from None
 
 
-def _read(adapter: TypeAdapter[tuple[Fact]], text: bytes, name: str) -> Fact:
+def read_strict(adapter: TypeAdapter[tuple[Fact]], text: bytes, name: str) -> Fact:
+    """The fact in such a text; InvalidField names what is missing, unknown or of another type."""
     try:
         return adapter.validate_json(b"[" + text + b"]")[0]
     except ValidationError as error:

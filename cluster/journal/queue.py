@@ -46,6 +46,8 @@ class Taken:
 
     number: int
     """All facts with numbers up to this one are in here, or were taken before."""
+    latents_number: int
+    """The same for latents, those included that were dropped."""
     facts: tuple[Waiting, ...]
     """Everything but latents."""
     latents: tuple[Waiting, ...]
@@ -130,6 +132,7 @@ class WriteQueue:
             self.waiting_bytes -= size
             taken = Taken(
                 number=self._number,
+                latents_number=self._latents[0].number - 1 if self._latents else self._number,
                 facts=tuple(self._facts),
                 latents=tuple(latents),
                 acknowledged=self._acknowledged,

@@ -48,7 +48,7 @@ class DiskJournal:
             self.disk.release()
 
     def _run(self) -> None:
-        newest = 0
+        newest = Reached(number=0)
         try:
             while not self.writer.is_closed:
                 self.writer.wait()
@@ -58,7 +58,7 @@ class DiskJournal:
         finally:  # after a defect of ours nobody shall wait for what is not written
             self.writer.abandon("its writer has ended")
 
-    def _tell(self, reached: Reached, newest: int) -> int:
-        if reached.number > newest or reached.failed:
+    def _tell(self, reached: Reached, newest: Reached) -> Reached:
+        if reached.failed or (reached.number, reached.latents) != (newest.number, newest.latents):
             self._told(reached)
-        return reached.number
+        return reached

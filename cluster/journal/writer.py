@@ -55,6 +55,8 @@ class Reached:
     """Numbers, not told before, of records and cues that are not on disk and will not be."""
     reason: str = ""
     """Why they failed."""
+    latents: int = 0
+    """Latents with numbers up to this one are durable, or lost to disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class JournalWriter:
         self._failed: list[int] = []
         self._sync_at_s = self._retry_at_s = self._remove_at_s = now_s()
         self._written_bytes = self._size_bytes = self._lost_latents = self._failures = 0
+        self._latents_written = self._latents_synced = 0
 
     # --- any thread -------------------------------------------------------------------------------------------------
 
@@ -153,6 +156,7 @@ class JournalWriter:
         for session, each in facts.items():
             self._write_facts(session, each)
         self._write_latents(taken.latents)
+        self._latents_written = taken.latents_number
         self._acknowledged.update(taken.acknowledged)
         for trim in taken.trims:
             if trim.session in self._sessions:
@@ -165,7 +169,8 @@ class JournalWriter:
         self._queue.done()
         failed, self._failed = tuple(self._failed), []
         reason = self._trouble or "the session has no record on disk"
-        return Reached(number=taken.number, failed=failed, reason=reason if failed else "")
+        reason = reason if failed else ""
+        return Reached(number=taken.number, failed=failed, reason=reason, latents=self._latents_synced)
 
     def finish(self) -> Iterator[Reached]:
         """Write and sync what waits, step by step, and give up all files."""
@@ -303,6 +308,7 @@ class JournalWriter:
             del self._unsynced[session]
             if self._queue.has_facts:
                 return
+        self._latents_synced = self._latents_written
         self._sync_at_s = self._now_s() + SYNC_S
         self._size_bytes = sum(files.size_bytes for files in self._sessions.values())
 

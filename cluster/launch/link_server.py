@@ -18,8 +18,7 @@ from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
-from longtake.core.events import Loss
-from longtake.core.work import WorkerId
+from longtake.core.work import Loss, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto

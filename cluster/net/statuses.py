@@ -53,6 +53,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.QUOTA: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Ending.ABANDONED: grpc.StatusCode.ABORTED,
     Ending.KEPT: grpc.StatusCode.UNAVAILABLE,
+    Ending.MOVED: grpc.StatusCode.ABORTED,
 }
 """The status of a call whose session has ended."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import click
 import grpc
 
 from longtake.cli import values
+from longtake.cli.hand_over import hand_all_over
 from longtake.cli.server import Server, server_options
 from longtake.client.errors import ClientError
 
@@ -26,17 +28,28 @@ _LOOK_S = 0.5
     metavar="TIME",
     help="How long open streams may go on, such as 10m; at most 24h.",
 )
+@click.option(
+    "--hand-over",
+    metavar="HOST:PORT",
+    help="First hand every stream over to this server, which clients must be able to reach under this address.",
+)
 @click.option("--end-streams", is_flag=True, help="Do not keep them on disk for the next server.")
 @click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")
-def drain_command(server: Server, grace: Fraction, end_streams: bool, wait: bool) -> None:
+def drain_command(server: Server, grace: Fraction, hand_over: str | None, end_streams: bool, wait: bool) -> None:
     """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
 
-    Where streams are kept on disk ([journal] path) they stop then, and go on with the next server.
+    Where streams are kept on disk ([journal] path) they stop then, and go on with the next server. With --hand-over
+    streams go on at another server of the same model, which is shown the same credentials. Those that cannot are named,
+    and end, or are kept, with the grace; so long the server stays for clients that are away, to tell them.
     """
-    asyncio.run(_drain(server, grace, end_streams=end_streams, wait=wait))
+    other = None if hand_over is None else replace(server, target=hand_over)
+    asyncio.run(_drain(server, grace, other, end_streams=end_streams, wait=wait))
 
 
-async def _drain(server: Server, grace: Fraction, *, end_streams: bool, wait: bool) -> None:
+async def _drain(server: Server, grace: Fraction, other: Server | None, *, end_streams: bool, wait: bool) -> None:
+    if other is not None:
+        done = await hand_all_over(server, other, click.echo)
+        click.echo(f"handed over: {_sessions(done.moved)}; {len(done.stayed)} stayed")
     async with server.client() as client:
         count = await client.drain(grace, end_streams=end_streams)
     until = f"; they go on for {timedelta(seconds=round(grace))}" if count and grace else ""

@@ -19,6 +19,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from longtake.cli import values
+from longtake.cli.carry import export_command, import_command
 from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
@@ -213,6 +214,8 @@ cli.add_command(convert_command)
 cli.add_command(plan_command)
 cli.add_command(top_command)
 cli.add_command(drain_command)
+cli.add_command(export_command)
+cli.add_command(import_command)
 cli.add_command(token_command)
 
 

@@ -6,42 +6,31 @@
                 ...                                # SegmentEvent, CueAppliedEvent, …, last a ClosedEvent
 
 A segment is acknowledged when the next event is asked for: a consumer that stops asking stops the generation of its
-stream, a window of segments later. A stream whose connection breaks goes on with another one by itself.
+stream, a window of segments later. A stream whose connection breaks goes on with another one by itself, and one that
+is handed over to another server goes on there.
 `longtake.client.sync.SyncClient` is the same for code without asyncio.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from fractions import Fraction
-from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 
 from longtake.client.credentials import Credentials, open_channel
-from longtake.client.errors import error_from
+from longtake.client.errors import ClientError, error_from
 from longtake.client.events import Decoder, StreamEvent
 from longtake.client.options import StreamOptions, duration, open_request
+from longtake.client.route import CHANNEL_OPTIONS, Route
 from longtake.client.stream import Stream
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
-CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # Each client has a connection of its own: a server lets only so many calls share one.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Without these two a client that does not read still takes some 6 MB, a minute of video, into its buffers.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 65536),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # A stream that reconnects waits for as long as it thinks right; the channel itself must not wait longer.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.min_reconnect_backoff_ms", 5000),
-)
-
+PART_BYTES = (1 << 20) - 1024
+"""So much of a file goes into one message."""
 Answer = TypeVar("Answer")
 
 
@@ -53,6 +42,7 @@ class Client:
         credentials = credentials or Credentials()
         self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._stub = rpc.LongtakeServiceStub(self._channel)
+        self._credentials = credentials
         self._metadata = credentials.metadata()
 
     async def __aenter__(self) -> Self:
@@ -80,8 +70,7 @@ class Client:
         the first that the iteration brings.
         """
         options = options or StreamOptions()
-        begin = partial(self._stub.Stream, metadata=self._metadata)
-        return Stream(begin, open_request(prompt, options), options, waiting)
+        return Stream(self._route(), open_request(prompt, options), options, waiting)
 
     def resume(self, token: bytes, cursor: int | None = None, options: StreamOptions | None = None) -> Stream:
         """The stream whose `OpenedEvent.resume_token` this is, from the segment after `cursor` on.
@@ -89,8 +78,10 @@ class Client:
         It must be the newest that was told, also by a ResumedEvent; `cursor` is the last segment consumed, None if none
         was. Of `options` only `auto_ack` and `reconnect_s` count.
         """
-        begin = partial(self._stub.Stream, metadata=self._metadata)
-        return Stream(begin, pb.Open(resume_token=token, cursor=cursor), options or StreamOptions())
+        return Stream(self._route(), pb.Open(resume_token=token, cursor=cursor), options or StreamOptions())
+
+    def _route(self) -> Route:
+        return Route(self._stub, self._credentials)
 
     async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
@@ -119,6 +110,42 @@ class Client:
             raise error_from(failure) from None
         finally:
             call.cancel()
+
+    async def export_session(self, session_id: str, *, hand_over: bool = False) -> AsyncGenerator[bytes, None]:
+        """A snapshot of a session, in parts; with `hand_over` its cues wait until `hand_over` is called, or 60 s."""
+        call = self._stub.Export(pb.ExportRequest(session_id=session_id, hand_over=hand_over), metadata=self._metadata)
+        try:
+            async for answer in call:
+                yield answer.data
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        finally:
+            call.cancel()
+
+    async def import_session(self, parts: AsyncIterable[bytes]) -> pb.ImportResponse:
+        """A new session made of a snapshot; it waits for its client, who goes on with `resume`."""
+
+        failures: list[ClientError | OSError] = []
+
+        async def requests() -> AsyncGenerator[pb.ImportRequest, None]:
+            try:
+                async for part in parts:
+                    for start in range(0, len(part), PART_BYTES):
+                        yield pb.ImportRequest(data=part[start : start + PART_BYTES])
+            except (ClientError, OSError) as failure:  # what was sent is refused then, because it was cut
+                failures.append(failure)
+
+        try:
+            return await _answer(self._stub.Import(requests(), metadata=self._metadata))
+        except ClientError:
+            if failures:
+                raise failures[0] from None
+            raise
+
+    async def hand_over(self, session_id: str, address: str = "", token: bytes = b"") -> None:
+        """Have a session that was exported for it go on at `address`, by the token there; without one it stays."""
+        request = pb.HandOverRequest(session_id=session_id, address=address, resume_token=token)
+        await _answer(self._stub.HandOver(request, metadata=self._metadata))
 
     async def get_model(self) -> pb.GetModelResponse:
         """Ask what is served and within which limits."""

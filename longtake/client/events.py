@@ -147,6 +147,21 @@ class ResumedEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MovedEvent:
+    """The stream goes on at another server, by itself: a ResumedEvent follows."""
+
+    address: str
+    """HOST:PORT of that server; the one before is not spoken to again."""
+    resume_token: bytes = field(default=b"", repr=False)
+    """What resumes the stream there."""
+
+    @property
+    def text(self) -> str:
+        """What happened, in a line for people."""
+        return f"the stream has moved to {self.address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedEvent:
     """The last event of every stream."""
 
@@ -168,6 +183,7 @@ StreamEvent = (
     | RecoveredEvent
     | ReconnectingEvent
     | ResumedEvent
+    | MovedEvent
     | ClosedEvent
 )
 
@@ -210,9 +226,8 @@ class Decoder:
                     segment=message.segment,
                     seconds=message.seconds,
                 )
-            case pb.Closed():
-                ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
-                return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
+            case pb.Moved() | pb.Closed():
+                return _last(message)
         return None
 
     def _opened(self, message: pb.Opened) -> OpenedEvent:
@@ -257,6 +272,14 @@ class Decoder:
 
     def _time(self, ticks: int) -> Fraction:
         return Fraction(ticks, self._timescale)
+
+
+def _last(message: pb.Moved | pb.Closed) -> StreamEvent:
+    """What ends a call."""
+    if isinstance(message, pb.Moved):
+        return MovedEvent(address=message.address, resume_token=message.resume_token)
+    ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
+    return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
 
 
 def _decoder(number: pb.Decoder) -> str:

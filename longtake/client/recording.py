@@ -14,6 +14,7 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
+    MovedEvent,
     NoticeEvent,
     OpenedEvent,
     ReconnectingEvent,
@@ -125,7 +126,7 @@ class Recording:
                 self._shown[cue] = start_s
             case ClosedEvent():
                 self.closed = event
-            case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | RecoveredEvent():
+            case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | MovedEvent() | RecoveredEvent():
                 return event.text
             case RequestRefusedEvent(message=message):
                 return message

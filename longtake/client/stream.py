@@ -17,6 +17,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.client.events import (
     ClosedEvent,
     Decoder,
+    MovedEvent,
     OpenedEvent,
     ReconnectingEvent,
     ResumedEvent,
@@ -25,6 +26,7 @@ from longtake.client.events import (
 )
 from longtake.client.memory import Gap, Remembered
 from longtake.client.options import CueAt, StreamOptions, cue_request
+from longtake.client.route import Route, StreamCall
 from longtake.v1 import longtake_pb2 as pb
 
 ENDINGS = {
@@ -49,8 +51,6 @@ DIALS = 3
 LEAVE_S = 2.0
 """Whoever leaves a stream that has not ended waits so long for its end."""
 
-_Call = grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]
-
 
 @dataclass(slots=True)
 class _Outage:
@@ -69,18 +69,19 @@ class Stream:
     """One stream of the caller's own: an asynchronous iterator of events, and the ways to steer it.
 
     When its call breaks, it goes on with another one: ReconnectingEvent tells of each attempt, ResumedEvent of the one
-    that succeeded, and what is asked for meanwhile waits. Segments and answers come once, and in order.
+    that succeeded, and what is asked for meanwhile waits. Segments and answers come once, and in order. When its server
+    hands it over to another one (MovedEvent) it goes on there in the same way.
     """
 
     def __init__(
         self,
-        begin: Callable[[], _Call],
+        route: Route,
         request: pb.Open,
         options: StreamOptions,
         waiting: Callable[[StreamEvent], object] | None = None,
     ) -> None:
-        """`begin` makes a call, of which `request` is the first frame; Client makes streams."""
-        self._begin = begin
+        """`route` makes calls, of which `request` is the first frame; Client makes streams."""
+        self._route = route
         self._request = request
         self._options = options
         self._waiting = waiting
@@ -99,7 +100,7 @@ class Stream:
         self._failure: ClientError | None = None
         """Why the stream cannot go on."""
         self._frames: AsyncIterator[pb.StreamResponse]
-        self._call: _Call | None = None
+        self._call: StreamCall | None = None
         self._forgotten = False
         """Whether a frame was sent just when the call ended: then grpc.aio has forgotten how (grpc issue 36066)."""
         self.opened: OpenedEvent | None = None
@@ -122,6 +123,7 @@ class Stream:
         finally:
             if self.opened is None:
                 self._give_up()
+                await self._route.close()
         self._events.extendleft(reversed(early))
         return self
 
@@ -138,6 +140,7 @@ class Stream:
                             await self._pull()
         finally:
             self._give_up()
+            await self._route.close()
 
     def _give_up(self) -> None:
         if self._pulling is not None:
@@ -210,7 +213,7 @@ class Stream:
         if not await self._write(call, request):
             await self._see_why(call)
 
-    async def _write(self, call: _Call, request: pb.StreamRequest) -> bool:
+    async def _write(self, call: StreamCall, request: pb.StreamRequest) -> bool:
         """Send a frame; False if the call takes none any more: then it has ended, and reading tells how."""
         try:
             async with self._writing:
@@ -223,7 +226,7 @@ class Stream:
             return False
         return True
 
-    async def _see_why(self, call: _Call) -> None:
+    async def _see_why(self, call: StreamCall) -> None:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
@@ -244,7 +247,7 @@ class Stream:
             return ClientError(ENDINGS[closed.ending], closed.reason)
         return ClientError(grpc.StatusCode.FAILED_PRECONDITION, f"the stream has ended: {closed.ending}")
 
-    def _entered(self) -> _Call:
+    def _entered(self) -> StreamCall:
         if self._call is None:
             raise ValueError("enter the stream first: async with client.stream(…) as stream")
         return self._call
@@ -299,13 +302,26 @@ class Stream:
             return None
 
     def _take(self, event: StreamEvent | None) -> None:
-        if event is None or not self._memory.is_new(event):
+        if isinstance(event, MovedEvent):
+            self._move(event)
+        if event is None or isinstance(event, MovedEvent) or not self._memory.is_new(event):
             return
         if isinstance(event, OpenedEvent):
             self._memory.opened(event)
         if isinstance(event, ClosedEvent):
             self._closed = event
         self._events.append(event)
+
+    def _move(self, event: MovedEvent) -> None:
+        """Go on at another server, whatever this one says now."""
+        self._events.append(event)
+        try:
+            self._route.lead_to(event.address)
+        except ClientError as error:
+            self._failure = error
+            return
+        self._memory.token = event.resume_token
+        self._outage = _Outage(asyncio.get_running_loop().time() + self._options.reconnect_s)
 
     # --- going on ---------------------------------------------------------------------------------------------------
 
@@ -318,7 +334,7 @@ class Stream:
             if self._call is not None:
                 self._call.cancel()
             self._decoder, self._forgotten = Decoder(), False
-            self._call = self._begin()
+            self._call = self._route.begin()
             self._frames = aiter(self._call)
             if await self._write(self._call, first) or not self._forgotten:
                 return
@@ -355,14 +371,16 @@ class Stream:
             async with asyncio.timeout(ATTEMPT_S):
                 await self._dial(self._memory.resumption())
                 while not isinstance(event := await self._read(), OpenedEvent):
-                    if event is None and self._failure is not None:
+                    if isinstance(event, MovedEvent):
+                        self._move(event)
+                    if isinstance(event, MovedEvent) or (event is None and self._failure is not None):
                         return
         except TimeoutError:
             raise ClientError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {ATTEMPT_S:g} s") from None
         self._memory.resumed(event)
         self._outage = None
-        self._events.append(
-            ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=event.resume_token)
-        )
+        token = event.resume_token
+        resumed = ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=token)
+        self._events.append(event if self.opened is None else resumed)
         for request in self._memory.repetition():
             await self._write(self._entered(), request)

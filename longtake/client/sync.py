@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +17,7 @@ from longtake.client.stream import Stream
 from longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 class _Loop:
@@ -134,6 +135,23 @@ class SyncClient:
         finally:
             self._loop.run(events.aclose())
 
+    def export_session(self, session_id: str, *, hand_over: bool = False) -> Iterator[bytes]:
+        """As Client.export_session."""
+        parts = self._client.export_session(session_id, hand_over=hand_over)
+        try:
+            while (part := self._loop.run(_next(parts))) is not None:
+                yield part
+        finally:
+            self._loop.run(parts.aclose())
+
+    def import_session(self, parts: Iterable[bytes]) -> pb.ImportResponse:
+        """As Client.import_session."""
+        return self._loop.run(self._client.import_session(_each(parts)))
+
+    def hand_over(self, session_id: str, address: str = "", token: bytes = b"") -> None:
+        """As Client.hand_over."""
+        self._loop.run(self._client.hand_over(session_id, address, token))
+
     def get_model(self) -> pb.GetModelResponse:
         """What is served and within which limits."""
         return self._loop.run(self._client.get_model())
@@ -163,5 +181,10 @@ async def _connect(target: str, credentials: Credentials | None) -> Client:
     return Client(target, credentials=credentials)
 
 
-async def _next(events: AsyncGenerator[StreamEvent, None]) -> StreamEvent | None:
-    return await anext(events, None)
+async def _next(items: AsyncGenerator[Item, None]) -> Item | None:
+    return await anext(items, None)
+
+
+async def _each(parts: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+    for part in parts:
+        yield part

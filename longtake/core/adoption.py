@@ -38,6 +38,38 @@ class Diverged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """A session is about to be handed over to another server: until it is, or stays, no further cue gets a block."""
+
+    now_s: float
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thaw:
+    """A session is not handed over after all: the cues that waited get their blocks."""
+
+    now_s: float
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """A session goes on at another server, which has what it was made of when it was frozen: here it ends."""
+
+    now_s: float
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverRefused:
+    """A session is not frozen, or does not go elsewhere: a fact, for whoever asked. Its client is told nothing."""
+
+    session: SessionId
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
     """A session of another engine is here; of its latents the journal keeps what is needed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from longtake.core.adoption import Adopted, AdoptFailed
+from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused
 from longtake.core.errors import Problem
 from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
@@ -321,7 +321,7 @@ class Stalled:
     session: SessionId
 
 
-Fact = Worked | LaneMoved | Parked | Restored | Stalled | ClientAway
+Fact = Worked | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
 
 Effect = (
     Dispatch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from longtake.core.adoption import Diverged, MadeBy, PlacedCue
+from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue, Thaw
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
 from longtake.core.work import (
@@ -19,6 +19,7 @@ from longtake.core.work import (
     CueId,
     DispatchNumber,
     ImageId,
+    Loss,
     Role,
     SegmentSettings,
     SessionId,
@@ -34,21 +35,6 @@ class WorkerJoined:
     worker: WorkerId
     role: Role
     ability: Ability
-
-
-class Loss(Enum):
-    """How a worker was lost."""
-
-    LINK = "link"
-    """Its link ended: the process, its machine or the way to it is gone, or it gave up by itself."""
-    SILENCE = "silence"
-    """It said nothing for too long, or did not read what it was sent."""
-    HANG = "hang"
-    """It lives, and takes far too long for what it was sent."""
-    PROTOCOL = "protocol"
-    """It said what it must not say, or in the wrong order."""
-    REPLACED = "replaced"
-    """It dialled in again before its old link was known to be dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +201,12 @@ class Adopt:
     """The first block that is its own: above 0 if it was a fork."""
     seeds: tuple[tuple[int, int], ...] = ()
     """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
+    known_from: int = 0
+    """Blocks before this one cannot be made again: of their cues not all are here."""
     playing: bool = True
-    """What its client said last, Pause or Play."""
+    """What its client said last, Play or Pause."""
+    promised: bool = True
+    """Whether its client was told that it goes on here; if not, it is taken in only where there is room for it."""
 
 
 class Ending(Enum):
@@ -243,6 +233,8 @@ class Ending(Enum):
     """Its client was away for longer than it may be."""
     KEPT = "kept"
     """The server shuts down, and has kept the stream: it goes on with the next one."""
+    MOVED = "moved"
+    """It goes on at another server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +335,9 @@ Event = (
     | Open
     | Adopt
     | Diverged
+    | Freeze
+    | Thaw
+    | HandOver
     | Cue
     | TextEncoded
     | StreamPrepared

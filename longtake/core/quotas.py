@@ -72,6 +72,10 @@ class Ledger:
         self.ask(tenant, quota, prompts, now_s)
         account.streams += 1
 
+    def take_over(self, tenant: str, now_s: float) -> None:
+        """Note that a stream goes on that the server before has let in. One `close` must follow."""
+        self.account(tenant, now_s).streams += 1
+
     def close(self, tenant: str) -> None:
         """Note that a stream that was opened has ended."""
         self._accounts[tenant].streams -= 1

@@ -7,13 +7,14 @@ cues or its ending is made here; which ready op runs first is the dispatcher's.
 
 from __future__ import annotations
 
+from longtake.core.adoption import HandOver
 from longtake.core.carry.balancing import Balance
 from longtake.core.carry.forking import set_free
 from longtake.core.carry.moving import Mover
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
 from longtake.core.dispatch.adopting import adopt
-from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told
+from longtake.core.dispatch.asking import Asking, SessionEvent, refused, session_of, told, unknown
 from longtake.core.dispatch.dispatcher import Dispatcher, Revisit, whole
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.losing import Losses, recovered
@@ -28,7 +29,6 @@ from longtake.core.events import (
     Adopt,
     Attach,
     CallRefused,
-    Cue,
     Drain,
     Ending,
     Event,
@@ -39,8 +39,6 @@ from longtake.core.events import (
     Open,
     OpenRefused,
     OpFailed,
-    Pause,
-    Play,
     Stowed,
     StreamPrepared,
     Tick,
@@ -153,7 +151,7 @@ class Scheduler:
             case Open():
                 self._open(event)
             case Adopt():
-                self._effects += adopt(event, self.cell, self._asking.attendance, now_s=self._now_s)
+                self._effects += adopt(event, self.cell, self._asking.attendance, self.draining, now_s=self._now_s)
             case WorkerJoined():
                 self._worker_joined(event)
             case WorkerLost():
@@ -190,6 +188,7 @@ class Scheduler:
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
         self._effects += self._asking.attendance.tick(now_s=self._now_s)
+        self._effects += self._asking.handing.tick(now_s=self._now_s)
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
@@ -218,15 +217,18 @@ class Scheduler:
         if session is None or session.state is State.CLOSING:
             if session is not None and was_on_its_way:
                 self._leave_if_quiet(session)
-            if isinstance(event, Cue | Pause | Play | Attach):  # an acknowledgement may cross the end of its session
-                gone = ShuttingDown() if self.draining.has_kept else UnknownSession(event.session)
-                self._effects.append(refused(event, gone))
+            if isinstance(event, Attach):
+                self.draining.came(event.session)
+            gone = ShuttingDown() if self.draining.has_kept else UnknownSession(session_of(event))
+            self._effects += unknown(event, gone)
             return
         try:
             self._effects += self._asking.apply(session, event, now_s=self._now_s)
         except LongtakeError as error:
             self._effects.append(refused(event, error))
         else:
+            if isinstance(event, HandOver):
+                self.draining.went(session)
             self._advance(session)
 
     def _open(self, event: Open) -> None:

@@ -44,6 +44,21 @@ class Role(Enum):
     """By identity, as members are compared; Enum's own is slow."""
 
 
+class Loss(Enum):
+    """How a worker was lost."""
+
+    LINK = "link"
+    """Its link ended: the process, its machine or the way to it is gone, or it gave up by itself."""
+    SILENCE = "silence"
+    """It said nothing for too long, or did not read what it was sent."""
+    HANG = "hang"
+    """It lives, and takes far too long for what it was sent."""
+    PROTOCOL = "protocol"
+    """It said what it must not say, or in the wrong order."""
+    REPLACED = "replaced"
+    """It dialled in again before its old link was known to be dead."""
+
+
 class DecoderKind(Enum):
     """Which network makes a session's pictures of its latents: what a session chooses, since it changes them."""
 

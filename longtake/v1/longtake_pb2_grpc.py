@@ -80,6 +80,21 @@ class LongtakeServiceStub:
                 request_serializer=longtake_dot_v1_dot_longtake__pb2.DrainRequest.SerializeToString,
                 response_deserializer=longtake_dot_v1_dot_longtake__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/longtake.v1.LongtakeService/Export',
+                request_serializer=longtake_dot_v1_dot_longtake__pb2.ExportRequest.SerializeToString,
+                response_deserializer=longtake_dot_v1_dot_longtake__pb2.ExportResponse.FromString,
+                _registered_method=True)
+        self.Import = channel.stream_unary(
+                '/longtake.v1.LongtakeService/Import',
+                request_serializer=longtake_dot_v1_dot_longtake__pb2.ImportRequest.SerializeToString,
+                response_deserializer=longtake_dot_v1_dot_longtake__pb2.ImportResponse.FromString,
+                _registered_method=True)
+        self.HandOver = channel.unary_unary(
+                '/longtake.v1.LongtakeService/HandOver',
+                request_serializer=longtake_dot_v1_dot_longtake__pb2.HandOverRequest.SerializeToString,
+                response_deserializer=longtake_dot_v1_dot_longtake__pb2.HandOverResponse.FromString,
+                _registered_method=True)
 
 
 class LongtakeServiceServicer:
@@ -164,6 +179,33 @@ class LongtakeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Export(self, request, context):
+        """Takes a snapshot of an open session, from which Import makes one that goes on with the same bytes: a safetensors file
+        with its seed, prompts, cues and settings, and as many latents as it need not be made again from. Nothing of the
+        session changes, and any moment will do. With `hand_over` its cues wait from then on, until HandOver ends it here or
+        60 s are over. Clients may export sessions of their own tenant, operators all; `hand_over` is for operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Import(self, request_iterator, context):
+        """Makes a session of what Export gave, here or elsewhere, with an id and a token of its own. It waits for its client as
+        one whose call broke; it is on disk, if the server has a journal there, before the answer comes. It belongs to the
+        tenant that the file names if there is one of that name here, else to that of the caller. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HandOver(self, request, context):
+        """Ends a session that was exported with `hand_over` less than 60 s ago, because it goes on at another server: its client
+        is told where by `moved`, now or, if it is away, when it comes back while this server lives. For operators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LongtakeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -211,6 +253,21 @@ def add_LongtakeServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=longtake_dot_v1_dot_longtake__pb2.DrainRequest.FromString,
                     response_serializer=longtake_dot_v1_dot_longtake__pb2.DrainResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=longtake_dot_v1_dot_longtake__pb2.ExportRequest.FromString,
+                    response_serializer=longtake_dot_v1_dot_longtake__pb2.ExportResponse.SerializeToString,
+            ),
+            'Import': grpc.stream_unary_rpc_method_handler(
+                    servicer.Import,
+                    request_deserializer=longtake_dot_v1_dot_longtake__pb2.ImportRequest.FromString,
+                    response_serializer=longtake_dot_v1_dot_longtake__pb2.ImportResponse.SerializeToString,
+            ),
+            'HandOver': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandOver,
+                    request_deserializer=longtake_dot_v1_dot_longtake__pb2.HandOverRequest.FromString,
+                    response_serializer=longtake_dot_v1_dot_longtake__pb2.HandOverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +514,87 @@ class LongtakeService:
             '/longtake.v1.LongtakeService/Drain',
             longtake_dot_v1_dot_longtake__pb2.DrainRequest.SerializeToString,
             longtake_dot_v1_dot_longtake__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/longtake.v1.LongtakeService/Export',
+            longtake_dot_v1_dot_longtake__pb2.ExportRequest.SerializeToString,
+            longtake_dot_v1_dot_longtake__pb2.ExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Import(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/longtake.v1.LongtakeService/Import',
+            longtake_dot_v1_dot_longtake__pb2.ImportRequest.SerializeToString,
+            longtake_dot_v1_dot_longtake__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandOver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/longtake.v1.LongtakeService/HandOver',
+            longtake_dot_v1_dot_longtake__pb2.HandOverRequest.SerializeToString,
+            longtake_dot_v1_dot_longtake__pb2.HandOverResponse.FromString,
             options,
             channel_credentials,
             insecure,

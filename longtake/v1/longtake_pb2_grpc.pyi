@@ -83,6 +83,21 @@ class LongtakeServiceStub:
     others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
     streams end that were to be kept. For operators.
     """
+    Export: _grpc.UnaryStreamMultiCallable[_longtake_pb2.ExportRequest, _longtake_pb2.ExportResponse]
+    """Takes a snapshot of an open session, from which Import makes one that goes on with the same bytes: a safetensors file
+    with its seed, prompts, cues and settings, and as many latents as it need not be made again from. Nothing of the
+    session changes, and any moment will do. With `hand_over` its cues wait from then on, until HandOver ends it here or
+    60 s are over. Clients may export sessions of their own tenant, operators all; `hand_over` is for operators.
+    """
+    Import: _grpc.StreamUnaryMultiCallable[_longtake_pb2.ImportRequest, _longtake_pb2.ImportResponse]
+    """Makes a session of what Export gave, here or elsewhere, with an id and a token of its own. It waits for its client as
+    one whose call broke; it is on disk, if the server has a journal there, before the answer comes. It belongs to the
+    tenant that the file names if there is one of that name here, else to that of the caller. For operators.
+    """
+    HandOver: _grpc.UnaryUnaryMultiCallable[_longtake_pb2.HandOverRequest, _longtake_pb2.HandOverResponse]
+    """Ends a session that was exported with `hand_over` less than 60 s ago, because it goes on at another server: its client
+    is told where by `moved`, now or, if it is away, when it comes back while this server lives. For operators.
+    """
 
 @_typing.type_check_only
 class LongtakeServiceAsyncStub(LongtakeServiceStub):
@@ -125,6 +140,21 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
     others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
     streams end that were to be kept. For operators.
+    """
+    Export: _aio.UnaryStreamMultiCallable[_longtake_pb2.ExportRequest, _longtake_pb2.ExportResponse]  # type: ignore[assignment]
+    """Takes a snapshot of an open session, from which Import makes one that goes on with the same bytes: a safetensors file
+    with its seed, prompts, cues and settings, and as many latents as it need not be made again from. Nothing of the
+    session changes, and any moment will do. With `hand_over` its cues wait from then on, until HandOver ends it here or
+    60 s are over. Clients may export sessions of their own tenant, operators all; `hand_over` is for operators.
+    """
+    Import: _aio.StreamUnaryMultiCallable[_longtake_pb2.ImportRequest, _longtake_pb2.ImportResponse]  # type: ignore[assignment]
+    """Makes a session of what Export gave, here or elsewhere, with an id and a token of its own. It waits for its client as
+    one whose call broke; it is on disk, if the server has a journal there, before the answer comes. It belongs to the
+    tenant that the file names if there is one of that name here, else to that of the caller. For operators.
+    """
+    HandOver: _aio.UnaryUnaryMultiCallable[_longtake_pb2.HandOverRequest, _longtake_pb2.HandOverResponse]  # type: ignore[assignment]
+    """Ends a session that was exported with `hand_over` less than 60 s ago, because it goes on at another server: its client
+    is told where by `moved`, now or, if it is away, when it comes back while this server lives. For operators.
     """
 
 class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -219,6 +249,39 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         they end only with `end_streams`: else their calls break off with UNAVAILABLE, and once a server is there again
         others can go on with them by `Open.resume_token`. Another call can shorten the grace, not lengthen it, and have
         streams end that were to be kept. For operators.
+        """
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _longtake_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_longtake_pb2.ExportResponse], _abc.AsyncIterator[_longtake_pb2.ExportResponse]]:
+        """Takes a snapshot of an open session, from which Import makes one that goes on with the same bytes: a safetensors file
+        with its seed, prompts, cues and settings, and as many latents as it need not be made again from. Nothing of the
+        session changes, and any moment will do. With `hand_over` its cues wait from then on, until HandOver ends it here or
+        60 s are over. Clients may export sessions of their own tenant, operators all; `hand_over` is for operators.
+        """
+
+    @_abc_1.abstractmethod
+    def Import(
+        self,
+        request_iterator: _MaybeAsyncIterator[_longtake_pb2.ImportRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_longtake_pb2.ImportResponse, _abc.Awaitable[_longtake_pb2.ImportResponse]]:
+        """Makes a session of what Export gave, here or elsewhere, with an id and a token of its own. It waits for its client as
+        one whose call broke; it is on disk, if the server has a journal there, before the answer comes. It belongs to the
+        tenant that the file names if there is one of that name here, else to that of the caller. For operators.
+        """
+
+    @_abc_1.abstractmethod
+    def HandOver(
+        self,
+        request: _longtake_pb2.HandOverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_longtake_pb2.HandOverResponse, _abc.Awaitable[_longtake_pb2.HandOverResponse]]:
+        """Ends a session that was exported with `hand_over` less than 60 s ago, because it goes on at another server: its client
+        is told where by `moved`, now or, if it is away, when it comes back while this server lives. For operators.
         """
 
 def add_LongtakeServiceServicer_to_server(servicer: LongtakeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from longtake.core.effects import Worked
-from longtake.core.events import Loss, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.events import OpFailed, WorkerJoined, WorkerLost
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import Loss, Role, WorkerId
 from monitoring.folding.histogram import Histogram
 
 COPIES = ("stowed", "loaded", "given", "failed")

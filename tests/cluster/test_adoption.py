@@ -16,8 +16,9 @@ from cluster.access.audit import Audit
 from cluster.access.call_counts import CallCounts
 from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
-from cluster.adoption import Identity, KeptSessions
+from cluster.adoption import KeptSessions
 from cluster.cell.engine import Engine
+from cluster.cell.identity import Identity
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import AuthSection
 from cluster.frontend.offer import offer_for

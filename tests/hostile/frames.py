@@ -19,7 +19,7 @@ from pathlib import Path
 
 import grpc
 
-from longtake.client.client import CHANNEL_OPTIONS
+from longtake.client.route import CHANNEL_OPTIONS
 from longtake.v1 import longtake_pb2 as pb
 from tests.hostile.cell import Cell, Witness
 

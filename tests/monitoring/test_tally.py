@@ -33,7 +33,6 @@ from longtake.core.events import (
     Drain,
     Ending,
     FrameRefused,
-    Loss,
     OpenRefused,
     OpFailed,
     Pause,
@@ -43,7 +42,7 @@ from longtake.core.events import (
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
-from longtake.core.work import CueId, Role, SessionId, WorkerId
+from longtake.core.work import CueId, Loss, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import call_reason, open_reason
 from monitoring.folding.tally import Tally

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from cluster.access.owners import Owners
-from cluster.adoption import Identity, Keeper
+from cluster.adoption import Keeper
 from cluster.cell.chains import Chains
 from cluster.cell.engine import LONGEST_TICK_S, SHORTEST_TICK_S, Engine
+from cluster.cell.identity import Identity
 from cluster.cell.inbox import Inbox
 from cluster.journal.reading import JournalFolder, StoredSession
 from cluster.journal.writer import JournalWriter, Reached

@@ -10,8 +10,7 @@ from typing import Protocol, TypeGuard
 
 from cluster.launch.link_server import SILENCE_S, Attachments
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
-from longtake.core.events import Loss
-from longtake.core.work import ImageId, SlotId
+from longtake.core.work import ImageId, Loss, SlotId
 from tests.simulation.agenda import Action, Agenda
 from tests.simulation.failing import FailingWorker, Failures
 from tests.simulation.faults import Job, Phase, jobs_of

@@ -12,6 +12,7 @@ from longtake.client.events import (
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
+    MovedEvent,
     NoticeEvent,
     OpenedEvent,
     ReconnectingEvent,
@@ -61,7 +62,7 @@ def event_message(event: StreamEvent) -> Json:
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
             return _refused(event)
-        case NoticeEvent() | ReconnectingEvent():
+        case NoticeEvent() | ReconnectingEvent() | MovedEvent():
             return {"type": "notice", "text": event.text}
         case RecoveredEvent():
             return {"type": "recovered", "text": event.text}

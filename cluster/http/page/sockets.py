@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from cluster.frontend.service import Throttle
+from cluster.frontend.connections import Throttle
 from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message
 from cluster.http.page.frames import (
     AckFrame,

@@ -49,6 +49,8 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
     if parent.state not in _ALLOWED:
         allowed = " or ".join(state.value for state in _ALLOWED)
         raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
+    if parent.is_frozen:
+        raise WrongState("open.fork: the session may be about to go on at another server")
     if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
     block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
@@ -125,6 +127,7 @@ def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[Inh
 
 def _inherit(child: Session, parent: Session, block: int) -> Inherit:
     child.kin.depends = False
+    child.kin.known_from = max(parent.kin.known_from, parent.prompts.known_from)
     texts = parent.prompt_texts()
     turns = [replace(turn, prompt=texts[turn.version]) for turn in parent.prompts.turns]
     versions = child.prompts.inherit(turns, block)

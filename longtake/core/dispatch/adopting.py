@@ -5,28 +5,39 @@ there follows a frontier: the most blocks that may count as done, because a rebu
 finds all that it starts from. If latents are missing in the middle the frontier lies before them, and at worst it is 0:
 then all is computed again, with the same bits. The session is taken in parked, without images, and its client is away.
 What its client has consumed is not shown to it again; nobody knows how much it was sent.
+
+A session that was promised to go on here is taken in whatever else there is. Any other is admitted as a new one is, but
+for a place, which it wants when its client comes.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import graph_for
 from longtake.core.dispatch.attendance import Attendance
 from longtake.core.effects import Effect
-from longtake.core.errors import CallerFault, InvalidField
+from longtake.core.errors import InvalidField, LongtakeError, WrongState
 from longtake.core.events import Adopt
+from longtake.core.sessions.draining import Draining
 from longtake.core.sessions.place import NOWHERE, Classes
 from longtake.core.sessions.prompts import REMEMBERED, Turn
 from longtake.core.sessions.session import Session
 from longtake.core.sessions.ties import Kinship
 
 
-def adopt(event: Adopt, cell: Cell, attendance: Attendance, *, now_s: float) -> list[Effect]:
-    """Take in a session, or say why that cannot be: its name is in use, or there is no such recipe."""
+def adopt(event: Adopt, cell: Cell, attendance: Attendance, draining: Draining, *, now_s: float) -> list[Effect]:
+    """Take in a session, or say why that cannot be: its name is in use, there is no such recipe, or no room."""
     try:
         session, adopted = _session(event, cell)
-    except CallerFault as error:
+        if not event.promised:
+            draining.check_open()
+            if not cell.limits.detached_s:
+                raise WrongState("limits.detached_s is 0: no session waits here for its client")
+            attendance.check_room(session)
+    except LongtakeError as error:
         return [AdoptFailed(session=event.request.session, problem=error.problem)]
     cell.sessions[session.id] = session
     cell.speak_for(session)
@@ -48,8 +59,12 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     acknowledged = max(event.acknowledged, event.first_block - 1)
     retention = cell.fleet.retention(graph)
     frontier = retention.frontier(event.latents, acknowledged=acknowledged)
-    session.kin = Kinship(first_block=event.first_block, seeds=event.seeds)
+    session.kin = Kinship(first_block=event.first_block, seeds=event.seeds, known_from=event.known_from)
     session.resume_at(frontier, acknowledged=acknowledged)
+    texts = retention.floors(session.progress, acknowledged=acknowledged).texts
+    if texts < event.known_from:
+        allowed = f"latents from which blocks before {event.known_from} need not be made again: their cues are not here"
+        raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
     trim = session.trim(retention)
     adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
     return session, adopted
@@ -59,6 +74,7 @@ def _take_turns(session: Session, event: Adopt) -> None:
     """The prompts as they were: of two cues for one block the later counts."""
     placed = [Turn(block=cue.block, version=cue.version, cue=cue.cue, prompt=cue.prompt) for cue in event.cues]
     turns = {turn.block: turn for turn in (Turn(block=event.first_block, version=0, cue=None), *placed)}
-    session.prompts.turns = [turns[block] for block in sorted(turns)]
+    first = replace(turns[min(turns)], block=0)  # whatever is missing, every block has a prompt
+    session.prompts.turns = [first, *(turns[block] for block in sorted(turns)[1:])]
     session.prompts.answered = {turn.cue: turn for turn in placed[-REMEMBERED:] if turn.cue is not None}
     session.prompts.next_version = 1 + max((cue.version for cue in event.cues), default=0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from longtake.core.adoption import Diverged
+from longtake.core.adoption import Diverged, Freeze, HandOver, HandOverRefused, Thaw
 from longtake.core.cell import Cell
 from longtake.core.dispatch.attendance import Attendance
+from longtake.core.dispatch.handing import HandingOver
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import open_if_ready
@@ -30,7 +31,8 @@ from longtake.core.sessions.life import Trigger
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity, SessionId
 
-SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Diverged | Close
+Moving = Freeze | Thaw | HandOver
+SessionEvent = Cue | TextEncoded | StreamPrepared | Ack | Pause | Play | Detach | Attach | Diverged | Close | Moving
 
 
 def session_of(event: SessionEvent) -> SessionId:
@@ -38,12 +40,21 @@ def session_of(event: SessionEvent) -> SessionId:
     return event.conditioning.session if isinstance(event, TextEncoded) else event.session
 
 
-def refused(event: SessionEvent, error: LongtakeError) -> RequestRefused | AttachRefused:
+def refused(event: SessionEvent, error: LongtakeError) -> RequestRefused | AttachRefused | HandOverRefused:
     """The answer to a request that cannot be met."""
+    if isinstance(event, Moving):
+        return HandOverRefused(session=event.session, problem=error.problem)
     if isinstance(event, Attach):
         return AttachRefused(session=event.session, connection=event.connection, problem=error.problem)
     cue = event.request.cue if isinstance(event, Cue) else None
     return RequestRefused(session=session_of(event), cue=cue, problem=error.problem)
+
+
+def unknown(event: SessionEvent, why: LongtakeError) -> list[Effect]:
+    """The answer to whoever wants something of a session that is not open (any more)."""
+    if isinstance(event, Cue | Pause | Play | Attach | Moving):  # an acknowledgement may cross the end of its session
+        return [refused(event, why)]
+    return []
 
 
 def told(event: CallRefused | OpenRefused | FrameRefused) -> list[Effect]:
@@ -61,6 +72,7 @@ class Asking:
         self._offers = offers
         self._leaving = leaving
         self.attendance = Attendance(cell, offers, leaving)
+        self.handing = HandingOver(cell, leaving)
 
     def apply(self, session: Session, event: SessionEvent, *, now_s: float) -> list[Effect]:
         """Apply the event and return what follows at once; LongtakeError if it cannot be applied."""
@@ -90,6 +102,8 @@ class Asking:
                 return self.attendance.attach(session, event, now_s=now_s)
             case Diverged():
                 return _diverged(event)
+            case Freeze() | Thaw() | HandOver():
+                return self.handing.apply(session, event, now_s=now_s)
             case Close():
                 return self._leaving.end(session, event.ending, event.reason)
         return []

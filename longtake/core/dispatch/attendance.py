@@ -77,6 +77,10 @@ class Attendance:
         answer = opened(session, segment)
         return [*effects, Resumed(session=session.id, connection=event.connection, opened=answer, held=held)]
 
+    def check_room(self, session: Session) -> None:
+        """NoCapacity if the session cannot be let in beside those that are here."""
+        self._leaving.waiting.check_room(session)
+
     def adopted(self, session: Session, *, now_s: float) -> None:
         """The session came from another engine, parked and without its client, who may have all of it."""
         self._leaving.parking.adopt(session)

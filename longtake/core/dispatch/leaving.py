@@ -24,7 +24,7 @@ class Leaving:
 
     def __init__(self, cell: Cell, waiting: WaitingRoom, mover: Mover) -> None:
         self._cell = cell
-        self._waiting = waiting
+        self.waiting = waiting
         self.parking = waiting.parking
         self.mover = mover
 
@@ -41,7 +41,7 @@ class Leaving:
                 first, because = child.kin.first_block, reason or ending.value
                 why = f"the session it was forked from ended before block {first}: {because}"
                 effects += self.end(child, _OF_FORKS.get(ending, Ending.FAILED), why)
-        self._waiting.leave(session.id)
+        self.waiting.leave(session.id)
         self._cell.texts.forget(session.id)
         for worker in session.place.workers:
             if worker in self._cell.workers:
@@ -55,7 +55,7 @@ class Leaving:
         session.follow(Trigger.QUIET)
         del self._cell.sessions[session.id]
         self._cell.journal_bytes -= session.journal_bytes
-        self._waiting.look_again()
+        self.waiting.look_again()
         effects = self.parking.leave(session.id)
         demands = self._cell.fleet.demands(session)
         for worker_id in session.place.workers:

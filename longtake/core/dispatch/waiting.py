@@ -73,6 +73,10 @@ class WaitingRoom:
         if self._returning:
             waiting = len(self._returning)
             raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
+        self.check_room(session)
+
+    def check_room(self, session: Session) -> None:
+        """NoCapacity if there are as many sessions as are allowed, or the journal has no room for this one."""
         opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
         if opened >= most:
             raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)

@@ -48,7 +48,8 @@ def _ref(session: Session, version: int) -> ConditioningRef:
 def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:
     """Note that a text is known; a cue that waited for it takes its block.
 
-    Cues that came with Open take theirs when all of them are known, so that none can come too late.
+    Cues that came with Open take theirs when all of them are known, so that none can come too late; those of a frozen
+    session when it is thawed.
     """
     version = event.conditioning.version
     session.prompts.encoded.add(version)
@@ -56,7 +57,14 @@ def text_encoded(session: Session, event: TextEncoded) -> list[Effect]:
     if not opening and version not in session.prompts.waiting:
         return []  # it was known before the session was parked
     effects: list[Effect] = [Notice(session=session.id, text=event.notice)] if event.notice else []
-    return effects if opening else effects + accept(session, version)
+    return effects if opening or session.is_frozen else effects + accept(session, version)
+
+
+def thaw(session: Session) -> list[Effect]:
+    """The session is frozen no more: give the cues whose texts became known meanwhile their blocks, in order."""
+    session.is_frozen = False
+    known = sorted(session.prompts.waiting.keys() & session.prompts.encoded)
+    return [effect for version in known for effect in accept(session, version)]
 
 
 def accept(session: Session, version: int) -> list[Effect]:

@@ -3,7 +3,8 @@
 Theory of operation. From the first Drain on nothing is opened. Sessions that wait in the queue would begin only to be
 ended, so they end at once. The others go on, with their blocks, cues and pauses, until the deadline: then no further
 block begins, those begun are delivered. A later Drain may bring the deadline forward, never put it off: whoever waits
-for the server's end relies on it.
+for the server's end relies on it. The server stays until then for clients that were away when their sessions were
+handed over: it alone can tell them where those are.
 
 Where streams are kept on disk they need not end: at the deadline they stop where they are. All that they follow from
 has been on disk all along, and the next server goes on with them when their clients come back.
@@ -36,6 +37,8 @@ class Draining:
         self.keeps_streams = True
         """Whether streams that are open at the deadline go on with the next server."""
         self._is_over = False
+        self._awaited: set[SessionId] = set()
+        """Sessions that went to another server while their clients were away, who have not come back since."""
 
     @property
     def has_begun(self) -> bool:
@@ -44,8 +47,17 @@ class Draining:
 
     @property
     def is_done(self) -> bool:
-        """Whether the cell drains and holds no session any more; asked for every event."""
-        return self.has_begun and not self._sessions
+        """Whether the cell drains and nobody has anything to expect of it any more; asked for every event."""
+        return self.has_begun and not self._sessions and (self._is_over or not self._awaited)
+
+    def went(self, session: Session) -> None:
+        """A session was handed over to another server."""
+        if session.presence.is_away:
+            self._awaited.add(session.id)
+
+    def came(self, session: SessionId) -> None:
+        """A client has come for a session that is not here, and is told where it is."""
+        self._awaited.discard(session)
 
     @property
     def has_kept(self) -> bool:

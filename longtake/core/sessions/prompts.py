@@ -39,6 +39,8 @@ class Prompts:
     """The versions that each worker holds."""
     answered: dict[CueId, Turn] = field(default_factory=dict)
     """The cues that got a block last, whatever became of them."""
+    known_from: int = 0
+    """The prompts of all blocks from this one on are known; of those before, only what sinks need is."""
 
     def ask(self, request: CueRequest) -> int:
         """Note a cue whose text is being encoded; returns its conditioning version."""
@@ -83,6 +85,8 @@ class Prompts:
         for turn in gone:
             self.turns.remove(turn)
             self.encoded.discard(turn.version)
+        if gone:
+            self.known_from = max(self.known_from, self.turn_at(block).block)
         return tuple(turn.version for turn in gone)
 
     def inherit(self, turns: Iterable[Turn], before: int) -> list[tuple[int, int]]:

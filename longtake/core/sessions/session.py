@@ -67,6 +67,8 @@ class Session:
     """Lanes that are held for a reason of their own."""
     is_opened: bool = False
     """Whether its client was told that the stream has begun."""
+    is_frozen: bool = False
+    """Whether its cues wait, because it may be about to go on at another server."""
     struck_s: float | None = None
     """When a part of its state was lost with a worker; None once it is whole again."""
     journal_bytes: int = 0

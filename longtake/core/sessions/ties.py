@@ -21,6 +21,8 @@ class Kinship:
     """Sessions that fork from this one, and their first block, as long as they depend on it."""
     seeds: tuple[tuple[int, int], ...] = ()
     """The seeds of blocks before its own first one: up to which block each of them holds, in ascending order."""
+    known_from: int = 0
+    """Blocks before this one could not be made again even of all that was ever told here: their prompts were not."""
 
 
 @dataclass(slots=True)

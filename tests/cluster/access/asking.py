@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import grpc
 import pytest
 
 from longtake.client import Client, Stream, StreamOptions
@@ -30,20 +31,33 @@ async def open_one(client: Client, session: str) -> object:
         return [event async for event in stream][-1]
 
 
+async def export(client: Client, session: str) -> object:
+    return [part async for part in client.export_session(session)]
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
 BY_SESSION: dict[str, Ask] = {
     "Watch": lambda client, session: first(client.watch(session)),
     "GetSession": lambda client, session: client.get_session(session),
     "CloseSession": lambda client, session: client.close_session(session),
     "WatchOps": lambda client, session: first(client.watch_ops(session)),
     "Stream": fork,
+    "Export": export,
 }
 """Methods that name a session, as a client calls them."""
 OTHERS: dict[str, Ask] = {
     "GetModel": lambda client, _: client.get_model(),
     "ListSessions": lambda client, _: client.list_sessions(),
     "GetStatus": lambda client, _: client.get_status(),
+    "HandOver": lambda client, session: client.hand_over(session),
+    "Import": lambda client, _: client.import_session(nothing()),
     "Drain": lambda client, _: client.drain(60),
 }
+ANSWERS = {"Import": grpc.StatusCode.INVALID_ARGUMENT}
+"""What a caller who may call a method is told who asks it for nothing; NOT_FOUND, if anything, of all others."""
 METHODS = {method.name for method in pb.DESCRIPTOR.services_by_name["LongtakeService"].methods}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.cell.engine import Engine
 from cluster.cell.recording import InboxRecording, RecordedCell, read
-from longtake.core.adoption import Diverged, MadeBy, PlacedCue
+from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue, Thaw
 from longtake.core.errors import (
     Contradiction,
     InternalFault,
@@ -42,7 +42,6 @@ from longtake.core.events import (
     FrameRefused,
     ImageFailed,
     Loaded,
-    Loss,
     OpDone,
     Open,
     OpenRefused,
@@ -65,6 +64,7 @@ from longtake.core.work import (
     CueId,
     DispatchNumber,
     ImageId,
+    Loss,
     Role,
     SegmentSettings,
     SessionId,
@@ -99,8 +99,12 @@ def one_of_each() -> list[Event]:
         opened,
         Adopt(now_s=1.0, request=opened, made_by=MadeBy(lanes="l", decoder="d"), header=b"\x00\xff", media_type="v",
               cues=(PlacedCue(block=4, version=1, cue=None, prompt="…"),), latents=(((0, 1), (5, 9)), ()),
-              acknowledged=-1, first_block=3, seeds=((3, 2**64 - 1),)),
+              acknowledged=-1, first_block=3, seeds=((3, 2**64 - 1),), known_from=2**33, playing=False,
+              promised=False),
         Diverged(now_s=1.0, session=SESSION, block=2**33),
+        Freeze(now_s=1.0, session=SESSION),
+        Thaw(now_s=1.0, session=SESSION),
+        HandOver(now_s=1.0, session=SESSION),
         Cue(now_s=1.0, session=SESSION, request=request),
         TextEncoded(now_s=1.0, worker=WORKER, conditioning=ref, notice="ignored: zyzzyva"),
         StreamPrepared(now_s=1.0, worker=WORKER, session=SESSION, header=bytes(range(256)), media_type="video/mp4"),

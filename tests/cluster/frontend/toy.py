@@ -95,6 +95,7 @@ class ToyWorker:
         transit: dict[ImageId, Image],
         delay_s: float,
         segment_bytes: int,
+        lanes: type[SimulatedLanes],
     ) -> None:
         self.id = WorkerId(name)
         self.dispatched: list[ForwardWork | DecodeWork] = []
@@ -103,7 +104,7 @@ class ToyWorker:
         self._segment_bytes = segment_bytes
         self._free_at_s = 0.0
         capacity = 36 * RECIPE.page_count if role is Role.DENOISE else 16
-        self._worker = FakeWorker(Words(GEOMETRY, pages=capacity), transit)
+        self._worker = FakeWorker(lanes(GEOMETRY, pages=capacity), transit)
         engine.join(
             Introduction(
                 worker=self.id,
@@ -136,7 +137,7 @@ class ToyWorker:
 
     def _answer(self, message: Down) -> Up | None:
         match message:
-            case Task(order=Decode() as order):
+            case Task(order=Decode() as order) if isinstance(self._worker.lanes, Words):
                 self.dispatched.append(order.work)
                 segment = order.latents.ljust(self._segment_bytes, b".") if order.work.picture_count else b""
                 return Done(sequence=message.sequence, segment=segment, seconds=OP_S)
@@ -158,6 +159,7 @@ def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer
     """What the toy cell offers."""
     return Offer(
         name="toy",
+        model_digest="toy",
         geometry=GEOMETRY,
         recipe=RECIPE,
         prompt_help="Anything.",
@@ -199,6 +201,7 @@ class ToyCell:
     events: list[Event]
     delay_s: float
     segment_bytes: int
+    lanes: type[SimulatedLanes]
     workers: list[ToyWorker] = field(default_factory=list)
     transit: dict[ImageId, Image] = field(default_factory=dict)
 
@@ -210,7 +213,13 @@ class ToyCell:
         """A worker comes, or one that has died comes back."""
         self.workers.append(
             ToyWorker(
-                self.engine, name, role, transit=self.transit, delay_s=self.delay_s, segment_bytes=self.segment_bytes
+                self.engine,
+                name,
+                role,
+                transit=self.transit,
+                delay_s=self.delay_s,
+                segment_bytes=self.segment_bytes,
+                lanes=self.lanes,
             )
         )
 
@@ -247,8 +256,12 @@ async def toy_cell(
     workers: bool = True,
     door: Door | None = None,
     recorder: Recorder | None = None,
+    lanes: type[SimulatedLanes] = Words,
 ) -> AsyncIterator[ToyCell]:
-    """Two denoise workers, one decode worker, the engine and the front end on a free port."""
+    """Two denoise workers, one decode worker, the engine and the front end on a free port.
+
+    With other `lanes` latents are numbers, and a segment is a hash of all that the decoder was given.
+    """
     limits, door = limits or Limits(), door or Door()
     kept = EventList()
     engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), AllRecorders(kept, door.tenancy, recorder or Silent()))
@@ -256,7 +269,7 @@ async def toy_cell(
     server = await FrontendServer.start(
         engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
-    cell = ToyCell(engine, server, kept.events, delay_s, segment_bytes)
+    cell = ToyCell(engine, server, kept.events, delay_s, segment_bytes, lanes)
     if workers:
         for name, role in (("d0", Role.DENOISE), ("d1", Role.DENOISE), ("v0", Role.DECODE)):
             cell.join(name, role)

@@ -26,11 +26,11 @@ from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
-from longtake.core.events import Loss, WorkerLost
+from longtake.core.events import WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Graph
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, DispatchNumber, Role, WorkerId
+from longtake.core.work import Ability, DispatchNumber, Loss, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument

@@ -33,8 +33,8 @@ def test_what_was_told_is_there_for_the_next_server(tmp_path: Path) -> None:
     journal.writer.append(WriteEnd(session=B))
     journal.close()
     assert {failed for reached in told.reached for failed in reached.failed} == set()
-    numbers = [reached.number for reached in told.reached]
-    assert numbers == sorted(set(numbers))
+    marks = [(reached.number, reached.latents) for reached in told.reached]
+    assert marks == sorted(set(marks)) and marks[-1][1] == marks[-1][0], "latents, too, are durable in the end"
 
     journal = DiskJournal(tmp_path, told := Told())
     (stored,) = journal.found.sessions()

@@ -11,11 +11,10 @@ import pytest
 from cluster.cell.engine import Engine
 from cluster.launch.link_server import LinkServer, LinkService
 from longtake.core.errors import Unavailable
-from longtake.core.events import Loss
 from longtake.core.fleet import hangs
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import Loss, Role, WorkerId
 from tests.cluster.cell.world import stream, until_attached
 from tests.cluster.launch.dialling import Log
 from tests.workers.model_dir import model_info

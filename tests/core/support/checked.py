@@ -22,7 +22,6 @@ from longtake.core.effects import (
 from longtake.core.events import (
     CueRequest,
     Event,
-    Loss,
     Open,
     StreamPrepared,
     TextEncoded,
@@ -43,6 +42,7 @@ from longtake.core.work import (
     ForwardWork,
     FromLane,
     FromLatent,
+    Loss,
     Role,
     SessionId,
     WorkerId,

@@ -1,0 +1,187 @@
+"""The file of an exported session: one of safetensors, whose tensors are latents and whose metadata is all the rest.
+
+A tensor `latents/STEP/BLOCK` [frame, channel, row, column], float32, is what enters a step. The metadata have one
+entry, a text of JSON. What is read may come from anybody: sizes are looked at before there is memory for what they
+announce, and every byte has its meaning or is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from cluster.cell.snapshot import Snapshot
+from cluster.journal.facts import STRICT, SessionRecord, read_strict, strict_json
+from longtake.core.adoption import PlacedCue
+from longtake.core.errors import InternalFault, InvalidField
+
+FORMAT = 1
+ENTRY = "longtake"
+"""The one entry of the metadata."""
+HEADER_BYTES = 8 << 20
+"""No header is longer."""
+_LENGTH_BYTES = 8
+_FLOAT_BYTES = 4
+_DTYPE = "F32"
+_NAME = re.compile(r"latents/(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,12})")
+
+BlockShape = tuple[int, int, int, int]
+"""Frames, channels, rows and columns of the latents of one block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedFacts:
+    """What is known of the session beside its latents."""
+
+    format: int
+    record: SessionRecord
+    """Without tokens."""
+    cues: tuple[PlacedCue, ...]
+    acknowledged: int
+    versions: tuple[tuple[int, int, int], ...]
+    """For each tensor its step, its block, and the version of the conditioning that it was made with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tensor:
+    """What a header says of a tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+_FACTS: TypeAdapter[tuple[ExportedFacts]] = TypeAdapter(tuple[ExportedFacts], config=STRICT)
+_HEADER: TypeAdapter[dict[str, dict[str, str] | _Tensor]] = TypeAdapter(
+    dict[str, dict[str, str] | _Tensor], config=ConfigDict(strict=True, extra="forbid")
+)
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def pieces(snapshot: Snapshot, shape: BlockShape) -> tuple[bytes, ...]:
+    """The bytes of the file, of which only the first are new; on any thread."""
+    keys = sorted(snapshot.latents, key=lambda key: (key[1], key[0]))
+    size = _FLOAT_BYTES * math.prod(shape)
+    wrong = next((key for key in keys if len(snapshot.latents[key]) != size), None)
+    if wrong is not None:
+        raise InternalFault(f"the latents of block {wrong[0]} have {len(snapshot.latents[wrong])} bytes, not {size}")
+    facts = ExportedFacts(
+        format=FORMAT,
+        record=replace(snapshot.record, tokens_sha256=()),
+        cues=snapshot.cues,
+        acknowledged=snapshot.acknowledged,
+        versions=tuple((step, block, snapshot.versions[block, step]) for block, step in keys),
+    )
+    header: dict[str, object] = {"__metadata__": {ENTRY: strict_json(_FACTS, facts, "session").decode()}}
+    for number, (block, step) in enumerate(keys):
+        offsets = (number * size, (number + 1) * size)
+        header[f"latents/{step}/{block}"] = {"dtype": _DTYPE, "shape": shape, "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return (len(text).to_bytes(_LENGTH_BYTES, "little") + text, *(snapshot.latents[key] for key in keys))
+
+
+def parts(of: Sequence[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in parts of `size`, the last of which may be shorter."""
+    held: list[bytes] = []
+    room = size
+    for piece in of:
+        start = 0
+        while start < len(piece):
+            taken = piece[start : start + room]
+            held.append(taken)
+            start, room = start + len(taken), room - len(taken)
+            if not room:
+                yield b"".join(held)
+                held, room = [], size
+    if held:
+        yield b"".join(held)
+
+
+# --- in ---------------------------------------------------------------------------------------------------------------
+
+
+def read(data: bytes | bytearray, shape: BlockShape, steps: int) -> Snapshot:
+    """The session in a file; InvalidField names what is wrong. Of the record only the form is looked at.
+
+    `shape` and `steps` are those of the model and the recipe that are served.
+    """
+    text, begin = _header_text(data)
+    try:
+        header = _HEADER.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(["header", *map(str, first["loc"][:1])])
+        raise InvalidField(where[:100], "(not shown)", f"that of a safetensors file ({first['msg']})") from None
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.keys() != {ENTRY}:
+        found = sorted(metadata)[:3] if isinstance(metadata, dict) else None
+        raise InvalidField("header.__metadata__", found, f"one entry, {ENTRY!r}: a file that Export has written")
+    facts = _facts(metadata[ENTRY])
+    latents = dict(_latents(header, memoryview(data)[begin:], shape, steps))
+    return Snapshot(
+        record=facts.record,
+        cues=facts.cues,
+        acknowledged=facts.acknowledged,
+        latents=latents,
+        versions=_versions(facts, latents),
+    )
+
+
+def _header_text(data: bytes | bytearray) -> tuple[bytes, int]:
+    """The header, and where it ends."""
+    if len(data) < _LENGTH_BYTES:
+        raise InvalidField("data", f"{len(data)} bytes", f"a safetensors file, of {_LENGTH_BYTES} bytes or more")
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    most = min(HEADER_BYTES, len(data) - _LENGTH_BYTES)
+    if length > most:
+        raise InvalidField("header", f"{length} bytes", f"at most {most} bytes in this file")
+    end = _LENGTH_BYTES + length
+    return bytes(data[_LENGTH_BYTES:end]), end
+
+
+def _facts(text: str) -> ExportedFacts:
+    found = re.match(r'\{"format":([0-9]{1,9}),', text)
+    if found is None or int(found[1]) != FORMAT:
+        raise InvalidField("format", text[:20], f"{FORMAT}, that of this version of Longtake")
+    return read_strict(_FACTS, text.encode("utf-8", "surrogatepass"), "session")
+
+
+def _latents(
+    header: Mapping[str, object], data: memoryview, shape: BlockShape, steps: int
+) -> Iterator[tuple[tuple[int, int], bytes]]:
+    size = _FLOAT_BYTES * math.prod(shape)
+    if len(header) * size != len(data):
+        raise InvalidField("data", f"{len(data)} bytes", f"{len(header)} tensors of {size} bytes: the file was cut")
+    taken: set[int] = set()
+    for name, tensor in header.items():
+        place = _NAME.fullmatch(name)
+        if place is None or not isinstance(tensor, _Tensor) or not 1 <= int(place[1]) <= steps:
+            raise InvalidField("header", name[:100], f"tensors latents/STEP/BLOCK with steps 1 to {steps}")
+        if tensor.dtype != _DTYPE:
+            raise InvalidField(f"{name}.dtype", tensor.dtype[:20], _DTYPE)
+        if tensor.shape != shape:
+            raise InvalidField(f"{name}.shape", tensor.shape[:8], f"{shape}, the latents of a block of this model")
+        start, end = tensor.data_offsets
+        if not 0 <= start < end <= len(data) or end - start != size or start % size or start in taken:
+            raise InvalidField(f"{name}.data_offsets", (start, end), f"{size} bytes that no other tensor has")
+        taken.add(start)
+        latents = bytes(data[start:end])
+        if not np.isfinite(np.frombuffer(latents, "<f4")).all():
+            raise InvalidField(name, "NaN or infinity", "finite numbers")
+        yield (int(place[2]), int(place[1])), latents
+
+
+def _versions(facts: ExportedFacts, latents: Mapping[tuple[int, int], bytes]) -> dict[tuple[int, int], int]:
+    versions = {(block, step): version for step, block, version in facts.versions}
+    if versions.keys() != latents.keys() or len(versions) != len(facts.versions):
+        raise InvalidField("session.versions", f"{len(facts.versions)} entries", "one for each tensor")
+    return versions
