@@ -19,7 +19,7 @@ from cluster.journal.writer import JournalWriter
 from cluster.journal.writes import TakeOver
 from longtake.core.adoption import MadeBy, runs_of
 from longtake.core.errors import InternalFault
-from longtake.core.events import Adopt, Open
+from longtake.core.events import Adopt, Fork, Open
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.session import Session
 
@@ -65,7 +65,7 @@ class Identity:
             media_type=session.media_type,
             seeds=kin.seeds,
             sink_blocks=session.graph.sink_blocks,
-            fork=None if request.fork is None else ForkRecord(parent=request.fork, block=kin.first_block),
+            fork=None if request.fork is None else ForkRecord(parent=request.fork.session, block=kin.first_block),
         )
 
 
@@ -162,6 +162,7 @@ def adopt_event(stored: StoredSession, there: frozenset[tuple[int, int]], engine
             picture_limit=record.picture_limit,
             settings=record.settings,
             recipe=record.recipe,
+            fork=None if record.fork is None else Fork(session=record.fork.parent, block=record.fork.block),
         ),
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),
         header=record.header,

@@ -14,7 +14,7 @@ from itertools import count
 from cluster.cell.backlog import Backlog
 from cluster.cell.outbox import ClientMessage, Moved, Outbox
 from longtake.core.effects import Closed, Refused
-from longtake.core.errors import OutOfRange
+from longtake.core.errors import SegmentGone
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
@@ -161,7 +161,7 @@ class Clients:
                 for message in (backlog.opened_at(segment), *backlog.since(segment)):
                     arrival.outbox.offer(message)
                 return
-            problem = OutOfRange(arrival.cursor, backlog.held_from).problem
+            problem = SegmentGone(arrival.cursor, backlog.held_from).problem
         arrival.outbox.offer(Refused(session=effect.session, problem=problem))
 
     # --- ends -------------------------------------------------------------------------------------------------------

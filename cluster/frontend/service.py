@@ -125,7 +125,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         session = SessionId(token_hex(SESSION_ID_BYTES))
         event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
         if event.fork is not None:
-            self._open_session(event.fork)
+            self._open_session(event.fork.session)
         self._engine.keeping.check()
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)

@@ -72,6 +72,15 @@ class CueRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """The stream that a new one goes on from, and where; pictures are counted from its start."""
+
+    session: SessionId
+    block: int | None = None
+    """The first block of the new stream's own; None: the first that the other one has not begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """A client asks for a stream. Whoever makes one of a client's request has checked its fields against the limits."""
 
@@ -88,8 +97,8 @@ class Open:
     cues: tuple[CueRequest, ...] = ()
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""
-    fork: SessionId | None = None
-    """The session whose next block this one begins with, from its state there; pictures are counted from its start."""
+    fork: Fork | None = None
+    """What it goes on from; None: it is a stream of its own from block 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -231,14 +231,15 @@ class Scheduler:
     def _open(self, event: Open) -> None:
         try:
             self.draining.check_open()
-            session, parent = petition(event, self.cell)
-            self._effects += self._waiting.admit(session, parent, now_s=self._now_s)
+            asked = petition(event, self.cell)
+            self._effects += self._waiting.admit(asked.session, asked.shares, now_s=self._now_s)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, problem=error.problem))
             return
-        if parent is not None:
-            self._effects += self._dispatcher.share(parent, now_s=self._now_s)
-            self._effects += set_free(parent, self.cell.sessions)
+        self._effects += asked.inherited
+        if asked.shares is not None:
+            self._effects += self._dispatcher.share(asked.shares, now_s=self._now_s)
+            self._effects += set_free(asked.shares, self.cell.sessions)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self.cell.workers:

@@ -30,7 +30,7 @@ from cluster.journal.writes import WriteLatents, WriteRecord
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
 from longtake.core.errors import UnknownToken
-from longtake.core.events import Ack, CueRequest, Ending
+from longtake.core.events import Ack, CueRequest, Ending, Fork
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.work import Continuity, CueId, LatentRef, SessionId
@@ -146,7 +146,7 @@ async def killed(model: Path, at: Path) -> Killed:
         clients = {A: before.open(A, cues=cues)}
         ended = before.open(E, seed=9)
         await asyncio.gather(clients[A].until(6), ended.to_the_end())
-        clients[F] = before.open(F, fork=A, seed=11)
+        clients[F] = before.open(F, fork=Fork(session=A), seed=11)
         await asyncio.gather(*(client.until(CONSUMED[name]) for name, client in clients.items()))
         await before.written()
         shutil.copytree(at / "live", at / "left")

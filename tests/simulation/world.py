@@ -52,6 +52,8 @@ class Outcome:
     """What the engine handled and did, by type."""
     endings: Counter[str] = field(default_factory=Counter)
     segments: int = 0
+    rewinds: int = 0
+    """How many forks of the past were let in."""
 
 
 class World:
@@ -141,7 +143,9 @@ class World:
         if isinstance(event, Open) and event.fork is not None and scheduler.session(event.session) is not None:
             client = self._client_of(event.session)
             if client.session == event.session and client.script.parent is not None:
-                client.script.first = scheduler.inspect(event.session).kin.first_block
+                kin = scheduler.inspect(event.session).kin
+                client.script.first, client.has_depended = kin.first_block, kin.depends
+                self.outcome.rewinds += event.fork.block is not None and not kin.depends
                 client.script.parent = client.script.parent.as_it_is()
         latents = self.engine.journal.sizes_bytes()["latents"]
         bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
@@ -150,7 +154,8 @@ class World:
 
     def _journal_bytes(self, wish: Wish) -> int:
         frames, channels, height, width = self.model.geometry.block_shape
-        return journal_entries(self.model, wish.window) * frames * channels * height * width * 4
+        entries = journal_entries(self.model, wish.window, self.scenario.limits.rewind_blocks)
+        return entries * frames * channels * height * width * 4
 
     # --- what befalls it ----------------------------------------------------------------------------------------------
 
@@ -327,11 +332,15 @@ class World:
             circumstances = Circumstances(
                 asked=client.asked_to_end,
                 drained=self._draining or self.engine.is_draining,
-                orphaned=client.parent is not None and client.parent.ending is not Ending.COMPLETED,
+                orphaned=self._is_orphan(client),
                 unkept=bool(self.scenario.spells) and client.is_unkept,
             )
             if not circumstances.allow(ending):
                 raise Violation(f"client {client.wish.number}: its stream ended, {ending.value}")
+
+    def _is_orphan(self, client: SimulatedClient) -> bool:
+        """Whether its stream may have ended with the one that it forks."""
+        return client.has_depended and client.parent is not None and client.parent.ending is not Ending.COMPLETED
 
     def _check_empty(self) -> None:
         engine = self.engine

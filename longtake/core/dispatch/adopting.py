@@ -49,6 +49,7 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     frontier = retention.frontier(event.latents, acknowledged=acknowledged)
     session.kin = Kinship(first_block=event.first_block, seeds=event.seeds)
     session.resume_at(frontier, acknowledged=acknowledged)
+    session.kept = retention.found(event.latents, frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
     adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
     return session, adopted

@@ -8,7 +8,7 @@ from itertools import cycle
 import pytest
 
 from longtake.core.effects import Dispatch, PrepareStream, Refused
-from longtake.core.events import Close, Ending, Open, Pause, Play, WorkerJoined
+from longtake.core.events import Close, Ending, Fork, Open, Pause, Play, WorkerJoined
 from longtake.core.fleet.timing import Timing
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -40,7 +40,7 @@ def opened(cell: Cell, name: str, settings: SegmentSettings, fork: str | None = 
     cell.send(
         Open(now_s=cell.now_s, session=session, prompt="p", seed=1, pace=options.get("pace", Pace.REALTIME), window=4,
              picture_limit=geometry().first_picture(12), settings=settings,
-             fork=None if fork is None else SessionId(fork))
+             fork=None if fork is None else Fork(session=SessionId(fork)))
     )  # fmt: skip
     return session
 

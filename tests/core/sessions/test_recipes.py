@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, Refused
-from longtake.core.events import Ending, Open
+from longtake.core.events import Ending, Fork, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
@@ -84,7 +84,7 @@ def test_a_fork_goes_on_with_the_recipe_of_its_parent_and_with_no_other() -> Non
     def fork(name: str, asked: str) -> None:
         cell.send(
             Open(now_s=0.0, session=SessionId(name), prompt="f", seed=2, pace=Pace.FAST, window=4, picture_limit=None,
-                 settings=SETTINGS, fork=parent, recipe=asked)
+                 settings=SETTINGS, fork=Fork(session=parent), recipe=asked)
         )  # fmt: skip
 
     fork("other", "clean")
