@@ -18,7 +18,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import ForwardWork, SegmentSettings, SessionId
-from tests.cluster.cell.world import Hashes, expected_hashes, stream, until_sent
+from tests.cluster.cell.world import RAW, Hashes, expected_hashes, stream, until_sent
 from tests.workers.model_dir import model_info, write_model
 from workers.models.weights import ModelInfo, load_info
 
@@ -36,6 +36,13 @@ async def made(engine: Engine, settings: SegmentSettings, blocks: int) -> asynci
     parent = asyncio.create_task(stream(engine, P, acknowledge=False, window=blocks, picture_limit=None, settings=settings))
     await until_sent(engine, blocks)
     return parent
+
+
+async def known(engine: Engine) -> Retention:
+    """What is kept of streams, once the workers have said how far back theirs remember."""
+    while len(engine.scheduler.workers()) < 2:
+        await asyncio.sleep(0.01)
+    return engine.scheduler.cell.fleet.retention(engine.scheduler.cell.graphs[""])
 
 
 async def close(engine: Engine, parent: asyncio.Task[object]) -> None:
@@ -80,12 +87,13 @@ async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, l
     limits = Limits(rewind_blocks=MADE)
     async with in_process_engine(tmp_path, workers, recorder=hashes, limits=limits) as engine:
         hashes.listen(engine)
-        parent = await made(engine, SegmentSettings(codec="raw", quality=0), MADE)
+        parent = await made(engine, RAW, MADE)
         expected = await whole(engine, info, BLOCKS)
         for block in range(MADE + 1):
             segments = await forked(engine, info, block)
             assert segments == {number: expected[number] for number in range(block, BLOCKS)}
-            assert replayed(hashes, f"f{block}", block)[-1:] == ([block - 1] if block else [])
+            past = list(range(block)) if block < MADE else []  # where it is, the parent shares its pages
+            assert replayed(hashes, f"f{block}", block)[-1:] == past[-1:]
         await forked(engine, info, MADE - 3, prompt=OTHER, until=BLOCKS + 1)
         await close(engine, parent)
         engine.scheduler.check()
@@ -102,10 +110,11 @@ async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, l
 async def test_what_both_remember_is_in_memory_once(tmp_path: Path) -> None:
     write_model(tmp_path)
     info = model_info()
-    async with in_process_engine(tmp_path, in_process_workers(tmp_path, info.recipe, sessions=2)) as engine:
-        parent = await made(engine, SegmentSettings(codec="raw", quality=0), 4)
+    workers = in_process_workers(tmp_path, info.recipe, sessions=2)
+    async with in_process_engine(tmp_path, workers, limits=Limits(rewind_blocks=4)) as engine:
+        parent = await made(engine, RAW, 4)
         child = asyncio.create_task(forked(engine, info, 3, window=1))
-        while not (engine.scheduler.session(SessionId("f3")) and engine.journal.latents_of(SessionId("f3"))):
+        while SessionId("f3") not in engine.journal.sessions and not child.done():
             await asyncio.sleep(0)
         theirs, own = engine.journal.latents_of(P), engine.journal.latents_of(SessionId("f3"))
         past = {key: data for key, data in own.items() if key[0] < 3}
@@ -124,7 +133,7 @@ async def test_with_the_real_weights_a_fork_of_the_past_is_a_file_like_any_other
     workers = in_process_workers(model, info.recipe, sessions=2)
     limits = Limits(rewind_blocks=6, max_window=64)
     async with in_process_engine(model, workers, recorder=hashes, limits=limits) as engine:
-        retention = engine.scheduler.cell.fleet.retention(engine.scheduler.cell.graphs[""])
+        retention = await known(engine)
         block = max(retention.lane_blocks, retention.slot_blocks) + 3
         parent = await made(engine, h264, block + 3)
         expected = await whole(engine, info, block + 2, settings=h264)
@@ -134,21 +143,28 @@ async def test_with_the_real_weights_a_fork_of_the_past_is_a_file_like_any_other
         await close(engine, parent)
 
 
-@pytest.mark.parametrize("what", ["lane_blocks", "slot_blocks"])
-async def test_a_fork_from_one_block_less_is_another_stream(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("what", "less"), [("lane_blocks", 1), ("slot_blocks", 8)])
+async def test_a_fork_from_less_of_the_past_is_another_stream(
+    what: str, less: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block less of a lane is seen in its latents, a decoder that has seen one block of nine in its pictures."""
     model = model_path(POCKET)
     info = load_info(model)
+    hashes = Hashes(len(info.recipe.steps))
     workers = in_process_workers(model, info.recipe, sessions=2)
-    raw = SegmentSettings(codec="raw", quality=0)
-    async with in_process_engine(model, workers, limits=Limits(rewind_blocks=6)) as engine:
-        retention = engine.scheduler.cell.fleet.retention(engine.scheduler.cell.graphs[""])
+    async with in_process_engine(model, workers, recorder=hashes, limits=Limits(rewind_blocks=6)) as engine:
+        hashes.listen(engine)
+        retention = await known(engine)
         block = max(retention.lane_blocks, retention.slot_blocks) + 1
-        parent = await made(engine, raw, block + 1)
-        expected = await whole(engine, info, block + 1, settings=raw)
+        parent = await made(engine, RAW, block + 1)
+        expected = await whole(engine, info, block + 1, settings=RAW)
         right = getattr(Retention, what).func
-        monkeypatch.setattr(Retention, what, property(lambda retention: right(retention) - 1))
-        segments = await forked(engine, info, block, until=block + 1, settings=raw)
-        assert segments.keys() == {block} and segments[block] != expected[block]
+        monkeypatch.setattr(Retention, what, property(lambda retention: right(retention) - less))
+        segments = await forked(engine, info, block, until=block + 1, settings=RAW)
+        if what == "lane_blocks":
+            assert hashes.of(f"f{block}") != hashes.of("whole")[-1:]
+        else:
+            assert hashes.of(f"f{block}") == hashes.of("whole")[-1:] and segments[block] != expected[block]
         await close(engine, parent)
 
 
