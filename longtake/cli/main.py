@@ -135,8 +135,12 @@ class _RenderAsked(_Asked):
 @_stream_options
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
-@click.option("--fork", callback=values.fork, metavar="ID[@BLOCK]",
-              help="Go on from the session ID where it is, or from a block of its past; it goes on as well.")
+@click.option(
+    "--fork",
+    callback=values.fork,
+    metavar="ID[@BLOCK]",
+    help="Go on from the session ID where it is, or from a block of its past; it goes on as well.",
+)
 @server_options
 def stream(**asked: Unpack[_StreamAsked]) -> int:
     """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""

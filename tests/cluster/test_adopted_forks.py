@@ -49,7 +49,9 @@ async def test_a_fork_goes_on_after_a_second_server_too(tmp_path: Path, block: i
     async with cell(model, tmp_path / "live", limits=LIMITS) as before:
         parent = before.open(A, cues=(cue("c", 2), cue("d", 14)))
         await parent.until(8)
-        fork = before.open(F, fork=Fork(session=A, block=block), seed=11, cues=(cue("e", 17), cue("f", 18, "a green ring")))
+        fork = before.open(
+            F, fork=Fork(session=A, block=block), seed=11, cues=(cue("e", 17), cue("f", 18, "a green ring"))
+        )
         await fork.until(2)
         first = min(fork.segments)
         second = before.open(G, fork=Fork(session=F, block=3), seed=12)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import tracemalloc
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from cluster.access.identity import Access
 from cluster.access.tenancy import Tenancy
 from cluster.adoption import Identity, KeptSessions
 from cluster.cell.engine import Engine
-from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import AuthSection
 from cluster.frontend.offer import offer_for
 from cluster.http.figures import CellFacts, CellFigures
@@ -30,7 +27,7 @@ from cluster.journal.writes import WriteLatents, WriteRecord
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
 from longtake.core.errors import UnknownToken
-from longtake.core.events import Ack, CueRequest, Ending, Fork
+from longtake.core.events import CueRequest, Ending, Fork
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.work import Continuity, CueId, LatentRef, SessionId

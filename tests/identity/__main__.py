@@ -239,7 +239,12 @@ async def one_session(
     session, outbox = SessionId(f"s{seed}" if parent is None else f"fork of {parent}"), Outbox()
     engine.attach(session, outbox)
     prompt = PROMPTS[seed % len(PROMPTS)]
-    asked = {"seed": seed, "picture_limit": pictures, "fork": None if parent is None else Fork(session=parent), "window": 2 if layout.forked else 4}
+    asked = {
+        "seed": seed,
+        "picture_limit": pictures,
+        "fork": None if parent is None else Fork(session=parent),
+        "window": 2 if layout.forked else 4,
+    }
     engine.submit(open_event(engine, session, prompt, **asked))
     fork: asyncio.Task[None] | None = None
     while True:

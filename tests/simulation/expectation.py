@@ -37,8 +37,9 @@ class Circumstances:
 def journal_entries(model: Model, window: int, rewind_blocks: int) -> int:
     """The most latents that the journal may hold of one stream whose client lets it run `window` blocks ahead.
 
-    So many blocks of the past are kept beside, for forks. For each step those that a lane remembers, of the last step those that a decoder does, those of the sinks, and what
-    lies between the last segment that was acknowledged and the newest block.
+    So many blocks of the past are kept beside, for forks. For each step those that a lane remembers, of the last step
+    those that a decoder does, those of the sinks, and what lies between the last segment that was acknowledged and the
+    newest block.
     """
     recipe, ahead = model.recipe, window + 3 + rewind_blocks
     lane = recipe.history_blocks * model.reach.layers

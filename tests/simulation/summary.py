@@ -39,7 +39,8 @@ class Summary:
             [
                 f"kill points, faults that struck at each:\n{self.points}",
                 f"faults struck per seed: {dict(sorted(self.struck.items()))}; {dict(self.troubles)}",
-                f"streams by ending: {dict(self.endings)}; {self.segments} segments checked; {self.rewinds} forks of the past",
+                f"streams by ending: {dict(self.endings)}; {self.segments} segments checked",
+                f"forks of the past: {self.rewinds}",
                 "events and effects: " + ", ".join(f"{name} {count}" for name, count in sorted(self.events.items())),
                 f"failed seeds: {sorted(self.failures) or 'none'}",
             ]

@@ -36,13 +36,11 @@ def rewound(seed: int, *, struck_at: int | None = None) -> Scenario:
     )  # fmt: skip
     fleet = replace(made.fleet, pages=40 * made.fleet.pages, slots=8)
     limits = replace(made.limits, rewind_blocks=20)
-    faults = ()
+    faults: tuple[Fault, ...] = ()
     if struck_at is not None:
         seals = "D" if made.model.recipe.level is Level.INPUT else "C"
         at = [Moment(1, seals, 0, block, Phase.TAKEN) for block in (struck_at, struck_at + 3)]
-        faults = tuple(
-            Fault(at=each, client=1, victim=SERVER, trouble=Trouble.POWER, lasts_s=0.5) for each in at
-        )
+        faults = tuple(Fault(at=each, client=1, victim=SERVER, trouble=Trouble.POWER, lasts_s=0.5) for each in at)
     return replace(
         made, wishes=(parent, fork), fleet=fleet, limits=limits, has_disk=struck_at is not None, faults=faults
     )
@@ -67,7 +65,7 @@ def test_the_fork_goes_on_after_losses_of_power(seed: int, struck_at: int) -> No
 
 
 def seen(seed: int) -> None:
-    with pytest.raises(Violation, match="client 1, .* has other bytes"):
+    with pytest.raises(Violation, match=r"client 1, .* has other bytes"):
         World(rewound(seed)).run()
 
 

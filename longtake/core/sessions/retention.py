@@ -41,7 +41,9 @@ class Floors:
 
     def lowered(self, blocks: int) -> Floors:
         """The same with so many blocks more."""
-        return Floors(latents=tuple(max(0, floor - blocks) for floor in self.latents), texts=max(0, self.texts - blocks))
+        return Floors(
+            latents=tuple(max(0, floor - blocks) for floor in self.latents), texts=max(0, self.texts - blocks)
+        )
 
     def raised(self, other: Floors) -> Floors:
         """What is kept if everything before the other floors is dropped."""

@@ -92,7 +92,8 @@ def one_of_each() -> list[Event]:
     ref = ConditioningRef(session=SESSION, version=3)
     settings = SegmentSettings(codec="h264", quality=23)
     opened = Open(now_s=1.0, session=SESSION, prompt="ein roter Ball", seed=2**64 - 1, pace=Pace.REALTIME, window=3,
-                  picture_limit=None, settings=settings, cues=(request,), fork=Fork(session=SessionId("parent"), block=3))  # fmt: skip
+                  picture_limit=None, settings=settings, cues=(request,),
+                  fork=Fork(session=SessionId("parent"), block=3))  # fmt: skip
     return [
         WorkerJoined(now_s=0.0, worker=WORKER, role=Role.DENOISE, ability=Ability(
             capacity=9, batch_limit=4, mixes_kinds=True, forward_s=0.1 + 0.2, chain_length=3)),

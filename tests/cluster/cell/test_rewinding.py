@@ -1,4 +1,4 @@
-"""Forks of the past with real workers: from their first block on, what their parent is, bit for bit and byte for byte."""
+"""Forks of the past with real workers: from their first block on what their parent is, bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ BLOCKS = 9
 
 async def made(engine: Engine, settings: SegmentSettings, blocks: int) -> asyncio.Task[object]:
     """A stream that has made so many blocks, as many as its client lets it; it waits."""
-    parent = asyncio.create_task(stream(engine, P, acknowledge=False, window=blocks, picture_limit=None, settings=settings))
+    parent = asyncio.create_task(
+        stream(engine, P, acknowledge=False, window=blocks, picture_limit=None, settings=settings)
+    )
     await until_sent(engine, blocks)
     return parent
 
@@ -51,19 +53,28 @@ async def close(engine: Engine, parent: asyncio.Task[object]) -> None:
 
 
 async def forked(
-    engine: Engine, info: ModelInfo, block: int, *, prompt: str = PROMPT, until: int = BLOCKS, **changes: object
+    engine: Engine,
+    info: ModelInfo,
+    block: int,
+    *,
+    prompt: str = PROMPT,
+    until: int = BLOCKS,
+    settings: SegmentSettings = RAW,
+    window: int = 4,
 ) -> dict[int, bytes]:
     """The segments of a fork at this block."""
     pictures = info.geometry.first_picture(until)
     fork = Fork(session=P, block=block)
-    told = await stream(engine, f"f{block}", prompt, fork=fork, picture_limit=pictures, **changes)
+    told = await stream(
+        engine, f"f{block}", prompt, fork=fork, picture_limit=pictures, settings=settings, window=window
+    )
     assert not isinstance(told[-1], Refused), told[-1]
     return {message.emit.block: message.data for message in told if isinstance(message, SegmentOut)}
 
 
-async def whole(engine: Engine, info: ModelInfo, blocks: int, **changes: object) -> dict[int, bytes]:
+async def whole(engine: Engine, info: ModelInfo, blocks: int, settings: SegmentSettings = RAW) -> dict[int, bytes]:
     """The segments of a stream that nothing happens to."""
-    told = await stream(engine, "whole", PROMPT, picture_limit=info.geometry.first_picture(blocks), **changes)
+    told = await stream(engine, "whole", PROMPT, picture_limit=info.geometry.first_picture(blocks), settings=settings)
     return {message.emit.block: message.data for message in told if isinstance(message, SegmentOut)}
 
 
