@@ -19,9 +19,10 @@ from cluster.journal.writer import JournalWriter
 from cluster.journal.writes import TakeOver
 from longtake.core.adoption import MadeBy, runs_of
 from longtake.core.errors import InternalFault
-from longtake.core.events import Adopt, Fork, Open
+from longtake.core.events import Adopt, Open
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.session import Session
+from longtake.core.work import Fork
 
 _log = logging.getLogger("longtake.journal")
 

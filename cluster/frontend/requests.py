@@ -12,9 +12,9 @@ from google.protobuf import duration_pb2
 from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from longtake.core.errors import InvalidField, WrongState
-from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Fork, Open, Pause, Play
+from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
 MAX_PICTURE = 1 << 40

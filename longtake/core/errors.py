@@ -194,30 +194,26 @@ class UnknownToken(CallerFault):
 
 
 class OutOfRange(CallerFault):
-    """A field asks for what is not kept any more; the text says how far back it is."""
+    """What is asked for is not kept any more; the text says from when on it is."""
 
     refusal = Fault.OUT_OF_RANGE
-
-    def __init__(self, field: str, value: int | None, *, oldest: int, why: str) -> None:
-        """`oldest` is the least value that is allowed."""
-        super().__init__(f"{field}: {why}")
-        self.about = WrongValue(field=field, value=repr(value), allowed=f"{oldest} or more")
 
 
 class SegmentGone(OutOfRange):
     """A segment can no longer be sent again; `oldest` is the first that can."""
 
     def __init__(self, cursor: int | None, oldest: int) -> None:
-        why = f"segment {oldest} is the oldest that can still be sent"
-        super().__init__("open.cursor", cursor, oldest=oldest - 1, why=why)
+        super().__init__(f"open.cursor: segment {oldest} is the oldest that can still be sent")
+        self.about = WrongValue(field="open.cursor", value=repr(cursor), allowed=f"{oldest - 1} or more")
 
 
 class PastGone(OutOfRange):
     """A stream can no longer be forked at a block; `oldest` is the first at which it can."""
 
     def __init__(self, block: int, oldest: int) -> None:
-        why = f"block {oldest} is the oldest at which the stream can still be forked, not {block}"
-        super().__init__("open.fork.block", block, oldest=oldest, why=why)
+        what = f"block {oldest} is the oldest at which the stream can still be forked, not {block}"
+        super().__init__(f"open.fork.block: {what}")
+        self.about = WrongValue(field="open.fork.block", value=repr(block), allowed=f"{oldest} or more")
 
 
 class WrongState(CallerFault):

@@ -18,6 +18,7 @@ from longtake.core.work import (
     ConnectionNumber,
     CueId,
     DispatchNumber,
+    Fork,
     ImageId,
     Role,
     SegmentSettings,
@@ -72,15 +73,6 @@ class CueRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fork:
-    """The stream that a new one goes on from, and where; pictures are counted from its start."""
-
-    session: SessionId
-    block: int | None = None
-    """The first block of the new stream's own; None: the first that the other one has not begun."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """A client asks for a stream. Whoever makes one of a client's request has checked its fields against the limits."""
 
@@ -98,7 +90,6 @@ class Open:
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""
     fork: Fork | None = None
-    """What it goes on from; None: it is a stream of its own from block 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

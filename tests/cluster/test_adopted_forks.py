@@ -12,9 +12,9 @@ from cluster.journal.disk import LocalDisk
 from cluster.journal.facts import ForkRecord, SessionRecord
 from cluster.journal.reading import JournalFolder
 from longtake.core.effects import Closed
-from longtake.core.events import CueRequest, Ending, Fork
+from longtake.core.events import CueRequest, Ending
 from longtake.core.limits import Limits
-from longtake.core.work import CueId, SessionId
+from longtake.core.work import CueId, Fork, SessionId
 from tests.cluster.kept_cell import BLOCKS, OTHER, Client, cell
 from tests.workers.model_dir import write_model
 

@@ -27,10 +27,10 @@ from cluster.journal.writes import WriteLatents, WriteRecord
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
 from longtake.core.errors import UnknownToken
-from longtake.core.events import CueRequest, Ending, Fork
+from longtake.core.events import CueRequest, Ending
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.work import Continuity, CueId, LatentRef, SessionId
+from longtake.core.work import Continuity, CueId, Fork, LatentRef, SessionId
 from monitoring.exposition import Scrape
 from tests.cluster.journal.world import record
 from tests.cluster.kept_cell import IDENTITY, OTHER, Cell, Client, cell

@@ -34,12 +34,12 @@ from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, LoadImage, Refused, Stow
 from longtake.core.errors import Declined
-from longtake.core.events import Ack, Ending, Fork, Pause, Play
+from longtake.core.events import Ack, Ending, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
-from longtake.core.work import Ability, DecodeWork, Role, SessionId
+from longtake.core.work import Ability, DecodeWork, Fork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.batches import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures

@@ -21,9 +21,9 @@ from longtake.core.effects import (
     RequestRefused,
 )
 from longtake.core.errors import Fault, Problem
-from longtake.core.events import Ack, CueRequest, Ending, Event, Fork, Open, Pause, Play
+from longtake.core.events import Ack, CueRequest, Ending, Event, Open, Pause, Play
 from longtake.core.openings import Opened
-from longtake.core.work import CueId, SegmentSettings, SessionId
+from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
 from tests.simulation import calls
 from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Model, Script, segments

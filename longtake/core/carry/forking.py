@@ -31,7 +31,7 @@ from longtake.core.work import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Gift:
     """A session that has got something of its parent, and the order that fills its slot, if that is it."""
 
     child: Session
@@ -86,7 +86,7 @@ def begin(child: Session, parent: Session) -> None:
     parent.kin.forks.append((child.id, block))
 
 
-def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Share]:
+def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Gift]:
     """Give every fork of `parent` what it can have by now; returns what was given, in order."""
     given = []
     for child_id, block in parent.kin.forks:
@@ -108,7 +108,7 @@ def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mappi
                 origin=parent.place.slot,
             )
         if shared or prepare is not None:
-            given.append(Share(child, prepare))
+            given.append(Gift(child, prepare))
     return given
 
 

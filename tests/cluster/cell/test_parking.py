@@ -14,11 +14,11 @@ from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Give, LoadImage, Refused, Stow
-from longtake.core.events import Ack, Close, CueRequest, Ending, Fork, Pause, Play
+from longtake.core.events import Ack, Close, CueRequest, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
-from longtake.core.work import CueId, Role, SegmentSettings, SessionId
+from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool

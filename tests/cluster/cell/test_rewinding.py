@@ -13,11 +13,11 @@ from cluster.launch.plan import POCKET, model_path
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Dispatch, Refused
 from longtake.core.errors import Fault
-from longtake.core.events import Close, Ending, Fork
+from longtake.core.events import Close, Ending
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
-from longtake.core.work import ForwardWork, SegmentSettings, SessionId
+from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
 from tests.cluster.cell.world import RAW, Hashes, expected_hashes, stream, until_sent
 from tests.workers.model_dir import model_info, write_model
 from workers.models.weights import ModelInfo, load_info

@@ -11,9 +11,9 @@ from google.protobuf import duration_pb2
 from cluster.frontend.requests import open_event
 from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
-from longtake.core.events import CueRequest, Fork, OpenRefused, WorkerJoined
+from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.frontend.toy import offer, toy_cell

@@ -8,63 +8,19 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.effects import Dispatch, Inherit, Notice, Parked, PrepareStream, Recovered, Refused, Restored
-from longtake.core.errors import Fault, Lack, Problem
-from longtake.core.events import Attach, Close, Cue, Detach, Drain, Ending, Pause, Play
+from longtake.core.errors import Fault, Lack
+from longtake.core.events import Attach, Close, Detach, Drain, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
-from longtake.core.sessions.retention import Floors, Retention
+from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, Continuity, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.past import LAST, REWIND, P, complete, parked, picture, reach, refusal, running
 from tests.core.support.world import effects_of
 from workers.simulated.arithmetic import REACH
-
-P = SessionId("parent")
-LAST = 20
-REWIND = 5
-
-
-def picture(block: int) -> int:
-    return geometry().first_picture(block)
-
-
-def running(level: Level = Level.OUTPUT, emitted: int = 13, *, sinks: int = 0, **changes: object) -> ImageCell:
-    """A session in the middle of several blocks, of which so many are shown; it remembers a part of its past."""
-    limits = Limits(rewind_blocks=REWIND, park_after_s=1.0)
-    values = {"denoisers": 3, "pages": 4000, "slots": 64, "limits": limits} | changes
-    cell = ImageCell(recipe(level, sinks=sinks), **values)  # type: ignore[arg-type]
-    cell.open("parent", window=3, pictures=picture(LAST))
-    cell.answer()
-    cell.send(Cue(now_s=0.0, session=P, request=cue("early", block=2, prompt="q2")))
-    cell.send(Cue(now_s=0.0, session=P, request=cue("late", block=9, prompt="q9")))
-    cell.answer()
-    while cell.session(P).emitted < emitted:
-        cell.steps(1)
-    return cell
-
-
-def reach(cell: ImageCell) -> int:
-    """H L: the blocks that a lane depends on."""
-    return cell.recipe.history_blocks * REACH.layers
-
-
-def parked(level: Level = Level.OUTPUT, *, sinks: int = 0) -> tuple[ImageCell, int]:
-    """The same, parked; and the block that it begins next."""
-    cell = running(level, sinks=sinks)
-    cell.send(Pause(now_s=0.0, session=P))
-    cell.settle()
-    cell.later(1.0)
-    cell.settle()
-    assert cell.session(P).state is State.PARKED
-    return cell, cell.session(P).next_block
-
-
-def refusal(cell: ImageCell) -> Problem:
-    return effects_of(cell, Refused)[-1].problem
 
 
 def is_kept(cell: ImageCell, parent: Session, block: int) -> bool:
@@ -80,15 +36,6 @@ def is_kept(cell: ImageCell, parent: Session, block: int) -> bool:
         if not all((parent.id, needed, step) in cell.kept.latents for needed in wanted):
             return False
     return True
-
-
-def complete(cell: ImageCell) -> None:
-    for name in cell.there:
-        cell.send(Play(now_s=cell.now_s, session=name))
-    for _ in range(10):
-        cell.settle()
-    assert all(closed.ending is Ending.COMPLETED for closed in cell.closed.values()), cell.closed
-    cell.check_empty()
 
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -365,54 +312,6 @@ def test_its_journal_is_counted_when_it_is_let_in() -> None:
     assert cell.fork("x", P, at=made, window=20) == -1 and refusal(cell).kind is Lack.JOURNAL
     assert cell.fork("y", P, at=made, window=3) == made
     assert cell.scheduler.cell.journal_bytes == 2 * bytes_each
-
-
-# --- what is kept -----------------------------------------------------------------------------------------------------
-
-
-def test_the_oldest_block_by_hand() -> None:
-    """OUTPUT, H = 2, two layers, decoder of two blocks: four blocks before a lane's boundary, at every step."""
-    cell = ImageCell(recipe(Level.OUTPUT, window=12, sinks=3))
-    kept = cell.scheduler.cell.fleet.retention(cell.graph)
-    assert (kept.lane_blocks, kept.slot_blocks, cell.graph.sink_blocks) == (4, 2, 1)
-    for latents, texts, oldest in (
-        ((0, 0, 0, 0), 0, 0),
-        ((1, 1, 1, 1), 1, 0),  # what was dropped is of a sink, and those are kept beside
-        ((2, 0, 0, 0), 0, 6),
-        ((9, 8, 7, 7), 6, 13),
-        ((5, 5, 5, 5), 7, 11),  # of the blocks before 7 the prompts are forgotten
-    ):
-        assert kept.oldest_fork(Floors(latents=latents, texts=texts)) == oldest
-    inputs = ImageCell(recipe(Level.INPUT))
-    kept = inputs.scheduler.cell.fleet.retention(inputs.graph)
-    assert kept.oldest_fork(Floors(latents=(0, 0, 0, 7), texts=0)) == 7 + 2, (
-        "of finished latents only the decoder reads"
-    )
-    clean = ImageCell(recipe(Level.CLEAN))
-    kept = clean.scheduler.cell.fleet.retention(clean.graph)
-    assert kept.oldest_fork(Floors(latents=(9, 9, 9, 2), texts=0)) == 2 + 4, (
-        "what passes between steps nobody reads again"
-    )
-
-
-def test_more_is_kept_from_now_on_when_a_server_is_told_so_and_nothing_is_made_again_for_that() -> None:
-    cell = ImageCell(recipe(Level.OUTPUT))
-    less = cell.scheduler.cell.fleet.retention(cell.graph)
-    more = Retention(graph=less.graph, depths=less.depths, rewind_blocks=6)
-    there = (((8, 12),),) * 4
-    assert less.frontier(there, acknowledged=11) == more.frontier(there, acknowledged=11) == (12,) * 9
-    assert more.found(there, (12,) * 9, acknowledged=11) == Floors(latents=(8,) * 4, texts=0)
-    assert more.oldest_fork(more.found((((3, 12),),) * 4, (12,) * 9, acknowledged=11)) == 7
-
-
-def test_finished_latents_that_are_missing_before_the_newest_end_the_frontier_at_level_input() -> None:
-    """Nobody but the decoder reads them there, and it has not come to the gap."""
-    cell = ImageCell(recipe(Level.INPUT))
-    kept = cell.scheduler.cell.fleet.retention(cell.graph)
-    whole, gap = ((0, 20),), ((0, 15), (16, 20))
-    assert cell.graph.chains[cell.graph.decodes].kind is Kind.DECODE
-    assert kept.frontier((whole, whole, whole, whole), acknowledged=13) == (20, 20, 20, 20, 14)
-    assert max(kept.frontier((whole, whole, whole, gap), acknowledged=13)) == 15
 
 
 # --- proof that the cell would see it ---------------------------------------------------------------------------------

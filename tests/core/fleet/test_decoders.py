@@ -8,12 +8,12 @@ from itertools import cycle
 import pytest
 
 from longtake.core.effects import Dispatch, PrepareStream, Refused
-from longtake.core.events import Close, Ending, Fork, Open, Pause, Play, WorkerJoined
+from longtake.core.events import Close, Ending, Open, Pause, Play, WorkerJoined
 from longtake.core.fleet.timing import Timing
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.work import Ability, DecoderKind, DecodeWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Ability, DecoderKind, DecodeWork, Fork, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.world import Cell, effects_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, Refused
-from longtake.core.events import Ending, Fork, Open
+from longtake.core.events import Ending, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import DecodeWork, SessionId
+from longtake.core.work import DecodeWork, Fork, SessionId
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of, forwards_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from longtake.core.events import Ack, Ending, Fork, Open
+from longtake.core.events import Ack, Ending, Open
 from longtake.core.flow import Pace
-from longtake.core.work import SessionId
+from longtake.core.work import Fork, SessionId
 from tests.core.support.parts import SETTINGS
 from tests.core.support.world import Cell
 
