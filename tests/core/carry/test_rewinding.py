@@ -18,25 +18,8 @@ from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, Continuity, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.past import LAST, REWIND, P, complete, parked, picture, reach, refusal, running
+from tests.core.support.past import LAST, REWIND, P, complete, is_kept, parked, picture, reach, refusal, running
 from tests.core.support.world import effects_of
-from workers.simulated.arithmetic import REACH
-
-
-def is_kept(cell: ImageCell, parent: Session, block: int) -> bool:
-    """Whether the journal of the cell holds all that a rebuild at this block starts from; sinks are not looked for."""
-    graph = parent.graph
-    for step in range(1, graph.step_count + 1):
-        readers = graph.readers(step)
-        assert readers is not None
-        depth = reach(cell) if any(chain in graph.sealing for chain in readers) else 0
-        if readers.further == graph.decodes:
-            depth = max(depth, -(-REACH.latents // 3))
-        wanted = range(max(0, block - depth), block)
-        if not all((parent.id, needed, step) in cell.kept.latents for needed in wanted):
-            return False
-    return True
-
 
 # --- where ------------------------------------------------------------------------------------------------------------
 
@@ -101,6 +84,28 @@ def test_without_rewind_blocks_a_stream_at_rest_can_be_forked_where_it_is_and_a_
     complete(short)
 
 
+def test_what_is_begun_and_not_made_is_no_past_yet() -> None:
+    cell = running(denoisers=4)
+    record = cell.session(P)
+    cell.stuck.add(record.place.lanes[-1])
+    cell.settle()
+    made, begun = record.progress.done[record.graph.last], record.next_block
+    assert made + 1 < begun
+    for block in (made + 1, begun - 1, begun + 1):
+        assert cell.fork("x", P, at=block) == -1 and refusal(cell).kind is Fault.INVALID
+        assert f" to {made}, or {begun}, which" in refusal(cell).message
+
+
+def test_a_fork_has_no_more_of_the_past_than_its_parent_had() -> None:
+    cell, boundary = parked()
+    oldest = boundary - REWIND
+    assert cell.fork("child", P, at=oldest, pictures=picture(LAST)) == oldest
+    cell.answer()
+    assert cell.fork("x", SessionId("child"), at=oldest - 1) == -1 and refusal(cell).kind is Fault.OUT_OF_RANGE
+    assert cell.fork("again", SessionId("child"), at=oldest, pictures=picture(LAST)) == oldest
+    complete(cell)
+
+
 def test_at_the_block_that_begins_next_pages_are_shared() -> None:
     cell = running()
     block = cell.session(P).next_block
@@ -157,7 +162,9 @@ def test_what_a_client_has_sent_again_does_not_make_more_of_the_past_there_than_
     cell.segments[P] = cell.segments[P][: segment + 1]
     cell.send(Attach(now_s=0.0, session=P, connection=ConnectionNumber(3), cursor=segment, held_from=None))
     assert record.progress.done[record.graph.decodes] == segment + 1
-    assert retention.oldest_fork(record.kept) == oldest
+    kept = record.kept
+    record.trim(retention)
+    assert record.kept == kept and retention.oldest_segment(kept) == segment
     assert cell.fork("x", P, at=oldest - 1) == -1 and refusal(cell).kind is Fault.OUT_OF_RANGE
 
 

@@ -8,6 +8,7 @@ from longtake.core.events import Cue, Ending, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import cue, geometry, recipe
@@ -56,6 +57,21 @@ def parked(level: Level = Level.OUTPUT, *, sinks: int = 0) -> tuple[ImageCell, i
 
 def refusal(cell: ImageCell) -> Problem:
     return effects_of(cell, Refused)[-1].problem
+
+
+def is_kept(cell: ImageCell, parent: Session, block: int) -> bool:
+    """Whether the journal of the cell holds all that a rebuild at this block starts from; sinks are not looked for."""
+    graph = parent.graph
+    for step in range(1, graph.step_count + 1):
+        readers = graph.readers(step)
+        assert readers is not None
+        depth = reach(cell) if any(chain in graph.sealing for chain in readers) else 0
+        if readers.further == graph.decodes:
+            depth = max(depth, -(-REACH.latents // 3))
+        wanted = range(max(0, block - depth), block)
+        if not all((parent.id, needed, step) in cell.kept.latents for needed in wanted):
+            return False
+    return True
 
 
 def complete(cell: ImageCell) -> None:
