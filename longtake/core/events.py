@@ -215,6 +215,8 @@ class Adopt:
     """The first block that is its own: above 0 if it was a fork."""
     seeds: tuple[tuple[int, int], ...] = ()
     """The seeds of blocks before that: up to which block each of them holds, in ascending order."""
+    playing: bool = True
+    """What its client said last, Pause or Play."""
 
 
 class Ending(Enum):
@@ -239,6 +241,8 @@ class Ending(Enum):
     """Its tenant has used up what it may have."""
     ABANDONED = "abandoned"
     """Its client was away for longer than it may be."""
+    KEPT = "kept"
+    """The server shuts down, and has kept the stream: it goes on with the next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,13 +255,24 @@ class Close:
     reason: str = ""
 
 
+class AtDeadline(Enum):
+    """What becomes of open streams when the grace of a drain is over."""
+
+    END = "end"
+    """No further block begins anywhere, those begun are delivered, every session is closed."""
+    KEEP = "keep"
+    """They stop where they are, and what they follow from stays on disk for the next server."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
-    """Open nothing more; after the grace start no further block anywhere, deliver those begun, close every session."""
+    """Open nothing more; after the grace no session is left."""
 
     now_s: float
     grace_s: float = 0.0
     """How long open sessions may go on; of several Drains the one that ends them first counts."""
+    streams: AtDeadline = AtDeadline.END
+    """Of several Drains END counts, if one says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

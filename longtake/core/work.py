@@ -213,6 +213,9 @@ class DecodeWork:
     """How many pictures of the block are wanted: the stream's length limit may end inside a block, and 0 are wanted of
     one whose segment was sent before; then there is no segment."""
     settings: SegmentSettings
+    later_frames: int = 0
+    """Where no pictures are wanted: of how many latent frames that come next none are wanted either. So much of the
+    state as only their pictures depend on need not be computed."""
 
 
 Batch = tuple[ForwardWork, ...]

@@ -5,6 +5,8 @@ Shape legend: F frames (latent frames in, pictures out), C channels, H rows, W c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +28,7 @@ class Decoding:
 
     work: DeviceWork
     landing_FHWC: Tensor
-    """Where the pictures arrive in host memory: uint8, RGB. Nothing arrives if none are wanted."""
+    """Where the pictures arrive in host memory: uint8, RGB."""
 
     def pictures(self) -> NDArray[np.uint8]:
         """Wait for the pictures [F, H, W, C]; RuntimeError if the device failed."""
@@ -61,8 +63,15 @@ class DecoderSlots(Protocol):
     def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """Decode the next latent frames of the stream in `slot`; float32 latents as the denoiser made them.
 
-        The pictures are those with the numbers `pictures`, which begin with the frames' first; none are made if it is
-        empty. InternalFault also if the latents have another size. A decode that fails leaves its slot as it was.
+        The pictures are those with the numbers `pictures`, which begin with the frames' first. InternalFault also if
+        the latents have another size. A decode that fails leaves its slot as it was.
+        """
+        ...
+
+    def advance(self, slot: int, latents_FCHW: Tensor, later_frames: int) -> DeviceWork:
+        """Take a slot past the next latent frames, of which no pictures are wanted, nor of `later_frames` after them.
+
+        Until those are taken too, the state is not that of the stream. Errors as of `decode`.
         """
         ...
 
@@ -98,10 +107,6 @@ class LatentFormat:
             height=info.geometry.latent_height,
             width=info.geometry.latent_width,
         )
-
-
-_NONE_FHWC = torch.empty((0, 0, 0, 0), dtype=torch.uint8)
-"""What arrives where no pictures are wanted."""
 
 
 def _pictures(pixels_CFHW: Tensor) -> Tensor:
@@ -159,6 +164,20 @@ class DecoderPool:
 
     def decode(self, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
         """See DecoderSlots."""
+        with self._taken_on(slot, latents_FCHW) as (work, z_BCFHW, state):
+            pixels_BCFHW = self._decoder.decode(z_BCFHW, state)
+            landing_FHWC = work.land(_pictures(pixels_BCFHW[0, :, : len(pictures)]))
+        return Decoding(work=work, landing_FHWC=landing_FHWC)
+
+    def advance(self, slot: int, latents_FCHW: Tensor, later_frames: int) -> DeviceWork:
+        """See DecoderSlots."""
+        with self._taken_on(slot, latents_FCHW) as (work, z_BCFHW, state):
+            self._decoder.advance(z_BCFHW, state, later_frames)
+        return work
+
+    @contextmanager
+    def _taken_on(self, slot: int, latents_FCHW: Tensor) -> Iterator[tuple[DeviceWork, Tensor, CarriedState]]:
+        """The next latents as the decoder takes them, and a state to advance that becomes the slot's afterwards."""
         state = self._state(slot)
         if latents_FCHW.dim() != 4 or tuple(latents_FCHW.shape[1:]) != self._latent_CHW or not len(latents_FCHW):
             c, h, w = self._latent_CHW
@@ -170,11 +189,9 @@ class DecoderPool:
             z_CFHW = latents_FCHW.to(self._dtype).transpose(0, 1) * self._std_C111 + self._mean_C111
             # The decoder puts new tensors in place of those of the state it is given, which has to be of its own.
             advanced = CarriedState([*state.history_BFHWC], state.started)
-            pixels_BCFHW = self._decoder.decode(z_CFHW[None], advanced)
-            landing_FHWC = work.land(_pictures(pixels_BCFHW[0, :, : len(pictures)])) if pictures else _NONE_FHWC
+            yield work, z_CFHW[None], advanced
             state.overwrite(advanced)
             work.finish()
-        return Decoding(work=work, landing_FHWC=landing_FHWC)
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
         """See DecoderSlots."""

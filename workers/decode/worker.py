@@ -18,6 +18,7 @@ from workers.decode.encode import Codec, Encoder, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool
 from workers.decode.slots import DecoderSlots, Decoding
 from workers.denoise.worker import tensor_from_bytes, tensor_to_bytes
+from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Encoded, Prepared, Task
 from workers.models.api import TextEncoder
 from workers.orders import Answer, Detached, Filled, Later, Order
@@ -69,11 +70,11 @@ def _segment(encoder: Encoder, decoding: Decoding, first_picture: int) -> _Segme
     return _Segment(data=encoder.encode(pictures_FHWC, first_picture), seconds=time.perf_counter() - began_s)
 
 
-def _advanced(task: Task, decoding: Decoding) -> Done | Later:
+def _advanced(task: Task, work: DeviceWork) -> Done | Later:
     """The report of a decode of which no picture is wanted."""
-    if decoding.work.is_over:
+    if work.is_over:
         return Done(sequence=task.sequence)
-    return Later(made=lambda: Done(sequence=task.sequence, seconds=decoding.work.wait()))
+    return Later(made=lambda: Done(sequence=task.sequence, seconds=work.wait()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,10 @@ class DecodeWorker:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
         encoder = stream.encoder
         latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
+        if not work.picture_count:
+            return _advanced(task, stream.slots.advance(work.slot, latents_FCHW, work.later_frames))
         pictures = range(work.first_picture, work.first_picture + work.picture_count)
         decoding = stream.slots.decode(work.slot, latents_FCHW, pictures)
-        if not pictures:
-            return _advanced(task, decoding)
         pool = self._encoding
         if pool is None:
             return Done(sequence=task.sequence, segment=_segment(encoder, decoding, work.first_picture).data)

@@ -145,6 +145,7 @@ def _put_decode(work: DecodeWork, message: pb.DecodeWork) -> None:
     _put_latent(work.latents, message.latents)
     message.first_picture = work.first_picture
     message.picture_count = work.picture_count
+    message.later_frames = work.later_frames
     message.settings.CopyFrom(convert_images.settings_to_proto(work.settings))
 
 
@@ -157,6 +158,7 @@ def _decode_from(decode: pb.DecodeWork) -> DecodeWork:
         first_picture=decode.first_picture,
         picture_count=decode.picture_count,
         settings=convert_images.settings_from_proto(decode.settings),
+        later_frames=decode.later_frames,
     )
 
 

@@ -287,6 +287,14 @@ class LatentDecoder(Protocol):
         """
         ...
 
+    def advance(self, z_BCFHW: Tensor, state: CarriedState, later_frames: int) -> None:
+        """Take the state past latent frames of which no pictures are wanted, nor of `later_frames` that come next.
+
+        What no picture after those depends on is not computed, so until then the state is good for nothing else: the
+        layers of high resolution, which take most of the time, look back only a few latent frames.
+        """
+        ...
+
 
 # --- prompts ------------------------------------------------------------------------------------------------------
 

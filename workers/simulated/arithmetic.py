@@ -109,7 +109,7 @@ def denoised(values: tuple[bytes, ...], added_noise: bytes, geometry: Geometry) 
 
 def first_state(reach: Reach) -> bytes:
     """The state of a decoder that was given nothing yet."""
-    return bytes(HASH_BYTES * reach.latents)
+    return bytes(HASH_BYTES * (reach.latents + _shallow(reach.latents)))
 
 
 def decoded(latents: bytes, state: bytes, geometry: Geometry) -> tuple[bytes, bytes]:
@@ -117,12 +117,36 @@ def decoded(latents: bytes, state: bytes, geometry: Geometry) -> tuple[bytes, by
 
     InternalFault if the latents are not those of whole frames.
     """
+    return mix(b"decoded", state, _frames(latents, geometry)), advanced(latents, state, geometry, later_frames=0)
+
+
+def advanced(latents: bytes, state: bytes, geometry: Geometry, *, later_frames: int) -> bytes:
+    """The state that latent frames leave if no pictures are wanted of them, nor of so many that come next.
+
+    As in a real decoder only a part of it reaches back all the way. What those that come next push out is not added.
+    """
+    size = 2 * (len(state) // HASH_BYTES) // 3
+    deep, shallow = state[: size * HASH_BYTES], state[size * HASH_BYTES :]
+    frames = _frames(latents, geometry)
+    if later_frames < size:
+        deep = (deep + frames)[-len(deep) :]
+    if later_frames < _shallow(size):
+        shallow = (shallow + frames)[-len(shallow) :]
+    return deep + shallow
+
+
+def _shallow(latents: int) -> int:
+    """How many latent frames back the other part of a state reaches."""
+    return (latents + 1) // 2
+
+
+def _frames(latents: bytes, geometry: Geometry) -> bytes:
+    """A hash of each frame of the latents."""
     frame_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape[1:])
     if not latents or len(latents) % frame_bytes:
         raise InternalFault(f"{len(latents)} bytes are not those of latent frames of {frame_bytes} bytes each")
     starts = range(0, len(latents), frame_bytes)
-    frames = b"".join(mix(b"frame", latents[start : start + frame_bytes]) for start in starts)
-    return mix(b"decoded", state, frames), (state + frames)[-len(state) :]
+    return b"".join(mix(b"frame", latents[start : start + frame_bytes]) for start in starts)
 
 
 def pictures(block_name: bytes, first_picture: int, count: int, geometry: Geometry) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from workers.messages import (
     Prepared,
     Task,
 )
-from workers.simulated.arithmetic import decoded, first_state
+from workers.simulated.arithmetic import advanced, decoded, first_state
 from workers.simulated.lanes import SimulatedLanes
 
 Report = Encoded | Prepared | ImageStowed | ImageLoaded | ImageGone
@@ -89,9 +89,13 @@ class FakeWorker:
         session, state = self.states.get(order.work.slot, (None, b""))
         if session != order.work.session:
             raise UnknownPeer(f"decoder slot {order.work.slot} was not prepared for session {order.work.session}")
-        name, state = decoded(order.latents, state, self.lanes.geometry)
+        name, geometry, later_frames = b"", self.lanes.geometry, order.work.later_frames
+        if order.work.picture_count:
+            name, state = decoded(order.latents, state, geometry)
+        else:
+            state = advanced(order.latents, state, geometry, later_frames=later_frames)
         self.states[order.work.slot] = (session, state)
-        return name if order.work.picture_count else b""
+        return name
 
     def _prepare(self, order: PrepareStream, state: bytes) -> Prepared:
         if order.slot in self.states:

@@ -22,7 +22,7 @@ from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
 from workers.orders import Answer, Order
 from workers.runner import Performer
-from workers.simulated.arithmetic import Reach, decoded, first_state, mix, numbers, pictures
+from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
 from workers.simulated.text import simulated_text
@@ -93,6 +93,12 @@ class SimulatedSlots:
             name = mix(self._decoder.value.encode(), name)
         shown_FHWC = torch.from_numpy(pictures(name, numbers.start, len(numbers), self._geometry))
         return Decoding(work=work, landing_FHWC=shown_FHWC)
+
+    def advance(self, slot: int, latents_FCHW: Tensor, later_frames: int) -> DeviceWork:
+        """See DecoderSlots."""
+        work, latents = DeviceWork(self.device), tensor_to_bytes(latents_FCHW)
+        self._states[slot] = advanced(latents, self._state(slot), self._geometry, later_frames=later_frames)
+        return work
 
     def take_state(self, slot: int) -> tuple[Tensor, ...]:
         """See DecoderSlots."""

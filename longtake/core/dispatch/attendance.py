@@ -8,6 +8,7 @@ its end changes nothing. A session that was never opened has no client that coul
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 
 from longtake.core.carry.rebuilding import rebuild_slot
@@ -23,6 +24,9 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
+READ_S = 600.0
+"""For so long a client may come back for what it lacks of a stream that was begun to its end by another engine."""
+
 
 class Attendance:
     """Lets clients go, takes them back, and knows who was away for too long."""
@@ -31,8 +35,8 @@ class Attendance:
         self._cell = cell
         self._offers = offers
         self._leaving = leaving
-        self._absences: deque[tuple[float, SessionId, ConnectionNumber]] = deque()
-        """When each absence is over, oldest first, and the call that it began with."""
+        self._absences: list[tuple[float, SessionId, ConnectionNumber, float]] = []
+        """When each absence is over, the call that it began with, and how long it may last: a heap."""
         self._images: deque[tuple[float, SessionId, ConnectionNumber]] = deque()
         """The same for when the images of who is away are given up."""
         self._lost: dict[SessionId, ConnectionNumber] = {}
@@ -47,7 +51,7 @@ class Attendance:
         session.presence.connection = None
         session.flow = session.flow.stopped()
         self._offers.withdraw(session)
-        self._expect(session, event.connection, now_s)
+        self._expect(session, event.connection, self._cell.limits.detached_s, now_s=now_s)
         return [ClientAway(session=session.id)]
 
     def attach(self, session: Session, event: Attach, *, now_s: float) -> list[Effect]:
@@ -74,15 +78,16 @@ class Attendance:
         return [*effects, Resumed(session=session.id, connection=event.connection, opened=answer, held=held)]
 
     def adopted(self, session: Session, *, now_s: float) -> None:
-        """The session came from another engine, parked and without its client."""
+        """The session came from another engine, parked and without its client, who may have all of it."""
         self._leaving.parking.adopt(session)
-        self._expect(session, FIRST_CONNECTION, now_s)
+        limit_s = self._cell.limits.detached_s
+        self._expect(session, FIRST_CONNECTION, min(limit_s, READ_S) if session.is_begun else limit_s, now_s=now_s)
 
     def resend_from(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
         """Have the segments from this one on made (again); OutOfRange or Unavailable if that cannot be."""
-        session.shown_from = max(session.shown_from, segment)
         decodes = session.graph.decodes
-        if segment >= session.progress.done[decodes]:
+        if segment >= max(session.progress.done[decodes], session.shown_from):
+            session.shown_from = segment
             return []
         oldest = self._cell.fleet.retention(session.graph).oldest_segment(session.kept)
         if segment < oldest:
@@ -112,11 +117,11 @@ class Attendance:
         """End the sessions whose clients were away for too long, and give up the images of those that are away."""
         effects: list[Effect] = []
         while self._absences and self._absences[0][0] <= now_s:
-            _, session_id, connection = self._absences.popleft()
+            _, session_id, connection, lasting_s = heapq.heappop(self._absences)
             session = self._absent(session_id, connection)
             if session is not None:
                 del self._lost[session_id]
-                why = f"its client was away for {self._cell.limits.detached_s:g} s"
+                why = f"its client was away for {lasting_s:g} s"
                 effects += self._leaving.end(session, Ending.ABANDONED, why)
         while self._images and self._images[0][0] <= now_s:
             _, session_id, connection = self._images.popleft()
@@ -133,9 +138,8 @@ class Attendance:
         is_away = self._lost.get(session_id) == connection
         return session if is_away and session is not None and session.state is not State.CLOSING else None
 
-    def _expect(self, session: Session, connection: ConnectionNumber, now_s: float) -> None:
-        """The client of the session, which had this call last, is away from now on."""
-        limits = self._cell.limits
+    def _expect(self, session: Session, connection: ConnectionNumber, lasting_s: float, *, now_s: float) -> None:
+        """The client of the session, which had this call last, is away from now on, and may be for so long."""
         self._lost[session.id] = connection
-        self._absences.append((now_s + limits.detached_s, session.id, connection))
-        self._images.append((now_s + limits.detached_images_s, session.id, connection))
+        heapq.heappush(self._absences, (now_s + lasting_s, session.id, connection, lasting_s))
+        self._images.append((now_s + self._cell.limits.detached_images_s, session.id, connection))

@@ -10,16 +10,18 @@ from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, Fr
 
 def decode_work(op: Op, session: Session) -> DecodeWork:
     """Everything a worker needs to execute a decode; one whose segment the client has makes no pictures."""
-    block = op.block
-    is_unseen = block < session.shown_from or session.progress.is_replay(session.graph.decodes, block)
+    block, blocks = op.block, session.graph.blocks
+    shown = session.shown_next(block)
+    later_frames = blocks.own(shown).start - blocks.own(block).stop if shown > block else 0
     return DecodeWork(
         session=session.id,
         block=block,
         slot=session.place.slot,
         latents=LatentRef(session=session.id, block=block, step=session.graph.step_count),
         first_picture=session.geometry.first_picture(block),
-        picture_count=0 if is_unseen else session.picture_count(block),
+        picture_count=0 if shown > block else session.picture_count(block),
         settings=session.request.settings,
+        later_frames=later_frames,
     )
 
 

@@ -51,8 +51,8 @@ class Reports:
 
     def _makes_nothing(self, ticket: Ticket) -> bool:
         """Whether it was a decode for the state alone, whose time says nothing about the others."""
-        progress, op = self._cell.sessions[ticket.session].progress, ticket.op
-        return op.kind is Kind.DECODE and progress.is_replay(progress.graph.decodes, op.block)
+        session, op = self._cell.sessions[ticket.session], ticket.op
+        return op.kind is Kind.DECODE and session.shown_next(op.block) > op.block
 
     def lose(self, worker: Worker) -> None:
         """Forget the dispatches of a worker that has gone: they will never report."""

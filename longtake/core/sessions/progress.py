@@ -133,6 +133,11 @@ class Progress:
         replay = self._replays.get(chain) if self._replays else None
         return replay is not None and replay.covers(block)
 
+    def replayed_to(self, chain: int, block: int) -> int:
+        """The block up to which ops of this chain run once more; `block` itself if its op does not."""
+        replay = self._replays.get(chain) if self._replays else None
+        return block if replay is None or not replay.covers(block) else replay.until
+
     def takes_journalled(self, chain: Chain, block: int) -> bool:
         """Whether an op that starts from what its lane keeps finds nothing there: it was lost with a worker."""
         return bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)

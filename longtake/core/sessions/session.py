@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from longtake.core.effects import Trim
 from longtake.core.errors import InvalidField, TooLate
-from longtake.core.events import CueRequest, Open
+from longtake.core.events import CueRequest, Ending, Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Op
@@ -87,6 +87,8 @@ class Session:
     """That op; if it fails again, the session ends."""
     continuity: Continuity = Continuity.EXACT
     """What it will be against an undisturbed stream, once it is whole again."""
+    ending: Ending | None = None
+    """How it has ended; None while it has not."""
     virtual_time: float = 0.0
     """The service that it has received, for fair sharing."""
     header: bytes | None = None
@@ -134,6 +136,12 @@ class Session:
     def segments_sent(self) -> int:
         """Segments that the client was sent."""
         return self.emitted - self.kin.first_block
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether no block is left to begin."""
+        last = self.progress.last_block
+        return last is not None and self.next_block > last
 
     @property
     def is_delivered(self) -> bool:
@@ -184,6 +192,10 @@ class Session:
         """The seeds of all blocks before this one: up to which block each of them holds, in ascending order."""
         older = [(until, seed) for until, seed in self.kin.seeds if until < block]
         return (*older, (block, self.seed_at(block - 1))) if block else ()
+
+    def shown_next(self, block: int) -> int:
+        """The first block from this one on, which is to be decoded next, whose pictures are wanted."""
+        return max(block, self.shown_from, self.progress.replayed_to(self.graph.decodes, block))
 
     def trim(self, retention: Retention, *, all_texts: bool = False) -> Trim:
         """Drop the prompts that nothing can be computed from any more, and have the journal drop such latents.

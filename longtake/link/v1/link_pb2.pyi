@@ -260,7 +260,7 @@ class SegmentSettings(_message.Message):
     def __init__(self, codec: _Optional[str] = ..., quality: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
 
 class DecodeWork(_message.Message):
-    __slots__ = ("session", "block", "slot", "latents", "first_picture", "picture_count", "settings")
+    __slots__ = ("session", "block", "slot", "latents", "first_picture", "picture_count", "settings", "later_frames")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +268,7 @@ class DecodeWork(_message.Message):
     FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
     PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    LATER_FRAMES_FIELD_NUMBER: _ClassVar[int]
     session: str
     block: int
     slot: int
@@ -275,7 +276,8 @@ class DecodeWork(_message.Message):
     first_picture: int
     picture_count: int
     settings: SegmentSettings
-    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., slot: _Optional[int] = ..., latents: _Optional[_Union[LatentRef, _Mapping]] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ...) -> None: ...
+    later_frames: int
+    def __init__(self, session: _Optional[str] = ..., block: _Optional[int] = ..., slot: _Optional[int] = ..., latents: _Optional[_Union[LatentRef, _Mapping]] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., settings: _Optional[_Union[SegmentSettings, _Mapping]] = ..., later_frames: _Optional[int] = ...) -> None: ...
 
 class ForwardItem(_message.Message):
     __slots__ = ("work", "latents", "conditioning")

@@ -173,6 +173,23 @@ def test_a_cursor_before_what_is_kept_is_refused_with_the_oldest() -> None:
     run_to_the_end(cell, oldest)
 
 
+@pytest.mark.parametrize("steps", [None, 0, 20, 40, 60])
+def test_a_client_may_have_less_than_it_had_acknowledged_while_all_is_computed_again(steps: int | None) -> None:
+    """Nothing but record and cues has outlived the server. Before that, another call may have been further."""
+    before = stopped(recipe(), 170)
+    cell = adopted(before, frozenset(range(LAST)))
+    wanted = before.acknowledged - 5
+    if steps is not None:
+        attach(cell, before.acknowledged)
+        cell.answer()
+        cell.steps(steps)
+        record = cell.session("s")
+        assert record.state is State.RUNNING and record.emitted <= before.acknowledged
+    attach(cell, wanted - 1)
+    assert [answer.opened.segment for answer in effects_of(cell, Resumed)][-1] == wanted
+    run_to_the_end(cell, wanted)
+
+
 def test_what_cannot_be_adopted_is_named() -> None:
     before = stopped(recipe(), 20)
     cell = adopted(before)

@@ -112,14 +112,23 @@ def test_reports_stay_in_order_whether_pictures_are_wanted_or_not(
     """Where pictures are encoded beside, the first segment is not there when all other blocks are decoded."""
     wanted = (True, False, False, True)
     encodes_beside = os.sched_getaffinity(0) == {0, 1, 2}
-    all_decoded, decode_block, encode = threading.Event(), DecoderPool.decode, RawEncoder.encode
+    all_decoded, encode = threading.Event(), RawEncoder.encode
+    decode_block, advance_block = DecoderPool.decode, DecoderPool.advance
     blocks: list[int] = []
 
-    def counted(self: DecoderPool, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
-        made = decode_block(self, slot, latents_FCHW, pictures)
+    def count(slot: int) -> None:
         blocks.append(slot)
         if len(blocks) == len(wanted):
             all_decoded.set()
+
+    def counted(self: DecoderPool, slot: int, latents_FCHW: Tensor, pictures: range) -> Decoding:
+        made = decode_block(self, slot, latents_FCHW, pictures)
+        count(slot)
+        return made
+
+    def counted_without_pictures(self: DecoderPool, slot: int, latents_FCHW: Tensor, later_frames: int) -> DeviceWork:
+        made = advance_block(self, slot, latents_FCHW, later_frames)
+        count(slot)
         return made
 
     def once_all_are_decoded(self: RawEncoder, pictures: NDArray[np.uint8], first: int) -> bytes:
@@ -127,6 +136,7 @@ def test_reports_stay_in_order_whether_pictures_are_wanted_or_not(
         return encode(self, pictures, first)
 
     monkeypatch.setattr(DecoderPool, "decode", counted)
+    monkeypatch.setattr(DecoderPool, "advance", counted_without_pictures)
     if encodes_beside:
         monkeypatch.setattr(RawEncoder, "encode", once_all_are_decoded)
     reports: list[Up] = []

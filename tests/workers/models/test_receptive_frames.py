@@ -14,7 +14,7 @@ from workers.models.wan.causal_conv import CausalConv3d, Conv2d, TimeConv
 from workers.models.wan.config import TaehvConfig, WanVAEConfig
 from workers.models.wan.fused_vae import FusedDecoder
 from workers.models.wan.taehv import TaehvDecoder
-from workers.models.wan.vae import WanDecoder
+from workers.models.wan.vae import Upsample, WanDecoder
 
 torch.set_num_threads(1)
 
@@ -78,6 +78,55 @@ def test_state_and_pictures_are_exact_after_as_many_frames_as_the_structure_says
         assert equal(after(decoder, z_BCFHW, frames), whole)
         assert equal(after(decoder, z_BCFHW, frames + 1), whole)
         assert not equal(after(decoder, z_BCFHW, frames - 1), whole)
+
+
+def late(decoder: LatentDecoder, z_BCFHW: Tensor, frames: int, *, too_much: int) -> list[Tensor]:
+    """As `after` with as many frames as the decoder depends on, of which only what matters is computed, `frames` at a
+    time; of each is said that so many more frames follow than do."""
+    state = decoder.initial_state(1, *SIZE)
+    state.started = True
+    last = frames * -(-decoder.receptive_frames // frames)
+    silent_BCFHW = z_BCFHW[:, :, -2 - last : -2]
+    with torch.inference_mode():
+        for start in range(0, last, frames):
+            later = last - start - frames
+            decoder.advance(silent_BCFHW[:, :, start : start + frames], state, later + too_much)
+        before = [*state.history_BFHWC]
+        return [*before, decoder.decode(z_BCFHW[:, :, -2:], state)]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("config", [config for config, _ in FRAMES])
+def test_what_no_picture_will_depend_on_need_not_be_computed(config: WanVAEConfig | TaehvConfig, frames: int) -> None:
+    decoder = decoder_of(config)
+    z_BCFHW = torch.randn(1, decoder.channels, decoder.receptive_frames + 5, *SIZE)
+    whole = decoded(decoder, z_BCFHW, decoder.initial_state(1, *SIZE))
+    assert equal(late(decoder, z_BCFHW, frames, too_much=0), whole)
+    assert not equal(late(decoder, z_BCFHW, frames, too_much=frames), whole)
+
+
+def test_most_of_the_time_is_saved() -> None:
+    """Of a rebuild of pocket's decoder only the last blocks pass through the layers that make large pictures."""
+    decoder = weights.load_decoder(POCKET, weights.load_info(POCKET), Compute())
+    assert isinstance(decoder, WanDecoder)
+    parts, frames = decoder.order(), 3
+    depths = [decoder.depth(later) for later in range(0, decoder.receptive_frames, frames)]
+    assert depths == sorted(depths, reverse=True) and depths[0] == len(parts)
+    last_doubling = max(number for number, part in enumerate(parts) if isinstance(part, Upsample))
+    assert sum(depth > last_doubling for depth in depths) == 1
+
+
+def test_a_fused_decoder_leaves_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = decoder_of(WAN)
+    assert isinstance(decoder, WanDecoder)
+    monkeypatch.setattr("workers.models.wan.fused_vae.compiled", lambda function: function)
+    fused, z_BCFHW = FusedDecoder(decoder), torch.randn(1, decoder.channels, 44, *SIZE)
+    state = fused.initial_state(1, *SIZE)
+    with torch.inference_mode():  # its rounding depends on how many frames come at once
+        made = [fused.decode(each, state) for each in (*torch.split(z_BCFHW[:, :, :-2], 3, 2), z_BCFHW[:, :, -2:])]
+    whole = [*state.history_BFHWC, made[-1]]
+    assert equal(late(fused, z_BCFHW, 3, too_much=0)[-1:], whole[-1:])
+    assert not equal(late(fused, z_BCFHW, 3, too_much=3)[-1:], whole[-1:])
 
 
 def test_the_trained_decoder_of_pocket_is_exact_after_as_many_too() -> None:

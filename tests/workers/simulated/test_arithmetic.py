@@ -122,6 +122,24 @@ def test_a_decoder_is_exact_after_as_many_latents_as_it_keeps(latents: int) -> N
         assert state_after(range(end - latents + 1, end)) != state_after(range(end))
 
 
+@pytest.mark.parametrize("latents", [1, 2, 4, 7])
+def test_what_no_picture_will_depend_on_may_be_left_out_of_a_state(latents: int) -> None:
+    reach, end = Reach(latents=latents), 20
+
+    def state_after(*, too_much: int) -> bytes:
+        state = arithmetic.first_state(reach)
+        for frame in range(end):
+            later = end - frame - 1
+            state = arithmetic.advanced(latent(frame), state, GEOMETRY, later_frames=later + too_much)
+        return state
+
+    whole = arithmetic.first_state(reach)
+    for frame in range(end):
+        whole = arithmetic.decoded(latent(frame), whole, GEOMETRY)[1]
+    assert state_after(too_much=0) == whole
+    assert state_after(too_much=1) != whole
+
+
 def latent(frame: int) -> bytes:
     return arithmetic.latents_of(arithmetic.mix(b"%d" % frame), GEOMETRY)
 

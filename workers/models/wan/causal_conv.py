@@ -5,7 +5,9 @@ frame is one item of a 2-D convolution's batch, which on a CPU is about ten time
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +56,10 @@ class Tape:
         """Leave the carried frames of the next convolution as they are."""
         self._next_BFHWC.append(self._carried())
 
+    def skip_rest(self) -> None:
+        """Leave those of all convolutions that the chunk has not come to as they are."""
+        self._next_BFHWC += self._state.history_BFHWC[len(self._next_BFHWC) :]
+
     def finish(self) -> None:
         """Advance the state (ValueError if the network has fewer temporal convolutions than the state has entries)."""
         met, entries = len(self._next_BFHWC), len(self._state.history_BFHWC)
@@ -64,6 +70,17 @@ class Tape:
 
     def _carried(self) -> Tensor:
         return self._state.history_BFHWC[len(self._next_BFHWC)]
+
+
+def reaches(behind: Sequence[Fraction]) -> list[Fraction]:
+    """How many latent frames back the state of each part of a network, and of those behind it, depends on what enters
+    that part, if each looks back so far itself."""
+    return [*accumulate(reversed(behind))][::-1]
+
+
+def count_reaching(reach: Sequence[Fraction], later_frames: int) -> int:
+    """The number of parts, from the first on, that frames must pass through after which `later_frames` come."""
+    return sum(frames > later_frames for frames in reach)
 
 
 class Kernel(nn.Module):

@@ -75,11 +75,22 @@ class FusedDecoder:
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
         """See LatentDecoder."""
         tape = Tape(state)
-        x_BFHWC: Tensor = self._plain.conv2(z_BCFHW.permute(0, 2, 3, 4, 1))
-        for step in self._steps:
-            x_BFHWC = step(x_BFHWC, tape)
+        y_BFHWC = self._run(self._steps, z_BCFHW, tape)
         tape.finish()
-        return x_BFHWC.permute(0, 4, 1, 2, 3)
+        return y_BFHWC.permute(0, 4, 1, 2, 3)
+
+    def advance(self, z_BCFHW: Tensor, state: CarriedState, later_frames: int) -> None:
+        """See LatentDecoder."""
+        tape = Tape(state)
+        self._run(self._steps[: self._plain.depth(later_frames)], z_BCFHW, tape)  # steps are parts, but for the last
+        tape.skip_rest()
+        tape.finish()
+
+    def _run(self, steps: list[Step], z_BCFHW: Tensor, tape: Tape) -> Tensor:
+        x_BFHWC: Tensor = self._plain.conv2(z_BCFHW.permute(0, 2, 3, 4, 1))
+        for step in steps:
+            x_BFHWC = step(x_BFHWC, tape)
+        return x_BFHWC
 
 
 class _Kernels:

@@ -9,7 +9,9 @@ memory blocks, upsampling, time growth and convolution, then ReLU and convolutio
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workers.models.api import CarriedState
-from workers.models.wan.causal_conv import Conv1x1, Conv2d, Tape
+from workers.models.wan.causal_conv import Conv1x1, Conv2d, Tape, count_reaching, reaches
 from workers.models.wan.config import TaehvConfig
 
 _PICTURE_CHANNELS = 3
@@ -103,6 +105,13 @@ def _layers(config: TaehvConfig) -> nn.Sequential:
     return nn.Sequential(*layers, nn.ReLU(), Conv2d(widths[-1], _PICTURE_CHANNELS))
 
 
+def _run(layers: Iterable[nn.Module], z_BCFHW: Tensor, tape: Tape) -> Tensor:
+    x_BFHWC = z_BCFHW.permute(0, 2, 3, 4, 1)
+    for layer in layers:
+        x_BFHWC = layer(x_BFHWC, tape) if isinstance(layer, _Memory) else layer(x_BFHWC)
+    return x_BFHWC
+
+
 class TaehvDecoder(nn.Module):
     """Latents as the denoiser makes them, without mean or std, to pictures (LatentDecoder); parameters `decoder.*`."""
 
@@ -128,14 +137,17 @@ class TaehvDecoder(nn.Module):
 
     @property
     def receptive_frames(self) -> int:
-        """See LatentDecoder. Each memory looks back one frame, at the rate to which the stages before have grown."""
-        behind, rate = Fraction(0), 1
+        """See LatentDecoder."""
+        return math.ceil(self._reaches[0])
+
+    @cached_property
+    def _reaches(self) -> list[Fraction]:
+        """Of all layers. A memory looks back one frame, at the rate to which the stages before have grown."""
+        behind, rate = [], 1
         for layer in self.decoder:
-            if isinstance(layer, _Memory):
-                behind += Fraction(1, rate)
-            elif isinstance(layer, _Growth):
-                rate *= layer.times
-        return math.ceil(behind)
+            behind.append(Fraction(1, rate) if isinstance(layer, _Memory) else Fraction(0))
+            rate *= layer.times if isinstance(layer, _Growth) else 1
+        return reaches(behind)
 
     def takes(self, name: str) -> bool:
         """All tensors of a file of its own are for the decoder."""
@@ -164,12 +176,17 @@ class TaehvDecoder(nn.Module):
     def decode(self, z_BCFHW: Tensor, state: CarriedState) -> Tensor:
         """See LatentDecoder; the result is float32. A whole clip in one call gives the same bits as frame by frame."""
         tape = Tape(state)
-        x_BFHWC = z_BCFHW.permute(0, 2, 3, 4, 1)
-        for layer in self.decoder:
-            x_BFHWC = layer(x_BFHWC, tape) if isinstance(layer, _Memory) else layer(x_BFHWC)
+        x_BFHWC = _run(self.decoder, z_BCFHW, tape)
         lead = 0 if tape.started else self.config.temporal_stride - 1  # of the first latent frame's, the last is shown
         tape.finish()
         return x_BFHWC[:, lead:].permute(0, 4, 1, 2, 3).float() * 2 - 1
+
+    def advance(self, z_BCFHW: Tensor, state: CarriedState, later_frames: int) -> None:
+        """See LatentDecoder."""
+        tape = Tape(state)
+        _run([*self.decoder][: count_reaching(self._reaches, later_frames)], z_BCFHW, tape)
+        tape.skip_rest()
+        tape.finish()
 
     def forward(self, z_BCFHW: Tensor) -> Tensor:
         """Decode a whole clip (see decode)."""

@@ -8,6 +8,7 @@ Architecture: Wan2.1 technical report (arXiv 2503.20314), section 4.1.
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -16,7 +17,17 @@ from torch import Tensor, nn
 
 from longtake.core.errors import InvalidField
 from workers.models.api import CarriedState
-from workers.models.wan.causal_conv import CausalConv3d, Conv1x1, Conv2d, Norm, SiLU, Tape, TimeConv
+from workers.models.wan.causal_conv import (
+    CausalConv3d,
+    Conv1x1,
+    Conv2d,
+    Norm,
+    SiLU,
+    Tape,
+    TimeConv,
+    count_reaching,
+    reaches,
+)
 from workers.models.wan.config import WanVAEConfig
 
 PICTURE_CHANNELS = 3
@@ -202,14 +213,21 @@ class WanDecoder(nn.Module):
 
     @property
     def receptive_frames(self) -> int:
-        """See LatentDecoder. Each convolution over time looks back as many frames as it carries, at the rate there."""
-        behind, rate = Fraction(0), 1
-        for part in self.decoder.modules():
-            if isinstance(part, CausalConv3d | TimeConv):
-                behind += Fraction(part.weight.shape[2] - 1, rate)
-            if isinstance(part, TimeConv):
-                rate *= 2
-        return math.ceil(behind)
+        """See LatentDecoder."""
+        return math.ceil(self._reaches[0])
+
+    @cached_property
+    def _reaches(self) -> list[Fraction]:
+        """Of the parts in `order`. A convolution over time looks back as many frames as it carries, at its rate."""
+        behind, rate = [], 1
+        for part in self.order():
+            behind.append(Fraction(0))
+            for each in part.modules():
+                if isinstance(each, CausalConv3d | TimeConv):
+                    behind[-1] += Fraction(each.weight.shape[2] - 1, rate)
+                if isinstance(each, TimeConv):
+                    rate *= 2
+        return reaches(behind)
 
     def takes(self, name: str) -> bool:
         """Whether a tensor of a file that may hold the encoder too is for the decoder."""
@@ -232,6 +250,17 @@ class WanDecoder(nn.Module):
         for the stream's first. A whole clip in one call gives the same bits as frame by frame. Differentiable.
         """
         return _stream(self.order(), self.conv2(z_BCFHW.permute(0, 2, 3, 4, 1)), state)
+
+    def advance(self, z_BCFHW: Tensor, state: CarriedState, later_frames: int) -> None:
+        """See LatentDecoder."""
+        tape = Tape(state)
+        _run(self.order()[: self.depth(later_frames)], self.conv2(z_BCFHW.permute(0, 2, 3, 4, 1)), tape)
+        tape.skip_rest()
+        tape.finish()
+
+    def depth(self, later_frames: int) -> int:
+        """How many of the parts in `order` anything depends on of frames after which so many come without pictures."""
+        return count_reaching(self._reaches, later_frames)
 
     def forward(self, z_BCFHW: Tensor) -> Tensor:
         """Decode a whole clip (see decode)."""
