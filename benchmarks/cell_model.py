@@ -32,17 +32,8 @@ from longtake.core.effects import (
     Recovered,
     Refused,
 )
-from longtake.core.events import (
-    Ack,
-    Close,
-    Ending,
-    Event,
-    OpDone,
-    Open,
-    Tick,
-    WorkerJoined,
-    WorkerLost,
-)
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Event, OpDone, Open, Tick, WorkerJoined, WorkerLost
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P

@@ -39,8 +39,9 @@ from cluster.launch.plan import LaunchPlan, model_path
 from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, Effect, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Declined, InternalFault
-from longtake.core.events import Ack, Ending, Event, Open
+from longtake.core.events import Ack, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry

@@ -18,8 +18,9 @@ from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, needs_text_workers, replicas
 from longtake.client.events import Decoder, StreamEvent
 from longtake.core.effects import Closed, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Declined, InvalidField, Unavailable
-from longtake.core.events import Ack, Close, Ending, Open
+from longtake.core.events import Ack, Close, Open
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler

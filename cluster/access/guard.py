@@ -26,8 +26,9 @@ from cluster.access.tenancy import EXPIRED, Tenancy
 from cluster.cell.engine import Engine
 from cluster.net.calls import when_over
 from cluster.net.statuses import STATUSES, abort
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, LongtakeError, NotAuthenticated, QuotaUsed
-from longtake.core.events import CallRefused, Close, Ending
+from longtake.core.events import CallRefused, Close
 from longtake.v1 import longtake_pb2 as pb
 
 SWEEP_S = 1.0

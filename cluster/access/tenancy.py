@@ -11,8 +11,9 @@ from cluster.access.owners import Owners
 from cluster.net.statuses import STATUSES
 from longtake.core.adoption import Adopted, AdoptFailed
 from longtake.core.effects import Closed, CueAccepted, DropJournal, Effect, Refused, RequestRefused, Worked
+from longtake.core.endings import Ending
 from longtake.core.errors import LongtakeError, NotAuthenticated, Problem, QuotaUsed
-from longtake.core.events import Ack, Ending, Event, FrameRefused, Open, Pause, Play
+from longtake.core.events import Ack, Event, FrameRefused, Open, Pause, Play
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.quotas import Ledger
 from longtake.core.work import ConnectionNumber, SessionId

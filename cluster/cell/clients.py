@@ -15,8 +15,8 @@ from itertools import count
 from cluster.cell.backlog import Backlog
 from cluster.cell.outbox import ClientMessage, Moved, MovedAway, Outbox
 from longtake.core.effects import Closed, Refused
-from longtake.core.errors import Fault, OutOfRange
-from longtake.core.events import Ending
+from longtake.core.endings import Ending
+from longtake.core.errors import Fault, SegmentGone
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
 
@@ -194,7 +194,7 @@ class Clients:
                 for message in (backlog.opened_at(segment), *backlog.since(segment)):
                     arrival.outbox.offer(message)
                 return
-            problem = OutOfRange(arrival.cursor, backlog.held_from).problem
+            problem = SegmentGone(arrival.cursor, backlog.held_from).problem
         arrival.outbox.offer(Refused(session=effect.session, problem=problem))
 
     # --- ends -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
 from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
 from longtake.core.adoption import PlacedCue
-from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Remains, Trim
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Trim
+from longtake.core.endings import Remains
 from longtake.core.errors import Unavailable
 from longtake.core.openings import AttachRefused, Opened, Resumed
 from longtake.core.sessions.prompts import Turn

@@ -10,7 +10,6 @@ whoever steps drives a whole engine by hand, in a time of their own. All methods
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ from cluster.cell.inbox import Inbox
 from cluster.cell.journal import Journal
 from cluster.cell.keeping import Keeping
 from cluster.cell.outbox import Outbox, SegmentOut
+from cluster.cell.ticking import Ticks
 from cluster.journal.writer import Reached
 from longtake.core.adoption import Adopted, AdoptFailed, Diverged
 from longtake.core.effects import (
@@ -50,14 +50,13 @@ from longtake.core.effects import (
     Take,
     Trim,
 )
+from longtake.core.endings import AtDeadline, Ending
 from longtake.core.events import (
     Ack,
-    AtDeadline,
     Attach,
     Close,
     Detach,
     Drain,
-    Ending,
     Event,
     OpDone,
     OpFailed,
@@ -94,12 +93,6 @@ from workers.messages import (
     Up,
 )
 
-LONGEST_TICK_S = 0.1
-"""So long after one tick the next one comes at the latest: loads are evened out, idle sessions parked."""
-SHORTEST_TICK_S = 0.02
-"""So long after one tick the next one comes at the earliest, when a playback clock asks for it; far below the time of a
-block."""
-
 
 class Engine:
     """Moves events, effects and bytes between clients, scheduler and workers."""
@@ -124,9 +117,7 @@ class Engine:
         self.now_s = now_s
         """Seconds on the engine's monotonic clock, for events."""
         self._inbox = Inbox() if inbox is None else inbox
-        self._ticking: asyncio.TimerHandle | None = None
-        self._ticked_s = self._ticks_at_s = self.now_s()
-        """When the last tick was, and when the next one is to be."""
+        self._ticks = Ticks(now_s, lambda at_s: self.submit(Tick(now_s=at_s)))
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
         self._workers: dict[WorkerId, Attached] = {}
@@ -284,26 +275,13 @@ class Engine:
 
     async def run(self) -> None:
         """Handle events until cancelled. An exception here is a defect of ours and ends the server."""
-        self._tick()
+        self._ticks.begin()
         try:
             while True:
                 self.step(await self._inbox.get())
-                if self.scheduler.wakes_at_s < self._ticks_at_s:
-                    self._tick_at(max(self.scheduler.wakes_at_s, self._ticked_s + SHORTEST_TICK_S))
+                self._ticks.wanted(self.scheduler.wakes_at_s)
         finally:
-            if self._ticking is not None:
-                self._ticking.cancel()
-
-    def _tick(self) -> None:
-        self._ticked_s = self.now_s()
-        self.submit(Tick(now_s=self._ticked_s))
-        self._tick_at(self._ticked_s + LONGEST_TICK_S)
-
-    def _tick_at(self, at_s: float) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
-        self._ticks_at_s = at_s
-        self._ticking = asyncio.get_running_loop().call_later(at_s - self.now_s(), self._tick)
+            self._ticks.end()
 
     def step(self, event: Event) -> None:
         """Handle one event wholly: have it decided, perform what was decided, and record both."""

@@ -30,8 +30,8 @@ class Identity:
     def record(self, session: Session, owned: Ownership) -> SessionRecord:
         """What must outlive the server of a session."""
         request, kin, fork = session.request, session.kin, None
-        if request.fork or kin.first_block:  # of one that comes from elsewhere the parent is not known
-            fork = ForkRecord(parent=request.fork or session.id, block=kin.first_block)
+        if request.fork is not None:
+            fork = ForkRecord(parent=request.fork.session, block=kin.first_block)
         return SessionRecord(
             session=session.id,
             tenant=owned.tenant,

@@ -13,6 +13,7 @@ from longtake.core.events import Adopt, Open
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.session import Session
+from longtake.core.work import Fork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
             picture_limit=record.picture_limit,
             settings=record.settings,
             recipe=record.recipe,
+            fork=None if record.fork is None else Fork(session=record.fork.parent, block=record.fork.block),
         ),
         made_by=MadeBy(lanes=record.denoise_numerics, decoder=record.decode_numerics),
         header=record.header,

@@ -21,6 +21,7 @@ from cluster.frontend.requests import Destination
 from cluster.frontend.responses import FRAME_OVERHEAD_BYTES
 from cluster.net.calls import when_over
 from longtake.core.adoption import Adopted, AdoptFailed, Freeze, HandOver, HandOverRefused, Thaw
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     Declined,
     InvalidField,
@@ -31,7 +32,7 @@ from longtake.core.errors import (
     UnknownSession,
     WrongState,
 )
-from longtake.core.events import Close, Ending, Event
+from longtake.core.events import Close, Event
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId

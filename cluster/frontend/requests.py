@@ -12,10 +12,11 @@ from google.protobuf import duration_pb2
 from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import parse_address
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, WrongState
-from longtake.core.events import Ack, Close, Cue, CueRequest, Ending, Event, Open, Pause, Play
+from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
 MAX_PICTURE = 1 << 40
@@ -58,7 +59,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         picture_limit=_length(request, offer),
         settings=settings,
         cues=_cues(request, offer),
-        fork=session_id("open.fork.session_id", request.fork.session_id) if request.HasField("fork") else None,
+        fork=_fork(request),
     )
 
 
@@ -214,6 +215,14 @@ def _settings(request: pb.Open) -> SegmentSettings:
         allowed = f"{codec.min_quality} to {codec.max_quality} for {codec.name}"
         raise InvalidField("open.quality", request.quality, allowed)
     return SegmentSettings(codec=codec.name, quality=request.quality)
+
+
+def _fork(request: pb.Open) -> Fork | None:
+    """What is forked, and where; which blocks there are the core knows."""
+    if not request.HasField("fork"):
+        return None
+    block = request.fork.block if request.fork.HasField("block") else None
+    return Fork(session=session_id("open.fork.session_id", request.fork.session_id), block=block)
 
 
 def _decoder(request: pb.Open, offer: Offer) -> DecoderKind:

@@ -18,8 +18,8 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
+from longtake.core.endings import Ending
 from longtake.core.errors import Declined, InternalFault, Missed, WrongValue
-from longtake.core.events import Ending
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened

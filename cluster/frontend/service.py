@@ -23,6 +23,7 @@ from cluster.frontend.responses import MOVED, Speaker, model_response
 from cluster.net.calls import when_over
 from cluster.net.statuses import ENDINGS, AbortableCall, abort
 from longtake.core.effects import Closed
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     InvalidField,
     Lack,
@@ -32,7 +33,7 @@ from longtake.core.errors import (
     UnknownToken,
     WrongState,
 )
-from longtake.core.events import CallRefused, Close, Cue, Detach, Ending, Event, FrameRefused, OpenRefused
+from longtake.core.events import CallRefused, Close, Cue, Detach, Event, FrameRefused, OpenRefused
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import SessionView
 from longtake.core.work import FIRST_CONNECTION, SessionId
@@ -101,7 +102,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         session = SessionId(token_hex(SESSION_ID_BYTES))
         event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
         if event.fork is not None:
-            self._open_session(event.fork)
+            self._open_session(event.fork.session)
         self._engine.keeping.check()
         token = self._tenancy.begin(event)
         self._engine.attach(session, outbox)

@@ -9,6 +9,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     Clash,
     Fault,
@@ -21,7 +22,6 @@ from longtake.core.errors import (
     RetryAfter,
     WrongValue,
 )
-from longtake.core.events import Ending
 
 DETAILS_KEY = "grpc-status-details-bin"
 

@@ -121,7 +121,7 @@ class _Asked(TypedDict):
 class _StreamAsked(_Asked):
     pace: str
     window: int | None
-    fork: str | None
+    fork: tuple[str | None, int | None]
     server: Server
 
 
@@ -136,11 +136,17 @@ class _RenderAsked(_Asked):
 @_stream_options
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
 @click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
-@click.option("--fork", metavar="ID", help="Go on from the session ID where it is; it goes on as well.")
+@click.option(
+    "--fork",
+    callback=values.fork,
+    metavar="ID[@BLOCK]",
+    help="Go on from the session ID where it is, or from a block of its past; it goes on as well.",
+)
 @server_options
 def stream(**asked: Unpack[_StreamAsked]) -> int:
     """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
-    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=asked["fork"])
+    fork, block = asked["fork"]
+    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=fork, fork_block=block)
     return asyncio.run(stream_to_file(asked["server"], asked["prompt"], options, _output(asked)))
 
 

@@ -52,6 +52,18 @@ def cues(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> 
     return tuple(found)
 
 
+def fork(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str | None, int | None]:
+    """Option callback: a session, and the block of it that is named."""
+    if value is None:
+        return None, None
+    session, sign, block = value.partition("@")
+    if not sign:
+        return session, None
+    if not session or not (block.isascii() and block.isdecimal()) or int(block) >= 1 << 64:
+        raise click.BadParameter(f"{value!r} is not allowed; allowed: a session, or SESSION@BLOCK, such as 1f0c@12")
+    return session, int(block)
+
+
 def _time(text: str) -> Fraction:
     try:
         return parse_time(text)

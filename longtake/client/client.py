@@ -5,6 +5,12 @@
             async for event in stream:
                 ...                                # SegmentEvent, CueAppliedEvent, …, last a ClosedEvent
 
+Going back is a stream of its own, with the past of the other one up to a block, and the end of that one:
+
+    options = StreamOptions(fork=stream.opened.session_id, fork_block=12)
+    async with client.stream("a blue box swaying", options) as again:
+        await stream.close()
+
 A segment is acknowledged when the next event is asked for: a consumer that stops asking stops the generation of its
 stream, a window of segments later. A stream whose connection breaks goes on with another one by itself, and one that
 is handed over to another server goes on there.

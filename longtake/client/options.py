@@ -47,7 +47,9 @@ class StreamOptions:
     """`full` or `tiny`; a fork has that of the stream it goes on from, and may not name one."""
     cues: tuple[CueAt, ...] = ()
     fork: str | None = None
-    """Session to go on from, at the first block that it has not begun; lengths and times count from its start."""
+    """Session to go on from; lengths and times count from its start."""
+    fork_block: int | None = None
+    """Where to go on from it: at this block of its past; None: at the first block that it has not begun."""
     auto_ack: bool = True
     """Acknowledge a segment when the next event is asked for; otherwise call `ack`."""
     reconnect_s: float = 120.0
@@ -58,6 +60,8 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
     """What a stream is asked for with; ValueError for an option that no server could understand."""
     if options.pictures is not None and options.duration_s is not None:
         raise ValueError("StreamOptions: give pictures or duration_s, not both")
+    if options.fork_block is not None and options.fork is None:
+        raise ValueError("StreamOptions: fork_block says where to go on from a session, so give fork as well")
     return pb.Open(
         prompt=prompt,
         seed=options.seed,
@@ -69,7 +73,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         quality=options.quality,
         decoder=None if options.decoder is None else _number_of("decoder", options.decoder, DECODERS),
         cues=[cue_request(cue, number) for number, cue in enumerate(options.cues, start=1)],
-        fork=None if options.fork is None else pb.Fork(session_id=options.fork),
+        fork=None if options.fork is None else pb.Fork(session_id=options.fork, block=options.fork_block),
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused
+from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
-from longtake.core.events import Ending
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
@@ -157,16 +156,6 @@ class Inherit:
     """Latents of the parent's blocks before this one become the fork's, too."""
     versions: tuple[tuple[int, int], ...]
     """Versions of the parent's conditioning, each with the version that it has in the fork."""
-
-
-class Remains(Enum):
-    """What of a session that has left an engine must still be found by the next one."""
-
-    NOTHING = "nothing"
-    UNREAD = "unread"
-    """For a while, all of it: its client may not have got the end of it."""
-    ALL = "all"
-    """It goes on there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

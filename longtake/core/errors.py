@@ -194,13 +194,26 @@ class UnknownToken(CallerFault):
 
 
 class OutOfRange(CallerFault):
-    """A segment can no longer be sent again; `oldest` is the first that can."""
+    """What is asked for is not kept any more; the text says from when on it is."""
 
     refusal = Fault.OUT_OF_RANGE
+
+
+class SegmentGone(OutOfRange):
+    """A segment can no longer be sent again; `oldest` is the first that can."""
 
     def __init__(self, cursor: int | None, oldest: int) -> None:
         super().__init__(f"open.cursor: segment {oldest} is the oldest that can still be sent")
         self.about = WrongValue(field="open.cursor", value=repr(cursor), allowed=f"{oldest - 1} or more")
+
+
+class PastGone(OutOfRange):
+    """A stream can no longer be forked at a block; `oldest` is the first at which it can."""
+
+    def __init__(self, block: int, oldest: int) -> None:
+        what = f"block {oldest} is the oldest at which the stream can still be forked, not {block}"
+        super().__init__(f"open.fork.block: {what}")
+        self.about = WrongValue(field="open.fork.block", value=repr(block), allowed=f"{oldest} or more")
 
 
 class WrongState(CallerFault):

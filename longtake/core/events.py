@@ -7,9 +7,9 @@ and in the outboxes. Time enters only as the field `now_s` of an event: seconds 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue, Thaw
+from longtake.core.endings import AtDeadline, Ending
 from longtake.core.errors import Problem
 from longtake.core.flow import Pace
 from longtake.core.work import (
@@ -18,6 +18,7 @@ from longtake.core.work import (
     ConnectionNumber,
     CueId,
     DispatchNumber,
+    Fork,
     ImageId,
     Loss,
     Role,
@@ -74,8 +75,7 @@ class Open:
     cues: tuple[CueRequest, ...] = ()
     recipe: str = ""
     """Name of the recipe that the stream is made by; empty means the cell's default."""
-    fork: SessionId | None = None
-    """The session whose next block this one begins with, from its state there; pictures are counted from its start."""
+    fork: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,34 +209,6 @@ class Adopt:
     """Whether its client was told that it goes on here; if not, it is taken in only where there is room for it."""
 
 
-class Ending(Enum):
-    """Why a session ended."""
-
-    COMPLETED = "completed"
-    """Its length limit was reached and every segment sent."""
-    CLIENT = "client"
-    """The client closed it, or its connection broke before the session was opened."""
-    OPERATOR = "operator"
-    """CloseSession was called."""
-    DRAINED = "drained"
-    """The server shuts down; the blocks already begun were delivered."""
-    LOST = "lost"
-    """The server drains, and a worker was lost for whose part of the session there was no room elsewhere. At any other
-    time the session waits for room."""
-    FAILED = "failed"
-    """An op failed twice, or the session could not be prepared."""
-    ACCESS = "access"
-    """What its client showed does not hold any more."""
-    QUOTA = "quota"
-    """Its tenant has used up what it may have."""
-    ABANDONED = "abandoned"
-    """Its client was away for longer than it may be."""
-    KEPT = "kept"
-    """The server shuts down, and has kept the stream: it goes on with the next one."""
-    MOVED = "moved"
-    """It goes on at another server."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
     """End a session now; what runs is waited for, its results are dropped."""
@@ -245,15 +217,6 @@ class Close:
     session: SessionId
     ending: Ending
     reason: str = ""
-
-
-class AtDeadline(Enum):
-    """What becomes of open streams when the grace of a drain is over."""
-
-    END = "end"
-    """No further block begins anywhere, those begun are delivered, every session is closed."""
-    KEEP = "keep"
-    """They stop where they are, and what they follow from stays on disk for the next server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

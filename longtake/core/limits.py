@@ -88,7 +88,7 @@ class Limits:
     """How long a stream, when no worker is left that gives the same bits as before, waits for one to come back. After
     that it goes on with others: its pictures are alike then, not the same."""
     rewind_blocks: int = _between(0, _MANY, 0)
-    """So many blocks more of the past are kept of every stream than its recovery needs."""
+    """So many blocks more of the past are kept of every stream than its recovery needs: so far back go forks."""
 
     load_limit: float = 0.95
     """The share of every worker's time that REALTIME sessions may reserve; above it no stream would be on time."""

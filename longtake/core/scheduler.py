@@ -24,13 +24,13 @@ from longtake.core.dispatch.reporting import Reports, count
 from longtake.core.dispatch.urgency import slack_first
 from longtake.core.dispatch.waiting import WaitingRoom
 from longtake.core.effects import Effect, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import LongtakeError, ShuttingDown, UnknownSession
 from longtake.core.events import (
     Adopt,
     Attach,
     CallRefused,
     Drain,
-    Ending,
     Event,
     FrameRefused,
     ImageFailed,
@@ -234,14 +234,15 @@ class Scheduler:
     def _open(self, event: Open) -> None:
         try:
             self.draining.check_open()
-            session, parent = petition(event, self.cell)
-            self._effects += self._waiting.admit(session, parent, now_s=self._now_s)
+            asked = petition(event, self.cell)
+            self._effects += self._waiting.admit(asked.session, asked.shares, now_s=self._now_s)
         except LongtakeError as error:
             self._effects.append(Refused(session=event.session, problem=error.problem))
             return
-        if parent is not None:
-            self._effects += self._dispatcher.share(parent, now_s=self._now_s)
-            self._effects += set_free(parent, self.cell.sessions)
+        self._effects += asked.inherited
+        if asked.shares is not None:
+            self._effects += self._dispatcher.share(asked.shares, now_s=self._now_s)
+            self._effects += set_free(asked.shares, self.cell.sessions)
 
     def _worker_joined(self, event: WorkerJoined) -> None:
         if event.worker in self.cell.workers:
@@ -265,13 +266,13 @@ class Scheduler:
     def _drain(self) -> None:
         for session in self.draining.leaving(now_s=self._now_s):
             if session.is_opened and self.draining.keeps_streams:
-                self._end(session, Ending.KEPT, KEPT)
+                self._effects += self._leaving.end(session, Ending.KEPT, KEPT)
             elif session.state in GENERATING:
                 finish(session)
                 self._offers.withdraw(session)
                 self._advance(session)
             elif session.state not in (State.CLOSING, State.CLOSED):  # as a fork does with what it depends on
-                self._end(session, Ending.DRAINED, REASON)
+                self._effects += self._leaving.end(session, Ending.DRAINED, REASON)
 
     def _reported(self, event: OpDone | OpFailed) -> None:
         facts, tickets, late = self._reports.take(event)
@@ -311,9 +312,6 @@ class Scheduler:
 
     # --- what sessions do -------------------------------------------------------------------------------------------
 
-    def _end(self, session: Session, ending: Ending, reason: str) -> None:
-        self._effects += self._leaving.end(session, ending, reason)
-
     def _leave_if_quiet(self, session: Session) -> None:
         self._effects += self._leaving.leave_if_quiet(session)
 
@@ -345,8 +343,8 @@ class Scheduler:
             if not session.is_delivered:
                 running.append((session, chains))
                 continue
-            drained = session.state is State.FINISHING
-            self._end(session, Ending.DRAINED if drained else Ending.COMPLETED, REASON if drained else "")
+            ended = (Ending.DRAINED, REASON) if session.state is State.FINISHING else (Ending.COMPLETED, "")
+            self._effects += self._leaving.end(session, *ended)
         self._effects += self._dispatcher.advance(running, now_s=self._now_s)
         for session, _ in running:
             self._effects += self._parking.idle.note(session, now_s=self._now_s)

@@ -237,3 +237,12 @@ Batch = tuple[ForwardWork, ...]
 """Ops that run as one forward: denoise ops and commits with equally many pages, none in the lane of another."""
 
 Work = Batch | DecodeWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """The stream that a new one goes on from, and where; pictures are counted from its start."""
+
+    session: SessionId
+    block: int | None = None
+    """The first block of the new stream's own; None: the first that the other one has not begun."""

@@ -21,8 +21,9 @@ from longtake.core.effects import (
     Restored,
     Stalled,
 )
+from longtake.core.endings import Ending
 from longtake.core.errors import Refusal
-from longtake.core.events import Ack, Cue, Ending, Open, TextEncoded
+from longtake.core.events import Ack, Cue, Open, TextEncoded
 from longtake.core.flow import Pace
 from longtake.core.work import Continuity, CueId, SessionId
 from monitoring.folding.histogram import Histogram

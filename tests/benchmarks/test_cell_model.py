@@ -13,7 +13,7 @@ from benchmarks.policies import earliest_due_first, first_in_first_out
 from longtake.core.carry.balancing import Balance
 from longtake.core.cell import UrgencyRule
 from longtake.core.dispatch.urgency import slack_first
-from longtake.core.events import Ending
+from longtake.core.endings import Ending
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import tracemalloc
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from cluster.access.tenancy import Tenancy
 from cluster.adoption import KeptSessions
 from cluster.cell.engine import Engine
 from cluster.cell.identity import Identity
-from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.config import AuthSection
 from cluster.frontend.offer import offer_for
 from cluster.http.figures import CellFacts, CellFigures
@@ -30,98 +27,21 @@ from cluster.journal.thread import DiskJournal
 from cluster.journal.writes import WriteLatents, WriteRecord
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Recovered, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import UnknownToken
-from longtake.core.events import Ack, CueRequest, Ending, Pause, Play
+from longtake.core.events import CueRequest, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.sessions.life import State
-from longtake.core.work import Continuity, CueId, LatentRef, SessionId
+from longtake.core.work import Continuity, CueId, Fork, LatentRef, SessionId
 from monitoring.exposition import Scrape
-from tests.cluster.cell.world import open_event
 from tests.cluster.journal.world import record
+from tests.cluster.kept_cell import BLOCKS, IDENTITY, OTHER, Cell, Client, cell
 from tests.workers.model_dir import model_info, write_model
 
-PROMPT, OTHER = "a red ball resting in the fog", "a blue box swaying at night"
 A, F, E = SessionId("a"), SessionId("f"), SessionId("e")
-PICTURES = 5 + 8 * 19
-BLOCKS = 20
 CONSUMED = {A: 9, F: 2}
 """So many segments each client had consumed when the server was killed."""
-IDENTITY = Identity(model_digest="m", recipe_digest="r")
-
-
-@dataclass
-class Client:
-    """Consumes the segments of a session."""
-
-    engine: Engine
-    session: SessionId
-    token: bytes
-    outbox: Outbox = field(default_factory=Outbox)
-    told: list[ClientMessage] = field(default_factory=list)
-    segments: dict[int, bytes] = field(default_factory=dict)
-
-    async def next(self, *, acknowledge: bool = True) -> ClientMessage:
-        async with asyncio.timeout(120):
-            self.told.append(await self.outbox.get())
-        message = self.told[-1]
-        if isinstance(message, SegmentOut):
-            assert message.emit.block not in self.segments, "each once"
-            self.segments[message.emit.block] = message.data
-            if acknowledge:
-                self.engine.submit(Ack(now_s=self.engine.now_s(), session=self.session, segment=message.emit.block))
-        return message
-
-    async def until(self, segments: int) -> None:
-        while len(self.segments) < segments:
-            await self.next()
-
-    async def to_the_end(self) -> None:
-        while not isinstance(await self.next(), Closed | Refused):
-            pass
-
-    def of(self, kind: type[ClientMessage]) -> list[ClientMessage]:
-        return [message for message in self.told if isinstance(message, kind)]
-
-
-@dataclass
-class Cell:
-    """An engine with workers in this process and a journal on disk."""
-
-    engine: Engine
-    tenancy: Tenancy
-    adopted: int
-
-    def open(self, session: SessionId, **changes: object) -> Client:
-        client = Client(self.engine, session, self.tenancy.owners.add(session, "default"))
-        self.engine.attach(session, client.outbox)
-        self.engine.submit(open_event(self.engine, session, PROMPT, picture_limit=PICTURES, **changes))
-        return client
-
-    def resume(self, token: bytes, cursor: int | None) -> Client:
-        session, offered = self.tenancy.owners.resume(token, "default", cursor)
-        client = Client(self.engine, session, offered)
-        self.engine.resume(session, cursor, client.outbox)
-        return client
-
-    async def written(self) -> None:
-        """Wait until the disk has everything."""
-        durability = self.engine.keeping.durability
-        assert durability is not None
-        while durability.figures.lag_s or durability.held:
-            await asyncio.sleep(0.01)
-
-
-@contextlib.asynccontextmanager
-async def cell(model: Path, folder: Path, identity: Identity = IDENTITY) -> AsyncIterator[Cell]:
-    tenancy = Tenancy(Access.of(AuthSection()), Audit(None))
-    workers = in_process_workers(model, model_info().recipe, denoise=2, sessions=3)
-    async with in_process_engine(model, workers, recorder=tenancy) as engine:
-        kept = KeptSessions(folder, engine, tenancy.owners, identity, asyncio.get_running_loop())
-        try:
-            yield Cell(engine, tenancy, await kept.take_over())
-        finally:
-            await kept.close()
 
 
 @dataclass
@@ -148,7 +68,7 @@ async def killed(model: Path, at: Path) -> Killed:
         clients = {A: before.open(A, cues=cues)}
         ended = before.open(E, seed=9)  # its client acknowledges all of it
         await asyncio.gather(clients[A].until(6), ended.to_the_end())
-        clients[F] = before.open(F, fork=A, seed=11)
+        clients[F] = before.open(F, fork=Fork(session=A), seed=11)
         await asyncio.gather(*(client.until(CONSUMED[name]) for name, client in clients.items()))
         await before.written()
         shutil.copytree(at / "live", at / "left")

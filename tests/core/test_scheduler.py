@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.core.effects import CueAccepted, CueApplied, DropJournal, Refused, RequestRefused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Lack, WrongValue
-from longtake.core.events import Ack, Drain, Ending, Pause
+from longtake.core.events import Ack, Drain, Pause
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
 from longtake.core.recipe.recipe import Level

@@ -33,13 +33,14 @@ from cluster.launch.in_process import ThreadPort
 from cluster.launch.plan import POCKET, model_path, split
 from cluster.render import in_process_workers
 from longtake.core.effects import Closed, Dispatch, LoadImage, Refused, Stow
+from longtake.core.endings import Ending
 from longtake.core.errors import Declined
-from longtake.core.events import Ack, Ending, Pause, Play
+from longtake.core.events import Ack, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
-from longtake.core.work import Ability, DecodeWork, Role, SessionId
+from longtake.core.work import Ability, DecodeWork, Fork, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.batches import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
@@ -239,7 +240,12 @@ async def one_session(
     session, outbox = SessionId(f"s{seed}" if parent is None else f"fork of {parent}"), Outbox()
     engine.attach(session, outbox)
     prompt = PROMPTS[seed % len(PROMPTS)]
-    asked = {"seed": seed, "picture_limit": pictures, "fork": parent, "window": 2 if layout.forked else 4}
+    asked = {
+        "seed": seed,
+        "picture_limit": pictures,
+        "fork": None if parent is None else Fork(session=parent),
+        "window": 2 if layout.forked else 4,
+    }
     engine.submit(open_event(engine, session, prompt, **asked))
     fork: asyncio.Task[None] | None = None
     while True:

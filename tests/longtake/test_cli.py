@@ -91,6 +91,11 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
     assert "open.window: 99 is not allowed; allowed: 1 to 32" in capsys.readouterr().err
     assert run(["stream", "x", "--fork", "nobody", "--server", cell.target, "-o", output]) == 2
     assert "'nobody' is not open here" in capsys.readouterr().err
+    assert run(["stream", "x", "--fork", "nobody@7", "--server", cell.target, "-o", output]) == 2
+    assert "'nobody' is not open here" in capsys.readouterr().err
+    for wrong in ("@7", "nobody@", "nobody@-1", "nobody@x", f"nobody@{1 << 64}"):
+        assert run(["stream", "x", "--fork", wrong, "--server", cell.target, "-o", output]) == 2
+        assert "SESSION@BLOCK" in capsys.readouterr().err
     assert run(["close", "nobody", "--server", cell.target]) == 2
     assert "'nobody' is not open here" in capsys.readouterr().err
     assert not Path(output).exists()
@@ -211,6 +216,10 @@ def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFix
         assert run(["sessions", "--server", cell.target, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)["sessions"]
     parent = found[0]["session_id"]
+    past = ["--fork", f"{parent}@0", "--seed", "6", "--codec", "raw", "--duration", "1s", "--server", cell.target]
+    assert run(["stream", "green", *past, "-o", str(tmp_path / "c.rgb")]) == 0
+    first = (tmp_path / "c.rgb").read_bytes().removeprefix(HEADER).split(b";")[0]
+    assert first.startswith(b"block 0 of seed 6 ") and first.endswith(b"shows green")
     asked = ["--fork", parent, "--seed", "5", "--codec", "raw", "-o", "b.rgb", "--server", cell.target]
     fork = start("stream", "blue", *asked, "--duration", "3600s", cwd=tmp_path)
     while not (tmp_path / "b.rgb").exists() or (tmp_path / "b.rgb").stat().st_size <= len(HEADER):

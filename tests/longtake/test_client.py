@@ -127,6 +127,7 @@ def test_times_are_rounded_down_so_that_a_repeating_fraction_names_the_picture_i
         (StreamOptions(codec="gif"), "h264, mjpeg, raw"),
         (StreamOptions(pace="slow"), "realtime, fast"),
         (StreamOptions(duration_s=-1), "0 s or more"),
+        (StreamOptions(fork_block=3), "give fork as well"),
     ],
 )
 def test_options_no_server_could_understand_are_value_errors(options: StreamOptions, what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault, NotAllowed
 from longtake.core.events import (
     Ack,
@@ -15,7 +16,6 @@ from longtake.core.events import (
     Cue,
     CueRequest,
     Drain,
-    Ending,
     OpFailed,
     Pause,
     Play,

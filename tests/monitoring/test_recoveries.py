@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.events import Ending
+from longtake.core.endings import Ending
 from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import Continuity, Role, WorkerId

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.effects import Emit, LaneMoved, Parked, RequestRefused
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     Fault,
     InvalidField,
@@ -31,7 +32,6 @@ from longtake.core.events import (
     Cue,
     CueRequest,
     Drain,
-    Ending,
     FrameRefused,
     OpenRefused,
     OpFailed,

@@ -9,7 +9,8 @@ from itertools import groupby, pairwise
 import pytest
 
 from longtake.core.effects import Dispatch, Effect, Emit
-from longtake.core.events import Ack, Close, Ending, Event, OpFailed
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Event, OpFailed
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level

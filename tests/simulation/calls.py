@@ -8,8 +8,9 @@ from typing import Protocol
 from cluster.cell.outbox import ClientMessage, Outbox
 from cluster.cell.ownership import hash_of_token
 from longtake.core.effects import CueAccepted
+from longtake.core.endings import Ending
 from longtake.core.errors import LongtakeError, Problem
-from longtake.core.events import Close, Cue, CueRequest, Detach, Ending, Event, FrameRefused, Open
+from longtake.core.events import Close, Cue, CueRequest, Detach, Event, FrameRefused, Open
 from longtake.core.openings import Opened
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, SessionId
 from tests.simulation.agenda import Agenda

@@ -20,10 +20,11 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
 )
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Problem
-from longtake.core.events import Ack, CueRequest, Ending, Event, Open, Pause, Play
+from longtake.core.events import Ack, CueRequest, Event, Open, Pause, Play
 from longtake.core.openings import Opened
-from longtake.core.work import CueId, SegmentSettings, SessionId
+from longtake.core.work import CueId, Fork, SegmentSettings, SessionId
 from tests.simulation import calls
 from tests.simulation.calls import Call, Violation, closing
 from tests.simulation.oracle import Model, Script, segments
@@ -74,6 +75,8 @@ class SimulatedClient:
     """What it was told, by type."""
     script: Script = field(init=False)
     """Of the stream that it asked for last."""
+    has_depended: bool = False
+    """Whether its stream is a fork that was let in before its parent had come to it."""
     restarts: int = 0
     """How often its stream was taken over by another server."""
 
@@ -138,13 +141,16 @@ class SimulatedClient:
         self._told.clear()
         cues = tuple(self._cue(block) for block in wish.cues)
         session, pictures = self.session, self.cell.model.geometry.first_picture(wish.blocks) - wish.cut_short
-        fork = None if self.parent is None else self.parent.session
+        fork = None if self.parent is None else Fork(session=self.parent.session, block=self._forks_at(self.parent))
         self._dial().open(
             lambda now_s: Open(
                 now_s=now_s, session=session, prompt=prompt, seed=seed, pace=wish.pace, window=wish.window,
                 picture_limit=pictures, settings=SegmentSettings(codec="raw", quality=0), cues=cues, fork=fork,
             )
         )  # fmt: skip
+
+    def _forks_at(self, parent: SimulatedClient) -> int | None:
+        return None if self.wish.fork_back is None else max(0, parent.next - self.wish.fork_back)
 
     def _dial(self) -> Call:
         self._is_answered = False

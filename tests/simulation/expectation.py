@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longtake.core.events import Ending
+from longtake.core.endings import Ending
 from tests.simulation.oracle import Model
 
 
@@ -17,7 +17,7 @@ class Circumstances:
     drained: bool
     """The server shuts down."""
     orphaned: bool
-    """It is a fork, and its parent has ended."""
+    """It is a fork that was let in before its parent had come to it, and that has ended."""
     unkept: bool
     """Its record could not be written to disk."""
 
@@ -34,13 +34,14 @@ class Circumstances:
                 return False
 
 
-def journal_entries(model: Model, window: int) -> int:
+def journal_entries(model: Model, window: int, rewind_blocks: int) -> int:
     """The most latents that the journal may hold of one stream whose client lets it run `window` blocks ahead.
 
-    For each step those that a lane remembers, of the last step those that a decoder does, those of the sinks, and what
-    lies between the last segment that was acknowledged and the newest block.
+    So many blocks of the past are kept beside, for forks. For each step those that a lane remembers, of the last step
+    those that a decoder does, those of the sinks, and what lies between the last segment that was acknowledged and the
+    newest block.
     """
-    recipe, ahead = model.recipe, window + 3
+    recipe, ahead = model.recipe, window + 3 + rewind_blocks
     lane = recipe.history_blocks * model.reach.layers
     slot = -(-model.reach.latents // recipe.blocks.frames)
     sinks = -(-recipe.sink_frames // recipe.blocks.frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from longtake.core.flow import Pace
@@ -91,7 +91,9 @@ def scenario(seed: int) -> Scenario:
         fused_passes=draw.random() < 0.3,
         packed=draw.choice([frozenset(), frozenset(Pace)]),
     )
-    wishes = _wishes(draw, model)
+    past = random.Random(f"past {seed}")
+    limits = replace(limits, rewind_blocks=past.choice([0, 2, 6, 20]))
+    wishes = _rewinding(past, _wishes(draw, model))
     fleet = _fleet(draw, model, limits, len(wishes))
     has_disk = draw.random() < KEPT
     return Scenario(
@@ -163,6 +165,15 @@ def _wishes(draw: random.Random, model: Model) -> tuple[Wish, ...]:
         return first
     fork = _wish(draw, model, len(first), fork_of=draw.randrange(len(first)))
     return (*first, fork)
+
+
+def _rewinding(draw: random.Random, wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
+    """The same, of which most that fork do so at a block of the past."""
+    *others, fork = wishes
+    if fork.fork_of is None or draw.random() < 0.3:
+        return wishes
+    after, back = draw.randrange(1, wishes[fork.fork_of].blocks), draw.choice([1, 1, 2, 4, 8])
+    return (*others, replace(fork, fork_after=after, fork_back=back, blocks=max(fork.blocks, after + 2)))
 
 
 def _wish(draw: random.Random, model: Model, number: int, fork_of: int | None = None) -> Wish:

@@ -10,9 +10,10 @@ from typing import Protocol
 from cluster.access.owners import Owners
 from cluster.adoption import Keeper
 from cluster.cell.chains import Chains
-from cluster.cell.engine import LONGEST_TICK_S, SHORTEST_TICK_S, Engine
+from cluster.cell.engine import Engine
 from cluster.cell.identity import Identity
 from cluster.cell.inbox import Inbox
+from cluster.cell.ticking import LONGEST_TICK_S, SHORTEST_TICK_S
 from cluster.journal.reading import JournalFolder, StoredSession
 from cluster.journal.writer import JournalWriter, Reached
 from longtake.core.effects import DropJournal, Effect, Refused

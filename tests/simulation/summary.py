@@ -19,7 +19,7 @@ class Summary:
         self.troubles: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.endings: Counter[str] = Counter()
-        self.segments = 0
+        self.segments = self.rewinds = 0
         self.failures: dict[int, Exception] = {}
         """What broke a run, by seed."""
 
@@ -32,6 +32,7 @@ class Summary:
         self.events.update(outcome.events)
         self.endings.update(outcome.endings)
         self.segments += outcome.segments
+        self.rewinds += outcome.rewinds
 
     def __str__(self) -> str:
         return "\n".join(
@@ -39,6 +40,7 @@ class Summary:
                 f"kill points, faults that struck at each:\n{self.points}",
                 f"faults struck per seed: {dict(sorted(self.struck.items()))}; {dict(self.troubles)}",
                 f"streams by ending: {dict(self.endings)}; {self.segments} segments checked",
+                f"forks of the past: {self.rewinds}",
                 "events and effects: " + ", ".join(f"{name} {count}" for name, count in sorted(self.events.items())),
                 f"failed seeds: {sorted(self.failures) or 'none'}",
             ]

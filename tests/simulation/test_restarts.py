@@ -11,8 +11,8 @@ from cluster.cell.durability import Durability, Told
 from cluster.journal.reading import JournalFolder, StoredSession
 from longtake.core.dispatch.attendance import Attendance
 from longtake.core.effects import Effect
+from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault
-from longtake.core.events import Ending
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session

@@ -52,3 +52,5 @@ class Wish:
     fork_of: int | None = None
     fork_after: int = 0
     """It forks when the other client has seen so many segments."""
+    fork_back: int | None = None
+    """It forks the past, so many blocks before the one that the other client expects; None: where the stream is."""

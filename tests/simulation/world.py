@@ -12,13 +12,14 @@ from unittest.mock import patch
 
 from cluster.cell import backlog, durability
 from cluster.cell.engine import Engine
-from cluster.journal.reading import JournalFolder, StoredSession
+from cluster.journal.reading import StoredSession
 from cluster.journal.writer import RETRY_S
 from cluster.launch.link_server import Attachments
 from longtake.core.effects import Closed, CueAccepted, Effect, Recovered
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault as Reason
 from longtake.core.errors import Problem
-from longtake.core.events import Ending, Event, Open, Tick
+from longtake.core.events import Event, Open, Tick
 from longtake.core.openings import Opened
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import NOWHERE
@@ -28,11 +29,12 @@ from tests.simulation.agenda import Agenda
 from tests.simulation.calls import Violation
 from tests.simulation.chains import Generation
 from tests.simulation.clients import SimulatedClient
-from tests.simulation.disks import DiskTrouble, Promised, SimulatedDisk, Spell
+from tests.simulation.disks import Promised, SimulatedDisk, Spell
 from tests.simulation.expectation import Circumstances, journal_entries
 from tests.simulation.failing import Failures
 from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
+from tests.simulation.leftovers import check_empty
 from tests.simulation.scenarios import FleetPlan, Scenario
 from tests.simulation.server import Server
 from tests.simulation.wishes import Wish
@@ -57,6 +59,8 @@ class Outcome:
     """What the engine handled and did, by type."""
     endings: Counter[str] = field(default_factory=Counter)
     segments: int = 0
+    rewinds: int = 0
+    """How many forks of the past were let in."""
 
 
 class World:
@@ -155,7 +159,9 @@ class World:
         if isinstance(event, Open) and event.fork is not None and scheduler.session(event.session) is not None:
             client = self._client_of(event.session)
             if client.session == event.session and client.script.parent is not None:
-                client.script.first = scheduler.inspect(event.session).kin.first_block
+                kin = scheduler.inspect(event.session).kin
+                client.script.first, client.has_depended = kin.first_block, kin.depends
+                self.outcome.rewinds += event.fork.block is not None and not kin.depends
                 client.script.parent = client.script.parent.as_it_is()
         latents = self.engine.journal.sizes_bytes()["latents"]
         bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
@@ -168,7 +174,8 @@ class World:
 
     def _journal_bytes(self, wish: Wish) -> int:
         frames, channels, height, width = self.model.geometry.block_shape
-        return journal_entries(self.model, wish.window) * frames * channels * height * width * 4
+        entries = journal_entries(self.model, wish.window, self.scenario.limits.rewind_blocks)
+        return entries * frames * channels * height * width * 4
 
     # --- what befalls it ----------------------------------------------------------------------------------------------
 
@@ -333,7 +340,7 @@ class World:
                 until_s = max(self.agenda.now_s + 2 * PATIENCE_S, self._disk_is_free_s())
             self._next()
         self._check_endings()
-        self._check_empty()
+        check_empty(self.engine, self.workers, self.transit, self.disk)
         return self.outcome
 
     def _disk_is_free_s(self) -> float:
@@ -372,38 +379,15 @@ class World:
             circumstances = Circumstances(
                 asked=client.asked_to_end,
                 drained=drained,
-                orphaned=client.parent is not None and client.parent.ending is not Ending.COMPLETED,
+                orphaned=self._is_orphan(client),
                 unkept=bool(self.scenario.spells) and client.is_unkept,
             )
             if not circumstances.allow(ending):
                 raise Violation(f"client {client.wish.number}: its stream ended, {ending.value}")
 
-    def _check_empty(self) -> None:
-        engine = self.engine
-        left: dict[str, object] = {
-            "sessions": engine.scheduler.sessions(),
-            "journal": engine.journal.sessions,
-            "segments": engine.segment_bytes,
-            "events": engine.inbox_events,
-            "images on their way": tuple(self.transit),
-            "units": [view for view in engine.scheduler.workers() if view.free != view.ability.capacity],
-            "on workers": [
-                view for view in engine.scheduler.workers() if view.sessions or view.in_flight or view.ready
-            ],
-            "images": [name for name, process in self.workers.items() if process.fake.images],
-            "slots": [name for name, process in self.workers.items() if process.fake.states],
-            "lanes": [name for name, process in self.workers.items() if process.fake.lanes.memory.sessions],
-        }
-        if engine.keeping.durability is not None:
-            left["messages that wait for the disk"] = engine.keeping.durability.held
-        if self.restarts and any(spell.trouble is DiskTrouble.READ_ONLY for spell in self.scenario.spells):
-            assert self.disk is not None  # what could not be removed when a server started is left to the next one
-            left["sessions on disk"] = tuple(JournalFolder(self.disk).sessions())
-        if self.disk is not None and not self.disk.is_empty:
-            left["files"] = tuple(self.disk.files) or "a folder"
-        leaked = {what: held for what, held in left.items() if held}
-        if leaked:
-            raise Violation(f"left behind: {leaked}")
+    def _is_orphan(self, client: SimulatedClient) -> bool:
+        """Whether its stream may have ended with the one that it forks."""
+        return client.has_depended and client.parent is not None and client.parent.ending is not Ending.COMPLETED
 
 
 def _names(plan: FleetPlan) -> list[WorkerId]:

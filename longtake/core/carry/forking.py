@@ -1,5 +1,7 @@
 """Forks: a stream that goes on from the state of another one, at the block which that has not begun yet.
 
+Forks that begin earlier share nothing that a worker holds (carry/rewinding.py).
+
 Theory of operation. A fork of block n has everything of its parent before n and nothing after. Its lanes lie on its
 parent's workers, because it shares the parent's sealed pages there; the pages that it may need in the end are taken
 when it opens, like those of any other session, and given up lane by lane for the shared ones. At that moment the lanes
@@ -29,7 +31,7 @@ from longtake.core.work import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class Gift:
     """A session that has got something of its parent, and the order that fills its slot, if that is it."""
 
     child: Session
@@ -40,12 +42,22 @@ _ALLOWED = (State.RUNNING, State.PAUSED)
 
 
 def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session | None:
-    """The session that `request` forks; UnknownSession, WrongState or InvalidField if that cannot be."""
+    """The session that `request` forks; UnknownSession if it is not open."""
     if request.fork is None:
         return None
-    parent = sessions.get(request.fork)
+    parent = sessions.get(request.fork.session)
     if parent is None or parent.state in (State.CLOSING, State.CLOSED):
-        raise UnknownSession(request.fork)
+        raise UnknownSession(request.fork.session)
+    return parent
+
+
+def is_present(block: int, parent: Session) -> bool:
+    """Whether a fork at this block is one of the parent where it is."""
+    return block == parent.next_block and parent.state in _ALLOWED
+
+
+def check(request: Open, parent: Session) -> None:
+    """WrongState, NoCapacity or InvalidField if the parent cannot be forked where it is."""
     if parent.state not in _ALLOWED:
         allowed = " or ".join(state.value for state in _ALLOWED)
         raise WrongState(f"open.fork: the session is {parent.state.value}; it can be forked while it is {allowed}")
@@ -53,26 +65,32 @@ def parent_of(request: Open, sessions: Mapping[SessionId, Session]) -> Session |
         raise WrongState("open.fork: the session may be about to go on at another server")
     if any(hold is Hold.MOVING for _, hold in parent.lane_holds):
         raise NoCapacity(f"open.fork: a lane of {parent.id} is on its way to another worker", 1.0, Lack.TURN)
-    block, first = parent.next_block, parent.geometry.first_picture(parent.next_block)
+    block = parent.next_block
     if block < parent.shown_from:  # what only pictures of earlier blocks depend on is not in its slot
         raise NoCapacity(f"open.fork: {parent.id} makes again what its client has", 1.0, Lack.TURN)
     if parent.last_block is not None and block > parent.last_block:
         raise WrongState(f"open.fork: block {parent.last_block}, the last of the session, has begun")
+    check_length(request, parent, block)
+
+
+def check_length(request: Open, parent: Session, block: int) -> None:
+    """InvalidField if a fork of `parent` at this block ends before it begins."""
+    first = parent.geometry.first_picture(block)
     if request.picture_limit is not None and request.picture_limit <= first:
         allowed = f"more than {first}, where the fork begins; counted from the start of the session that is forked"
         raise InvalidField("open.picture_limit", request.picture_limit, allowed)
-    return parent
 
 
 def begin(child: Session, parent: Session) -> None:
     """Note that `child`, which has its place now, waits for its share in every lane and for its slot."""
     block = parent.next_block
-    child.begin_at(block)
-    child.kin.seeds = (*parent.kin.seeds, (block, parent.request.seed))
+    child.begin_at(block, parent.seeds_before(block))
+    child.kin.unprepared = child.kin.depends = True
+    child.lane_holds = {(lane, Hold.SHARING) for lane in range(child.graph.lane_count)}
     parent.kin.forks.append((child.id, block))
 
 
-def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Fork]:
+def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mapping[WorkerId, Worker]) -> list[Gift]:
     """Give every fork of `parent` what it can have by now; returns what was given, in order."""
     given = []
     for child_id, block in parent.kin.forks:
@@ -94,7 +112,7 @@ def share(parent: Session, sessions: Mapping[SessionId, Session], workers: Mappi
                 origin=parent.place.slot,
             )
         if shared or prepare is not None:
-            given.append(Fork(child, prepare))
+            given.append(Gift(child, prepare))
     return given
 
 
@@ -122,13 +140,14 @@ def set_free(parent: Session, sessions: Mapping[SessionId, Session]) -> list[Inh
     oldest = min(parent.progress.done)
     free = [(child, block) for child, block in parent.kin.forks if oldest >= block and child in sessions]
     parent.kin.forks = [(child, block) for child, block in parent.kin.forks if oldest < block]
-    return [_inherit(sessions[child], parent, block) for child, block in free]
+    for child, _ in free:
+        sessions[child].kin.depends = False
+    return [inherit(sessions[child], parent, block) for child, block in free]
 
 
-def _inherit(child: Session, parent: Session, block: int) -> Inherit:
-    child.kin.depends = False
+def inherit(child: Session, parent: Session, block: int) -> Inherit:
+    """Have `child` stand on its own: what is kept of the parent's blocks before this one is kept of it, too."""
+    child.kept = child.kept.raised(parent.kept)
     child.kin.known_from = max(parent.kin.known_from, parent.prompts.known_from)
-    texts = parent.prompt_texts()
-    turns = [replace(turn, prompt=texts[turn.version]) for turn in parent.prompts.turns]
-    versions = child.prompts.inherit(turns, block)
+    versions = child.prompts.inherit(parent.prompts, parent.prompt_texts(), block)
     return Inherit(session=child.id, parent=parent.id, before=block, versions=tuple(versions))

@@ -35,7 +35,6 @@ from longtake.core.effects import (
     Notice,
     Parked,
     PrepareStream,
-    Restored,
     Stow,
 )
 from longtake.core.errors import InternalFault
@@ -104,7 +103,7 @@ class Parking:
         return image
 
     def adopt(self, session: Session) -> None:
-        """A session comes from another engine: nothing of it lies anywhere but in the journal."""
+        """A session comes from another engine, or is new and has a past: it lies nowhere but in the journal."""
         session.state = State.PARKED
         self._records[session.id] = ParkedState()
 
@@ -229,7 +228,7 @@ class Parking:
         record = self._records[session.id]
         session.follow(Trigger.RESTORE)
         session.place = place
-        effects: list[Effect] = [Restored(session=session.id)]
+        effects: list[Effect] = []
         retention = self._cell.fleet.retention(session.graph)
         session.whole_by_s = now_s + self._cell.limits.recover_within_s
         for lane in range(session.graph.lane_count):

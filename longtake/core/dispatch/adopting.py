@@ -65,6 +65,7 @@ def _session(event: Adopt, cell: Cell) -> tuple[Session, Adopted]:
     if texts < event.known_from:
         allowed = f"latents from which blocks before {event.known_from} need not be made again: their cues are not here"
         raise InvalidField("latents", f"those that go on from block {max(frontier)}", allowed)
+    session.kept = retention.found(event.latents, frontier, acknowledged=acknowledged)
     trim = session.trim(retention)
     adopted = Adopted(session=session.id, frontier=max(frontier), floors=trim.floors, sinks=trim.sinks)
     return session, adopted

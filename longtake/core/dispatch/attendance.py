@@ -17,8 +17,9 @@ from longtake.core.dispatch.leaving import Leaving
 from longtake.core.dispatch.offering import Offers
 from longtake.core.dispatch.opening import opened
 from longtake.core.effects import Effect, Forget
-from longtake.core.errors import InvalidField, OutOfRange, Unavailable, WrongState
-from longtake.core.events import Attach, Detach, Ending
+from longtake.core.endings import Ending
+from longtake.core.errors import InvalidField, SegmentGone, Unavailable, WrongState
+from longtake.core.events import Attach, Detach
 from longtake.core.openings import ClientAway, Resumed
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
@@ -93,8 +94,9 @@ class Attendance:
         if segment >= max(session.progress.done[decodes], session.shown_from):
             session.shown_from = segment
             return []
-        if segment < session.kept_from:
-            raise OutOfRange(segment - 1 if segment else None, session.kept_from)
+        oldest = self._cell.fleet.retention(session.graph).oldest_segment(session.kept)
+        if segment < oldest:
+            raise SegmentGone(segment - 1 if segment else None, oldest)
         session.shown_from = segment
         match session.state:
             case State.RUNNING | State.PAUSED | State.FINISHING:

@@ -13,8 +13,8 @@ from longtake.core.adoption import Freeze, HandOver, Thaw
 from longtake.core.cell import Cell
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.effects import Effect
+from longtake.core.endings import Ending
 from longtake.core.errors import Unavailable, WrongState
-from longtake.core.events import Ending
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session

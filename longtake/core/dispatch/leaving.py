@@ -10,8 +10,8 @@ from __future__ import annotations
 from longtake.core.carry.moving import Mover
 from longtake.core.cell import Cell
 from longtake.core.dispatch.waiting import WaitingRoom
-from longtake.core.effects import Closed, DropJournal, Effect, Forget, Remains
-from longtake.core.events import Ending
+from longtake.core.effects import Closed, DropJournal, Effect, Forget
+from longtake.core.endings import Ending, Remains
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.session import Session
 

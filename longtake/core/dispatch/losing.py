@@ -19,8 +19,9 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import take_again
 from longtake.core.dispatch.leaving import Leaving
 from longtake.core.effects import Effect, Notice, Recovered
+from longtake.core.endings import Ending
 from longtake.core.errors import NoCapacity, Unavailable
-from longtake.core.events import Ending, OpFailed
+from longtake.core.events import OpFailed
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import GENERATING, State

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from longtake.core.carry.forking import parent_of
+from longtake.core.carry import forking, rewinding
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import graph_for
 from longtake.core.effects import Effect
@@ -17,15 +17,27 @@ from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 
 
-def petition(event: Open, cell: Cell) -> tuple[Session, Session | None]:
-    """The session that is asked for, without a place yet, and the one that it forks.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Petition:
+    """What a client asks for, before it is let in."""
 
-    Raises InvalidField, UnknownSession, WrongState or NoCapacity if it cannot be.
+    session: Session
+    """Without a place yet."""
+    shares: Session | None = None
+    """The session whose pages it will share, because it forks it where it is."""
+    inherited: tuple[Effect, ...] = ()
+    """What is to be kept for it once it is let in, because it forks the past of another."""
+
+
+def petition(event: Open, cell: Cell) -> Petition:
+    """The session that is asked for, and what it has of another.
+
+    Raises InvalidField, UnknownSession, WrongState, PastGone or NoCapacity if it cannot be.
     """
     if event.session in cell.sessions:
         raise InvalidField("session", event.session, "an id that is not in use")
-    parent = parent_of(event, cell.sessions)
-    if parent is not None:  # its decoder slot is filled from its parent's
+    parent = forking.parent_of(event, cell.sessions)
+    if parent is not None:  # its state is of its parent's decoder
         settings = replace(event.settings, decoder=parent.request.settings.decoder)
         event = replace(event, settings=settings)
     graph = graph_for(event, cell, parent)
@@ -33,7 +45,15 @@ def petition(event: Open, cell: Cell) -> tuple[Session, Session | None]:
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
     for request in event.cues:
         session.prompts.ask(request)
-    return session, parent
+    if event.fork is None or parent is None:
+        return Petition(session=session)
+    block = event.fork.block
+    if block is None or forking.is_present(block, parent):
+        forking.check(event, parent)
+        return Petition(session=session, shares=parent)
+    retention = cell.fleet.retention(graph)
+    rewinding.check(event, parent, block, retention)
+    return Petition(session=session, inherited=tuple(rewinding.begin(session, parent, block, retention)))
 
 
 def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> list[Effect]:

@@ -16,7 +16,7 @@ from longtake.core.carry.forking import begin
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import fits_at_all, retry_s, take_place, take_place_at
-from longtake.core.effects import Effect, Notice, PrepareStream
+from longtake.core.effects import Effect, Notice, PrepareStream, Restored
 from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.flow import Pace
 from longtake.core.sessions import cues
@@ -42,12 +42,16 @@ class WaitingRoom:
         """Whether room may have become free, or somebody new wants it, since the last look."""
 
     def admit(self, session: Session, parent: Session | None, *, now_s: float) -> list[Effect]:
-        """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be."""
+        """Take in a new session and begin it, or have it wait if it may; NoCapacity or Unavailable if it cannot be.
+
+        It shares the pages of `parent`, if there is one.
+        """
+        before = session.classes
         place = self._place_now(session, parent, now_s=now_s)
         self._cell.sessions[session.id] = session
         if place is not None:
             self._cell.speak_for(session)
-            return self._settle(session, place, parent, now_s=now_s)
+            return self._settle(session, place, parent, now_s=now_s) + _other_class(session, before)
         session.state = State.QUEUED
         self._opening[session.id] = 0
         self._changed = True
@@ -55,7 +59,8 @@ class WaitingRoom:
 
     def _place_now(self, session: Session, parent: Session | None, *, now_s: float) -> Place | None:
         """A place for a new session; None if it is to be queued, NoCapacity or Unavailable if it can have neither."""
-        patient = session.request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and parent is None
+        request = session.request
+        patient = request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and request.fork is None
         if self._opening and patient:
             self._check_queue()
             return None
@@ -87,7 +92,7 @@ class WaitingRoom:
             raise self._no_room(why, Lack.JOURNAL)
 
     def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
-        """A place; that of a fork is on its parent's workers, because it shares the parent's pages."""
+        """A place; that of a session which shares its parent's pages is on its parent's workers."""
         try:
             if parent is None:
                 return take_place(self._cell, session, now_s=now_s)
@@ -153,6 +158,7 @@ class WaitingRoom:
                 break
             self.leave(session.id)
             if parked:
+                effects.append(Restored(session=session.id))
                 effects += self.parking.restore(session, place, now_s=now_s) + _other_class(session, before)
             else:
                 session.follow(Trigger.ADMIT)
@@ -174,6 +180,9 @@ class WaitingRoom:
 
     def _settle(self, session: Session, place: Place, parent: Session | None = None, *, now_s: float) -> list[Effect]:
         """Begin a session at its place."""
+        if session.state is State.PARKED:  # it has the past of another session, and nothing of it but in the journal
+            self.parking.adopt(session)
+            return self.parking.restore(session, place, now_s=now_s)
         session.place = place
         effects: list[Effect] = []
         if parent is not None:

@@ -146,6 +146,8 @@ class Graph:
         """The first blocks of a stream, whose frames every later one may read."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
+        self.last = self._numbers[Kind.DENOISE, recipe.step_count - 1]
+        """Number of the chain whose ops put out finished latents."""
         self.decodes = self._numbers[Kind.DECODE, 0]
         """Number of the chain of decodes."""
         self.forwards_per_block = len(self.chains) - 1

@@ -16,8 +16,9 @@ import math
 from collections.abc import Mapping
 
 from longtake.core.effects import Effect, Notice
+from longtake.core.endings import AtDeadline
 from longtake.core.errors import ShuttingDown
-from longtake.core.events import AtDeadline, Drain
+from longtake.core.events import Drain
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId

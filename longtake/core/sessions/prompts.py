@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from longtake.core.events import CueRequest
@@ -89,20 +89,22 @@ class Prompts:
             self.known_from = max(self.known_from, self.turn_at(block).block)
         return tuple(turn.version for turn in gone)
 
-    def inherit(self, turns: Iterable[Turn], before: int) -> list[tuple[int, int]]:
+    def inherit(self, parent: Prompts, texts: Mapping[int, str], before: int) -> list[tuple[int, int]]:
         """Take over the turns of another stream, of which this one has everything `before` a block.
 
-        Returns their versions there, each with the one that it has here; their texts are encoded.
+        `texts` are its prompts, by version. Returns their versions there, each with the one that it has here; what is
+        encoded there is here.
         """
         current = self.turn_at(before)
         own = [replace(turn, block=max(turn.block, before)) for turn in self.turns if turn.block >= current.block]
         versions, inherited = [], []
-        for turn in turns:
+        for turn in parent.turns:
             if turn.block < before:
                 version, self.next_version = self.next_version, self.next_version + 1
                 versions.append((turn.version, version))
-                inherited.append(Turn(block=turn.block, version=version, cue=None, prompt=turn.prompt))
-                self.encoded.add(version)
+                inherited.append(Turn(block=turn.block, version=version, cue=None, prompt=texts[turn.version]))
+                if turn.version in parent.encoded:
+                    self.encoded.add(version)
         self.turns = [*inherited, *own]
         return versions
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from longtake.core.limits import Recover
-from longtake.core.recipe.graph import Graph, Kind, Readers
+from longtake.core.recipe.graph import Graph, Kind, Op, Readers
 from longtake.core.sessions.progress import Progress
 from longtake.core.work import Continuity
 
@@ -40,6 +40,17 @@ class Floors:
     """Of those that enter step 1 to S, in this order."""
     texts: int
     """Of the prompts, because a replayed op reads the text of its block; it may start from noise."""
+
+    def lowered(self, blocks: int) -> Floors:
+        """The same with so many blocks more."""
+        return Floors(
+            latents=tuple(max(0, floor - blocks) for floor in self.latents), texts=max(0, self.texts - blocks)
+        )
+
+    def raised(self, other: Floors) -> Floors:
+        """What is kept if everything before the other floors is dropped."""
+        latents = tuple(map(max, self.latents, other.latents))
+        return Floors(latents=latents, texts=max(self.texts, other.texts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +86,30 @@ class Retention:
         on the session: what comes before them is wanted by those as well.
         """
         first = min(forks, default=None)
-        return self._at(progress.done if first is None else [min(done, first) for done in progress.done], acknowledged)
+        done = progress.done if first is None else [min(done, first) for done in progress.done]
+        return self._needed(done, acknowledged).lowered(self.rewind_blocks)
+
+    def oldest_segment(self, kept: Floors) -> int:
+        """The first segment that can be made again, if so much is kept."""
+        return kept.latents[-1] + self.slot_blocks if kept.latents[-1] else 0
+
+    def oldest_fork(self, kept: Floors) -> int:
+        """The first block at which a stream can be rebuilt, lanes and slot, if so much is kept of it."""
+        oldest, sinks = 0, self.graph.sink_blocks
+        for floor, readers in zip(kept.latents, self._readers, strict=True):
+            depth = self._depth(readers)
+            if depth and floor > (sinks if self._seals(readers) else 0):
+                oldest = max(oldest, floor + depth)
+        return max(oldest, kept.texts + self.lane_blocks) if kept.texts > sinks else oldest
+
+    def found(self, kept: Sequence[Sequence[tuple[int, int]]], done: Sequence[int], *, acknowledged: int) -> Floors:
+        """From which blocks on everything is there of a stream that is done so far: `frontier` has said so.
+
+        Prompts are there of all blocks.
+        """
+        needed = self._needed(done, acknowledged).latents
+        starts = zip(kept, needed, strict=True)
+        return Floors(latents=tuple(_start(runs, floor) for runs, floor in starts), texts=0)
 
     def frontier(self, kept: Sequence[Sequence[tuple[int, int]]], *, acknowledged: int) -> tuple[int, ...]:
         """How far each chain may count as done, if the latents that enter step 1, 2, … are there of these blocks.
@@ -104,33 +138,31 @@ class Retention:
 
     def _suffices(self, kept: Sequence[Sequence[tuple[int, int]]], done: list[int], acknowledged: int) -> bool:
         """Whether all latents are there that rebuilds, and what is to be done next, start from."""
-        floors = self._at(done, acknowledged).latents
-        for runs, floor, readers in zip(kept, floors, self._readers, strict=True):
-            made = done[readers.further] if readers.commit is None else max(done[readers.further], done[readers.commit])
+        floors = self._needed(done, acknowledged).latents
+        for step, (runs, floor, readers) in enumerate(zip(kept, floors, self._readers, strict=True), start=1):
+            made = done[self.graph.number_of(Op(Kind.DENOISE, step - 1, 0))]
             sealed = [done[chain] for chain in readers if chain in self.graph.sealing]
             sinks = min([self.graph.sink_blocks, *sealed]) if sealed else 0
             if not (_covers(runs, floor, made) and _covers(runs, 0, sinks)):
                 return False
         return True
 
-    def _at(self, done: list[int], acknowledged: int) -> Floors:
-        """The floors when so much of each chain is done."""
+    def _needed(self, done: Sequence[int], acknowledged: int) -> Floors:
+        """What is needed when so much of each chain is done."""
         shown = min(done[self.graph.decodes], acknowledged + 1)
         latents = tuple(self._floor(readers, done, shown) for readers in self._readers)
-        lanes = (done[chain] - self.lane_blocks - self.rewind_blocks for chain in self.graph.sealing)
+        lanes = (done[chain] - self.lane_blocks for chain in self.graph.sealing)
         return Floors(latents=latents, texts=max(0, min(*latents, *lanes)))
 
     def most_latents(self, window: int) -> int:
         """The most latents of one session that are kept at a time, if it may run `window` segments ahead."""
-        sinks, ahead, slots = self.graph.sink_blocks, window + _UNDER_WAY + self.rewind_blocks, self.slot_blocks
-        return sum(
-            sinks + ahead + max(self._lane_blocks_of(readers), slots if self._decodes(readers) else 0)
-            for readers in self._readers
-        )
+        sinks, ahead = self.graph.sink_blocks, window + _UNDER_WAY + self.rewind_blocks
+        return sum(sinks + ahead + self._depth(readers) for readers in self._readers)
 
-    def _lane_blocks_of(self, readers: Readers) -> int:
-        """The same, if lanes are rebuilt from what these chains start from."""
-        return self.lane_blocks if any(chain in self.graph.sealing for chain in readers) else 0
+    def _depth(self, readers: Readers) -> int:
+        """How many blocks back a rebuild needs what these chains start from."""
+        lane, slot = self._seals(readers), self._decodes(readers)
+        return max(self.lane_blocks if lane else 0, self.slot_blocks if slot else 0)
 
     @cached_property
     def _readers(self) -> tuple[Readers, ...]:
@@ -138,12 +170,15 @@ class Retention:
         found = (self.graph.readers(step) for step in range(1, self.graph.step_count + 1))
         return tuple(readers for readers in found if readers is not None)
 
-    def _floor(self, readers: Readers, done: list[int], shown: int) -> int:
+    def _floor(self, readers: Readers, done: Sequence[int], shown: int) -> int:
         wanted = [done[readers.further]]
         if self._decodes(readers):
             wanted.append(shown - self.slot_blocks)
         wanted += [done[chain] - self.lane_blocks for chain in readers if chain in self.graph.sealing]
-        return max(0, min(wanted) - self.rewind_blocks)
+        return max(0, min(wanted))
+
+    def _seals(self, readers: Readers) -> bool:
+        return any(chain in self.graph.sealing for chain in readers)
 
     def _decodes(self, readers: Readers) -> bool:
         return readers.further == self.graph.decodes
@@ -152,6 +187,11 @@ class Retention:
 def _covers(runs: Sequence[tuple[int, int]], first: int, end: int) -> bool:
     """Whether all blocks from `first` up to `end` are in one of these ranges."""
     return first >= end or any(start <= first and end <= stop for start, stop in runs)
+
+
+def _start(runs: Sequence[tuple[int, int]], block: int) -> int:
+    """From which block on all up to `block` are in one of these ranges."""
+    return next((start for start, end in runs if start <= block <= end), block)
 
 
 _UNDER_WAY = 3

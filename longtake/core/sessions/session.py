@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from longtake.core.effects import Trim
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, TooLate
-from longtake.core.events import CueRequest, Ending, Open
+from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph, Op
@@ -16,7 +17,7 @@ from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
-from longtake.core.sessions.retention import Retention
+from longtake.core.sessions.retention import Floors, Retention
 from longtake.core.sessions.ties import Kinship, Presence
 from longtake.core.work import (
     ConditioningRef,
@@ -79,8 +80,8 @@ class Session:
     """Up to so many segments may have been sent by another engine, which nobody knows."""
     settled_to: int = 0
     """Blocks before this one may have been shown already, by an engine before: their prompts are what they are."""
-    kept_from: int = 0
-    """Segments before this one cannot be made again: what they depend on is not kept."""
+    kept: Floors = field(init=False)
+    """From which blocks on something is kept of it: what was dropped once does not come back."""
     whole_by_s: float = float("inf")
     """When what is being rebuilt of it should be there again."""
     avoids: WorkerId | None = None
@@ -105,6 +106,7 @@ class Session:
         asked = self.request.picture_limit
         limits = (None if asked is None else self.geometry.blocks_for(asked), self.graph.recipe.block_limit)
         self.progress = Progress(self.graph, min((limit - 1 for limit in limits if limit is not None), default=None))
+        self.kept = Floors(latents=(0,) * self.graph.step_count, texts=0)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -189,6 +191,11 @@ class Session:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
         return next((seed for until, seed in self.kin.seeds if block < until), self.request.seed)
 
+    def seeds_before(self, block: int) -> tuple[tuple[int, int], ...]:
+        """The seeds of all blocks before this one: up to which block each of them holds, in ascending order."""
+        older = [(until, seed) for until, seed in self.kin.seeds if until < block]
+        return (*older, (block, self.seed_at(block - 1))) if block else ()
+
     def shown_next(self, block: int) -> int:
         """The first block from this one on, which is to be decoded next, whose pictures are wanted."""
         return max(block, self.shown_from, self.progress.replayed_to(self.graph.decodes, block))
@@ -200,15 +207,14 @@ class Session:
         """
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
+        self.kept = self.kept.raised(floors)
         sinks = self.graph.sink_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
-            versions = self.prompts.forget_before(floors.texts, sinks=sinks)
-        if floors.latents[-1]:
-            self.kept_from = max(self.kept_from, floors.latents[-1] + retention.slot_blocks)
+            versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
-        return Trim(session=self.id, floors=floors.latents, sinks=sinks, versions=versions)
+        return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, versions=versions)
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
@@ -293,10 +299,9 @@ class Session:
         """Segments of higher numbers were never sent."""
         return max(self.emitted, self.may_have_sent)
 
-    def begin_at(self, block: int) -> None:
-        """Begin as a fork, with everything before `block` done."""
-        self.kin = Kinship(first_block=block, unprepared=True, depends=True)
-        self.lane_holds = {(lane, Hold.SHARING) for lane in range(self.graph.lane_count)}
+    def begin_at(self, block: int, seeds: tuple[tuple[int, int], ...]) -> None:
+        """Begin as a fork, with everything before `block` done, by these seeds."""
+        self.kin = Kinship(first_block=block, seeds=seeds)
         self.progress.begin_at(block)
         self.flow = replace(self.flow, acknowledged=block - 1)
 

@@ -22,7 +22,8 @@ from cluster.launch.launchers import launcher_for
 from cluster.launch.plan import LaunchPlan
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream
-from longtake.core.events import Ack, Ending
+from longtake.core.endings import Ending
+from longtake.core.events import Ack
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Level

@@ -24,8 +24,9 @@ from cluster.launch.plan import POCKET, LaunchPlan, model_path, plan_for, split
 from cluster.launch.ray import RayLauncher
 from cluster.launch.subprocesses import SubprocessLauncher
 from longtake.core.effects import Closed, Dispatch, Effect
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField
-from longtake.core.events import CueRequest, Ending, Event, OpFailed, WorkerJoined, WorkerLost
+from longtake.core.events import CueRequest, Event, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler

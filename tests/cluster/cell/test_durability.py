@@ -3,133 +3,22 @@
 from __future__ import annotations
 
 import errno
-from collections import defaultdict
-from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.cell.durability import UNREAD_S, Durability, Released, Told
-from cluster.cell.journal import Journal
-from cluster.journal.facts import SessionRecord
-from cluster.journal.writer import RETRY_S, Reached, WriterFigures
-from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
-from longtake.core.effects import Closed, CueAccepted, CueApplied, DropJournal, Inherit, Notice, Remains, Trim
-from longtake.core.errors import Unavailable, UnknownSession
-from longtake.core.events import Ending, Open
-from longtake.core.flow import Flow, Pace
-from longtake.core.openings import AttachRefused, Opened, Resumed
-from longtake.core.recipe.graph import Graph
-from longtake.core.sessions.place import NOWHERE
+from cluster.cell.durability import Durability, Released, Told
+from cluster.journal.writer import RETRY_S
+from cluster.journal.writes import WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
+from longtake.core.effects import CueApplied, Inherit, Trim
+from longtake.core.errors import Unavailable
 from longtake.core.sessions.prompts import Turn
-from longtake.core.sessions.session import Session
 from longtake.core.work import (
     ConditioningRef,
-    ConnectionNumber,
     CueId,
-    DecoderKind,
     LatentRef,
-    SegmentSettings,
-    SessionId,
 )
+from tests.cluster.cell.promises import World, closed, notice, opened, resumed
 from tests.cluster.journal.world import A, B, Stepped, record
-from tests.core.support.parts import geometry, recipe
-
-SETTINGS = SegmentSettings(codec="raw", quality=0)
-
-
-@dataclass
-class Pen:
-    """Takes writes down; a test says what was reached."""
-
-    written: list[Write] = field(default_factory=list)
-    is_healthy: bool = True
-
-    def append(self, write: Write) -> int:
-        if isinstance(write, Durable) and not self.is_healthy:
-            raise Unavailable("the journal cannot be written: no space")
-        self.written.append(write)
-        return len(self.written)
-
-    @property
-    def figures(self) -> WriterFigures:
-        raise NotImplementedError
-
-    def of(self, kind: type[Write]) -> list[Write]:
-        return [write for write in self.written if isinstance(write, kind)]
-
-
-def session(name: SessionId) -> Session:
-    request = Open(
-        now_s=0.0, session=name, prompt="p", seed=7, pace=Pace.FAST, window=4, picture_limit=None, settings=SETTINGS
-    )
-    flow = Flow(window=4, pace=Pace.FAST)
-    return Session(request=request, graph=Graph(recipe()), geometry=geometry(), place=NOWHERE, flow=flow)
-
-
-def opened(name: SessionId = A) -> Opened:
-    return Opened(
-        session=name,
-        seed=7,
-        header=b"",
-        media_type="",
-        decoder=DecoderKind.FULL,
-        window=4,
-        pace=Pace.FAST,
-        picture_limit=None,
-        segment=0,
-    )
-
-
-def resumed(name: SessionId = A) -> Resumed:
-    return Resumed(session=name, connection=ConnectionNumber(2), opened=opened(name), held=True)
-
-
-def notice(text: str, name: SessionId = A) -> Notice:
-    return Notice(session=name, text=text)
-
-
-def closed(name: SessionId = A) -> Closed:
-    return Closed(session=name, ending=Ending.CLIENT, reason="", segments=0)
-
-
-class World:
-    """Two sessions and a pen."""
-
-    def __init__(self) -> None:
-        self.pen = Pen()
-        self.journal = Journal()
-        self.sessions = {name: session(name) for name in (A, B)}
-        self.tokens: dict[SessionId, str] = defaultdict(lambda: "0")
-        self.durability = Durability(self.pen, session=self.sessions.get, record=self.record)
-
-    def record(self, of: Session) -> SessionRecord:
-        return record(of.id, self.tokens[of.id])
-
-    def accepted(self, cue: str, block: int, version: int, name: SessionId = A) -> CueAccepted:
-        """The core has given a cue its block."""
-        prompts = self.sessions[name].prompts
-        prompts.turns = [turn for turn in prompts.turns if turn.block != block]
-        prompts.turns.append(Turn(block=block, version=version, cue=CueId(cue), prompt=f"prompt {version}"))
-        return CueAccepted(session=name, cue=CueId(cue), block=block)
-
-    def told(self, *messages: Told) -> list[Told]:
-        """Those of the messages that go out at once."""
-        return [message for message in messages if not self.durability.holds(message)]
-
-    def reached(self, number: int | None = None, *failed: int) -> Released:
-        number = len(self.pen.written) if number is None else number
-        return self.durability.reached(Reached(number=number, failed=failed, reason="no space" if failed else ""))
-
-    def drop(self, name: SessionId = A, remains: Remains = Remains.NOTHING) -> None:
-        self.durability.perform(DropJournal(session=name, remains=remains), self.journal, now_s=0.0)
-
-    def complete(self, name: SessionId = A) -> None:
-        """A session whose client was told all of three segments ends; who is to come back may."""
-        assert not self.told(opened(name))
-        self.reached()
-        session = self.sessions.pop(name)
-        session.ending, session.progress.done = Ending.COMPLETED, [3] * len(session.graph.chains)
-        self.drop(name, Remains.UNREAD)
 
 
 def test_a_promise_waits_for_its_number_and_what_follows_waits_behind_it() -> None:
@@ -404,61 +293,3 @@ def test_an_open_on_its_way_when_the_disk_gets_full_is_closed_with_the_reason() 
     world.drop(A)
     assert world.settle(RETRY_S) == [closed(A)]
     assert world.stepped.found() == {}
-
-
-def refused(name: SessionId = A) -> AttachRefused:
-    return AttachRefused(session=name, connection=ConnectionNumber(2), problem=UnknownSession(name).problem)
-
-
-def test_the_end_of_a_stream_stays_on_disk_until_its_client_has_it() -> None:
-    world = World()
-    world.complete()
-    world.durability.acknowledged(A, 1)
-    world.durability.tick(1.0)
-    assert not world.pen.of(WriteEnd)
-    world.durability.acknowledged(A, 2)
-    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
-    world.durability.tick(UNREAD_S)
-    assert len(world.pen.of(WriteEnd)) == 1
-
-
-def test_an_acknowledgement_that_comes_before_the_last_op_has_reported_counts() -> None:
-    world = World()
-    assert not world.told(opened())
-    world.sessions[A].ending, world.sessions[A].progress.done = Ending.COMPLETED, [3] * 9
-    world.durability.acknowledged(A, 2)
-    del world.sessions[A]
-    world.drop(A, Remains.UNREAD)
-    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
-
-
-def test_the_end_of_a_stream_that_nobody_asks_for_goes_after_a_while() -> None:
-    world = World()
-    world.complete()
-    world.durability.tick(UNREAD_S - 0.1)
-    assert not world.pen.of(WriteEnd)
-    world.durability.tick(UNREAD_S)
-    assert world.pen.of(WriteEnd) == [WriteEnd(session=A)]
-
-
-def test_who_comes_back_just_after_the_end_is_told_of_it_once_the_new_token_is_on_disk() -> None:
-    world = World()
-    world.complete()
-    world.tokens[A] = "1"
-    assert world.told(refused()) == []
-    assert world.pen.written[-1] == WriteRecord(record=record(A, "1"))
-    assert world.reached().told == [refused()]
-    assert world.told(refused(B)) == [refused(B)], "who is refused a stream that goes on shows the old token again"
-
-
-def test_what_goes_on_with_the_next_server_is_not_dropped_on_disk() -> None:
-    world = World()
-    assert not world.told(opened())
-    world.reached()
-    del world.sessions[A]
-    world.drop(A, Remains.ALL)
-    world.durability.tick(10 * UNREAD_S)
-    assert not world.pen.of(WriteEnd)
-    world.tokens[A] = "1"
-    world.durability.changed(A)
-    assert world.pen.written[-1] == WriteRecord(record=record(A, "1")), "what changes now is still written"

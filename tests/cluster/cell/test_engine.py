@@ -12,8 +12,9 @@ import pytest
 from cluster.cell.outbox import ClientMessage, Outbox, Overflow, SegmentOut, WatcherOutbox
 from cluster.render import in_process_engine, in_process_workers, render
 from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Declined
-from longtake.core.events import Ack, Close, CueRequest, Ending, Open
+from longtake.core.events import Ack, Close, CueRequest, Open
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
 from longtake.core.recipe.graph import Graph

@@ -11,7 +11,8 @@ import pytest
 
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
-from longtake.core.events import Ack, Close, Ending, Open
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Open
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
 from longtake.core.work import SegmentSettings, SessionId

@@ -14,11 +14,12 @@ from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, Give, LoadImage, Refused, Stow
-from longtake.core.events import Ack, Close, CueRequest, Ending, Pause, Play
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, CueRequest, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.life import State
-from longtake.core.work import CueId, Role, SegmentSettings, SessionId
+from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.workers.model_dir import model_info, write_model
 from workers.decode.slots import DecoderPool
@@ -212,7 +213,7 @@ async def forked(
         hashes.listen(engine)
         parent = Viewer(engine, "parent", picture_limit=pictures, window=2)
         await parent.see(after)
-        child = Viewer(engine, "child", prompt, picture_limit=pictures, fork=SessionId("parent"))
+        child = Viewer(engine, "child", prompt, picture_limit=pictures, fork=Fork(session=SessionId("parent")))
         await asyncio.gather(parent.see_all(), child.see_all())
         engine.scheduler.check()
         assert all(worker.free == worker.ability.capacity for worker in engine.scheduler.workers())
@@ -255,8 +256,9 @@ async def test_a_fork_may_be_encoded_otherwise_and_a_fork_of_nobody_is_refused(m
     async with in_process_engine(model, workers) as engine:
         parent = Viewer(engine, "parent", window=2)
         await parent.see(1)
-        child = Viewer(engine, "child", fork=SessionId("parent"), settings=SegmentSettings(codec="mjpeg", quality=85))
-        nobody = Viewer(engine, "x", fork=SessionId("nobody"))
+        mjpeg = SegmentSettings(codec="mjpeg", quality=85)
+        child = Viewer(engine, "child", fork=Fork(session=SessionId("parent")), settings=mjpeg)
+        nobody = Viewer(engine, "x", fork=Fork(session=SessionId("nobody")))
         refused = await nobody.see_all()
         await asyncio.gather(parent.see_all(), child.see_all())
     assert isinstance(refused, Refused) and "'nobody' is not open here" in refused.problem.message

@@ -16,6 +16,7 @@ import pytest
 from cluster.cell.engine import Engine
 from cluster.cell.recording import InboxRecording, RecordedCell, read
 from longtake.core.adoption import Diverged, Freeze, HandOver, MadeBy, PlacedCue, Thaw
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     Contradiction,
     InternalFault,
@@ -37,7 +38,6 @@ from longtake.core.events import (
     CueRequest,
     Detach,
     Drain,
-    Ending,
     Event,
     FrameRefused,
     ImageFailed,
@@ -63,6 +63,7 @@ from longtake.core.work import (
     ConnectionNumber,
     CueId,
     DispatchNumber,
+    Fork,
     ImageId,
     Loss,
     Role,
@@ -91,7 +92,8 @@ def one_of_each() -> list[Event]:
     ref = ConditioningRef(session=SESSION, version=3)
     settings = SegmentSettings(codec="h264", quality=23)
     opened = Open(now_s=1.0, session=SESSION, prompt="ein roter Ball", seed=2**64 - 1, pace=Pace.REALTIME, window=3,
-                  picture_limit=None, settings=settings, cues=(request,), fork=SessionId("parent"))  # fmt: skip
+                  picture_limit=None, settings=settings, cues=(request,),
+                  fork=Fork(session=SessionId("parent"), block=3))  # fmt: skip
     return [
         WorkerJoined(now_s=0.0, worker=WORKER, role=Role.DENOISE, ability=Ability(
             capacity=9, batch_limit=4, mixes_kinds=True, forward_s=0.1 + 0.2, chain_length=3)),

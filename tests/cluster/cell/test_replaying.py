@@ -31,6 +31,7 @@ from longtake.core.effects import (
     Trim,
     Worked,
 )
+from longtake.core.endings import Ending
 from longtake.core.errors import (
     InternalFault,
     Lack,
@@ -38,7 +39,6 @@ from longtake.core.errors import (
 from longtake.core.events import (
     Ack,
     Cue,
-    Ending,
     Event,
     FrameRefused,
     OpDone,

@@ -29,8 +29,8 @@ from cluster.launch.subprocesses import SubprocessLauncher
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client
 from longtake.core.effects import Closed
+from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InvalidField
-from longtake.core.events import Ending
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from cluster.cell import engine
+from cluster.cell import ticking
 from cluster.cell.chains import Chains
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
@@ -132,7 +132,7 @@ class Waking(Scheduler):
 async def test_a_tick_comes_when_a_playback_clock_asks_for_it_and_not_in_quick_succession(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "LONGEST_TICK_S", 60.0)
+    monkeypatch.setattr(ticking, "LONGEST_TICK_S", 60.0)
     info, seen = model_info(), list[Event]()
 
     class Log:

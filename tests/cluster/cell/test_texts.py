@@ -12,7 +12,8 @@ from cluster.cell.engine import Engine
 from cluster.cell.outbox import ClientMessage, Outbox, SegmentOut
 from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import Closed, CueAccepted, CueApplied, Notice
-from longtake.core.events import Ack, Close, Cue, CueRequest, Ending
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Cue, CueRequest
 from longtake.core.openings import Opened
 from longtake.core.work import CueId, Role, SessionId
 from tests.cluster.cell.world import open_event, segments, stream

@@ -13,7 +13,7 @@ from longtake.client.errors import ClientError, error_from
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, OpenRefused, WorkerJoined
 from longtake.core.flow import Pace
-from longtake.core.work import CueId, DecoderKind, SegmentSettings, SessionId
+from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.frontend.toy import offer, toy_cell
@@ -210,6 +210,13 @@ def test_a_decoder_that_is_offered_can_be_asked_for(asked: pb.Decoder, given: De
     request = pb.StreamRequest(open=pb.Open(prompt="x", decoder=asked))
     event = open_event(request, session=SessionId("s"), offer=both, now_s=0.0)
     assert event.settings.decoder is given
+
+
+@pytest.mark.parametrize("block", [None, 0, 12])
+def test_a_fork_names_a_session_and_may_name_a_block_of_it(block: int | None) -> None:
+    request = pb.StreamRequest(open=pb.Open(prompt="x", fork=pb.Fork(session_id="s", block=block)))
+    event = open_event(request, session=SessionId("t"), offer=offer(), now_s=0.0)
+    assert event.fork == Fork(session=SessionId("s"), block=block)
 
 
 def test_zero_is_a_seed_that_can_be_asked_for() -> None:

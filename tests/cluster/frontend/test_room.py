@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -154,6 +155,34 @@ async def test_a_fork_begins_where_its_parent_is_with_its_own_prompt_and_seed() 
                 async with client.stream("blue", StreamOptions(fork="nobody")):
                     pass
             assert caught.value.code is grpc.StatusCode.NOT_FOUND
+        await cell.settled()
+
+
+async def test_a_stream_is_forked_at_a_block_of_its_past_and_what_is_not_kept_is_out_of_range() -> None:
+    """A stream is rewound: its client forks it where it wants to go back to, and closes it."""
+    async with toy_cell(limits=Limits(rewind_blocks=4)) as cell, Client(cell.target) as client:
+        async with client.stream("red", StreamOptions(seed=3, window=2, codec="raw", auto_ack=False)) as parent:
+            async for event in _until(parent, 40):
+                await parent.ack(event.index)
+            assert parent.opened is not None
+            options = StreamOptions(
+                seed=4, codec="raw", pictures=GEOMETRY.first_picture(41), fork=parent.opened.session_id
+            )
+            for block, code, named in (
+                (3, grpc.StatusCode.OUT_OF_RANGE, "is the oldest at which the stream can still be forked, not 3"),
+                (60, grpc.StatusCode.INVALID_ARGUMENT, "which the session begins next"),
+            ):
+                with pytest.raises(ClientError) as caught:
+                    async with client.stream("blue", replace(options, fork_block=block)):
+                        pass
+                assert caught.value.code is code and named in caught.value.message
+                assert [violation.field for violation in caught.value.violations] == ["open.fork.block"]
+            async with client.stream("blue", replace(options, fork_block=38)) as again:
+                await parent.close()
+                events = [event async for event in again]
+        found = {event.index: event for event in events if isinstance(event, SegmentEvent)}
+        assert {n: event.data for n, event in found.items()} == {n: segment(n, 4, "blue") for n in (38, 39, 40)}
+        assert isinstance(events[-1], ClosedEvent) and events[-1].segments == 3
         await cell.settled()
 
 

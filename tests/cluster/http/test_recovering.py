@@ -11,7 +11,8 @@ from cluster.http.figures import CellFacts, CellFigures
 from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.client.events import SegmentEvent
-from longtake.core.events import Close, Ending
+from longtake.core.endings import Ending
+from longtake.core.events import Close
 from longtake.core.sessions.life import State
 from longtake.core.work import Role
 from monitoring.exposition import Scrape

@@ -23,8 +23,8 @@ from cluster.config import ClusterSection, parse_config
 from cluster.launch.launchers import launcher_for
 from cluster.launch.plan import LaunchPlan, plan_for
 from longtake.core.effects import Closed
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, Unavailable
-from longtake.core.events import Ending
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, WorkerId

@@ -10,7 +10,8 @@ from types import FrameType
 import pytest
 
 from longtake.core.effects import Refused, Stow, Take
-from longtake.core.events import Ack, Close, Ending, Event, Open, Tick, WorkerJoined
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Event, Open, Tick, WorkerJoined
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.fleet.worker import Worker

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from longtake.core.effects import Notice, PrepareStream, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Lack, Problem
-from longtake.core.events import Close, Drain, Ending, Pause, Play
+from longtake.core.events import Close, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, EncodeText, Forget, Give, LoadImage, Notice, Refused, Stow
+from longtake.core.endings import Ending
 from longtake.core.errors import Lack
-from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Play
+from longtake.core.events import Close, Cue, CueRequest, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable

@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.effects import CueAccepted, Parked, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, WrongValue
-from longtake.core.events import Ack, Attach, Cue, CueRequest, Detach, Drain, Ending, Pause, Play
+from longtake.core.events import Ack, Attach, Cue, CueRequest, Detach, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
+from longtake.core.sessions.retention import Floors
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
@@ -44,12 +46,12 @@ def attach(
     return answer
 
 
-def away(pace: Pace = Pace.FAST) -> tuple[ImageCell, SessionId]:
-    """A session of nine blocks whose client has acknowledged nothing of the first two, and is away."""
+def away(pace: Pace = Pace.FAST, *, window: int = 2) -> tuple[ImageCell, SessionId]:
+    """A session of nine blocks whose client has acknowledged nothing of the first ones, and is away."""
     cell = ImageCell(recipe(), limits=LIMITS)
-    session = cell.open("s", window=2, pictures=geometry().first_picture(9), pace=pace)
+    session = cell.open("s", window=window, pictures=geometry().first_picture(9), pace=pace)
     cell.settle(acknowledge=False)
-    assert cell.segments[session] == [0, 1]
+    assert cell.segments[session] == list(range(window))
     detach(cell, session)
     return cell, session
 
@@ -198,9 +200,10 @@ def test_what_nobody_holds_any_more_is_made_again_from_the_journal(state: State)
 
 
 def test_what_cannot_be_made_again_is_out_of_range_and_the_oldest_is_named() -> None:
-    cell, session = away()
+    cell, session = away(window=4)
     record = cell.session(session)
-    record.kept_from = record.emitted
+    slot_blocks = cell.scheduler.cell.fleet.retention(record.graph).slot_blocks
+    record.kept = Floors(latents=(0, 0, 0, record.emitted - slot_blocks), texts=0)
     for held_from in (record.emitted, None):
         answer = attach(cell, session, 0, held_from=held_from)
         assert isinstance(answer, AttachRefused) and answer.problem.kind is Fault.OUT_OF_RANGE

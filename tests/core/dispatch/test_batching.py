@@ -7,7 +7,8 @@ import math
 import pytest
 
 from longtake.core.effects import Dispatch
-from longtake.core.events import Ack, Close, Ending, Play
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Close, Play
 from longtake.core.fleet.ready import Urgency
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind, Op

@@ -9,11 +9,12 @@ import pytest
 from longtake.core.adoption import Adopted, AdoptFailed, Freeze, HandOver, HandOverRefused, MadeBy, Thaw
 from longtake.core.dispatch.handing import FROZEN_S
 from longtake.core.effects import Closed, CueAccepted, CueApplied, Refused, RequestRefused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Lack
-from longtake.core.events import Adopt, Attach, Cue, CueRequest, Detach, Drain, Ending, Open
+from longtake.core.events import Adopt, Attach, Cue, CueRequest, Detach, Drain, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, SessionId
+from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, CueId, Fork, SessionId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.world import Cell, effects_of
@@ -148,7 +149,7 @@ def test_a_frozen_session_is_not_forked() -> None:
     freeze(cell)
     fork = Open(
         now_s=cell.now_s, session=SessionId("f"), prompt="f", seed=1, pace=Pace.FAST, window=4, picture_limit=None,
-        settings=SETTINGS, fork=S,
+        settings=SETTINGS, fork=Fork(session=S),
     )  # fmt: skip
     cell.send(fork)
     (refused,) = effects_of(cell, Refused)

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from longtake.core.events import Cue, Ending, Pause, Play
+from longtake.core.endings import Ending
+from longtake.core.events import Cue, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
@@ -30,7 +31,9 @@ class Losses:
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(2, 6),
             pages=draw.choice([30, 60]) * made.lane_count, batch_limit=draw.choice([1, 4]),
-            limits=Limits(park_after_s=draw.choice([0.5, 5.0]), max_queued=9, fused_passes=draw.random() < 0.3),
+            limits=Limits(
+                park_after_s=draw.choice([0.5, 5.0]), max_queued=9, fused_passes=draw.random() < 0.3, rewind_blocks=3
+            ),
         )  # fmt: skip
         self.opened: list[SessionId] = []
 
@@ -59,14 +62,19 @@ class Losses:
             case "pause" | "play" | "cue" as wish:
                 self._ask(wish, draw.choice(names), number)
             case "fork":
-                name = f"f{number}"
-                if cell.fork(name, draw.choice(names), pictures=geometry().first_picture(BLOCKS), seed=number) >= 0:
-                    self.opened.append(SessionId(name))
+                self._fork(draw.choice(names), f"f{number}", number)
             case "open":
                 pace = draw.choice([Pace.FAST, Pace.REALTIME])
                 name = f"s{number}"
                 cell.open(name, pictures=geometry().first_picture(BLOCKS), window=draw.randrange(1, 4), pace=pace)
                 self.opened += [SessionId(name)] * (SessionId(name) in cell.there)
+
+    def _fork(self, parent: SessionId, name: str, seed: int) -> None:
+        """Where the parent is, or in its past."""
+        at = self.draw.choice([None, self.draw.randrange(1 + min(self.cell.session(parent).progress.done))])
+        pictures = geometry().first_picture(BLOCKS)
+        if self.cell.fork(name, parent, at=at, pictures=pictures, seed=seed) >= 0:
+            self.opened.append(SessionId(name))
 
     def _ask(self, wish: str, session: SessionId, number: int) -> None:
         now_s = self.cell.now_s

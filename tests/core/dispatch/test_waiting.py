@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import CueAccepted, EncodeText, Notice, PrepareStream, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Lack, RetryAfter
-from longtake.core.events import Close, Cue, CueRequest, Drain, Ending, Pause, Tick
+from longtake.core.events import Close, Cue, CueRequest, Drain, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Lack, RetryAfter
-from longtake.core.events import Ack, Close, Ending
+from longtake.core.events import Ack, Close
 from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField
-from longtake.core.events import Ending
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges

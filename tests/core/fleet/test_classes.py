@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.effects import Dispatch, Effect, Give, LaneMoved, LoadImage, Notice, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault, Lack, NoCapacity
-from longtake.core.events import Close, Ending, Pause, Play, Tick
+from longtake.core.events import Close, Pause, Play, Tick
 from longtake.core.fleet.placement import Ask, Ranking, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits

@@ -8,12 +8,13 @@ from itertools import cycle
 import pytest
 
 from longtake.core.effects import Dispatch, PrepareStream, Refused
-from longtake.core.events import Close, Ending, Open, Pause, Play, WorkerJoined
+from longtake.core.endings import Ending
+from longtake.core.events import Close, Open, Pause, Play, WorkerJoined
 from longtake.core.fleet.timing import Timing
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.work import Ability, DecoderKind, DecodeWork, Role, SegmentSettings, SessionId, WorkerId
+from longtake.core.work import Ability, DecoderKind, DecodeWork, Fork, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.world import Cell, effects_of
@@ -40,7 +41,7 @@ def opened(cell: Cell, name: str, settings: SegmentSettings, fork: str | None = 
     cell.send(
         Open(now_s=cell.now_s, session=session, prompt="p", seed=1, pace=options.get("pace", Pace.REALTIME), window=4,
              picture_limit=geometry().first_picture(12), settings=settings,
-             fork=None if fork is None else SessionId(fork))
+             fork=None if fork is None else Fork(session=SessionId(fork)))
     )  # fmt: skip
     return session
 

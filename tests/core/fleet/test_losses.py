@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, Notice, Parked, Recovered, Refused
+from longtake.core.endings import Ending
 from longtake.core.errors import Lack
-from longtake.core.events import Close, Ending
+from longtake.core.events import Close
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.recipe import Level

@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from longtake.core.effects import Closed, CueAccepted, EncodeText
+from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault
-from longtake.core.events import Close, Cue, CueRequest, Ending, TextEncoded
+from longtake.core.events import Close, Cue, CueRequest, TextEncoded
 from longtake.core.fleet.texts import Texts
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.effects import DropJournal, Notice, Refused, Remains
+from longtake.core.effects import DropJournal, Notice, Refused
+from longtake.core.endings import AtDeadline, Ending, Remains
 from longtake.core.errors import Fault
-from longtake.core.events import AtDeadline, Attach, Cue, CueRequest, Drain, Ending, Pause, Play
+from longtake.core.events import Attach, Cue, CueRequest, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import AttachRefused

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from longtake.core.effects import Dispatch, RequestRefused
+from longtake.core.endings import Ending
 from longtake.core.errors import Fault
-from longtake.core.events import Close, Drain, Ending, Pause, Play
+from longtake.core.events import Close, Drain, Pause, Play
 from longtake.core.openings import Opened
 from longtake.core.work import SessionId
 from tests.core.support.parts import geometry, recipe

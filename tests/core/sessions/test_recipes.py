@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from longtake.core.effects import Dispatch, Refused
-from longtake.core.events import Ending, Open
+from longtake.core.endings import Ending
+from longtake.core.events import Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.graph import Kind
 from longtake.core.recipe.recipe import Level
-from longtake.core.work import DecodeWork, SessionId
+from longtake.core.work import DecodeWork, Fork, SessionId
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of, forwards_of
@@ -84,7 +85,7 @@ def test_a_fork_goes_on_with_the_recipe_of_its_parent_and_with_no_other() -> Non
     def fork(name: str, asked: str) -> None:
         cell.send(
             Open(now_s=0.0, session=SessionId(name), prompt="f", seed=2, pace=Pace.FAST, window=4, picture_limit=None,
-                 settings=SETTINGS, fork=parent, recipe=asked)
+                 settings=SETTINGS, fork=Fork(session=parent), recipe=asked)
         )  # fmt: skip
 
     fork("other", "clean")

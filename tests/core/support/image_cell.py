@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from longtake.core.events import Ack, Ending, Open
+from longtake.core.endings import Ending
+from longtake.core.events import Ack, Open
 from longtake.core.flow import Pace
-from longtake.core.work import SessionId
+from longtake.core.work import Fork, SessionId
 from tests.core.support.parts import SETTINGS
 from tests.core.support.world import Cell
 
@@ -17,11 +18,22 @@ class ImageCell(Cell):
 
     acknowledged: dict[SessionId, int] = field(default_factory=dict)
 
-    def fork(self, name: str, parent: SessionId, *, pictures: int | None = None, window: int = 4, seed: int = 1) -> int:
-        """Fork a session; the first block of the new one. Refused: -1."""
+    def fork(
+        self,
+        name: str,
+        parent: SessionId,
+        *,
+        at: int | None = None,
+        pictures: int | None = None,
+        window: int = 4,
+        seed: int = 1,
+    ) -> int:
+        """Fork a session, where it is or at a block of its past; the first block of the new one. Refused: -1."""
         session = SessionId(name)
         before = self.session(parent) if parent in self.there else None
-        block = -1 if before is None else before.next_block
+        block = at if at is not None else -1 if before is None else before.next_block
+        if at is not None:
+            self.struck.add(session)  # what it begins with is computed once more
         self.contents.parents[session] = (parent, block)
         self.images.shares_pages = True
         self.done |= {
@@ -29,7 +41,7 @@ class ImageCell(Cell):
         }
         self.send(
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
-                 picture_limit=pictures, settings=SETTINGS, fork=parent)
+                 picture_limit=pictures, settings=SETTINGS, fork=Fork(session=parent, block=at))
         )  # fmt: skip
         return block if session in self.there else -1
 

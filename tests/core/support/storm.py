@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from longtake.core.events import Attach, Close, Detach, Ending, Pause, Play
+from longtake.core.endings import Ending
+from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
