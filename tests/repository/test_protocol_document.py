@@ -12,7 +12,9 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 
+from cluster.frontend.responses import WIRE_ENDINGS
 from cluster.net.statuses import ENDINGS, STATUSES
+from longtake.core.endings import Ending
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from protos import document
@@ -71,6 +73,9 @@ def test_every_status_and_every_ending_is_told() -> None:
     assert told == statuses - {"OK"}
     last = table.split("The status of a stream that has ended is ")[1]
     for ending, status in ENDINGS.items():
+        if ending is Ending.KEPT:  # no ending to a client, to whom its call seems to break
+            assert "a server that keeps" in last and ending not in WIRE_ENDINGS
+            continue
         clause = next(part for part in re.split(r",\s(?=[A-Z]{5})", last) if f"ENDING_{ending.name}`" in part)
         assert clause.startswith(status.name), clause
 

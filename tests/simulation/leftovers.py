@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cluster.cell.engine import Engine
+from cluster.journal.reading import JournalFolder
 from longtake.core.work import ImageId, WorkerId
 from tests.simulation.calls import Violation
 from tests.simulation.disks import SimulatedDisk
@@ -17,8 +18,10 @@ def check_empty(
     workers: Mapping[WorkerId, SimulatedProcess],
     transit: Mapping[ImageId, Image],
     disk: SimulatedDisk | None,
+    *,
+    may_leave_files: bool,
 ) -> None:
-    """Violation if anything is left."""
+    """Violation if anything is left; files that belong to no session only unless `may_leave_files`."""
     views = engine.scheduler.workers()
     left: dict[str, object] = {
         "sessions": engine.scheduler.sessions(),
@@ -32,7 +35,9 @@ def check_empty(
         "slots": [name for name, process in workers.items() if process.fake.states],
         "lanes": [name for name, process in workers.items() if process.fake.lanes.memory.sessions],
     }
-    if disk is not None and not disk.is_empty:
+    if disk is not None and may_leave_files:
+        left["sessions on disk"] = tuple(JournalFolder(disk).sessions())
+    elif disk is not None and not disk.is_empty:
         left["files"] = tuple(disk.files) or "a folder"
     if engine.keeping.durability is not None:
         left["messages that wait for the disk"] = engine.keeping.durability.held
