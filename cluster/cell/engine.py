@@ -11,7 +11,7 @@ whoever steps drives a whole engine by hand, in a time of their own. All methods
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cluster.cell.answers import Answers
@@ -49,6 +49,7 @@ from longtake.core.effects import (
     Stow,
     Take,
     Trim,
+    Worked,
 )
 from longtake.core.endings import AtDeadline, Ending
 from longtake.core.events import (
@@ -73,6 +74,7 @@ from longtake.core.work import (
     ConnectionNumber,
     DecodeWork,
     DispatchNumber,
+    ForwardWork,
     Loss,
     SessionId,
     Work,
@@ -120,6 +122,7 @@ class Engine:
         self._ticks = Ticks(now_s, lambda at_s: self.submit(Tick(now_s=at_s)))
         self._segments: dict[tuple[WorkerId, DispatchNumber], bytes] = {}
         """Each segment, with the report that it came with, until that is handled: then it leaves or is dropped."""
+        self._outputs: dict[tuple[WorkerId, DispatchNumber | None], list[tuple[ForwardWork, bytes]]] = {}
         self._workers: dict[WorkerId, Attached] = {}
         self.clients = Clients()
         self.is_draining = False
@@ -222,7 +225,7 @@ class Engine:
             return
         if isinstance(work, DecodeWork):
             self._segments[attached.worker, message.sequence] = message.segment
-        elif not self._keep(attached, work, message.outputs):
+        elif not self._take(attached, message, work):
             return
         self.submit(
             OpDone(
@@ -239,7 +242,7 @@ class Engine:
             work = self._reported(attached, message.sequence)
             if work is None:
                 return
-            if message.outputs and not isinstance(work, DecodeWork) and not self._keep(attached, work, message.outputs):
+            if message.outputs and isinstance(work, tuple) and not self._take(attached, message, work):
                 return
         self.submit(
             OpFailed(
@@ -259,17 +262,23 @@ class Engine:
             self.leave(attached.worker, attached.port, str(error), Loss.PROTOCOL)
             return None
 
-    def _keep(self, attached: Attached, batch: Batch, outputs: tuple[bytes, ...]) -> bool:
-        """Journal what was sent; if there is not one output for each op that sends its own, the worker is given up."""
-        sent = [work for work in batch if work.returns.are_sent]
+    def _take(self, attached: Attached, message: Done | Failed, batch: Batch) -> bool:
+        """Take in what was sent; if there is not one output for each op that sends its own, the worker is given up."""
+        sent, outputs = [work for work in batch if work.returns.are_sent], message.outputs
         if len(outputs) != len(sent):
             reason = f"it reported {len(outputs)} outputs of {len(sent)} ops that send theirs"
             self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return False
-        for work, latents in zip(sent, outputs, strict=True):
-            if latents and not self.keeping.latents(work, latents):  # empty: the op failed
-                self.submit(Diverged(now_s=self.now_s(), session=work.session, block=work.block))
+        self._outputs[attached.worker, message.sequence] = [*zip(sent, outputs, strict=True)]
         return True
+
+    def _keep(self, made: Sequence[tuple[ForwardWork, bytes]], effects: list[Effect]) -> None:
+        """Journal what was sent by ops that count: what came behind one that failed starts from what is not there."""
+        worked = (effect for effect in effects if isinstance(effect, Worked))
+        counted = {(ticket.session, ticket.op) for effect in worked for ticket in effect.counted}
+        for work, latents in made:
+            if latents and (work.session, work.op) in counted and not self.keeping.latents(work, latents):
+                self.submit(Diverged(now_s=self.now_s(), session=work.session, block=work.block))
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +301,8 @@ class Engine:
         segment = self._segments.pop((event.worker, event.sequence), b"") if isinstance(event, OpDone) else b""
         try:
             effects = self.scheduler.handle(event)
+            if isinstance(event, OpDone | OpFailed):
+                self._keep(self._outputs.pop((event.worker, event.sequence), ()), effects)
             for effect in effects:
                 self._perform(effect, segment)
             if isinstance(event, Pause | Play):

@@ -12,7 +12,7 @@ from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind
-from longtake.core.sessions.session import SessionView
+from longtake.core.sessions.views import SessionView
 from longtake.core.work import SessionId
 from longtake.v1 import longtake_pb2 as pb
 from monitoring.folding.timeline import Observer, OpSpan

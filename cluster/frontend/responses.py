@@ -26,7 +26,7 @@ from longtake.core.openings import Opened
 from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
-from longtake.core.sessions.session import SessionView
+from longtake.core.sessions.views import SessionView
 from longtake.core.work import Continuity, DecoderKind, Role
 from longtake.v1 import longtake_pb2 as pb
 

@@ -35,7 +35,7 @@ from longtake.core.errors import (
 )
 from longtake.core.events import CallRefused, Close, Cue, Detach, Event, FrameRefused, OpenRefused
 from longtake.core.sessions.life import State
-from longtake.core.sessions.session import SessionView
+from longtake.core.sessions.views import SessionView
 from longtake.core.work import FIRST_CONNECTION, SessionId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc

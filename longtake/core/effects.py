@@ -272,6 +272,8 @@ class Worked:
     worker: WorkerId
     ops: tuple[Ticket, ...]
     """The ops that are done, in their order in the dispatch; those that failed are not among them."""
+    counted: tuple[Ticket, ...]
+    """Those of them whose results count: others were taken back, or came behind one that failed."""
     batch: int
     """How many ops the dispatch held, those that failed included."""
     dispatched_s: float

@@ -56,7 +56,8 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import KEPT, REASON, Draining, finish
 from longtake.core.sessions.life import GENERATING, State
-from longtake.core.sessions.session import Session, SessionView, view
+from longtake.core.sessions.session import Session
+from longtake.core.sessions.views import SessionView, view
 from longtake.core.work import SessionId, Ticket, WorkerId, image_ids
 
 

@@ -103,17 +103,17 @@ class Attendance:
                 return self._decode_again(session, segment, now_s=now_s)
             case State.PARKED:
                 effects = self._leaving.parking.drop_images(session, slot_only=True)
-                session.progress.rewind(decodes, segment)
+                session.make_again(segment)
                 return effects
             case _:
                 raise Unavailable("the state of the stream is on its way to another place; try again")
 
     def _decode_again(self, session: Session, segment: int, *, now_s: float) -> list[Effect]:
         """Go back to a segment at once: the slot is given up, and taken again, behind what its worker was handed."""
-        decodes, worker = session.graph.decodes, self._cell.workers[session.place.decoder]
+        worker = self._cell.workers[session.place.decoder]
         worker.ready.drop_session(session.id)
         worker.disown(session)
-        session.progress.rewind(decodes, segment)
+        session.make_again(segment)
         prepare = rebuild_slot(session, self._cell.fleet.retention(session.graph))
         session.whole_by_s = now_s + self._cell.limits.recover_within_s
         return [Forget(worker=worker.id, session=session.id, version=None), prepare]

@@ -45,9 +45,9 @@ class Reports:
             decoder = self._cell.sessions[landed[0].session].request.settings.decoder
             self._cell.fleet.measured(worker, report.seconds, len(landed), decoder)
         if len(landed) == len(flying.tickets):
-            return [flying.worked(report)], landed, []
+            return [flying.worked(report, landed)], landed, []
         late = [self._cell.sessions[ticket.session] for ticket in flying.tickets if ticket not in landed]
-        return [flying.worked(report)], landed, late
+        return [flying.worked(report, landed)], landed, late
 
     def _makes_nothing(self, ticket: Ticket) -> bool:
         """Whether it was a decode for the state alone, whose time says nothing about the others."""

@@ -28,12 +28,13 @@ class InFlight:
     """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
 
-    def worked(self, report: OpDone | OpFailed) -> Worked:
-        """What the worker has done of it, as it reports now."""
+    def worked(self, report: OpDone | OpFailed, landed: tuple[Ticket, ...]) -> Worked:
+        """What the worker has done of it, as it reports now; of these ops the reports count."""
         failed, seconds = (report.sessions, 0.0) if isinstance(report, OpFailed) else ((), report.seconds)
         return Worked(
             worker=report.worker,
             ops=tuple(ticket for ticket in self.tickets if ticket.session not in failed) if failed else self.tickets,
+            counted=tuple(ticket for ticket in landed if ticket.session not in failed) if failed else landed,
             batch=len(self.tickets),
             dispatched_s=self.dispatched_s,
             seconds=seconds,

@@ -76,6 +76,8 @@ class Session:
     """What it was let in with of the journal's memory."""
     shown_from: int = 0
     """Segments before this one are not emitted: the client has them, from another engine."""
+    has_sent: int = 0
+    """Segments before this one were sent by this engine, though they may be made again."""
     may_have_sent: int = 0
     """Up to so many segments may have been sent by another engine, which nobody knows."""
     settled_to: int = 0
@@ -138,7 +140,12 @@ class Session:
     @property
     def segments_sent(self) -> int:
         """Segments that the client was sent."""
-        return self.emitted - self.kin.first_block
+        return max(self.emitted, self.has_sent) - self.kin.first_block
+
+    def make_again(self, segment: int) -> None:
+        """Go back to this segment, which was sent; nothing of the decodes is in flight that counts."""
+        self.has_sent = max(self.has_sent, self.emitted)
+        self.progress.rewind(self.graph.decodes, segment)
 
     @property
     def is_begun(self) -> bool:
@@ -297,49 +304,10 @@ class Session:
     @property
     def sent_at_most(self) -> int:
         """Segments of higher numbers were never sent."""
-        return max(self.emitted, self.may_have_sent)
+        return max(self.emitted, self.has_sent, self.may_have_sent)
 
     def begin_at(self, block: int, seeds: tuple[tuple[int, int], ...]) -> None:
         """Begin as a fork, with everything before `block` done, by these seeds."""
         self.kin = Kinship(first_block=block, seeds=seeds)
         self.progress.begin_at(block)
         self.flow = replace(self.flow, acknowledged=block - 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionView:
-    """What others may know of a session."""
-
-    session: SessionId
-    state: State
-    prompt: str
-    seed: int
-    window: int
-    realtime: bool
-    segments_sent: int
-    segments_acknowledged: int
-    blocks_begun: int
-    cues_pending: int
-    attached: bool
-    """Whether its client is there."""
-    holds: tuple[Hold, ...]
-    """Why no further block begins now; empty if one may."""
-
-
-def view(session: Session, *, now_s: float) -> SessionView:
-    """The public face of a session."""
-    first = session.kin.first_block
-    return SessionView(
-        session=session.id,
-        state=session.state,
-        prompt=session.request.prompt,
-        seed=session.request.seed,
-        window=session.flow.window,
-        realtime=session.is_live,
-        segments_sent=session.segments_sent,
-        segments_acknowledged=session.flow.acknowledged + 1 - first,
-        blocks_begun=session.next_block,
-        cues_pending=session.cues_pending,
-        attached=not session.presence.is_away,
-        holds=tuple(session.holds(0, now_s=now_s)),
-    )

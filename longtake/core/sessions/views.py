@@ -1,0 +1,49 @@
+"""Views: what others may know of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.sessions.holds import Hold
+from longtake.core.sessions.life import State
+from longtake.core.sessions.session import Session
+from longtake.core.work import SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """What others may know of a session."""
+
+    session: SessionId
+    state: State
+    prompt: str
+    seed: int
+    window: int
+    realtime: bool
+    segments_sent: int
+    segments_acknowledged: int
+    blocks_begun: int
+    cues_pending: int
+    attached: bool
+    """Whether its client is there."""
+    holds: tuple[Hold, ...]
+    """Why no further block begins now; empty if one may."""
+
+
+def view(session: Session, *, now_s: float) -> SessionView:
+    """The public face of a session."""
+    first = session.kin.first_block
+    return SessionView(
+        session=session.id,
+        state=session.state,
+        prompt=session.request.prompt,
+        seed=session.request.seed,
+        window=session.flow.window,
+        realtime=session.is_live,
+        segments_sent=session.segments_sent,
+        segments_acknowledged=session.flow.acknowledged + 1 - first,
+        blocks_begun=session.next_block,
+        cues_pending=session.cues_pending,
+        attached=not session.presence.is_away,
+        holds=tuple(session.holds(0, now_s=now_s)),
+    )
