@@ -70,7 +70,10 @@ class Backlog:
         return replace(self.opened, segment=segment)
 
     def _drop(self) -> None:
-        message = self._messages.popleft()
-        if isinstance(message, SegmentOut):
-            self.held_from = message.emit.block + 1
-            self.size_bytes -= len(message.data)
+        """Drop the oldest segment, with what was told before it: without that it would not be whole."""
+        while self._messages:
+            message = self._messages.popleft()
+            if isinstance(message, SegmentOut):
+                self.held_from = message.emit.block + 1
+                self.size_bytes -= len(message.data)
+                return

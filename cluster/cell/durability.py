@@ -4,8 +4,8 @@ Theory of operation. The truth of a stream is its record and its cues. Opened, R
 survive the server, as does what a client is told that comes back just when its session has ended: so each waits for the
 number under which its fact was appended, and what the client is told after it waits behind it. Everything else is
 written when the disk comes to it: a crash loses the latents of the last seconds, which are computed again. A cue that
-the disk did not take, although the core has it, is appended again until it is there; a record that it did not take ends
-its session, as no promise was made yet. Facts of one session are appended in the order in which they came. When a
+the disk did not take, although the core has it, is appended again until it is there; an Open whose record it did not
+take is refused, as no promise was made yet. Facts of one session are appended in the order in which they came. When a
 session has ended, what was kept of it goes, and nothing waits for a disk that fails any more: at once, or later if its
 client may not have got the end of it, as that can be lost with the server, too.
 """
@@ -23,7 +23,7 @@ from cluster.journal.facts import SessionRecord
 from cluster.journal.writer import Reached, WriterFigures
 from cluster.journal.writes import Durable, Write, WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
 from longtake.core.adoption import PlacedCue
-from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Trim
+from longtake.core.effects import Closed, CueAccepted, DropJournal, Inherit, Refused, Trim
 from longtake.core.endings import Remains
 from longtake.core.errors import Unavailable
 from longtake.core.openings import AttachRefused, Opened, Resumed
@@ -186,14 +186,17 @@ class Durability:
         held = waiting.held
         while held and self._is_free(held[0], waiting):
             released.told.append(held.popleft().told)
-        if held and isinstance(held[0].told, Opened) and not held[0].numbers:
-            if held[0].is_whole and not waiting.is_failed:
+        if held and isinstance(held[0].told, Opened) and not held[0].numbers and not waiting.is_failed:
+            if held[0].is_whole:
                 waiting.is_failed = True
-                released.failed[session] = self._reason
-            if waiting.is_over:  # its client has never heard of it
+                released.failed[session] = why = f"the journal cannot be written: {self._reason}"
+                released.told.append(Refused(session=session, problem=Unavailable(why).problem))
+            elif waiting.is_over:  # its client has never heard of it
                 released.told += [each.told for each in held if isinstance(each.told, Closed)]
                 held.clear()
-        if not held:
+        if waiting.is_failed:
+            held.clear()  # nobody listens any more
+        if not held and (waiting.is_over or not waiting.is_failed):
             del self._waiting[session]
 
     def _is_free(self, held: _Held, waiting: _Waiting) -> bool:
@@ -254,6 +257,9 @@ class Durability:
         """A session that is open, or was."""
         return self._session(session) or self._known.get(session)
 
+    def _is_failed(self, session: SessionId) -> bool:
+        return session in self._waiting and self._waiting[session].is_failed
+
     def _end(self, session: SessionId) -> None:
         """Nothing of a session has to be found any more."""
         if session in self._waiting:
@@ -271,7 +277,7 @@ class Durability:
             case DropJournal():
                 self._inherited.pop(effect.session, None)
                 match effect.remains:
-                    case Remains.UNREAD if effect.session not in self._read:
+                    case Remains.UNREAD if effect.session not in self._read and not self._is_failed(effect.session):
                         self._unread[effect.session] = now_s + UNREAD_S
                     case Remains.ALL:
                         pass

@@ -325,8 +325,7 @@ class Engine:
         for told in released.told:
             self._pass_on(told)
         for session, reason in released.failed.items():
-            why = f"the journal cannot be written: {reason}"
-            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.FAILED, reason=why))
+            self.submit(Close(now_s=self.now_s(), session=session, ending=Ending.FAILED, reason=reason))
 
     def begin_drain(self, grace_s: float = 0.0, *, end_streams: bool = False) -> None:
         """Open nothing more; after `grace_s` no session is left.

@@ -382,7 +382,9 @@ class SimulatedClient:
         self.is_unkept = message.reason.startswith("the journal cannot be written")
         sent = self.next - self.script.first if self.is_opened else 0
         if not self.restarts and not (self.is_unkept and not self.is_opened):
-            self._check(message.segments == sent, f"{sent} segments came, {message.segments} were sent")
+            may_have_lost = self.counts["Opened"] > 1 and message.segments > sent
+            right = message.segments == sent or may_have_lost
+            self._check(right, f"{sent} segments came, {message.segments} were sent")
         if message.ending is Ending.COMPLETED:
             self._check(self.next == self.wish.blocks, f"complete after {self.next} of {self.wish.blocks} blocks")
             waiting = [cue for cue, told in self._told.items() if told == [CueAccepted]]

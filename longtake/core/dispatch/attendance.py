@@ -21,6 +21,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, SegmentGone, Unavailable, WrongState
 from longtake.core.events import Attach, Detach
 from longtake.core.openings import ClientAway, Resumed
+from longtake.core.sessions import cues
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId
@@ -76,7 +77,8 @@ class Attendance:
         session.presence.connection = event.connection
         self._lost.pop(session.id, None)
         answer = opened(session, segment)
-        return [*effects, Resumed(session=session.id, connection=event.connection, opened=answer, held=held)]
+        resumed = Resumed(session=session.id, connection=event.connection, opened=answer, held=held)
+        return [*effects, resumed, *([] if held else cues.told_again(session, segment))]
 
     def check_room(self, session: Session) -> None:
         """NoCapacity if the session cannot be let in beside those that are here."""

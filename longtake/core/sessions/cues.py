@@ -82,6 +82,12 @@ def accept(session: Session, version: int) -> list[Effect]:
     return effects
 
 
+def told_again(session: Session, segment: int) -> list[Effect]:
+    """What was said of cues that are in effect from `segment` on or later, to a client that may not have heard it."""
+    turns = (turn for turn in session.prompts.turns if turn.block >= segment)
+    return [CueAccepted(session=session.id, cue=turn.cue, block=turn.block) for turn in turns if turn.cue is not None]
+
+
 def forget(session: Session) -> list[Effect]:
     """Have the workers drop the texts that they need no more; the journal keeps them for as long as its latents."""
     stale = session.prompts.unread_before(session.progress.oldest_block)

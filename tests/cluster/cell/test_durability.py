@@ -9,7 +9,7 @@ import pytest
 from cluster.cell.durability import Durability, Released, Told
 from cluster.journal.writer import RETRY_S
 from cluster.journal.writes import WriteAck, WriteCue, WriteEnd, WriteLatents, WriteRecord
-from longtake.core.effects import CueApplied, Inherit, Trim
+from longtake.core.effects import CueApplied, Inherit, Refused, Trim
 from longtake.core.errors import Unavailable
 from longtake.core.sessions.prompts import Turn
 from longtake.core.work import (
@@ -49,16 +49,20 @@ def test_sessions_do_not_wait_for_each_other() -> None:
     assert world.reached(2).told == [opened(B), notice("b", B), notice("d", B)]
 
 
-def test_a_record_that_fails_closes_its_session_and_no_other_and_says_why() -> None:
+def refusal(why: str, name: SessionId = A) -> Refused:
+    return Refused(session=name, problem=Unavailable(f"the journal cannot be written: {why}").problem)
+
+
+def test_an_open_whose_record_fails_is_refused_and_no_other_and_told_why() -> None:
     world = World()
     world.told(opened(A), notice("a", A), opened(B))
     released = world.reached(2, 1)
-    assert released.failed == {A: "no space"} and released.told == [opened(B)]
-    assert world.reached(2).failed == {}, "once"
-    assert world.durability.tick(0.0) == Released()
-    assert world.told(closed(A)) == []
+    assert released.failed == {A: "the journal cannot be written: no space"}
+    assert released.told == [refusal("no space"), opened(B)]
+    assert world.reached(2) == world.durability.tick(0.0) == Released(), "once"
+    assert world.told(notice("b", A), closed(A)) == []
     world.drop(A)
-    assert world.durability.tick(0.0).told == [closed(A)], "its client has never heard of it but that it is over"
+    assert world.durability.tick(0.0).told == [], "nobody listens any more"
     assert world.durability.held == 0
 
 
@@ -221,7 +225,9 @@ def test_a_fork_whose_past_fails_is_closed() -> None:
     world = World()
     inherit(world)
     world.told(opened(B))
-    assert world.reached(5, 3).failed == {B: "no space"}
+    assert world.reached(5, 3) == Released(
+        told=[refusal("no space", B)], failed={B: "the journal cannot be written: no space"}
+    )
 
 
 def test_a_fork_that_ends_before_it_was_opened_leaves_nothing() -> None:
@@ -282,14 +288,14 @@ def test_a_disk_in_trouble_refuses_promises_lets_streams_go_on_and_heals(trouble
     assert world.durability.figures.trouble == ""
 
 
-def test_an_open_on_its_way_when_the_disk_gets_full_is_closed_with_the_reason() -> None:
+def test_an_open_on_its_way_when_the_disk_gets_full_is_refused_with_the_reason() -> None:
     world = OnDisk()
     world.stepped.disk.room_bytes = 10
     world.told(opened(A), notice("1"))
     released = world.durability.reached(world.stepped.step())
-    assert released.told == [] and released.failed == {A: "No space left on device"}
+    assert released.told == [refusal("No space left on device")] and list(released.failed) == [A]
     world.stepped.disk.room_bytes = None
     world.told(closed(A))
     world.drop(A)
-    assert world.settle(RETRY_S) == [closed(A)]
+    assert world.settle(RETRY_S) == []
     assert world.stepped.found() == {}
