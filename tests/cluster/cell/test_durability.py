@@ -16,6 +16,7 @@ from longtake.core.work import (
     ConditioningRef,
     CueId,
     LatentRef,
+    SessionId,
 )
 from tests.cluster.cell.promises import World, closed, notice, opened, resumed
 from tests.cluster.journal.world import A, B, Stepped, record
