@@ -184,6 +184,8 @@ class Durability:
     def _settle(self, session: SessionId, waiting: _Waiting, released: Released) -> None:
         """Release what waits for nothing any more, and see whether the session is one that cannot be promised."""
         held = waiting.held
+        if waiting.is_failed:
+            held.clear()  # nobody listens any more
         while held and self._is_free(held[0], waiting):
             released.told.append(held.popleft().told)
         if held and isinstance(held[0].told, Opened) and not held[0].numbers and not waiting.is_failed:
@@ -191,11 +193,10 @@ class Durability:
                 waiting.is_failed = True
                 released.failed[session] = why = f"the journal cannot be written: {self._reason}"
                 released.told.append(Refused(session=session, problem=Unavailable(why).problem))
+                held.clear()
             elif waiting.is_over:  # its client has never heard of it
                 released.told += [each.told for each in held if isinstance(each.told, Closed)]
                 held.clear()
-        if waiting.is_failed:
-            held.clear()  # nobody listens any more
         if not held and (waiting.is_over or not waiting.is_failed):
             del self._waiting[session]
 
