@@ -38,6 +38,8 @@ class Receipts:
         self.sent = -1
         """The last segment that was sent."""
         self._consumed = -1
+        self._is_over = False
+        """Whether the client wants something else, though there is nothing more."""
         self._changed = Signal()
 
     def came(self, segment: int) -> None:
@@ -45,8 +47,14 @@ class Receipts:
         self._consumed = max(self._consumed, segment)
         self._changed.set()
 
+    def other(self) -> None:
+        """The client has sent another frame."""
+        self._is_over = True
+        self._changed.set()
+
     async def last(self, reader: asyncio.Task[None]) -> None:
         """Wait for the acknowledgement of the last segment; not for long, nor if `reader` will not read it."""
+        self._is_over = False
         waiting = asyncio.ensure_future(self._all_consumed())
         try:
             await asyncio.wait((waiting, reader), timeout=LAST_ACK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -54,7 +62,7 @@ class Receipts:
             waiting.cancel()
 
     async def _all_consumed(self) -> None:
-        while self._consumed < self.sent:
+        while self._consumed < self.sent and not self._is_over:
             await self._changed.wait()
 
 

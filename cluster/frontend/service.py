@@ -144,6 +144,8 @@ class Frontend(rpc.LongtakeServiceServicer):
                 self._engine.submit(self._event(frame, session))
                 if frame.HasField("ack"):
                     connection.receipts.came(frame.ack.segment)
+                else:
+                    connection.receipts.other()
             await asyncio.sleep(HALF_CLOSE_S)
             self._close(connection)
         except DecodeError as error:

@@ -120,7 +120,7 @@ class Scheduler:
         return self.cell.sessions[session]
 
     def worker(self, worker: WorkerId) -> Worker:
-        """The live record of one worker, for tests and debugging: to look at. KeyError if it is not there."""
+        """The same of one worker."""
         return self.cell.workers[worker]
 
     def check(self) -> None:
@@ -254,8 +254,7 @@ class Scheduler:
         self._waiting.look_again()
 
     def _worker_lost(self, event: WorkerLost) -> None:
-        worker = self.cell.workers.pop(event.worker, None)
-        if worker is None:
+        if (worker := self.cell.workers.pop(event.worker, None)) is None:
             return
         self.cell.fleet.lost(worker, now_s=self._now_s)
         self._reports.lose(worker)

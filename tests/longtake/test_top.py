@@ -350,7 +350,7 @@ def test_drain_waits_for_the_end_of_the_server_and_tells_how_it_goes(tmp_path: P
 
         running: list[subprocess.Popen[str]] = []
         said = asyncio.run(stream())
-        assert said.startswith("draining: 1 session open; they end within 1:00:00\n0 sessions open, ")
+        assert said.startswith("draining: 1 session open; they go on for 1:00:00\n0 sessions open, ")
         assert cell.engine.is_drained and running[0].poll() is None
     out, _ = running[0].communicate(timeout=30)
     assert (out, running[0].returncode) == ("the server has ended\n", 0)

@@ -23,7 +23,18 @@ from cluster.launch.launchers import launcher_for
 from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan
 from longtake.core.dispatch import orders
-from longtake.core.effects import Dispatch, Effect, Emit, EncodeText, Give, LoadImage, PrepareStream, Stow, Take
+from longtake.core.effects import (
+    Dispatch,
+    Effect,
+    Emit,
+    EncodeText,
+    Give,
+    LoadImage,
+    PrepareStream,
+    Stow,
+    Take,
+    Worked,
+)
 from longtake.core.events import (
     Event,
     ImageFailed,
@@ -57,6 +68,7 @@ from longtake.core.work import (
     SegmentSettings,
     SessionId,
     SlotId,
+    Ticket,
     Work,
     WorkerId,
 )
@@ -93,15 +105,23 @@ class Hand(Scheduler):
         self.emit: Emit | None = None
         """What the next segment leaves as."""
         self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.done: tuple[Ticket, ...] = ()
+        """What the op counts for that is reported next."""
 
     def handle(self, event: Event) -> list[Effect]:
         if not isinstance(event, Tick):
             self.events.put_nowait(event)
         orders, self.orders = self.orders, []
+        if isinstance(event, OpDone):
+            orders.insert(0, worked(event.worker, self.done))
         if isinstance(event, OpDone) and event.segment_bytes:
             assert self.emit is not None
             orders.append(self.emit)
         return orders
+
+
+def worked(worker: WorkerId, tickets: tuple[Ticket, ...]) -> Worked:
+    return Worked(worker=worker, ops=tickets, counted=tickets, batch=len(tickets), dispatched_s=0.0, seconds=0.0)
 
 
 class Stage:
@@ -166,6 +186,7 @@ class Stage:
     async def forward(self, kind: Kind, step: int, block: int) -> None:
         op = Op(kind, step, block)
         work = orders.forward_work(op, self.session, WHOLE)
+        self._hand.done = (Ticket(SESSION, op),)
         await self.dispatch(self.session.place.lanes[step], (work,))
 
     async def block(self, number: int) -> tuple[str, bytes]:
