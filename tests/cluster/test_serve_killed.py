@@ -23,7 +23,8 @@ def segments(events: list[StreamEvent]) -> list[tuple[int, bytes]]:
     return [(event.index, event.data) for event in events if isinstance(event, SegmentEvent)]
 
 
-def test_a_stream_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stream_outlives_a_server_that_is_killed_or_shut_down(tmp_path: Path, number: signal.Signals) -> None:
     model, journal = tmp_path / "model", tmp_path / "journal"
     model.mkdir()
     write_model(model)
@@ -36,8 +37,10 @@ def test_a_stream_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
             for event in stream:
                 events.append(event)
                 if isinstance(event, SegmentEvent) and event.index == 6:
-                    os.killpg(first.process.pid, signal.SIGKILL)
+                    os.killpg(first.process.pid, number)
                     break
+            status = first.process.wait(60)
+            assert status == (0 if number is signal.SIGTERM else -number)
             first.end()  # what is left of it
             second = Server(tmp_path, model, "in-process", port=port, more=more)
             try:
