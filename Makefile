@@ -47,9 +47,11 @@ chaos: $(STAMP)  ## kill and stop the processes of real servers under real strea
 	$(BIN)/python -m benchmarks.chaos --launcher ray --kills 6 --stops 2 --stalls 1 --json
 	$(BIN)/python -m benchmarks.chaos --hour --json
 
-identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks (most of an hour)
+identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks, and 100 losses of workers a level (an hour)
 	$(BIN)/python -m tests.identity
 	$(BIN)/python -m tests.identity --break --seeds 4 --blocks 12
+	$(BIN)/python -m tests.identity.losses
+	$(BIN)/python -m tests.identity.losses --break --losses 20
 
 simulation: $(STAMP)  ## 10,000 seeds of a whole cell on a fake clock, its workers struck at every moment of every op (ten minutes)
 	$(BIN)/python -m tests.simulation --seeds 10000
