@@ -22,7 +22,8 @@ from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
 from cluster.http.figures import CellFacts, CellFigures
-from cluster.net.addresses import Address, HttpListener, listen, parse_address
+from cluster.net.addresses import Address, listen, parse_address
+from cluster.net.listener import HttpListener
 from monitoring.exposition import Exposition
 
 FIELD = "metrics.address"

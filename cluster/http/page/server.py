@@ -15,7 +15,8 @@ from cluster.config import ServerConfig, TlsSection
 from cluster.http.page.app import page_app
 from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
 from cluster.http.page.tls import PageTls
-from cluster.net.addresses import Address, HttpListener, listen, parse_address
+from cluster.net.addresses import Address, listen, parse_address
+from cluster.net.listener import HttpListener
 from longtake.client import Client
 from longtake.client.credentials import Credentials
 from longtake.core.errors import InvalidField
