@@ -36,25 +36,28 @@ class CallCounts:
         self.ended[UNKNOWN_METHOD, grpc.StatusCode.UNIMPLEMENTED.name] += 1
 
     @contextlib.contextmanager
-    def noted(self, method: str, context: _Context) -> Iterator[None]:
+    def noted(self, method: str, context: _Context) -> Iterator[NotedCall]:
         """Count the present call when it is over; within is all that serves it."""
-        call = _Call(context)
+        call = NotedCall(context)
         when_over(lambda: self._count(method.removeprefix("/"), call))
         try:
-            yield
+            yield call
         except Exception:
             call.failed = True
             raise
         call.returned = True
 
-    def _count(self, method: str, call: _Call) -> None:
+    def _count(self, method: str, call: NotedCall) -> None:
         self.ended[method, call.code] += 1
 
 
 @dataclass(slots=True)
-class _Call:
+class NotedCall:
+    """A call that is being served."""
+
     context: _Context
     returned: bool = False
+    """Whether all is told that there is to tell."""
     failed: bool = False
 
     @property

@@ -108,6 +108,8 @@ class Call:
     """Whether it has opened the session as a fork of another one."""
     error: LongtakeError | None = None
     """Why the call is made to end."""
+    is_complete: bool = False
+    """Whether its last frame is told: it has gone well, whatever its client does then."""
 
 
 _CALL: ContextVar[Call] = ContextVar("longtake_call")

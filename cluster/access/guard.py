@@ -184,7 +184,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, Context], object]:
         async def stream(raw: object, context: Context) -> AsyncIterator[Message]:
-            with self.calls.noted(method, context):
+            with self.calls.noted(method, context) as noted:
                 live = _Live(await self._admit_stream(method, context))
                 request = raw if parse is None else await _parsed(parse, raw, context)
                 self._live.add(live)
@@ -193,6 +193,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     when_over(lambda: self._audit(live.call, request, None, _outcome(live, context)))
                 async for frame in self._frames(answer(request, context), live):
                     yield frame
+                    noted.returned = live.is_whole = live.call.is_complete
                 if live.call.error is not None:
                     await abort(context, live.call.error)
 

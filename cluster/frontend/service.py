@@ -79,6 +79,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             closed: Closed | Moved | None = None
             while closed is None:
                 message = await connection.outbox.get()
+                current_call().is_complete = isinstance(message, Closed) and message.ending is Ending.COMPLETED
                 for frame in speaker.stream_frames(message):
                     yield frame
                 if isinstance(message, SegmentOut):

@@ -103,6 +103,6 @@ async def test_an_adopted_stream_can_be_forked_as_far_back_as_the_disk_has_it(tm
     async with cell(model, tmp_path / "1", limits=LIMITS) as after:
         while not after.engine.scheduler.session(A):
             await asyncio.sleep(0.01)
-        again = after.open(F, fork=Fork(session=A, block=PAST), seed=11)
+        again = after.open(SessionId("g"), fork=Fork(session=A, block=PAST), seed=11)
         await again.to_the_end()
     assert again.segments == fork.segments

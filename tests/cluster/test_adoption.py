@@ -266,7 +266,7 @@ async def test_of_two_tokens_both_hold_until_the_last_one_is_known_to_have_arriv
         client = once.resume(first, CONSUMED[A] - 1)
         await client.next(acknowledge=False)  # Opened
         shutil.copytree(tmp_path / "1", tmp_path / "2")
-        await client.next()
+        await client.until(1)
         await asyncio.sleep(0.2)  # until the engine has heard of it
         await once.written()
         shutil.copytree(tmp_path / "1", tmp_path / "3")
