@@ -70,10 +70,13 @@ class Backlog:
         return replace(self.opened, segment=segment)
 
     def _drop(self) -> None:
-        """Drop the oldest segment, with what was told before it: without that it would not be whole."""
-        while self._messages:
+        """Drop the oldest segment, with what was told before it: without that it would not be whole.
+
+        Where there is no segment it is the oldest message.
+        """
+        message = self._messages.popleft()
+        while not isinstance(message, SegmentOut) and any(isinstance(each, SegmentOut) for each in self._messages):
             message = self._messages.popleft()
-            if isinstance(message, SegmentOut):
-                self.held_from = message.emit.block + 1
-                self.size_bytes -= len(message.data)
-                return
+        if isinstance(message, SegmentOut):
+            self.held_from = message.emit.block + 1
+            self.size_bytes -= len(message.data)
