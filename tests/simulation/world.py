@@ -282,7 +282,7 @@ class World:
     @property
     def backlog_is_short(self) -> bool:
         """Whether the server may have forgotten what it would have to tell again."""
-        return self.scenario.backlog < PLENTY
+        return self.scenario.backlog < PLENTY or self._was_deceived
 
     def may_be_lost(self, session: SessionId, problem: Problem) -> bool:
         """Whether the client of this stream may be turned away for good, for this reason.
