@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import queue
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,27 +14,11 @@ from longtake.cli.main import run
 from longtake.client import MovedEvent, SegmentEvent, SyncClient
 from longtake.client.recording import Recording
 from tests.cluster.frontend.carried import OPTIONS, counting_cell, stream_with
-from tests.cluster.frontend.toy import ToyCell
+from tests.cluster.frontend.toy import ToyCell, in_thread
 
 
-@contextmanager
-def in_thread() -> Iterator[ToyCell]:
-    """A counting cell on an event loop of its own."""
-    begun: queue.SimpleQueue[ToyCell] = queue.SimpleQueue()
-    over = threading.Event()
-
-    async def live() -> None:
-        async with counting_cell(delay_s=0.004) as cell:
-            begun.put(cell)
-            await asyncio.to_thread(over.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(live(),))
-    thread.start()
-    try:
-        yield begun.get(timeout=10.0)
-    finally:
-        over.set()
-        thread.join()
+def counting() -> AbstractContextManager[ToyCell]:
+    return in_thread(counting_cell(delay_s=0.004))
 
 
 @pytest.fixture
@@ -49,7 +30,7 @@ def test_a_session_goes_into_a_file_and_on_from_it(
     undisturbed: dict[int, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "s.safetensors"
-    with in_thread() as old, in_thread() as new, SyncClient(old.target) as client, SyncClient(new.target) as other:
+    with counting() as old, counting() as new, SyncClient(old.target) as client, SyncClient(new.target) as other:
         with client.stream("red", OPTIONS) as stream:
             last = next(event.index for event in stream if isinstance(event, SegmentEvent) and event.index == 12)
             assert stream.opened is not None
@@ -75,7 +56,7 @@ def test_a_session_goes_into_a_file_and_on_from_it(
 def test_a_drain_hands_over_and_then_ends_the_server(
     undisturbed: dict[int, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with in_thread() as old, in_thread() as new, SyncClient(old.target) as client:
+    with counting() as old, counting() as new, SyncClient(old.target) as client:
         with client.stream("red", OPTIONS) as stream:
             events = [next(stream) for _ in range(8)]
             assert run(["drain", "--server", old.target, "--hand-over", new.target, "--grace", "1m"]) == 0

@@ -10,7 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -282,13 +282,13 @@ async def toy_cell(
 
 
 @contextmanager
-def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) -> Iterator[ToyCell]:
+def in_thread(there: AbstractAsyncContextManager[ToyCell]) -> Iterator[ToyCell]:
     """A cell on an event loop of its own, for callers that wait."""
     begun: queue.SimpleQueue[ToyCell] = queue.SimpleQueue()
     over = threading.Event()
 
     async def live() -> None:
-        async with toy_cell(delay_s=delay_s, limits=limits) as cell:
+        async with there as cell:
             begun.put(cell)
             await asyncio.to_thread(over.wait)
 
@@ -299,3 +299,8 @@ def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) ->
     finally:
         over.set()
         thread.join()
+
+
+def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) -> AbstractContextManager[ToyCell]:
+    """A toy cell on an event loop of its own."""
+    return in_thread(toy_cell(delay_s=delay_s, limits=limits))
