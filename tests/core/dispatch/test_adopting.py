@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from longtake.core.adoption import Adopted, AdoptFailed, MadeBy, PlacedCue
+from longtake.core.adoption import Adopted, AdoptFailed, MadeBy, PlacedCue, runs_of
 from longtake.core.effects import CueAccepted, Emit
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Adopt, Attach, Cue, CueRequest, Open
@@ -66,14 +66,8 @@ def runs(before: Stopped, gone: frozenset[int]) -> tuple[tuple[tuple[int, int], 
     """Of which blocks the latents that enter each step are there, but for blocks that are gone."""
     found = []
     for step in range(1, before.cell.graph.step_count + 1):
-        blocks = sorted({block for _, block, entered in before.latents if entered == step} - gone)
-        ranges: list[tuple[int, int]] = []
-        for block in blocks:
-            if ranges and ranges[-1][1] == block:
-                ranges[-1] = (ranges[-1][0], block + 1)
-            else:
-                ranges.append((block, block + 1))
-        found.append(tuple(ranges))
+        blocks = {block for _, block, entered in before.latents if entered == step} - gone
+        found.append(runs_of(blocks))
     return tuple(found)
 
 
