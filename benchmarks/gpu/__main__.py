@@ -25,6 +25,7 @@ LIMITS_S = {
     "host": 120.0,
     "decoder": 120.0,
     "serving": 220.0,
+    "server": 240.0,
     "pages": 40.0,
     "ranks": 40.0,
 }
