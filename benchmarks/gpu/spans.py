@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,17 @@ def share_between(spans: list[Span]) -> float:
     return 1 - covered((span.begin_ms, span.end_ms) for span in spans) / wall_ms
 
 
+def idle_before(spans: list[Span]) -> dict[str, float]:
+    """Milliseconds in which the device had none of the ops, by the kind of the op that ended each such time."""
+    idle_ms: dict[str, float] = {}
+    seen_ms = math.inf
+    for span in sorted(spans, key=lambda span: span.begin_ms):
+        if span.begin_ms > seen_ms:
+            idle_ms[span.kind] = idle_ms.get(span.kind, 0.0) + span.begin_ms - seen_ms
+        seen_ms = span.end_ms if math.isinf(seen_ms) else max(seen_ms, span.end_ms)
+    return idle_ms
+
+
 def summary(spans: list[Span]) -> dict[str, object]:
     """Medians by kind of op, on the device and of the calls, and the idle time: for a fact."""
     kinds = dict.fromkeys(span.kind for span in spans)
@@ -119,4 +131,5 @@ def summary(spans: list[Span]) -> dict[str, object]:
         "device_ms": {k: statistics.median(span.ms for span in spans if span.kind == k) for k in kinds},
         "host_ms": {k: statistics.median(span.host_ms for span in spans if span.kind == k) for k in kinds},
         "idle_between_ops": share_between(spans),
+        "idle_ms_before": idle_before(spans),
     }

@@ -21,7 +21,7 @@ from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory
 from workers.denoise.lane_memory import LaneMemory
-from workers.denoise.noise import BlockNoise, Draw, normals
+from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.solver import KeyedRenoising
 from workers.denoise.stage import ModelStage, WholeModel
 from workers.device_work import DeviceWork, items_of, upload
@@ -82,7 +82,8 @@ class DenoiseWorker:
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
         self._attention = attention
-        self._solver: Solver = KeyedRenoising(BlockNoise(shape=geometry.block_shape, device=denoiser.device))
+        self._noise = BlockNoise(shape=geometry.block_shape, device=denoiser.device)
+        self._solver: Solver = KeyedRenoising(self._noise)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
     def perform(self, message: Order) -> Iterator[Answer]:
@@ -185,34 +186,33 @@ class DenoiseWorker:
         )
 
     def _arriving(self, batch: tuple[Forward, ...]) -> list[Tensor]:
-        """The latents (F, C, H, W) that ops start from and that are not on the device yet, in the batch's order."""
-        fresh = [
-            Draw(forward.work.noise.seed, forward.work.noise.block, 0)
+        """The latents (F, C, H, W) that come with the batch, in its order."""
+        return [
+            tensor_from_bytes(forward.latents, self._block_shape)
             for forward in batch
-            if self._needs_latents(forward) and isinstance(forward.work.input, FromNoise)
+            if self._needs_latents(forward) and isinstance(forward.work.input, FromLatent)
         ]
-        noise = iter(normals(fresh, self._block_shape) if fresh else ())
-        arriving: list[Tensor] = []
-        for forward in filter(self._needs_latents, batch):
-            match forward.work.input:
-                case FromNoise():
-                    arriving.append(next(noise))
-                case FromLatent():
-                    arriving.append(tensor_from_bytes(forward.latents, self._block_shape))
-                case FromLane():
-                    pass
-        return arriving
 
     def _latents(self, batch: tuple[Forward, ...], arrived: Iterator[Tensor]) -> Tensor:
         """Latents (B, F, C, H, W) on the device that ops start from; zeros where they are not needed."""
-        return torch.stack([self._latent(forward, arrived) for forward in batch])
-
-    def _latent(self, forward: Forward, arrived: Iterator[Tensor]) -> Tensor:
-        if not self._needs_latents(forward):
-            return torch.zeros(self._block_shape, device=self._device)
-        if isinstance(forward.work.input, FromLane):
-            return self._memory.output(forward.work)
-        return next(arrived)
+        keys = [
+            forward.work.noise
+            for forward in batch
+            if self._needs_latents(forward) and isinstance(forward.work.input, FromNoise)
+        ]
+        noise = iter(self._noise.of([Draw(key.seed, key.block, 0) for key in keys]) if keys else ())
+        latents: list[Tensor] = []
+        for forward in batch:
+            match forward.work.input:
+                case _ if not self._needs_latents(forward):
+                    latents.append(torch.zeros(self._block_shape, device=self._device))
+                case FromNoise():
+                    latents.append(next(noise))
+                case FromLatent():
+                    latents.append(next(arrived))
+                case FromLane():
+                    latents.append(self._memory.output(forward.work))
+        return torch.stack(latents)
 
     def _needs_latents(self, forward: Forward) -> bool:
         return self._stage.takes_latents(forward.work.kind)

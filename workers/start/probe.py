@@ -35,7 +35,7 @@ MIN_GAIN = 0.05
 _ROUNDS = 3
 """Each time is the least of this many measurements: whatever disturbs one makes it longer."""
 _LONG_S = 5.0
-"""What takes longer is measured once: little disturbs it, and a start has to end."""
+"""What takes longer is measured once more, not thrice: little disturbs it, and a start has to end."""
 _SPREAD = 7
 """Blocks between the items, so that their positions differ."""
 
@@ -228,11 +228,15 @@ def forward_peak_bytes(subject: Subject, size: int) -> int:
 
 
 def least_s(measure: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
-    """The least of each of the times that `measure` takes, over several rounds behind one that warms up."""
-    first = measure()
-    if sum(first) > _LONG_S:
-        return first
-    return tuple(map(min, zip(*(measure() for _ in range(_ROUNDS)), strict=True)))
+    """The least of each of the times that `measure` takes, over several rounds behind one that warms up.
+
+    The first may take long because it makes kernels, so how long it took says nothing.
+    """
+    measure()
+    rounds = [measure()]
+    while len(rounds) < _ROUNDS and sum(rounds[0]) <= _LONG_S:
+        rounds.append(measure())
+    return tuple(map(min, zip(*rounds, strict=True)))
 
 
 def segment_s(slots: DecoderSlots, encoder: Encoder, geometry: Geometry) -> tuple[float, float]:

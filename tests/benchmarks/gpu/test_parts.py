@@ -125,6 +125,7 @@ def test_idle_time_between_ops_is_what_none_of_them_covers() -> None:
     spans = [span("D", 10, 14), span("C", 15, 18), span("V", 12, 16), span("D", 19, 20)]
     assert share_between(spans) == pytest.approx(0.1)
     assert summary(spans)["device_ms"] == {"D": 2.5, "C": 3, "V": 4}
+    assert summary(spans)["idle_ms_before"] == {"D": 1}
 
 
 def test_only_what_workers_load_meanwhile_is_watched(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.denoise.noise import Draw, normal, normals, philox4x32
+from workers.denoise.noise import Draw, key_schedule, normal, normals, philox4x32
 
 SHAPE = (3, 16, 8, 8)
 
@@ -29,14 +29,22 @@ VECTORS = {
 }
 
 
+def words_of(counters: list[tuple[int, ...]], seed: int) -> list[tuple[int, ...]]:
+    """The four words of each counter under a seed."""
+    even, odd = (torch.tensor([[[c[first] for c in counters]], [[c[first + 2] for c in counters]]]) for first in (0, 1))
+    even, odd = philox4x32(even, odd, key_schedule([seed]))
+    return [
+        tuple(int(word) for word in words) for words in zip(even[0, 0], odd[0, 0], even[1, 0], odd[1, 0], strict=True)
+    ]
+
+
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN_ANSWERS)
 def test_philox_gives_the_published_words(
     counter: tuple[int, int, int, int], key: tuple[int, int], words: tuple[int, ...]
 ) -> None:
-    c0, c1, c2, c3 = (np.array([word, 7], dtype=np.uint32) for word in counter)
-    drawn = philox4x32((c0, c1, c2, c3), key)
-    assert tuple(int(word[0]) for word in drawn) == words
-    assert tuple(int(word[1]) for word in drawn) != words
+    drawn, other = words_of([counter, (7,) * 4], key[0] | key[1] << 32)
+    assert drawn == words
+    assert other != words
 
 
 @pytest.mark.parametrize("key", VECTORS)
@@ -46,8 +54,7 @@ def test_normals_are_the_committed_bits(key: tuple[int, int, int]) -> None:
 
 def test_normals_agree_with_library_functions() -> None:
     seed, block, draw = 5 << 40 | 3, 9, 2
-    zero, index = np.zeros(64, np.uint32), np.arange(64, dtype=np.uint32)
-    words = philox4x32((index, zero, zero + np.uint32(draw), zero + np.uint32(block)), (3, 5 << 8))
+    words = np.array(words_of([(index, 0, draw, block) for index in range(64)], seed)).T
     u0, u1, u2, u3 = ((word + 0.5) / 2**32 for word in words)
     expected = []
     for radius, turn in ((u0, u1 - 0.5 / 2**32), (u2, u3 - 0.5 / 2**32)):
