@@ -185,7 +185,8 @@ class Bench:
             return None
         self.wait()
         stats = torch.cuda.memory_stats(self.device)
-        held = {name: stats[f"{name}.all.current"] for name in ("allocated_bytes", "allocation", "reserved_bytes")}
+        # What was asked for, not what torch gave: where a block is not worth splitting, it gives more now and then.
+        held = {name: stats[f"{name}.all.current"] for name in ("requested_bytes", "allocation", "reserved_bytes")}
         return held | {"pinned_bytes": torch.cuda.host_memory_stats()["allocated_bytes.current"]}
 
 

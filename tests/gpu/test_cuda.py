@@ -16,7 +16,7 @@ from longtake.core.flow import Pace
 from longtake.core.work import DecoderKind, SegmentSettings, SessionId
 from tests.workers.model_dir import write_model
 from tests.workers.tiny_decoder import with_tiny
-from workers.denoise.noise import Draw, normals
+from workers.denoise.noise import Draw, normals, where_to_draw
 from workers.models.api import Compute
 
 pytestmark = [
@@ -69,7 +69,8 @@ async def test_cuda_bfloat16_gives_the_same_bits_twice_and_stays_near_float32(
     assert np.abs(first - await pictures(model, decoder)).mean() < 25
 
 
-def test_noise_has_the_same_bits_as_on_the_cpu() -> None:
+def test_noise_is_drawn_on_the_device_with_the_bits_of_the_cpu() -> None:
+    assert where_to_draw(torch.device("cuda")) == torch.device("cuda")
     draws = [Draw(2**64 - 1, 2**32 - 1, 4), Draw(3, 1, 2), Draw(1 << 40, 4800, 0)]
     for shape in ((3, 16, 60, 104), (7,)):
         assert torch.equal(normals(draws, shape, torch.device("cuda")).cpu(), normals(draws, shape))

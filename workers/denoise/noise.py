@@ -9,15 +9,22 @@ Philox: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 with values of 32 bits, because torch has few operations on unsigned ones.
 """
 
+from __future__ import annotations
+
+import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from longtake.core.errors import InvalidField
 from workers.device_work import upload
 
 _WORD = 1 << 32
@@ -26,6 +33,7 @@ _ROUNDS = 10
 _MULTIPLIERS = torch.tensor([0xD2511F53, 0xCD9E8D57]).view(2, 1, 1)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _CPU = torch.device("cpu")
+_log = logging.getLogger("longtake.worker")
 
 # 2 atanh(s) / s, sin(y) / y and cos(y) as polynomials in the squares of s (< 0.0295) and y (< 0.617), highest
 # power first; the first term left out of each is below 1e-17.
@@ -65,13 +73,18 @@ def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
     return value
 
 
-def _log(x: Tensor) -> Tensor:
+def _logarithm(x: Tensor) -> Tensor:
     mantissa, exponent = torch.frexp(x)  # x = mantissa 2^exponent, mantissa in [1/2, 1)
     small = mantissa < _SQRT_HALF
     mantissa = torch.where(small, mantissa * 2, mantissa)
     exponent = exponent.double().sub_(small.double())
     s = (mantissa - 1) / (mantissa + 1)
     return exponent * _LN2 + s * _polynomial(_LOG, s * s)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """Correctly rounded, which torch's own is not on a CPU: MKL's last bit may be another."""
+    return torch.from_numpy(np.sqrt(x.numpy())) if x.device.type == "cpu" else x.sqrt()
 
 
 def _cos_sin(turn: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +102,7 @@ def _cos_sin(turn: Tensor) -> tuple[Tensor, Tensor]:
 def _box_muller(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent normals from two independent words."""
     uniform = even.double().add_(0.5).mul_(1.0 / _WORD)  # never 0, so the logarithm is finite
-    radius = _log(uniform).mul_(-2.0).sqrt_()
+    radius = _sqrt(_logarithm(uniform).mul_(-2.0))
     cos, sin = _cos_sin(odd)
     return radius * cos, radius * sin
 
@@ -118,7 +131,11 @@ def normals(draws: Sequence[Draw], shape: Sequence[int], device: torch.device = 
         for name, value, bits in (("seed", drawn.seed, 64), ("block", drawn.block, 32), ("draw", drawn.draw, 32)):
             if not 0 <= value < 1 << bits:
                 raise ValueError(f"{name} {value} is not an unsigned number of {bits} bits")
-    count = math.prod(shape)
+    return _unrounded(draws, math.prod(shape), device).float().view(len(draws), *shape)
+
+
+def _unrounded(draws: Sequence[Draw], count: int, device: torch.device) -> Tensor:
+    """The first `count` normals of some draws in float64, [draw, element]."""
     keys, fixed, multipliers = upload(
         device,
         key_schedule([drawn.seed for drawn in draws]),
@@ -128,8 +145,35 @@ def normals(draws: Sequence[Draw], shape: Sequence[int], device: torch.device = 
     index = torch.arange(-(-count // 4), device=device)
     low, high, number, block = (word.expand(len(draws), len(index)) for word in (index & _LOW, index >> 32, *fixed))
     pairs = _box_muller(*philox4x32(torch.stack((low, number)), torch.stack((high, block)), keys, multipliers))
-    made = torch.stack(pairs, dim=-1).float()  # [word pair, draw, counter, normal of the pair]
-    return made.permute(1, 2, 0, 3).reshape(len(draws), -1)[:, :count].view(len(draws), *shape)
+    made = torch.stack(pairs, dim=-1)  # [word pair, draw, counter, normal of the pair]
+    return made.permute(1, 2, 0, 3).reshape(len(draws), -1)[:, :count]
+
+
+_KNOWN = Draw(0x0123456789ABCDEF, 4800, 1)
+_KNOWN_COUNT = 1 << 16
+_KNOWN_SHA256 = "3ad9c6234fa19778860f92ff62338c98b7cc7cd46481ceb567dde6256209a0e2"
+"""Of the first so many normals of a draw before they are rounded to float32, little-endian: more than must be equal."""
+
+
+def draws_exactly(device: torch.device) -> bool:
+    """Whether a device draws the noise that all others draw."""
+    drawn = _unrounded([_KNOWN], _KNOWN_COUNT, device).cpu().numpy().astype("<f8")
+    return hashlib.sha256(drawn.tobytes()).hexdigest() == _KNOWN_SHA256
+
+
+@cache
+def where_to_draw(device: torch.device) -> torch.device:
+    """Where the noise for a device is drawn: there, or on the CPU if it does not do that exactly.
+
+    InvalidField if the CPU does not either.
+    """
+    if draws_exactly(device):
+        return device
+    if not draws_exactly(_CPU):
+        allowed = "a machine that computes in float64 as IEEE 754 says; this one draws noise that is no other one's"
+        raise InvalidField("model.device", str(device), allowed)
+    _log.warning("%s does not compute in float64 as IEEE 754 says, so a core draws its noise", device)
+    return _CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +183,15 @@ class BlockNoise:
     shape: tuple[int, ...]
     """(F, C, H, W)"""
     device: torch.device
+    drawn_on: torch.device
+    """See `where_to_draw`."""
+
+    @staticmethod
+    def on(device: torch.device, shape: tuple[int, ...]) -> BlockNoise:
+        """That of a device, drawn where it is exact."""
+        return BlockNoise(shape=shape, device=device, drawn_on=where_to_draw(device))
 
     def of(self, draws: Sequence[Draw]) -> Tensor:
         """Standard normals [len(draws), F, C, H, W] of one draw or more; see `normals`."""
-        return normals(draws, self.shape, self.device)
+        drawn = normals(draws, self.shape, self.drawn_on)
+        return drawn if self.drawn_on == self.device else upload(self.device, drawn)[0]

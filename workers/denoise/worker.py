@@ -82,7 +82,7 @@ class DenoiseWorker:
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
         self._attention = attention
-        self._noise = BlockNoise(shape=geometry.block_shape, device=denoiser.device)
+        self._noise = BlockNoise.on(denoiser.device, geometry.block_shape)
         self._solver: Solver = KeyedRenoising(self._noise)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 

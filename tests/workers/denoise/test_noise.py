@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from longtake.core.errors import InvalidField
+from workers.denoise import noise
 from workers.denoise.noise import Draw, key_schedule, normal, normals, philox4x32
 
 SHAPE = (3, 16, 8, 8)
@@ -105,3 +108,35 @@ def test_draws_made_together_are_what_they_are_alone() -> None:
     together = normals(draws, SHAPE)
     assert together.shape == (4, *SHAPE)
     assert all(torch.equal(made, normal(*drawn, SHAPE)) for made, drawn in zip(together, draws, strict=True))
+
+
+def test_roots_are_rounded_as_ieee_754_says() -> None:
+    x = torch.rand(1 << 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 45
+    np.testing.assert_array_equal(noise._sqrt(x).numpy(), np.sqrt(x.numpy()))
+
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+
+
+def test_one_bit_of_one_number_is_noticed_before_it_is_rounded_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = noise._sqrt
+    assert noise.draws_exactly(CPU)
+
+    def off_by_one(x: Tensor) -> Tensor:  # in one place, by one unit in the last place of float64
+        return torch.where(torch.arange(x.shape[-1]) == 77, exact(x).nextafter(x + 9), exact(x))
+
+    monkeypatch.setattr(noise, "_sqrt", off_by_one)
+    assert not noise.draws_exactly(CPU)
+
+
+def test_a_device_that_is_not_exact_gets_its_noise_from_a_core(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(noise, "draws_exactly", lambda device: device == CPU)
+    monkeypatch.setattr(noise, "where_to_draw", noise.where_to_draw.__wrapped__)
+    assert noise.where_to_draw(META) == CPU
+    assert "a core draws its noise" in caplog.text
+    assert noise.where_to_draw(CPU) == CPU
+    monkeypatch.setattr(noise, "draws_exactly", lambda device: False)
+    with pytest.raises(InvalidField, match=r"model\.device: 'meta' is not allowed"):
+        noise.where_to_draw(META)

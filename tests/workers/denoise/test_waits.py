@@ -13,6 +13,7 @@ from longtake.core.work import FromLane, FromLatent, FromNoise, LatentRef, PageI
 from tests.workers.orders import SESSION, batch, work
 from tests.workers.waits import Waits
 from tests.workers.works import changed
+from workers.denoise import noise
 from workers.denoise.worker import DenoiseWorker
 from workers.device_work import DeviceWork
 from workers.messages import Done, Forward
@@ -73,9 +74,10 @@ def orders() -> dict[str, tuple[Forward, ...]]:
 
 
 @pytest.fixture
-def asynchronous(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that is still busy when its ops have been given."""
+def asynchronous(denoiser: DenoiseWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the worker's device one that is still busy when its ops have been given, and takes roots by itself."""
     monkeypatch.setattr(DeviceWork, "is_over", False)
+    monkeypatch.setattr(noise, "_sqrt", torch.sqrt)
 
 
 @pytest.mark.usefixtures("asynchronous")
