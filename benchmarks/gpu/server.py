@@ -9,7 +9,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _SPARE_S = 4.0
 
 def run(bench: Bench) -> None:
     """All steps: a server for each recipe."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    missing = [name for name in _NEEDED if not _is_here(name)]
     for number, (name, clients) in enumerate(_RECIPES.items()):
         if missing:
             bench.fact(name, skipped=f"this machine lacks {', '.join(missing)}")
@@ -49,6 +49,14 @@ class _Taken:
     prompt: str
     arrived_s: list[float] = field(default_factory=list)
     pictures: list[int] = field(default_factory=list)
+
+
+def _is_here(name: str) -> bool:
+    try:
+        import_module(name)
+    except ImportError:
+        return False
+    return True
 
 
 def _make(bench: Bench, name: str) -> None:

@@ -82,7 +82,7 @@ def _logarithm(x: Tensor) -> Tensor:
     return exponent * _LN2 + s * _polynomial(_LOG, s * s)
 
 
-def _sqrt(x: Tensor) -> Tensor:
+def square_root(x: Tensor) -> Tensor:
     """Correctly rounded, which torch's own is not on a CPU: MKL's last bit may be another."""
     return torch.from_numpy(np.sqrt(x.numpy())) if x.device.type == "cpu" else x.sqrt()
 
@@ -102,7 +102,7 @@ def _cos_sin(turn: Tensor) -> tuple[Tensor, Tensor]:
 def _box_muller(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent normals from two independent words."""
     uniform = even.double().add_(0.5).mul_(1.0 / _WORD)  # never 0, so the logarithm is finite
-    radius = _sqrt(_logarithm(uniform).mul_(-2.0))
+    radius = square_root(_logarithm(uniform).mul_(-2.0))
     cos, sin = _cos_sin(odd)
     return radius * cos, radius * sin
 

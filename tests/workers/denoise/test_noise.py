@@ -112,20 +112,20 @@ def test_draws_made_together_are_what_they_are_alone() -> None:
 
 def test_roots_are_rounded_as_ieee_754_says() -> None:
     x = torch.rand(1 << 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 45
-    np.testing.assert_array_equal(noise._sqrt(x).numpy(), np.sqrt(x.numpy()))
+    np.testing.assert_array_equal(noise.square_root(x).numpy(), np.sqrt(x.numpy()))
 
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 
 def test_one_bit_of_one_number_is_noticed_before_it_is_rounded_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = noise._sqrt
+    exact = noise.square_root
     assert noise.draws_exactly(CPU)
 
     def off_by_one(x: Tensor) -> Tensor:  # in one place, by one unit in the last place of float64
         return torch.where(torch.arange(x.shape[-1]) == 77, exact(x).nextafter(x + 9), exact(x))
 
-    monkeypatch.setattr(noise, "_sqrt", off_by_one)
+    monkeypatch.setattr(noise, "square_root", off_by_one)
     assert not noise.draws_exactly(CPU)
 
 

@@ -77,7 +77,7 @@ def orders() -> dict[str, tuple[Forward, ...]]:
 def asynchronous(denoiser: DenoiseWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the worker's device one that is still busy when its ops have been given, and takes roots by itself."""
     monkeypatch.setattr(DeviceWork, "is_over", False)
-    monkeypatch.setattr(noise, "_sqrt", torch.sqrt)
+    monkeypatch.setattr(noise, "square_root", torch.sqrt)
 
 
 @pytest.mark.usefixtures("asynchronous")
