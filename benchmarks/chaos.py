@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,7 @@ class Chaos:
 
     async def _strike(self, fault: Fault) -> FaultRow:
         ended = {id(take) for take in self.takes if take.ending}
+        before = self._told()
         struck_s = time.monotonic()
         victim = await strike(self.cell, fault, self.draw)
         healed = await self._heal(workers=fault.heals)
@@ -138,7 +140,12 @@ class Chaos:
             gaps_s=[longest_gap_s(viewer.takes, struck_s, until_s) for viewer in self.viewers],
             healed_s=until_s - struck_s if healed else None,
             lost=[take.ending for take in struck if take.ending not in ("", COMPLETED)],
+            told=sorted(text for text in self._told() - before if text.startswith("notice: ")),
         )
+
+    def _told(self) -> Counter[str]:
+        """What all clients were told so far."""
+        return sum((take.told for take in self.takes), Counter[str]())
 
     async def _heal(self, *, workers: bool) -> bool:
         """Wait until every client gets segments, not only what was on its way, and all workers are there.

@@ -47,6 +47,8 @@ class FaultRow:
     """After this time every client had a segment again and all workers were there; None: not in time."""
     lost: list[str]
     """How streams ended that it has cost."""
+    told: list[str]
+    """What clients were told of it beside segments, cues and recoveries, each once."""
 
     def as_dict(self) -> Row:
         """As it is printed."""

@@ -32,6 +32,7 @@ class Later:
 class Filled:
     """The state for a decoder slot that `order` prepares, in host memory, as it once was detached."""
 
+    image: ImageId
     order: PrepareStream
     tensors: tuple[Tensor, ...]
 

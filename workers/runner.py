@@ -16,7 +16,19 @@ from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, 
 from longtake.core.work import Role
 from workers.images.thread import Holder, ImagesBroken, ImageThread, Missing, Wanted
 from workers.in_order import InOrder
-from workers.messages import OP_ERRORS, Done, Down, Failed, JoinChain, Shutdown, StartOver, Task, Up, reason_of
+from workers.messages import (
+    OP_ERRORS,
+    Done,
+    Down,
+    Failed,
+    ImageGone,
+    JoinChain,
+    Shutdown,
+    StartOver,
+    Task,
+    Up,
+    reason_of,
+)
 from workers.orders import Answer, Detached, Filled, Later, Order
 
 COPY_S = 5.0
@@ -142,7 +154,7 @@ def _timed(report: Answer, seconds: float) -> Answer:
     return replace(report, seconds=seconds) if isinstance(report, Done) and not report.seconds else report
 
 
-def _failure(message: Order, reason: str) -> Failed | Missing:
+def _failure(message: Order, reason: str) -> Failed | ImageGone | Missing:
     match message:
         case Stow():
             return Missing(image=message.image, reason=reason)
@@ -151,7 +163,7 @@ def _failure(message: Order, reason: str) -> Failed | Missing:
         case EncodeText():
             return Failed(sessions=(message.conditioning.session,), sequence=None, reason=reason)
         case Filled():
-            return Failed(sessions=(message.order.session,), sequence=None, reason=reason)
+            return ImageGone(image=message.image, reason=reason)
         case JoinChain():  # of a chain that this worker is not part of
             return Failed(sessions=(), sequence=None, reason=reason)
         case _:

@@ -118,7 +118,7 @@ def test_a_fault_strikes_whom_it_says(name: str, whom: str, meant: bool) -> None
 
 
 def row(fault: str, *gaps_s: float, healed_s: float | None = 5.0, lost: tuple[str, ...] = ()) -> FaultRow:
-    return FaultRow(fault=fault, victim="denoise-0", gaps_s=list(gaps_s), healed_s=healed_s, lost=list(lost))
+    return FaultRow(fault=fault, victim="denoise-0", gaps_s=list(gaps_s), healed_s=healed_s, lost=list(lost), told=[])
 
 
 def test_kinds_of_faults_are_summed_up() -> None:

@@ -151,6 +151,7 @@ class DecodeWorker:
         return self._streams.keys() | self._awaiting.keys()
 
     def _prepare(self, order: PrepareStream, take_slot: Callable[[DecoderSlots], None]) -> Prepared:
+        self._awaiting.pop(order.session, None)  # a state that did not come: it is prepared without
         encoder = encoder_for(video_settings(order.settings, self._geometry))
         slots = self._slots_for(order)
         take_slot(slots)

@@ -5,7 +5,8 @@ for is a copy between device and host memory. An image that is not here yet (it 
 has yet to give up the slot) is *coming*: orders that name it wait with it, in their order, and orders that name other
 images go on. Giving and receiving run on a short-lived thread each, with a process group of their own. So nothing waits
 for a thread that could wait for it, whatever workers give each other at the same time: no deadlock is possible. A peer
-that does not come, or dies, costs its own image after `timeout_s` and nothing else.
+that does not come, or dies, costs its own image after `timeout_s` and nothing else. An image that is discarded on its
+way from a peer is gone at once, because that peer may hang.
 
 Decoder slots belong to the compute thread, which alone opens and closes them. To stow one, it first does the decodes
 that were ordered before, then hands the state over to be copied; to fill one, it copies what is handed to it here. What
@@ -31,7 +32,7 @@ from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.work import ImageId, PageId, SessionId
 from workers.images.host_memory import HostMemory
 from workers.images.transfers import TIMEOUT_S, Transfers
-from workers.messages import OP_ERRORS, Failed, ImageGone, ImageLoaded, ImageStowed, Shutdown, Up, reason_of
+from workers.messages import OP_ERRORS, ImageGone, ImageLoaded, ImageStowed, Shutdown, Up, reason_of
 from workers.orders import Detached, Filled
 
 LINGER_S = 0.5
@@ -106,6 +107,8 @@ class _Image:
 @dataclass(slots=True, kw_only=True)
 class _Coming:
     session: SessionId
+    peer: bool
+    """Whether it comes from another worker, and not from the compute thread of this one."""
     waiting: list[_Use] = field(default_factory=list)
 
 
@@ -180,7 +183,9 @@ class ImageThread:
         match message:
             case LoadImage() | Give() | Wanted() | Discard():
                 coming = self._coming.get(message.image)
-                if coming is not None:
+                if coming is not None and coming.peer and isinstance(message, Discard):
+                    self._miss(message.image, "it was discarded on its way")
+                elif coming is not None:
                     coming.waiting.append(message)
                 else:
                     self._attempt(message, lambda: self._use(message))
@@ -201,13 +206,7 @@ class ImageThread:
             act()
         except OP_ERRORS as error:
             self._images.pop(order.image, None)
-            self._refuse(order, reason_of(error))
-
-    def _refuse(self, order: Stow | Take | _Use, reason: str) -> None:
-        if isinstance(order, Wanted):
-            self._report(Failed(sessions=(order.order.session,), sequence=None, reason=reason))
-        else:
-            self._report(ImageGone(image=order.image, reason=reason))
+            self._report(ImageGone(image=order.image, reason=reason_of(error)))
 
     def _begin(self, order: Stow | Take) -> None:
         """Begin an image: it comes into being, or begins to come."""
@@ -220,13 +219,13 @@ class ImageThread:
                 arrived=lambda tensors: inbox.put(_Arrived(image=image, tensors=tensors)),
                 failed=lambda reason: inbox.put(Missing(image=image, reason=reason)),
             )
-            self._coming[order.image] = _Coming(session=order.session)
+            self._coming[order.image] = _Coming(session=order.session, peer=True)
         elif isinstance(order.source, tuple):
             pages = self._down(self._holder.page(page) for page in order.source)
             self._keep(order.image, order.session, pages)
             self._report(ImageStowed(image=order.image))
         else:  # the compute thread has this order too, and hands the state over
-            self._coming[order.image] = _Coming(session=order.session)
+            self._coming[order.image] = _Coming(session=order.session, peer=False)
 
     def _keep(self, image: ImageId, session: SessionId, tensors: tuple[Tensor, ...]) -> None:
         taken_bytes = self._host.taken_bytes(tensors)
@@ -247,7 +246,7 @@ class ImageThread:
                 self._load(order, image)
                 self._report(ImageLoaded(image=order.image))
             case Wanted():
-                self._hand_over(Filled(order=order.order, tensors=image.tensors))
+                self._hand_over(Filled(image=order.image, order=order.order, tensors=image.tensors))
                 self.copied_in_bytes += image.size_bytes
 
     def _give(self, order: Give, image: _Image) -> None:
@@ -275,7 +274,7 @@ class ImageThread:
 
     def _arrive(self, message: Detached | _Arrived) -> None:
         coming = self._coming.get(message.image)
-        if coming is None:  # its session was forgotten meanwhile
+        if coming is None:  # it was discarded, or its session forgotten, meanwhile
             return
         tensors = message.tensors
         if isinstance(message, Detached):
@@ -291,14 +290,9 @@ class ImageThread:
             self._handle(order)
 
     def _miss(self, image: ImageId, reason: str) -> None:
-        """Report a missing image once, and to each session whose slot waits for it."""
-        coming = self._coming.pop(image, None)
-        if coming is None:
-            return
-        self._report(ImageGone(image=image, reason=reason))
-        for order in coming.waiting:
-            if isinstance(order, Wanted):
-                self._refuse(order, reason)
+        """Report a missing image, once for all orders that wait for it."""
+        if self._coming.pop(image, None) is not None:
+            self._report(ImageGone(image=image, reason=reason))
 
     def _forget(self, session: SessionId) -> None:
         for image in [image for image, entry in self._images.items() if entry.session == session]:

@@ -18,6 +18,12 @@ class HeldImage:
 
     id: ImageId
     worker: WorkerId
+    origin: WorkerId | None = None
+    """The worker from which it is, or was, on its way to that one."""
+
+    def to(self, worker: WorkerId) -> HeldImage:
+        """The same image, where it is sent to."""
+        return HeldImage(self.id, worker, self.worker if worker != self.worker else None)
 
     def sent(self, session: SessionId, to: WorkerId) -> list[Give | Take]:
         """What has it sent to the worker that needs it."""

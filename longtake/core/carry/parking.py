@@ -239,13 +239,13 @@ class Parking:
         for lane, image in list(record.lanes.items()):
             worker = place.lanes[lane]
             effects += image.sent(session.id, worker)
-            record.lanes[lane] = HeldImage(image.id, worker)
+            record.lanes[lane] = image.to(worker)
             record.owed[image.id] = worker
             target = place.tables[lane].kept(session.next_block)
             effects.append(LoadImage(worker=worker, session=session.id, image=image.id, target=target))
         if record.slot is not None:
             effects += record.slot.sent(session.id, place.decoder)
-            record.slot = HeldImage(record.slot.id, place.decoder)
+            record.slot = record.slot.to(place.decoder)
         effects += self._prepare(session, record)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
@@ -295,9 +295,13 @@ class Parking:
         """Whether an order that names pages or a slot of the session is not answered."""
         return session in self._records and bool(self._records[session].owed)
 
-    def lost(self, worker: WorkerId) -> set[SessionId]:
-        """Forget the images that this worker had, and the answers it owed; returns the sessions which that concerns."""
-        struck = set()
+    def lost(self, worker: WorkerId) -> tuple[list[Effect], set[SessionId]]:
+        """Forget the images that this worker had, and the answers it owed; returned are the sessions that concerns.
+
+        An image on its way from it is given up: a worker that hangs would have the one that takes it wait. The answer
+        to that has the part rebuilt.
+        """
+        struck, effects = set(), list[Effect]()
         for session_id, record in self._records.items():
             gone = [image.id for image in record.images if image.worker == worker]
             owed = [image for image, by in record.owed.items() if by == worker]
@@ -307,7 +311,9 @@ class Parking:
                 record.slot_is_gone = self._dropped(record, image) == SLOT or record.slot_is_gone
             if owed or gone:
                 struck.add(session_id)
-        return struck
+            halfway = [image for image in record.images if image.origin == worker and image.id in record.owed]
+            effects += [Discard(worker=image.worker, image=image.id) for image in halfway]
+        return effects, struck
 
     def leave(self, session: SessionId) -> list[Effect]:
         """The session ends: nothing is kept of it anywhere."""

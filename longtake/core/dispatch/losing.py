@@ -3,8 +3,8 @@
 Theory of operation. No session ends because a worker does. What it held of a session is rebuilt elsewhere from the
 journal (carry/rebuilding.py), and the lanes and slots with other workers go on meanwhile as far as they can. Where
 there is no room for it at once, the session gives up the rest of its place, is parked and waits: it returns before any
-new one. The oldest sessions are looked at first, so that of those which do not fit any more it is the youngest that
-wait, and never all of them that are a little late.
+new one. What leaves is looked at first, as it makes room, then the oldest session; once one does not fit, a younger one
+that was struck does not overtake it. So it is the youngest that wait, and never all of them that are a little late.
 
 A fork that still depends on its parent has shown nothing. It gives up what it has, begins again once all that it forks
 is done, and is rebuilt like any other.
@@ -29,7 +29,8 @@ from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
-_NO_ROOM = "a worker was lost, and there is no room for what it held: the stream goes on as soon as there is"
+_NO_ROOM = "a worker was lost, and there is no room for what it held ({}): the stream goes on as soon as there is"
+_ANEW = "a worker was lost while the stream came to it: it goes on as soon as there is room"
 _AGAIN = "a worker could not do what it was to do for this stream: it is tried once more, elsewhere if there is room"
 
 
@@ -56,30 +57,41 @@ class Losses:
         """`worker`, whose dispatches are given up, is gone. Returned are also the sessions to be looked at again."""
         effects, moving = self._mover.lost(worker)
         effects += self._cell.texts.lost(worker.id)
-        names = worker.sessions | self._parking.lost(worker.id)
+        told, waiting = self._parking.lost(worker.id)
+        effects += told
+        names = worker.sessions | waiting
         struck = [session for name, session in self._cell.sessions.items() if name in names]  # the oldest first
         for session in struck:
             if session.place is not NOWHERE:
                 session.place = session.place.without(worker.id)
-        for session in struck:
-            if session.id in self._cell.sessions:  # else: a fork, gone with the session it depended on
-                effects += self._strike(session, worker, f"worker {worker.id} was lost: {reason}", now_s=now_s)
+        why = f"worker {worker.id} was lost: {reason}"
+        lack = ""
+        for session in sorted(struck, key=_goes_on):
+            if session.id not in self._cell.sessions:  # a fork, gone with the session it depended on
+                continue
+            session.prompts.drop_worker(worker.id)
+            if not _goes_on(session):
+                effects += self._leave(session, why, now_s=now_s)
+            elif lack and session.state is not State.FINISHING:
+                effects += self._give_up(session, why, _NO_ROOM.format(lack), now_s=now_s)
+            else:
+                try:
+                    effects += self._go_on(session, worker, now_s=now_s)
+                except (NoCapacity, Unavailable) as error:
+                    lack = lack or str(error)
+                    effects += self._give_up(session, why, _NO_ROOM.format(error), now_s=now_s)
         there = {session.id: session for session in (*struck, *moving)}
         return effects, [session for name, session in there.items() if name in self._cell.sessions]
 
-    def _strike(self, session: Session, worker: Worker, reason: str, *, now_s: float) -> list[Effect]:
-        session.prompts.drop_worker(worker.id)
+    def _leave(self, session: Session, reason: str, *, now_s: float) -> list[Effect]:
+        """What a session needs that does not go on where it is."""
         match session.state:
             case State.CLOSING:
                 return self._leaving.leave_if_quiet(session)
             case State.QUEUED | State.PARKED | State.CLOSED:
                 return []  # an image was lost at most, and what it held is rebuilt when the session returns
-            case State.PARKING | State.RESTORING:
-                return self._give_up(session, reason, now_s=now_s)
-            case State.OPENING | State.RUNNING | State.PAUSED | State.FINISHING:
-                if session.kin.depends:
-                    return self._give_up(session, reason, now_s=now_s)
-                return self._go_on(session, worker, reason, now_s=now_s)
+            case _:
+                return self._give_up(session, reason, _ANEW, now_s=now_s)
 
     def failed(self, event: OpFailed, tickets: tuple[Ticket, ...], *, now_s: float) -> Failure:
         """A dispatch, of which `tickets` count, or a preparation failed for the sessions that the event names.
@@ -113,16 +125,13 @@ class Losses:
         self._cell.workers[event.worker].disown(session)
         return self._give_up(session, event.reason, _AGAIN, now_s=now_s)
 
-    def _go_on(self, session: Session, lost: Worker, reason: str, *, now_s: float) -> list[Effect]:
-        """Have what was lost rebuilt where there is room, or give up the rest."""
+    def _go_on(self, session: Session, lost: Worker, *, now_s: float) -> list[Effect]:
+        """Have what was lost rebuilt; NoCapacity or Unavailable if there is no room for it."""
+        lanes, slot = session.place.lost_lanes, session.place.has_lost_slot
+        take_again(self._cell, session)
         effects: list[Effect] = []
         for child in self._dependants(session):  # they share pages where the session's lanes were
-            effects += self._give_up(child, reason, now_s=now_s)
-        lanes, slot = session.place.lost_lanes, session.place.has_lost_slot
-        try:
-            take_again(self._cell, session)
-        except (NoCapacity, Unavailable):
-            return effects + self._give_up(session, reason, now_s=now_s)
+            effects += self._give_up(child, f"worker {lost.id} was lost", _ANEW, now_s=now_s)
         session.struck(now_s)
         session.whole_by_s = now_s + self._cell.limits.recover_within_s
         retention = self._cell.fleet.retention(session.graph)
@@ -135,7 +144,7 @@ class Losses:
                 effects += self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)
         return effects + recovered(session, now_s=now_s)
 
-    def _give_up(self, session: Session, reason: str, told: str = _NO_ROOM, *, now_s: float) -> list[Effect]:
+    def _give_up(self, session: Session, reason: str, told: str, *, now_s: float) -> list[Effect]:
         """Give up what is left of its place, and those of the forks that depend on it: it waits for another."""
         if session.state is State.FINISHING:
             return self._leaving.end(session, Ending.LOST, reason)
@@ -144,7 +153,7 @@ class Losses:
         if not session.kin.depends:
             effects.append(Notice(session=session.id, text=told))
         for child in self._dependants(session):
-            effects += self._give_up(child, reason, now_s=now_s)
+            effects += self._give_up(child, reason, told, now_s=now_s)
         return effects
 
     def _dependants(self, session: Session) -> list[Session]:
@@ -152,6 +161,12 @@ class Losses:
         found = [self._cell.sessions.get(name) for name, _ in session.kin.forks]
         placed = (*GENERATING, State.OPENING, State.PARKING, State.RESTORING)
         return [child for child in found if child is not None and child.state in placed]
+
+
+def _goes_on(session: Session) -> bool:
+    """Whether a session that lost something goes on with the rest, if there is room for what it lost."""
+    is_placed = session.state in (*GENERATING, State.OPENING)
+    return is_placed and not session.kin.depends
 
 
 def recovered(session: Session, *, now_s: float) -> list[Effect]:

@@ -21,7 +21,10 @@ from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.reading import segments, upto
 from tests.cluster.frontend.toy import GEOMETRY, segment, toy_cell
 
-NO_ROOM = "a worker was lost, and there is no room for what it held: the stream goes on as soon as there is"
+NO_ROOM = (
+    "a worker was lost, and there is no room for what it held (no decode worker is up yet): "
+    "the stream goes on as soon as there is"
+)
 
 
 @pytest.mark.parametrize("victim", ["d0", "d1", "v0"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.core.effects import Dispatch, EncodeText, Forget, Give, LoadImage, Notice, Refused, Stow
+from longtake.core.effects import Discard, Dispatch, EncodeText, Forget, Give, LoadImage, Notice, Refused, Stow, Take
 from longtake.core.endings import Ending
 from longtake.core.errors import Lack
 from longtake.core.events import Close, Cue, CueRequest, Drain, Pause, Play
@@ -299,6 +299,29 @@ def test_an_image_that_cannot_be_loaded_is_replaced_from_the_journal() -> None:
         assert cell.ended_with(session, Ending.COMPLETED)
         assert replayed(cell) == {Kind.DECODE if failing == 4 else Kind.COMMIT}
         cell.check_empty()
+
+
+@pytest.mark.parametrize("lost", ["denoise-0", "decode-0"])
+def test_what_is_on_its_way_from_a_lost_worker_is_given_up_and_made_again(lost: str) -> None:
+    cell, session = paused_cell(denoisers=1, decoders=1, pages=PAGES, slots=1)
+    cell.later(GRACE_S)
+    cell.settle()
+    other = cell.open("other", window=30)
+    cell.answer()
+    cell.join(WorkerId("denoise-9"), Role.DENOISE, PAGES)
+    cell.join(WorkerId("decode-9"), Role.DECODE, 1)
+    cell.send(Play(now_s=cell.now_s, session=session))
+    halfway = [order for order in effects_of(cell, Take) if order.origin == lost]
+    assert len(halfway) == (4 if lost == "denoise-0" else 1)
+    cell.lose(WorkerId(lost))  # it may hang: nobody waits for what it was to give
+    given_up = {(order.worker, order.image) for order in effects_of(cell, Discard)}
+    assert given_up == {(order.worker, order.image) for order in halfway}
+    cell.send(Close(now_s=cell.now_s, session=other, ending=Ending.CLIENT))
+    cell.join(WorkerId(lost), *((Role.DENOISE, PAGES) if lost == "denoise-0" else (Role.DECODE, 1)))
+    cell.settle()
+    assert cell.ended_with(session, Ending.COMPLETED)
+    assert replayed(cell) == {Kind.COMMIT if lost == "denoise-0" else Kind.DECODE}
+    cell.check_empty()
 
 
 def replayed(cell: ImageCell) -> set[Kind]:

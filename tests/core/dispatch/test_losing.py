@@ -7,15 +7,18 @@ import random
 
 import pytest
 
+from longtake.core.effects import Notice
 from longtake.core.endings import Ending
-from longtake.core.events import Cue, Pause, Play
+from longtake.core.events import Close, Cue, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
+from longtake.core.sessions.life import State
 from longtake.core.sessions.retention import Retention
-from longtake.core.work import SessionId, WorkerId
+from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.parts import cue, geometry, recipe
+from tests.core.support.parts import cue, geometry, recipe, works_of
+from tests.core.support.world import effects_of
 
 BLOCKS = 14
 
@@ -135,3 +138,37 @@ def test_a_replay_of_one_block_less_is_noticed(what: str, monkeypatch: pytest.Mo
             continue
         noticed += 1
     assert noticed >= 6, "storms in which something was rebuilt see it"
+
+
+def test_whoever_leaves_makes_room_first_and_no_younger_stream_overtakes_an_older_one() -> None:
+    made = recipe(Level.OUTPUT, window=8, steps=2)
+    room = made.page_count * made.lane_count
+    cell = ImageCell(made, denoisers=2, decoders=1, slots=9, pages=2 * room, batch_limit=1, limits=Limits(max_queued=9))
+    first, second = [view.worker for view in cell.scheduler.workers() if view.role is Role.DENOISE]
+
+    def has(worker: WorkerId, session: str) -> bool:
+        return any(work.session == session for dispatch in cell.queues[worker] for work in works_of(dispatch))
+
+    names = ["a", "b", "leaving", "c"]
+    for name in names[:3]:
+        cell.open(name, pictures=geometry().first_picture(BLOCKS))
+        cell.answer()
+    while not has(first, "leaving"):
+        cell.finish_and_acknowledge(cell.busy[0])
+    cell.send(Close(now_s=cell.now_s, session=SessionId("leaving"), ending=Ending.CLIENT))
+    while has(second, "leaving"):
+        cell.finish_and_acknowledge(second)
+    cell.open("c", pictures=geometry().first_picture(BLOCKS))
+    cell.answer()
+    assert [view.session for view in cell.scheduler.sessions()] == names
+    cell.lose(first)  # on the other are a lane of each, and there is room for four: for those of two streams
+    states = {str(view.session): view.state for view in cell.scheduler.sessions()}
+    assert states.keys() == {"a", "b", "c"} and states["a"] is State.RUNNING
+    told = effects_of(cell, Notice)
+    assert [notice.session for notice in told] == ["b", "c"]
+    assert all("no room for what it held (" in notice.text for notice in told), told
+    while cell.session("c").state is not State.PARKED or cell.session("b").state is not State.RUNNING:
+        cell.finish_and_acknowledge(second) if second in cell.busy else cell.settle(acknowledge=False)
+    cell.settle()
+    assert {closed.ending for name, closed in cell.closed.items() if name != "leaving"} == {Ending.COMPLETED}
+    cell.check_empty()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.effects import Discard, Forget
+from longtake.core.effects import Discard, Forget, LoadImage
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import (
     ConditioningRef,
@@ -49,7 +49,6 @@ from workers.images.host_memory import HostMemory
 from workers.images.thread import ImagesBroken, ImageThread, Wanted
 from workers.messages import (
     Done,
-    Failed,
     Forward,
     ImageGone,
     ImageLoaded,
@@ -277,14 +276,34 @@ def test_a_peer_that_goes_away_in_the_middle_is_noticed(
         until(lambda: giver.host_bytes == 0)
 
 
-def test_a_slot_that_waits_for_a_lost_image_is_told(meeting_point: MeetingPoint) -> None:
+def test_a_slot_that_waits_for_a_lost_image_is_told_of_it_as_a_lane_is(meeting_point: MeetingPoint) -> None:
     with thread(meeting_point.address, timeout_s=0.3) as (images, told):
         images.put(take(1))
         images.put(Wanted(order=prepare(0, image=1), image=ImageId(1)))
-        assert isinstance(told.get(timeout=WAIT_S), ImageGone)
-        failed = told.get(timeout=WAIT_S)
-        assert isinstance(failed, Failed)
-        assert failed.sessions == (A,) and failed.sequence is None and "nobody came" in failed.reason
+        gone = told.get(timeout=WAIT_S)
+        assert isinstance(gone, ImageGone) and gone.image == 1 and "nobody came" in gone.reason
+
+
+@pytest.mark.parametrize("order", [load(1, 0), Wanted(order=prepare(0, image=1), image=ImageId(1))])
+def test_what_is_discarded_on_its_way_is_gone_before_a_peer_that_hangs_lets_go_of_it(
+    order: LoadImage | Wanted, meeting_point: MeetingPoint
+) -> None:
+    with (
+        thread(meeting_point.address, timeout_s=1.0) as (giver, said),
+        thread(meeting_point.address, timeout_s=60) as (taker, told),
+    ):
+        taker.put(take(1))
+        taker.put(order)
+        taker.put(Discard(worker=W, image=ImageId(1)))
+        assert told.get(timeout=WAIT_S) == ImageGone(image=ImageId(1), reason="it was discarded on its way")
+        assert taker.held == {}
+        giver.put(stow(1, pages(0)))  # it goes on after all: what comes now is nobody's
+        giver.put(give(1))
+        assert said.get(timeout=WAIT_S) == ImageStowed(image=ImageId(1))
+        until(lambda: giver.host_bytes == 0 and "take image 1" not in threads())
+        taker.put(stow(2, pages(1)))
+        assert told.get(timeout=WAIT_S) == ImageStowed(image=ImageId(2))
+        assert taker.held == {ImageId(2): A}
 
 
 def test_what_is_received_for_a_session_that_was_forgotten_is_dropped(meeting_point: MeetingPoint) -> None:
