@@ -58,6 +58,8 @@ class Asked(TypedDict):
     stops: int
     stalls: int
     server_kills: int
+    nodes: int
+    node_kills: int
     launcher: str
     model: str
     extra: str
@@ -213,8 +215,10 @@ def run(work: Coroutine[None, None, bool]) -> bool:
     default="subprocess",
     show_default=True,
     type=click.Choice(["subprocess", "ray"]),
-    help="With ray its GCS and its raylet are killed at the end.",
+    help="With ray its GCS and its raylet are killed at the end, if it has no --nodes.",
 )
+@click.option("--nodes", default=0, show_default=True, type=click.IntRange(0), help="Ray nodes beside a head.")
+@click.option("--node-kills", default=0, show_default=True, type=click.IntRange(0), help="Of nodes with all workers.")
 @click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--extra", default="", help="More lines of the configuration; {folder} is a folder of this run.")
 @click.option("--fast", default=2, show_default=True, type=click.IntRange(0), help="Clients of FAST streams.")
@@ -229,12 +233,17 @@ def main(**asked: Unpack[Asked]) -> None:
     say = say_json if asked["as_json"] else say_text
     geometry = weights.load_info(model_path(asked["model"])).geometry
     paces = ["fast"] * asked["fast"] + ["realtime"] * asked["realtime"]
-    setup = Setup(launcher=asked["launcher"], model=asked["model"], sessions=len(paces), extra=asked["extra"])
+    if (asked["nodes"] and asked["launcher"] != "ray") or (asked["node_kills"] and asked["nodes"] < 2):
+        raise click.UsageError("--nodes need --launcher ray, and --node-kills two of them or more")
+    setup = Setup(
+        launcher=asked["launcher"], model=asked["model"], sessions=len(paces), nodes=asked["nodes"],
+        extra=asked["extra"],
+    )  # fmt: skip
     if asked["is_hour"]:
         sys.exit(0 if run(hour(setup, geometry, asked["seed"], say)) else 1)
     counts = Counts(
         kills=asked["kills"], stops=asked["stops"], stalls=asked["stalls"], server_kills=asked["server_kills"],
-        ray=asked["launcher"] == "ray",
+        node_kills=asked["node_kills"], ray=asked["launcher"] == "ray" and not asked["nodes"],
     )  # fmt: skip
     scripts = [
         Script(number=number, pace=pace, blocks=asked["blocks"], cue_every=asked["cue_every"], geometry=geometry)

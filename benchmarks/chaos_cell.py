@@ -1,14 +1,12 @@
 """A server under chaos: what it has started, found below it in /proc, and what is left when it is gone.
 
-Only processes are signalled that were seen below the server, by id and time of start: an id that was given to somebody
-else meanwhile is nobody's here.
+Only processes are signalled that were seen below the server, or below the Ray nodes that were started for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +14,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.chaos_nodes import RayNodes
+from benchmarks.chaos_processes import Process, below, names, process, shared_memory
 from benchmarks.prometheus import free_port
 from longtake.core.errors import Unavailable
 
@@ -24,78 +24,8 @@ STOP_S = 90.0
 GONE_S = 120.0
 """How long processes may take to end after a server that was killed."""
 _LOOK_S = 0.25
-_SHARED = "/dev/shm/"
 _HELPERS = {"raylet": "raylet", "gcs_server": "gcs"}
 """Ray's processes, by the names that the system knows them by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process, whatever else gets its id later."""
-
-    pid: int
-    started: int
-    """In clock ticks since the machine started."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is still there; one that only waits to be reaped is not."""
-        return process(self.pid) == self
-
-    def send(self, number: signal.Signals) -> bool:
-        """Signal it, if it is there; returns whether it was."""
-        if not self.is_alive:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-            return True
-        return False
-
-    def resident_bytes(self) -> int:
-        """Its memory; 0 if it is gone."""
-        with contextlib.suppress(OSError):
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return 0
-
-
-def process(pid: int) -> Process | None:
-    """The process that has this id now; None if there is none, or none that still runs."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
-
-
-def below(*ancestors: int) -> set[Process]:
-    """The living processes below some."""
-    found: set[int] = set()
-    waiting = list(ancestors)
-    while waiting:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{waiting.pop()}/task").iterdir():
-                children = {int(child) for child in (task / "children").read_text().split()} - found
-                found |= children
-                waiting += children
-    return {one for pid in found if (one := process(pid)) is not None}
-
-
-def names(pid: int) -> set[str]:
-    """The names of all threads of a process."""
-    found = set()
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found.add((task / "comm").read_text().strip())
-    return found
-
-
-def shared_memory(pid: int) -> set[Path]:
-    """What a process has mapped of shared memory that has a name."""
-    with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        paths = {line.partition(_SHARED)[2] for line in lines if _SHARED in line}
-        return {Path(_SHARED + path) for path in paths if not path.endswith(" (deleted)")}
-    return set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +37,8 @@ class Setup:
     denoise: int = 2
     decode: int = 2
     sessions: int = 3
+    nodes: int = 0
+    """Ray nodes that are started for it, beside a head without workers; 0: the server starts a Ray of its own."""
     extra: str = ""
     """More lines of the configuration; `{folder}` in it is a folder that lasts as long as the chaos."""
 
@@ -115,11 +47,11 @@ class Setup:
         """The names of all workers."""
         return (*(f"denoise-{n}" for n in range(self.denoise)), *(f"decode-{n}" for n in range(self.decode)))
 
-    def text(self, folder: Path) -> str:
+    def text(self, folder: Path, ray_address: str) -> str:
         """The configuration. Any worker alone has room for all sessions, so that one can be missing."""
         return (
             f'[model]\npath = "{self.model}"\n'
-            f'[cluster]\nlaunch = "{self.launcher}"\n'
+            f'[cluster]\nlaunch = "{self.launcher}"\nray_address = "{ray_address}"\n'
             f"denoise_workers = {self.denoise}\ndecode_workers = {self.decode}\n"
             f"sessions_per_worker = {self.sessions}\n"
         ) + self.extra.replace("{folder}", str(folder))
@@ -134,7 +66,8 @@ class ChaosCell:
         self.address = f"127.0.0.1:{self.port}"
         self.log = folder / "server.log"
         self._config = folder / "server.toml"
-        self._config.write_text(setup.text(folder))
+        self.nodes = RayNodes(setup.nodes, folder) if setup.nodes else None
+        self._config.write_text(setup.text(folder, self.nodes.address if self.nodes else ""))
         self._server: subprocess.Popen[str] | None = None
         self._seen: set[Process] = set()
         self._shared: set[Path] = set()
@@ -149,13 +82,16 @@ class ChaosCell:
         return found
 
     async def start(self) -> None:
-        """Start the server, and wait until it is ready. Unavailable if it is not in time."""
+        """Start the server, and its nodes, and wait until it is ready. Unavailable if it is not in time."""
+        if self.nodes is not None:
+            await asyncio.to_thread(self.nodes.start)
         command = [sys.executable, "-m", "longtake", "serve", str(self._config), "--port", str(self.port)]
         with self.log.open("a") as log:
             # A session of its own: Ctrl-C is for this process, which then ends the server.
             self._server = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
-            )
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+                env=self.nodes.environment if self.nodes else None,
+            )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):
                 await asyncio.to_thread(self._read_until_ready, self._server)
@@ -180,7 +116,8 @@ class ChaosCell:
         """Note what the server has started by now."""
         if self._server is not None:
             # Below what it started before, too: it may be gone, and that not.
-            self._seen |= below(self._server.pid, *(one.pid for one in self._seen if one.is_alive))
+            roots = self.nodes.pids if self.nodes else ()
+            self._seen |= below(self._server.pid, *roots, *(one.pid for one in self._seen if one.is_alive))
 
     def find(self) -> dict[str, Process]:
         """The server, its workers and Ray's processes that live now, by name."""
@@ -219,6 +156,8 @@ class ChaosCell:
                 status = await asyncio.to_thread(self._server.wait, STOP_S)
             except subprocess.TimeoutExpired:
                 status = f"none {STOP_S:g} s after SIGTERM"
+        if self.nodes is not None:
+            await asyncio.to_thread(self.nodes.stop)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_S):
                 while any(one.is_alive for one in self._seen):
@@ -237,6 +176,8 @@ class ChaosCell:
     def end(self) -> None:
         """End whatever is left, at once."""
         self.look()
+        if self.nodes is not None:
+            self.nodes.stop()
         if self._server is not None:
             for one in (process(self._server.pid) if self._server.poll() is None else None, *self._seen):
                 if one is not None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.chaos_cell import ChaosCell, Process
+from benchmarks.chaos_cell import ChaosCell
+from benchmarks.chaos_processes import Process, names
 
 STOP_S = 10.0
 """Twice as long as an engine bears silence."""
@@ -30,7 +31,7 @@ class Deed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A deed, and to whom: `denoise`, `decode`, `worker` (any), `server`, or Ray's `raylet` and `gcs`."""
+    """A deed, and to whom: `denoise`, `decode`, `worker` (any), `server`, `raylet` and `gcs` of Ray, or a `node`."""
 
     deed: Deed
     whom: str = ""
@@ -54,6 +55,8 @@ class Counts:
     stalls: int
     """Stops of the server alone."""
     server_kills: int = 0
+    node_kills: int = 0
+    """Of Ray nodes, with all workers that are there."""
     ray: bool = False
     """Whether Ray's own processes are killed at the end, first the raylet, then the GCS."""
 
@@ -64,6 +67,7 @@ class Counts:
         faults += [Fault(Deed.STOP, whom[number % 3]) for number in range(self.stops)]
         faults += [Fault(Deed.STOP, "server")] * self.stalls
         faults += [Fault(Deed.KILL, "server")] * self.server_kills
+        faults += [Fault(Deed.KILL, "node")] * self.node_kills
         random.Random(seed).shuffle(faults)
         yield Fault(Deed.NOTHING)
         yield from faults
@@ -80,6 +84,8 @@ async def strike(cell: ChaosCell, fault: Fault, draw: random.Random) -> str:
     if fault.deed is Deed.NOTHING:
         await asyncio.sleep(STOP_S)
         return ""
+    if fault.whom == "node":
+        return await _kill_node(cell)
     name, victim = await _victim(cell, fault.whom, draw)
     if fault.deed is Deed.STOP:
         try:
@@ -97,6 +103,19 @@ async def strike(cell: ChaosCell, fault: Fault, draw: random.Random) -> str:
             await cell.start()
             return f"{name}; the server ended with status {status} and was started again"
     return name
+
+
+async def _kill_node(cell: ChaosCell) -> str:
+    """End the node that most workers are on; the node comes back with the next fault of its kind."""
+    nodes = cell.nodes
+    assert nodes is not None
+    await asyncio.to_thread(nodes.start)
+    workers = {
+        name: {n for one in nodes.of(name) for n in names(one.pid) & {*cell.setup.workers}} for name in nodes.names
+    }
+    name = max(workers, key=lambda name: len(workers[name]))
+    await asyncio.to_thread(nodes.kill, name)
+    return f"{name} with {', '.join(sorted(workers[name])) or 'no worker'}"
 
 
 async def _victim(cell: ChaosCell, whom: str, draw: random.Random) -> tuple[str, Process]:

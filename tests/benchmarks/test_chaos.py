@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos_cell import Process, Setup, below, names, process
+from benchmarks.chaos_cell import Setup
 from benchmarks.chaos_faults import Counts, Deed, is_meant
 from benchmarks.chaos_hour import slope_bytes
+from benchmarks.chaos_processes import Process, below, names, process
 from benchmarks.chaos_report import FaultRow, Judgement, kinds
 from benchmarks.chaos_streams import AHEAD, COMPLETED, WINDOW, Script, Take, longest_gap_s
 from cluster.config import load_config
@@ -91,14 +92,14 @@ def test_a_script_has_its_cues_so_far_ahead_that_no_block_of_theirs_has_begun() 
 
 
 def test_a_plan_has_all_faults_in_an_order_of_its_seed_and_rays_own_processes_last() -> None:
-    counts = Counts(kills=30, stops=10, stalls=5, server_kills=2, ray=True)
+    counts = Counts(kills=30, stops=10, stalls=5, server_kills=2, node_kills=3, ray=True)
     plan = list(counts.plan(1))
     assert plan == list(counts.plan(1)) != list(counts.plan(2))
     assert plan[0].deed is Deed.NOTHING and list(map(str, plan[-2:])) == ["kill raylet", "kill gcs"]
     found = Counter(map(str, plan))
     assert [found[f"kill {whom}"] for whom in ("denoise", "decode", "worker", "server")] == [10, 10, 10, 2]
     assert sum(found[f"stop {whom}"] for whom in ("denoise", "decode", "worker")) == 10
-    assert found["stop server"] == 5 and len(plan) == 1 + 47 + 2
+    assert found["stop server"] == 5 and found["kill node"] == 3 and len(plan) == 1 + 50 + 2
     assert [fault.heals for fault in plan[-3:]] == [True, False, True]
 
 
@@ -185,8 +186,9 @@ def test_workers_are_found_below_their_server_by_name_and_only_they_are_signalle
 def test_the_configuration_is_one_that_a_server_takes(tmp_path: Path) -> None:
     folder = tmp_path
     setup = Setup(sessions=4, extra='[recording]\nfile = "{folder}/events"\n')
-    (folder / "server.toml").write_text(setup.text(folder))
+    (folder / "server.toml").write_text(setup.text(folder, "127.0.0.1:6379"))
     config = load_config(folder / "server.toml")
+    assert config.cluster.ray_address == "127.0.0.1:6379"
     assert (config.cluster.denoise_workers, config.cluster.decode_workers) == (2, 2)
     assert config.recording.file == f"{folder}/events"
     assert setup.workers == ("denoise-0", "denoise-1", "decode-0", "decode-1")
