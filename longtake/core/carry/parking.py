@@ -175,12 +175,12 @@ class Parking:
         lost = self._dropped(record, event.image) if not isinstance(event, Stowed) else None
         effects: list[Effect] = []
         if session.state is State.RESTORING and failed and lost is not None:
-            effects = self._rebuild(session, record, lost)
+            effects = self._rebuild(session, record, lost, now_s=event.now_s)
         elif session.state is State.PARKING:
             if failed and lost == SLOT:  # unlike pages, a slot is given up to be stowed
                 record.slot_is_gone = True
             record.gave_up = record.gave_up or failed
-            effects = self._stowed(session, record)
+            effects = self._stowed(session, record, now_s=event.now_s)
         return ParkingAnswer(session=session_id, effects=effects)
 
     def _dropped(self, record: ParkedState, image: ImageId) -> int | None:
@@ -188,26 +188,25 @@ class Parking:
         del self._owners[image]
         return record.drop(image)
 
-    def _rebuild(self, session: Session, record: ParkedState, part: int) -> list[Effect]:
+    def _rebuild(self, session: Session, record: ParkedState, part: int, *, now_s: float) -> list[Effect]:
         """Bring a lane, or the slot, back from the journal: its image failed."""
-        retention = self._cell.fleet.retention(session.graph)
         if part != SLOT:
-            rebuild_lane(session, part, retention)
+            rebuild_lane(self._cell, session, part, now_s=now_s)
             return []
         record.preparing = True
-        return [rebuild_slot(session, retention)]
+        return [rebuild_slot(self._cell, session, now_s=now_s)]
 
-    def _stowed(self, session: Session, record: ParkedState) -> list[Effect]:
+    def _stowed(self, session: Session, record: ParkedState, *, now_s: float) -> list[Effect]:
         """Go on if all that was ordered is answered: the slot comes after the lanes, and then the place is free."""
         if record.is_torn or record.owed:
             return self.settle_torn(session)
         if record.gave_up or session.wants_place:
-            return self._turn_back(session, record)
+            return self._turn_back(session, record, now_s=now_s)
         if record.slot is None and not record.slot_is_gone:
             return self._stow_slot(session, record)
         return self._vacate(session)
 
-    def _turn_back(self, session: Session, record: ParkedState) -> list[Effect]:
+    def _turn_back(self, session: Session, record: ParkedState, *, now_s: float) -> list[Effect]:
         """Stay: the pages are as they were, and the slot is filled again if it was stowed."""
         session.follow(Trigger.RESTORE)
         effects: list[Effect] = []
@@ -215,7 +214,9 @@ class Parking:
             del self._owners[image.id]
             effects.append(Discard(worker=image.worker, image=image.id))
         record.lanes.clear()
-        return effects + (self._prepare(session, record) if record.slot is not None or record.slot_is_gone else [])
+        if record.slot is None and not record.slot_is_gone:
+            return effects
+        return effects + self._prepare(session, record, now_s=now_s)
 
     # --- back -------------------------------------------------------------------------------------------------------
 
@@ -229,11 +230,9 @@ class Parking:
         session.follow(Trigger.RESTORE)
         session.place = place
         effects: list[Effect] = []
-        retention = self._cell.fleet.retention(session.graph)
-        session.whole_by_s = now_s + self._cell.limits.recover_within_s
         for lane in range(session.graph.lane_count):
             if lane not in record.lanes:
-                rebuild_lane(session, lane, retention)
+                rebuild_lane(self._cell, session, lane, now_s=now_s)
         if session.continuity is not Continuity.EXACT:  # its client is to be told
             session.struck(now_s)
         for lane, image in list(record.lanes.items()):
@@ -246,14 +245,14 @@ class Parking:
         if record.slot is not None:
             effects += record.slot.sent(session.id, place.decoder)
             record.slot = record.slot.to(place.decoder)
-        effects += self._prepare(session, record)
+        effects += self._prepare(session, record, now_s=now_s)
         decoder = self._cell.workers[place.decoder]
         return [*effects, *self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)]
 
-    def _prepare(self, session: Session, record: ParkedState) -> list[Effect]:
+    def _prepare(self, session: Session, record: ParkedState, *, now_s: float) -> list[Effect]:
         place, image = session.place, record.slot
         if image is None:
-            return self._rebuild(session, record, SLOT)
+            return self._rebuild(session, record, SLOT, now_s=now_s)
         record.owed[image.id] = place.decoder
         settings = session.request.settings
         return [

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from longtake.core.cell import Cell
 from longtake.core.effects import PrepareStream
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity
 
 
-def rebuild_lane(session: Session, lane: int, retention: Retention) -> None:
+def rebuild_lane(cell: Cell, session: Session, lane: int, *, now_s: float) -> None:
     """Have a lane, whose pages at its present place were never written, built again; none of its ops is in flight."""
-    graph, table = session.graph, session.place.tables[lane]
+    graph, table, retention = session.graph, session.place.tables[lane], _begin(cell, session, now_s)
     session.progress.lose(graph.in_lane[lane])
     replay = session.progress.replay(graph.sealing[lane], retention.lane_blocks, graph.sink_blocks)
     if replay is not None:
@@ -30,9 +31,9 @@ def rebuild_lane(session: Session, lane: int, retention: Retention) -> None:
             session.continuity = continuity
 
 
-def rebuild_slot(session: Session, retention: Retention) -> PrepareStream:
+def rebuild_slot(cell: Cell, session: Session, *, now_s: float) -> PrepareStream:
     """Have a slot at its present place hold the session's decoder state again; none of its decodes is in flight."""
-    decodes, place = session.graph.decodes, session.place
+    decodes, place, retention = session.graph.decodes, session.place, _begin(cell, session, now_s)
     session.progress.lose((decodes,))
     replay = session.progress.replay(decodes, retention.slot_blocks)
     return PrepareStream(
@@ -42,6 +43,12 @@ def rebuild_slot(session: Session, retention: Retention) -> PrepareStream:
         settings=session.request.settings,
         started=replay is not None and replay.start > 0,
     )
+
+
+def _begin(cell: Cell, session: Session, now_s: float) -> Retention:
+    """Set when the session is to be whole again; returns what is kept of it."""
+    session.whole_by_s = now_s + cell.limits.recover_within_s
+    return cell.fleet.retention(session.graph)
 
 
 def forsake(session: Session) -> None:

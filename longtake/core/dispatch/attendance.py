@@ -116,8 +116,7 @@ class Attendance:
         worker.ready.drop_session(session.id)
         worker.disown(session)
         session.make_again(segment)
-        prepare = rebuild_slot(session, self._cell.fleet.retention(session.graph))
-        session.whole_by_s = now_s + self._cell.limits.recover_within_s
+        prepare = rebuild_slot(self._cell, session, now_s=now_s)
         return [Forget(worker=worker.id, session=session.id, version=None), prepare]
 
     def tick(self, *, now_s: float) -> list[Effect]:

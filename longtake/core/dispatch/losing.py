@@ -133,12 +133,10 @@ class Losses:
         for child in self._dependants(session):  # they share pages where the session's lanes were
             effects += self._give_up(child, f"worker {lost.id} was lost", _ANEW, now_s=now_s)
         session.struck(now_s)
-        session.whole_by_s = now_s + self._cell.limits.recover_within_s
-        retention = self._cell.fleet.retention(session.graph)
         for lane in lanes:
-            rebuild_lane(session, lane, retention)
+            rebuild_lane(self._cell, session, lane, now_s=now_s)
         if slot:
-            effects.append(rebuild_slot(session, retention))
+            effects.append(rebuild_slot(self._cell, session, now_s=now_s))
             if lost.joined.ability.encodes_text:  # what it was to encode
                 decoder = self._cell.workers[session.place.decoder]
                 effects += self._cell.texts.ask(cues.unknown(session), decoder, now_s=now_s)
