@@ -54,6 +54,7 @@ class Setup:
             f'[cluster]\nlaunch = "{self.launcher}"\nray_address = "{ray_address}"\n'
             f"denoise_workers = {self.denoise}\ndecode_workers = {self.decode}\n"
             f"sessions_per_worker = {self.sessions}\n"
+            '[link]\nhost = "127.0.0.1"\n'
         ) + self.extra.replace("{folder}", str(folder))
 
 
