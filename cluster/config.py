@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from cluster.cell.recording import LIMIT_BYTES
+from longtake.core.addresses import parse_host
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
@@ -47,6 +48,14 @@ def _device(name: str) -> str:
     elif name not in _DEVICES:
         raise PydanticCustomError("device", "'cpu', 'cuda' or a simulated device such as 'simulated:60ms'")
     return name
+
+
+def _host(name: str) -> str:
+    """Where something can listen, or be reached; brackets around an IPv6 address are left out."""
+    try:
+        return parse_host(name, field="host") if name else name
+    except InvalidField as error:
+        raise PydanticCustomError("host", "{allowed}", {"allowed": error.allowed}) from None
 
 
 class Section(BaseModel):
@@ -135,7 +144,7 @@ class ClusterSection(Section):
 class ListenSection(Section):
     """Where clients connect."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """0 picks a free port."""
 
@@ -225,7 +234,7 @@ class LinkSection(Section):
     """The port for workers. The PEM files are given all or not at all; without them workers show only the secret of
     this launch."""
 
-    host: str = ""
+    host: Annotated[str, AfterValidator(_host)] = ""
     """The address at which workers on a Ray cluster reach this machine, and under which its Ray node is known there; if
     it is empty, Ray says it. Workers that this process starts on this machine always use loopback."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0

@@ -30,6 +30,7 @@ from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
+from longtake.core.addresses import Address
 from longtake.core.effects import Effect
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
@@ -65,7 +66,7 @@ class Ready:
     @property
     def address(self) -> str:
         """Where clients connect: HOST:PORT."""
-        return f"{self.config.listen.host}:{self.port}"
+        return str(Address(host=self.config.listen.host, port=self.port))
 
     def __str__(self) -> str:
         cluster = self.config.cluster

@@ -19,7 +19,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from longtake.core.errors import InternalFault, Unavailable
+from longtake.core.addresses import Address, parse_address
+from longtake.core.errors import InternalFault, InvalidField, Unavailable
 
 c10d: Any = torch.distributed
 """torch's c10d without types: its stubs lack what is used here."""
@@ -48,7 +49,7 @@ class MeetingPoint:
             master_listen_fd=listener.detach(),  # by itself the store would listen on all interfaces
             use_libuv=True,
         )
-        self.address = f"{host}:{port}"
+        self.address = str(Address(host=host, port=port))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,10 +71,10 @@ class Pair:
         self._other = 1 - rank
         self._device = device or torch.device("cpu")
         timeout = timedelta(seconds=timeout_s)
-        host, _, port = meeting_point.rpartition(":")
         try:
-            self._store = c10d.TCPStore(host, int(port), is_master=False, timeout=timeout)
-        except (RuntimeError, OSError) as error:
+            where = parse_address(meeting_point, field="meeting point")
+            self._store = c10d.TCPStore(where.host, where.port, is_master=False, timeout=timeout)
+        except (RuntimeError, OSError, InvalidField) as error:
             raise Unavailable(f"nobody is at the meeting point {meeting_point}: {error}") from error
         try:
             shared = c10d.PrefixStore(name, self._store)
@@ -83,7 +84,7 @@ class Pair:
                 self._group = c10d.ProcessGroupNCCL(shared, rank, 2, options)
             else:
                 gloo = c10d.ProcessGroupGloo._Options()
-                gloo._devices = [c10d.ProcessGroupGloo.create_device(hostname=_address_towards(host, int(port)))]
+                gloo._devices = [c10d.ProcessGroupGloo.create_device(hostname=_address_towards(where.host, where.port))]
                 gloo._timeout = timeout
                 self._group = c10d.ProcessGroupGloo(shared, rank, 2, gloo)
         except (RuntimeError, OSError) as error:
@@ -159,14 +160,14 @@ def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, 
 
     A worker without a proposal waits for one; Unavailable if none comes within `timeout_s`.
     """
-    host, _, port = meeting_point.rpartition(":")
     key = f"agreed/{name}"
     try:
-        store = c10d.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=timeout_s))
+        where = parse_address(meeting_point, field="meeting point")
+        store = c10d.TCPStore(where.host, where.port, is_master=False, timeout=timedelta(seconds=timeout_s))
         if propose is not None and not store.check([key]):
             store.compare_set(key, "", propose())
         return str(store.get(key).decode(errors="replace"))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, InvalidField) as error:
         raise Unavailable(f"nobody has said what {name!r} is: {error}") from error
 
 

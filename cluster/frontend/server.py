@@ -17,6 +17,7 @@ from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.service import Frontend
 from cluster.net.grpc_options import connections_allowed, server_options
+from longtake.core.addresses import Address
 from longtake.core.errors import InvalidField
 from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb
@@ -69,14 +70,12 @@ class FrontendServer:
         socket on which the page asks.
         """
         self = cls(engine, offer, tenancy or Tenancy(Access(), Audit()))
+        address = str(Address(host=host, port=port))
         try:
             self.port = (
-                self._server.add_insecure_port(f"{host}:{port}")
-                if tls is None
-                else self._server.add_secure_port(f"{host}:{port}", tls)
+                self._server.add_insecure_port(address) if tls is None else self._server.add_secure_port(address, tls)
             )
         except RuntimeError:
-            address = f"{host}:{port}"
             raise InvalidField("listen", address, "an address of this machine and a port that is free") from None
         if page:
             self._server.add_insecure_port(page)

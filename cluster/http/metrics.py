@@ -22,8 +22,9 @@ from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
 from cluster.http.figures import CellFacts, CellFigures
-from cluster.net.addresses import Address, listen, parse_address
+from cluster.net.addresses import listen
 from cluster.net.listener import HttpListener
+from longtake.core.addresses import Address, parse_address
 from monitoring.exposition import Exposition
 
 FIELD = "metrics.address"
@@ -40,7 +41,7 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
     exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
     app = metrics_app(exposition, lambda: server.serving)
-    address = parse_address(config.metrics.address, config.listen.host, field=FIELD)
+    address = parse_address(config.metrics.address, field=FIELD, host=config.listen.host)
     settings = uvicorn.Config(
         app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
     )

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
+from longtake.core.addresses import Address
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
 from longtake.core.work import Loss, WorkerId
@@ -191,7 +192,8 @@ class LinkServer:
         options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
         self._server = grpc.aio.server(options=options)
         link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
-        self.address = f"{host}:{self._bound(f'{host}:{port}', service.files)}"
+        bound = self._bound(str(Address(host=host, port=port)), service.files)
+        self.address = str(Address(host=host, port=bound))
 
     def _bound(self, where: str, files: LinkFiles | None) -> int:
         try:

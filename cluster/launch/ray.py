@@ -23,6 +23,7 @@ from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray_placing import Looked, group_of, groups, resources_of, shares_of
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
 from cluster.launch.sizing import sized
+from longtake.core.addresses import Address, parse_address
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link.dial import Weights, serve
@@ -215,7 +216,7 @@ class RayLauncher:
         try:
             self._meeting_point = MeetingPoint(self._host, self._plan.link.meeting_port)
         except OSError:
-            address = f"{self._host}:{self._plan.link.meeting_port}"
+            address = str(Address(host=self._host, port=self._plan.link.meeting_port))
             raise InvalidField("link.meeting_port", address, "an address of this machine and a free port") from None
         actor_class = self._ray.remote(WorkerActor)
         for worker, place in self._places():
@@ -268,11 +269,11 @@ def _reach(address: str) -> None:
 
     Ray itself would try for minutes, and not hear a signal meanwhile.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if ":" not in address:
         return  # "auto" and other names that only Ray can resolve
+    where = parse_address(address, field="cluster.ray_address")
     try:
-        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+        socket.create_connection((where.host, where.port), timeout=REACH_S).close()
     except OSError as error:
         raise Unavailable(f"cluster.ray_address: no Ray answers at {address} ({error})") from None
     check_gcs(address)  # before it is shown our token

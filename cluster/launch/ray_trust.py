@@ -11,11 +11,11 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 
+from longtake.core.addresses import Address, parse_address
 from longtake.core.errors import InvalidField
 
 TOKEN = "token"
@@ -44,12 +44,12 @@ def check_gcs(address: str) -> None:
 
 def check_doors(gcs_address: str, dashboard: str) -> None:
     """InvalidField if Ray's client port or its dashboard (host:port or empty), which runs jobs, is open to anybody."""
-    host = gcs_address.rpartition(":")[0]
-    client = f"{host}:{CLIENT_PORT}"
+    host = parse_address(gcs_address, field="cluster.ray_address").host
+    client = str(Address(host=host, port=CLIENT_PORT))
     if _listens(client) and _status(client, _CLIENT_METHOD) is grpc.StatusCode.OK:
         raise InvalidField("cluster.ray_address", gcs_address, f"a Ray that asks at {client} for a token: {_HOW}")
     dashboard = dashboard.removeprefix("http://").rstrip("/")
-    if dashboard and not _is_loopback(dashboard.rpartition(":")[0]) and _http_status(dashboard) not in _CLOSED:
+    if dashboard and not _is_loopback(dashboard) and _http_status(dashboard) not in _CLOSED:
         allowed = f"a Ray whose dashboard at {dashboard} asks for a token, or listens on the loopback only: {_HOW}"
         raise InvalidField("cluster.ray_address", gcs_address, allowed)
 
@@ -68,7 +68,8 @@ def own_token(environment: Mapping[str, str]) -> str:
 def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:
     """The status of a call without a message, made without a token or with one."""
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    with grpc.insecure_channel(address) as channel:
+    # Not through a proxy of the environment: it is this very Ray that is asked.
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         try:
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
             call(b"", timeout=_ANSWER_S, metadata=metadata)
@@ -81,7 +82,8 @@ def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:
 def _http_status(where: str) -> int | None:
     """The HTTP status for a stranger who asks for the list of jobs; None if nobody answers in HTTP."""
     try:
-        with urllib.request.urlopen(f"http://{where}{_JOBS}", timeout=_ANSWER_S) as answer:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{where}{_JOBS}", timeout=_ANSWER_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -91,16 +93,13 @@ def _http_status(where: str) -> int | None:
 
 
 def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+    where = parse_address(address, field="cluster.ray_address")
     try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+        socket.create_connection((where.host, where.port), timeout=_ANSWER_S).close()
     except OSError:
         return False
     return True
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _is_loopback(address: str) -> bool:
+    return parse_address(address, field="cluster.ray_address", port=0).is_local

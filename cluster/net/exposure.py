@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from cluster.config import ServerConfig
+from longtake.core.addresses import is_this_machine, parse_address
 from longtake.core.errors import Contradiction
 
 
@@ -39,17 +38,6 @@ def _check_tls(config: ServerConfig) -> None:
 def _hosts(config: ServerConfig) -> dict[str, str]:
     """The hosts at which clients connect, by the key that names each."""
     hosts = {"listen.host": config.listen.host}
-    host = config.http.address.rpartition(":")[0]
-    if host:
-        hosts["http.address"] = host
+    if config.http.address:
+        hosts["http.address"] = parse_address(config.http.address, field="http.address", host=config.listen.host).host
     return hosts
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import grpc
 
+from longtake.core.addresses import DEFAULT_PORT, LAST_PORT, parse_address
+from longtake.core.errors import InvalidField
+
+_SCHEMES = ("dns", "ipv4", "ipv6", "xds")
+"""Of targets that gRPC reads in its own way."""
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -41,45 +46,54 @@ class Credentials:
 def open_channel(target: str, credentials: Credentials, options: Sequence[tuple[str, int | str]]) -> grpc.aio.Channel:
     """A connection to `target`, encrypted if the credentials say so.
 
-    Raises ValueError if a token would go unencrypted to another machine, or is none, or a certificate comes without its
-    key; OSError names a file that cannot be read.
+    Raises ValueError if `target` is no address, if a token would go unencrypted to another machine, or is none, or a
+    certificate comes without its key; OSError names a file that cannot be read.
     """
     if (credentials.certificate is None) is not (credentials.key is None):
         given, missing = ("certificate", "key") if credentials.key is None else ("key", "certificate")
         raise ValueError(f"{given} is given and {missing} is not: a certificate is of use with its key only")
     if not credentials.token.isascii() or not credentials.token.isprintable() or " " in credentials.token:
         raise ValueError("token: what is given is not allowed; allowed: printable ASCII without spaces")
+    place = place_of(target)
+    if place.is_local:  # a proxy of the environment could not reach it
+        options = (*options, ("grpc.enable_http_proxy", 0))
     if not credentials.encrypted:
-        if credentials.token and not is_local(target):
+        if credentials.token and not place.is_local:
             reason = "everybody on the way could read the token; give a CA, or ask for TLS"
             raise ValueError(f"a token is given and server {target!r} may be another machine: {reason}")
-        return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.insecure_channel(place.target, options=options)
     channel = grpc.ssl_channel_credentials(
         root_certificates=_read(credentials.ca),
         private_key=_read(credentials.key),
         certificate_chain=_read(credentials.certificate),
     )
-    return grpc.aio.secure_channel(target, channel, options=options)
+    return grpc.aio.secure_channel(place.target, channel, options=options)
 
 
-def is_local(target: str) -> bool:
-    """Whether what is sent to `target` certainly stays on this machine: a unix socket or a loopback address."""
+class Dialled(NamedTuple):
+    """Where gRPC connects."""
+
+    target: str
+    is_local: bool
+    """Whether what is sent there certainly stays on this machine."""
+
+
+def place_of(target: str) -> Dialled:
+    """The place that `target` names: HOST, HOST:PORT, or a target of gRPC's such as `dns:///host` or `unix:/path`."""
     scheme, _, rest = target.partition(":")
     if scheme in ("unix", "unix-abstract"):
-        return True
-    if scheme in ("dns", "ipv4", "ipv6"):
-        target = rest.removeprefix("///")
-    host = unquote(target)
-    if host.startswith("["):
-        host = host[1:].partition("]")[0]
-    elif host.count(":") == 1:
-        host = host.partition(":")[0]
-    if host == "localhost":
-        return True
+        return Dialled(target, True)
+    is_named = scheme in _SCHEMES
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        text = unquote(rest.removeprefix("///")) if is_named else target
+        address = parse_address(text, field="server", port=DEFAULT_PORT)
+    except InvalidField as error:
+        if is_named:  # it may be several addresses, or something that only gRPC can read
+            return Dialled(target, False)
+        raise ValueError(str(error)) from None
+    if not address.port:
+        raise ValueError(f"server: {target!r} is not allowed; allowed: a port of 1 to {LAST_PORT}")
+    return Dialled(target if is_named else str(address), address.is_local and scheme != "xds")
 
 
 def _read(path: Path | None) -> bytes | None:

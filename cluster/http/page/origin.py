@@ -10,8 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from cluster.net.addresses import Address
-from cluster.net.exposure import is_this_machine
+from longtake.core.addresses import Address
 
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 HEADERS: Mapping[str, str] = {
@@ -37,7 +36,7 @@ class SameOrigin:
 
     def __init__(self, app: ASGIApp, address: Address) -> None:
         self._app = app
-        self._names = LOCAL_NAMES | {address.host} if is_this_machine(address.host) else None
+        self._names = LOCAL_NAMES | {address.host} if address.is_local else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request or one WebSocket."""

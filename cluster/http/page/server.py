@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
@@ -15,10 +17,11 @@ from cluster.config import ServerConfig, TlsSection
 from cluster.http.page.app import page_app
 from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
 from cluster.http.page.tls import PageTls
-from cluster.net.addresses import Address, listen, parse_address
+from cluster.net.addresses import listen
 from cluster.net.listener import HttpListener
 from longtake.client import Client
 from longtake.client.credentials import Credentials
+from longtake.core.addresses import Address, parse_address
 from longtake.core.errors import InvalidField
 
 FIELD = "http.address"
@@ -26,8 +29,9 @@ GRACE_S = 2
 """How long browsers may take to read what they were sent last."""
 PING_S = 20.0
 """How often a browser is asked whether it is there, and how long it may take to answer."""
-_MAX_PATH_BYTES = 100
-"""The longest path of a unix socket; the system allows little more."""
+_SOCKET = "page.sock"
+_MAX_PATH_BYTES = 107
+"""The longest path of a unix socket."""
 
 
 class Page:
@@ -35,7 +39,7 @@ class Page:
 
     def __init__(self, address: Address, tls: TlsSection, folder: Path) -> None:
         self._scheme = "https" if tls.certificate else "http"
-        self.target = f"unix:{folder / 'page.sock'}"
+        self.target = f"unix:{quote(str(folder / _SOCKET))}"  # to gRPC it is a URI
         """The socket on which the gRPC server must listen for the page, in a folder that only this user can enter."""
         with contextlib.ExitStack() as on_error:
             listening = on_error.enter_context(listen(address, field=FIELD))
@@ -63,11 +67,14 @@ async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
     if not config.http.address:
         yield None
         return
-    address = parse_address(config.http.address, config.listen.host, field=FIELD)
+    address = parse_address(config.http.address, field=FIELD, host=config.listen.host)
     folder = Path(tempfile.mkdtemp(prefix="longtake-"))  # only its owner can enter it
     try:
-        if len(str(folder)) > _MAX_PATH_BYTES:
-            raise InvalidField("TMPDIR", str(folder.parent), f"a path of at most {_MAX_PATH_BYTES} bytes")
+        spare_bytes = _MAX_PATH_BYTES - len(os.fsencode(folder / _SOCKET))
+        if spare_bytes < 0:
+            most_bytes = len(os.fsencode(folder.parent)) + spare_bytes
+            allowed = f"a path of at most {most_bytes} bytes: a socket is to lie below it"
+            raise InvalidField("TMPDIR", str(folder.parent), allowed)
         page = Page(address, config.tls, folder)
         try:
             yield page
