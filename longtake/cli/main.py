@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,6 +33,7 @@ from longtake.cli.top_figures import holds, warnings
 from longtake.cli.values import word
 from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
+from longtake.client.options import OptionError
 from longtake.core.errors import LongtakeError
 from longtake.v1 import longtake_pb2 as pb
 
@@ -45,10 +47,18 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 def run(arguments: list[str]) -> int:
     """Run a command line; one line for what goes wrong. Returns 2 for wrong input, 130 after Ctrl-C, else 0 or 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack letters of what others wrote
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return WRONG_INPUT
     except click.ClickException as error:
         return _fail(error.format_message(), WRONG_INPUT)
+    except OptionError as error:
+        return _fail("; ".join(f"{_option(one.field)}: {one.description}" for one in error.violations), WRONG_INPUT)
     except click.exceptions.Abort:
         return 128 + 2
     except ClientError as error:
@@ -72,9 +82,19 @@ def _fail(text: str, status: int) -> int:
     return status
 
 
+def _option(field: str) -> str:
+    """The option, or argument, on the command line for one of the client's."""
+    name = field.partition("[")[0].removesuffix("_s")
+    if name in ("prompt", "server"):
+        return name.upper() if name == "prompt" else f"--{name}"
+    return "--" + {"cues": "cue", "fork_block": "fork"}.get(name, name)
+
+
 def _text_of(error: ClientError) -> str:
     text = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
     retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
+    if error.message.startswith("no server at "):
+        return f"{error.message}; start one with `longtake serve`, or name another with --server"
     return (text or f"{error.message} [{error.code.name}]") + retry
 
 
@@ -160,6 +180,8 @@ def render(**asked: Unpack[_RenderAsked]) -> int:
     """Generate what `stream` would, without a server, in this process. Needs --duration."""
     from cluster.render import render_events
 
+    if asked["duration"] is None:
+        raise click.UsageError("--duration is missing: without a server a stream must have its end, such as 20s or 1h")
     options = _options(asked)
     work = partial(
         render_events,
@@ -172,6 +194,11 @@ def render(**asked: Unpack[_RenderAsked]) -> int:
 
 
 def _options(asked: _Asked) -> StreamOptions:
+    end_s = asked["duration"]
+    for cue in asked["cues"]:
+        if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
+            place = f"{float(cue.time_s):g}s={cue.prompt}"
+            raise click.UsageError(f"--cue: {place!r} would never be shown; allowed: a time before the end, --duration")
     return StreamOptions(
         seed=asked["seed"],
         duration_s=asked["duration"],
@@ -263,7 +290,7 @@ def sessions(server: Server, as_json: bool) -> None:
         (session.session_id, word(pb.SessionState.Name(session.state)), ", ".join(holds(session)) or "-",
          word(pb.Pace.Name(session.pace)), session.blocks_begun, session.segments_sent, session.segments_acknowledged,
          session.window, f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-",
-         timedelta(seconds=round(session.age_s)), session.tenant, session.prompt)
+         timedelta(seconds=round(session.age_s)), values.shown(session.tenant), values.shown(session.prompt))
         for session in found
     ]  # fmt: skip
     heads = (

@@ -6,10 +6,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import click
 
+from longtake.cli import values
 from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
 from longtake.core.plan import figures
@@ -24,15 +26,18 @@ _GB = 1_000_000_000
 _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
 
 
+_positive = partial(click.option, type=float, callback=values.positive)
+
+
 @click.command("plan")
 @click.argument("model", default="wan2.1-1.3b-480p")
 @click.option("--devices", "count", type=click.IntRange(min=1), default=4, show_default=True, help="Denoise devices.")
 @click.option("--layer-split", type=click.IntRange(min=1), default=1, show_default=True,
               help="Devices that hold one model together.")  # fmt: skip
-@click.option("--memory", type=float, default=80.0, show_default=True, help="GB of each.")
-@click.option("--forward", "forward_s", type=float, help="Seconds of one forward with a full window.")
-@click.option("--tflops", type=float, help="TFLOP/s that a device reaches: the forward is modelled by it.")
-@click.option("--decode", "decode_s", type=float, help="Seconds of a device to decode one block.")
+@_positive("--memory", default=80.0, show_default=True, help="GB of each.")
+@_positive("--forward", "forward_s", help="Seconds of one forward with a full window.")
+@_positive("--tflops", help="TFLOP/s that a device reaches: the forward is modelled by it.")
+@_positive("--decode", "decode_s", help="Seconds of a device to decode one block.")
 @click.option("--class", "service", default="interactive", show_default=True,
               type=click.Choice([service.value for service in ServiceClass]))  # fmt: skip
 @click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True,

@@ -30,7 +30,8 @@ class Server:
         try:
             return Client(self.target, credentials=self.credentials)
         except ValueError as error:
-            raise click.UsageError(str(error)) from None
+            option = "--" if str(error).startswith("server: ") else ""
+            raise click.UsageError(f"{option}{error}") from None
 
 
 _OPTIONS = (

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
+from unicodedata import category
 
 import click
 
 from longtake.client import CueAt
+from longtake.client.options import MOST_S
 
 _UNITS_S = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_BARE = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+"""Seconds."""
+_CLOCK = re.compile(r"(?:([0-9]+):)?([0-9]+):([0-5]?[0-9](?:\.[0-9]+)?)")
+"""Hours, if there are any, minutes and seconds."""
+
+
+def positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Option callback: a number above 0 that is no infinity."""
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value} is not allowed; allowed: a number above 0")
+    return value
 
 
 def parse_time(text: str) -> Fraction:
-    """A time such as 20s, 1h, 1m30s, 250ms or 1.5s, exactly, in seconds; ValueError if it is none."""
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is not allowed; allowed: a time such as 20s, 1m30s, 1h or 250ms")
-    return sum((Fraction(number) * _UNITS_S[unit] for number, unit in parts), Fraction(0))
+    """A time such as 20s, 20, 1h, 1m30s, 1:30, 250ms or 1.5s, exactly, in seconds; ValueError if it is none."""
+    allowed = f"a time such as 20s, 1m30s, 1:30, 1h or 250ms, up to {MOST_S // 3600} h"
+    if clock := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = (Fraction(part or 0) for part in clock.groups())
+        time_s = hours * 3600 + minutes * 60 + seconds
+    elif _BARE.fullmatch(text):
+        time_s = Fraction(text)
+    else:
+        parts = _PART.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise ValueError(f"{text!r} is not allowed; allowed: {allowed}")
+        time_s = sum((Fraction(number) * _UNITS_S[unit] for number, unit in parts), Fraction(0))
+    if time_s > MOST_S:
+        raise ValueError(f"{text!r} is not allowed; allowed: {allowed}")
+    return time_s
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Fraction | None:
@@ -34,6 +58,17 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> F
 def grace(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
     """Option callback: a time of 0 or more."""
     return _time(value)
+
+
+def shown(text: str, most: int = 60) -> str:
+    """What somebody else wrote, in one line that a terminal only shows: escaped, and cut if it is long."""
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    return "".join(map(_visible, cut))
+
+
+def _visible(letter: str) -> str:
+    moves = category(letter)[0] == "C" or letter in "\u2028\u2029"
+    return letter.encode("unicode_escape").decode() if moves else letter
 
 
 def word(constant: str) -> str:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_WHERE = r"(?:ipv4:|ipv6:|unix:)(?P<where>\S+)"
+_UNREACHED = (
+    (
+        re.compile(rf"^failed to connect to all addresses; .*?{_WHERE}: (?:.*: )?(?P<why>.+)$"),
+        "no server at {where} ({why})",
+    ),
+    (
+        re.compile(r"^(?:errors resolving|DNS resolution failed for) (?P<where>[^:\s]+:\d+)"),
+        "no server at {where} (there is no such name)",
+    ),
+)
+"""How gRPC says that nobody answers, and how we do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +64,16 @@ def error_from(failure: grpc.aio.AioRpcError) -> ClientError:
             delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry_after_s = delay.seconds + delay.nanos / 1e9
     return ClientError(
-        failure.code(), failure.details() or "", violations=tuple(violations), retry_after_s=retry_after_s
+        failure.code(), _in_words(failure.details() or ""), violations=tuple(violations), retry_after_s=retry_after_s
     )
+
+
+def _in_words(details: str) -> str:
+    """What gRPC says of a server that it does not reach, without what only gRPC's makers can use."""
+    for pattern, words in _UNREACHED:
+        if found := pattern.search(details):
+            return unquote(words.format(**found.groupdict()))
+    return details
 
 
 def _details(metadata: Iterable[tuple[str, str | bytes]]) -> list[status_pb2.Any]:

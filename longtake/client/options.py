@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
 
 from google.protobuf import duration_pb2
 
+from longtake.client.errors import Violation
 from longtake.v1 import longtake_pb2 as pb
 
 CODECS = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
 PACES = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
+MOST_S = 315_576_000_000
+"""The longest time that the wire can say, ten thousand years."""
 _NANOS = 1_000_000_000
-
-Number = TypeVar("Number")
+_MOST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,41 +59,131 @@ class StreamOptions:
     """After the call broke the stream tries for so long to go on; 0: not at all."""
 
 
+class OptionError(ValueError):
+    """Options that no server could understand, all of them at once."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{one.field}: {one.description}" for one in violations))
+        self.violations = tuple(violations)
+        """By the names of arguments and options."""
+
+
 def open_request(prompt: str, options: StreamOptions) -> pb.Open:
-    """What a stream is asked for with; ValueError for an option that no server could understand."""
+    """What a stream is asked for with; OptionError for options that no server could understand."""
+    found = _Checked()
+    found.text("prompt", prompt)
+    found.whole("seed", options.seed, most=_MOST)
+    found.whole("window", options.window, most=(1 << 32) - 1)
+    found.whole("pictures", options.pictures, most=_MOST)
+    found.whole("quality", options.quality, most=(1 << 32) - 1)
+    found.whole("fork_block", options.fork_block, most=_MOST)
+    found.time("duration_s", options.duration_s)
+    found.one_of("pace", options.pace, PACES)
+    found.one_of("codec", options.codec, CODECS)
+    if options.decoder is not None:
+        found.one_of("decoder", options.decoder, DECODERS)
+    if options.fork is not None:
+        found.text("fork", options.fork)
     if options.pictures is not None and options.duration_s is not None:
-        raise ValueError("StreamOptions: give pictures or duration_s, not both")
+        found.wrong("duration_s", "give pictures or duration_s, not both")
     if options.fork_block is not None and options.fork is None:
-        raise ValueError("StreamOptions: fork_block says where to go on from a session, so give fork as well")
+        found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
+    if not options.reconnect_s >= 0:  # nor is nan
+        found.wrong("reconnect_s", f"{options.reconnect_s} is not allowed; allowed: seconds, 0 or more")
+    for number, cue in enumerate(options.cues):
+        found.cue(f"cues[{number}]", cue)
+    found.complain()
+    names = cue_ids(options.cues, frozenset())
     return pb.Open(
         prompt=prompt,
         seed=options.seed,
-        pace=_number_of("pace", options.pace, PACES),
+        pace=PACES[options.pace],
         window=options.window,
         pictures=options.pictures,
         duration=None if options.duration_s is None else duration(options.duration_s),
-        codec=_number_of("codec", options.codec, CODECS),
+        codec=CODECS[options.codec],
         quality=options.quality,
-        decoder=None if options.decoder is None else _number_of("decoder", options.decoder, DECODERS),
-        cues=[cue_request(cue, number) for number, cue in enumerate(options.cues, start=1)],
+        decoder=None if options.decoder is None else DECODERS[options.decoder],
+        cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else pb.Fork(session_id=options.fork, block=options.fork_block),
     )
 
 
-def cue_request(cue: CueAt, number: int) -> pb.Cue:
+def cue_request(cue: CueAt, taken: AbstractSet[str]) -> pb.Cue:
+    """What a prompt is asked for with; the ids in `taken` are those of other cues. OptionError as of `open_request`."""
+    found = _Checked()
+    found.cue("cue", cue)
+    found.complain()
+    return _cue(cue, cue_ids((cue,), taken)[0])
+
+
+def cue_ids(cues: Sequence[CueAt], taken: AbstractSet[str]) -> list[str]:
+    """The ids of cues; those without one are numbered past every id that is somebody else's."""
+    used = {*taken, *(cue.id for cue in cues)}
+    ids: list[str] = []
+    for cue in cues:
+        number = len(taken) + len(ids) + 1
+        while not cue.id and f"cue-{number}" in used:
+            number += 1
+        ids.append(cue.id or f"cue-{number}")
+        used.add(ids[-1])
+    return ids
+
+
+def _cue(cue: CueAt, name: str) -> pb.Cue:
     time = None if cue.time_s is None else duration(cue.time_s)
-    return pb.Cue(id=cue.id or f"cue-{number}", prompt=cue.prompt, block=cue.block, time=time)
-
-
-def _number_of(name: str, value: str, numbers: dict[str, Number]) -> Number:
-    if value not in numbers:
-        raise ValueError(f"StreamOptions.{name}: {value!r} is not allowed; allowed: {', '.join(numbers)}")
-    return numbers[value]
+    return pb.Cue(id=name, prompt=cue.prompt, block=cue.block, time=time)
 
 
 def duration(time_s: float | Fraction) -> duration_pb2.Duration:
-    """The time, rounded down to a nanosecond: the server looks for the first picture at or after it."""
-    if time_s < 0:
-        raise ValueError(f"a time of 0 s or more is needed, not {float(time_s)} s")
+    """The time, rounded down to a nanosecond: the server looks for the first picture at or after it. OptionError if it
+    is none."""
+    found = _Checked()
+    found.time("time", time_s)
+    found.complain()
     nanos = int(Fraction(time_s) * _NANOS)
     return duration_pb2.Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+
+
+class _Checked:
+    """What is wrong with some options."""
+
+    def __init__(self) -> None:
+        self._violations: list[Violation] = []
+
+    def complain(self) -> None:
+        """OptionError if anything is wrong."""
+        if self._violations:
+            raise OptionError(self._violations)
+
+    def wrong(self, field: str, description: str) -> None:
+        self._violations.append(Violation(field=field, description=description))
+
+    def text(self, field: str, value: object) -> None:
+        """What the wire takes for text."""
+        if not isinstance(value, str):
+            self.wrong(field, f"{value!r} is not allowed; allowed: text")
+        elif any("\ud800" <= letter <= "\udfff" for letter in value):
+            shown = value[:40].encode("ascii", "backslashreplace").decode()
+            self.wrong(field, f"'{shown}' is not allowed; allowed: text, all of it characters (UTF-8)")
+
+    def whole(self, field: str, value: object, *, most: int) -> None:
+        if value is not None and (type(value) is not int or not 0 <= value <= most):
+            self.wrong(field, f"{value!r} is not allowed; allowed: a whole number of 0 to {most}")
+
+    def time(self, field: str, value: float | Fraction | None) -> None:
+        if value is not None and not (isinstance(value, int | float | Fraction) and 0 <= value <= MOST_S):
+            shown = f"{float(value):g} s" if isinstance(value, int | float | Fraction) else repr(value)
+            self.wrong(field, f"{shown} is not allowed; allowed: a time of 0 s or more, up to {MOST_S} s")
+
+    def one_of(self, field: str, value: str, allowed: Iterable[str]) -> None:
+        if value not in allowed:
+            self.wrong(field, f"{value!r} is not allowed; allowed: {', '.join(allowed)}")
+
+    def cue(self, field: str, cue: CueAt) -> None:
+        self.text(f"{field}.prompt", cue.prompt)
+        self.text(f"{field}.id", cue.id)
+        self.whole(f"{field}.block", cue.block, most=_MOST)
+        self.time(f"{field}.time_s", cue.time_s)
+        if cue.block is not None and cue.time_s is not None:
+            self.wrong(field, "give block or time_s, not both")

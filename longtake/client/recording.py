@@ -25,6 +25,7 @@ from longtake.client.events import (
     SkippedEvent,
     StreamEvent,
 )
+from longtake.client.options import cue_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ class Recording:
         self._open_output = open_output
         self._name = name
         self._clock = clock
-        self._asked = {cue.id or f"cue-{number}": cue.time_s for number, cue in enumerate(cues, start=1)}
+        self._asked = dict(zip(cue_ids(cues, frozenset()), (cue.time_s for cue in cues), strict=True))
         self._shown: dict[str, Fraction] = {}
         self._output: BinaryIO | None = None
         self._began_s = clock()

@@ -93,7 +93,8 @@ class Stream:
         self._writing = asyncio.Lock()
         self._hurry = asyncio.Event()
         """Set when there is no time to wait between attempts."""
-        self._cue_count = len(request.cues)
+        self._cues = {cue.id for cue in request.cues}
+        """The ids of all cues so far."""
         self._unacknowledged: int | None = None
         self._outage: _Outage | None = None
         self._closed: ClosedEvent | None = None
@@ -163,9 +164,9 @@ class Stream:
     # --- steering ---------------------------------------------------------------------------------------------------
 
     async def cue(self, cue: CueAt | str) -> str:
-        """Ask for another prompt; returns the id under which the answers come as events."""
-        self._cue_count += 1
-        wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._cue_count)
+        """Ask for another prompt; returns the id under which the answers come as events. OptionError if it is none."""
+        wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._cues)
+        self._cues.add(wire.id)
         await self._ask(pb.StreamRequest(cue=wire))
         return wire.id
 

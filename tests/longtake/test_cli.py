@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from longtake.cli.main import run
-from longtake.cli.values import parse_time
+from longtake.cli.values import parse_time, shown
 from longtake.client import Client, StreamOptions, SyncClient
 from longtake.client.events import ClosedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent
 from longtake.client.recording import Recording
@@ -45,9 +45,20 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no prompt": (["stream"], "Missing argument 'PROMPT'"),
     "cue without a time": (["stream", "x", "--cue", "a blue box"], "TIME=PROMPT"),
     "cue without a prompt": (["stream", "x", "--cue", "10s="], "TIME=PROMPT"),
-    "cue with a bad time": (["stream", "x", "--cue", "10=y"], "'10' is not allowed; allowed: a time such as 20s"),
+    "cue with a bad time": (["stream", "x", "--cue", "ten=y"], "'ten' is not allowed; allowed: a time such as 20s"),
     "no duration": (["stream", "x", "--duration", "0s"], "a time above 0"),
-    "bad duration": (["stream", "x", "--duration", "20"], "a time such as 20s"),
+    "bad duration": (["stream", "x", "--duration", "20x"], "a time such as 20s"),
+    "endless duration": (["stream", "x", "--duration", "99999999999999999999h"], "up to 87660000 h"),
+    "window": (["stream", "x", "--window", "99999999999"], "--window: 99999999999 is not allowed; allowed: a whole"),
+    "no text": (["stream", "a \udcff red ball"], r"PROMPT: 'a \udcff red ball' is not allowed; allowed: text"),
+    "cue behind the end": (["stream", "x", "--duration", "2s", "--cue", "5s=y"], "'5s=y' would never be shown"),
+    "render for ever": (["render", "x"], "--duration is missing"),
+    "memory": (["plan", "--memory", "nan"], "'--memory': nan is not allowed; allowed: a number above 0"),
+    "decode": (["plan", "--decode", "-1"], "'--decode': -1.0 is not allowed; allowed: a number above 0"),
+    "scheme": (["status", "--server", "http://127.0.0.1:1"], "--server: 'http://127.0.0.1:1' is not allowed; allowed"),
+    "port of a server": (["status", "--server", "127.0.0.1:99999"], "a port of 0 to 65535"),
+    "no server": (["status", "--server", ""], "--server: '' is not allowed"),
+    "brackets": (["status", "--server", "::1:51000"], "an IPv6 address in brackets"),
     "codec": (["stream", "x", "--codec", "gif"], "'h264', 'mjpeg', 'raw'"),
     "seed": (["stream", "x", "--seed", "-1"], "0<=x<=18446744073709551615"),
     "output": (["stream", "x", "-o", "/no/such/place.mp4"], "a file that can be written"),
@@ -68,8 +79,10 @@ def test_wrong_input_is_one_precise_line_and_exit_status_2(
     assert run(arguments) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("longtake: ") and said.err.count("\n") == 1
-    assert expected in said.err
+    *usage, line = said.err.splitlines()
+    assert expected in line
+    assert line.startswith("Error: " if usage else "longtake: ")
+    assert not usage or (usage[0].startswith("Usage: longtake ") and "--help" in usage[1])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,7 +92,8 @@ def test_a_server_that_is_not_there_is_one_line_and_leaves_an_older_file_alone(
     older = tmp_path / "a.mp4"
     older.write_bytes(b"older")
     assert run(["stream", "x", "--server", "127.0.0.1:1", "-o", str(older)]) == 1
-    assert "UNAVAILABLE" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("longtake: no server at 127.0.0.1:1 (Connection refused); start one with `longtake serve`")
     assert older.read_bytes() == b"older"
 
 
@@ -102,11 +116,40 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
 
 
 def test_times() -> None:
-    known = {"20s": 20, "1h": 3600, "1m30s": 90, "250ms": Fraction(1, 4), "1.5s": Fraction(3, 2), "1h1m1s": 3661}
+    known = {
+        "20": 20,
+        "1:30": 90,
+        "1:00:00.5": Fraction(7201, 2),
+        "20s": 20,
+        "1h": 3600,
+        "1m30s": 90,
+        "250ms": Fraction(1, 4),
+        "1.5s": Fraction(3, 2),
+        "1h1m1s": 3661,
+    }
     assert {text: parse_time(text) for text in known} == known
-    for text in ("", "20", "s", "-1s", "1s ", "1d", "1s2", "1e3s"):
+    for text in ("", "1:60", "1:2:3:4", "٣", "1_0", "s", "-1s", "1s ", "1d", "1s2", "1e3s"):
         with pytest.raises(ValueError, match="a time such as"):
             parse_time(text)
+
+
+def test_without_a_command_there_is_help_as_it_is_formatted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    said = capsys.readouterr()
+    assert any(line.startswith("  stream ") for line in (said.out + said.err).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a red ball\nffff  running", r"a red ball\nffff  running"),
+        ("a\u202eb\x1b[2Jc", r"a\u202eb\x1b[2Jc"),
+        ("größer 🔴", "größer 🔴"),
+        ("x" * 70, "x" * 59 + "…"),
+    ],
+)
+def test_what_others_wrote_is_one_line_that_moves_nothing(text: str, line: str) -> None:
+    assert shown(text) == line
 
 
 def test_a_stream_goes_into_a_file_with_its_cues_and_a_summary(
