@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import replace
 
 from cluster.cell.outbox import ClientMessage, SegmentOut
+from longtake.core.effects import CueApplied
 from longtake.core.openings import Opened
 
 MOST_BYTES = 16 << 20
@@ -28,6 +29,8 @@ class Backlog:
         self._first = opened.segment
         self.size_bytes = 0
         self.opened = opened
+        self._prompt = opened.prompt
+        """What was shown before the oldest message."""
         self.next_segment = opened.segment
         self.held_from = opened.segment
         """All from this segment on is here."""
@@ -61,22 +64,38 @@ class Backlog:
 
     def restart(self, segment: int) -> None:
         """Everything from this segment on is told anew."""
+        self._prompt = self._prompt_before(segment)
         self._messages.clear()
         self.size_bytes = 0
         self.next_segment = self.held_from = segment
 
     def opened_at(self, segment: int) -> Opened:
         """What tells a client how the stream stands, with `segment` the next one."""
-        return replace(self.opened, segment=segment)
+        return replace(self.opened, segment=segment, prompt=self._prompt_before(segment))
+
+    def opened_now(self) -> Opened:
+        """What tells an observer how the stream stands: it is told nothing of what has been told already."""
+        return replace(self.opened, prompt=self._prompt_before(self.next_segment + 1))
+
+    def _prompt_before(self, segment: int) -> str:
+        """The prompt that holds where the receipt of a cue at this segment has not been told yet."""
+        applied = [each for each in self._messages if isinstance(each, CueApplied) and each.block < segment]
+        return applied[-1].prompt if applied else self._prompt
 
     def _drop(self) -> None:
         """Drop the oldest segment, with what was told before it: without that it would not be whole.
 
         Where there is no segment it is the oldest message.
         """
-        message = self._messages.popleft()
+        message = self._take()
         while not isinstance(message, SegmentOut) and any(isinstance(each, SegmentOut) for each in self._messages):
-            message = self._messages.popleft()
+            message = self._take()
         if isinstance(message, SegmentOut):
             self.held_from = message.emit.block + 1
             self.size_bytes -= len(message.data)
+
+    def _take(self) -> ClientMessage:
+        message = self._messages.popleft()
+        if isinstance(message, CueApplied):
+            self._prompt = message.prompt
+        return message

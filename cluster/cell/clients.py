@@ -87,7 +87,7 @@ class Clients:
         """Tell an observer what the client is told, too; first of all Opened if it is open already."""
         self._watchers.setdefault(session, []).append(outbox)
         if session in self._backlogs:
-            outbox.offer(self._backlogs[session].opened)
+            outbox.offer(self._backlogs[session].opened_now())
 
     def unwatch(self, session: SessionId, outbox: Outbox) -> None:
         """Stop the observation; harmless if the session has ended."""

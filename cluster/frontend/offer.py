@@ -10,6 +10,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import DecoderKind
 from longtake.v1 import longtake_pb2 as pb
+from workers.models.api import Reading
 from workers.models.text_rules import text_rules
 from workers.models.weights import ModelInfo
 
@@ -50,8 +51,9 @@ class WireLimits:
     """How long a call may stay without its first frame."""
 
 
-def _any_prompt(prompt: str) -> None:
-    """Allows every text."""
+def _any_prompt(prompt: str) -> Reading | None:
+    """Takes every text, and knows nothing of it."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ class Offer:
     prompt_help: str = ""
     vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Words that the model knows, by what they describe; empty if it takes free text."""
-    check_prompt: Callable[[str], None] = _any_prompt
-    """Raises InvalidField for a text that the model cannot read at all."""
+    read_prompt: Callable[[str], Reading | None] = _any_prompt
+    """What the model takes a text for; InvalidField if it cannot read it at all."""
     decoders: tuple[DecoderKind, ...] = (DecoderKind.FULL,)
     """Which networks can make a stream's pictures."""
     text_workers: int = 0
@@ -88,7 +90,7 @@ def offer_for(info: ModelInfo, limits: Limits) -> Offer:
         recipe=info.recipe,
         prompt_help=_prompt_help(vocabulary.keys()),
         vocabulary=vocabulary,
-        check_prompt=text.check,
+        read_prompt=text.read,
         decoders=info.decoders,
         limits=limits,
         wire=WireLimits(),

@@ -177,7 +177,7 @@ def prompt_of(field: str, prompt: str, offer: Offer) -> str:
     if has_controls(prompt, but="\n\t"):
         raise InvalidField(field, prompt[:40], "text without control characters other than tab and new line")
     try:
-        offer.check_prompt(prompt)
+        offer.read_prompt(prompt)
     except InvalidField as error:
         raise InvalidField(field, prompt[:40], error.allowed) from None
     return prompt

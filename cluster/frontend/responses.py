@@ -106,9 +106,8 @@ class Speaker:
             case SegmentOut():
                 for part in self._parts(message):
                     yield pb.StreamResponse(segment=part)
-            case CueAccepted(cue=cue, block=block):
-                accepted = pb.CueAccepted(cue_id=cue, block=block, pts_ticks=self._ticks(block))
-                yield pb.StreamResponse(cue_accepted=accepted)
+            case CueAccepted():
+                yield pb.StreamResponse(cue_accepted=self._accepted(message))
             case CueApplied():
                 yield pb.StreamResponse(cue_applied=self._applied(message))
             case CueSuperseded(cue=cue, by=by, block=block):
@@ -167,6 +166,8 @@ class Speaker:
             timescale=self._offer.geometry.fps.numerator,
             pace=WIRE_PACES[message.pace],
             decoder=WIRE_DECODERS[message.decoder],
+            prompt=message.prompt,
+            reading=self._reading(message.prompt),
         )
 
     def _parts(self, message: SegmentOut) -> Iterator[pb.Segment]:
@@ -189,8 +190,24 @@ class Speaker:
                 keyframe=True,
             )
 
+    def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
+        return pb.CueAccepted(
+            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block),
+            prompt=message.prompt, reading=self._reading(message.prompt),
+        )  # fmt: skip
+
     def _applied(self, message: CueApplied) -> pb.CueApplied:
-        return pb.CueApplied(cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block))
+        return pb.CueApplied(
+            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block),
+            prompt=message.prompt, reading=self._reading(message.prompt),
+        )  # fmt: skip
+
+    def _reading(self, prompt: str) -> pb.PromptReading | None:
+        """What the model takes a prompt for that was let in."""
+        found = self._offer.read_prompt(prompt)
+        if found is None:
+            return None
+        return pb.PromptReading(understood=found.understood, ignored=found.ignored, defaulted=found.defaulted)
 
     def _ticks(self, block: int) -> int:
         geometry = self._offer.geometry
@@ -255,6 +272,8 @@ def session_message(view: SessionView) -> pb.Session:
         cues_pending=view.cues_pending,
         holds=[WIRE_HOLDS[hold] for hold in view.holds],
         attached=view.attached,
+        current_prompt=view.shown,
+        current_prompt_block=view.shown_from,
     )
 
 

@@ -290,7 +290,8 @@ def sessions(server: Server, as_json: bool) -> None:
         (session.session_id, word(pb.SessionState.Name(session.state)), ", ".join(holds(session)) or "-",
          word(pb.Pace.Name(session.pace)), session.blocks_begun, session.segments_sent, session.segments_acknowledged,
          session.window, f"{session.slack_s:+.2f} s" if session.HasField("slack_s") else "-",
-         timedelta(seconds=round(session.age_s)), values.shown(session.tenant), values.shown(session.prompt))
+         timedelta(seconds=round(session.age_s)), values.shown(session.tenant),
+         values.shown(session.current_prompt or session.prompt))
         for session in found
     ]  # fmt: skip
     heads = (

@@ -228,5 +228,5 @@ def _session(session: pb.Session, earlier: pb.Session | None, over_s: float) -> 
         lag=max(0, session.segments_sent - session.segments_acknowledged),
         window=session.window,
         age_s=session.age_s,
-        prompt=session.prompt,
+        prompt=session.current_prompt or session.prompt,
     )

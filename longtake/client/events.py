@@ -9,6 +9,24 @@ from longtake.v1 import longtake_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the model takes a prompt for."""
+
+    understood: tuple[str, ...]
+    """What was understood, each as `attribute: value`."""
+    ignored: tuple[str, ...]
+    """Words that have no effect."""
+    defaulted: tuple[str, ...]
+    """What the prompt does not say and the model takes instead, each as `attribute: value`."""
+
+    @property
+    def text(self) -> str:
+        """It in one line."""
+        parts = {"understood": self.understood, "ignored": self.ignored, "taken instead": self.defaulted}
+        return "; ".join(f"{name} {', '.join(found)}" for name, found in parts.items() if found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedEvent:
     """The stream begins; write `header` first."""
 
@@ -31,6 +49,10 @@ class OpenedEvent:
     """How a stream that was resumed goes on: exact, approximate or restarted."""
     resume_token: bytes = field(default=b"", repr=False)
     """What another call can go on with; empty where the server cannot, and for observers."""
+    prompt: str = ""
+    """The prompt that the next segment shows; empty where the server is an older one."""
+    reading: Reading | None = None
+    """What the model takes it for; None if it reads free text, or the server is an older one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +74,9 @@ class CueAcceptedEvent:
     cue_id: str
     block: int
     start_s: Fraction
+    prompt: str = ""
+    reading: Reading | None = None
+    """What the model takes the prompt for; None if it reads free text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +86,9 @@ class CueAppliedEvent:
     cue_id: str
     block: int
     start_s: Fraction
+    prompt: str = ""
+    reading: Reading | None = None
+    """What the model takes the prompt for; None if it reads free text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +236,16 @@ class Decoder:
                 return self._segment(message)
             case pb.CueAccepted():
                 start_s = self._time(message.pts_ticks)
-                return CueAcceptedEvent(cue_id=message.cue_id, block=message.block, start_s=start_s)
+                return CueAcceptedEvent(
+                    cue_id=message.cue_id, block=message.block, start_s=start_s,
+                    prompt=message.prompt, reading=_reading(message),
+                )  # fmt: skip
             case pb.CueApplied():
                 start_s = self._time(message.pts_ticks)
-                return CueAppliedEvent(cue_id=message.cue_id, block=message.block, start_s=start_s)
+                return CueAppliedEvent(
+                    cue_id=message.cue_id, block=message.block, start_s=start_s,
+                    prompt=message.prompt, reading=_reading(message),
+                )  # fmt: skip
             case pb.CueSuperseded():
                 return CueSupersededEvent(cue_id=message.cue_id, by_cue_id=message.by_cue_id, block=message.block)
             case pb.RequestRefused():
@@ -249,6 +283,8 @@ class Decoder:
             segment=message.segment,
             continuity=_continuity(message.continuity),
             resume_token=message.resume_token,
+            prompt=message.prompt,
+            reading=_reading(message),
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:
@@ -292,6 +328,13 @@ def _continuity(number: pb.Continuity) -> str:
     """Its name; an older server says nothing."""
     known = number if number in pb.Continuity.values() and number else pb.CONTINUITY_EXACT
     return pb.Continuity.Name(known).removeprefix("CONTINUITY_").lower()
+
+
+def _reading(message: pb.Opened | pb.CueAccepted | pb.CueApplied) -> Reading | None:
+    found = message.reading
+    if not message.HasField("reading"):
+        return None
+    return Reading(understood=tuple(found.understood), ignored=tuple(found.ignored), defaulted=tuple(found.defaulted))
 
 
 def _refused(message: pb.RequestRefused) -> RequestRefusedEvent:

@@ -193,6 +193,7 @@ class CueAccepted:
     session: SessionId
     cue: CueId
     block: int
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +203,7 @@ class CueApplied:
     session: SessionId
     cue: CueId
     block: int
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ class Opened:
     picture_limit: int | None
     segment: int
     """The number of the next segment."""
+    prompt: str
+    """The prompt that the next segment shows."""
     continuity: Continuity = Continuity.EXACT
 
 

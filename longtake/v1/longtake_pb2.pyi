@@ -275,7 +275,7 @@ class Video(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity")
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity", "prompt", "reading")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +290,8 @@ class Opened(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     CONTINUITY_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     recipe_digest: str
@@ -304,7 +306,19 @@ class Opened(_message.Message):
     resume_token: bytes
     segment: int
     continuity: Continuity
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ...) -> None: ...
+    prompt: str
+    reading: PromptReading
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ...) -> None: ...
+
+class PromptReading(_message.Message):
+    __slots__ = ("understood", "ignored", "defaulted")
+    UNDERSTOOD_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTED_FIELD_NUMBER: _ClassVar[int]
+    understood: _containers.RepeatedScalarFieldContainer[str]
+    ignored: _containers.RepeatedScalarFieldContainer[str]
+    defaulted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, understood: _Optional[_Iterable[str]] = ..., ignored: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
@@ -331,24 +345,32 @@ class Segment(_message.Message):
     def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ...) -> None: ...
 
 class CueAccepted(_message.Message):
-    __slots__ = ("cue_id", "block", "pts_ticks")
+    __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
     CUE_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
     cue_id: str
     block: int
     pts_ticks: int
-    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ...) -> None: ...
+    prompt: str
+    reading: PromptReading
+    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ...) -> None: ...
 
 class CueApplied(_message.Message):
-    __slots__ = ("cue_id", "block", "pts_ticks")
+    __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
     CUE_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     PTS_TICKS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
     cue_id: str
     block: int
     pts_ticks: int
-    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ...) -> None: ...
+    prompt: str
+    reading: PromptReading
+    def __init__(self, cue_id: _Optional[str] = ..., block: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ...) -> None: ...
 
 class CueSuperseded(_message.Message):
     __slots__ = ("cue_id", "by_cue_id", "block")
@@ -533,7 +555,7 @@ class Limits(_message.Message):
     def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., detached_s: _Optional[float] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds", "attached")
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds", "attached", "current_prompt", "current_prompt_block")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -550,6 +572,8 @@ class Session(_message.Message):
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_PROMPT_BLOCK_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     state: SessionState
     prompt: str
@@ -566,7 +590,9 @@ class Session(_message.Message):
     age_s: float
     holds: _containers.RepeatedScalarFieldContainer[Hold]
     attached: bool
-    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ..., attached: _Optional[bool] = ...) -> None: ...
+    current_prompt: str
+    current_prompt_block: int
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ..., attached: _Optional[bool] = ..., current_prompt: _Optional[str] = ..., current_prompt_block: _Optional[int] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -15,7 +15,15 @@ from cluster.frontend.responses import WIRE_ENDINGS
 from cluster.net.statuses import ENDINGS as STATUS_OF_ENDING
 from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, CueAppliedEvent, Decoder, OpenedEvent, SegmentEvent, StreamEvent
+from longtake.client.events import (
+    ClosedEvent,
+    CueAppliedEvent,
+    Decoder,
+    OpenedEvent,
+    Reading,
+    SegmentEvent,
+    StreamEvent,
+)
 from longtake.client.sync import SyncClient
 from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
@@ -111,7 +119,8 @@ async def test_a_cue_at_a_time_given_as_a_fraction_keeps_its_block() -> None:
     options = StreamOptions(pictures=GEOMETRY.first_picture(8), cues=(CueAt(prompt="blue", time_s=start_s),))
     async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
         applied = [event async for event in stream if isinstance(event, CueAppliedEvent)]
-    assert applied == [CueAppliedEvent(cue_id="cue-1", block=5, start_s=start_s)]
+    reading = Reading(understood=("blue",), ignored=(), defaulted=())
+    assert applied == [CueAppliedEvent(cue_id="cue-1", block=5, start_s=start_s, prompt="blue", reading=reading)]
 
 
 def test_times_are_rounded_down_so_that_a_repeating_fraction_names_the_picture_it_means() -> None:

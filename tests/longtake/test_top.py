@@ -359,7 +359,7 @@ def test_drain_waits_for_the_end_of_the_server_and_tells_how_it_goes(tmp_path: P
 def test_drain_without_waiting_comes_back_at_once(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["drain", "--server", cell.target, "--grace", "25h"]) == 2
     assert "grace" in capsys.readouterr().err and not cell.engine.is_draining
-    assert run(["drain", "--server", cell.target, "--grace", "10"]) == 2
+    assert run(["drain", "--server", cell.target, "--grace", "ten"]) == 2
     assert "a time such as" in capsys.readouterr().err
     assert run(["drain", "--server", cell.target]) == 0
     assert capsys.readouterr().out == "draining: 0 sessions open\n"

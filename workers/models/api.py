@@ -309,6 +309,18 @@ class EncodedText:
     """What the client should know, such as words without effect; empty if there is nothing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a model takes a prompt for."""
+
+    understood: tuple[str, ...]
+    """Each as `attribute: value`."""
+    ignored: tuple[str, ...]
+    """The words without an effect."""
+    defaulted: tuple[str, ...]
+    """What it does not say and is taken instead, each as `attribute: value`."""
+
+
 class TextRules(Protocol):
     """What a client may write. The front end asks, which has no weights and no room for any."""
 
@@ -316,8 +328,8 @@ class TextRules(Protocol):
         """Words that are understood, by attribute; empty if any text is."""
         ...
 
-    def check(self, prompt: str) -> None:
-        """InvalidField if the prompt cannot be encoded at all."""
+    def read(self, prompt: str) -> Reading | None:
+        """What the model takes it for; None where any text is understood. InvalidField if it cannot be encoded."""
         ...
 
 

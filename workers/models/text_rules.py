@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from longtake.core.errors import InvalidField
 from workers.models import pocket_text
-from workers.models.api import TextRules
+from workers.models.api import Reading, TextRules
 
 KINDS = ("pocket", "umt5")
 
@@ -25,9 +25,15 @@ class PocketRules:
         """The canonical word of each value of each attribute."""
         return pocket_text.vocabulary()
 
-    def check(self, prompt: str) -> None:
-        """InvalidField for a prompt without a word."""
-        pocket_text.parse(prompt)
+    def read(self, prompt: str) -> Reading:
+        """Its attributes; InvalidField for a prompt without a word."""
+        parsed = pocket_text.parse(prompt)
+        values = {name: f"{name}: {getattr(parsed.scene, name)}" for name in pocket_text.vocabulary()}
+        return Reading(
+            understood=tuple(text for name, text in values.items() if name not in parsed.defaulted),
+            ignored=parsed.ignored,
+            defaulted=tuple(values[name] for name in parsed.defaulted),
+        )
 
 
 class FreeText:
@@ -37,7 +43,7 @@ class FreeText:
         """Nothing, because every word is understood."""
         return {}
 
-    def check(self, prompt: str) -> None:
+    def read(self, prompt: str) -> None:
         """InvalidField for what UTF-8 cannot write, and no link can carry."""
         try:
             prompt.encode()

@@ -83,7 +83,7 @@ class UMT5Text:
 
         An empty text is encoded as Wan does, as an end mark alone.
         """
-        self._rules.check(prompt)
+        self._rules.read(prompt)
         text = clean(prompt)
         held = self._cache.get(text)
         if held is not None:

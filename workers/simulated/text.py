@@ -21,7 +21,7 @@ class SimulatedText:
 
     def encode(self, prompt: str) -> EncodedText:
         """See TextEncoder. There is never a notice."""
-        self._rules.check(prompt)
+        self._rules.read(prompt)
         values = np.frombuffer(mix(b"prompt", prompt.encode()), np.uint8)
         return EncodedText(features_TC=torch.from_numpy(np.resize(values, (1, self._text_dim))).float(), notice="")
 

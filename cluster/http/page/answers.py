@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import grpc
 
@@ -15,6 +16,7 @@ from longtake.client.events import (
     MovedEvent,
     NoticeEvent,
     OpenedEvent,
+    Reading,
     ReconnectingEvent,
     RecoveredEvent,
     RequestRefusedEvent,
@@ -57,7 +59,10 @@ def event_message(event: StreamEvent) -> Json:
             }
         case CueAcceptedEvent() | CueAppliedEvent():
             kind = "cue_accepted" if isinstance(event, CueAcceptedEvent) else "cue_applied"
-            return {"type": kind, "id": event.cue_id, "block": event.block, "start_s": float(event.start_s)}
+            return {
+                "type": kind, "id": event.cue_id, "block": event.block, "start_s": float(event.start_s),
+                "prompt": event.prompt, "reading": _reading(event.reading),
+            }  # fmt: skip
         case CueSupersededEvent():
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
@@ -88,7 +93,13 @@ def _opened(event: OpenedEvent) -> Json:
         "segment": event.segment,
         "continuity": event.continuity,
         "resume_token": event.resume_token.hex(),
+        "prompt": event.prompt,
+        "reading": _reading(event.reading),
     }
+
+
+def _reading(reading: Reading | None) -> Json | None:
+    return None if reading is None else asdict(reading)
 
 
 def _refused(event: RequestRefusedEvent) -> Json:
@@ -137,7 +148,7 @@ def session_json(session: pb.Session) -> Json:
     return {
         "session_id": session.session_id,
         "state": _word(pb.SessionState.Name(session.state)),
-        "prompt": session.prompt,
+        "prompt": session.current_prompt,
         "seed": str(session.seed),
         "pace": _word(pb.Pace.Name(session.pace)),
         "window": session.window,

@@ -88,5 +88,6 @@ def opened(session: Session, segment: int) -> Opened:
         pace=session.request.pace,
         picture_limit=session.request.picture_limit,
         segment=segment,
+        prompt=session.prompt_at(segment),
         continuity=session.continuity,
     )

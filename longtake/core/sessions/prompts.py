@@ -79,6 +79,10 @@ class Prompts:
             return self.turns[0]
         return max((turn for turn in self.turns if turn.block <= block), key=lambda turn: turn.block)
 
+    def shown_at(self, block: int) -> Turn:
+        """The same for a block that may be long past: then the oldest that is known."""
+        return self.turn_at(max(block, self.turns[0].block))
+
     def forget_before(self, block: int, *, sinks: int = 0) -> tuple[int, ...]:
         """Drop turns that neither `block`, nor a later one, nor one of the first `sinks` reads; their versions."""
         gone = [turn for turn in self._past(block) if turn.block >= sinks]

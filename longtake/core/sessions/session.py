@@ -269,6 +269,10 @@ class Session:
         turns = {turn.version: turn.prompt or self.request.prompt for turn in self.prompts.turns}
         return turns | {version: request.prompt for version, request in self.prompts.waiting.items()}
 
+    def prompt_at(self, block: int) -> str:
+        """The prompt that a block shows; the oldest that is known for one before."""
+        return self.prompts.shown_at(block).prompt or self.request.prompt
+
     def picture_count(self, block: int) -> int:
         """Pictures of `block` that belong to the stream."""
         whole = self.geometry.pictures(block)

@@ -17,6 +17,11 @@ class SessionView:
     session: SessionId
     state: State
     prompt: str
+    """The one that it was opened with."""
+    shown: str
+    """The one that the newest segment shows, or the first one will."""
+    shown_from: int
+    """The block from which on that prompt holds."""
     seed: int
     window: int
     realtime: bool
@@ -33,10 +38,13 @@ class SessionView:
 def view(session: Session, *, now_s: float) -> SessionView:
     """The public face of a session."""
     first = session.kin.first_block
+    turn = session.prompts.shown_at(max(session.emitted - 1, first))
     return SessionView(
         session=session.id,
         state=session.state,
         prompt=session.request.prompt,
+        shown=turn.prompt or session.request.prompt,
+        shown_from=turn.block,
         seed=session.request.seed,
         window=session.flow.window,
         realtime=session.is_live,

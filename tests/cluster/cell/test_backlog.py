@@ -20,7 +20,7 @@ def segment(block: int, size: int = 4) -> SegmentOut:
 
 
 def applied(block: int) -> CueApplied:
-    return CueApplied(session=A, cue=CueId("c"), block=block)
+    return CueApplied(session=A, cue=CueId("c"), block=block, prompt=f"from {block}")
 
 
 def notice(text: str) -> Notice:
@@ -59,3 +59,20 @@ def test_where_there_is_no_segment_the_last_word_stays(monkeypatch: pytest.Monke
     monkeypatch.setattr(backlog, "MOST_MESSAGES", 1)
     made = filled(notice("1"), notice("2"), CLOSED)
     assert made.since(0) == [CLOSED] and made.held_from == 0
+
+
+def test_whoever_comes_later_is_told_the_prompt_that_holds_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog = Backlog(opened())
+    for block in range(6):
+        if block in (2, 4):
+            backlog.add(applied(block))
+        backlog.add(segment(block))
+    told = {block: backlog.opened_at(block).prompt for block in range(7)}
+    assert told == {0: "prompt 0", 1: "prompt 0", 2: "prompt 0", 3: "from 2", 4: "from 2", 5: "from 4", 6: "from 4"}
+    assert backlog.opened_now().prompt == "from 4"
+    backlog.acknowledge(2)  # what is gone counts still
+    assert (backlog.opened_at(3).prompt, backlog.opened_at(5).prompt) == ("from 2", "from 4")
+    backlog.add(applied(6))  # the next segment will show it, and its receipt is told already
+    assert (backlog.opened_at(6).prompt, backlog.opened_now().prompt) == ("from 4", "from 6")
+    backlog.restart(4)
+    assert (backlog.opened_at(4).prompt, backlog.opened_now().prompt) == ("from 2", "from 2")

@@ -8,9 +8,16 @@ import grpc
 import pytest
 
 from cluster.frontend.offer import WireLimits
-from longtake.client import Client, StreamOptions
+from longtake.client import Client, CueAt, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, OpenedEvent, SkippedEvent
+from longtake.client.events import (
+    ClosedEvent,
+    CueAcceptedEvent,
+    CueAppliedEvent,
+    OpenedEvent,
+    Reading,
+    SkippedEvent,
+)
 from tests.cluster.frontend.reading import everything, segments
 from tests.cluster.frontend.toy import GEOMETRY, HEADER, segment, toy_cell
 
@@ -86,3 +93,24 @@ async def test_while_streams_of_the_server_before_are_taken_over_who_looks_for_o
                 await anext(client.watch("not-here-yet"))
             assert caught.value.code is code
             assert isinstance(await anext(client.watch(own.opened.session_id)), OpenedEvent), "what is here is found"
+
+
+async def test_everybody_is_told_what_is_shown_now_and_what_was_understood_of_it() -> None:
+    options = StreamOptions(window=4, auto_ack=False, cues=(CueAt(prompt="a blue ball zyzzyva", block=2),))
+    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red", options) as stream:
+        first = stream.opened
+        assert first is not None
+        assert (first.prompt, first.reading) == ("red", Reading(understood=("red",), ignored=(), defaulted=()))
+        told = [await anext(stream) for _ in range(6)]
+        (accepted,) = [event for event in told if isinstance(event, CueAcceptedEvent)]
+        (applied,) = [event for event in told if isinstance(event, CueAppliedEvent)]
+        reading = Reading(understood=("blue", "ball"), ignored=("a", "zyzzyva"), defaulted=())
+        for event in (accepted, applied):
+            assert (event.prompt, event.reading, event.block) == ("a blue ball zyzzyva", reading, 2)
+        (session,) = await client.list_sessions()
+        assert (session.prompt, session.current_prompt) == ("red", "a blue ball zyzzyva")
+        assert session.current_prompt_block == 2
+        watching = client.watch(session.session_id)
+        opened = await anext(watching)
+        assert isinstance(opened, OpenedEvent) and (opened.prompt, opened.reading) == ("a blue ball zyzzyva", reading)
+        await watching.aclose()

@@ -48,6 +48,20 @@ export function seconds(field, text) {
   return Number(trimmed);
 }
 
+/** What a model takes a prompt for, in words; empty where it reads free text. */
+export function inWords(reading) {
+  if (!reading) return "";
+  const { understood, ignored, defaulted } = reading;
+  const parts = [["not understood", ignored], ["understood", understood], ["taken instead", defaulted]];
+  return parts.filter(([, found]) => found.length).map(([name, found]) => `${name}: ${found.map((text) => text.replace(": ", " ")).join(", ")}`).join("; ");
+}
+
+/** How much of a prompt was understood: all, part or none. */
+function heard(reading) {
+  if (!reading?.ignored.length) return "all";
+  return reading.understood.length ? "part" : "none";
+}
+
 export class Card {
   #parts;
   #line;
@@ -106,8 +120,12 @@ export class Card {
 
   /** The prompt on the screen. */
   get prompt() {
+    return this.#current?.prompt ?? "";
+  }
+
+  get #current() {
     const { prompts } = this.#memory;
-    return prompts.findLast(({ start_s }) => start_s <= this.#time + 0.01)?.prompt ?? prompts[0]?.prompt ?? "";
+    return prompts.findLast(({ start_s }) => start_s <= this.#time + 0.01) ?? prompts[0];
   }
 
   /** How far the stream has been shown; the video begins there after a reload. */
@@ -129,8 +147,6 @@ export class Card {
     if (this.#over || !session) return;
     if (!this.#broken) this.#parts.state.textContent = session.state;
     this.#parts.slack.textContent = session.slack_s === null ? "–" : `${session.slack_s.toFixed(2)} s`;
-    const { watching, prompts } = this.#memory;
-    if (watching && !prompts.length) prompts.push({ prompt: session.prompt, start_s: 0 });
   }
 
   #listen() {
@@ -184,12 +200,13 @@ export class Card {
 
   /** Put a cue into the list. */
   #list(id) {
-    const { prompt, state, text } = this.#memory.cues.get(id);
+    const { prompt, state, text, reading } = this.#memory.cues.get(id);
     const item = document.createElement("li");
     const spans = [document.createElement("span"), document.createElement("span")];
     [spans[0].textContent, spans[1].textContent] = [prompt, text];
     item.append(...spans);
     item.dataset.state = state;
+    item.dataset.heard = heard(reading);
     this.#parts.cues.prepend(item);
     this.#items.set(id, item);
   }
@@ -223,6 +240,7 @@ export class Card {
   #opened(message, header) {
     const memory = this.#memory;
     memory.opened(message);
+    this.#tellPrompt(message);
     this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"} · seed ${message.seed} · ${message.session_id}`;
     this.#parts.video.style.aspectRatio = `${message.width} / ${message.height}`;
     if (!this.#player.isOpen) {
@@ -232,6 +250,15 @@ export class Card {
     }
     if (this.#broken) this.#mend(message);
     this.#page.changed();
+  }
+
+  /** Which prompt is shown from here on, and what the model takes it for. */
+  #tellPrompt({ prompt, reading }) {
+    const { prompts } = this.#memory;
+    const last = prompts.at(-1);
+    if (last?.prompt === prompt) last.reading = reading;
+    else if (prompt && (this.#memory.watching || !last)) prompts.push({ prompt, reading, start_s: last ? this.#time : 0 });
+    this.#memory.save();
   }
 
   /** The connection is broken, and another one is tried; what is here plays on. */
@@ -282,15 +309,25 @@ export class Card {
 
   // What is said of cues may come again after the connection broke.
 
-  #accepted({ id, start_s, block }) {
-    if (this.#memory.cues.get(id)?.state === "sent") this.#mark(id, "accepted", `at ${start_s.toFixed(1)} s, block ${block}`);
+  #accepted({ id, start_s, block, reading }) {
+    const cue = this.#memory.cues.get(id);
+    if (cue?.state !== "sent") return;
+    cue.reading = reading;
+    this.#items.get(id).dataset.heard = heard(reading);
+    this.#mark(id, "accepted", `at ${start_s.toFixed(1)} s, block ${block}${this.#unheard(id)}`);
   }
 
-  #applied({ id, start_s }) {
+  #applied({ id, start_s, prompt, reading }) {
     const { cues, prompts } = this.#memory;
-    if (!cues.has(id) || prompts.some((known) => known.id === id)) return;
-    prompts.push({ prompt: cues.get(id).prompt, start_s, id });
-    this.#mark(id, "applied", `comes at ${start_s.toFixed(1)} s`);
+    if (prompts.some((known) => known.id === id)) return;
+    prompts.push({ prompt: prompt || (cues.get(id)?.prompt ?? ""), start_s, id, reading });
+    this.#mark(id, "applied", `comes at ${start_s.toFixed(1)} s${this.#unheard(id)}`);
+  }
+
+  /** What of a cue the model does not understand. */
+  #unheard(id) {
+    const ignored = this.#memory.cues.get(id)?.reading?.ignored ?? [];
+    return ignored.length ? `; not understood: ${ignored.join(", ")}` : "";
   }
 
   #refused({ id, sentence }) {
@@ -348,7 +385,7 @@ export class Card {
   }
 
   #show() {
-    const { clock, lag, buffered, rate, title, notice } = this.#parts;
+    const { clock, lag, buffered, rate, title, notice, reading } = this.#parts;
     const { cursor, window, prompts } = this.#memory;
     const time = this.#time;
     clock.textContent = `${time.toFixed(1)} s`;
@@ -366,6 +403,11 @@ export class Card {
     const wall_s = this.#received.length ? (now - this.#received[0][0]) / 1000 : 0;
     rate.textContent = wall_s > 1 && !this.#over ? `${(video_s / wall_s).toFixed(2)}×` : "–";
     if (this.prompt) title.textContent = this.prompt;
-    for (const { id, start_s } of prompts) if (id && start_s <= time) this.#mark(id, "shown", `shown since ${start_s.toFixed(1)} s`);
+    const shown = this.#current?.reading;
+    say(reading, inWords(shown));
+    reading.dataset.heard = heard(shown);
+    for (const { id, start_s } of prompts) {
+      if (id && start_s <= time) this.#mark(id, "shown", `shown since ${start_s.toFixed(1)} s${this.#unheard(id)}`);
+    }
   }
 }

@@ -106,6 +106,40 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     other.context.close()
 
 
+def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
+    browser: Browser, server: Server, page: Page
+) -> None:
+    take_what_is_left(page)
+    card = start(page, "a flying unicorn over Paris")
+    reading = card.locator("[data-part=reading]")
+    advances(card, 2.0)
+    expect(reading).to_have_text(
+        "not understood: flying, unicorn, paris; taken instead: colour red, shape ball, motion resting, background fog"
+    )
+    expect(reading).to_have_attribute("data-heard", "none")
+    card.get_by_label("Cue: what to show next").fill("a purple elephant dancing")
+    card.get_by_label("Cue: what to show next").press("Enter")
+    cue = card.get_by_role("listitem")
+    expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
+    expect(cue).to_contain_text("not understood: elephant, dancing")
+    expect(cue).to_have_attribute("data-heard", "part")
+    keep(page, "not-understood")
+
+    other = open_tab(browser, server.url)
+    other.get_by_role("button", name="Watch a purple elephant dancing").click()
+    watched = other.locator("article")
+    expect(watched.get_by_role("heading")).to_have_text("a purple elephant dancing", timeout=PATIENCE_MS)
+    card.get_by_label("Cue: what to show next").fill("a green box at night")
+    card.get_by_label("Cue: what to show next").press("Enter")
+    for seen in (card, watched):
+        expect(seen.get_by_role("heading")).to_have_text("a green box at night", timeout=PATIENCE_MS)
+        expect(seen.locator("[data-part=reading]")).to_have_text(
+            "understood: colour green, shape box, background night; taken instead: motion resting"
+        )
+    end(card)
+    other.context.close()
+
+
 def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -> None:
     refused = start(page, "   ")
     sentence = "open.prompt: '   ' is not allowed; allowed: 1 to 4096 bytes of text, not only white space"
