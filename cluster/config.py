@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from cluster.cell.recording import LIMIT_BYTES
-from longtake.core.addresses import parse_host
+from longtake.addresses import WrongAddress, parse_host
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
@@ -53,8 +53,8 @@ def _device(name: str) -> str:
 def _host(name: str) -> str:
     """Where something can listen, or be reached; brackets around an IPv6 address are left out."""
     try:
-        return parse_host(name, field="host") if name else name
-    except InvalidField as error:
+        return parse_host(name) if name else name
+    except WrongAddress as error:
         raise PydanticCustomError("host", "{allowed}", {"allowed": error.allowed}) from None
 
 

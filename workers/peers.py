@@ -19,8 +19,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from longtake.core.addresses import Address, parse_address
-from longtake.core.errors import InternalFault, InvalidField, Unavailable
+from longtake.addresses import Address, parse_address
+from longtake.core.errors import InternalFault, Unavailable
 
 c10d: Any = torch.distributed
 """torch's c10d without types: its stubs lack what is used here."""
@@ -72,9 +72,9 @@ class Pair:
         self._device = device or torch.device("cpu")
         timeout = timedelta(seconds=timeout_s)
         try:
-            where = parse_address(meeting_point, field="meeting point")
+            where = parse_address(meeting_point)
             self._store = c10d.TCPStore(where.host, where.port, is_master=False, timeout=timeout)
-        except (RuntimeError, OSError, InvalidField) as error:
+        except (RuntimeError, OSError, ValueError) as error:
             raise Unavailable(f"nobody is at the meeting point {meeting_point}: {error}") from error
         try:
             shared = c10d.PrefixStore(name, self._store)
@@ -162,12 +162,12 @@ def agreed(meeting_point: str, name: str, propose: Callable[[], str] | None, *, 
     """
     key = f"agreed/{name}"
     try:
-        where = parse_address(meeting_point, field="meeting point")
+        where = parse_address(meeting_point)
         store = c10d.TCPStore(where.host, where.port, is_master=False, timeout=timedelta(seconds=timeout_s))
         if propose is not None and not store.check([key]):
             store.compare_set(key, "", propose())
         return str(store.get(key).decode(errors="replace"))
-    except (RuntimeError, OSError, InvalidField) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         raise Unavailable(f"nobody has said what {name!r} is: {error}") from error
 
 

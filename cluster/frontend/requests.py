@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2
 
 from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
-from longtake.core.addresses import parse_address
+from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
@@ -151,7 +151,7 @@ def destination(request: pb.HandOverRequest) -> Destination | None:
         return None
     if len(request.address) > _ADDRESS_LENGTH or not request.address.isascii() or " " in request.address:
         raise InvalidField("address", request.address[:40], f"HOST:PORT in up to {_ADDRESS_LENGTH} ASCII characters")
-    address = parse_address(request.address, field="address")
+    address = address_in(request.address, field="address")
     if not address.port:
         raise InvalidField("address", request.address, "HOST:PORT, both of them")
     if len(token) != TOKEN_BYTES:

@@ -17,7 +17,7 @@ from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.service import Frontend
 from cluster.net.grpc_options import connections_allowed, server_options
-from longtake.core.addresses import Address
+from longtake.addresses import Address
 from longtake.core.errors import InvalidField
 from longtake.core.work import Role
 from longtake.v1 import longtake_pb2 as pb

@@ -22,9 +22,9 @@ from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
 from cluster.http.figures import CellFacts, CellFigures
-from cluster.net.addresses import listen
+from cluster.net.addresses import address_in, listen
 from cluster.net.listener import HttpListener
-from longtake.core.addresses import Address, parse_address
+from longtake.addresses import Address
 from monitoring.exposition import Exposition
 
 FIELD = "metrics.address"
@@ -41,7 +41,7 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
     exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
     app = metrics_app(exposition, lambda: server.serving)
-    address = parse_address(config.metrics.address, field=FIELD, host=config.listen.host)
+    address = address_in(config.metrics.address, field=FIELD, host=config.listen.host)
     settings = uvicorn.Config(
         app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
     )

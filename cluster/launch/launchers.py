@@ -12,7 +12,7 @@ from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray import RayLauncher
 from cluster.launch.subprocesses import SubprocessLauncher
-from longtake.core.addresses import is_this_machine
+from longtake.addresses import is_this_machine
 from longtake.core.errors import Contradiction
 from longtake.core.recipe.layers import check_length
 from workers.models import weights

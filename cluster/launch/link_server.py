@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
-from longtake.core.addresses import Address
+from longtake.addresses import Address
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
 from longtake.core.work import Loss, WorkerId

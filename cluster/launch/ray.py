@@ -23,7 +23,8 @@ from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray_placing import Looked, group_of, groups, resources_of, shares_of
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
 from cluster.launch.sizing import sized
-from longtake.core.addresses import Address, parse_address
+from cluster.net.addresses import address_in
+from longtake.addresses import Address
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from workers.link.dial import Weights, serve
@@ -271,7 +272,7 @@ def _reach(address: str) -> None:
     """
     if ":" not in address:
         return  # "auto" and other names that only Ray can resolve
-    where = parse_address(address, field="cluster.ray_address")
+    where = address_in(address, field="cluster.ray_address")
     try:
         socket.create_connection((where.host, where.port), timeout=REACH_S).close()
     except OSError as error:

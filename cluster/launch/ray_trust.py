@@ -15,7 +15,8 @@ from pathlib import Path
 
 import grpc
 
-from longtake.core.addresses import Address, parse_address
+from cluster.net.addresses import address_in
+from longtake.addresses import Address
 from longtake.core.errors import InvalidField
 
 TOKEN = "token"
@@ -44,7 +45,7 @@ def check_gcs(address: str) -> None:
 
 def check_doors(gcs_address: str, dashboard: str) -> None:
     """InvalidField if Ray's client port or its dashboard (host:port or empty), which runs jobs, is open to anybody."""
-    host = parse_address(gcs_address, field="cluster.ray_address").host
+    host = address_in(gcs_address, field="cluster.ray_address").host
     client = str(Address(host=host, port=CLIENT_PORT))
     if _listens(client) and _status(client, _CLIENT_METHOD) is grpc.StatusCode.OK:
         raise InvalidField("cluster.ray_address", gcs_address, f"a Ray that asks at {client} for a token: {_HOW}")
@@ -93,7 +94,7 @@ def _http_status(where: str) -> int | None:
 
 
 def _listens(address: str) -> bool:
-    where = parse_address(address, field="cluster.ray_address")
+    where = address_in(address, field="cluster.ray_address")
     try:
         socket.create_connection((where.host, where.port), timeout=_ANSWER_S).close()
     except OSError:
@@ -102,4 +103,4 @@ def _listens(address: str) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
-    return parse_address(address, field="cluster.ray_address", port=0).is_local
+    return address_in(address, field="cluster.ray_address", port=0).is_local

@@ -1,13 +1,21 @@
-"""Sockets that listen at an address."""
+"""Addresses in configurations and requests, and sockets that listen there."""
 
 from __future__ import annotations
 
 import socket
 
-from longtake.core.addresses import Address
+from longtake.addresses import Address, WrongAddress, parse_address
 from longtake.core.errors import InvalidField
 
 _BACKLOG = 128
+
+
+def address_in(text: str, *, field: str, host: str = "", port: int | None = None) -> Address:
+    """See longtake.addresses.parse_address; InvalidField about `field` if it is none."""
+    try:
+        return parse_address(text, host=host, port=port)
+    except WrongAddress as error:
+        raise InvalidField(field, text, error.allowed) from None
 
 
 def listen(address: Address, *, field: str) -> socket.socket:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cluster.config import ServerConfig
-from longtake.core.addresses import is_this_machine, parse_address
+from cluster.net.addresses import address_in
+from longtake.addresses import is_this_machine
 from longtake.core.errors import Contradiction
 
 
@@ -39,5 +40,5 @@ def _hosts(config: ServerConfig) -> dict[str, str]:
     """The hosts at which clients connect, by the key that names each."""
     hosts = {"listen.host": config.listen.host}
     if config.http.address:
-        hosts["http.address"] = parse_address(config.http.address, field="http.address", host=config.listen.host).host
+        hosts["http.address"] = address_in(config.http.address, field="http.address", host=config.listen.host).host
     return hosts

@@ -10,8 +10,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from longtake.core.addresses import DEFAULT_PORT, LAST_PORT, parse_address
-from longtake.core.errors import InvalidField
+from longtake.addresses import DEFAULT_PORT, LAST_PORT, WrongAddress, parse_address
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "xds")
 """Of targets that gRPC reads in its own way."""
@@ -86,11 +85,11 @@ def place_of(target: str) -> Dialled:
     is_named = scheme in _SCHEMES
     try:
         text = unquote(rest.removeprefix("///")) if is_named else target
-        address = parse_address(text, field="server", port=DEFAULT_PORT)
-    except InvalidField as error:
+        address = parse_address(text, port=DEFAULT_PORT)
+    except WrongAddress as error:
         if is_named:  # it may be several addresses, or something that only gRPC can read
             return Dialled(target, False)
-        raise ValueError(str(error)) from None
+        raise ValueError(f"server: {error}") from None
     if not address.port:
         raise ValueError(f"server: {target!r} is not allowed; allowed: a port of 1 to {LAST_PORT}")
     return Dialled(target if is_named else str(address), address.is_local and scheme != "xds")

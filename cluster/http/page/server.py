@@ -17,11 +17,11 @@ from cluster.config import ServerConfig, TlsSection
 from cluster.http.page.app import page_app
 from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
 from cluster.http.page.tls import PageTls
-from cluster.net.addresses import listen
+from cluster.net.addresses import address_in, listen
 from cluster.net.listener import HttpListener
+from longtake.addresses import Address
 from longtake.client import Client
 from longtake.client.credentials import Credentials
-from longtake.core.addresses import Address, parse_address
 from longtake.core.errors import InvalidField
 
 FIELD = "http.address"
@@ -67,7 +67,7 @@ async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
     if not config.http.address:
         yield None
         return
-    address = parse_address(config.http.address, field=FIELD, host=config.listen.host)
+    address = address_in(config.http.address, field=FIELD, host=config.listen.host)
     folder = Path(tempfile.mkdtemp(prefix="longtake-"))  # only its owner can enter it
     try:
         spare_bytes = _MAX_PATH_BYTES - len(os.fsencode(folder / _SOCKET))

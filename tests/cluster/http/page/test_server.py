@@ -19,7 +19,8 @@ from cluster.config import parse_config
 from cluster.http.page import connections
 from cluster.http.page.app import STATIC
 from cluster.http.page.server import page_for
-from longtake.core.addresses import Address, parse_address
+from cluster.net.addresses import address_in
+from longtake.addresses import Address
 from longtake.core.errors import InvalidField
 from tests.cluster.http.page.cell import PROMPT, Browser, page_cell
 
@@ -241,8 +242,8 @@ async def test_a_port_in_use_is_named() -> None:
     ],
 )
 def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
-    assert parse_address(text, field="http.address", host="10.0.0.1") == address
-    assert parse_address(str(address), field="http.address", host="other") == address
+    assert address_in(text, field="http.address", host="10.0.0.1") == address
+    assert address_in(str(address), field="http.address", host="other") == address
 
 
 @pytest.mark.parametrize(
@@ -250,4 +251,4 @@ def test_an_address_is_a_host_and_a_port(text: str, address: Address) -> None:
 )
 def test_what_is_no_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(InvalidField, match=r"^http\.address: "):
-        parse_address(text, field="http.address", host="127.0.0.1")
+        address_in(text, field="http.address", host="127.0.0.1")

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.core.addresses import LAST_PORT, Address, is_host, parse_address, parse_host
-from longtake.core.errors import InvalidField
+from longtake.addresses import LAST_PORT, Address, WrongAddress, is_host, parse_address, parse_host
 
 PORTS = st.integers(0, LAST_PORT)
 HOSTS = st.one_of(
@@ -20,8 +19,8 @@ HOSTS = st.one_of(
 @given(host=HOSTS, port=PORTS)
 def test_what_is_written_is_read_again(host: str, port: int) -> None:
     address = Address(host=host, port=port)
-    assert parse_address(str(address), field="f") == address
-    assert parse_address(str(address), field="f", host="other", port=1) == address
+    assert parse_address(str(address)) == address
+    assert parse_address(str(address), host="other", port=1) == address
     assert str(address).startswith("[") is (":" in host)
 
 
@@ -37,7 +36,7 @@ def test_what_is_written_is_read_again(host: str, port: int) -> None:
     ],
 )
 def test_what_is_left_out_is_what_was_said_before(text: str, host: str, port: int) -> None:
-    assert parse_address(text, field="f", host="here", port=7) == Address(host=host, port=port)
+    assert parse_address(text, host="here", port=7) == Address(host=host, port=port)
 
 
 @pytest.mark.parametrize(
@@ -48,28 +47,28 @@ def test_what_is_left_out_is_what_was_said_before(text: str, host: str, port: in
     ],
 )  # fmt: skip
 def test_what_is_none_is_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(InvalidField, match=r"^f: .* is not allowed; allowed: HOST:PORT"):
-        parse_address(text, field="f", host="here", port=7)
+    with pytest.raises(WrongAddress, match=r"^.* is not allowed; allowed: HOST:PORT"):
+        parse_address(text, host="here", port=7)
 
 
 @pytest.mark.parametrize("text", ["", "127.0.0.1", ":1", "[::1]"])
 def test_both_must_be_there_where_nothing_stands_for_them(text: str) -> None:
-    with pytest.raises(InvalidField, match="allowed: HOST:PORT, with"):
-        parse_address(text, field="f")
+    with pytest.raises(WrongAddress, match="allowed: HOST:PORT, with"):
+        parse_address(text)
 
 
 def test_a_scheme_is_named_as_what_is_wrong() -> None:
-    with pytest.raises(InvalidField, match="nothing like http:// before it"):
-        parse_address("https://longtake.example:443", field="server", port=50051)
+    with pytest.raises(WrongAddress, match="nothing like http:// before it"):
+        parse_address("https://longtake.example:443", port=50051)
 
 
 @pytest.mark.parametrize(("text", "host"), [("::1", "::1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0"), ("a.b", "a.b")])
 def test_a_host_may_have_its_brackets(text: str, host: str) -> None:
-    assert parse_host(text, field="listen.host") == host
+    assert parse_host(text) == host
 
 
 @pytest.mark.parametrize("text", ["", "a:1", "[a]", "::g", "a b", "[::1]:1"])
 def test_a_host_is_no_address(text: str) -> None:
     assert not is_host(text)
-    with pytest.raises(InvalidField, match="without a port"):
-        parse_host(text, field="listen.host")
+    with pytest.raises(WrongAddress, match="without a port"):
+        parse_host(text)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from longtake.core.errors import InvalidField
-
 DEFAULT_PORT = 50051
 """Of the service for clients."""
 LAST_PORT = 65535
+
+
+class WrongAddress(ValueError):
+    """A text is no address, or no host."""
+
+    def __init__(self, text: str, allowed: str) -> None:
+        super().__init__(f"{text!r} is not allowed; allowed: {allowed}")
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,27 +34,27 @@ class Address:
         return is_this_machine(self.host)
 
 
-def parse_address(text: str, *, field: str, host: str = "", port: int | None = None) -> Address:
-    """The address in `text`: HOST:PORT, with an IPv6 address in brackets. InvalidField about `field` if it is none.
+def parse_address(text: str, *, host: str = "", port: int | None = None) -> Address:
+    """The address in `text`: HOST:PORT, with an IPv6 address in brackets. WrongAddress if it is none.
 
     `host` and `port` stand for what may be left out; without them both must be there.
     """
     allowed = f"HOST:PORT{_or(host, port)}, with a port of 0 to {LAST_PORT} and an IPv6 address in brackets"
     if "://" in text:
-        raise InvalidField(field, text, f"{allowed}, and nothing like http:// before it")
+        raise WrongAddress(text, f"{allowed}, and nothing like http:// before it")
     found, colon, digits = _divided(text)
     if not colon and port is not None:
         digits = str(port)
     if not (digits.isascii() and digits.isdigit()) or int(digits) > LAST_PORT or not is_host(found or host):
-        raise InvalidField(field, text, allowed)
+        raise WrongAddress(text, allowed)
     return Address(host=found or host, port=int(digits))
 
 
-def parse_host(text: str, *, field: str) -> str:
-    """A host, whose brackets are left out if it is an IPv6 address; InvalidField about `field` if it is none."""
+def parse_host(text: str) -> str:
+    """A host, whose brackets are left out if it is an IPv6 address; WrongAddress if it is none."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") and ":" in text else text
     if not is_host(bare):
-        raise InvalidField(field, text, "a host name or an address, without a port")
+        raise WrongAddress(text, "a host name or an address, without a port")
     return bare
 
 
