@@ -10,7 +10,7 @@ from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import DecoderKind
 from longtake.v1 import longtake_pb2 as pb
-from workers.models.api import Reading
+from workers.models.api import PromptParts
 from workers.models.text_rules import text_rules
 from workers.models.weights import ModelInfo
 
@@ -51,7 +51,7 @@ class WireLimits:
     """How long a call may stay without its first frame."""
 
 
-def _any_prompt(prompt: str) -> Reading | None:
+def _any_prompt(prompt: str) -> PromptParts | None:
     """Takes every text, and knows nothing of it."""
     return None
 
@@ -66,7 +66,7 @@ class Offer:
     prompt_help: str = ""
     vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Words that the model knows, by what they describe; empty if it takes free text."""
-    read_prompt: Callable[[str], Reading | None] = _any_prompt
+    read_prompt: Callable[[str], PromptParts | None] = _any_prompt
     """What the model takes a text for; InvalidField if it cannot read it at all."""
     decoders: tuple[DecoderKind, ...] = (DecoderKind.FULL,)
     """Which networks can make a stream's pictures."""

@@ -119,7 +119,8 @@ async def test_a_cue_at_a_time_given_as_a_fraction_keeps_its_block() -> None:
     options = StreamOptions(pictures=GEOMETRY.first_picture(8), cues=(CueAt(prompt="blue", time_s=start_s),))
     async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
         applied = [event async for event in stream if isinstance(event, CueAppliedEvent)]
-    reading = Reading(understood=("blue",), ignored=(), defaulted=())
+    rest = ("shape: ball", "motion: resting", "background: fog")
+    reading = Reading(understood=("colour: blue",), ignored=(), defaulted=rest)
     assert applied == [CueAppliedEvent(cue_id="cue-1", block=5, start_s=start_s, prompt="blue", reading=reading)]
 
 

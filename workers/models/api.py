@@ -310,7 +310,7 @@ class EncodedText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class PromptParts:
     """What a model takes a prompt for."""
 
     understood: tuple[str, ...]
@@ -328,7 +328,7 @@ class TextRules(Protocol):
         """Words that are understood, by attribute; empty if any text is."""
         ...
 
-    def read(self, prompt: str) -> Reading | None:
+    def read(self, prompt: str) -> PromptParts | None:
         """What the model takes it for; None where any text is understood. InvalidField if it cannot be encoded."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from longtake.core.errors import InvalidField
 from workers.models import pocket_text
-from workers.models.api import Reading, TextRules
+from workers.models.api import PromptParts, TextRules
 
 KINDS = ("pocket", "umt5")
 
@@ -25,11 +25,11 @@ class PocketRules:
         """The canonical word of each value of each attribute."""
         return pocket_text.vocabulary()
 
-    def read(self, prompt: str) -> Reading:
+    def read(self, prompt: str) -> PromptParts:
         """Its attributes; InvalidField for a prompt without a word."""
         parsed = pocket_text.parse(prompt)
         values = {name: f"{name}: {getattr(parsed.scene, name)}" for name in pocket_text.vocabulary()}
-        return Reading(
+        return PromptParts(
             understood=tuple(text for name, text in values.items() if name not in parsed.defaulted),
             ignored=parsed.ignored,
             defaulted=tuple(values[name] for name in parsed.defaulted),

@@ -21,6 +21,10 @@ from longtake.client.events import (
 from tests.cluster.frontend.reading import everything, segments
 from tests.cluster.frontend.toy import GEOMETRY, HEADER, segment, toy_cell
 
+READ_RED = Reading(
+    understood=("colour: red",), ignored=(), defaulted=("shape: ball", "motion: resting", "background: fog")
+)
+
 
 async def test_an_observer_sees_the_stream_and_its_end() -> None:
     async with toy_cell() as cell, Client(cell.target) as client, Client(cell.target) as other:
@@ -100,11 +104,15 @@ async def test_everybody_is_told_what_is_shown_now_and_what_was_understood_of_it
     async with toy_cell() as cell, Client(cell.target) as client, client.stream("red", options) as stream:
         first = stream.opened
         assert first is not None
-        assert (first.prompt, first.reading) == ("red", Reading(understood=("red",), ignored=(), defaulted=()))
+        assert (first.prompt, first.reading) == ("red", READ_RED)
         told = [await anext(stream) for _ in range(6)]
         (accepted,) = [event for event in told if isinstance(event, CueAcceptedEvent)]
         (applied,) = [event for event in told if isinstance(event, CueAppliedEvent)]
-        reading = Reading(understood=("blue", "ball"), ignored=("a", "zyzzyva"), defaulted=())
+        reading = Reading(
+            understood=("colour: blue", "shape: ball"),
+            ignored=("zyzzyva",),
+            defaulted=("motion: resting", "background: fog"),
+        )
         for event in (accepted, applied):
             assert (event.prompt, event.reading, event.block) == ("a blue ball zyzzyva", reading, 2)
         (session,) = await client.list_sessions()

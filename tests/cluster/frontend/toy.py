@@ -35,7 +35,8 @@ from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
-from workers.models.api import Reading
+from workers.models.api import PromptParts
+from workers.models.text_rules import text_rules
 from workers.simulated.arithmetic import REACH
 from workers.simulated.fake import HEADER as HEADER
 from workers.simulated.fake import FakeWorker, Image
@@ -44,7 +45,6 @@ from workers.simulated.lanes import SimulatedLanes
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
 RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=9)
 UNKNOWN_WORD = "zyzzyva"
-KNOWN_WORDS = ("red", "blue", "ball")
 OP_S = 2**-10
 """What the workers say that an op takes them."""
 BAD_PROMPT = "a prompt that breaks the encoder"
@@ -56,13 +56,11 @@ def segment(block: int, seed: int, prompt: str, size_bytes: int = 0) -> bytes:
     return line.ljust(size_bytes, b".")
 
 
-def read(prompt: str) -> Reading:
+def read(prompt: str) -> PromptParts | None:
     """A text without a word is none."""
     if prompt.strip().isdigit():
         raise InvalidField("prompt", prompt, "words")
-    words = prompt.split()
-    known = tuple(word for word in words if word in KNOWN_WORDS)
-    return Reading(understood=known, ignored=tuple(word for word in words if word not in KNOWN_WORDS), defaulted=())
+    return text_rules("pocket").read(prompt)
 
 
 class Words(SimulatedLanes):
