@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import ParamSpec, TypeVar
 from unicodedata import category
 
 from google.protobuf import duration_pb2
@@ -13,7 +15,7 @@ from cluster.access.owners import TOKEN_BYTES
 from cluster.frontend.offer import CODECS, DECODERS, Offer
 from cluster.net.addresses import address_in
 from longtake.core.endings import Ending
-from longtake.core.errors import InvalidField, WrongState
+from longtake.core.errors import InvalidField, InvalidFields, WrongState
 from longtake.core.events import Ack, Close, Cue, CueRequest, Event, Open, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.work import CueId, DecoderKind, Fork, SegmentSettings, SessionId
@@ -25,6 +27,8 @@ MAX_CUE_ID_BYTES = 64
 MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
 _ADDRESS_LENGTH = 255
+P = ParamSpec("P")
+T = TypeVar("T")
 PACES: dict[pb.Pace, Pace] = {
     pb.PACE_UNSPECIFIED: Pace.FAST,
     pb.PACE_REALTIME: Pace.REALTIME,
@@ -35,32 +39,75 @@ PACES: dict[pb.Pace, Pace] = {
 def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now_s: float) -> Open:
     """The first frame of a call as an event; draws a seed if none was asked for.
 
-    Raises InvalidField, with the path of the field, for whatever is not allowed.
+    Raises InvalidField, with the path of the field, for what is not allowed, or InvalidFields for all that is not.
     """
     kind = frame.WhichOneof("frame")
     if kind != "open":
         raise InvalidField("frame", kind, "open, as the first frame of a call")
     request = frame.open
-    limits = offer.limits
-    if request.HasField("cursor"):
-        raise InvalidField("open.cursor", request.cursor, "unset without open.resume_token")
-    if request.window > limits.max_window:
-        raise InvalidField("open.window", request.window, f"1 to {limits.max_window} segments, or 0 for the default")
-    if request.pace not in PACES:
-        raise InvalidField("open.pace", request.pace, ", ".join(pb.Pace.keys()))
-    settings = replace(_settings(request), decoder=_decoder(request, offer))
+    wrong = _Wrong()
+    wrong.taken(None, _check_cursor, request)
+    prompt = wrong.taken("", prompt_of, "open.prompt", request.prompt, offer)
+    pace = wrong.taken(Pace.FAST, _pace, request)
+    window = wrong.taken(0, _window, request, offer)
+    picture_limit = wrong.taken(None, _length, request, offer)
+    settings = wrong.taken(SegmentSettings(codec="", quality=0), _settings, request)
+    decoder = wrong.taken(DecoderKind.FULL, _decoder, request, offer)
+    cues = wrong.taken((), _cues, request, offer)
+    fork = wrong.taken(None, _fork, request)
+    wrong.complain()
     return Open(
         now_s=now_s,
         session=session,
-        prompt=prompt_of("open.prompt", request.prompt, offer),
+        prompt=prompt,
         seed=request.seed if request.HasField("seed") else secrets.randbits(SEED_BITS),
-        pace=PACES[request.pace],
-        window=request.window or limits.default_window,
-        picture_limit=_length(request, offer),
-        settings=settings,
-        cues=_cues(request, offer),
-        fork=_fork(request),
+        pace=pace,
+        window=window,
+        picture_limit=picture_limit,
+        settings=replace(settings, decoder=decoder),
+        cues=cues,
+        fork=fork,
     )
+
+
+class _Wrong:
+    """What is not allowed of a request, so that its sender is told all of it at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[InvalidField] = []
+
+    def taken(self, otherwise: T, read: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """What `read` makes of what it is given; if that is not allowed it is noted, and `otherwise` stands for it."""
+        try:
+            return read(*given, **named)
+        except InvalidField as error:
+            self._errors.append(error)
+            return otherwise
+
+    def complain(self) -> None:
+        """InvalidField if one thing was noted, InvalidFields if several were."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise InvalidFields(self._errors)
+
+
+def _check_cursor(request: pb.Open) -> None:
+    if request.HasField("cursor"):
+        raise InvalidField("open.cursor", request.cursor, "unset without open.resume_token")
+
+
+def _window(request: pb.Open, offer: Offer) -> int:
+    most = offer.limits.max_window
+    if request.window > most:
+        raise InvalidField("open.window", request.window, f"1 to {most} segments, or 0 for the default")
+    return request.window or offer.limits.default_window
+
+
+def _pace(request: pb.Open) -> Pace:
+    if request.pace not in PACES:
+        raise InvalidField("open.pace", request.pace, ", ".join(pb.Pace.keys()))
+    return PACES[request.pace]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

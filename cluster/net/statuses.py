@@ -21,6 +21,7 @@ from longtake.core.errors import (
     Refusal,
     RetryAfter,
     WrongValue,
+    WrongValues,
 )
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -79,6 +80,10 @@ def details_of(problem: Problem) -> tuple[Message, ...]:
     match problem.about:
         case WrongValue(field=field, value=value, allowed=allowed):
             return (_bad_request((field, f"{value} is not allowed; allowed: {allowed}")),)
+        case WrongValues(fields=fields):
+            return (
+                _bad_request(*((one.field, f"{one.value} is not allowed; allowed: {one.allowed}") for one in fields)),
+            )
         case Clash(first=first, second=second):
             return (_bad_request((first, problem.message), (second, problem.message)),)
         case Missed():

@@ -6,6 +6,7 @@ Errors are raised and caught inside functions. Where somebody has to be told of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -78,6 +79,13 @@ class WrongValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrongValues:
+    """Several fields hold values that are not allowed."""
+
+    fields: tuple[WrongValue, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clash:
     """Two fields contradict each other."""
 
@@ -107,7 +115,7 @@ class RetryAfter:
     seconds: float
 
 
-About = WrongValue | Clash | NotOpen | Missed | RetryAfter
+About = WrongValue | WrongValues | Clash | NotOpen | Missed | RetryAfter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +171,15 @@ class InvalidField(CallerFault):
         self.field = field
         self.value = value
         self.allowed = allowed
-        self.about = WrongValue(field=field, value=repr(value), allowed=allowed)
+        self.about = self.wrong = WrongValue(field=field, value=repr(value), allowed=allowed)
+
+
+class InvalidFields(CallerFault):
+    """Several fields of one request hold values that are not allowed."""
+
+    def __init__(self, errors: Sequence[InvalidField]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.about = WrongValues(fields=tuple(error.wrong for error in errors))
 
 
 class Contradiction(CallerFault):

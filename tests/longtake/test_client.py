@@ -24,6 +24,7 @@ from longtake.client.events import (
     SegmentEvent,
     StreamEvent,
 )
+from longtake.client.options import OptionError, cue_request
 from longtake.client.sync import SyncClient
 from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
@@ -242,3 +243,32 @@ async def test_how_a_stream_ended_is_known_even_if_grpc_forgets_the_status(
         await stream.close()
     assert [type(event) for event in events] == [OpenedEvent, SegmentEvent, ClosedEvent]
     assert code is None or (caught is not None and caught.value.code is code)
+
+
+def test_all_options_that_no_server_could_understand_are_named_at_once() -> None:
+    wrong = StreamOptions(
+        seed=-1, window=1 << 40, duration_s=float("nan"), quality=-3, reconnect_s=-1.0,
+        cues=(CueAt(prompt="x", block=1, time_s=1), CueAt(prompt="\udcff", time_s=float("inf"))),
+    )  # fmt: skip
+    with pytest.raises(OptionError) as caught:
+        open_request("a \ud83c", wrong)
+    assert [one.field for one in caught.value.violations] == [
+        "prompt", "seed", "window", "quality", "duration_s", "reconnect_s", "cues[0]", "cues[1].prompt", "cues[1].time_s",
+    ]  # fmt: skip
+    said = r"prompt: 'a \ud83c' is not allowed; allowed: text, all of it characters (UTF-8); seed"
+    assert str(caught.value).startswith(said)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("time_s", [float("inf"), float("nan"), -1, 1e300, Fraction(10**30)])
+def test_a_time_is_one_that_the_wire_can_say(time_s: float | Fraction) -> None:
+    with pytest.raises(OptionError, match=r"duration_s: .* is not allowed; allowed: a time of 0 s or more"):
+        open_request("x", StreamOptions(duration_s=time_s))
+
+
+def test_a_cue_without_a_name_takes_none_that_somebody_else_has() -> None:
+    given = (CueAt(prompt="a", id="cue-2", block=1), CueAt(prompt="b", block=2), CueAt(prompt="c", block=3))
+    ids = [cue.id for cue in open_request("x", StreamOptions(cues=given)).cues]
+    assert ids == ["cue-2", "cue-3", "cue-4"]
+    assert cue_request(CueAt(prompt="d"), frozenset(ids)).id == "cue-5"
+    assert [cue.id for cue in open_request("x", StreamOptions(cues=given[1:])).cues] == ["cue-1", "cue-2"]

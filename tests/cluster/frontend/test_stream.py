@@ -237,6 +237,18 @@ async def test_close_is_answered_by_closed() -> None:
         await stream.close()  # once more is harmless
 
 
+async def test_all_that_is_wrong_with_a_request_is_said_at_once() -> None:
+    options = StreamOptions(window=99, quality=77, cues=(CueAt(prompt=" ", block=1),))
+    async with toy_cell() as cell, Client(cell.target) as client:
+        with pytest.raises(ClientError) as caught:
+            async with client.stream("red", options):
+                pass
+        assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [one.field for one in caught.value.violations] == ["open.window", "open.quality", "open.cues[0].prompt"]
+        assert "99 is not allowed" in caught.value.message and "77 is not allowed" in caught.value.message
+        await cell.settled()
+
+
 async def test_an_unknown_word_is_answered_with_a_notice() -> None:
     async with (
         toy_cell() as cell,

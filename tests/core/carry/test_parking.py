@@ -156,7 +156,8 @@ def test_pause_on_the_way_back_ends_in_pause() -> None:
     cell.check_empty()
 
 
-def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
+def moving_cell() -> tuple[ImageCell, SessionId, SessionId]:
+    """One session that is on its way back from workers which another one has taken, to others; and that other one."""
     cell, session = paused_cell(denoisers=1, decoders=1, pages=PAGES, slots=1)
     cell.later(GRACE_S)
     cell.settle()
@@ -165,6 +166,11 @@ def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
     cell.join(WorkerId("denoise-9"), Role.DENOISE, PAGES)
     cell.join(WorkerId("decode-9"), Role.DECODE, 1)
     cell.send(Play(now_s=cell.now_s, session=session))
+    return cell, session, other
+
+
+def test_a_parked_session_comes_back_to_other_workers_with_its_state() -> None:
+    cell, session, other = moving_cell()
     while session not in cell.closed:
         for worker in cell.busy:
             cell.finish(worker)
@@ -303,14 +309,7 @@ def test_an_image_that_cannot_be_loaded_is_replaced_from_the_journal() -> None:
 
 @pytest.mark.parametrize("lost", ["denoise-0", "decode-0"])
 def test_what_is_on_its_way_from_a_lost_worker_is_given_up_and_made_again(lost: str) -> None:
-    cell, session = paused_cell(denoisers=1, decoders=1, pages=PAGES, slots=1)
-    cell.later(GRACE_S)
-    cell.settle()
-    other = cell.open("other", window=30)
-    cell.answer()
-    cell.join(WorkerId("denoise-9"), Role.DENOISE, PAGES)
-    cell.join(WorkerId("decode-9"), Role.DECODE, 1)
-    cell.send(Play(now_s=cell.now_s, session=session))
+    cell, session, other = moving_cell()
     halfway = [order for order in effects_of(cell, Take) if order.origin == lost]
     assert len(halfway) == (4 if lost == "denoise-0" else 1)
     cell.lose(WorkerId(lost))  # it may hang: nobody waits for what it was to give
