@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,15 +77,22 @@ async def in_process_engine(
             await running
 
 
+async def _at_once() -> None:
+    """There is always room."""
+
+
 async def render(
     model: Path,
     request: Open,
     tell: Callable[[ClientMessage], object],
     *,
+    room: Callable[[], Awaitable[None]] = _at_once,
     compute: Compute = _CPU,
     denoise: int = 1,
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
+
+    After each `room` is awaited: a window of blocks later nothing more is generated until it returns.
 
     The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
@@ -99,17 +106,22 @@ async def render(
         engine.attach(request.session, outbox)
         engine.submit(request)
         try:
-            return await _consume(engine, request.session, outbox, tell)
+            return await _consume(engine, request.session, outbox, tell, room)
         finally:
             engine.submit(Close(now_s=engine.now_s(), session=request.session, ending=Ending.CLIENT))
 
 
 async def _consume(
-    engine: Engine, session: SessionId, outbox: Outbox, tell: Callable[[ClientMessage], object]
+    engine: Engine,
+    session: SessionId,
+    outbox: Outbox,
+    tell: Callable[[ClientMessage], object],
+    room: Callable[[], Awaitable[None]],
 ) -> Closed:
     while True:
         message = await outbox.get()
         tell(message)
+        await room()
         match message:
             case SegmentOut():
                 engine.submit(Ack(now_s=engine.now_s(), session=session, segment=message.emit.block))
@@ -130,11 +142,14 @@ async def render_events(
     request: pb.Open,
     take: Callable[[StreamEvent], object],
     *,
+    room: Callable[[], Awaitable[None]] = _at_once,
     model: str = POCKET,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> None:
     """Generate what `request` asks for and pass each event to `take`, in order; the last is a ClosedEvent.
+
+    After what belongs together `room` is awaited, see `render`.
 
     Raises InvalidField or Contradiction, as a server would answer, and Unavailable if an op fails.
     """
@@ -152,4 +167,4 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    await render(path, asked, tell, compute=Compute(device=device, dtype=dtype))
+    await render(path, asked, tell, room=room, compute=Compute(device=device, dtype=dtype))

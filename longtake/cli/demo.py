@@ -20,7 +20,7 @@ SEED = 7
 
 def run_demo(output: str) -> int:
     """Serve on a free port, stream to `output`, end the server; returns the exit status."""
-    target = StreamOutput(path=output, as_json=False)
+    target = StreamOutput(path=output, codec="h264", as_json=False)
     target.check()
     click.echo("$ longtake serve --port 0")
     with local_server(click.echo) as address:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TypedDict, TypeVar, Unpack
 
@@ -26,7 +25,7 @@ from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
 from longtake.cli.plan import plan_command
 from longtake.cli.server import Server, server_options
-from longtake.cli.stream import SUFFIXES, StreamOutput, render_to_file, stream_to_file
+from longtake.cli.stream import SUFFIXES, Show, StreamOutput, render_to_file, stream_to_file
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
 from longtake.cli.top_figures import holds, warnings
@@ -115,6 +114,7 @@ def _stream_options(command: Command) -> Command:
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
         click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
+        click.option("-f", "--force", is_flag=True, help="Overwrite longtake.mp4 if it is there."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
         click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
@@ -132,6 +132,7 @@ class _Asked(TypedDict):
     duration: Fraction | None
     seed: int | None
     output: str | None
+    force: bool
     codec: str
     quality: int | None
     decoder: str | None
@@ -183,13 +184,12 @@ def render(**asked: Unpack[_RenderAsked]) -> int:
     if asked["duration"] is None:
         raise click.UsageError("--duration is missing: without a server a stream must have its end, such as 20s or 1h")
     options = _options(asked)
-    work = partial(
-        render_events,
-        open_request(asked["prompt"], options),
-        model=asked["model"],
-        device=asked["device"],
-        dtype=asked["dtype"],
-    )
+    request = open_request(asked["prompt"], options)
+
+    async def work(show: Show) -> None:
+        model, device, dtype = asked["model"], asked["device"], asked["dtype"]
+        await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
+
     return asyncio.run(render_to_file(work, options, _output(asked)))
 
 
@@ -210,8 +210,9 @@ def _options(asked: _Asked) -> StreamOptions:
 
 
 def _output(asked: _Asked) -> StreamOutput:
-    path = asked["output"] or f"longtake{SUFFIXES[asked['codec']]}"
-    return StreamOutput(path=path, as_json=asked["as_json"])
+    codec, named = asked["codec"], asked["output"] is not None
+    path = asked["output"] if asked["output"] is not None else f"longtake{SUFFIXES[codec]}"
+    return StreamOutput(path=path, codec=codec, as_json=asked["as_json"], is_meant=named or asked["force"])
 
 
 # --- serving ----------------------------------------------------------------------------------------------------------

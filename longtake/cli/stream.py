@@ -11,17 +11,22 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import click
 from tqdm import tqdm
 
+from longtake.cli.output import STDOUT, Output
 from longtake.cli.server import Server
 from longtake.client import Stream, StreamOptions
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
-STDOUT = "-"
+_SUFFIXES = {"h264": {".mp4", ".m4v"}, "mjpeg": {".mjpeg", ".mjpg"}, "raw": {".rgb", ".raw"}}
+"""How names of files may end that hold a codec."""
+_MEDIA = {".avi", ".gif", ".jpeg", ".jpg", ".mkv", ".mov", ".png", ".ts", ".webm", ".webp", ".yuv"}.union(
+    *_SUFFIXES.values()
+)
 SUFFIXES = {"h264": ".mp4", "mjpeg": ".mjpeg", "raw": ".rgb"}
 
 
@@ -31,20 +36,29 @@ class StreamOutput:
 
     path: str
     """A file, or `-` for standard output."""
+    codec: str
     as_json: bool
+    is_meant: bool = True
+    """Whether the user named the file, or asked to overwrite one; if not, an older file stays."""
 
     def check(self) -> None:
         """UsageError if the file cannot be written, before anything is generated for it."""
         if self.path == STDOUT:
+            if sys.stdout is None:  # so Python says that it was closed: its number is somebody else's by now
+                raise click.UsageError("--output: '-' is not allowed; standard output is closed; allowed: a file")
             return
+        if not self.path:
+            raise click.UsageError("--output: '' is not allowed; allowed: a file that can be written, or -")
         path = Path(self.path)
+        own = _SUFFIXES[self.codec]
+        if path.suffix.lower() in _MEDIA - own:
+            allowed = f"{' or '.join(sorted(own))} for {self.codec}, or a name without such an ending"
+            raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: {allowed}")
+        if not self.is_meant and path.exists():
+            raise click.UsageError(f"{self.path} is there already: name another file with -o, or overwrite it with -f")
         place = path if path.exists() else path.absolute().parent
         if path.is_dir() or not os.access(place, os.W_OK):
             raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: a file that can be written, or -")
-
-    def open(self) -> BinaryIO:
-        """Open the output for writing; an older file is overwritten."""
-        return os.fdopen(os.dup(1), "wb") if self.path == STDOUT else Path(self.path).open("wb")
 
 
 class Show:
@@ -52,7 +66,8 @@ class Show:
 
     def __init__(self, output: StreamOutput, options: StreamOptions) -> None:
         self._output = output
-        self.recording = Recording(output.open, output.path, options.cues)
+        self._file: Output | None = None
+        self.recording = Recording(self._open, output.path, options.cues)
         self._bar: tqdm[NoReturn] = tqdm(
             unit=" pictures",
             file=sys.stderr,
@@ -72,8 +87,28 @@ class Show:
             self._bar.set_postfix_str(pace, refresh=False)
             self._bar.update(event.picture_count)
 
+    def _open(self) -> Output:
+        self._file = Output(self._output.path)
+        return self._file
+
+    async def room(self) -> None:
+        """Wait until the output has taken nearly all; OSError, which names it, if it cannot."""
+        if self._file is not None:
+            await self._file.room()
+
+    async def written(self) -> None:
+        """Close the output, and wait until it has taken all; OSError, which names it, if it cannot."""
+        self.recording.close()
+        if self._file is not None:
+            await self._file.written()
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for an output that takes nothing."""
+        if self._file is not None:
+            self._file.hurry()
+
     def finish(self) -> None:
-        """Close file and progress bar, and print what it came to."""
+        """Close the progress bar, and print what it came to, whatever became of the output."""
         self._bar.close()
         self.recording.close()
         if self.recording.opened is None:
@@ -94,8 +129,11 @@ class Interrupt:
         self._asking: asyncio.Task[None] | None = None
         self.ask: Callable[[], Awaitable[None]] | None = None
         """The function that asks the stream to end; None if it is just given up."""
+        self.hurry: Callable[[], None] = lambda: None
+        """Called with each signal."""
 
     def __call__(self, number: int) -> None:
+        self.hurry()
         first = self.status == 0
         self.status = 128 + number
         if first and self.ask is not None:
@@ -133,8 +171,9 @@ async def stream_to_file(server: Server, prompt: str, options: StreamOptions, ou
     try:
         with interruptible() as interrupt:
             async with server.client() as client, client.stream(prompt, options, waiting=show.take) as stream:
-                interrupt.ask = stream.close
+                interrupt.ask, interrupt.hurry = stream.close, show.hurry
                 await _consume(stream, show)
+            await show.written()
     finally:
         show.finish()
     return interrupt.status
@@ -143,17 +182,20 @@ async def stream_to_file(server: Server, prompt: str, options: StreamOptions, ou
 async def _consume(stream: Stream, show: Show) -> None:
     async for event in stream:
         show.take(event)
+        await show.room()
 
 
 async def render_to_file(
-    render: Callable[[Callable[[StreamEvent], object]], Awaitable[None]], options: StreamOptions, output: StreamOutput
+    render: Callable[[Show], Awaitable[None]], options: StreamOptions, output: StreamOutput
 ) -> int:
     """Record what `render` generates; returns the exit status."""
     output.check()
     show = Show(output, options)
     try:
         with interruptible() as interrupt:
-            await render(show.take)
+            interrupt.hurry = show.hurry
+            await render(show)
+            await show.written()
     finally:
         show.finish()
     return interrupt.status

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Protocol
 
 from longtake.client import CueAt
 from longtake.client.events import (
@@ -26,6 +26,18 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.options import cue_ids
+
+
+class Sink(Protocol):
+    """What a recording is written to; a file without a buffer is one."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write it."""
+        ...
+
+    def close(self) -> object:
+        """Nothing more comes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +103,7 @@ class Recording:
 
     def __init__(
         self,
-        open_output: Callable[[], BinaryIO],
+        open_output: Callable[[], Sink],
         name: str,
         cues: Sequence[CueAt],
         clock: Callable[[], float] = time.monotonic,
@@ -102,7 +114,7 @@ class Recording:
         self._clock = clock
         self._asked = dict(zip(cue_ids(cues, frozenset()), (cue.time_s for cue in cues), strict=True))
         self._shown: dict[str, Fraction] = {}
-        self._output: BinaryIO | None = None
+        self._output: Sink | None = None
         self._began_s = clock()
         self._first_s: float | None = None
         self._last_s = self._began_s
@@ -199,5 +211,4 @@ class Recording:
         if self._output is None:
             raise ValueError("a segment came before the stream was opened")
         self._output.write(data)
-        self._output.flush()
         self.written_bytes += len(data)

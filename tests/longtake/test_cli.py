@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -62,6 +63,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "codec": (["stream", "x", "--codec", "gif"], "'h264', 'mjpeg', 'raw'"),
     "seed": (["stream", "x", "--seed", "-1"], "0<=x<=18446744073709551615"),
     "output": (["stream", "x", "-o", "/no/such/place.mp4"], "a file that can be written"),
+    "output of another kind": (
+        ["stream", "x", "-o", "foo.webm"],
+        "'foo.webm' is not allowed; allowed: .m4v or .mp4 for",
+    ),
+    "output without a name": (["stream", "x", "-o", ""], "--output: '' is not allowed"),
     "output is a folder": (["stream", "x", "-o", "/tmp"], "a file that can be written"),
     "configuration": (["serve", "no-such-file.toml"], "'no-such-file.toml' is not allowed; allowed: a readable file"),
     "model": (["render", "x", "--model", "/no/model", "--duration", "1s"], "model.json is missing"),
@@ -95,6 +101,69 @@ def test_a_server_that_is_not_there_is_one_line_and_leaves_an_older_file_alone(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("longtake: no server at 127.0.0.1:1 (Connection refused); start one with `longtake serve`")
     assert older.read_bytes() == b"older"
+
+
+def test_a_file_that_nobody_named_is_not_overwritten(
+    cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("longtake.mp4").write_bytes(b"older")
+    asked = ["stream", "red", "--duration", "1s", "--server", cell.target]
+    assert run(asked) == 2
+    assert (
+        "longtake.mp4 is there already: name another file with -o, or overwrite it with -f" in capsys.readouterr().err
+    )
+    assert Path("longtake.mp4").read_bytes() == b"older"
+    assert run([*asked, "-f"]) == 0
+    assert Path("longtake.mp4").read_bytes().startswith(HEADER)
+
+
+def test_an_output_that_fails_is_named_and_the_summary_tells_the_seed_all_the_same(
+    cell: ToyCell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["stream", "red", "--duration", "20s", "-o", "/dev/full", "--json", "--server", cell.target]
+    assert run(asked) == 1
+    said = capsys.readouterr()
+    assert said.err == "longtake: [Errno 28] No space left on device: '/dev/full'\n"
+    assert int(json.loads(said.out)["seed"]) >= 0
+
+
+def test_closed_standard_output_is_named(cell: ToyCell, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "longtake",
+        "stream",
+        "red",
+        "--duration",
+        "1s",
+        "-o",
+        "-",
+        "--server",
+        cell.target,
+    ]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "standard output is closed" in done.stderr
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["nobody reads", "somebody stops reading"])
+def test_an_output_that_blocks_does_not_keep_the_command_alive(reads: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with toy_cell_in_thread(delay_s=0.002, segment_bytes=300_000) as cell, contextlib.ExitStack() as reading:
+        streaming = start("stream", "red", "--codec", "raw", "-o", "fifo", "--server", cell.target, cwd=tmp_path)
+        if reads:
+            reading.enter_context((tmp_path / "fifo").open("rb", buffering=0)).read(10)
+        while not cell.engine.scheduler.sessions():
+            time.sleep(0.01)
+        time.sleep(0.5)  # the pipe is full by now
+        streaming.send_signal(signal.SIGTERM)
+        _, err = streaming.communicate(timeout=30)
+    assert streaming.returncode == 1
+    assert "bytes are left behind, because nobody takes them: 'fifo'" in err
+    assert "Traceback" not in err and "seed" in err
 
 
 def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(

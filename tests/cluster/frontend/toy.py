@@ -304,6 +304,8 @@ def in_thread(there: AbstractAsyncContextManager[ToyCell]) -> Iterator[ToyCell]:
         thread.join()
 
 
-def toy_cell_in_thread(*, delay_s: float = 0.0, limits: Limits | None = None) -> AbstractContextManager[ToyCell]:
+def toy_cell_in_thread(
+    *, delay_s: float = 0.0, segment_bytes: int = 0, limits: Limits | None = None
+) -> AbstractContextManager[ToyCell]:
     """A toy cell on an event loop of its own."""
-    return in_thread(toy_cell(delay_s=delay_s, limits=limits))
+    return in_thread(toy_cell(delay_s=delay_s, segment_bytes=segment_bytes, limits=limits))
