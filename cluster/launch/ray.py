@@ -133,7 +133,10 @@ class RayLauncher:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, is for jobs that nobody waits for
-        os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
+        mode = os.environ.setdefault("RAY_AUTH_MODE", TOKEN)
+        if mode != TOKEN:  # it is ours to start, or ours to join
+            allowed = f"{TOKEN}, or unset: whoever reaches a Ray without tokens has it run anything"
+            raise InvalidField("RAY_AUTH_MODE (environment)", mode, allowed)
         logging.getLogger("ray").setLevel(logging.ERROR)
         import ray
 
