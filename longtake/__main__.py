@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 _QUIET = {"GRPC_VERBOSITY": "ERROR", "GRPC_ENABLE_FORK_SUPPORT": "false"}
@@ -13,9 +14,13 @@ def main() -> None:
     """Entry; gRPC reads its settings when it is imported, so they come first."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    from longtake.cli.main import run
+    try:
+        from longtake.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # importing takes a while, too
+        status = 128 + signal.SIGINT
+    sys.exit(status)
 
 
 if __name__ == "__main__":

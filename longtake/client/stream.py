@@ -40,6 +40,17 @@ ENDINGS = {
     "abandoned": grpc.StatusCode.ABORTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
+SENTENCES = {
+    "operator": "an operator has ended the stream",
+    "drained": "the server has shut down",
+    "lost": "a worker was lost, and the server could not wait for another one",
+    "failed": "the server could not go on with the stream",
+    "access": "the server no longer knows the token that was shown",
+    "quota": "the quota of the day is used up",
+    "moved": "another call goes on with the stream",
+    "abandoned": "nobody was there for the stream for too long",
+}
+"""What each of them means, for whoever is told no reason."""
 OUTAGES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 """Statuses of a call that broke; any other one says no."""
 FIRST_DELAY_S = 0.1
@@ -245,7 +256,7 @@ class Stream:
         closed = self._closed
         assert closed is not None
         if closed.ending in ENDINGS:
-            return ClientError(ENDINGS[closed.ending], closed.reason)
+            return ClientError(ENDINGS[closed.ending], closed.reason or SENTENCES[closed.ending])
         return ClientError(grpc.StatusCode.FAILED_PRECONDITION, f"the stream has ended: {closed.ending}")
 
     def _entered(self) -> StreamCall:

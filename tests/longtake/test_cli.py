@@ -103,6 +103,21 @@ def test_a_server_that_is_not_there_is_one_line_and_leaves_an_older_file_alone(
     assert older.read_bytes() == b"older"
 
 
+def test_an_interrupt_while_it_is_still_importing_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'longtake.cli.plan':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "longtake", "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_file_that_nobody_named_is_not_overwritten(
     cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,7 +359,7 @@ def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFix
     assert run(["close", parent, "--server", cell.target]) == 0
     _, err = client.communicate(timeout=30)
     assert client.returncode == 1
-    assert "(operator, seed" in err and "longtake: " in err
+    assert "(operator, seed" in err and "longtake: an operator has ended the stream [ABORTED]" in err
 
 
 def test_lag_and_latency_are_computed_from_the_stream_and_the_clock() -> None:

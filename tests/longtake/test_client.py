@@ -25,6 +25,7 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.options import OptionError, cue_request
+from longtake.client.stream import SENTENCES
 from longtake.client.sync import SyncClient
 from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
@@ -272,3 +273,7 @@ def test_a_cue_without_a_name_takes_none_that_somebody_else_has() -> None:
     assert ids == ["cue-2", "cue-3", "cue-4"]
     assert cue_request(CueAt(prompt="d"), frozenset(ids)).id == "cue-5"
     assert [cue.id for cue in open_request("x", StreamOptions(cues=given[1:])).cues] == ["cue-1", "cue-2"]
+
+
+def test_every_ending_that_nobody_asked_for_has_its_sentence() -> None:
+    assert SENTENCES.keys() == ENDINGS.keys()
