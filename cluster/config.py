@@ -22,10 +22,10 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from cluster.cell.recording import LIMIT_BYTES
-from longtake.addresses import WrongAddress, parse_host
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
+from longtake.net.addresses import WrongAddress, parse_host
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

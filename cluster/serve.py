@@ -30,11 +30,11 @@ from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
-from longtake.addresses import Address
 from longtake.core.effects import Effect
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
 from longtake.core.work import Role
+from longtake.net.addresses import Address
 from monitoring.folding.recorder import AllRecorders, LogLines
 from workers.models import weights
 from workers.models.weights import ModelInfo

@@ -1,3 +1,62 @@
-"""Longtake serves hour-scale, steerable video streams; here lie what its users import and the core, and this
-package imports nothing.
+"""Longtake serves hour-scale, steerable video streams; here lies what its users import.
+
+`from longtake import Client` and its fellows bring the client, which needs grpcio and protobuf alone. Nothing is
+imported before it is asked for: who uses the core has no need of gRPC.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longtake.client import *  # noqa: F403  # what is exported there is exported here
+
+    __version__: str
+
+
+NAMES = frozenset(
+    {
+        "CODECS",
+        "DECODERS",
+        "ENDINGS",
+        "PACES",
+        "Client",
+        "ClientError",
+        "ClosedEvent",
+        "Credentials",
+        "CueAcceptedEvent",
+        "CueAppliedEvent",
+        "CueAt",
+        "CueSupersededEvent",
+        "MovedEvent",
+        "NoticeEvent",
+        "OpenedEvent",
+        "OptionError",
+        "Reading",
+        "ReconnectingEvent",
+        "RecoveredEvent",
+        "RequestRefusedEvent",
+        "ResumedEvent",
+        "SegmentEvent",
+        "SkippedEvent",
+        "Stream",
+        "StreamEvent",
+        "StreamOptions",
+        "SyncClient",
+        "SyncStream",
+        "Violation",
+        "open_request",
+    }
+)
+"""What longtake.client exports."""
+
+
+def __getattr__(name: str) -> object:
+    """The names of longtake.client, and `__version__`."""
+    if name == "__version__":
+        return version("longtake")
+    if name not in NAMES:  # it may be a package
+        raise AttributeError(f"module 'longtake' has no attribute {name!r}")
+    return getattr(import_module("longtake.client"), name)

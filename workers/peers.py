@@ -19,8 +19,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from longtake.addresses import Address, parse_address
 from longtake.core.errors import InternalFault, Unavailable
+from longtake.net.addresses import Address, parse_address
 
 c10d: Any = torch.distributed
 """torch's c10d without types: its stubs lack what is used here."""

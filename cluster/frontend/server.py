@@ -17,9 +17,9 @@ from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.service import Frontend
 from cluster.net.grpc_options import connections_allowed, server_options
-from longtake.addresses import Address
 from longtake.core.errors import InvalidField
 from longtake.core.work import Role
+from longtake.net.addresses import Address
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 

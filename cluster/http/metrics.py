@@ -24,7 +24,7 @@ from cluster.frontend.server import FrontendServer
 from cluster.http.figures import CellFacts, CellFigures
 from cluster.net.addresses import address_in, listen
 from cluster.net.listener import HttpListener
-from longtake.addresses import Address
+from longtake.net.addresses import Address
 from monitoring.exposition import Exposition
 
 FIELD = "metrics.address"

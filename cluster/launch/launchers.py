@@ -12,9 +12,9 @@ from cluster.launch.link_server import LinkServer, LinkService
 from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray import RayLauncher
 from cluster.launch.subprocesses import SubprocessLauncher
-from longtake.addresses import is_this_machine
 from longtake.core.errors import Contradiction
 from longtake.core.recipe.layers import check_length
+from longtake.net.addresses import is_this_machine
 from workers.models import weights
 from workers.simulated.device import is_simulated
 from workers.start.loading import model_digest

@@ -16,12 +16,12 @@ from google.protobuf.message import DecodeError
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
 from cluster.net.grpc_options import connections_allowed, server_options
-from longtake.addresses import Address
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
 from longtake.core.work import Loss, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
+from longtake.net.addresses import Address
 from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
 from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
 from workers.messages import Down, Introduction, Up

@@ -24,9 +24,9 @@ from cluster.launch.ray_placing import Looked, group_of, groups, resources_of, s
 from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
 from cluster.launch.sizing import sized
 from cluster.net.addresses import address_in
-from longtake.addresses import Address
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
+from longtake.net.addresses import Address
 from workers.link.dial import Weights, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint

@@ -16,8 +16,8 @@ from pathlib import Path
 import grpc
 
 from cluster.net.addresses import address_in
-from longtake.addresses import Address
 from longtake.core.errors import InvalidField
+from longtake.net.addresses import Address
 
 TOKEN = "token"
 CLIENT_PORT = 10001

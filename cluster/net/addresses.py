@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 
-from longtake.addresses import Address, WrongAddress, parse_address
 from longtake.core.errors import InvalidField
+from longtake.net.addresses import Address, WrongAddress, parse_address
 
 _BACKLOG = 128
 
 
 def address_in(text: str, *, field: str, host: str = "", port: int | None = None) -> Address:
-    """See longtake.addresses.parse_address; InvalidField about `field` if it is none."""
+    """See longtake.net.addresses.parse_address; InvalidField about `field` if it is none."""
     try:
         return parse_address(text, host=host, port=port)
     except WrongAddress as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cluster.config import ServerConfig
 from cluster.net.addresses import address_in
-from longtake.addresses import is_this_machine
 from longtake.core.errors import Contradiction
+from longtake.net.addresses import is_this_machine
 
 
 def check_exposure(config: ServerConfig) -> None:

@@ -19,6 +19,7 @@ from longtake.client.events import (
     MovedEvent,
     NoticeEvent,
     OpenedEvent,
+    Reading,
     ReconnectingEvent,
     RecoveredEvent,
     RequestRefusedEvent,
@@ -27,7 +28,7 @@ from longtake.client.events import (
     SkippedEvent,
     StreamEvent,
 )
-from longtake.client.options import CODECS, DECODERS, PACES, CueAt, StreamOptions, open_request
+from longtake.client.options import CODECS, DECODERS, PACES, CueAt, OptionError, StreamOptions, open_request
 from longtake.client.stream import ENDINGS, Stream
 from longtake.client.sync import SyncClient, SyncStream
 
@@ -47,6 +48,8 @@ __all__ = [
     "MovedEvent",
     "NoticeEvent",
     "OpenedEvent",
+    "OptionError",
+    "Reading",
     "ReconnectingEvent",
     "RecoveredEvent",
     "RequestRefusedEvent",

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import grpc
 
-from longtake.addresses import DEFAULT_PORT, LAST_PORT, WrongAddress, parse_address
+from longtake.net.addresses import DEFAULT_PORT, LAST_PORT, WrongAddress, parse_address
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "xds")
 """Of targets that gRPC reads in its own way."""

@@ -15,6 +15,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _WHERE = r"(?:ipv4:|ipv6:|unix:)(?P<where>\S+)"
 _UNREACHED = (
     (
+        re.compile(rf"^failed to connect to all addresses; .*?{_WHERE}: (?:Socket closed|.*reset.*)$"),
+        "what listens at {where} closes the connection; does it expect TLS?",
+    ),
+    (
         re.compile(rf"^failed to connect to all addresses; .*?{_WHERE}: (?:.*: )?(?P<why>.+)$"),
         "no server at {where} ({why})",
     ),

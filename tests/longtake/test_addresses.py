@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.addresses import LAST_PORT, Address, WrongAddress, is_host, parse_address, parse_host
+from longtake.net.addresses import LAST_PORT, Address, WrongAddress, is_host, parse_address, parse_host
 
 PORTS = st.integers(0, LAST_PORT)
 HOSTS = st.one_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -18,27 +17,18 @@ from pathlib import Path
 import pytest
 
 from longtake.cli.main import run
-from longtake.cli.values import parse_time, shown
 from longtake.client import Client, StreamOptions, SyncClient
 from longtake.client.events import ClosedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent
 from longtake.client.recording import Recording
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.toy import HEADER, ToyCell, segment, toy_cell_in_thread
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.longtake.commands import ROOT, start
 
 
 @pytest.fixture
 def cell() -> Iterator[ToyCell]:
     with toy_cell_in_thread(delay_s=0.002) as running:
         yield running
-
-
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "longtake", *arguments],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -118,69 +108,6 @@ def test_an_interrupt_while_it_is_still_importing_is_quiet(tmp_path: Path) -> No
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_a_file_that_nobody_named_is_not_overwritten(
-    cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("longtake.mp4").write_bytes(b"older")
-    asked = ["stream", "red", "--duration", "1s", "--server", cell.target]
-    assert run(asked) == 2
-    assert (
-        "longtake.mp4 is there already: name another file with -o, or overwrite it with -f" in capsys.readouterr().err
-    )
-    assert Path("longtake.mp4").read_bytes() == b"older"
-    assert run([*asked, "-f"]) == 0
-    assert Path("longtake.mp4").read_bytes().startswith(HEADER)
-
-
-def test_an_output_that_fails_is_named_and_the_summary_tells_the_seed_all_the_same(
-    cell: ToyCell, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ["stream", "red", "--duration", "20s", "-o", "/dev/full", "--json", "--server", cell.target]
-    assert run(asked) == 1
-    said = capsys.readouterr()
-    assert said.err == "longtake: [Errno 28] No space left on device: '/dev/full'\n"
-    assert int(json.loads(said.out)["seed"]) >= 0
-
-
-def test_closed_standard_output_is_named(cell: ToyCell, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "longtake",
-        "stream",
-        "red",
-        "--duration",
-        "1s",
-        "-o",
-        "-",
-        "--server",
-        cell.target,
-    ]
-    done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2 and "standard output is closed" in done.stderr
-
-
-@pytest.mark.parametrize("reads", [False, True], ids=["nobody reads", "somebody stops reading"])
-def test_an_output_that_blocks_does_not_keep_the_command_alive(reads: bool, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with toy_cell_in_thread(delay_s=0.002, segment_bytes=300_000) as cell, contextlib.ExitStack() as reading:
-        streaming = start("stream", "red", "--codec", "raw", "-o", "fifo", "--server", cell.target, cwd=tmp_path)
-        if reads:
-            reading.enter_context((tmp_path / "fifo").open("rb", buffering=0)).read(10)
-        while not cell.engine.scheduler.sessions():
-            time.sleep(0.01)
-        time.sleep(0.5)  # the pipe is full by now
-        streaming.send_signal(signal.SIGTERM)
-        _, err = streaming.communicate(timeout=30)
-    assert streaming.returncode == 1
-    assert "bytes are left behind, because nobody takes them: 'fifo'" in err
-    assert "Traceback" not in err and "seed" in err
-
-
 def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
     cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -199,41 +126,10 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
     assert not Path(output).exists()
 
 
-def test_times() -> None:
-    known = {
-        "20": 20,
-        "1:30": 90,
-        "1:00:00.5": Fraction(7201, 2),
-        "20s": 20,
-        "1h": 3600,
-        "1m30s": 90,
-        "250ms": Fraction(1, 4),
-        "1.5s": Fraction(3, 2),
-        "1h1m1s": 3661,
-    }
-    assert {text: parse_time(text) for text in known} == known
-    for text in ("", "1:60", "1:2:3:4", "٣", "1_0", "s", "-1s", "1s ", "1d", "1s2", "1e3s"):
-        with pytest.raises(ValueError, match="a time such as"):
-            parse_time(text)
-
-
 def test_without_a_command_there_is_help_as_it_is_formatted(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
     said = capsys.readouterr()
     assert any(line.startswith("  stream ") for line in (said.out + said.err).splitlines())
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("a red ball\nffff  running", r"a red ball\nffff  running"),
-        ("a\u202eb\x1b[2Jc", r"a\u202eb\x1b[2Jc"),
-        ("größer 🔴", "größer 🔴"),
-        ("x" * 70, "x" * 59 + "…"),
-    ],
-)
-def test_what_others_wrote_is_one_line_that_moves_nothing(text: str, line: str) -> None:
-    assert shown(text) == line
 
 
 def test_a_stream_goes_into_a_file_with_its_cues_and_a_summary(

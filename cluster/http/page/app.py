@@ -17,10 +17,10 @@ from starlette.websockets import WebSocket
 from cluster.http.page.answers import HTTP_STATUSES, Json, error_message, invalid_message, model_json, session_json
 from cluster.http.page.origin import SameOrigin
 from cluster.http.page.sockets import Connect, serve_socket
-from longtake.addresses import Address
 from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
+from longtake.net.addresses import Address
 
 STATIC = Path(__file__).parent / "static"
 _FAULT = 500

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from longtake.addresses import Address
+from longtake.net.addresses import Address
 
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 HEADERS: Mapping[str, str] = {

@@ -19,10 +19,10 @@ from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, Bounde
 from cluster.http.page.tls import PageTls
 from cluster.net.addresses import address_in, listen
 from cluster.net.listener import HttpListener
-from longtake.addresses import Address
 from longtake.client import Client
 from longtake.client.credentials import Credentials
 from longtake.core.errors import InvalidField
+from longtake.net.addresses import Address
 
 FIELD = "http.address"
 GRACE_S = 2

@@ -20,8 +20,8 @@ from cluster.http.page import connections
 from cluster.http.page.app import STATIC
 from cluster.http.page.server import page_for
 from cluster.net.addresses import address_in
-from longtake.addresses import Address
 from longtake.core.errors import InvalidField
+from longtake.net.addresses import Address
 from tests.cluster.http.page.cell import PROMPT, Browser, page_cell
 
 SECURE = {
