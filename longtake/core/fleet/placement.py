@@ -245,8 +245,10 @@ class Ranking:
             for _ in range(ask.count):
                 worker = next(self.best(ask), None)
                 if worker is None:
-                    what = _WORDS[self._lack]
-                    why = f"{ask.count} {what} are needed and there is room for {len(chosen)}"
+                    what = (
+                        f"{ask.count} {_WORDS[self._lack]} are" if ask.count > 1 else f"a {_WORDS[self._lack][:-1]} is"
+                    )
+                    why = f"{what} needed and there is room for {len(chosen)}"
                     raise NoCapacity(why, 1.0, self._lack)
                 room = self._rooms[worker]
                 if ask.live and room.lane_share and room.share_after(ask) > ask.limit:
@@ -281,13 +283,14 @@ class Ranking:
         return None
 
     def _too_little_time(self, ask: Ask, placed: int) -> str:
-        limit = ask.limit
-        rooms = [room for room in self._rooms.values() if ask.numerics in (None, room.numerics)]
-        needed = sum(room.lane_share for room in rooms) / len(rooms) * ask.demand.time
-        free = sum(max(0.0, limit - room.live * room.lane_share) for room in rooms) + placed * needed
-        most = max(limit - room.live * room.lane_share for room in rooms)
+        """With `placed` of the lanes placed, for whoever opens the stream: who has the most time left, and the need."""
+        rooms = {worker: room for worker, room in self._rooms.items() if ask.numerics in (None, room.numerics)}
+        needed = sum(room.lane_share for room in rooms.values()) / len(rooms) * ask.demand.time
+        left = {worker: ask.limit - room.live * room.lane_share for worker, room in rooms.items()}
+        most = max(left, key=lambda worker: left[worker])
+        takes = f"each of its {ask.count} lanes takes {needed:.0%}" if ask.count > 1 else f"it takes {needed:.0%}"
+        beside = f" beside the {placed} that fit" if placed else ""
         return (
-            f"a live stream takes {ask.count * needed:.2f} workers' time in {ask.count} parts of {needed:.2f}; of "
-            f"{limit * len(rooms):.2f} ({limit:.0%} of {len(rooms)}) {free:.2f} are free, {placed} parts fit and then "
-            f"no worker has more than {max(0.0, most):.2f}"
+            f"no room for another live stream: {most} has {max(0.0, left[most]):.0%} of its time left{beside}, the "
+            f"most of all, and {takes}; a stream of pace fast takes what is left over"
         )

@@ -61,8 +61,8 @@ def test_a_refusal_says_why_in_numbers_and_when_to_come_again() -> None:
     cell.open("second", pace=Pace.REALTIME)
     (refused,) = effects_of(cell, Refused)
     assert refused.problem.message == (
-        "a live stream takes 0.85 workers' time in 4 parts of 0.21; of 0.95 (95% of 1) 0.10 are free, 0 parts fit and "
-        "then no worker has more than 0.10"
+        "no room for another live stream: denoise-0 has 10% of its time left, the most of all, and each of its 4 lanes "
+        "takes 21%; a stream of pace fast takes what is left over"
     )
     assert isinstance(refused.problem.kind, Lack)
     assert isinstance(refused.problem.about, RetryAfter)
