@@ -33,7 +33,7 @@ from longtake.cli.values import word
 from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
 from longtake.client.options import OptionError
-from longtake.core.errors import LongtakeError
+from longtake.core.errors import LongtakeError, Problem, WrongValue, WrongValues
 from longtake.v1 import longtake_pb2 as pb
 
 FAILED = 1
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
     except ClientError as error:
         return _fail(_text_of(error), WRONG_INPUT if error.code in _CALLERS else FAILED)
     except LongtakeError as error:
-        return _fail(str(error), WRONG_INPUT if error.problem.is_callers else FAILED)
+        return _fail(_text_of_problem(error.problem), WRONG_INPUT if error.problem.is_callers else FAILED)
     except ModuleNotFoundError as error:
         return _fail(f"{error}; the extra `server` brings it: pip install 'longtake[server]'", FAILED)
     except OSError as error:
@@ -82,15 +82,34 @@ def _fail(text: str, status: int) -> int:
 
 
 def _option(field: str) -> str:
-    """The option, or argument, on the command line for one of the client's."""
-    name = field.partition("[")[0].removesuffix("_s")
-    if name in ("prompt", "server"):
-        return name.upper() if name == "prompt" else f"--{name}"
-    return "--" + {"cues": "cue", "fork_block": "fork"}.get(name, name)
+    """The option, or argument, on the command line for one of the client's, or for a field of the protocol."""
+    name = field.removeprefix("open.").partition("[")[0].partition(".")[0].removesuffix("_s")
+    if name == "prompt":
+        return name.upper()
+    return "--" + {"cues": "cue", "fork_block": "fork", "length": "duration", "pictures": "duration"}.get(name, name)
+
+
+def _text_of_problem(problem: Problem) -> str:
+    match problem.about:
+        case WrongValue() as wrong:
+            return _text_of_value(wrong)
+        case WrongValues(fields=fields):
+            return "; ".join(map(_text_of_value, fields))
+        case _:
+            return problem.message
+
+
+def _text_of_value(wrong: WrongValue) -> str:
+    return f"{_named(wrong.field)}: {wrong.value} is not allowed; allowed: {wrong.allowed}"
+
+
+def _named(field: str) -> str:
+    """What a field of a request is on the command line; others keep their names."""
+    return _option(field) if field.startswith("open.") else field
 
 
 def _text_of(error: ClientError) -> str:
-    text = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
+    text = "; ".join(f"{_named(violation.field)}: {violation.description}" for violation in error.violations)
     retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
     if error.message.startswith("no server at "):
         return f"{error.message}; start one with `longtake serve`, or name another with --server"

@@ -108,7 +108,7 @@ def test_a_model_without_a_tiny_decoder_refuses_before_anything_is_computed(
     arguments = ["render", PROMPT, "--model", str(tmp_path), "--duration", "1s", "--codec", "raw", "-o", str(out)]
     assert run([*arguments, "--decoder", "tiny"]) == 2
     error = capsys.readouterr().err
-    assert "open.decoder: 'DECODER_TINY' is not allowed; allowed: DECODER_FULL" in error
+    assert "--decoder: 'DECODER_TINY' is not allowed; allowed: DECODER_FULL" in error
     assert not out.exists()
 
 

@@ -113,7 +113,7 @@ def test_what_the_server_refuses_is_one_line_with_field_and_allowed_values(
 ) -> None:
     output = str(tmp_path / "a.mp4")
     assert run(["stream", "x", "--window", "99", "--server", cell.target, "-o", output]) == 2
-    assert "open.window: 99 is not allowed; allowed: 1 to 32" in capsys.readouterr().err
+    assert "longtake: --window: 99 is not allowed; allowed: 1 to 32" in capsys.readouterr().err
     assert run(["stream", "x", "--fork", "nobody", "--server", cell.target, "-o", output]) == 2
     assert "'nobody' is not open here" in capsys.readouterr().err
     assert run(["stream", "x", "--fork", "nobody@7", "--server", cell.target, "-o", output]) == 2
@@ -244,6 +244,9 @@ def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFix
     first = (tmp_path / "c.rgb").read_bytes().removeprefix(HEADER).split(b";")[0]
     assert first.startswith(b"block 0 of seed 6 ") and first.endswith(b"shows green")
     asked = ["--fork", parent, "--seed", "5", "--codec", "raw", "-o", "b.rgb", "--server", cell.target]
+    assert run(["stream", "blue", "--fork", parent, "--duration", "0.1", "-o", "c.mp4", "--server", cell.target]) == 2
+    error = capsys.readouterr().err
+    assert "longtake: --duration: " in error and "where the fork begins; lengths count from" in error
     fork = start("stream", "blue", *asked, "--duration", "3600s", cwd=tmp_path)
     while not (tmp_path / "b.rgb").exists() or (tmp_path / "b.rgb").stat().st_size <= len(HEADER):
         assert fork.poll() is None

@@ -77,8 +77,9 @@ def check_length(request: Open, parent: Session, block: int) -> None:
     """InvalidField if a fork of `parent` at this block ends before it begins."""
     first = parent.geometry.first_picture(block)
     if request.picture_limit is not None and request.picture_limit <= first:
-        allowed = f"more than {first}, where the fork begins; counted from the start of the session that is forked"
-        raise InvalidField("open.picture_limit", request.picture_limit, allowed)
+        where = f"{first} pictures ({float(parent.geometry.time_s(first)):.2f} s), where the fork begins"
+        allowed = f"more than {where}; lengths count from the start of the session that is forked"
+        raise InvalidField("open.length", f"{request.picture_limit} pictures", allowed)
 
 
 def begin(child: Session, parent: Session) -> None:

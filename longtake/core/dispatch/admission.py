@@ -38,7 +38,7 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
     longest, asked = graph.recipe.block_limit, request.picture_limit
     geometry = cell.geometry.divided(graph.blocks)
     if longest is not None and asked is not None and geometry.blocks_for(asked) > longest:
-        raise InvalidField("open.picture_limit", asked, f"at most {geometry.first_picture(longest)}")
+        raise InvalidField("open.length", f"{asked} pictures", f"at most {geometry.first_picture(longest)} pictures")
     return graph
 
 
