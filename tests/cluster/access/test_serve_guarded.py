@@ -17,6 +17,7 @@ from cluster.access.callers import hash_of, new_token
 from longtake.client import StreamOptions
 from longtake.client.credentials import Credentials
 from longtake.client.events import SegmentEvent
+from longtake.client.stream import DIALS
 from longtake.client.sync import SyncClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -118,7 +119,8 @@ def test_a_stream_with_the_token_and_none_without(server: Guarded) -> None:
     audit = (server.folder / "audit.jsonl").read_text()
     actions = [(line.get("tenant"), line["action"], line["outcome"]) for line in map(json.loads, audit.splitlines())]
     assert actions.count(("acme", "open", "OK")) == 2
-    assert actions.count((None, "call", "UNAUTHENTICATED")) == 2
+    # A client whose call ended before it took the first frame asks again, as gRPC then forgets why.
+    assert 2 <= actions.count((None, "call", "UNAUTHENTICATED")) <= 2 * DIALS
     assert actions.count(("umbrella", "close", "NOT_FOUND")) == 1
     assert (server.folder / "audit.jsonl").stat().st_mode & 0o077 == 0
     log = (server.folder / "server.log").read_text()

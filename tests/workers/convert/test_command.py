@@ -77,7 +77,8 @@ def test_what_is_not_said_is_asked_for(
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 from longtake.cli.main import run
 from workers.convert import convert
 
