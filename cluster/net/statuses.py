@@ -78,12 +78,10 @@ def number_of(status: grpc.StatusCode) -> int:
 def details_of(problem: Problem) -> tuple[Message, ...]:
     """The google.rpc details of a problem: which field and what is allowed, or when to try again."""
     match problem.about:
-        case WrongValue(field=field, value=value, allowed=allowed):
-            return (_bad_request((field, f"{value} is not allowed; allowed: {allowed}")),)
+        case WrongValue() as wrong:
+            return (_bad_request((wrong.field, wrong.description)),)
         case WrongValues(fields=fields):
-            return (
-                _bad_request(*((one.field, f"{one.value} is not allowed; allowed: {one.allowed}") for one in fields)),
-            )
+            return (_bad_request(*((wrong.field, wrong.description) for wrong in fields)),)
         case Clash(first=first, second=second):
             return (_bad_request((first, problem.message), (second, problem.message)),)
         case Missed():

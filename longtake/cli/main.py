@@ -100,7 +100,7 @@ def _text_of_problem(problem: Problem) -> str:
 
 
 def _text_of_value(wrong: WrongValue) -> str:
-    return f"{_named(wrong.field)}: {wrong.value} is not allowed; allowed: {wrong.allowed}"
+    return f"{_named(wrong.field)}: {wrong.description}"
 
 
 def _named(field: str) -> str:

@@ -77,6 +77,11 @@ class WrongValue:
     """The value as Python writes it."""
     allowed: str
 
+    @property
+    def description(self) -> str:
+        """What is wrong with the field, without its name."""
+        return f"{self.value} is not allowed; allowed: {self.allowed}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrongValues:

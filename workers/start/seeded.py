@@ -1,8 +1,8 @@
 """Made-up inputs for trials at start, the same to the bit on every device, and a digest of what comes of them.
 
 They are draws of the noise of streams, which is made of integers and exact operations; a device's own generator gives
-other numbers on another device. They are never zeros: products of those take
-less time than others, and round to nothing.
+other numbers on another device. They are never zeros: products of those take less time than others, and round to
+nothing.
 """
 
 from __future__ import annotations
