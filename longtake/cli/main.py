@@ -230,7 +230,7 @@ def _options(asked: _Asked) -> StreamOptions:
 
 def _output(asked: _Asked) -> StreamOutput:
     codec, named = asked["codec"], asked["output"] is not None
-    path = asked["output"] if asked["output"] is not None else f"longtake{SUFFIXES[codec]}"
+    path = asked["output"] if asked["output"] is not None else f"longtake{SUFFIXES[codec][0]}"
     return StreamOutput(path=path, codec=codec, as_json=asked["as_json"], is_meant=named or asked["force"])
 
 

@@ -22,12 +22,11 @@ from longtake.client import Stream, StreamOptions
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
-_SUFFIXES = {"h264": {".mp4", ".m4v"}, "mjpeg": {".mjpeg", ".mjpg"}, "raw": {".rgb", ".raw"}}
-"""How names of files may end that hold a codec."""
+SUFFIXES = {"h264": (".mp4", ".m4v"), "mjpeg": (".mjpeg", ".mjpg"), "raw": (".rgb", ".raw")}
+"""How names of files may end that hold a codec, the usual way first."""
 _MEDIA = {".avi", ".gif", ".jpeg", ".jpg", ".mkv", ".mov", ".png", ".ts", ".webm", ".webp", ".yuv"}.union(
-    *_SUFFIXES.values()
+    *SUFFIXES.values()
 )
-SUFFIXES = {"h264": ".mp4", "mjpeg": ".mjpeg", "raw": ".rgb"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class StreamOutput:
         if not self.path:
             raise click.UsageError("--output: '' is not allowed; allowed: a file that can be written, or -")
         path = Path(self.path)
-        own = _SUFFIXES[self.codec]
+        own = set(SUFFIXES[self.codec])
         if path.suffix.lower() in _MEDIA - own:
             allowed = f"{' or '.join(sorted(own))} for {self.codec}, or a name without such an ending"
             raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: {allowed}")
