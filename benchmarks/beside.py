@@ -116,7 +116,6 @@ class Viewer:
         """Play for ever."""
         options = StreamOptions(seed=self.number, pace="realtime", window=WINDOW, codec="raw")
         async with client.stream(PROMPT, options) as stream:
-            assert stream.opened is not None
             self.session = SessionId(stream.opened.session_id)
             async for event in stream:
                 if isinstance(event, SegmentEvent):

@@ -16,7 +16,8 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, needs_text_workers, replicas
-from longtake.client.events import Decoder, StreamEvent
+from longtake.client.decoder import Decoder
+from longtake.client.events import StreamEvent
 from longtake.core.effects import Closed, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import Declined, InvalidField, Unavailable

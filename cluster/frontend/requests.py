@@ -269,7 +269,8 @@ def _fork(request: pb.Open) -> Fork | None:
     if not request.HasField("fork"):
         return None
     block = request.fork.block if request.fork.HasField("block") else None
-    return Fork(session=session_id("open.fork.session_id", request.fork.session_id), block=block)
+    session = session_id("open.fork.session_id", request.fork.session_id)
+    return Fork(session=session, block=block, own_clock=request.fork.own_clock)
 
 
 def _decoder(request: pb.Open, offer: Offer) -> DecoderKind:

@@ -2,20 +2,24 @@
 
     async with Client("localhost:50051") as client:
         async with client.stream("a red ball bounces", StreamOptions(duration_s=20)) as stream:
-            async for event in stream:
-                ...                                # SegmentEvent, CueAppliedEvent, …, last a ClosedEvent
+            await stream.save("out.mp4")           # or: async for event in stream
 
 `SyncClient` is the same for code without asyncio.
 """
 
 from longtake.client.client import Client
 from longtake.client.credentials import Credentials
+from longtake.client.cue import Cue
+from longtake.client.endings import ENDINGS
 from longtake.client.errors import ClientError, Violation
 from longtake.client.events import (
     ClosedEvent,
+    Continuity,
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
+    DecoderName,
+    Ending,
     MovedEvent,
     NoticeEvent,
     OpenedEvent,
@@ -24,13 +28,26 @@ from longtake.client.events import (
     RecoveredEvent,
     RequestRefusedEvent,
     ResumedEvent,
+    RetryingEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
 )
-from longtake.client.options import CODECS, DECODERS, PACES, CueAt, OptionError, StreamOptions, open_request
-from longtake.client.stream import ENDINGS, Stream
-from longtake.client.sync import SyncClient, SyncStream
+from longtake.client.options import (
+    CODECS,
+    DECODERS,
+    PACES,
+    Codec,
+    CueAt,
+    OptionError,
+    Pace,
+    StreamOptions,
+    open_request,
+)
+from longtake.client.recording import CueSummary, Summary
+from longtake.client.stream import Stream
+from longtake.client.sync import SyncClient, SyncCue, SyncStream, SyncWatch
+from longtake.client.watch import Watch
 
 __all__ = [
     "CODECS",
@@ -40,27 +57,39 @@ __all__ = [
     "Client",
     "ClientError",
     "ClosedEvent",
+    "Codec",
+    "Continuity",
     "Credentials",
+    "Cue",
     "CueAcceptedEvent",
     "CueAppliedEvent",
     "CueAt",
+    "CueSummary",
     "CueSupersededEvent",
+    "DecoderName",
+    "Ending",
     "MovedEvent",
     "NoticeEvent",
     "OpenedEvent",
     "OptionError",
+    "Pace",
     "Reading",
     "ReconnectingEvent",
     "RecoveredEvent",
     "RequestRefusedEvent",
     "ResumedEvent",
+    "RetryingEvent",
     "SegmentEvent",
     "SkippedEvent",
     "Stream",
     "StreamEvent",
     "StreamOptions",
+    "Summary",
     "SyncClient",
+    "SyncCue",
     "SyncStream",
+    "SyncWatch",
     "Violation",
+    "Watch",
     "open_request",
 ]

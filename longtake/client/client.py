@@ -2,8 +2,7 @@
 
     async with Client("localhost:50051") as client:
         async with client.stream("a red ball bounces", StreamOptions(duration_s=20)) as stream:
-            async for event in stream:
-                ...                                # SegmentEvent, CueAppliedEvent, …, last a ClosedEvent
+            await stream.save("out.mp4")           # or: async for event in stream
 
 Going back is a stream of its own, with the past of the other one up to a block, and the end of that one:
 
@@ -12,13 +11,15 @@ Going back is a stream of its own, with the past of the other one up to a block,
         await stream.close()
 
 A segment is acknowledged when the next event is asked for: a consumer that stops asking stops the generation of its
-stream, a window of segments later. A stream whose connection breaks goes on with another one by itself, and one that
-is handed over to another server goes on there.
+stream, a window of segments later. Who waits for a cue, `await (await stream.cue("…")).shown()`, waits beside who
+reads. A stream whose connection breaks goes on with another one by itself, and one that is handed over to another
+server goes on there.
 `longtake.client.sync.SyncClient` is the same for code without asyncio.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from fractions import Fraction
 from types import TracebackType
@@ -28,10 +29,11 @@ import grpc
 
 from longtake.client.credentials import Credentials, open_channel
 from longtake.client.errors import ClientError, error_from
-from longtake.client.events import Decoder, StreamEvent
+from longtake.client.events import StreamEvent
 from longtake.client.options import StreamOptions, duration, open_request
 from longtake.client.route import CHANNEL_OPTIONS, Route
 from longtake.client.stream import Stream
+from longtake.client.watch import Watch
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -43,13 +45,19 @@ Answer = TypeVar("Answer")
 class Client:
     """A connection to a Longtake server. Use it as an asynchronous context manager, on one event loop."""
 
-    def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
-        """`target` is `host:port` or `unix:/path`. ValueError or OSError if `credentials` are of no use."""
+    def __init__(self, target: str, *, credentials: Credentials | None = None, timeout_s: float | None = None) -> None:
+        """`target` is `host:port` or `unix:/path`; each question is given up after `timeout_s`, streams are not.
+
+        ValueError or OSError if `credentials` are of no use.
+        """
+        if timeout_s is not None and not timeout_s > 0:
+            raise ValueError(f"timeout_s: {timeout_s!r} is not allowed; allowed: seconds above 0, or None")
         credentials = credentials or Credentials()
         self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._stub = rpc.LongtakeServiceStub(self._channel)
         self._credentials = credentials
         self._metadata = credentials.metadata()
+        self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,21 +97,10 @@ class Client:
     def _route(self) -> Route:
         return Route(self._stub, self._credentials)
 
-    async def watch(self, session_id: str, *, from_segment: int | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """Observe somebody's stream; a slow observer misses segments (SkippedEvent)."""
-        decoder = Decoder()
-        call = self._stub.Watch(
-            pb.WatchRequest(session_id=session_id, from_segment=from_segment), metadata=self._metadata
-        )
-        try:
-            async for frame in call:
-                event = decoder.feed(frame)
-                if event is not None:
-                    yield event
-        except grpc.aio.AioRpcError as failure:
-            raise error_from(failure) from None
-        finally:
-            call.cancel()
+    def watch(self, session_id: str, *, from_segment: int | None = None) -> Watch:
+        """Observe somebody's stream, from now on or from a segment that is still kept."""
+        request = pb.WatchRequest(session_id=session_id, from_segment=from_segment)
+        return Watch(lambda: self._stub.Watch(request, metadata=self._metadata))
 
     async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
         """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
@@ -142,7 +139,7 @@ class Client:
                 failures.append(failure)
 
         try:
-            return await _answer(self._stub.Import(requests(), metadata=self._metadata))
+            return await self._answer(self._stub.Import(requests(), metadata=self._metadata))
         except ClientError:
             if failures:
                 raise failures[0] from None
@@ -151,31 +148,35 @@ class Client:
     async def hand_over(self, session_id: str, address: str = "", token: bytes = b"") -> None:
         """Have a session that was exported for it go on at `address`, by the token there; without one it stays."""
         request = pb.HandOverRequest(session_id=session_id, address=address, resume_token=token)
-        await _answer(self._stub.HandOver(request, metadata=self._metadata))
+        await self._answer(self._stub.HandOver(request, metadata=self._metadata))
 
     async def get_model(self) -> pb.GetModelResponse:
         """Ask what is served and within which limits."""
-        return await _answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
+        return await self._answer(self._stub.GetModel(pb.GetModelRequest(), metadata=self._metadata))
 
     async def get_session(self, session_id: str) -> pb.Session:
         """One open session."""
         return (
-            await _answer(self._stub.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=self._metadata))
+            await self._answer(
+                self._stub.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=self._metadata)
+            )
         ).session
 
     async def list_sessions(self) -> tuple[pb.Session, ...]:
         """All open sessions."""
         return tuple(
-            (await _answer(self._stub.ListSessions(pb.ListSessionsRequest(), metadata=self._metadata))).sessions
+            (await self._answer(self._stub.ListSessions(pb.ListSessionsRequest(), metadata=self._metadata))).sessions
         )
 
     async def close_session(self, session_id: str) -> None:
         """End a session that may be somebody else's."""
-        await _answer(self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id), metadata=self._metadata))
+        await self._answer(
+            self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id), metadata=self._metadata)
+        )
 
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""
-        return await _answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
+        return await self._answer(self._stub.GetStatus(pb.GetStatusRequest(), metadata=self._metadata))
 
     async def drain(self, grace_s: float | Fraction = 0, *, end_streams: bool = False) -> int:
         """Shut the server down, once `grace_s` is over or no stream is left; how many are open now.
@@ -184,11 +185,14 @@ class Client:
         """
         request = pb.DrainRequest(grace=duration(grace_s), end_streams=end_streams)
         call = self._stub.Drain(request, metadata=self._metadata)
-        return (await _answer(call)).sessions
+        return (await self._answer(call)).sessions
 
-
-async def _answer(call: Awaitable[Answer]) -> Answer:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as failure:
-        raise error_from(failure) from None
+    async def _answer(self, call: Awaitable[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except grpc.aio.AioRpcError as failure:
+            raise error_from(failure) from None
+        except TimeoutError:
+            why = f"no answer within {self._timeout_s:g} s"
+            raise ClientError(grpc.StatusCode.DEADLINE_EXCEEDED, why) from None

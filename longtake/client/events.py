@@ -1,11 +1,32 @@
-"""What a stream tells its consumer: frames of the protocol as plain data, parts of a segment joined."""
+"""What a stream tells its consumer, as plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
 
-from longtake.v1 import longtake_pb2 as pb
+if TYPE_CHECKING:
+    from numpy import uint8
+    from numpy.typing import NDArray
+
+Continuity = Literal["exact", "approximate", "restarted"]
+"""How a stream goes on: as if nothing had happened, from here on alike, or from here on anew."""
+DecoderName = Literal["full", "tiny"]
+Ending = Literal[
+    "unspecified",
+    "completed",
+    "client",
+    "operator",
+    "drained",
+    "lost",
+    "failed",
+    "access",
+    "quota",
+    "moved",
+    "abandoned",
+]
+"""Why a stream ended; `unspecified` if a newer server has a reason that is not known here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +62,12 @@ class OpenedEvent:
     window: int
     timescale: int
     pictures: int | None
-    decoder: str
-    """`full` or `tiny`: which network makes the pictures."""
+    decoder: DecoderName
+    """Which network makes the pictures."""
     segment: int = 0
     """The number of the next segment."""
-    continuity: str = "exact"
-    """How a stream that was resumed goes on: exact, approximate or restarted."""
+    continuity: Continuity = "exact"
+    """How a stream that was resumed goes on."""
     resume_token: bytes = field(default=b"", repr=False)
     """What another call can go on with; empty where the server cannot, and for observers."""
     prompt: str = ""
@@ -65,8 +86,19 @@ class SegmentEvent:
     start_s: Fraction
     duration_s: Fraction
     prompt_version: int
-    data: bytes
+    data: bytes = field(repr=False)
     keyframe: bool
+    opened: OpenedEvent | None = field(default=None, repr=False, compare=False)
+    """What its stream began with: the header that goes before it, and the size of its pictures."""
+
+    def frames(self) -> NDArray[uint8]:
+        """Its pictures, decoded: an array of (picture_count, height, width, 3), RGB.
+
+        Needs the extra `frames` (PyAV and numpy): ImportError, which says so, without it.
+        """
+        from longtake.client.frames import decoded
+
+        return decoded(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +162,7 @@ class SkippedEvent:
 class RecoveredEvent:
     """A part of the stream's state was lost with a worker or a server, and is there again."""
 
-    continuity: str
-    """exact: as if nothing had happened; approximate: from here on alike; restarted: from here on anew."""
+    continuity: Continuity
     segment: int
     """The number of the next segment to come; those before it are what they would have been."""
     seconds: float
@@ -141,6 +172,19 @@ class RecoveredEvent:
     def text(self) -> str:
         """What happened, in a line for people."""
         return f"a worker was lost: the stream went on after {self.seconds:.1f} s ({self.continuity})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryingEvent:
+    """There is no room for the stream; it is asked for again, see `StreamOptions.room_s`."""
+
+    after_s: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What happened, in a line for people."""
+        return f"{self.reason} (asking again in {self.after_s:g} s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +205,7 @@ class ReconnectingEvent:
 class ResumedEvent:
     """The stream goes on: nothing is missing, nothing comes twice."""
 
-    continuity: str
-    """How: exact, approximate or restarted."""
+    continuity: Continuity
     segment: int
     """The number of the segment after the last one that was acknowledged."""
     resume_token: bytes = field(default=b"", repr=False)
@@ -193,8 +236,7 @@ class MovedEvent:
 class ClosedEvent:
     """The last event of every stream."""
 
-    ending: str
-    """Why the session ended: completed, client, operator, drained, lost, failed, access, quota, moved or abandoned."""
+    ending: Ending
     reason: str
     segments: int
 
@@ -209,140 +251,9 @@ StreamEvent = (
     | NoticeEvent
     | SkippedEvent
     | RecoveredEvent
+    | RetryingEvent
     | ReconnectingEvent
     | ResumedEvent
     | MovedEvent
     | ClosedEvent
 )
-
-
-class Decoder:
-    """Turns the frames of one call into events."""
-
-    def __init__(self) -> None:
-        self._timescale = 1
-        self._parts: list[bytes] = []
-
-    def feed(self, frame: pb.StreamResponse | pb.WatchResponse) -> StreamEvent | None:
-        """The event a frame completes; None for a part of a segment and for a frame of a newer server."""
-        kind = frame.WhichOneof("frame")
-        if kind is None:
-            return None
-        message = getattr(frame, kind)
-        match message:
-            case pb.Opened():
-                return self._opened(message)
-            case pb.Segment():
-                return self._segment(message)
-            case pb.CueAccepted():
-                start_s = self._time(message.pts_ticks)
-                return CueAcceptedEvent(
-                    cue_id=message.cue_id, block=message.block, start_s=start_s,
-                    prompt=message.prompt, reading=_reading(message),
-                )  # fmt: skip
-            case pb.CueApplied():
-                start_s = self._time(message.pts_ticks)
-                return CueAppliedEvent(
-                    cue_id=message.cue_id, block=message.block, start_s=start_s,
-                    prompt=message.prompt, reading=_reading(message),
-                )  # fmt: skip
-            case pb.CueSuperseded():
-                return CueSupersededEvent(cue_id=message.cue_id, by_cue_id=message.by_cue_id, block=message.block)
-            case pb.RequestRefused():
-                return _refused(message)
-            case pb.Notice():
-                return NoticeEvent(text=message.text)
-            case pb.Skipped():
-                return SkippedEvent(first=message.first, count=message.count)
-            case pb.Recovered():
-                return RecoveredEvent(
-                    continuity=_continuity(message.continuity),
-                    segment=message.segment,
-                    seconds=message.seconds,
-                )
-            case pb.Moved() | pb.Closed():
-                return _last(message)
-        return None
-
-    def _opened(self, message: pb.Opened) -> OpenedEvent:
-        self._timescale = message.timescale
-        video = message.video
-        return OpenedEvent(
-            session_id=message.session_id,
-            seed=message.seed,
-            recipe_digest=message.recipe_digest,
-            header=message.header,
-            media_type=message.media_type,
-            width=video.width,
-            height=video.height,
-            fps=Fraction(video.fps_numerator, video.fps_denominator),
-            window=message.window,
-            timescale=message.timescale,
-            pictures=message.pictures if message.HasField("pictures") else None,
-            decoder=_decoder(message.decoder),
-            segment=message.segment,
-            continuity=_continuity(message.continuity),
-            resume_token=message.resume_token,
-            prompt=message.prompt,
-            reading=_reading(message),
-        )
-
-    def _segment(self, message: pb.Segment) -> SegmentEvent | None:
-        if message.part == 0:
-            self._parts.clear()
-        self._parts.append(message.data)
-        if message.part + 1 < message.part_count:
-            return None
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return SegmentEvent(
-            index=message.index,
-            first_picture=message.first_picture,
-            picture_count=message.picture_count,
-            start_s=self._time(message.pts_ticks),
-            duration_s=self._time(message.duration_ticks),
-            prompt_version=message.prompt_version,
-            data=data,
-            keyframe=message.keyframe,
-        )
-
-    def _time(self, ticks: int) -> Fraction:
-        return Fraction(ticks, self._timescale)
-
-
-def _last(message: pb.Moved | pb.Closed) -> StreamEvent:
-    """What ends a call."""
-    if isinstance(message, pb.Moved):
-        return MovedEvent(address=message.address, resume_token=message.resume_token)
-    ending = pb.Ending.Name(message.ending).removeprefix("ENDING_").lower()
-    return ClosedEvent(ending=ending, reason=message.reason, segments=message.segments)
-
-
-def _decoder(number: pb.Decoder) -> str:
-    """Its name; an older server says nothing and has one only."""
-    known = number if number in pb.Decoder.values() and number else pb.DECODER_FULL
-    return pb.Decoder.Name(known).removeprefix("DECODER_").lower()
-
-
-def _continuity(number: pb.Continuity) -> str:
-    """Its name; an older server says nothing."""
-    known = number if number in pb.Continuity.values() and number else pb.CONTINUITY_EXACT
-    return pb.Continuity.Name(known).removeprefix("CONTINUITY_").lower()
-
-
-def _reading(message: pb.Opened | pb.CueAccepted | pb.CueApplied) -> Reading | None:
-    found = message.reading
-    if not message.HasField("reading"):
-        return None
-    return Reading(understood=tuple(found.understood), ignored=tuple(found.ignored), defaulted=tuple(found.defaulted))
-
-
-def _refused(message: pb.RequestRefused) -> RequestRefusedEvent:
-    return RequestRefusedEvent(
-        code=message.code,
-        message=message.message,
-        field=message.field,
-        allowed=message.allowed,
-        cue_id=message.cue_id,
-        earliest_block=message.earliest_block if message.HasField("earliest_block") else None,
-    )

@@ -46,6 +46,13 @@ class Remembered:
         self.segments = 0
         """How many segments have come."""
 
+    @property
+    def outstanding(self) -> int:
+        """How many segments have come that are not acknowledged."""
+        if self._next is None:
+            return 0
+        return self.segments if self.cursor is None else max(0, self._next - 1 - self.cursor)
+
     # --- what is asked for ------------------------------------------------------------------------------------------
 
     def asked(self, request: pb.StreamRequest) -> None:

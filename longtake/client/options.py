@@ -6,15 +6,19 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from google.protobuf import duration_pb2
 
 from longtake.client.errors import Violation
+from longtake.client.events import DecoderName
 from longtake.v1 import longtake_pb2 as pb
 
-CODECS = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
-DECODERS = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
-PACES = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
+Pace = Literal["realtime", "fast"]
+Codec = Literal["h264", "mjpeg", "raw"]
+CODECS: dict[Codec, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
+DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
+PACES: dict[Pace, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
 _NANOS = 1_000_000_000
@@ -37,26 +41,30 @@ class StreamOptions:
     """What a stream may be asked for; None and 0 leave the choice to the server."""
 
     seed: int | None = None
-    pace: str = "fast"
-    """`realtime` or `fast`."""
+    pace: Pace = "fast"
+    """`realtime` has room reserved for its rate, `fast` takes what is left."""
     window: int = 0
     """Segments that may be sent without being acknowledged."""
     duration_s: float | Fraction | None = None
     pictures: int | None = None
-    codec: str = "h264"
-    """`h264`, `mjpeg` or `raw`."""
+    codec: Codec = "h264"
     quality: int | None = None
-    decoder: str | None = None
-    """`full` or `tiny`; a fork has that of the stream it goes on from, and may not name one."""
+    decoder: DecoderName | None = None
+    """What makes the pictures; a fork has that of the stream it goes on from, and may not name one."""
     cues: tuple[CueAt, ...] = ()
     fork: str | None = None
-    """Session to go on from; lengths and times count from its start."""
+    """Session to go on from."""
     fork_block: int | None = None
     """Where to go on from it: at this block of its past; None: at the first block that it has not begun."""
+    fork_clock: Literal["parent", "own"] = "parent"
+    """From where `pictures`, `duration_s` and the times of `cues` count in a fork: from the start of the session it
+    goes on from, as all times that are told do, or from its own first picture."""
     auto_ack: bool = True
     """Acknowledge a segment when the next event is asked for; otherwise call `ack`."""
     reconnect_s: float = 120.0
     """After the call broke the stream tries for so long to go on; 0: not at all."""
+    room_s: float = 0.0
+    """A stream for which there is no room is asked for again for so long, whenever the server says that it may help."""
 
 
 class OptionError(ValueError):
@@ -88,8 +96,10 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         found.wrong("duration_s", "give pictures or duration_s, not both")
     if options.fork_block is not None and options.fork is None:
         found.wrong("fork_block", "it says where to go on from a session, so give fork as well")
-    if not options.reconnect_s >= 0:  # nor is nan
-        found.wrong("reconnect_s", f"{options.reconnect_s} is not allowed; allowed: seconds, 0 or more")
+    found.one_of("fork_clock", options.fork_clock, ("parent", "own"))
+    for name, wait_s in (("reconnect_s", options.reconnect_s), ("room_s", options.room_s)):
+        if not isinstance(wait_s, int | float) or not wait_s >= 0:  # nor is nan
+            found.wrong(name, f"{wait_s!r} is not allowed; allowed: seconds, 0 or more")
     for number, cue in enumerate(options.cues):
         found.cue(f"cues[{number}]", cue)
     found.complain()
@@ -105,8 +115,12 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         quality=options.quality,
         decoder=None if options.decoder is None else DECODERS[options.decoder],
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
-        fork=None if options.fork is None else pb.Fork(session_id=options.fork, block=options.fork_block),
+        fork=None if options.fork is None else _fork(options.fork, options),
     )
+
+
+def _fork(session: str, options: StreamOptions) -> pb.Fork:
+    return pb.Fork(session_id=session, block=options.fork_block, own_clock=options.fork_clock == "own")
 
 
 def cue_request(cue: CueAt, taken: AbstractSet[str]) -> pb.Cue:
@@ -176,8 +190,8 @@ class _Checked:
             shown = f"{float(value):g} s" if isinstance(value, int | float | Fraction) else repr(value)
             self.wrong(field, f"{shown} is not allowed; allowed: a time of 0 s or more, up to {MOST_S} s")
 
-    def one_of(self, field: str, value: str, allowed: Iterable[str]) -> None:
-        if value not in allowed:
+    def one_of(self, field: str, value: object, allowed: Iterable[str]) -> None:
+        if not isinstance(value, str) or value not in allowed:
             self.wrong(field, f"{value!r} is not allowed; allowed: {', '.join(allowed)}")
 
     def cue(self, field: str, cue: CueAt) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol
 
-from longtake.client import CueAt
 from longtake.client.events import (
     ClosedEvent,
     CueAcceptedEvent,
@@ -21,11 +23,16 @@ from longtake.client.events import (
     RecoveredEvent,
     RequestRefusedEvent,
     ResumedEvent,
+    RetryingEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
 )
-from longtake.client.options import cue_ids
+from longtake.client.mp4 import FromZero
+from longtake.client.options import CueAt, cue_ids
+
+SHOWN_BYTES = 32 << 20
+"""A notebook shows a file up to so large within itself."""
 
 
 class Sink(Protocol):
@@ -42,7 +49,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CueSummary:
-    """Where a cue was asked for and where it was first shown, in seconds of the stream."""
+    """Where a cue was asked for and where it was first shown, in seconds of the file."""
 
     cue_id: str
     asked_s: float | None
@@ -52,9 +59,10 @@ class CueSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a recording came to."""
+    """What a recording came to; in a notebook, the video itself."""
 
     output: str
+    """The file."""
     session_id: str
     seed: str
     """A decimal number of up to 64 bits, as text because JSON readers round such numbers."""
@@ -97,6 +105,14 @@ class Summary:
                 )
         return lines
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the video, if it is an MP4 file of moderate size, and the lines for people."""
+        path, video = Path(self.output), ""
+        if path.suffix in (".mp4", ".m4v") and path.is_file() and path.stat().st_size <= SHOWN_BYTES:
+            data = base64.b64encode(path.read_bytes()).decode()
+            video = f'<video controls loop src="data:video/mp4;base64,{data}"></video>'
+        return video + "<br>".join(html.escape(line) for line in ["", *self.lines()])
+
 
 class Recording:
     """Takes the events of one stream, writes header and segments, and keeps count."""
@@ -105,14 +121,24 @@ class Recording:
         self,
         open_output: Callable[[], Sink],
         name: str,
-        cues: Sequence[CueAt],
+        cues: Sequence[CueAt] = (),
+        *,
+        keep_times: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`open_output` is called when the stream has been granted, so that a refusal leaves an older file alone."""
+        """`open_output` is called when the stream has been granted, so that a refusal leaves an older file alone.
+
+        The recording begins at 0 s, as do the times of `cues`, unless `keep_times`: then they are those of the stream.
+        """
         self._open_output = open_output
         self._name = name
         self._clock = clock
-        self._asked = dict(zip(cue_ids(cues, frozenset()), (cue.time_s for cue in cues), strict=True))
+        self._times = None if keep_times else FromZero()
+        self._start_s: Fraction | None = Fraction(0) if keep_times else None
+        """What is 0 s in the file; None before it is known."""
+        self._asked: dict[str, float | Fraction | None] = dict(
+            zip(cue_ids(cues, frozenset()), (cue.time_s for cue in cues), strict=True)
+        )
         self._shown: dict[str, Fraction] = {}
         self._output: Sink | None = None
         self._began_s = clock()
@@ -135,18 +161,23 @@ class Recording:
                 self._write(event.header)
             case SegmentEvent():
                 self._segment(event)
+            case CueAcceptedEvent(cue_id=cue):
+                self._asked.setdefault(cue, None)
             case CueAppliedEvent(cue_id=cue, start_s=start_s):
+                self._asked.setdefault(cue, None)
                 self._shown[cue] = start_s
             case ClosedEvent():
                 self.closed = event
-            case NoticeEvent() | ReconnectingEvent() | ResumedEvent() | MovedEvent() | RecoveredEvent():
+            case (
+                NoticeEvent() | RetryingEvent() | ReconnectingEvent() | ResumedEvent() | MovedEvent() | RecoveredEvent()
+            ):
                 return event.text
             case RequestRefusedEvent(message=message):
                 return message
             case CueSupersededEvent(cue_id=cue, by_cue_id=by, block=block):
                 return f"{cue} gives way to {by} at block {block}"
-            case CueAcceptedEvent() | SkippedEvent():
-                pass
+            case SkippedEvent(first=first, count=count):
+                return f"segments {first} to {first + count - 1} were missed"
         return ""
 
     def close(self) -> None:
@@ -171,7 +202,7 @@ class Recording:
         """The summary of what has come so far."""
         cues = []
         for cue, asked in self._asked.items():
-            shown = self._shown.get(cue)
+            shown = self._in_file(self._shown.get(cue))
             latency_s = None if shown is None or asked is None else float(shown) - float(asked)
             cues.append(
                 CueSummary(
@@ -197,7 +228,12 @@ class Recording:
             cues=tuple(cues),
         )
 
+    def _in_file(self, time_s: Fraction | None) -> Fraction | None:
+        return None if time_s is None or self._start_s is None else time_s - self._start_s
+
     def _segment(self, event: SegmentEvent) -> None:
+        if self._start_s is None:
+            self._start_s = event.start_s
         self._last_s = self._clock()
         if self._first_s is None:
             self._first_s = self._last_s
@@ -205,7 +241,8 @@ class Recording:
         self.pictures += event.picture_count
         self.video_s += event.duration_s
         self._newest_s = event.duration_s
-        self._write(event.data)
+        media_type = "" if self.opened is None else self.opened.media_type
+        self._write(event.data if self._times is None else self._times.moved(event.data, media_type))
 
     def _write(self, data: bytes) -> None:
         if self._output is None:

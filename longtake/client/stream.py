@@ -4,76 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 import grpc
 
-from longtake.client.errors import ClientError, error_from
+from longtake.client import source
+from longtake.client.call import Abandoned, Call
+from longtake.client.cue import Cue, cue_of, who
+from longtake.client.endings import ENDINGS, error_of
+from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
-    Decoder,
     MovedEvent,
     OpenedEvent,
     ReconnectingEvent,
     ResumedEvent,
+    RetryingEvent,
     SegmentEvent,
     StreamEvent,
 )
 from longtake.client.memory import Gap, Remembered
 from longtake.client.options import CueAt, StreamOptions, cue_request
-from longtake.client.route import Route, StreamCall
+from longtake.client.outage import OUTAGES, Outage
+from longtake.client.recording import Summary
+from longtake.client.route import Route
 from longtake.v1 import longtake_pb2 as pb
 
-ENDINGS = {
-    "operator": grpc.StatusCode.ABORTED,
-    "drained": grpc.StatusCode.UNAVAILABLE,
-    "lost": grpc.StatusCode.UNAVAILABLE,
-    "failed": grpc.StatusCode.INTERNAL,
-    "access": grpc.StatusCode.UNAUTHENTICATED,
-    "quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "moved": grpc.StatusCode.ABORTED,
-    "abandoned": grpc.StatusCode.ABORTED,
-}
-"""Endings that nobody asked for, and the status of a call that ends so."""
-SENTENCES = {
-    "operator": "an operator has ended the stream",
-    "drained": "the server has shut down",
-    "lost": "a worker was lost, and the server could not wait for another one",
-    "failed": "the server could not go on with the stream",
-    "access": "the server no longer knows the token that was shown",
-    "quota": "the quota of the day is used up",
-    "moved": "another call goes on with the stream",
-    "abandoned": "nobody was there for the stream for too long",
-}
-"""What each of them means, for whoever is told no reason."""
-OUTAGES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
-"""Statuses of a call that broke; any other one says no."""
-FIRST_DELAY_S = 0.1
-LONGEST_DELAY_S = 5.0
+NOT_ENTERED = "enter the stream first: async with client.stream(…) as stream"
 ATTEMPT_S = 10.0
 """An attempt to go on that is not answered for so long has failed."""
 DIALS = 3
 """So many calls are made, one after the other, if they end before they take the first frame, nobody knows how."""
 LEAVE_S = 2.0
 """Whoever leaves a stream that has not ended waits so long for its end."""
-
-
-@dataclass(slots=True)
-class _Outage:
-    """The time between two calls of a stream."""
-
-    until_s: float
-    attempt: int = 1
-
-    def delay_s(self) -> float:
-        """How long to wait before this attempt; a little less or more, so that clients of one server spread out."""
-        delay_s = min(FIRST_DELAY_S * 2.0 ** min(self.attempt - 1, 16), LONGEST_DELAY_S)
-        return delay_s * random.uniform(0.75, 1.25)
 
 
 class Stream:
@@ -97,47 +65,78 @@ class Stream:
         self._options = options
         self._waiting = waiting
         self._memory = Remembered(list(request.cues), request.cursor if request.HasField("cursor") else None)
-        self._decoder = Decoder()
         self._events: deque[StreamEvent] = deque()
         """What has come and was not asked for yet."""
+        self._early: list[StreamEvent] = []
+        """What was told before the stream was opened, and then that it is."""
         self._pulling: asyncio.Task[None] | None = None
-        self._writing = asyncio.Lock()
         self._hurry = asyncio.Event()
         """Set when there is no time to wait between attempts."""
-        self._cues = {cue.id for cue in request.cues}
+        self._names = {cue.id for cue in request.cues}
         """The ids of all cues so far."""
+        self._cues: WeakValueDictionary[str, Cue] = WeakValueDictionary()
+        """The cues that somebody may still ask about."""
+        self._reader: object = None
+        """Who asked for the newest event."""
         self._unacknowledged: int | None = None
-        self._outage: _Outage | None = None
+        self._outage: Outage | None = None
         self._closed: ClosedEvent | None = None
         self._failure: ClientError | None = None
         """Why the stream cannot go on."""
-        self._frames: AsyncIterator[pb.StreamResponse]
-        self._call: StreamCall | None = None
-        self._forgotten = False
-        """Whether a frame was sent just when the call ended: then grpc.aio has forgotten how (grpc issue 36066)."""
-        self.opened: OpenedEvent | None = None
-        """Set as soon as the stream is entered."""
+        self._call: Call | None = None
+        self._opened: OpenedEvent | None = None
+
+    @property
+    def opened(self) -> OpenedEvent:
+        """What the stream began with; ValueError before it is entered."""
+        if self._opened is None:
+            raise ValueError(NOT_ENTERED)
+        return self._opened
 
     async def __aenter__(self) -> Self:
-        early: list[StreamEvent] = []
+        until_s = asyncio.get_running_loop().time() + self._options.room_s
         try:
-            await self._dial(pb.StreamRequest(open=self._request))
-            while self.opened is None:
-                event = await self._next()
-                if isinstance(event, OpenedEvent):
-                    self.opened = event
-                elif self._waiting is not None:
-                    self._waiting(event)
-                    continue
-                early.append(event)
-        except StopAsyncIteration:
-            raise ClientError(grpc.StatusCode.UNKNOWN, "the stream ended before it began") from None
+            while self._opened is None:
+                try:
+                    await self._begin()
+                except ClientError as error:
+                    await self._wait_for_room(error, until_s)
         finally:
-            if self.opened is None:
+            if self._opened is None:
                 self._give_up()
                 await self._route.close()
-        self._events.extendleft(reversed(early))
         return self
+
+    async def _begin(self) -> None:
+        """Make the first call, and read until the stream is opened."""
+        await self._dial(pb.StreamRequest(open=self._request))
+        while self._opened is None:
+            try:
+                event = await self._next()
+            except StopAsyncIteration:
+                raise ClientError(grpc.StatusCode.UNKNOWN, "the stream ended before it began") from None
+            if isinstance(event, OpenedEvent):
+                self._opened = event
+                self._early.append(event)
+            else:
+                self._tell_early(event)
+        self._events.extendleft(reversed(self._early))
+
+    def _tell_early(self, event: StreamEvent) -> None:
+        if self._waiting is not None:
+            self._waiting(event)
+        else:
+            self._early.append(event)
+
+    async def _wait_for_room(self, error: ClientError, until_s: float) -> None:
+        """Wait until it may help to ask again; the error, if that would take too long."""
+        wait_s = error.retry_after_s
+        if wait_s is None or asyncio.get_running_loop().time() + wait_s > until_s:
+            raise error
+        self._tell_early(RetryingEvent(after_s=wait_s, reason=error.message))
+        await asyncio.sleep(wait_s)
+        self._failure = None
+        self._memory = Remembered(list(self._request.cues), self._memory.cursor)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -165,6 +164,7 @@ class Stream:
 
     async def __anext__(self) -> StreamEvent:
         """The next event; ClientError if the stream ended with an error status. A cancelled wait loses nothing."""
+        self._reader = who()
         if self._options.auto_ack and self._unacknowledged is not None and self._is_open:
             segment, self._unacknowledged = self._unacknowledged, None
             await self.ack(segment)
@@ -174,12 +174,13 @@ class Stream:
 
     # --- steering ---------------------------------------------------------------------------------------------------
 
-    async def cue(self, cue: CueAt | str) -> str:
-        """Ask for another prompt; returns the id under which the answers come as events. OptionError if it is none."""
-        wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._cues)
-        self._cues.add(wire.id)
+    async def cue(self, cue: CueAt | str) -> Cue:
+        """Ask for another prompt; the answers come as events, and can be waited for. OptionError if it is none."""
+        wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._names)
+        self._names.add(wire.id)
+        asked = self._cues[wire.id] = Cue(wire.id, self)
         await self._ask(pb.StreamRequest(cue=wire))
-        return wire.id
+        return asked
 
     async def ack(self, segment: int) -> None:
         """Tell the server that this segment and all before it were consumed; nothing, if the stream has ended."""
@@ -222,23 +223,10 @@ class Stream:
         self._memory.asked(request)
         if self._outage is not None:
             return
-        if not await self._write(call, request):
+        if not await call.write(request):
             await self._see_why(call)
 
-    async def _write(self, call: StreamCall, request: pb.StreamRequest) -> bool:
-        """Send a frame; False if the call takes none any more: then it has ended, and reading tells how."""
-        try:
-            async with self._writing:
-                await call.write(request)
-        except asyncio.InvalidStateError:
-            return False
-        except grpc.aio.AioRpcError as failure:
-            if call is self._call and failure.code() is grpc.StatusCode.INTERNAL:
-                self._forgotten = True
-            return False
-        return True
-
-    async def _see_why(self, call: StreamCall) -> None:
+    async def _see_why(self, call: Call) -> None:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
@@ -253,16 +241,47 @@ class Stream:
         """How the stream ended, for whoever asks for something afterwards."""
         if self._failure is not None:
             return self._failure
-        closed = self._closed
-        assert closed is not None
-        if closed.ending in ENDINGS:
-            return ClientError(ENDINGS[closed.ending], closed.reason or SENTENCES[closed.ending])
-        return ClientError(grpc.StatusCode.FAILED_PRECONDITION, f"the stream has ended: {closed.ending}")
+        assert self._closed is not None
+        return error_of(self._closed)
 
-    def _entered(self) -> StreamCall:
+    def _entered(self) -> Call:
         if self._call is None:
-            raise ValueError("enter the stream first: async with client.stream(…) as stream")
+            raise ValueError(NOT_ENTERED)
         return self._call
+
+    # --- what can be made of it -------------------------------------------------------------------------------------
+
+    async def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep_times: bool = False,
+        tell: Callable[[StreamEvent], object] | None = None,
+    ) -> Summary:
+        """Read the stream to its end, and write it into a file that plays; an older file there is overwritten.
+
+        The file begins at 0 s, unless `keep_times`: then a fork, or a stream that was resumed, has the times of the
+        stream. `tell` is called with each event. OSError if the file cannot be written; what came before an error is
+        in it, and plays.
+        """
+        return await source.save(self, path, keep_times=keep_times, tell=tell)
+
+    def chunks(self, *, keep_times: bool = False) -> AsyncGenerator[bytes, None]:
+        """Read the stream to its end: the bytes of the file that `save` writes, as they come."""
+        return source.chunks(self, keep_times=keep_times)
+
+    async def more(self, *, past_segments: bool) -> None:
+        """Take in a little more, for whoever waits beside the reader; what it is stays for the reader.
+
+        ClientError if the stream has ended. RuntimeError if what is awaited comes behind segments, the window is full,
+        and nobody else reads.
+        """
+        if not self._is_open:
+            raise self._status()
+        full = self._options.auto_ack and self._memory.outstanding >= self.opened.window
+        if past_segments and full and self._reader in (None, who()):
+            raise RuntimeError("the window is full, and who should read the stream waits: read it in another task")
+        await self._pull()
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -289,29 +308,13 @@ class Stream:
             if self._outage is not None:
                 await self._try_again(self._outage)
             else:
-                self._take(await self._read())
+                self._take(await self._entered().read())
+        except Abandoned as error:
+            self._failure = error
         except ClientError as error:
             self._broken(error)
         except Gap as error:
             self._failure = ClientError(grpc.StatusCode.DATA_LOSS, str(error))
-
-    async def _read(self) -> StreamEvent | None:
-        """The next event of the call; ClientError if it has ended."""
-        try:
-            return self._decoder.feed(await anext(self._frames))
-        except grpc.aio.AioRpcError as failure:
-            error = error_from(failure)
-            if self._forgotten and error.code is grpc.StatusCode.INTERNAL:
-                raise ClientError(grpc.StatusCode.UNAVAILABLE, "the connection was lost") from None
-            raise error from None
-        except StopAsyncIteration:
-            raise ClientError(grpc.StatusCode.UNAVAILABLE, "the call ended without a last word") from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            self._failure = ClientError(grpc.StatusCode.CANCELLED, "the connection was closed")
-            return None
 
     def _take(self, event: StreamEvent | None) -> None:
         if isinstance(event, MovedEvent):
@@ -322,6 +325,8 @@ class Stream:
             self._memory.opened(event)
         if isinstance(event, ClosedEvent):
             self._closed = event
+        if (asked := self._cues.get(cue_of(event))) is not None:
+            asked.told(event)
         self._events.append(event)
 
     def _move(self, event: MovedEvent) -> None:
@@ -333,7 +338,7 @@ class Stream:
             self._failure = error
             return
         self._memory.token = event.resume_token
-        self._outage = _Outage(asyncio.get_running_loop().time() + self._options.reconnect_s)
+        self._outage = Outage(asyncio.get_running_loop().time() + self._options.reconnect_s)
 
     # --- going on ---------------------------------------------------------------------------------------------------
 
@@ -345,10 +350,8 @@ class Stream:
         for _ in range(DIALS):
             if self._call is not None:
                 self._call.cancel()
-            self._decoder, self._forgotten = Decoder(), False
-            self._call = self._route.begin()
-            self._frames = aiter(self._call)
-            if await self._write(self._call, first) or not self._forgotten:
+            self._call = Call(self._route)
+            if await self._call.write(first) or not self._call.has_forgotten:
                 return
 
     def _broken(self, error: ClientError) -> None:
@@ -358,7 +361,7 @@ class Stream:
         if last or error.code not in OUTAGES or not self._memory.token or not self._options.reconnect_s:
             self._end(error)
         elif outage is None:
-            self._outage = _Outage(now_s + self._options.reconnect_s)
+            self._outage = Outage(now_s + self._options.reconnect_s)
             self._events.append(ReconnectingEvent(attempt=1, reason=error.message))
         elif now_s < outage.until_s:
             outage.attempt += 1
@@ -374,7 +377,7 @@ class Stream:
         self._closed = ClosedEvent(ending="client", reason=reason, segments=self._memory.segments)
         self._events.append(self._closed)
 
-    async def _try_again(self, outage: _Outage) -> None:
+    async def _try_again(self, outage: Outage) -> None:
         """Wait, and go on with the stream on another call; ClientError if that fails."""
         if not self._memory.closing:
             with contextlib.suppress(TimeoutError):
@@ -382,10 +385,9 @@ class Stream:
         try:
             async with asyncio.timeout(ATTEMPT_S):
                 await self._dial(self._memory.resumption())
-                while not isinstance(event := await self._read(), OpenedEvent):
+                while not isinstance(event := await self._entered().read(), OpenedEvent):
                     if isinstance(event, MovedEvent):
                         self._move(event)
-                    if isinstance(event, MovedEvent) or (event is None and self._failure is not None):
                         return
         except TimeoutError:
             raise ClientError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {ATTEMPT_S:g} s") from None
@@ -393,6 +395,6 @@ class Stream:
         self._outage = None
         token = event.resume_token
         resumed = ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=token)
-        self._events.append(event if self.opened is None else resumed)
+        self._events.append(event if self._opened is None else resumed)
         for request in self._memory.repetition():
-            await self._write(self._entered(), request)
+            await self._entered().write(request)

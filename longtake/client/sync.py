@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from longtake.client.client import Client
 from longtake.client.credentials import Credentials
-from longtake.client.events import OpenedEvent, StreamEvent
+from longtake.client.cue import WHO, Cue
+from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, OpenedEvent, StreamEvent
 from longtake.client.options import CueAt, StreamOptions
+from longtake.client.recording import Summary
 from longtake.client.stream import Stream
+from longtake.client.watch import Watch
 from longtake.v1 import longtake_pb2 as pb
 
 Answer = TypeVar("Answer")
@@ -28,9 +32,27 @@ class _Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="longtake-client", daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Do the work on the loop, wait for it, and return or raise what came of it."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def run(self, work: Coroutine[Any, Any, Answer], timeout_s: float | None = None) -> Answer:
+        """Do the work on the loop, wait for it, and return or raise what came of it; TimeoutError after `timeout_s`.
+
+        Work whose wait is broken off (Ctrl-C) is cancelled.
+        """
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("what is called by the client must not wait for the client: do it in another thread")
+        asked = asyncio.run_coroutine_threadsafe(_as(threading.get_ident(), work, timeout_s), self._loop)
+        try:
+            return asked.result()
+        finally:
+            asked.cancel()
+
+    def each(self, items: AsyncGenerator[Item, None]) -> Iterator[Item]:
+        """The items, one by one; what makes them is closed with the iterator."""
+        try:
+            while (item := self.run(_next(items))) is not None:
+                yield item
+        finally:
+            self.run(items.aclose())
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -38,39 +60,98 @@ class _Loop:
         self._loop.close()
 
 
-class SyncStream:
-    """One stream of the caller's own: an iterator of events, and the ways to steer it (from any thread)."""
+async def _as(thread: int, work: Coroutine[Any, Any, Answer], timeout_s: float | None) -> Answer:
+    """Do the work for a thread."""
+    WHO.set(thread)
+    async with asyncio.timeout(timeout_s):
+        return await work
 
-    def __init__(self, loop: _Loop, stream: Stream) -> None:
+
+class SyncCue:
+    """A cue on its way, see Cue."""
+
+    def __init__(self, loop: _Loop, cue: Cue) -> None:
         self._loop = loop
-        self._stream = stream
+        self._cue = cue
+        self.id = cue.id
+        """Its name, by which events tell of it."""
+
+    def __repr__(self) -> str:
+        return repr(self._cue)
 
     @property
-    def opened(self) -> OpenedEvent | None:
-        """Set as soon as the stream is entered."""
-        return self._stream.opened
+    def is_shown(self) -> bool:
+        """As Cue.is_shown."""
+        return self._cue.is_shown
+
+    def accepted(self, timeout_s: float | None = None) -> CueAcceptedEvent:
+        """As Cue.accepted; TimeoutError after `timeout_s`, which loses nothing."""
+        return self._loop.run(self._cue.accepted(), timeout_s)
+
+    def shown(self, timeout_s: float | None = None) -> CueAppliedEvent:
+        """As Cue.shown, beside another thread that reads the stream; TimeoutError after `timeout_s`."""
+        return self._loop.run(self._cue.shown(), timeout_s)
+
+
+class SyncWatch:
+    """Somebody's stream, see Watch: an iterator of events."""
+
+    def __init__(self, loop: _Loop, events: Stream | Watch) -> None:
+        self._loop = loop
+        self._events = events
+
+    @property
+    def opened(self) -> OpenedEvent:
+        """What the stream began with; ValueError before it is entered."""
+        return self._events.opened
 
     def __enter__(self) -> Self:
-        self._loop.run(self._stream.__aenter__())
+        self._loop.run(self._events.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run(self._stream.__aexit__(kind, error, trace))
+        self._loop.run(self._events.__aexit__(kind, error, trace))
 
     def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
     def __next__(self) -> StreamEvent:
-        try:
-            return self._loop.run(self._stream.__anext__())
-        except StopAsyncIteration:
-            raise StopIteration from None
+        event = self.next()
+        if event is None:
+            raise StopIteration
+        return event
 
-    def cue(self, cue: CueAt | str) -> str:
+    def next(self, timeout_s: float | None = None) -> StreamEvent | None:
+        """The next event, None at the end; TimeoutError after `timeout_s`, which loses nothing."""
+        return self._loop.run(_next(self._events), timeout_s)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep_times: bool = False,
+        tell: Callable[[StreamEvent], object] | None = None,
+    ) -> Summary:
+        """As Stream.save; `tell` is called in the thread of the client."""
+        return self._loop.run(self._events.save(path, keep_times=keep_times, tell=tell))
+
+    def chunks(self, *, keep_times: bool = False) -> Iterator[bytes]:
+        """As Stream.chunks."""
+        return self._loop.each(self._events.chunks(keep_times=keep_times))
+
+
+class SyncStream(SyncWatch):
+    """One stream of the caller's own, see Stream: an iterator of events, and the ways to steer it (from any thread)."""
+
+    def __init__(self, loop: _Loop, stream: Stream) -> None:
+        super().__init__(loop, stream)
+        self._stream = stream
+
+    def cue(self, cue: CueAt | str) -> SyncCue:
         """As Stream.cue."""
-        return self._loop.run(self._stream.cue(cue))
+        return SyncCue(self._loop, self._loop.run(self._stream.cue(cue)))
 
     def ack(self, segment: int) -> None:
         """As Stream.ack."""
@@ -96,11 +177,11 @@ class SyncStream:
 class SyncClient:
     """A connection to a Longtake server; use it as a context manager."""
 
-    def __init__(self, target: str, *, credentials: Credentials | None = None) -> None:
+    def __init__(self, target: str, *, credentials: Credentials | None = None, timeout_s: float | None = None) -> None:
         """As Client."""
         self._loop = _Loop()
         try:
-            self._client = self._loop.run(_connect(target, credentials))
+            self._client = self._loop.run(_connect(target, credentials, timeout_s))
         except (ValueError, OSError):
             self._loop.stop()
             raise
@@ -126,23 +207,17 @@ class SyncClient:
         """As Client.resume."""
         return SyncStream(self._loop, self._client.resume(token, cursor, options))
 
-    def watch(self, session_id: str, *, from_segment: int | None = None) -> Iterator[StreamEvent]:
-        """Observe somebody's stream."""
-        events = self._client.watch(session_id, from_segment=from_segment)
-        try:
-            while (event := self._loop.run(_next(events))) is not None:
-                yield event
-        finally:
-            self._loop.run(events.aclose())
+    def watch(self, session_id: str, *, from_segment: int | None = None) -> SyncWatch:
+        """As Client.watch."""
+        return SyncWatch(self._loop, self._client.watch(session_id, from_segment=from_segment))
+
+    def watch_ops(self, session_id: str) -> Iterator[pb.OpSpan]:
+        """As Client.watch_ops."""
+        return self._loop.each(self._client.watch_ops(session_id))
 
     def export_session(self, session_id: str, *, hand_over: bool = False) -> Iterator[bytes]:
         """As Client.export_session."""
-        parts = self._client.export_session(session_id, hand_over=hand_over)
-        try:
-            while (part := self._loop.run(_next(parts))) is not None:
-                yield part
-        finally:
-            self._loop.run(parts.aclose())
+        return self._loop.each(self._client.export_session(session_id, hand_over=hand_over))
 
     def import_session(self, parts: Iterable[bytes]) -> pb.ImportResponse:
         """As Client.import_session."""
@@ -172,16 +247,16 @@ class SyncClient:
         """State of the cluster."""
         return self._loop.run(self._client.get_status())
 
-    def drain(self, grace_s: float | Fraction = 0) -> int:
-        """Shut the server down, once `grace_s` is over or no stream is left; how many are open now."""
-        return self._loop.run(self._client.drain(grace_s))
+    def drain(self, grace_s: float | Fraction = 0, *, end_streams: bool = False) -> int:
+        """As Client.drain."""
+        return self._loop.run(self._client.drain(grace_s, end_streams=end_streams))
 
 
-async def _connect(target: str, credentials: Credentials | None) -> Client:
-    return Client(target, credentials=credentials)
+async def _connect(target: str, credentials: Credentials | None, timeout_s: float | None) -> Client:
+    return Client(target, credentials=credentials, timeout_s=timeout_s)
 
 
-async def _next(items: AsyncGenerator[Item, None]) -> Item | None:
+async def _next(items: AsyncIterator[Item]) -> Item | None:
     return await anext(items, None)
 
 

@@ -246,3 +246,5 @@ class Fork:
     session: SessionId
     block: int | None = None
     """The first block of the new stream's own; None: the first that the other one has not begun."""
+    own_clock: bool = False
+    """Whether the length, and the places of cues that come with it, are asked for from its own first picture on."""

@@ -225,12 +225,14 @@ class Open(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
 
 class Fork(_message.Message):
-    __slots__ = ("session_id", "block")
+    __slots__ = ("session_id", "block", "own_clock")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FIELD_NUMBER: _ClassVar[int]
+    OWN_CLOCK_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     block: int
-    def __init__(self, session_id: _Optional[str] = ..., block: _Optional[int] = ...) -> None: ...
+    own_clock: bool
+    def __init__(self, session_id: _Optional[str] = ..., block: _Optional[int] = ..., own_clock: _Optional[bool] = ...) -> None: ...
 
 class Cue(_message.Message):
     __slots__ = ("id", "prompt", "block", "time")

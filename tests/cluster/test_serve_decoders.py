@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from longtake.cli.main import run
-from longtake.client import Client, ClientError, OpenedEvent, SegmentEvent, StreamOptions
+from longtake.client import DECODERS, Client, ClientError, DecoderName, OpenedEvent, SegmentEvent, StreamOptions
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.served import Server
 from tests.workers.model_dir import model_info, write_model
@@ -36,15 +36,16 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     server.end()
 
 
-def options(decoder: str | None, fork: str | None = None) -> StreamOptions:
+def options(decoder: DecoderName | None, fork: str | None = None) -> StreamOptions:
     return StreamOptions(seed=3, pictures=PICTURES, codec="raw", window=2, decoder=decoder, fork=fork)
 
 
-async def made(client: Client, wished: StreamOptions, *, then_fork: bool = False) -> tuple[dict[int, bytes], str]:
+async def made(
+    client: Client, wished: StreamOptions, *, then_fork: bool = False
+) -> tuple[dict[int, bytes], DecoderName]:
     """The segments of a stream and the decoder that it was told; of its fork's, if it is forked at its second block."""
     segments: dict[int, bytes] = {}
     async with client.stream(PROMPT, wished) as stream:
-        assert stream.opened is not None
         decoder = stream.opened.decoder
         async for event in stream:
             if isinstance(event, SegmentEvent):
@@ -57,12 +58,12 @@ async def made(client: Client, wished: StreamOptions, *, then_fork: bool = False
     return segments, decoder
 
 
-async def at_once_and_alone(address: str) -> tuple[dict[str, dict[int, bytes]], set[str]]:
+async def at_once_and_alone(address: str) -> tuple[dict[DecoderName, dict[int, bytes]], set[str]]:
     """The segments of each decoder alone, checked against those of several streams at once; and what is offered."""
     async with Client(address) as client:
         offered = {pb.Decoder.Name(number) for number in (await client.get_model()).decoders}
-        alone = {decoder: (await made(client, options(decoder)))[0] for decoder in ("full", "tiny")}
-        mixed = ("tiny", "full", "tiny", None)
+        alone = {decoder: (await made(client, options(decoder)))[0] for decoder in DECODERS}
+        mixed: tuple[DecoderName | None, ...] = ("tiny", "full", "tiny", None)
         together = await asyncio.gather(*(made(client, options(decoder)) for decoder in mixed))
     for decoder, (segments, told) in zip(mixed, together, strict=True):
         assert told == (decoder or "full")
@@ -83,7 +84,7 @@ def test_two_decoders_at_once_make_what_each_makes_alone(server: Server, model: 
 
 
 @pytest.mark.parametrize("decoder", ["full", "tiny"])
-async def test_a_fork_goes_on_with_the_decoder_of_its_parent(server: Server, decoder: str) -> None:
+async def test_a_fork_goes_on_with_the_decoder_of_its_parent(server: Server, decoder: DecoderName) -> None:
     async with Client(server.address) as client:
         whole, _ = await made(client, options(decoder))
         forked, told = await made(client, options(decoder), then_fork=True)
@@ -97,7 +98,7 @@ async def test_what_cannot_be_had_is_refused_and_says_what_can(server: Server, t
             await made(client, options("full", fork="x"))
         assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
     with pytest.raises(ValueError, match=r"decoder: 'huge' is not allowed; allowed: full, tiny"):
-        await made(client, options("huge"))
+        await made(client, options("huge"))  # type: ignore[arg-type]
 
 
 def test_a_model_without_a_tiny_decoder_refuses_before_anything_is_computed(

@@ -33,14 +33,13 @@ def test_a_session_goes_into_a_file_and_on_from_it(
     with counting() as old, counting() as new, SyncClient(old.target) as client, SyncClient(new.target) as other:
         with client.stream("red", OPTIONS) as stream:
             last = next(event.index for event in stream if isinstance(event, SegmentEvent) and event.index == 12)
-            assert stream.opened is not None
             assert run(["export", stream.opened.session_id, str(file), "--server", old.target]) == 0
         assert f"{file.stat().st_size} bytes" in capsys.readouterr().out
         assert stat.S_IMODE(file.stat().st_mode) == 0o600 and list(tmp_path.iterdir()) == [file]
         assert run(["import", str(file), "--server", new.target, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         with other.resume(bytes.fromhex(told["resume_token"]), last) as again:
-            assert again.opened is not None and again.opened.session_id == told["session_id"]
+            assert again.opened.session_id == told["session_id"]
             got = {event.index: event.data for event in again if isinstance(event, SegmentEvent)}
         assert got == {block: data for block, data in undisturbed.items() if block > last}
         assert told["block"] >= last
@@ -61,7 +60,6 @@ def test_a_drain_hands_over_and_then_ends_the_server(
             events = [next(stream) for _ in range(8)]
             assert run(["drain", "--server", old.target, "--hand-over", new.target, "--grace", "1m"]) == 0
             events += list(stream)
-            assert stream.opened is not None
             assert capsys.readouterr().out.splitlines() == [
                 f"{stream.opened.session_id}: moved to {new.target}",
                 "handed over: 1 session; 0 stayed",

@@ -166,7 +166,6 @@ async def test_a_server_that_says_no_is_not_asked_again() -> None:
 async def test_the_token_that_goes_on_after_an_outage_is_told_and_the_one_before_is_not_needed() -> None:
     async with cell_behind() as (_, proxy, client):
         async with client.stream("red", StreamOptions(seed=2, window=2)) as stream:
-            assert stream.opened is not None
             await upto(stream, SegmentEvent)
             proxy.cut()
             resumed = await upto(stream, ResumedEvent)
@@ -185,7 +184,6 @@ async def test_steering_a_stream_that_has_ended_gives_its_status() -> None:
             async with client.stream("red", StreamOptions(window=4, pictures=pictures)) as stream:
                 await upto(stream, SegmentEvent)
                 if ending == "operator":
-                    assert stream.opened is not None
                     await client.close_session(stream.opened.session_id)
                 await cell.settled()
                 for ask in (stream.pause, stream.play, lambda s=stream: s.cue("blue")):
@@ -216,7 +214,7 @@ async def test_what_was_lost_with_the_call_at_the_very_end_is_told_afterwards() 
         for cursor in (1, 0, 3, None):
             async with client.resume(token, cursor, StreamOptions(auto_ack=False)) as again:
                 events = await everything(again)
-                token = again.opened.resume_token if again.opened else b""
+                token = again.opened.resume_token
             first = 0 if cursor is None else cursor + 1
             assert [one.data for one in segments(events)] == [segment(n, 3, "red") for n in range(first, 4)]
             assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
@@ -256,9 +254,8 @@ async def test_a_wait_that_is_cancelled_cancels_the_waiting_only() -> None:
 async def test_another_call_takes_the_stream_over_and_the_older_one_is_told() -> None:
     async with cell_behind() as (cell, _, client), client.stream("red", StreamOptions(seed=3, window=2)) as older:
         await upto(older, SegmentEvent)
-        assert older.opened is not None
         async with Client(cell.target) as other, other.resume(older.opened.resume_token, 0) as stream:
-            assert stream.opened is not None and stream.opened.segment == 1
+            assert stream.opened.segment == 1
             assert stream.opened.session_id == older.opened.session_id and stream.opened.header == HEADER
             event = await upto(stream, SegmentEvent)
             assert isinstance(event, SegmentEvent) and event.data == segment(1, 3, "red")
@@ -276,7 +273,6 @@ def test_the_synchronous_face_goes_on_too() -> None:
         options = StreamOptions(seed=3, window=2, pictures=GEOMETRY.first_picture(6))
         with client.stream("red", options) as stream:
             next(stream)
-            assert stream.opened is not None
             with client.resume(stream.opened.resume_token, None) as again:
                 data = [event.data for event in again if isinstance(event, SegmentEvent)]
         assert data == [segment(n, 3, "red") for n in range(6)]

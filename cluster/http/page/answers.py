@@ -21,6 +21,7 @@ from longtake.client.events import (
     RecoveredEvent,
     RequestRefusedEvent,
     ResumedEvent,
+    RetryingEvent,
     SegmentEvent,
     SkippedEvent,
     StreamEvent,
@@ -67,7 +68,7 @@ def event_message(event: StreamEvent) -> Json:
             return {"type": "cue_superseded", "id": event.cue_id, "by": event.by_cue_id, "block": event.block}
         case RequestRefusedEvent():
             return _refused(event)
-        case NoticeEvent() | ReconnectingEvent() | MovedEvent():
+        case NoticeEvent() | RetryingEvent() | ReconnectingEvent() | MovedEvent():
             return {"type": "notice", "text": event.text}
         case RecoveredEvent():
             return {"type": "recovered", "text": event.text}

@@ -39,7 +39,7 @@ def petition(event: Open, cell: Cell) -> Petition:
     parent = forking.parent_of(event, cell.sessions)
     if parent is not None:  # its state is of its parent's decoder
         settings = replace(event.settings, decoder=parent.request.settings.decoder)
-        event = replace(event, settings=settings)
+        event = _by_the_clock_of(parent, replace(event, settings=settings))
     graph = graph_for(event, cell, parent)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
@@ -54,6 +54,19 @@ def petition(event: Open, cell: Cell) -> Petition:
     retention = cell.fleet.retention(graph)
     rewinding.check(event, parent, block, retention)
     return Petition(session=session, inherited=tuple(rewinding.begin(session, parent, block, retention)))
+
+
+def _by_the_clock_of(parent: Session, event: Open) -> Open:
+    """The same request with all pictures counted from the start of `parent`, as those of a session are."""
+    fork = event.fork
+    if fork is None or not fork.own_clock:
+        return event
+    before = parent.geometry.first_picture(parent.next_block if fork.block is None else fork.block)
+    return replace(
+        event,
+        picture_limit=None if event.picture_limit is None else event.picture_limit + before,
+        cues=tuple(cue if cue.picture is None else replace(cue, picture=cue.picture + before) for cue in event.cues),
+    )
 
 
 def open_if_ready(session: Session, *, virtual_clock: float, now_s: float) -> list[Effect]:

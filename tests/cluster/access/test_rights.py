@@ -98,7 +98,6 @@ async def test_without_a_token_that_is_known_no_method_does_anything(house: Hous
         owner.stream("red", StreamOptions(window=1)) as stream,
         Client(guarded.cell.target, credentials=Credentials(token=token)) as stranger,
     ):
-        assert stream.opened is not None
         before = len(guarded.cell.events)
         for method, ask in (BY_SESSION | OTHERS).items():
             error = await refusal(ask(stranger, stream.opened.session_id))
@@ -188,7 +187,6 @@ async def test_where_nobody_is_asked_everybody_may_everything() -> None:
     async with toy_cell() as cell, Client(cell.target) as one, Client(cell.target) as other:
         async with one.stream("red", StreamOptions(window=1)) as stream:
             (session,) = await other.list_sessions()
-            assert stream.opened is not None
             assert (session.session_id, session.tenant) == (stream.opened.session_id, "default")
             await other.close_session(session.session_id)
         await other.get_status()
@@ -205,7 +203,6 @@ async def test_the_session_of_another_tenant_is_not_there_in_the_same_words(hous
         guarded.client("umbrella client") as other,
         owner.stream("red", StreamOptions(window=1)) as stream,
     ):
-        assert stream.opened is not None
         session = stream.opened.session_id
         unknown = "x" * len(session)
         foreign, missing = [await refusal(BY_SESSION[method](other, name)) for name in (session, unknown)]
@@ -222,7 +219,6 @@ async def test_colleagues_of_the_tenant_and_operators_of_any_see_and_end_its_ses
     async with guarded_cell(house) as guarded, guarded.client("acme client") as owner:
         for who in ("acme viewer", "umbrella operator"):
             async with guarded.client(who) as other, owner.stream("red", StreamOptions(window=1)) as stream:
-                assert stream.opened is not None
                 (session,) = await other.list_sessions()
                 assert session.session_id == stream.opened.session_id
                 assert (await other.get_session(session.session_id)).tenant == "acme"
@@ -232,7 +228,6 @@ async def test_colleagues_of_the_tenant_and_operators_of_any_see_and_end_its_ses
             guarded.client("umbrella operator") as operator,
             owner.stream("red", StreamOptions(window=1)) as stream,
         ):
-            assert stream.opened is not None
             await operator.close_session(stream.opened.session_id)
             error = await refusal(upto_segments(stream, 1000))
             assert error.code is grpc.StatusCode.ABORTED
@@ -244,7 +239,6 @@ async def test_a_tenant_may_fork_its_own(house: House) -> None:
         guarded.client("acme client") as owner,
         owner.stream("red", StreamOptions(window=1)) as stream,
     ):
-        assert stream.opened is not None
         await upto_segments(stream, 1)
         assert await fork(owner, stream.opened.session_id) is not None
     actions = [line["action"] for line in house.audited()]

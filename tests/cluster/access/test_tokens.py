@@ -118,7 +118,6 @@ async def test_credentials_of_a_call_that_has_lost_its_session_end_nothing(house
         client.stream("red", StreamOptions(seed=1, window=8, auto_ack=False)) as stream,
     ):
         await stands_still(guarded.cell)  # the server waits for this client to read
-        assert stream.opened is not None
         async with other.resume(stream.opened.resume_token, None, StreamOptions(window=2)) as again:
             await upto_segments(again, 3)
             assert not guarded.cell.server.calls.ended, "the older call is still there"

@@ -45,7 +45,6 @@ async def file_after(segment: int) -> bytes:
     """What a stream with CUES is exported to after this segment."""
     options = replace(OPTIONS, cues=CUES)
     async with counting_cell() as cell, Client(cell.target) as client, client.stream("red", options) as stream:
-        assert stream.opened is not None
         async for event in stream:
             if isinstance(event, SegmentEvent) and event.index == segment:
                 return await exported(client, stream.opened.session_id)

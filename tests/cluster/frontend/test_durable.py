@@ -45,7 +45,7 @@ async def test_a_full_disk_refuses_streams_and_cues_and_ends_none() -> None:
                 cue = await stream.cue("a green ring")
                 while not isinstance(answer := await anext(stream), RequestRefusedEvent):
                     pass
-                assert (answer.code, answer.cue_id) == (grpc.StatusCode.UNAVAILABLE.value[0], cue)
+                assert (answer.code, answer.cue_id) == (grpc.StatusCode.UNAVAILABLE.value[0], cue.id)
                 with pytest.raises(ClientError) as refused:
                     async with client.stream("another"):
                         pass
@@ -56,7 +56,7 @@ async def test_a_full_disk_refuses_streams_and_cues_and_ends_none() -> None:
                 while durability.figures.trouble:
                     await anext(stream)
                 cue = await stream.cue("a green ring")
-                while not (isinstance(told := await anext(stream), CueAcceptedEvent) and told.cue_id == cue):
+                while not (isinstance(told := await anext(stream), CueAcceptedEvent) and told.cue_id == cue.id):
                     pass
                 async with client.stream("another"):
                     pass

@@ -41,7 +41,6 @@ async def files_of(cues: tuple[CueAt, ...] = CUES) -> tuple[dict[int, bytes], di
     segments, taken = {}, {}
     options = replace(OPTIONS, cues=cues)
     async with counting_cell() as cell, Client(cell.target) as client, client.stream("red", options) as stream:
-        assert stream.opened is not None
         async for event in stream:
             if isinstance(event, SegmentEvent):
                 segments[event.index] = event.data
@@ -104,7 +103,6 @@ async def test_what_comes_from_a_file_can_be_exported_again_and_is_the_same(file
 async def test_a_paused_session_stays_paused() -> None:
     async with counting_cell() as cell, Client(cell.target) as client:
         async with client.stream("red", OPTIONS) as stream:
-            assert stream.opened is not None
             await upto(stream, SegmentEvent)
             await stream.pause()
             while (await client.list_sessions())[0].state != pb.SESSION_STATE_PAUSED:

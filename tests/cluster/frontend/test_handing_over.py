@@ -104,7 +104,7 @@ async def test_a_running_stream_goes_on_elsewhere_with_a_cue_that_was_asked_for_
             await stream.cue(CueAt(prompt="prompt of then", id="then"))
             events += await everything(stream)
             (said,) = await moving
-        assert stream.opened is not None and said == f"{stream.opened.session_id}: moved to {new.target}"
+        assert said == f"{stream.opened.session_id}: moved to {new.target}"
         await is_that_of_an_undisturbed_one(events, count=2)
         told = [event for event in events if isinstance(event, MovedEvent | ReconnectingEvent | ResumedEvent)]
         moved, resumed_event = told
@@ -150,7 +150,7 @@ async def test_a_client_that_is_away_is_told_when_it_comes_back() -> None:
         await old.settled()
         last = segments(events)[-1].index
         async with client.resume(token, last) as again:
-            assert again.opened is not None and again.opened.segment == last + 1
+            assert again.opened.segment == last + 1
             rest = await everything(again)
         assert any(isinstance(event, MovedEvent) for event in rest)
         got = {one.index: one.data for one in segments(rest)}
@@ -229,7 +229,6 @@ async def test_a_hand_over_that_never_comes_is_forgotten(monkeypatch: pytest.Mon
     async with two_cells() as (old, new), Client(old.target) as client, Client(new.target) as other:
         async with client.stream("red", options) as stream:
             events = await until(stream, 3)  # and there it stands, without credit
-            assert stream.opened is not None
             data = await exported(client, stream.opened.session_id, hand_over=True)
             answer = await other.import_session(in_parts(data))
             await stream.cue(CueAt(prompt="prompt of then", id="then"))
@@ -248,7 +247,6 @@ async def test_an_export_that_breaks_thaws_the_session() -> None:
     options = replace(OPTIONS, window=1, auto_ack=False)
     async with two_cells() as (old, _), Client(old.target) as client, client.stream("red", options) as stream:
         await until(stream, 0)
-        assert stream.opened is not None
         (session,) = old.engine.scheduler.cell.sessions.values()
         async with grpc.aio.insecure_channel(old.target) as channel:
             request = pb.ExportRequest(session_id=session.id, hand_over=True)
@@ -280,7 +278,6 @@ async def test_nobody_is_sent_to_what_is_no_address(name: str) -> None:
     address, token, field = WRONG[name]
     options = replace(OPTIONS, window=1)
     async with two_cells() as (old, _), Client(old.target) as client, client.stream("red", options) as stream:
-        assert stream.opened is not None
         with refused("INVALID_ARGUMENT", field):
             await client.hand_over(stream.opened.session_id, address, token)
         with refused("FAILED_PRECONDITION"):
@@ -292,7 +289,6 @@ async def test_a_stream_that_is_sent_to_where_nobody_is_fails_after_it_tried_the
         options = replace(OPTIONS, reconnect_s=0.3)
         async with client.stream("red", options) as stream:
             events = await until(stream, 3)
-            assert stream.opened is not None
             await exported(client, stream.opened.session_id, hand_over=True)
             await client.hand_over(stream.opened.session_id, "127.0.0.1:1", bytes(32))
             with pytest.raises(ClientError) as caught:

@@ -76,7 +76,6 @@ async def test_a_client_that_stops_reading_stops_its_own_generation_and_nobody_e
             await anext(stalled)
         async with busy.stream("busy", StreamOptions(pictures=GEOMETRY.first_picture(40))) as stream:
             assert len(segments(await everything(stream))) == 40
-        assert stalled.opened is not None
         assert (await stands_still(cell))[stalled.opened.session_id] == 1 + 3
         await anext(stalled)  # acknowledges 1 and takes 2
         assert (await stands_still(cell))[stalled.opened.session_id] == 2 + 3
@@ -110,12 +109,12 @@ async def test_a_cue_on_the_way_is_accepted_with_its_block_and_applied_there() -
         client.stream("red", StreamOptions(seed=1, window=2)) as stream,
     ):
         await upto(stream, SegmentEvent)
-        name = await stream.cue("blue")
+        cue = await stream.cue("blue")
         accepted = await upto(stream, CueAcceptedEvent)
         applied = await upto(stream, CueAppliedEvent)
         shown = await anext(stream)
         assert isinstance(accepted, CueAcceptedEvent) and isinstance(applied, CueAppliedEvent)
-        assert (accepted.cue_id, accepted.block) == (applied.cue_id, applied.block) == (name, accepted.block)
+        assert (accepted.cue_id, accepted.block) == (applied.cue_id, applied.block) == (cue.id, accepted.block)
         assert isinstance(shown, SegmentEvent)
         assert shown.data == segment(accepted.block, 1, "blue")
 
@@ -210,8 +209,7 @@ async def test_a_large_segment_travels_in_parts_that_keep_messages_small() -> No
 async def test_a_broken_connection_leaves_the_session_even_while_a_frame_is_being_sent() -> None:
     async with toy_cell(segment_bytes=900_000) as cell:
         async with Client(cell.target) as client:
-            stream = await client.stream("red", StreamOptions(window=8)).__aenter__()
-            assert stream.opened is not None
+            await client.stream("red", StreamOptions(window=8)).__aenter__()
             await stands_still(cell)  # eight segments of 0.9 MB wait behind a reader that does not read
             assert cell.attached == [True]
         await cell.left()

@@ -23,7 +23,6 @@ from tests.cluster.frontend.toy import toy_cell
 
 async def test_close_session_ends_anothers_stream() -> None:
     async with toy_cell() as cell, Client(cell.target) as client, client.stream("red") as stream:
-        assert stream.opened is not None
         await client.close_session(stream.opened.session_id)
         closed = await upto(stream, ClosedEvent)
         assert isinstance(closed, ClosedEvent) and closed.ending == "operator"
@@ -47,7 +46,6 @@ async def test_what_is_told_of_model_sessions_and_cluster() -> None:
         assert model.limits.max_message_bytes == 1 << 20
         options = StreamOptions(seed=9, pace="realtime", window=2)
         async with client.stream("red", options) as stream:
-            assert stream.opened is not None
             await stands_still(cell)
             session = await client.get_session(stream.opened.session_id)
             (listed,) = await client.list_sessions()

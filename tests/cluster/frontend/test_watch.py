@@ -30,7 +30,6 @@ async def test_an_observer_sees_the_stream_and_its_end() -> None:
     async with toy_cell() as cell, Client(cell.target) as client, Client(cell.target) as other:
         options = StreamOptions(seed=5, pictures=GEOMETRY.first_picture(5), window=1)
         async with client.stream("red", options) as stream:
-            assert stream.opened is not None
             watching = other.watch(stream.opened.session_id, from_segment=0)
             opened = await anext(watching)
             assert isinstance(opened, OpenedEvent) and opened.header == HEADER and opened.seed == 5
@@ -52,7 +51,6 @@ async def test_a_slow_observer_skips_to_the_newest_and_does_not_hold_the_client_
     async with toy_cell(segment_bytes=200_000) as cell, Client(cell.target) as client, Client(cell.target) as other:
         blocks = 60
         async with client.stream("red", StreamOptions(pictures=GEOMETRY.first_picture(blocks))) as stream:
-            assert stream.opened is not None
             watching = other.watch(stream.opened.session_id, from_segment=0)
             await anext(watching)  # opened; then the observer sleeps while the stream runs to its end
             assert len(segments(await everything(stream))) == blocks
@@ -69,7 +67,6 @@ async def test_observers_of_a_session_are_limited_and_leave_room_when_they_go() 
         Client(cell.target) as client,
         client.stream("red", StreamOptions(window=1)) as stream,
     ):
-        assert stream.opened is not None
         name = stream.opened.session_id
         first = client.watch(name)
         await anext(first)
@@ -90,7 +87,6 @@ async def test_observers_of_a_session_are_limited_and_leave_room_when_they_go() 
 
 async def test_while_streams_of_the_server_before_are_taken_over_who_looks_for_one_is_told_to_try_again() -> None:
     async with toy_cell() as cell, Client(cell.target) as client, client.stream("red", StreamOptions(window=1)) as own:
-        assert own.opened is not None
         for is_adopting, code in ((True, grpc.StatusCode.UNAVAILABLE), (False, grpc.StatusCode.NOT_FOUND)):
             cell.engine.keeping.is_adopting = is_adopting
             with pytest.raises(ClientError) as caught:
