@@ -9,7 +9,8 @@ import click
 
 from longtake.cli.local_server import local_server
 from longtake.cli.server import Server
-from longtake.cli.stream import StreamOutput, stream_to_file
+from longtake.cli.stream import StreamOutput, stream_to
+from longtake.cli.targets import File
 from longtake.client import CueAt, StreamOptions
 
 PROMPT = "a red ball circling in the fog"
@@ -20,8 +21,8 @@ SEED = 7
 
 def run_demo(output: str) -> int:
     """Serve on a free port, stream to `output`, end the server; returns the exit status."""
-    target = StreamOutput(path=output, codec="h264", as_json=False)
-    target.check()
+    target = File(output)
+    target.check("h264")
     click.echo("$ longtake serve --port 0")
     with local_server(click.echo) as address:
         options = StreamOptions(seed=SEED, duration_s=DURATION_S, cues=(CUE,))
@@ -29,4 +30,4 @@ def run_demo(output: str) -> int:
             f'$ longtake stream "{PROMPT}" --cue 10s="{CUE.prompt}" --duration 20s --seed {SEED} '
             f"-o {output} --server {address}"
         )
-        return asyncio.run(stream_to_file(Server(target=address), PROMPT, options, target))
+        return asyncio.run(stream_to(Server(target=address), PROMPT, options, StreamOutput(target=target)))

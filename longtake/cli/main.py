@@ -7,11 +7,10 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypeVar
 
 import click
 import grpc
@@ -25,12 +24,12 @@ from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
 from longtake.cli.plan import plan_command
 from longtake.cli.server import Server, server_options
-from longtake.cli.stream import SUFFIXES, Show, StreamOutput, render_to_file, stream_to_file
+from longtake.cli.stream_commands import render_command, stream_command, watch_command
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
 from longtake.cli.top_figures import holds, warnings
 from longtake.cli.values import word
-from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
+from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.client.options import OptionError
 from longtake.core.errors import LongtakeError, Problem, WrongValue, WrongValues
@@ -125,115 +124,6 @@ def cli() -> None:
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _stream_options(command: Command) -> Command:
-    """The options that `stream` and `render` share."""
-    for option in reversed((
-        click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
-                     help="Another prompt from a time on; repeatable."),
-        click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
-        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
-        click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
-        click.option("-f", "--force", is_flag=True, help="Overwrite longtake.mp4 if it is there."),
-        click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
-        click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
-        click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
-        _json,
-    )):  # fmt: skip
-        command = option(command)
-    return command
-
-
-class _Asked(TypedDict):
-    """What `stream` and `render` are given alike."""
-
-    prompt: str
-    cues: tuple[CueAt, ...]
-    duration: Fraction | None
-    seed: int | None
-    output: str | None
-    force: bool
-    codec: str
-    quality: int | None
-    decoder: str | None
-    as_json: bool
-
-
-class _StreamAsked(_Asked):
-    pace: str
-    window: int | None
-    fork: tuple[str | None, int | None]
-    server: Server
-
-
-class _RenderAsked(_Asked):
-    model: str
-    device: str
-    dtype: str
-
-
-@cli.command()
-@click.argument("prompt")
-@_stream_options
-@click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
-@click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
-@click.option(
-    "--fork",
-    callback=values.fork,
-    metavar="ID[@BLOCK]",
-    help="Go on from the session ID where it is, or from a block of its past; it goes on as well.",
-)
-@server_options
-def stream(**asked: Unpack[_StreamAsked]) -> int:
-    """Stream PROMPT from a server into a file, until --duration or Ctrl-C."""
-    fork, block = asked["fork"]
-    options = replace(_options(asked), pace=asked["pace"], window=asked["window"] or 0, fork=fork, fork_block=block)
-    return asyncio.run(stream_to_file(asked["server"], asked["prompt"], options, _output(asked)))
-
-
-@cli.command()
-@click.argument("prompt")
-@_stream_options
-@click.option("--model", default="pocket", show_default=True, help="A model directory.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
-def render(**asked: Unpack[_RenderAsked]) -> int:
-    """Generate what `stream` would, without a server, in this process. Needs --duration."""
-    from cluster.render import render_events
-
-    if asked["duration"] is None:
-        raise click.UsageError("--duration is missing: without a server a stream must have its end, such as 20s or 1h")
-    options = _options(asked)
-    request = open_request(asked["prompt"], options)
-
-    async def work(show: Show) -> None:
-        model, device, dtype = asked["model"], asked["device"], asked["dtype"]
-        await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
-
-    return asyncio.run(render_to_file(work, options, _output(asked)))
-
-
-def _options(asked: _Asked) -> StreamOptions:
-    end_s = asked["duration"]
-    for cue in asked["cues"]:
-        if end_s is not None and cue.time_s is not None and cue.time_s >= end_s:
-            place = f"{float(cue.time_s):g}s={cue.prompt}"
-            raise click.UsageError(f"--cue: {place!r} would never be shown; allowed: a time before the end, --duration")
-    return StreamOptions(
-        seed=asked["seed"],
-        duration_s=asked["duration"],
-        codec=asked["codec"],
-        quality=asked["quality"],
-        decoder=asked["decoder"],
-        cues=asked["cues"],
-    )
-
-
-def _output(asked: _Asked) -> StreamOutput:
-    codec, named = asked["codec"], asked["output"] is not None
-    path = asked["output"] if asked["output"] is not None else f"longtake{SUFFIXES[codec][0]}"
-    return StreamOutput(path=path, codec=codec, as_json=asked["as_json"], is_meant=named or asked["force"])
-
-
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +153,9 @@ def demo(output: str) -> int:
     return run_demo(output)
 
 
+cli.add_command(stream_command)
+cli.add_command(watch_command)
+cli.add_command(render_command)
 cli.add_command(convert_command)
 cli.add_command(plan_command)
 cli.add_command(top_command)

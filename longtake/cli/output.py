@@ -1,4 +1,4 @@
-"""Where a stream goes: a file, or standard output, written on a thread of its own that may be left behind.
+"""How a stream is written: on a thread of its own that may be left behind.
 
 A pipe that nobody reads, and a disk that hangs, block whoever writes. So the event loop never does: it hands over what
 is to be written, and waits for room between one event and the next, where a signal can end the waiting. The thread is a
@@ -12,24 +12,22 @@ import errno
 import os
 import queue
 import threading
-from pathlib import Path
-from typing import BinaryIO, cast
 
-STDOUT = "-"
+from longtake.cli.targets import Player, Target
+
 MOST_WAITING_BYTES = 4 << 20
 """So much may wait to be written before the stream is asked to wait."""
 LINGER_S = 3.0
 """So long an output that moves no more is waited for by who is in a hurry."""
-_SHOWN = "standard output"
 
 
 class Output:
-    """A file that is written behind the scenes. One event loop uses it."""
+    """What is written behind the scenes. One event loop uses it."""
 
-    def __init__(self, path: str) -> None:
-        """Open `path`, or standard output if it is `-`; an older file is overwritten. OSErrors come with `write`."""
-        self._path = path
-        self._name = _SHOWN if path == STDOUT else path
+    def __init__(self, target: Target) -> None:
+        """Open `target`; an older file is overwritten. OSErrors come with `write`."""
+        self._target = target
+        self._name = target.name
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -38,6 +36,11 @@ class Output:
         self._hurried = False
         self._error: OSError | None = None
         threading.Thread(target=self._run, name="output", daemon=True).start()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is a player that somebody has closed: what comes is for nobody, which is no error."""
+        return isinstance(self._target, Player) and isinstance(self._error, BrokenPipeError)
 
     def write(self, data: bytes) -> None:
         """Have this written; OSError, which names the file, if something before could not be."""
@@ -69,6 +72,8 @@ class Output:
     def hurry(self) -> None:
         """Wait no more for room, and not for long until all is written."""
         self._hurried = True
+        if isinstance(self._target, Player):
+            self._target.end()
         self._changed.set()
 
     async def _change(self) -> None:
@@ -76,28 +81,23 @@ class Output:
         await self._changed.wait()
 
     def _complain(self) -> None:
-        if self._error is not None:
+        if self._error is not None and not self.is_left:
             raise self._error
 
     # --- on its thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            with self._opened() as file:
+            with self._target.open() as file:
                 while (data := self._queue.get()) is not None:
                     left = memoryview(data)
                     while left:
                         left = left[file.write(left) :]
                     self._tell(len(data), is_over=False)
+            self._target.finish()
         except OSError as error:
             self._error = OSError(error.errno, os.strerror(error.errno or 0), self._name)
         self._tell(0, is_over=True)
-
-    def _opened(self) -> BinaryIO:
-        """Without a buffer: what a thread is stuck in would hold its lock, and with it the end of the process."""
-        if self._path == STDOUT:
-            return cast(BinaryIO, os.fdopen(os.dup(1), "wb", buffering=0))
-        return cast(BinaryIO, Path(self._path).open("wb", buffering=0))
 
     def _tell(self, size_bytes: int, *, is_over: bool) -> None:
         def note() -> None:

@@ -64,11 +64,12 @@ class Summary:
     output: str
     """The file."""
     session_id: str
-    seed: str
-    """A decimal number of up to 64 bits, as text because JSON readers round such numbers."""
+    seed: int | None
+    """None if the stream was not opened."""
     decoder: str
     """Which network made the pictures, which depend on it as on the seed."""
     ending: str
+    """How the stream ended; `left` if somebody who watched it had enough, `broken` if nobody was told."""
     segments: int
     pictures: int
     video_s: float
@@ -134,8 +135,8 @@ class Recording:
         self._name = name
         self._clock = clock
         self._times = None if keep_times else FromZero()
-        self._start_s: Fraction | None = Fraction(0) if keep_times else None
-        """What is 0 s in the file; None before it is known."""
+        self.start_s: Fraction | None = Fraction(0) if keep_times else None
+        """The time in the stream that is 0 s in the recording; None before it is known."""
         self._asked: dict[str, float | Fraction | None] = dict(
             zip(cue_ids(cues, frozenset()), (cue.time_s for cue in cues), strict=True)
         )
@@ -151,6 +152,8 @@ class Recording:
         self.video_s = Fraction(0)
         self._newest_s = Fraction(0)
         self.written_bytes = 0
+        self._ending = "broken"
+        """How it ended, if it was not told."""
 
     def take(self, event: StreamEvent) -> str:
         """Record an event; returns what a person should read about it, empty if nothing."""
@@ -179,6 +182,10 @@ class Recording:
             case SkippedEvent(first=first, count=count):
                 return f"segments {first} to {first + count - 1} were missed"
         return ""
+
+    def leave(self) -> None:
+        """Nobody wants more of it, though the stream may go on."""
+        self._ending = "left"
 
     def close(self) -> None:
         """Close the file; what is in it plays."""
@@ -215,9 +222,9 @@ class Recording:
         return Summary(
             output=self._name,
             session_id=self.opened.session_id if self.opened else "",
-            seed=str(self.opened.seed) if self.opened else "",
+            seed=self.opened.seed if self.opened else None,
             decoder=self.opened.decoder if self.opened else "",
-            ending=self.closed.ending if self.closed else "broken",
+            ending=self.closed.ending if self.closed else self._ending,
             segments=self.segments,
             pictures=self.pictures,
             video_s=float(self.video_s),
@@ -229,11 +236,11 @@ class Recording:
         )
 
     def _in_file(self, time_s: Fraction | None) -> Fraction | None:
-        return None if time_s is None or self._start_s is None else time_s - self._start_s
+        return None if time_s is None or self.start_s is None else time_s - self.start_s
 
     def _segment(self, event: SegmentEvent) -> None:
-        if self._start_s is None:
-            self._start_s = event.start_s
+        if self.start_s is None:
+            self.start_s = event.start_s
         self._last_s = self._clock()
         if self._first_s is None:
             self._first_s = self._last_s

@@ -133,7 +133,7 @@ def test_without_a_command_there_is_help_as_it_is_formatted(capsys: pytest.Captu
 
 
 def test_a_stream_goes_into_a_file_with_its_cues_and_a_summary(
-    cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    cell: ToyCell, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     output = tmp_path / "a.mp4"
     arguments = ["stream", "red", "--seed", "5", "--duration", "5s", "--cue", "2s=blue", "-o", str(output)]
@@ -141,13 +141,18 @@ def test_a_stream_goes_into_a_file_with_its_cues_and_a_summary(
     # 80 pictures are blocks 0 to 6; picture 32 lies in block 2, so block 3 (from picture 33) is the first of the cue.
     expected = [segment(n, 5, "red" if n < 3 else "blue") for n in range(7)]
     assert output.read_bytes() == HEADER + b"".join(expected)
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert said.out == ""
     assert "7 segments, 80 pictures, 5.00 s" in said.err
     assert "cue-1: asked for 2.00 s, shown from 2.06 s (latency 0.06 s)" in said.err
     assert run([*arguments, "--server", cell.target, "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out)
-    assert (summary["segments"], summary["pictures"], summary["ending"], summary["seed"]) == (7, 80, "completed", "5")
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    kinds = ["opened", "cue_accepted", *["segment"] * 3, "cue_applied", *["segment"] * 4, "closed", "summary"]
+    assert [line["event"] for line in lines] == kinds
+    assert [line["bytes"] for line in lines if line["event"] == "segment"] == [len(data) for data in expected]
+    assert not {"data", "header", "resume_token"} & {name for line in lines for name in line}
+    summary = lines[-1]
+    assert (summary["segments"], summary["pictures"], summary["ending"], summary["seed"]) == (7, 80, "completed", 5)
     assert summary["cues"][0]["latency_s"] == pytest.approx(0.0625)
     assert summary["realtime_factor"] > 0 and summary["first_segment_s"] > 0
 
@@ -243,8 +248,9 @@ def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFix
     assert run(["stream", "green", *past, "-o", str(tmp_path / "c.rgb")]) == 0
     first = (tmp_path / "c.rgb").read_bytes().removeprefix(HEADER).split(b";")[0]
     assert first.startswith(b"block 0 of seed 6 ") and first.endswith(b"shows green")
+    short = ["--duration", "0.1", "-o", str(tmp_path / "c.mp4")]
     asked = ["--fork", parent, "--seed", "5", "--codec", "raw", "-o", "b.rgb", "--server", cell.target]
-    assert run(["stream", "blue", "--fork", parent, "--duration", "0.1", "-o", "c.mp4", "--server", cell.target]) == 2
+    assert run(["stream", "blue", "--fork", parent, *short, "--keep-times", "--server", cell.target]) == 2
     error = capsys.readouterr().err
     assert "longtake: --duration: " in error and "where the fork begins; lengths count from" in error
     fork = start("stream", "blue", *asked, "--duration", "3600s", cwd=tmp_path)
