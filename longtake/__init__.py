@@ -67,6 +67,8 @@ NAMES = frozenset(
 
 def __getattr__(name: str) -> object:
     """The names of longtake.client, and `__version__`."""
+    if name == "__all__":
+        return sorted(NAMES)
     if name == "__version__":
         return version("longtake")
     if name not in NAMES:  # it may be a package

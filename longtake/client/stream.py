@@ -40,6 +40,8 @@ ATTEMPT_S = 10.0
 """An attempt to go on that is not answered for so long has failed."""
 DIALS = 3
 """So many calls are made, one after the other, if they end before they take the first frame, nobody knows how."""
+STUCK_S = 1.0
+"""Whoever waits for what cannot come is told so after this."""
 LEAVE_S = 2.0
 """Whoever leaves a stream that has not ended waits so long for its end."""
 
@@ -70,8 +72,7 @@ class Stream:
         self._early: list[StreamEvent] = []
         """What was told before the stream was opened, and then that it is."""
         self._pulling: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
-        """Set when there is no time to wait between attempts."""
+        self._hurry = asyncio.Event()  # set when there is no time to wait between attempts
         self._names = {cue.id for cue in request.cues}
         """The ids of all cues so far."""
         self._cues: WeakValueDictionary[str, Cue] = WeakValueDictionary()
@@ -260,9 +261,8 @@ class Stream:
     ) -> Summary:
         """Read the stream to its end, and write it into a file that plays; an older file there is overwritten.
 
-        The file begins at 0 s, unless `keep_times`: then a fork, or a stream that was resumed, has the times of the
-        stream. `tell` is called with each event. OSError if the file cannot be written; what came before an error is
-        in it, and plays.
+        The file begins at 0 s, unless `keep_times`. `tell` is called with each event. OSError if the file cannot be
+        written; what came before an error is in it, and plays.
         """
         return await source.save(self, path, keep_times=keep_times, tell=tell)
 
@@ -271,17 +271,17 @@ class Stream:
         return source.chunks(self, keep_times=keep_times)
 
     async def more(self, *, past_segments: bool) -> None:
-        """Take in a little more, for whoever waits beside the reader; what it is stays for the reader.
-
-        ClientError if the stream has ended. RuntimeError if what is awaited comes behind segments, the window is full,
-        and nobody else reads.
-        """
+        """Take in a little more, which stays for the reader; RuntimeError if nobody reads what is in the way of it."""
         if not self._is_open:
             raise self._status()
         full = self._options.auto_ack and self._memory.outstanding >= self.opened.window
-        if past_segments and full and self._reader in (None, who()):
-            raise RuntimeError("the window is full, and who should read the stream waits: read it in another task")
-        await self._pull()
+        is_stuck = past_segments and full and self._reader in (None, who())
+        try:  # what is told beside segments may still come
+            async with asyncio.timeout(STUCK_S if is_stuck else None):
+                await self._pull()
+        except TimeoutError:
+            why = "the window is full, and who should read the stream waits: read it in another task"
+            raise RuntimeError(why) from None
 
     # --- events -----------------------------------------------------------------------------------------------------
 

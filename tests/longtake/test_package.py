@@ -27,6 +27,12 @@ def test_packages_stay_packages_and_what_is_unknown_is_said() -> None:
         exec("from longtake import Nothing")
 
 
+def test_all_of_it_can_be_imported_at_once() -> None:
+    found: dict[str, object] = {}
+    exec("from longtake import *", found)
+    assert found.keys() - {"__builtins__"} == longtake.NAMES
+
+
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     code = "import sys, longtake, longtake.core.work; print([name for name in sys.modules if name.startswith('grpc')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
