@@ -35,7 +35,7 @@ from benchmarks.chaos_hour import hour
 from benchmarks.chaos_report import FaultRow, Say, finish, judge, kinds, say_json, say_text
 from benchmarks.chaos_streams import COMPLETED, Renderer, Script, Take, longest_gap_s, stream
 from cluster.launch.plan import model_path
-from longtake.client import Client, Pace
+from longtake.client import Client, PaceName
 from longtake.client.errors import ClientError
 from longtake.core.errors import Unavailable
 from workers.models import weights
@@ -232,7 +232,7 @@ def main(**asked: Unpack[Asked]) -> None:
     """Kill and stop the processes of a server, and compare its streams with rendered ones."""
     say = say_json if asked["as_json"] else say_text
     geometry = weights.load_info(model_path(asked["model"])).geometry
-    wanted: tuple[tuple[Pace, int], ...] = (("fast", asked["fast"]), ("realtime", asked["realtime"]))
+    wanted: tuple[tuple[PaceName, int], ...] = (("fast", asked["fast"]), ("realtime", asked["realtime"]))
     paces = [pace for pace, count in wanted for _ in range(count)]
     if (asked["nodes"] and asked["launcher"] != "ray") or (asked["node_kills"] and asked["nodes"] < 2):
         raise click.UsageError("--nodes need --launcher ray, and --node-kills two of them or more")

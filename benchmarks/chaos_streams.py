@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from longtake.client import Client, CueAt, Ending, Pace, StreamOptions
+from longtake.client import Client, CueAt, EndingName, PaceName, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
@@ -36,7 +36,7 @@ AHEAD = 2 * WINDOW
 SILENCE_S = 180.0
 """A client that is told nothing for so long gives up: the longest that a server takes to come back, and more."""
 RENDER_S = 3600.0
-COMPLETED: Ending = "completed"
+COMPLETED: EndingName = "completed"
 _USUAL = (OpenedEvent, CueAppliedEvent)
 """What needs no note; all that is not known here is noted by its name."""
 
@@ -46,7 +46,7 @@ class Script:
     """What a client asks for, always alike."""
 
     number: int
-    pace: Pace
+    pace: PaceName
     blocks: int
     cue_every: int
     """Blocks from one cue to the next."""

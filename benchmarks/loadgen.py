@@ -29,7 +29,7 @@ from benchmarks.process_use import descendants_use
 from benchmarks.simulated_streams import expected_pictures, small_pictures
 from cluster.launch.plan import POCKET, model_path
 from longtake.cli.local_server import local_server
-from longtake.client import Client, Pace, StreamOptions
+from longtake.client import Client, PaceName, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import SegmentEvent
 from longtake.core.errors import Unavailable
@@ -55,7 +55,7 @@ class Load:
     blocks: int
     rate_per_s: float
     """Mean arrivals a second."""
-    pace: Pace
+    pace: PaceName
     window: int
     seed: int
 
@@ -176,7 +176,7 @@ class Asked(TypedDict):
     streams: int
     blocks: int
     rate: float
-    pace: Pace
+    pace: PaceName
     window: int
     simulated: str
     workers: int

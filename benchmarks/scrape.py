@@ -33,7 +33,7 @@ from benchmarks.loadgen import Load, generate, server_config
 from benchmarks.prometheus import Prometheus, running_prometheus
 from benchmarks.simulated_streams import small_pictures
 from cluster.launch.plan import POCKET, model_path
-from longtake.client import Pace
+from longtake.client import PaceName
 from longtake.core.errors import Unavailable
 from workers.models import weights
 from workers.models.weights import ModelInfo
@@ -201,7 +201,7 @@ class Asked(TypedDict):
     streams: int
     blocks: int
     rate: float
-    pace: Pace
+    pace: PaceName
     simulated: str
     workers: int
     rounds: int

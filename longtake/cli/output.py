@@ -94,9 +94,10 @@ class Output:
                     while left:
                         left = left[file.write(left) :]
                     self._tell(len(data), is_over=False)
-            self._target.finish()
         except OSError as error:
             self._error = OSError(error.errno, os.strerror(error.errno or 0), self._name)
+            self._tell(0, is_over=False)
+        self._target.finish()
         self._tell(0, is_over=True)
 
     def _tell(self, size_bytes: int, *, is_over: bool) -> None:

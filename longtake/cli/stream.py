@@ -20,7 +20,7 @@ from longtake.cli.server import Server
 from longtake.cli.steering import Steering
 from longtake.cli.targets import STDERR, STDOUT, File, Target
 from longtake.cli.values import shown
-from longtake.client import Client, Codec, Stream, StreamOptions, Watch
+from longtake.client import Client, CodecName, Stream, StreamOptions, Watch
 from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
@@ -37,7 +37,7 @@ class StreamOutput:
     tells_prompts: bool = False
     """Whether people are told of each prompt what it is taken for, and from when on it is shown."""
 
-    def of(self, codec: Codec) -> StreamOutput:
+    def of(self, codec: CodecName) -> StreamOutput:
         """The same for a stream of this codec; UsageError if that cannot, or should not, be written there."""
         target = replace(self.target, codec=codec) if isinstance(self.target, File) else self.target
         target.check(codec)
@@ -45,7 +45,7 @@ class StreamOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class WatchRange:
     """What is to be seen of somebody's stream."""
 
     from_segment: int | None = None
@@ -233,7 +233,7 @@ async def _consume(stream: Stream, show: Show, steering: Steering | None) -> Non
             await stream.close()
 
 
-async def watch_to(server: Server, session_id: str, output: StreamOutput, what: Watched) -> int:
+async def watch_to(server: Server, session_id: str, output: StreamOutput, what: WatchRange) -> int:
     """Watch somebody's stream; returns the exit status. ClientError if it cannot be seen, or ends with an error."""
     show: Show | None = None
     try:
@@ -256,7 +256,7 @@ async def watch_to(server: Server, session_id: str, output: StreamOutput, what: 
     return interrupt.status
 
 
-def _watching(client: Client, session_id: str, what: Watched) -> Watch:
+def _watching(client: Client, session_id: str, what: WatchRange) -> Watch:
     return client.watch(session_id, from_segment=what.from_segment)
 
 
@@ -274,7 +274,7 @@ async def render_to(render: Callable[[Show], Awaitable[None]], options: StreamOp
     return interrupt.status
 
 
-def codec_of(opened: OpenedEvent) -> Codec:
+def codec_of(opened: OpenedEvent) -> CodecName:
     """How the segments of a stream are encoded."""
     if opened.media_type.startswith("video/mp4"):
         return "h264"

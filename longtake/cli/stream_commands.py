@@ -12,9 +12,19 @@ import click
 
 from longtake.cli import values
 from longtake.cli.server import Server, server_options
-from longtake.cli.stream import Show, StreamOutput, Watched, render_to, stream_to, watch_to
+from longtake.cli.stream import Show, StreamOutput, WatchRange, render_to, stream_to, watch_to
 from longtake.cli.targets import STDOUT, File, Player, Target
-from longtake.client import CODECS, DECODERS, PACES, Codec, CueAt, DecoderName, Pace, StreamOptions, open_request
+from longtake.client import (
+    CODECS,
+    DECODERS,
+    PACES,
+    CodecName,
+    CueAt,
+    DecoderName,
+    PaceName,
+    StreamOptions,
+    open_request,
+)
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -69,7 +79,7 @@ class _Asked(_OutputAsked):
     cues: tuple[CueAt, ...]
     duration: Fraction | None
     seed: int | None
-    codec: Codec
+    codec: CodecName
     quality: int | None
     decoder: DecoderName | None
 
@@ -81,7 +91,7 @@ class _PlayAsked(TypedDict):
 
 
 class _StreamAsked(_Asked, _PlayAsked):
-    pace: Pace
+    pace: PaceName
     window: int | None
     fork: tuple[str | None, int | None]
     interactive: bool
@@ -158,7 +168,7 @@ def watch_command(**asked: Unpack[_WatchAsked]) -> int:  # fmt: skip
         keep_times=asked["keep_times"],
         tells_prompts=True,
     )
-    what = Watched(from_segment=asked["from_segment"], length_s=asked["duration"])
+    what = WatchRange(from_segment=asked["from_segment"], length_s=asked["duration"])
     return asyncio.run(watch_to(asked["server"], asked["session_id"], output, what))
 
 

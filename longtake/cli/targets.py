@@ -12,9 +12,9 @@ from typing import BinaryIO, Protocol, cast
 
 import click
 
-from longtake.client import Codec
+from longtake.client import CodecName
 
-SUFFIXES: dict[Codec, tuple[str, ...]] = {
+SUFFIXES: dict[CodecName, tuple[str, ...]] = {
     "h264": (".mp4", ".m4v"), "mjpeg": (".mjpeg", ".mjpg"), "raw": (".rgb", ".raw"),
 }  # fmt: skip
 """How names of files may end that hold a codec, the usual way first."""
@@ -37,7 +37,7 @@ class Target(Protocol):
         """For people."""
         ...
 
-    def check(self, codec: Codec) -> None:
+    def check(self, codec: CodecName) -> None:
         """UsageError if a stream of this codec cannot, or should not, be written there."""
         ...
 
@@ -57,7 +57,7 @@ class Standard:
     number: int
     name: str
 
-    def check(self, codec: Codec) -> None:
+    def check(self, codec: CodecName) -> None:
         """Python says that it was closed: its number is somebody else's by now."""
         if sys.stdout is None:
             raise click.UsageError("--output: '-' is not allowed; standard output is closed; allowed: a file")
@@ -80,13 +80,13 @@ class File:
     path: str | None
     force: bool = False
     """Whether a file that nobody has named may be overwritten."""
-    codec: Codec = "h264"
+    codec: CodecName = "h264"
 
     @property
     def name(self) -> str:
         return self.path if self.path is not None else f"longtake{SUFFIXES[self.codec][0]}"
 
-    def check(self, codec: Codec) -> None:
+    def check(self, codec: CodecName) -> None:
         """Before anything is generated for it."""
         if not self.name:
             raise click.UsageError("--output: '' is not allowed; allowed: a file that can be written, or -")
@@ -119,7 +119,7 @@ class Player:
         self.name = found
         self._process: subprocess.Popen[bytes] | None = None
 
-    def check(self, codec: Codec) -> None:
+    def check(self, codec: CodecName) -> None:
         if codec == "raw":
             raise click.UsageError("--play: codec raw is not allowed; allowed: h264 or mjpeg, which players know")
 

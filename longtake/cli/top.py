@@ -35,7 +35,7 @@ _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 """The statuses of a server that may come back; other errors end the command."""
 
 
-class Watch:
+class Looks:
     """Looks at a server again and again, over whatever connection there is."""
 
     def __init__(self, server: Server) -> None:
@@ -146,7 +146,7 @@ def top_command(server: Server, as_json: bool, once: bool, interval: Fraction, s
 
 async def _print(server: Server, console: Console, interval_s: float, sort: str, *, as_json: bool, once: bool) -> int:
     """Frames one below the other, all sessions in each."""
-    watch = Watch(server)
+    watch = Looks(server)
     try:
         with interruptible() as interrupt:
             while True:
@@ -173,7 +173,7 @@ async def _print(server: Server, console: Console, interval_s: float, sort: str,
 
 async def _draw(server: Server, console: Console, interval_s: float, sort: str) -> int:
     """One frame in the place of the other, until q or Ctrl-C."""
-    watch, keys = Watch(server), Keys(sort)
+    watch, keys = Looks(server), Keys(sort)
     looking = asyncio.create_task(_look_on(watch, keys, interval_s))
     looking.add_done_callback(lambda _: keys.wake())
     screen = Live(console=console, screen=True, auto_refresh=False)
@@ -191,14 +191,14 @@ async def _draw(server: Server, console: Console, interval_s: float, sort: str) 
     return interrupt.status
 
 
-async def _look_on(watch: Watch, keys: Keys, interval_s: float) -> None:
+async def _look_on(watch: Looks, keys: Keys, interval_s: float) -> None:
     while True:
         await watch.look()
         keys.wake()
         await asyncio.sleep(interval_s)
 
 
-def _screen(watch: Watch, sort: str, console: Console, server: Server) -> Group:
+def _screen(watch: Looks, sort: str, console: Console, server: Server) -> Group:
     width, height = console.size
     frame = watch.figures(sort)
     if frame is None:

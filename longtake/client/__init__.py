@@ -9,17 +9,17 @@
 
 from longtake.client.client import Client
 from longtake.client.credentials import Credentials
-from longtake.client.cue import Cue
+from longtake.client.cue import StreamCue
 from longtake.client.endings import ENDINGS
 from longtake.client.errors import ClientError, Violation
 from longtake.client.events import (
     ClosedEvent,
-    Continuity,
+    ContinuityName,
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
     DecoderName,
-    Ending,
+    EndingName,
     MovedEvent,
     NoticeEvent,
     OpenedEvent,
@@ -37,10 +37,10 @@ from longtake.client.options import (
     CODECS,
     DECODERS,
     PACES,
-    Codec,
+    CodecName,
     CueAt,
     OptionError,
-    Pace,
+    PaceName,
     StreamOptions,
     open_request,
 )
@@ -57,22 +57,21 @@ __all__ = [
     "Client",
     "ClientError",
     "ClosedEvent",
-    "Codec",
-    "Continuity",
+    "CodecName",
+    "ContinuityName",
     "Credentials",
-    "Cue",
     "CueAcceptedEvent",
     "CueAppliedEvent",
     "CueAt",
     "CueSummary",
     "CueSupersededEvent",
     "DecoderName",
-    "Ending",
+    "EndingName",
     "MovedEvent",
     "NoticeEvent",
     "OpenedEvent",
     "OptionError",
-    "Pace",
+    "PaceName",
     "Reading",
     "ReconnectingEvent",
     "RecoveredEvent",
@@ -82,6 +81,7 @@ __all__ = [
     "SegmentEvent",
     "SkippedEvent",
     "Stream",
+    "StreamCue",
     "StreamEvent",
     "StreamOptions",
     "Summary",

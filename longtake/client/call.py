@@ -17,7 +17,7 @@ class Abandoned(ClientError):
     """The call was cancelled here, or its connection closed: there is nothing to go on with."""
 
 
-class Call:
+class StreamCall:
     """A call as it goes: events from the server, frames to it."""
 
     def __init__(self, route: Route) -> None:

@@ -36,7 +36,7 @@ class Listener(Protocol):
         ...
 
 
-class Cue:
+class StreamCue:
     """A cue on its way: wait for its answer, or until it is shown, beside whoever reads the stream."""
 
     def __init__(self, id: str, stream: Listener) -> None:
@@ -53,7 +53,7 @@ class Cue:
         state = (
             "shown" if self._applied else "not shown" if self._end else "accepted" if self._accepted else "asked for"
         )
-        return f"<Cue {self.id!r}: {state}>"
+        return f"<StreamCue {self.id!r}: {state}>"
 
     @property
     def is_shown(self) -> bool:

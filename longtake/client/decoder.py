@@ -7,12 +7,12 @@ from typing import cast
 
 from longtake.client.events import (
     ClosedEvent,
-    Continuity,
+    ContinuityName,
     CueAcceptedEvent,
     CueAppliedEvent,
     CueSupersededEvent,
     DecoderName,
-    Ending,
+    EndingName,
     MovedEvent,
     NoticeEvent,
     OpenedEvent,
@@ -130,10 +130,10 @@ def _last(message: pb.Moved | pb.Closed) -> StreamEvent:
     return ClosedEvent(ending=_ending(message.ending), reason=message.reason, segments=message.segments)
 
 
-def _ending(number: pb.Ending) -> Ending:
+def _ending(number: pb.Ending) -> EndingName:
     """Its name; a newer server may have another one."""
     known = number if number in pb.Ending.values() else pb.ENDING_UNSPECIFIED
-    return cast(Ending, pb.Ending.Name(known).removeprefix("ENDING_").lower())
+    return cast(EndingName, pb.Ending.Name(known).removeprefix("ENDING_").lower())
 
 
 def _decoder(number: pb.Decoder) -> DecoderName:
@@ -142,10 +142,10 @@ def _decoder(number: pb.Decoder) -> DecoderName:
     return cast(DecoderName, pb.Decoder.Name(known).removeprefix("DECODER_").lower())
 
 
-def _continuity(number: pb.Continuity) -> Continuity:
+def _continuity(number: pb.Continuity) -> ContinuityName:
     """Its name; an older server says nothing."""
     known = number if number in pb.Continuity.values() and number else pb.CONTINUITY_EXACT
-    return cast(Continuity, pb.Continuity.Name(known).removeprefix("CONTINUITY_").lower())
+    return cast(ContinuityName, pb.Continuity.Name(known).removeprefix("CONTINUITY_").lower())
 
 
 def _reading(message: pb.Opened | pb.CueAccepted | pb.CueApplied) -> Reading | None:

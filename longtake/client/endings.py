@@ -5,9 +5,9 @@ from __future__ import annotations
 import grpc
 
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, Ending
+from longtake.client.events import ClosedEvent, EndingName
 
-ENDINGS: dict[Ending, grpc.StatusCode] = {
+ENDINGS: dict[EndingName, grpc.StatusCode] = {
     "operator": grpc.StatusCode.ABORTED,
     "drained": grpc.StatusCode.UNAVAILABLE,
     "lost": grpc.StatusCode.UNAVAILABLE,
@@ -18,7 +18,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     "abandoned": grpc.StatusCode.ABORTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
-SENTENCES: dict[Ending, str] = {
+SENTENCES: dict[EndingName, str] = {
     "operator": "an operator has ended the stream",
     "drained": "the server has shut down",
     "lost": "a worker was lost, and the server could not wait for another one",

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
 
-Continuity = Literal["exact", "approximate", "restarted"]
+ContinuityName = Literal["exact", "approximate", "restarted"]
 """How a stream goes on: as if nothing had happened, from here on alike, or from here on anew."""
 DecoderName = Literal["full", "tiny"]
-Ending = Literal[
+EndingName = Literal[
     "unspecified",
     "completed",
     "client",
@@ -66,7 +66,7 @@ class OpenedEvent:
     """Which network makes the pictures."""
     segment: int = 0
     """The number of the next segment."""
-    continuity: Continuity = "exact"
+    continuity: ContinuityName = "exact"
     """How a stream that was resumed goes on."""
     resume_token: bytes = field(default=b"", repr=False)
     """What another call can go on with; empty where the server cannot, and for observers."""
@@ -162,7 +162,7 @@ class SkippedEvent:
 class RecoveredEvent:
     """A part of the stream's state was lost with a worker or a server, and is there again."""
 
-    continuity: Continuity
+    continuity: ContinuityName
     segment: int
     """The number of the next segment to come; those before it are what they would have been."""
     seconds: float
@@ -205,7 +205,7 @@ class ReconnectingEvent:
 class ResumedEvent:
     """The stream goes on: nothing is missing, nothing comes twice."""
 
-    continuity: Continuity
+    continuity: ContinuityName
     segment: int
     """The number of the segment after the last one that was acknowledged."""
     resume_token: bytes = field(default=b"", repr=False)
@@ -236,7 +236,7 @@ class MovedEvent:
 class ClosedEvent:
     """The last event of every stream."""
 
-    ending: Ending
+    ending: EndingName
     reason: str
     segments: int
 

@@ -14,11 +14,11 @@ from longtake.client.errors import Violation
 from longtake.client.events import DecoderName
 from longtake.v1 import longtake_pb2 as pb
 
-Pace = Literal["realtime", "fast"]
-Codec = Literal["h264", "mjpeg", "raw"]
-CODECS: dict[Codec, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
+PaceName = Literal["realtime", "fast"]
+CodecName = Literal["h264", "mjpeg", "raw"]
+CODECS: dict[CodecName, pb.Codec] = {"h264": pb.CODEC_H264, "mjpeg": pb.CODEC_MJPEG, "raw": pb.CODEC_RAW}
 DECODERS: dict[DecoderName, pb.Decoder] = {"full": pb.DECODER_FULL, "tiny": pb.DECODER_TINY}
-PACES: dict[Pace, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
+PACES: dict[PaceName, pb.Pace] = {"realtime": pb.PACE_REALTIME, "fast": pb.PACE_FAST}
 MOST_S = 315_576_000_000
 """The longest time that the wire can say, ten thousand years."""
 _NANOS = 1_000_000_000
@@ -41,13 +41,13 @@ class StreamOptions:
     """What a stream may be asked for; None and 0 leave the choice to the server."""
 
     seed: int | None = None
-    pace: Pace = "fast"
+    pace: PaceName = "fast"
     """`realtime` has room reserved for its rate, `fast` takes what is left."""
     window: int = 0
     """Segments that may be sent without being acknowledged."""
     duration_s: float | Fraction | None = None
     pictures: int | None = None
-    codec: Codec = "h264"
+    codec: CodecName = "h264"
     quality: int | None = None
     decoder: DecoderName | None = None
     """What makes the pictures; a fork has that of the stream it goes on from, and may not name one."""

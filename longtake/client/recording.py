@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from html import escape
 from pathlib import Path
 from typing import Protocol
 
@@ -106,13 +106,15 @@ class Summary:
                 )
         return lines
 
-    def _repr_html_(self) -> str:
-        """For notebooks: the video, if it is an MP4 file of moderate size, and the lines for people."""
+    def html(self) -> str:
+        """The video, if it is an MP4 file of moderate size, and the lines for people; notebooks show it."""
         path, video = Path(self.output), ""
         if path.suffix in (".mp4", ".m4v") and path.is_file() and path.stat().st_size <= SHOWN_BYTES:
             data = base64.b64encode(path.read_bytes()).decode()
             video = f'<video controls loop src="data:video/mp4;base64,{data}"></video>'
-        return video + "<br>".join(html.escape(line) for line in ["", *self.lines()])
+        return video + "<br>".join(escape(line) for line in ["", *self.lines()])
+
+    _repr_html_ = html
 
 
 class Recording:

@@ -22,7 +22,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.min_reconnect_backoff_ms", 5000),
 )
-StreamCall = grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]
+RawCall = grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]
 
 
 class Route:
@@ -35,7 +35,7 @@ class Route:
         self._channels: list[grpc.aio.Channel] = []
         """Its own connections, to servers where the stream has moved."""
 
-    def begin(self) -> StreamCall:
+    def begin(self) -> RawCall:
         """Make a call."""
         return self._stub.Stream(metadata=self._credentials.metadata())
 

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 import grpc
 
 from longtake.client import source
-from longtake.client.call import Abandoned, Call
-from longtake.client.cue import Cue, cue_of, who
+from longtake.client.call import Abandoned, StreamCall
+from longtake.client.cue import StreamCue, cue_of, who
 from longtake.client.endings import ENDINGS, error_of
 from longtake.client.errors import ClientError
 from longtake.client.events import (
@@ -75,7 +75,7 @@ class Stream:
         self._hurry = asyncio.Event()  # set when there is no time to wait between attempts
         self._names = {cue.id for cue in request.cues}
         """The ids of all cues so far."""
-        self._cues: WeakValueDictionary[str, Cue] = WeakValueDictionary()
+        self._cues: WeakValueDictionary[str, StreamCue] = WeakValueDictionary()
         """The cues that somebody may still ask about."""
         self._reader: object = None
         """Who asked for the newest event."""
@@ -84,7 +84,7 @@ class Stream:
         self._closed: ClosedEvent | None = None
         self._failure: ClientError | None = None
         """Why the stream cannot go on."""
-        self._call: Call | None = None
+        self._call: StreamCall | None = None
         self._opened: OpenedEvent | None = None
 
     @property
@@ -175,11 +175,11 @@ class Stream:
 
     # --- steering ---------------------------------------------------------------------------------------------------
 
-    async def cue(self, cue: CueAt | str) -> Cue:
+    async def cue(self, cue: CueAt | str) -> StreamCue:
         """Ask for another prompt; the answers come as events, and can be waited for. OptionError if it is none."""
         wire = cue_request(CueAt(prompt=cue) if isinstance(cue, str) else cue, self._names)
         self._names.add(wire.id)
-        asked = self._cues[wire.id] = Cue(wire.id, self)
+        asked = self._cues[wire.id] = StreamCue(wire.id, self)
         await self._ask(pb.StreamRequest(cue=wire))
         return asked
 
@@ -227,7 +227,7 @@ class Stream:
         if not await call.write(request):
             await self._see_why(call)
 
-    async def _see_why(self, call: Call) -> None:
+    async def _see_why(self, call: StreamCall) -> None:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
@@ -245,7 +245,7 @@ class Stream:
         assert self._closed is not None
         return error_of(self._closed)
 
-    def _entered(self) -> Call:
+    def _entered(self) -> StreamCall:
         if self._call is None:
             raise ValueError(NOT_ENTERED)
         return self._call
@@ -350,7 +350,7 @@ class Stream:
         for _ in range(DIALS):
             if self._call is not None:
                 self._call.cancel()
-            self._call = Call(self._route)
+            self._call = StreamCall(self._route)
             if await self._call.write(first) or not self._call.has_forgotten:
                 return
 

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from longtake.client.client import Client
 from longtake.client.credentials import Credentials
-from longtake.client.cue import WHO, Cue
+from longtake.client.cue import WHO, StreamCue
 from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, OpenedEvent, StreamEvent
 from longtake.client.options import CueAt, StreamOptions
 from longtake.client.recording import Summary
@@ -68,9 +68,9 @@ async def _as(thread: int, work: Coroutine[Any, Any, Answer], timeout_s: float |
 
 
 class SyncCue:
-    """A cue on its way, see Cue."""
+    """A cue on its way, see StreamCue."""
 
-    def __init__(self, loop: _Loop, cue: Cue) -> None:
+    def __init__(self, loop: _Loop, cue: StreamCue) -> None:
         self._loop = loop
         self._cue = cue
         self.id = cue.id
@@ -81,15 +81,15 @@ class SyncCue:
 
     @property
     def is_shown(self) -> bool:
-        """As Cue.is_shown."""
+        """As StreamCue.is_shown."""
         return self._cue.is_shown
 
     def accepted(self, timeout_s: float | None = None) -> CueAcceptedEvent:
-        """As Cue.accepted; TimeoutError after `timeout_s`, which loses nothing."""
+        """As StreamCue.accepted; TimeoutError after `timeout_s`, which loses nothing."""
         return self._loop.run(self._cue.accepted(), timeout_s)
 
     def shown(self, timeout_s: float | None = None) -> CueAppliedEvent:
-        """As Cue.shown, beside another thread that reads the stream; TimeoutError after `timeout_s`."""
+        """As StreamCue.shown, beside another thread that reads the stream; TimeoutError after `timeout_s`."""
         return self._loop.run(self._cue.shown(), timeout_s)
 
 

@@ -129,10 +129,10 @@ def test_the_synchronous_face_saves_too_and_a_notebook_shows_the_file(tmp_path: 
             summary = stream.save(tmp_path / "a.mp4")
         with client.stream("<red>", StreamOptions(seed=3, pictures=5)) as stream:
             assert b"".join(stream.chunks()) == (tmp_path / "a.mp4").read_bytes()
-    shown = summary._repr_html_()
+    shown = summary.html()
     assert "data:video/mp4;base64," in shown and "1 segments, 5 pictures" in shown
     (tmp_path / "a.mp4").unlink()
-    assert "<video" not in summary._repr_html_() and "5 pictures" in summary._repr_html_()
+    assert "<video" not in summary.html() and "5 pictures" in summary.html()
 
 
 def test_the_geometry_of_this_test_is_that_of_the_cell() -> None:

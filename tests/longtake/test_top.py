@@ -19,7 +19,7 @@ import pytest
 
 from longtake.cli.main import run
 from longtake.cli.server import Server
-from longtake.cli.top import Watch
+from longtake.cli.top import Looks
 from longtake.cli.top_figures import SORTS, Figures, Look, figures, same_server, warnings
 from longtake.cli.top_screen import lines
 from longtake.client import Client, StreamOptions
@@ -219,7 +219,7 @@ def test_narrow_terminals_keep_the_columns_that_matter() -> None:
 async def test_a_server_that_goes_is_told_of_and_asked_until_it_is_back() -> None:
     async with toy_cell() as cell:
         port = cell.server.port
-        watch = Watch(Server(target=cell.target))
+        watch = Looks(Server(target=cell.target))
         await watch.look()
         assert watch.figures("slack") is None and not watch.trouble
         await watch.look()

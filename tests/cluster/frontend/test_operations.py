@@ -17,7 +17,7 @@ from cluster.config import parse_config
 from cluster.frontend.offer import WireLimits
 from cluster.frontend.server import SERVICE
 from cluster.serve import Ready, Stop, serve_until
-from longtake.client import Client, Pace, StreamOptions
+from longtake.client import Client, PaceName, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
@@ -93,7 +93,7 @@ async def test_an_unknown_session_and_one_observer_too_many_are_refused() -> Non
 async def test_the_status_counts_just_what_clients_saw() -> None:
     pictures = GEOMETRY.first_picture(3)
     seen: dict[str, list[SegmentEvent]] = {"fast": [], "realtime": []}
-    asked: list[tuple[Pace, int]] = [("fast", pictures), ("fast", 5), ("realtime", pictures)]
+    asked: list[tuple[PaceName, int]] = [("fast", pictures), ("fast", 5), ("realtime", pictures)]
     async with toy_cell(delay_s=0.001) as cell, Client(cell.target) as client:
         for pace, length in asked:
             async with client.stream("a red ball", StreamOptions(pace=pace, pictures=length)) as stream:

@@ -22,7 +22,7 @@ from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.config import parse_config
 from cluster.serve import Ready, Stop, serve_until
-from longtake.client import Client, Pace, StreamOptions
+from longtake.client import Client, PaceName, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.core.errors import InvalidField
@@ -97,7 +97,7 @@ async def served(folder: Path, **cluster: object) -> AsyncIterator[Ready]:
         await serving
 
 
-async def streamed(ready: Ready, pace: Pace) -> list[StreamEvent]:
+async def streamed(ready: Ready, pace: PaceName) -> list[StreamEvent]:
     """Everything a client is told of a stream."""
     pictures = small_pictures(model_info()).geometry.first_picture(BLOCKS)
     options = StreamOptions(seed=1, pace=pace, pictures=pictures, codec="raw")
