@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from longtake.core.effects import Notice, PrepareStream, Refused
+from longtake.core.effects import CueApplied, Notice, PrepareStream, Refused
 from longtake.core.endings import Ending
 from longtake.core.errors import Fault, Lack, Problem
-from longtake.core.events import Close, Drain, Pause, Play
+from longtake.core.events import Close, CueRequest, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
@@ -20,7 +20,7 @@ from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.session import Session
-from longtake.core.work import SessionId, Ticket, WorkerId
+from longtake.core.work import CueId, SessionId, Ticket, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import effects_of
@@ -129,6 +129,20 @@ def test_what_cannot_be_forked_is_refused_with_the_reason() -> None:
     cell.send(Close(now_s=0.0, session=opening, ending=Ending.CLIENT))
     cell.settle()
     assert cell.ended_with(parent, Ending.COMPLETED)
+    cell.check_empty()
+
+
+def test_a_fork_may_count_its_length_and_the_places_of_its_cues_from_its_own_beginning() -> None:
+    """12 pictures a block: a length of 24 from block n on ends with block n + 1, and picture 12 begins block n + 1."""
+    cell, parent = running(steps=25)
+    cue = CueRequest(cue=CueId("c"), prompt="another", picture=12)
+    block = cell.fork("child", parent, pictures=24, own_clock=True, cues=(cue,))
+    assert block > 0
+    child = cell.session("child")
+    assert child.request.picture_limit == geometry().first_picture(block) + 24
+    cell.settle()
+    assert cell.segments[SessionId("child")] == [block, block + 1]
+    assert [effect.block for effect in effects_of(cell, CueApplied) if effect.session == "child"] == [block + 1]
     cell.check_empty()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longtake.core.endings import Ending
-from longtake.core.events import Ack, Open
+from longtake.core.events import Ack, CueRequest, Open
 from longtake.core.flow import Pace
 from longtake.core.work import Fork, SessionId
 from tests.core.support.parts import SETTINGS
@@ -27,6 +27,8 @@ class ImageCell(Cell):
         pictures: int | None = None,
         window: int = 4,
         seed: int = 1,
+        own_clock: bool = False,
+        cues: tuple[CueRequest, ...] = (),
     ) -> int:
         """Fork a session, where it is or at a block of its past; the first block of the new one. Refused: -1."""
         session = SessionId(name)
@@ -41,7 +43,8 @@ class ImageCell(Cell):
         }
         self.send(
             Open(now_s=self.now_s, session=session, prompt="f", seed=seed, pace=Pace.FAST, window=window,
-                 picture_limit=pictures, settings=SETTINGS, fork=Fork(session=parent, block=at))
+                 picture_limit=pictures, settings=SETTINGS, cues=cues,
+                 fork=Fork(session=parent, block=at, own_clock=own_clock))
         )  # fmt: skip
         return block if session in self.there else -1
 
