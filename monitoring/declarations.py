@@ -104,8 +104,11 @@ READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
     "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
-LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, (),
-    "The most that the denoise workers could do: sum of 1 / t, over forwards per block.")
+LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, ("role",),
+    "The most that the workers of a role could do at their present times: the sum of 1 / t, over the ops of a block. "
+    "The least of the roles is the cell's limit; a role that nobody has measured yet is not here.")
+RESERVED = Metric("longtake_reserved_time_ratio", GAUGE, ("worker",),
+    "The share of a worker's time that realtime sessions reserve; a further one must fit below the limit (0.95).")
 
 # --- memory ---
 PAGES = Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes.")

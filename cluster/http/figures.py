@@ -101,9 +101,9 @@ class CellFigures:
             scrape.put("longtake_numerics_classes", len(set(here)), role.value)
         for worker in workers:
             _write_worker(scrape, worker)
-        rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)
-        limit = sum(rates) / Graph(self._facts.offer.recipe).forwards_per_block
-        scrape.put("longtake_limit_blocks_per_second", limit)
+        for stage in self._engine.scheduler.limit().stages:
+            if stage.blocks_per_s is not None:
+                scrape.put("longtake_limit_blocks_per_second", stage.blocks_per_s, stage.role.value)
 
     def _write_processes(self, scrape: Scrape) -> None:
         for worker, vitals in self._engine.vitals().items():
@@ -151,6 +151,7 @@ def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
         memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
         scrape.put(memory, worker.free, name, "free")
         scrape.put(memory, worker.ability.capacity - worker.free, name, "held")
+        scrape.put("longtake_reserved_time_ratio", worker.reserved, name)
     scrape.put("longtake_ready_ops", worker.ready, name)
     scrape.put("longtake_in_flight_passes", worker.in_flight, name)
     scrape.put("longtake_worker_slowness", worker.slowness, name)

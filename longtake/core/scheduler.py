@@ -45,6 +45,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.fleet.limit import CellLimit, cell_limit
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker, WorkerView
@@ -113,7 +114,14 @@ class Scheduler:
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
-        return tuple(self.cell.workers[name].view(self.cell.texts.held_by(name)) for name in sorted(self.cell.workers))
+        workers, fleet, texts = self.cell.workers, self.cell.fleet, self.cell.texts
+        return tuple(
+            workers[name].view(texts.held_by(name), reserved=fleet.reserved(workers[name])) for name in sorted(workers)
+        )
+
+    def limit(self) -> CellLimit:
+        """What the workers that are joined can do at most."""
+        return cell_limit(self.cell.graphs[""], self.cell.workers.values())
 
     def inspect(self, session: SessionId) -> Session:
         """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""

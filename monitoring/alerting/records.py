@@ -88,7 +88,9 @@ class Records:
         five = self._five
         yield from map(self.late, LATE_WINDOWS_S)
         yield Record("cell_pace:longtake_blocks:rate5m", five.rate(metrics.BLOCKS, "pace"))
-        yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.sum(metrics.LIMIT))
+        yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.least(metrics.LIMIT))
+        of_each = five.rate(metrics.BLOCKS).over_each(five.sum(metrics.LIMIT, "role"))
+        yield Record("cell_role:longtake_of_limit:ratio5m", of_each)
         yield Record("cell:longtake_real_time_factor:ratio5m", _real_time_factor(five))
         yield Record("cell_worker:longtake_busy:ratio5m", five.rate(metrics.BUSY, "worker"))
         yield Record("cell:longtake_pages_used:ratio", _used(five, metrics.PAGES))

@@ -10,7 +10,7 @@ LIVE = {"pace": "live"}
 FREE = {"state": "free"}
 
 _RATE = SEEN.rate(metrics.BLOCKS)
-_LIMIT = SEEN.sum(metrics.LIMIT)
+_LIMITS = SEEN.sum(metrics.LIMIT, "role")
 _RUNNING = SEEN.sum(metrics.SESSIONS, pace="live", state="running") - SEEN.sum(metrics.STALLED_SESSIONS, **LIVE)
 
 # fmt: off
@@ -19,12 +19,14 @@ THROUGHPUT = Dashboard(
     description="How much comes out, how near that is to what the devices can do, and where time is lost.",
     rows=(
         Row("What comes out", (
-            panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMIT, "limit"),
-                  advice="The limit is the sum of 1/t over the denoise workers, over the forwards of a block. Far "
-                         "below it with sessions waiting: see 'Work that waits' and the workers' utilisation."),
-            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0), _RATE / _LIMIT,
-                  advice="Above 95 % no further live stream is let in: add denoise workers or another cell. Low is "
-                         "no fault unless streams wait."),
+            panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMITS, "limit"),
+                  advice="Each role's limit is the sum of 1/t over its workers, over its ops of a block; decoding "
+                         "counts encoding. Far below the least with sessions waiting: see 'Work that waits' and the "
+                         "workers' utilisation."),
+            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0),
+                  _RATE.over_each(_LIMITS),
+                  advice="The greatest is the bottleneck: add workers of that role, or another cell. Low is no fault "
+                         "unless streams wait. What a further live stream must fit into is 'Time that is reserved'."),
             panel("Real-time factor of live streams", Style(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
                   SEEN.rate(metrics.PICTURES, **LIVE) / _RUNNING / SEEN.most(metrics.PICTURE_RATE),
                   advice="Pictures sent a second and running live stream, over the rate at which they play: 1 keeps "
@@ -38,6 +40,9 @@ THROUGHPUT = Dashboard(
                   advice="All near 1: the cell is full. One near 1 and the others idle: a straggler or bad placement "
                          "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
                          "bottleneck."),
+            panel("Time that is reserved", Style(bounds=(0.85, 0.95), top=1.0), SEEN.most(metrics.RESERVED, "worker"),
+                  advice="By live streams. Where one more would bring a worker above limits 0.95, a live stream is "
+                         "refused for time: the refusal names the worker with the most time left."),
             panel("Ops done", STACKED, SEEN.rate(metrics.OPS, "op"),
                   advice="Denoise and commit ops go together, about as many forwards for each block as 'Forwards of "
                          "a block' says; a decode op for each block. A gap means that ops fail or sessions end "

@@ -14,6 +14,7 @@ from tests.core.support.world import Cell
 ELSEWHERE = frozenset({
     "longtake_sessions", "longtake_sessions_limit", "longtake_stalled_sessions", "longtake_picture_rate",
     "longtake_op_seconds", "longtake_ready_ops", "longtake_in_flight_passes", "longtake_forwards_per_block",
+    "longtake_reserved_time_ratio",
     "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_image_bytes_total",
     "longtake_host_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes", "longtake_workers",
     "longtake_workers_expected", "longtake_prompts_waiting", "longtake_oldest_prompt_seconds",

@@ -207,6 +207,10 @@ class Fleet:
         """The workers of `role`, by load."""
         return self._peers[role].ranking
 
+    def reserved(self, worker: Worker) -> float:
+        """The share of its time that is reserved, as admission counts it; 0 where nothing can be reserved."""
+        return self.ranking(worker.role).room(worker.id).taken if worker.role in self._peers else 0.0
+
     def demands(self, session: Session) -> Demands:
         """What the lanes and the slot of a session take of their workers."""
         graph, decoder = session.graph, session.request.settings.decoder

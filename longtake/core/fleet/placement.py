@@ -71,6 +71,11 @@ class Room:
     """The worker's class (`Ability.numerics`)."""
 
     @property
+    def taken(self) -> float:
+        """Share of its time that is reserved, by its own time."""
+        return self.live * self.lane_share
+
+    @property
     def reserved(self) -> float:
         """Share of its time that is reserved, by its evened time."""
         return self.live * self.even_share

@@ -55,6 +55,8 @@ class WorkerView:
     dispatched: int
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
+    reserved: float = 0.0
+    """The share of its time that REALTIME sessions reserve; 0 also while its time is unknown."""
     slowness: float = 1.0
     """Its time for a dispatch over what the other workers take for as many ops."""
 
@@ -200,7 +202,7 @@ class Worker:
             told = f"{self.load.total} lanes and slots, {self.load.live} of them live"
             raise InternalFault(f"worker {self.id} counts {told}; there are {len(counted)} and {sum(counted)}")
 
-    def view(self, prompts: int = 0) -> WorkerView:
+    def view(self, prompts: int = 0, *, reserved: float = 0.0) -> WorkerView:
         """The public face of this worker, which is to encode so many prompts if it is a text worker."""
         return WorkerView(
             worker=self.id,
@@ -212,6 +214,7 @@ class Worker:
             ready=len(self.ready) + prompts,
             dispatched=self.next_sequence,
             op_s=self.timing.op_s,
+            reserved=reserved,
             slowness=self.timing.slowness,
         )
 

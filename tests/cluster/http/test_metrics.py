@@ -57,6 +57,10 @@ class Page:
             for sample in family.samples
         }
 
+    def has(self, name: str) -> bool:
+        """Whether there is any sample of this name."""
+        return any(found == name for found, _ in self.samples)
+
     def sum(self, name: str, **labels: str) -> float:
         """All samples of a name that bear these labels, which must not be none."""
         values = [value for (found, has), value in self.samples.items() if found == name and labels.items() <= has]
@@ -72,12 +76,12 @@ async def scraped(ready: Ready) -> Page:
 
 
 @asynccontextmanager
-async def served(folder: Path, **cluster: object) -> AsyncIterator[Ready]:
+async def served(folder: Path, device: str = "simulated:1ms", **cluster: object) -> AsyncIterator[Ready]:
     """A server of simulated workers in this process."""
     save_info(folder, small_pictures(model_info()))
     config = parse_config(
         {
-            "model": {"path": str(folder), "device": "simulated:1ms"},
+            "model": {"path": str(folder), "device": device},
             "cluster": {"launch": "in-process", "denoise_workers": 2, "sessions_per_worker": 4} | cluster,
             "limits": {"max_queued": 0},
             "listen": {"port": 0},
@@ -130,6 +134,29 @@ async def test_the_counts_are_what_clients_saw(tmp_path: Path) -> None:
     assert page.sum("longtake_busy_seconds_total") > 0
     assert page.sum("longtake_journal_bytes") == 0
     assert {label for _, labels in page.samples for label in labels if label[0] == "cell"} == {("cell", "under-test")}
+
+
+async def test_a_decoder_that_holds_up_the_cell_is_its_limit_and_is_named_wherever_it_is_told(tmp_path: Path) -> None:
+    """Forwards take next to no time and a decode 60 ms: what one decoder can do is what the cell can do."""
+    async with served(tmp_path, device="simulated:1ms,decode=60ms") as ready:
+        unknown = await scraped(ready)
+        async with Client(ready.address) as client:
+            before = await client.get_status()
+            began_s = asyncio.get_running_loop().time()
+            await asyncio.gather(*(streamed(ready, "fast") for _ in range(3)))
+            took_s = asyncio.get_running_loop().time() - began_s
+            status = await client.get_status()
+        page = await scraped(ready)
+    assert not unknown.has("longtake_limit_blocks_per_second") and not before.HasField("limit_blocks_per_s")
+    assert not before.limited_by, "nobody has measured a simulated device"
+    limit = page.sum("longtake_limit_blocks_per_second", role="decode")
+    assert 10 < limit <= 1 / 0.06 < page.sum("longtake_limit_blocks_per_second", role="denoise")
+    assert status.limited_by == "simulated-decode-0" and status.limit_blocks_per_s == pytest.approx(limit)
+    assert 0.6 < 3 * BLOCKS / took_s / limit <= 1.05, "streams were about as fast as it says"
+    assert {stage.role: stage.HasField("blocks_per_s") for stage in status.stages} == {
+        pb.WORKER_ROLE_DENOISE: True, pb.WORKER_ROLE_DECODE: True,
+    }  # fmt: skip
+    assert status.engine_busy_s > before.engine_busy_s > 0
 
 
 async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp_path: Path) -> None:
