@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.responses import WIRE_PACES, WIRE_ROLES, session_message, worker_message
-from longtake.core.errors import Lack, NoCapacity
+from longtake.core.errors import Lack, NoCapacity, Shortage
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind
@@ -104,7 +104,9 @@ class Operations:
         """A new observer of the ops of an open session; NoCapacity if as many watch as are allowed."""
         count, limit = self._engine.timeline.observers(session), self._offer.wire.max_watchers
         if count >= limit:
-            raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S, Lack.OBSERVERS)
+            shortage = Shortage(of=session, unit="observers", needed=1, free=0, limit=limit)
+            why = f"{count} observe the ops of session {session}, as many as may"
+            raise NoCapacity(why, RETRY_S, Lack.OBSERVERS, shortage)
         return self._engine.timeline.observe(session)
 
     def span(self, span: OpSpan) -> pb.OpSpan:

@@ -29,6 +29,7 @@ from longtake.core.errors import (
     Lack,
     LongtakeError,
     NoCapacity,
+    Shortage,
     UnknownSession,
     UnknownToken,
     WrongState,
@@ -212,9 +213,9 @@ class Frontend(rpc.LongtakeServiceServicer):
         limit = self._offer.wire.max_watchers
         count = self._watcher_counts.get(view.session, 0)
         if count >= limit:
-            raise NoCapacity(
-                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
-            )
+            shortage = Shortage(of=view.session, unit="observers", needed=1, free=0, limit=limit)
+            why = f"Session {view.session} has {count} observers, as many as it may have"
+            raise NoCapacity(why, WATCH_RETRY_S, Lack.OBSERVERS, shortage)
         self._watcher_counts[view.session] = count + 1
         self._engine.clients.watch(view.session, outbox)
         return view

@@ -110,10 +110,9 @@ def _named(field: str) -> str:
 
 def _text_of(error: ClientError) -> str:
     text = "; ".join(f"{_named(violation.field)}: {violation.description}" for violation in error.violations)
-    retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
     if error.message.startswith("no server at "):
         return f"{error.message}; start one with `longtake serve`, or name another with --server"
-    return (text or f"{error.message} [{error.code.name}]") + retry
+    return text or f"{error.message} [{error.code.name}]"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -26,7 +26,7 @@ from itertools import islice
 from longtake.core.carry.moving import Mover
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
-from longtake.core.fleet.placement import Ask
+from longtake.core.fleet.room import Ask
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session

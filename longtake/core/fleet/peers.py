@@ -15,7 +15,8 @@ from bisect import bisect_left, insort
 
 from longtake.core.errors import Lack
 from longtake.core.fleet.load import Demand, Demands, Rates
-from longtake.core.fleet.placement import Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Room
 from longtake.core.fleet.worker import Worker
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry

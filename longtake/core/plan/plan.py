@@ -20,7 +20,8 @@ from enum import Enum
 from itertools import pairwise
 
 from longtake.core.errors import InvalidField, Lack, NoCapacity
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
 from longtake.core.limits import Limits
 from longtake.core.plan.memory import CONTEXT_BYTES, Memory, Occupant, footprint
 from longtake.core.plan.model import Model, SessionBytes, session_bytes

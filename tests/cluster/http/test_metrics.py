@@ -215,7 +215,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
             async with client.stream(PROMPT, StreamOptions(window=2, pictures=100)) as holder:
                 opened = await anext(holder)
                 assert isinstance(opened, OpenedEvent)
-                with pytest.raises(ClientError, match="is needed"):
+                with pytest.raises(ClientError, match="has no decoder slot free"):
                     async with client.stream(PROMPT, StreamOptions(pace="fast")) as stream:
                         await anext(stream)
                 async with grpc.aio.insecure_channel(ready.address) as channel:

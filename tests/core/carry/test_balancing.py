@@ -13,7 +13,8 @@ from longtake.core.effects import Refused, Stow, Take
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, Event, Open, Tick, WorkerJoined
 from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
