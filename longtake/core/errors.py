@@ -19,7 +19,7 @@ class Lack(Enum):
     SLOTS = "slots"
     """No decoder slot is free."""
     TIME = "time"
-    """The devices have no time left to reserve for a live stream."""
+    """The devices have no time left to reserve for a REALTIME stream."""
     SESSIONS = "sessions"
     """As many sessions are open as are allowed."""
     TURN = "turn"

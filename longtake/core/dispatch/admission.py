@@ -111,8 +111,10 @@ def _still(cell: Cell, role: Role, numerics: str | None, now_s: float) -> str | 
 
 def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
     """What a session asks of denoise workers, and of a decode worker."""
-    demands, live, limit = cell.fleet.demands(session), session.is_live, cell.limits.load_limit
-    lanes = Ask(count=session.graph.lane_count, demand=demands.lane, live=live, limit=limit, avoids=session.avoids)
+    demands, realtime, limit = cell.fleet.demands(session), session.is_realtime, cell.limits.load_limit
+    lanes = Ask(
+        count=session.graph.lane_count, demand=demands.lane, realtime=realtime, limit=limit, avoids=session.avoids
+    )
     return lanes, replace(lanes, count=1, demand=demands.slot)
 
 
@@ -139,7 +141,7 @@ def _take_slot(cell: Cell, session: Session, at: WorkerId) -> SlotId:
 
 
 def _count(cell: Cell, session: Session, worker: Worker, demand: Demand) -> None:
-    worker.load.count(1, demand, live=session.is_live)
+    worker.load.count(1, demand, realtime=session.is_realtime)
     worker.sessions.add(session.id)
     cell.fleet.changed(worker)
 
@@ -157,10 +159,10 @@ def fits_at_all(cell: Cell, session: Session) -> bool:
 
 
 def retry_s(sessions: Iterable[Session]) -> float:
-    """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
+    """When trying again may help: when the first of the REALTIME streams that have a length ends, 1 to 60 s."""
     rests = [
         (session.last_block + 1 - session.emitted) * session.geometry.block_s
         for session in sessions
-        if session.last_block is not None and session.is_live
+        if session.last_block is not None and session.is_realtime
     ]
     return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)

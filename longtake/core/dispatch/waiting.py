@@ -115,15 +115,15 @@ class WaitingRoom:
         self, session: Session, why: str, lack: Lack, shortage: Shortage | None = None, *, ever: bool = True
     ) -> NoCapacity:
         """What the client of a new session is told; `ever`: whether there would be room if others ended."""
-        live = session.is_live
+        realtime = session.is_realtime
         waits = len(self._opening) < self._cell.limits.max_queued and session.request.fork is None
-        what = f"{'live ' if live else ''}stream{'' if ever else ', even if it were alone'}"
+        what = f"{'live ' if realtime else ''}stream{'' if ever else ', even if it were alone'}"
         return NoCapacity(
             f"No room for another {what}: {why}",
             retry_s(self._cell.sessions.values()) if ever else None,
             lack,
             shortage,
-            fast_instead=live and (lack is Lack.TIME or (ever and waits)),
+            fast_instead=realtime and (lack is Lack.TIME or (ever and waits)),
         )
 
     def _check_queue(self, session: Session) -> None:

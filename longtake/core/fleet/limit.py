@@ -81,4 +81,4 @@ def _cost(role: Role, workers: list[Worker]) -> float:
     held = sum(worker.load.total for worker in workers)
     if role is Role.DENOISE or not held:
         return 1.0
-    return sum(worker.load.time(live=True) + worker.load.time(live=False) for worker in workers) / held
+    return sum(worker.load.time(realtime=True) + worker.load.time(realtime=False) for worker in workers) / held

@@ -153,14 +153,14 @@ class RoleFleet:
         usual_s = self._op_times.median
         own_s = worker.timing.op_s or usual_s
         weight = self._weight(worker)
-        live, bulk = worker.load.time(live=True), worker.load.time(live=False)
+        realtime, fast = worker.load.time(realtime=True), worker.load.time(realtime=False)
         self.ranking.put(
             worker.id,
             Room(
                 free=worker.free,
                 lanes=worker.load.total,
-                live=live if own_s else 0,  # of no time nothing is reserved
-                bulk=bulk if own_s else bulk + live,
+                realtime=realtime if own_s else 0,  # of no time nothing is reserved
+                fast=fast if own_s else fast + realtime,
                 lane_share=self._ops_per_s * own_s,
                 even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,

@@ -64,7 +64,7 @@ class Ranking:
         self._lack = lack
         self._least = least
         self._rooms: dict[WorkerId, Room] = {}
-        self._free_live, self._free_bulk = _Order(), _Order()
+        self._free_realtime, self._free_fast = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
         self._classes: Counter[str] = Counter()
         """How many workers there are of each class."""
@@ -94,14 +94,14 @@ class Ranking:
         self._rooms[worker] = room
         if before is None:
             self._classes[room.numerics] += 1
-        self._reserved.put(worker, (room.reserved, room.live))
-        self._pressed.put(worker, (room.pressure, room.bulk))
+        self._reserved.put(worker, (room.reserved, room.realtime))
+        self._pressed.put(worker, (room.pressure, room.fast))
         if room.free >= self._least:
-            self._free_live.put(worker, room.live_order)
-            self._free_bulk.put(worker, room.bulk_order)
+            self._free_realtime.put(worker, room.realtime_order)
+            self._free_fast.put(worker, room.fast_order)
         else:
-            self._free_live.drop(worker)
-            self._free_bulk.drop(worker)
+            self._free_realtime.drop(worker)
+            self._free_fast.drop(worker)
 
     def drop(self, worker: WorkerId) -> None:
         """The worker has gone."""
@@ -110,7 +110,7 @@ class Ranking:
         self._classes[numerics] -= 1
         if not self._classes[numerics]:
             del self._classes[numerics]
-        for order in (self._free_live, self._free_bulk, self._reserved, self._pressed):
+        for order in (self._free_realtime, self._free_fast, self._reserved, self._pressed):
             order.drop(worker)
 
     def most_reserved(self, numerics: str) -> Iterator[WorkerId]:
@@ -123,7 +123,7 @@ class Ranking:
 
     def best(self, ask: Ask) -> Iterator[WorkerId]:
         """Workers that have room for one lane more, the best place for it first."""
-        order = self._free_live if ask.live else self._free_bulk
+        order = self._free_realtime if ask.realtime else self._free_fast
         return (worker for worker in order.ascending() if worker != ask.avoids and self._rooms[worker].fits(ask))
 
     def place(self, ask: Ask) -> tuple[WorkerId, ...]:
@@ -163,7 +163,7 @@ class Ranking:
                 if worker is None:
                     raise no_memory(self._rooms, ask, self._lack, placed=len(chosen))
                 room = self._rooms[worker]
-                if ask.live and room.lane_share and room.share_after(ask) > ask.limit:
+                if ask.realtime and room.lane_share and room.share_after(ask) > ask.limit:
                     raise no_time(self._rooms, ask, placed=len(chosen))
                 before.setdefault(worker, room)
                 self.put(worker, room.with_one(ask))
@@ -191,7 +191,7 @@ class Ranking:
             here = {} if room is None else {worker: room}
             if room is None or room.free < count * ask.demand.units:
                 return no_memory(here, ask, self._lack, at_once=count)
-            if ask.live and room.lane_share and room.share_after(ask, count) > ask.limit:
+            if ask.realtime and room.lane_share and room.share_after(ask, count) > ask.limit:
                 return no_time(here, ask, at_once=count)
         return None
 
@@ -199,6 +199,6 @@ class Ranking:
         """Whether the time of the workers of one class would do for these lanes (or slots) if nothing were here."""
         counts: Counter[str] = Counter()
         for room in self._rooms.values():
-            share = room.lane_share * ask.demand.time if ask.live else 0.0
+            share = room.lane_share * ask.demand.time if ask.realtime else 0.0
             counts[room.numerics] += int(ask.limit / share) if share else ask.count
         return max(counts.values(), default=0) >= ask.count

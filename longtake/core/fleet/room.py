@@ -18,7 +18,7 @@ class Ask:
 
     count: int
     demand: Demand = field(default_factory=Demand)
-    live: bool = False
+    realtime: bool = False
     """Whether these lanes reserve their time."""
     limit: float = 1.0
     """Share of a worker's time that may be reserved."""
@@ -36,9 +36,9 @@ class Room:
     """Free pages (for a decode worker: free slots)."""
     lanes: int = 0
     """Lanes (for a decode worker: slots) that are here, or are on their way here."""
-    live: float = 0
+    realtime: float = 0
     """Time that lanes or slots here reserve, in lanes of the default recipe (`Demand.time`)."""
-    bulk: float = 0
+    fast: float = 0
     """Time of the lanes or slots that share what is left, in the same unit."""
     lane_share: float = 0.0
     """Share of its time that a lane or slot of the default recipe takes; 0 if nothing was measured yet."""
@@ -52,31 +52,31 @@ class Room:
     @property
     def taken(self) -> float:
         """Share of its time that is reserved, by its own time."""
-        return self.live * self.lane_share
+        return self.realtime * self.lane_share
 
     @property
     def reserved(self) -> float:
         """Share of its time that is reserved, by its evened time."""
-        return self.live * self.even_share
+        return self.realtime * self.even_share
 
     @property
     def pressure(self) -> float:
         """How long its unreserved lanes wait for one another."""
-        return self.pressure_of(self.bulk)
+        return self.pressure_of(self.fast)
 
-    def pressure_of(self, bulk: float) -> float:
+    def pressure_of(self, fast: float) -> float:
         """The pressure if lanes of this much time shared what is left."""
-        return bulk * self.weight / max(1 - self.reserved, _LEAST_LEFT)
+        return fast * self.weight / max(1 - self.reserved, _LEAST_LEFT)
 
     @property
-    def live_order(self) -> Key:
+    def realtime_order(self) -> Key:
         """A key for sorting: the smaller it is, the better is the place for a lane that reserves time."""
-        return (self.live + 1) * self.lane_share, self.lanes
+        return (self.realtime + 1) * self.lane_share, self.lanes
 
     @property
-    def bulk_order(self) -> Key:
+    def fast_order(self) -> Key:
         """A key for sorting: the smaller it is, the better is the place for a lane that reserves no time."""
-        return self.pressure_of(self.bulk + 1), self.lanes
+        return self.pressure_of(self.fast + 1), self.lanes
 
     def with_one(self, ask: Ask) -> Room:
         """The room after one more lane."""
@@ -85,8 +85,8 @@ class Room:
             self,
             free=self.free - ask.demand.units,
             lanes=self.lanes + 1,
-            live=self.live + ask.live * time,
-            bulk=self.bulk + (not ask.live) * time,
+            realtime=self.realtime + ask.realtime * time,
+            fast=self.fast + (not ask.realtime) * time,
         )
 
     def fits(self, ask: Ask) -> bool:
@@ -95,4 +95,4 @@ class Room:
 
     def share_after(self, ask: Ask, count: int = 1) -> float:
         """The share of its time that is reserved once this many lanes have come."""
-        return (self.live + count * ask.demand.time) * self.lane_share
+        return (self.realtime + count * ask.demand.time) * self.lane_share

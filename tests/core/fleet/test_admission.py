@@ -46,7 +46,7 @@ def test_lanes_go_where_time_is_left() -> None:
     """A worker that is four times slower gets a quarter of the lanes."""
     cell = timed_cell(0.01, 0.04)
     assert admitted(cell, 5) == 5
-    lanes = {worker.id: worker.load.live for worker in cell.fleet if worker.role is Role.DENOISE}
+    lanes = {worker.id: worker.load.realtime for worker in cell.fleet if worker.role is Role.DENOISE}
     assert lanes == {"denoise-0": 16, "denoise-1": 4}
 
 
@@ -161,11 +161,11 @@ def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
 def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
     """a has 0.8 left for one bulk lane, b 0.4 for none, its two lanes being live ones."""
     rooms = {
-        WorkerId("a"): Room(free=9, lanes=2, live=1, bulk=1, lane_share=0.2, even_share=0.2),
-        WorkerId("b"): Room(free=9, lanes=2, live=2, lane_share=0.3, even_share=0.3),
+        WorkerId("a"): Room(free=9, lanes=2, realtime=1, fast=1, lane_share=0.2, even_share=0.2),
+        WorkerId("b"): Room(free=9, lanes=2, realtime=2, lane_share=0.3, even_share=0.3),
     }
     assert Ranking(rooms).place(Ask(count=3, limit=0.95)) == ("a", "b", "a")
-    unmeasured = {WorkerId("a"): Room(free=9, lanes=2, bulk=2), WorkerId("b"): Room(free=9)}
+    unmeasured = {WorkerId("a"): Room(free=9, lanes=2, fast=2), WorkerId("b"): Room(free=9)}
     assert Ranking(unmeasured).place(Ask(count=4)) == ("b", "b", "a", "b")
 
 
@@ -177,7 +177,7 @@ def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
         for worker in cell.busy:
             cell.finish(worker)
     cell.send(Ack(now_s=0.0, session=session, segment=0))
-    assert cell.worker("denoise-0").load.live == 4
+    assert cell.worker("denoise-0").load.realtime == 4
 
 
 def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() -> None:

@@ -74,7 +74,7 @@ def test_what_a_session_took_is_what_it_gives_back_though_another_worker_measure
         cell.send(Close(now_s=0.0, session=name, ending=Ending.CLIENT))
     cell.answer()
     cell.scheduler.check()
-    assert cell.worker(DECODER).load.time(live=True) == 0.0
+    assert cell.worker(DECODER).load.time(realtime=True) == 0.0
     assert cell.worker(DECODER).load.total == 0
 
 
