@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.responses import WIRE_PACES, WIRE_ROLES, session_message, worker_message
-from longtake.core.errors import Lack, NoCapacity, Shortage
+from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
 from longtake.core.work import SessionId
@@ -42,7 +43,7 @@ class Operations:
         now_s, drains_at_s = self._engine.now_s(), self._engine.drains_at_s
         vitals = self._engine.vitals()
         scheduler = self._engine.scheduler
-        views, limit = scheduler.workers(), scheduler.limit()
+        views, limit = scheduler.workers(), scheduler.cell.limit
         queued = sum(view.state is State.QUEUED for view in sessions)
         least = limit.least
         return pb.GetStatusResponse(
@@ -106,7 +107,7 @@ class Operations:
         if count >= limit:
             shortage = Shortage(of=session, unit="observers", needed=1, free=0, limit=limit)
             why = f"{count} observe the ops of session {session}, as many as may"
-            raise NoCapacity(why, RETRY_S, Lack.OBSERVERS, shortage)
+            raise NoCapacity(why, Scarcity(retry_after_s=RETRY_S, shortage=shortage), Lack.OBSERVERS)
         return self._engine.timeline.observe(session)
 
     def span(self, span: OpSpan) -> pb.OpSpan:

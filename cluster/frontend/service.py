@@ -29,12 +29,12 @@ from longtake.core.errors import (
     Lack,
     LongtakeError,
     NoCapacity,
-    Shortage,
     UnknownSession,
     UnknownToken,
     WrongState,
 )
 from longtake.core.events import CallRefused, Close, Cue, Detach, Event, FrameRefused, OpenRefused
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
 from longtake.core.work import FIRST_CONNECTION, SessionId
@@ -215,7 +215,7 @@ class Frontend(rpc.LongtakeServiceServicer):
         if count >= limit:
             shortage = Shortage(of=view.session, unit="observers", needed=1, free=0, limit=limit)
             why = f"Session {view.session} has {count} observers, as many as it may have"
-            raise NoCapacity(why, WATCH_RETRY_S, Lack.OBSERVERS, shortage)
+            raise NoCapacity(why, Scarcity(retry_after_s=WATCH_RETRY_S, shortage=shortage), Lack.OBSERVERS)
         self._watcher_counts[view.session] = count + 1
         self._engine.clients.watch(view.session, outbox)
         return view

@@ -102,7 +102,7 @@ class CellFigures:
             scrape.put("longtake_numerics_classes", len(set(here)), role.value)
         for worker in workers:
             _write_worker(scrape, worker)
-        for stage in self._engine.scheduler.limit().stages:
+        for stage in self._engine.scheduler.cell.limit.stages:
             if stage.blocks_per_s is not None:
                 scrape.put("longtake_limit_blocks_per_second", stage.blocks_per_s, stage.role.value)
 

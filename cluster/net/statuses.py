@@ -19,11 +19,10 @@ from longtake.core.errors import (
     NotOpen,
     Problem,
     Refusal,
-    Scarcity,
-    Shortage,
     WrongValue,
     WrongValues,
 )
+from longtake.core.scarcity import Scarcity, Shortage
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "longtake"

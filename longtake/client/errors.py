@@ -60,7 +60,7 @@ class ClientError(Exception):
         self.reason = reason
         """What has run out, in one word of the protocol such as `TIME`; empty if it is not that."""
         self.facts = dict(facts or {})
-        """How much of what is short, by the names that the protocol gives them: of, unit, needed, free, limit, …"""
+        """How much of what is short, by the names that the protocol gives them: of, unit, needed, free, limit."""
 
 
 def error_from(failure: grpc.aio.AioRpcError) -> ClientError:

@@ -6,10 +6,11 @@ Errors are raised and caught inside functions. Where somebody has to be told of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from longtake.core.scarcity import Scarcity
 
 
 class Lack(Enum):
@@ -112,31 +113,6 @@ class Missed:
 
     earliest_block: int
     """The first block that has not started."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
-    """What is short, in numbers."""
-
-    of: str
-    """Who has too little of it: a worker, or `cell`, `tenant`, a session."""
-    unit: str
-    """What is counted: `share of time`, `pages`, `slots`, `sessions`, …"""
-    needed: float
-    free: float
-    limit: float | None = None
-    """What may be taken in all; None where it is not told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scarcity:
-    """Something has run out: what a program can do about it."""
-
-    retry_after_s: float | None = None
-    """When the same request may be met; None: waiting does not help."""
-    shortage: Shortage | None = None
-    fast_instead: bool = False
-    """Whether the same stream would be let in, or would wait for its turn, if it asked for pace FAST."""
 
 
 About = WrongValue | WrongValues | Clash | NotOpen | Missed | Scarcity
@@ -296,46 +272,22 @@ class NoCapacity(LongtakeError):
     The text is the reason, and then what to do: try again at some time, if that helps, or choose pace fast.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        retry_after_s: float | None,
-        lack: Lack,
-        shortage: Shortage | None = None,
-        *,
-        fast_instead: bool = False,
-    ) -> None:
-        """`retry_after_s` is None (or 0) where nothing is to be said of that."""
-        self.retry_after_s = retry_after_s or None
-        advice = _advice(self.retry_after_s, fast_instead=fast_instead)
-        super().__init__(f"{reason}. {advice}" if advice else reason)
+    def __init__(self, reason: str, scarcity: Scarcity | float, lack: Lack) -> None:
+        """A mere number is when to try again; 0: nothing is to be said of that."""
+        about = scarcity if isinstance(scarcity, Scarcity) else Scarcity(retry_after_s=scarcity or None)
+        super().__init__(f"{reason}. {about.advice}" if about.advice else reason)
+        self.retry_after_s = about.retry_after_s
+        self.shortage = about.shortage
         self.lack = lack
         self.refusal = lack
-        self.shortage = shortage
-        self.about = Scarcity(retry_after_s=self.retry_after_s, shortage=shortage, fast_instead=fast_instead)
-
-
-def _advice(retry_after_s: float | None, *, fast_instead: bool) -> str:
-    """What to do, as a sentence; empty if there is nothing to say."""
-    wait = "" if retry_after_s is None else f"Try again in {_in_words(retry_after_s)}"
-    if not fast_instead:
-        return f"{wait}." if wait else ""
-    return f"{wait}, or choose pace fast." if wait else "Choose pace fast."
-
-
-def _in_words(seconds: float) -> str:
-    """A time in the unit that it is usually told in, rounded up."""
-    for unit, unit_s in (("s", 1), ("min", 60)):
-        if seconds < 120 * unit_s:
-            return f"{math.ceil(seconds / unit_s)} {unit}"
-    return f"{math.ceil(seconds / 3600)} h"
+        self.about = about
 
 
 class QuotaUsed(NoCapacity):
     """What the caller's tenant may have is used up, whatever is free beside it."""
 
-    def __init__(self, reason: str, retry_after_s: float | None, shortage: Shortage | None = None) -> None:
-        super().__init__(reason, retry_after_s, Lack.QUOTA, shortage)
+    def __init__(self, reason: str, scarcity: Scarcity | float) -> None:
+        super().__init__(reason, scarcity, Lack.QUOTA)
 
 
 class Unavailable(LongtakeError):

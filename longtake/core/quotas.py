@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from longtake.core.errors import QuotaUsed, Shortage
+from longtake.core.errors import QuotaUsed
+from longtake.core.scarcity import Scarcity, Shortage
 
 DAY_S = 86_400
 MINUTE_S = 60
@@ -69,7 +70,7 @@ class Ledger:
         if quota.streams is not None and account.streams >= quota.streams:
             reason = f"The tenant's quota of streams is used up: {account.streams} of {quota.streams} are open"
             shortage = Shortage(of="tenant", unit="streams", needed=1, free=0, limit=quota.streams)
-            raise QuotaUsed(reason, STREAM_RETRY_S, shortage)
+            raise QuotaUsed(reason, Scarcity(retry_after_s=STREAM_RETRY_S, shortage=shortage))
         self.ask(tenant, quota, prompts, now_s)
         account.streams += 1
 
@@ -98,9 +99,9 @@ class Ledger:
             shortage = Shortage(of="tenant", unit="prompts", needed=prompts, free=free, limit=limit)
             if prompts > limit:
                 reason = f"The tenant's quota of prompts allows {limit} at once, and these are {prompts}"
-                raise QuotaUsed(reason, None, shortage)
+                raise QuotaUsed(reason, Scarcity(shortage=shortage))
             reason = f"The tenant's quota of prompts is used up: {limit} a minute, {int(free)} left, {prompts} needed"
-            raise QuotaUsed(reason, over / rate_per_s, shortage)
+            raise QuotaUsed(reason, Scarcity(retry_after_s=over / rate_per_s, shortage=shortage))
         account.prompts, account.prompts_at_s = recent + prompts, now_s
 
     def charge_device(self, tenant: str, seconds: float, now_s: float) -> None:
@@ -121,7 +122,7 @@ class Ledger:
             if limit is not None and used >= limit:
                 shortage = Shortage(of="tenant", unit=what, needed=0, free=0, limit=limit)
                 reason = f"The tenant has used its {limit:,.10g} {what} of this day (UTC)"
-                return QuotaUsed(reason, DAY_S - now_s % DAY_S, shortage)
+                return QuotaUsed(reason, Scarcity(retry_after_s=DAY_S - now_s % DAY_S, shortage=shortage))
         return None
 
     def keep(self, tenants: Collection[str]) -> None:

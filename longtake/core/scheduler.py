@@ -45,7 +45,6 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
-from longtake.core.fleet.limit import CellLimit, cell_limit
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.texts import Texts
 from longtake.core.fleet.worker import Worker, WorkerView
@@ -114,14 +113,7 @@ class Scheduler:
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
-        workers, fleet, texts = self.cell.workers, self.cell.fleet, self.cell.texts
-        return tuple(
-            workers[name].view(texts.held_by(name), reserved=fleet.reserved(workers[name])) for name in sorted(workers)
-        )
-
-    def limit(self) -> CellLimit:
-        """What the workers that are joined can do at most."""
-        return cell_limit(self.cell.graphs[""], self.cell.workers.values())
+        return tuple(self.cell.view(self.cell.workers[name]) for name in sorted(self.cell.workers))
 
     def inspect(self, session: SessionId) -> Session:
         """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""

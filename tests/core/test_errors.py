@@ -23,8 +23,6 @@ from longtake.core.errors import (
     NotOpen,
     QuotaUsed,
     Refusal,
-    Scarcity,
-    Shortage,
     ShuttingDown,
     TooLate,
     Unavailable,
@@ -32,10 +30,11 @@ from longtake.core.errors import (
     WrongState,
     WrongValue,
 )
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.work import SessionId
 
 SESSION = SessionId("s")
-FEW = Shortage(of="tenant", unit="streams", needed=1, free=0, limit=3)
+USED = Scarcity(retry_after_s=60.0, shortage=Shortage(of="tenant", unit="streams", needed=1, free=0, limit=3))
 ERRORS: tuple[tuple[LongtakeError, Refusal, About | None, bool], ...] = (
     (InvalidField("window", 0, "1 to 4"), Fault.INVALID, WrongValue(field="window", value="0", allowed="1 to 4"), True),
     (Contradiction("a = 1", "b = 2", "no"), Fault.INVALID, Clash(first="a = 1", second="b = 2"), True),
@@ -47,7 +46,7 @@ ERRORS: tuple[tuple[LongtakeError, Refusal, About | None, bool], ...] = (
     (NotAllowed("clients may not"), Fault.NOT_ALLOWED, None, True),
     (CallerFault("wrong"), Fault.INVALID, None, True),
     (NoCapacity("full", 2.5, Lack.PAGES), Lack.PAGES, Scarcity(retry_after_s=2.5), False),
-    (QuotaUsed("used", 60.0, FEW), Lack.QUOTA, Scarcity(retry_after_s=60.0, shortage=FEW), False),
+    (QuotaUsed("used", USED), Lack.QUOTA, USED, False),
     (Unavailable("no worker"), Fault.UNAVAILABLE, None, False),
     (ShuttingDown(), Fault.DRAINING, None, False),
     (InternalFault("broken"), Fault.INTERNAL, None, False),
@@ -93,9 +92,9 @@ def test_equal_errors_make_equal_effects() -> None:
     ],
 )
 def test_a_lack_of_room_says_what_to_do(retry_after_s: float | None, fast_instead: bool, told: str) -> None:
-    error = NoCapacity("full", retry_after_s, Lack.TIME, fast_instead=fast_instead)
-    assert error.problem.message == told
-    assert error.problem.about == Scarcity(retry_after_s=retry_after_s, fast_instead=fast_instead)
+    scarcity = Scarcity(retry_after_s=retry_after_s, fast_instead=fast_instead)
+    error = NoCapacity("full", scarcity, Lack.TIME)
+    assert (error.problem.message, error.problem.about) == (told, scarcity)
 
 
 def test_no_word_for_a_refusal_has_two_meanings() -> None:

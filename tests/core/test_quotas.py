@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.core.errors import QuotaUsed, Shortage
+from longtake.core.errors import QuotaUsed
 from longtake.core.quotas import DAY_S, Ledger, Quota
+from longtake.core.scarcity import Shortage
 
 NOON_S = 20_000 * DAY_S + DAY_S / 2
 TENANTS = ("a", "b")

@@ -17,8 +17,9 @@ from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
 from longtake.core.dispatch.admission import fits_at_all, retry_s, take_place, take_place_at
 from longtake.core.effects import Effect, Notice, PrepareStream, Restored
-from longtake.core.errors import InternalFault, Lack, NoCapacity, Shortage, Unavailable
+from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.flow import Pace
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import Classes, Homes, Place
@@ -118,13 +119,12 @@ class WaitingRoom:
         realtime = session.is_realtime
         waits = len(self._opening) < self._cell.limits.max_queued and session.request.fork is None
         what = f"{'live ' if realtime else ''}stream{'' if ever else ', even if it were alone'}"
-        return NoCapacity(
-            f"No room for another {what}: {why}",
-            retry_s(self._cell.sessions.values()) if ever else None,
-            lack,
-            shortage,
+        scarcity = Scarcity(
+            retry_after_s=retry_s(self._cell.sessions.values()) if ever else None,
+            shortage=shortage,
             fast_instead=realtime and (lack is Lack.TIME or (ever and waits)),
         )
+        return NoCapacity(f"No room for another {what}: {why}", scarcity, lack)
 
     def _check_queue(self, session: Session) -> None:
         if len(self._opening) >= self._cell.limits.max_queued:

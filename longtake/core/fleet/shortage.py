@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longtake.core.errors import Lack, NoCapacity, Shortage
+from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.room import Ask, Room
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.work import WorkerId
 
 
@@ -13,16 +14,16 @@ def no_memory(rooms: Mapping[WorkerId, Room], ask: Ask, lack: Lack, *, placed: i
     """No worker has pages (or a slot) for the next lanes, with `placed` of them placed."""
     here = {worker: room for worker, room in rooms.items() if ask.numerics in (None, room.numerics)}
     if not here:
-        return NoCapacity("no worker is here that gives the same bits as its own did", None, lack)
+        return NoCapacity("no worker is here that gives the same bits as its own did", Scarcity(), lack)
     most = max(here, key=lambda worker: here[worker].free)
     free = here[most].free
     needed = at_once * ask.demand.units
     shortage = Shortage(of=most, unit=lack.value, needed=needed, free=free)
     if lack is Lack.SLOTS:
         who = f"{most} has no" if len(here) == 1 else f"none of {len(here)} decode workers has a"
-        return NoCapacity(f"{who} decoder slot free", None, lack, shortage)
+        return NoCapacity(f"{who} decoder slot free", Scarcity(shortage=shortage), lack)
     facts = f"{_most(most, here, ask, placed)} has {free} pages free, {_takes(ask, at_once)} {needed}"
-    return NoCapacity(facts, None, lack, shortage)
+    return NoCapacity(facts, Scarcity(shortage=shortage), lack)
 
 
 def no_time(rooms: Mapping[WorkerId, Room], ask: Ask, *, placed: int = 0, at_once: int = 1) -> NoCapacity:
@@ -36,7 +37,7 @@ def no_time(rooms: Mapping[WorkerId, Room], ask: Ask, *, placed: int = 0, at_onc
         f"{_most(most, here, ask, placed)} has {_percent(left[most])} of its time free, "
         f"{_takes(ask, at_once)} {_percent(takes[most])}"
     )
-    return NoCapacity(facts, None, Lack.TIME, shortage)
+    return NoCapacity(facts, Scarcity(shortage=shortage), Lack.TIME)
 
 
 def _most(worker: WorkerId, here: Mapping[WorkerId, Room], ask: Ask, placed: int) -> str:

@@ -14,11 +14,11 @@ from longtake.core.errors import (
     Lack,
     LongtakeError,
     NoCapacity,
-    Shortage,
     TooLate,
     UnknownSession,
     WrongState,
 )
+from longtake.core.scarcity import Scarcity, Shortage
 
 TIME = Shortage(of="decode-0", unit="share of time", needed=0.43, free=0.09, limit=0.95)
 
@@ -59,7 +59,7 @@ def test_every_refusal_has_a_status() -> None:
             ],
         ),
         (
-            NoCapacity("full", None, Lack.TIME, TIME, fast_instead=True),
+            NoCapacity("full", Scarcity(shortage=TIME, fast_instead=True), Lack.TIME),
             [
                 error_details_pb2.ErrorInfo(
                     reason="TIME",

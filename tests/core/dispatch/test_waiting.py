@@ -8,11 +8,12 @@ import pytest
 
 from longtake.core.effects import CueAccepted, EncodeText, Notice, PrepareStream, Refused
 from longtake.core.endings import Ending
-from longtake.core.errors import Fault, Lack, Scarcity, Shortage
+from longtake.core.errors import Fault, Lack
 from longtake.core.events import Close, Cue, CueRequest, Drain, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell

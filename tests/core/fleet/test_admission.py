@@ -6,13 +6,14 @@ import pytest
 
 from longtake.core.effects import Refused
 from longtake.core.endings import Ending
-from longtake.core.errors import Lack, Problem, Scarcity, Shortage
+from longtake.core.errors import Lack, Problem
 from longtake.core.events import Ack, Close
 from longtake.core.fleet.placement import Ranking
 from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.parts import recipe

@@ -8,20 +8,19 @@ from longtake.core.events import Open, WorkerLost
 from longtake.core.flow import Pace
 from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecoderKind, Role, SegmentSettings, SessionId, WorkerId
-from tests.core.fleet.test_decoders import DECODER, cell_with
-from tests.core.support.timed import join_timed, timed_cell
+from tests.core.support.timed import decoding_cell, join_timed, timed_cell
 from tests.core.support.world import Cell
 
 FORWARDS = 8
 
 
 def limits(cell: Cell) -> dict[Role, float | None]:
-    return {stage.role: stage.blocks_per_s for stage in cell.scheduler.limit().stages}
+    return {stage.role: stage.blocks_per_s for stage in cell.scheduler.cell.limit.stages}
 
 
 def told(cell: Cell) -> tuple[float, str] | None:
     """The limit of the cell to three places, and whose it is."""
-    least = cell.scheduler.limit().least
+    least = cell.scheduler.cell.limit.least
     return None if least is None or least.blocks_per_s is None else (round(least.blocks_per_s, 3), least.name)
 
 
@@ -54,7 +53,7 @@ def test_a_worker_of_unknown_time_is_taken_to_be_like_the_others_and_a_role_of_u
 
 def test_without_a_worker_nothing_can_be_made() -> None:
     cell = timed_cell(0.1)
-    cell.send(WorkerLost(now_s=0.0, worker=DECODER, reason="gone"))
+    cell.send(WorkerLost(now_s=0.0, worker=WorkerId("decode-0"), reason="gone"))
     assert told(cell) == (0.0, "no decode workers")
 
 
@@ -67,7 +66,7 @@ def test_what_workers_report_counts_more_than_what_they_said_on_joining() -> Non
 
 @pytest.mark.parametrize(("kinds", "cost"), [("full", 1.0), ("tiny", 0.1), ("full tiny", 0.55), ("", 1.0)])
 def test_a_decoder_does_more_blocks_of_streams_that_chose_the_tiny_one(kinds: str, cost: float) -> None:
-    cell = cell_with(0.3, 0.03)
+    cell = decoding_cell(0.3, 0.03)
     for number, kind in enumerate(kinds.split()):
         settings = SegmentSettings(codec="raw", quality=0, decoder=DecoderKind(kind))
         cell.send(
