@@ -128,7 +128,7 @@ SCENARIOS = (
         expected=frozenset({"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom"}),
     ),
     Scenario(name="server killed", cell=CALM, provoke=kill_server, expected=frozenset({"LongtakeDown"})),
-    Scenario(name="too many live streams", cell=CALM, provoke=crowd, expected=frozenset({"LongtakeRefusingLive"})),
+    Scenario(name="too many live streams", cell=CALM, provoke=crowd, expected=frozenset({"LongtakeRefusingRealtime"})),
     Scenario(name="slow clients", cell=CALM, provoke=lag, expected=frozenset({"LongtakeClientsStall"})),
     Scenario(
         name="nobody shows credentials",

@@ -81,7 +81,7 @@ async def running_cell(plan: Plan, info: ModelInfo, folder: Path) -> AsyncIterat
                 "denoise_workers": plan.workers,
                 "decode_workers": plan.workers,
                 "sessions_per_worker": plan.streams,
-                "packed": ["live"],
+                "packed": ["realtime"],
             },
         }
     )

@@ -359,7 +359,7 @@ class Simulation:
     def _refused(self, effect: Refused) -> None:
         stream = self.streams[effect.session]
         stream.refusals.append(effect.problem.message)
-        retry_s = getattr(effect.problem.about, "seconds", None)
+        retry_s = getattr(effect.problem.about, "retry_after_s", None)
         if retry_s is not None and len(stream.refusals) <= stream.client.patience:
             self.at(self.now_s + retry_s, lambda: self._open(effect.session))
 

@@ -35,7 +35,6 @@ NodeLabels = dict[_Label, _Label]
 DETACHED_ON_DISK_S = 86_400.0
 """The default of `limits.detached_s` where there is a journal on disk."""
 _DEVICES = ("cpu", "cuda")
-_PACES = {"live": Pace.REALTIME, "bulk": Pace.FAST}
 
 
 def _device(name: str) -> str:
@@ -127,9 +126,9 @@ class ClusterSection(Section):
     max_batch: Count = 8
     """The most ops of different sessions and steps that one forward may serve; 1 means no batching. Each worker
     measures when it starts which sizes are exact and pay; it keeps memory for so many."""
-    packed: Annotated[tuple[Literal["live", "bulk"], ...], Field(strict=False)] = ()
-    """Service classes whose sessions are put on one worker each, so that the loss of a worker ends few of them.
-    Sessions of other classes are spread over all workers, so that a single stream is fastest."""
+    packed: Annotated[tuple[Literal["realtime", "fast"], ...], Field(strict=False)] = ()
+    """Paces whose sessions are put on one worker each, so that the loss of a worker interrupts few of them. Sessions of
+    other paces are spread over all workers, so that a single stream is fastest."""
     recover: Literal["exact", "fast"] = "exact"
     """What is made again of a lane that a lost worker had: all that it depends on, so that the stream goes on bit for
     bit; or (fast) what its window shows, so that it goes on sooner, with pictures that are alike and not the same."""
@@ -292,7 +291,7 @@ class ServerConfig(Section):
     @property
     def core_limits(self) -> Limits:
         """The limits as the scheduler takes them."""
-        packed = frozenset(_PACES[name] for name in self.cluster.packed)
+        packed = frozenset(map(Pace, self.cluster.packed))
         recover = Recover(self.cluster.recover)
         return replace(self.limits, packed=packed, recover=recover, fused_passes=self.cluster.fused_passes)
 

@@ -38,13 +38,14 @@ _STEPS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05
 
 COUNTER, GAUGE, HISTOGRAM = Instrument.COUNTER, Instrument.GAUGE, Instrument.HISTOGRAM
 
-# `pace` is live (REALTIME) or bulk (FAST), the classes that admission and scheduling know.
+# `pace` is realtime or fast, as everywhere.
 # fmt: off
 
 # --- sessions ---
-SESSIONS = Metric("longtake_sessions", GAUGE, ("state", "pace"), "Sessions, by where they are in their life.")
+SESSIONS = Metric("longtake_sessions", GAUGE, ("state", "pace"),
+    "Sessions, by where they are in their life; those that are queued do not count against the limit.")
 SESSIONS_LIMIT = Metric("longtake_sessions_limit", GAUGE, (), "Sessions that may be open at once.")
-OPENS = Metric("longtake_opens_total", COUNTER, ("pace",),
+OPENS = Metric("longtake_opens_granted_total", COUNTER, ("pace",),
     "Opens that were granted, those that waited in the queue included.")
 OPENS_REFUSED = Metric("longtake_opens_refused_total", COUNTER, ("pace", "reason"),
     "Opens that started nothing: no pages, slots, time or places (of sessions, of the queue), draining, "
@@ -52,16 +53,18 @@ OPENS_REFUSED = Metric("longtake_opens_refused_total", COUNTER, ("pace", "reason
 SESSIONS_CLOSED = Metric("longtake_sessions_closed_total", COUNTER, ("pace", "ending"), "Sessions that ended, by why.")
 QUEUE_WAIT = Metric("longtake_queue_wait_seconds", HISTOGRAM, (),
     "From Open to a place, of sessions that had to queue.", _WAITS)
-PARKED = Metric("longtake_parked_total", COUNTER, ("pace",),
+PARKED = Metric("longtake_sessions_parked_total", COUNTER, ("pace",),
     "Sessions that gave up their place: they generated nothing, or a part of their state was lost.")
-RESTORED = Metric("longtake_restored_total", COUNTER, ("pace",), "Parked sessions that got a place again.")
+RESTORED = Metric("longtake_sessions_restored_total", COUNTER, ("pace",),
+    "Parked sessions that got a place again.")
 RECOVERY = Metric("longtake_recovery_seconds", HISTOGRAM, ("continuity", "way"),
     "From the loss of a part of a stream's state, with a worker or by an op that failed, to all of it being there "
     "again: rebuilt at once, or after the stream gave up its place; exact, approximate or restarted.", _WAITS)
 RECOVERING = Metric("longtake_recovering_sessions", GAUGE, ("way",),
     "Sessions of whose state a part was lost and is not there again: rebuilt now, or waiting for room, as long as "
     "their clients want them to go on.")
-CUES = Metric("longtake_cues_total", COUNTER, ("result",), "Cues: accepted, applied, superseded or refused.")
+CUES = Metric("longtake_cues_total", COUNTER, ("result",),
+    "What became of cues: accepted, then applied or superseded; or refused. A cue counts once for each that it was.")
 
 # --- what clients get ---
 BLOCKS = Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments.")
@@ -70,7 +73,7 @@ LATE_BLOCKS = Metric("longtake_late_blocks_total", COUNTER, ("pace",),
 PICTURES = Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent.")
 SEGMENT_BYTES = Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent.")
 BLOCK_SLACK = Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),
-    "How long before it was due a live block left; below 0: late.", _SLACKS)
+    "How long before it was due a block of a realtime stream left; below 0: late.", _SLACKS)
 FIRST_SEGMENT = Metric("longtake_first_segment_seconds", HISTOGRAM, ("pace",),
     "From Open (or, if it queued, its place) to segment 0.", _WAITS)
 BLOCK_LATENCY = Metric("longtake_block_latency_seconds", HISTOGRAM, ("pace",),
@@ -90,36 +93,44 @@ STALLED_SESSIONS = Metric("longtake_stalled_sessions", GAUGE, ("pace",),
     "Running sessions that wait for their client's credit.")
 DETACHED_SESSIONS = Metric("longtake_detached_sessions", GAUGE, (),
     "Sessions whose client's call broke, and that wait for it to come back.")
-PICTURE_RATE = Metric("longtake_picture_rate", GAUGE, (), "Pictures a second that one stream plays at.")
+PICTURE_RATE = Metric("longtake_playback_pictures_per_second", GAUGE, (),
+    "Pictures that one stream shows a second, at the speed at which it is to be played.")
 
 # --- work ---
 OPS = Metric("longtake_ops_total", COUNTER, ("op", "worker"), "Denoise, commit and decode ops done.")
 PASSES = Metric("longtake_passes_total", COUNTER, ("worker",), "Dispatches done; each may hold several ops.")
 PASS_OPS = Metric("longtake_pass_ops", HISTOGRAM, ("role",), "Ops that shared a dispatch.", _COUNTS)
-OP_SECONDS = Metric("longtake_op_seconds", GAUGE, ("op", "worker"),
-    "Moving average of what one op costs, by the worker's clock: a forward (denoise or commit) or a decode.")
+OP_SECONDS = Metric("longtake_op_seconds", GAUGE, ("role", "worker"),
+    "Moving average of what one op costs, by the worker's clock: its share of a forward (denoise or commit), or a "
+    "block from latents to segment by the full decoder, encoding included.")
 BUSY = Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
-    "Time spent on ops, by the worker's clock; its rate is the utilisation.")
+    "Time that denoise and decode workers spent on ops, by their clocks, of decode workers with encoding; its rate is "
+    "the utilisation.")
 READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
     "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
-LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, (),
-    "The most that the denoise workers could do: sum of 1 / t, over forwards per block.")
+LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, ("role",),
+    "The most that the workers of a role could do at their present times: the sum of 1 / t, over the ops of a block. "
+    "The least of the roles is the cell's limit; a role that nobody has measured yet is not here.")
+RESERVED = Metric("longtake_reserved_time_ratio", GAUGE, ("worker",),
+    "The share of a worker's time that realtime sessions reserve; a further one must fit below the limit (0.95).")
 
 # --- memory ---
 PAGES = Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes.")
 DECODER_SLOTS = Metric("longtake_decoder_slots", GAUGE, ("worker", "state"),
     "Decoder slots: free, or held by sessions.")
-IMAGES = Metric("longtake_images_total", COUNTER, ("worker", "order"),
-    "Copies of lanes and slots: stowed, loaded into pages, given, failed.")
-IMAGE_BYTES = Metric("longtake_image_bytes_total", COUNTER, ("worker", "direction"),
+STATE_COPIES = Metric("longtake_state_copies_total", COUNTER, ("worker", "result"),
+    "Copies of what a lane (K/V) or a decoder slot holds, to park or to move it: stowed in host memory, loaded into "
+    "pages, given to another worker, or failed.")
+STATE_COPIED = Metric("longtake_state_copied_bytes_total", COUNTER, ("worker", "direction"),
     "Bytes of K/V and decoder state copied out of and into a device since its worker attached.")
-HOST_MEMORY = Metric("longtake_host_memory_bytes", GAUGE, ("worker",), "Host memory that images take.")
+STATE_COPIES_MEMORY = Metric("longtake_state_copies_memory_bytes", GAUGE, ("worker",),
+    "Host memory that copies of K/V and of decoder state take.")
 RESIDENT_MEMORY = Metric("longtake_resident_memory_bytes", GAUGE, ("worker",),
     "Resident memory of the worker's process; where simulated workers share one, an equal part.")
 JOURNAL = Metric("longtake_journal_bytes", GAUGE, ("content",),
-    "Bytes in the journal: latents, conditioning, segments.")
+    "Bytes in the journal in the server's memory: latents, conditioning, segments.")
 BACKLOG = Metric("longtake_backlog_bytes", GAUGE, (),
     "Bytes of segments that were sent and are kept until they are acknowledged, for clients whose calls break.")
 
@@ -143,12 +154,13 @@ WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",), "Worker
 WORKERS_JOINED = Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined.")
 WORKERS_LOST = Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
     "Times that a worker was lost: its link broke, it was silent, it hung, it broke the protocol, it was replaced.")
-SLOWNESS = Metric("longtake_worker_slowness", GAUGE, ("worker",),
+SLOWNESS = Metric("longtake_worker_slowness_ratio", GAUGE, ("worker",),
     "Its time for a dispatch over what its fellows take for as many ops; 1 is usual.")
 NUMERICS_CLASSES = Metric("longtake_numerics_classes", GAUGE, ("role",),
     "Classes of joined workers that give the same bits; more than 1: a stream cannot go to every worker.")
 LANE_MOVES = Metric("longtake_lane_moves_total", COUNTER, (), "Lanes that went to another worker.")
-OPS_FAILED = Metric("longtake_ops_failed_total", COUNTER, ("worker",), "Dispatches and preparations that failed.")
+WORKER_FAILURES = Metric("longtake_worker_failures_total", COUNTER, ("worker",),
+    "Dispatches and preparations of streams that a worker could not do.")
 
 # --- the server itself ---
 CALLS = Metric("longtake_calls_total", COUNTER, ("method", "code"), "gRPC calls that ended, by status.")

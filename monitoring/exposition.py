@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
 from longtake.core.errors import InternalFault
-from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import Role
 from monitoring.declarations import BY_NAME, METRICS, Instrument, Metric
@@ -23,10 +22,7 @@ from monitoring.folding.histogram import Histogram
 from monitoring.folding.tally import Tally
 
 CELL = "cell"
-PACES = {Pace.REALTIME: "live", Pace.FAST: "bulk"}
 OPS = {Kind.DENOISE: "denoise", Kind.COMMIT: "commit", Kind.DECODE: "decode"}
-FORWARD = {Role.DENOISE: "forward", Role.DECODE: "decode", Role.TEXT: "text"}
-"""The label of one op of a worker: a denoise worker's average does not tell denoise ops and commits apart."""
 
 
 class Scrape:
@@ -166,15 +162,15 @@ def _write_streams(scrape: Scrape, tally: Tally) -> None:
         scrape.put_histogram("longtake_recovery_seconds", histogram, continuity.value, way)
     for result, count in streams.cues.items():
         scrape.put("longtake_cues_total", count, result)
-    for pace, label in PACES.items():
-        counts = streams.paces[pace]
-        scrape.put("longtake_opens_total", counts.opened, label)
+    for pace, counts in streams.paces.items():
+        label = pace.value
+        scrape.put("longtake_opens_granted_total", counts.opened, label)
         for reason, count in counts.refused.items():
             scrape.put("longtake_opens_refused_total", count, label, reason.value)
         for ending, count in counts.closed.items():
             scrape.put("longtake_sessions_closed_total", count, label, ending.value)
-        scrape.put("longtake_parked_total", counts.parked, label)
-        scrape.put("longtake_restored_total", counts.restored, label)
+        scrape.put("longtake_sessions_parked_total", counts.parked, label)
+        scrape.put("longtake_sessions_restored_total", counts.restored, label)
         scrape.put("longtake_window_stalls_total", counts.stalls, label)
         scrape.put("longtake_blocks_total", counts.blocks, label)
         scrape.put("longtake_late_blocks_total", counts.late_blocks, label)
@@ -194,10 +190,11 @@ def _write_fleet(scrape: Scrape, tally: Tally) -> None:
             if (kind is Kind.DECODE) == (worker.role is Role.DECODE):
                 scrape.put("longtake_ops_total", count, OPS[kind], name)
         scrape.put("longtake_passes_total", worker.passes, name)
-        scrape.put("longtake_busy_seconds_total", worker.busy_s, name)
-        scrape.put("longtake_ops_failed_total", worker.failures, name)
+        if worker.role is not Role.TEXT:  # whose time nobody counts
+            scrape.put("longtake_busy_seconds_total", worker.busy_s, name)
+        scrape.put("longtake_worker_failures_total", worker.failures, name)
         for order, count in worker.copies.items():
-            scrape.put("longtake_images_total", count, name, order)
+            scrape.put("longtake_state_copies_total", count, name, order)
     for role in Role:
         scrape.put_histogram("longtake_pass_ops", fleet.pass_ops(role), role.value)
         scrape.put("longtake_workers_joined_total", fleet.joined[role], role.value)

@@ -68,7 +68,7 @@ class Carrying:
     async def export(self, session: SessionId, *, hand_over: bool) -> AsyncIterator[bytes]:
         """The file of an open session in parts. With `hand_over` it is frozen, and thawed if not all was read."""
         if session in self._exporting:
-            raise NoCapacity(f"session {session} is being exported by somebody else", RETRY_S, Lack.TURN)
+            raise NoCapacity(f"Session {session} is being exported by somebody else", RETRY_S, Lack.TURN)
         self._exporting.add(session)
         under_way = _UnderWay(session, hand_over)
         when_over(partial(self._end, under_way))  # a call that breaks does not tell the generator
@@ -112,7 +112,7 @@ class Carrying:
         """Make a session of a file that comes in parts."""
         self._check_ready()
         if self._is_importing:
-            raise NoCapacity("another import is under way", RETRY_S, Lack.TURN)
+            raise NoCapacity("Another import is under way", RETRY_S, Lack.TURN)
         self._is_importing = True
         try:
             data = await self._received(requests)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
-from cluster.frontend.responses import WIRE_PACES, session_message, worker_message
+from cluster.frontend.responses import WIRE_PACES, WIRE_ROLES, session_message, worker_message
 from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph, Kind
+from longtake.core.scarcity import Scarcity, Shortage
+from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
 from longtake.core.work import SessionId
 from longtake.v1 import longtake_pb2 as pb
@@ -19,6 +21,8 @@ from monitoring.folding.timeline import Observer, OpSpan
 from workers.messages import Heartbeat
 
 RETRY_S = 5.0
+_PLAYING = (State.RUNNING, State.FINISHING)
+"""Sessions in other states send nothing, so their newest segment says nothing about now."""
 WIRE_KINDS: dict[Kind, pb.OpKind] = {
     Kind.DENOISE: pb.OP_KIND_DENOISE,
     Kind.COMMIT: pb.OP_KIND_COMMIT,
@@ -38,10 +42,14 @@ class Operations:
         """The cell as it is; `sessions` are the open ones."""
         now_s, drains_at_s = self._engine.now_s(), self._engine.drains_at_s
         vitals = self._engine.vitals()
-        views = self._engine.scheduler.workers()
+        scheduler = self._engine.scheduler
+        views, limit = scheduler.workers(), scheduler.cell.limit
+        queued = sum(view.state is State.QUEUED for view in sessions)
+        least = limit.least
         return pb.GetStatusResponse(
             workers=[self._worker(view, vitals.get(view.worker, Heartbeat())) for view in views],
-            sessions=len(sessions),
+            sessions=len(sessions) - queued,
+            sessions_queued=queued,
             max_sessions=self._offer.limits.max_sessions,
             draining=self._engine.is_draining,
             drains_in_s=None if drains_at_s == math.inf else max(0.0, drains_at_s - now_s),
@@ -49,6 +57,10 @@ class Operations:
             cell=self._offer.cell,
             totals=[self._totals(pace, sessions) for pace in Pace],
             forwards_per_block=Graph(self._offer.recipe).forwards_per_block,
+            limit_blocks_per_s=None if least is None else least.blocks_per_s,
+            limited_by="" if least is None else least.name,
+            stages=[pb.Stage(role=WIRE_ROLES[one.role], blocks_per_s=one.blocks_per_s) for one in limit.stages],
+            engine_busy_s=self._engine.step_s.total,
         )
 
     def session(self, view: SessionView) -> pb.Session:
@@ -74,8 +86,9 @@ class Operations:
     def _totals(self, pace: Pace, sessions: Sequence[SessionView]) -> pb.PaceTotals:
         streams = self._engine.tally.streams
         counts = streams.paces[pace]
-        here = [view.session for view in sessions if view.realtime == (pace is Pace.REALTIME)]
-        slacks_s = (streams.open[session].slack_s for session in here if session in streams.open)
+        here = [view for view in sessions if view.pace is pace and view.state is not State.QUEUED]
+        playing = [view.session for view in here if view.state in _PLAYING]
+        slacks_s = (streams.open[session].slack_s for session in playing if session in streams.open)
         return pb.PaceTotals(
             pace=WIRE_PACES[pace],
             sessions=len(here),
@@ -92,7 +105,9 @@ class Operations:
         """A new observer of the ops of an open session; NoCapacity if as many watch as are allowed."""
         count, limit = self._engine.timeline.observers(session), self._offer.wire.max_watchers
         if count >= limit:
-            raise NoCapacity(f"{count} observe the ops of session {session}, the most allowed", RETRY_S, Lack.OBSERVERS)
+            shortage = Shortage(of=session, unit="observers", needed=1, free=0, limit=limit)
+            why = f"{count} observe the ops of session {session}, as many as may"
+            raise NoCapacity(why, Scarcity(retry_after_s=RETRY_S, shortage=shortage), Lack.OBSERVERS)
         return self._engine.timeline.observe(session)
 
     def span(self, span: OpSpan) -> pb.OpSpan:

@@ -264,7 +264,7 @@ def session_message(view: SessionView) -> pb.Session:
         state=WIRE_STATES[view.state],
         prompt=view.prompt,
         seed=view.seed,
-        pace=pb.PACE_REALTIME if view.realtime else pb.PACE_FAST,
+        pace=WIRE_PACES[view.pace],
         window=view.window,
         blocks_begun=view.blocks_begun,
         segments_sent=view.segments_sent,
@@ -289,6 +289,7 @@ def worker_message(view: WorkerView) -> pb.Worker:
         ready=view.ready,
         dispatched=view.dispatched,
         op_s=view.op_s,
+        reserved=view.reserved,
         chain_length=view.ability.chain_length,
         numerics=view.ability.numerics,
     )

@@ -34,6 +34,7 @@ from longtake.core.errors import (
     WrongState,
 )
 from longtake.core.events import CallRefused, Close, Cue, Detach, Event, FrameRefused, OpenRefused
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
 from longtake.core.work import FIRST_CONNECTION, SessionId
@@ -212,9 +213,9 @@ class Frontend(rpc.LongtakeServiceServicer):
         limit = self._offer.wire.max_watchers
         count = self._watcher_counts.get(view.session, 0)
         if count >= limit:
-            raise NoCapacity(
-                f"session {view.session} has {count} observers, the most allowed", WATCH_RETRY_S, Lack.OBSERVERS
-            )
+            shortage = Shortage(of=view.session, unit="observers", needed=1, free=0, limit=limit)
+            why = f"Session {view.session} has {count} observers, as many as it may have"
+            raise NoCapacity(why, Scarcity(retry_after_s=WATCH_RETRY_S, shortage=shortage), Lack.OBSERVERS)
         self._watcher_counts[view.session] = count + 1
         self._engine.clients.watch(view.session, outbox)
         return view

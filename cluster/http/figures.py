@@ -16,11 +16,12 @@ from cluster.config import ServerConfig
 from cluster.frontend.offer import Offer
 from cluster.journal.writer import WriterFigures
 from longtake.core.fleet.worker import WorkerView
+from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role
-from monitoring.exposition import FORWARD, PACES, Scrape
+from monitoring.exposition import Scrape
 from monitoring.folding.session_tally import REBUILT, WAITED
 
 NO_DISK = WriterFigures(
@@ -74,17 +75,17 @@ class CellFigures:
         scrape.put("longtake_info", 1, longtake_version(), offer.name, offer.recipe.digest[:12], facts.device)
         scrape.put("longtake_uptime_seconds", self._engine.now_s() - facts.started_at_s)
         scrape.put("longtake_sessions_limit", offer.limits.max_sessions)
-        scrape.put("longtake_picture_rate", float(offer.geometry.pictures_per_s))
+        scrape.put("longtake_playback_pictures_per_second", float(offer.geometry.pictures_per_s))
         scrape.put("longtake_forwards_per_block", Graph(offer.recipe).forwards_per_block)
         for role, count in facts.expected.items():
             scrape.put("longtake_workers_expected", count, role.value)
 
     def _write_sessions(self, scrape: Scrape) -> None:
         census = self._engine.scheduler.census()
-        for pace, label in PACES.items():
+        for pace in Pace:
             for state in STATES:
-                scrape.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, label)
-            scrape.put("longtake_stalled_sessions", census.stalled.get(pace, 0), label)
+                scrape.put("longtake_sessions", census.sessions.get((state, pace), 0), state.value, pace.value)
+            scrape.put("longtake_stalled_sessions", census.stalled.get(pace, 0), pace.value)
         ways = Counter(map(_way, self._engine.scheduler.cell.sessions.values()))
         for way in (REBUILT, WAITED):
             scrape.put("longtake_recovering_sessions", ways[way], way)
@@ -101,15 +102,15 @@ class CellFigures:
             scrape.put("longtake_numerics_classes", len(set(here)), role.value)
         for worker in workers:
             _write_worker(scrape, worker)
-        rates = (1 / worker.op_s for worker in workers if worker.role is Role.DENOISE and worker.op_s)
-        limit = sum(rates) / Graph(self._facts.offer.recipe).forwards_per_block
-        scrape.put("longtake_limit_blocks_per_second", limit)
+        for stage in self._engine.scheduler.cell.limit.stages:
+            if stage.blocks_per_s is not None:
+                scrape.put("longtake_limit_blocks_per_second", stage.blocks_per_s, stage.role.value)
 
     def _write_processes(self, scrape: Scrape) -> None:
         for worker, vitals in self._engine.vitals().items():
-            scrape.put("longtake_host_memory_bytes", vitals.host_bytes, worker)
-            scrape.put("longtake_image_bytes_total", vitals.copied_out_bytes, worker, "out")
-            scrape.put("longtake_image_bytes_total", vitals.copied_in_bytes, worker, "in")
+            scrape.put("longtake_state_copies_memory_bytes", vitals.host_bytes, worker)
+            scrape.put("longtake_state_copied_bytes_total", vitals.copied_out_bytes, worker, "out")
+            scrape.put("longtake_state_copied_bytes_total", vitals.copied_in_bytes, worker, "in")
             if vitals.resident_bytes:
                 scrape.put("longtake_resident_memory_bytes", vitals.resident_bytes, worker)
 
@@ -151,11 +152,12 @@ def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
         memory = "longtake_pages" if worker.role is Role.DENOISE else "longtake_decoder_slots"
         scrape.put(memory, worker.free, name, "free")
         scrape.put(memory, worker.ability.capacity - worker.free, name, "held")
+        scrape.put("longtake_reserved_time_ratio", worker.reserved, name)
+        scrape.put("longtake_worker_slowness_ratio", worker.slowness, name)
     scrape.put("longtake_ready_ops", worker.ready, name)
     scrape.put("longtake_in_flight_passes", worker.in_flight, name)
-    scrape.put("longtake_worker_slowness", worker.slowness, name)
     if worker.op_s:
-        scrape.put("longtake_op_seconds", worker.op_s, FORWARD[worker.role], name)
+        scrape.put("longtake_op_seconds", worker.op_s, worker.role.value, name)
 
 
 def longtake_version() -> str:

@@ -19,12 +19,14 @@ from longtake.core.errors import (
     NotOpen,
     Problem,
     Refusal,
-    RetryAfter,
     WrongValue,
     WrongValues,
 )
+from longtake.core.scarcity import Scarcity, Shortage
 
 DETAILS_KEY = "grpc-status-details-bin"
+DOMAIN = "longtake"
+"""Whose words the reasons of a google.rpc.ErrorInfo are."""
 
 STATUSES: dict[Refusal, grpc.StatusCode] = {
     **dict.fromkeys(Lack, grpc.StatusCode.RESOURCE_EXHAUSTED),
@@ -89,11 +91,8 @@ def details_of(problem: Problem) -> tuple[Message, ...]:
         case NotOpen(session=session):
             resource: Message = error_details_pb2.ResourceInfo(resource_type="session", resource_name=session)
             return (resource,)
-        case RetryAfter(seconds=seconds):
-            delay = duration_pb2.Duration()
-            delay.FromMilliseconds(max(0, round(seconds * 1000)))
-            retry: Message = error_details_pb2.RetryInfo(retry_delay=delay)
-            return (retry,)
+        case Scarcity() as scarcity:
+            return _scarce(problem.kind, scarcity)
         case None:
             return ()
 
@@ -109,6 +108,26 @@ async def abort(call: AbortableCall, error: LongtakeError) -> NoReturn:
         rich.details.append(packed)
     call.set_code(status)  # which abort does not, and who asks the context afterwards should know
     await call.abort(status, problem.message, ((DETAILS_KEY, rich.SerializeToString()),))
+
+
+def _scarce(kind: Refusal, scarcity: Scarcity) -> tuple[Message, ...]:
+    """When to try again, if that helps, and what is short."""
+    known = {"fast_instead": "true"} if scarcity.fast_instead else {}
+    known |= {} if scarcity.shortage is None else _numbers(scarcity.shortage)
+    info: Message = error_details_pb2.ErrorInfo(reason=kind.value.upper(), domain=DOMAIN, metadata=known)
+    if scarcity.retry_after_s is None:
+        return (info,)
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(max(0, round(scarcity.retry_after_s * 1000)))
+    retry: Message = error_details_pb2.RetryInfo(retry_delay=delay)
+    return (retry, info)
+
+
+def _numbers(shortage: Shortage) -> dict[str, str]:
+    """A shortage as the metadata of a google.rpc.ErrorInfo, which holds only strings."""
+    counts = {"needed": shortage.needed, "free": shortage.free, "limit": shortage.limit}
+    told = {name: f"{count:.12g}" for name, count in counts.items() if count is not None}
+    return {"of": shortage.of, "unit": shortage.unit, **told}
 
 
 def _bad_request(*violations: tuple[str, str]) -> Message:

@@ -109,10 +109,9 @@ def _named(field: str) -> str:
 
 def _text_of(error: ClientError) -> str:
     text = "; ".join(f"{_named(violation.field)}: {violation.description}" for violation in error.violations)
-    retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
     if error.message.startswith("no server at "):
         return f"{error.message}; start one with `longtake serve`, or name another with --server"
-    return (text or f"{error.message} [{error.code.name}]") + retry
+    return text or f"{error.message} [{error.code.name}]"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -179,15 +178,25 @@ def status(server: Server, as_json: bool) -> None:
         return
     state = "draining" if answer.draining else "serving"
     uptime = timedelta(seconds=round(answer.uptime_s))
-    click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions")
+    queued = f", {answer.sessions_queued} queued" if answer.sessions_queued else ""
+    click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions{queued}")
+    if answer.HasField("limit_blocks_per_s"):
+        click.echo(f"at most {answer.limit_blocks_per_s:.2f} blocks/s: that is what {answer.limited_by} can do now")
     rows = [
-        (worker.worker_id, word(pb.WorkerRole.Name(worker.role)), f"{worker.capacity - worker.free}/{worker.capacity}",
-         worker.sessions, worker.in_flight, worker.ready, worker.dispatched, worker.numerics[:8] or "-")
+        (worker.worker_id, word(pb.WorkerRole.Name(worker.role)), *_taken(worker), worker.sessions, worker.in_flight,
+         worker.ready, worker.passes, worker.numerics[:8] or "-")
         for worker in answer.workers
     ]  # fmt: skip
-    _table(("worker", "role", "used", "sessions", "in flight", "ready", "done", "numerics"), rows)
+    _table(("worker", "role", "used", "reserved", "sessions", "in flight", "ready", "done", "numerics"), rows)
     for warning in warnings(answer):
         click.echo(warning)
+
+
+def _taken(worker: pb.Worker) -> tuple[str, str]:
+    """Pages or slots in use, and the share of its time that is reserved; a text worker has neither to give."""
+    if worker.role == pb.WORKER_ROLE_TEXT:
+        return "-", "-"
+    return f"{worker.capacity - worker.free}/{worker.capacity}", f"{100 * worker.reserved:.0f} %"
 
 
 @cli.command()

@@ -14,11 +14,13 @@ import click
 from longtake.cli import values
 from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
+from longtake.core.flow import Pace
+from longtake.core.limits import Limits
 from longtake.core.plan import figures
 from longtake.core.plan.figures import Basis, Figure, PlanTimes
 from longtake.core.plan.measured import MEASURED
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import Devices, ServiceClass, plan
+from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.plan.sharing import shared
 
@@ -38,8 +40,11 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @_positive("--forward", "forward_s", help="Seconds of one forward with a full window.")
 @_positive("--tflops", help="TFLOP/s that a device reaches: the forward is modelled by it.")
 @_positive("--decode", "decode_s", help="Seconds of a device to decode one block.")
-@click.option("--class", "service", default="interactive", show_default=True,
-              type=click.Choice([service.value for service in ServiceClass]))  # fmt: skip
+@click.option(
+    "--pace", default=Pace.REALTIME.value, show_default=True, type=click.Choice([pace.value for pace in Pace])
+)
+@click.option("--window", type=click.IntRange(min=1), default=Limits().default_window, show_default=True,
+              help="Blocks that a stream may run ahead of its client.")  # fmt: skip
 @click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True,
               help="Ops that one forward may serve: memory is kept for so many (cluster.max_batch).")  # fmt: skip
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
@@ -47,7 +52,16 @@ _positive = partial(click.option, type=float, callback=values.positive)
               help="What latents are sent and kept as.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan_command(
-    *, model: str, count: int, layer_split: int, memory: float, max_batch: int, as_json: bool, **given: object
+    *,
+    model: str,
+    count: int,
+    layer_split: int,
+    memory: float,
+    max_batch: int,
+    pace: str,
+    window: int,
+    as_json: bool,
+    **given: object,
 ) -> None:
     """What a cell holds of MODEL: a preset or a model directory.
 
@@ -65,7 +79,7 @@ def plan_command(
         layer_split=layer_split,
         max_batch=max_batch,
     )
-    made = plan(numbers, devices, ServiceClass(given["service"]))
+    made = plan(numbers, devices, Pace(pace), window=window)
     beside = shared(numbers, devices, made)
     if as_json:
         shares = None if beside is None else asdict(beside)

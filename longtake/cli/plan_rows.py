@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from longtake.core.flow import Pace
 from longtake.core.plan.figures import Figure, PlanTimes
 from longtake.core.plan.measured import CORE, MEASURED
 from longtake.core.plan.memory import footprint
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import Devices, Plan, ServiceClass
+from longtake.core.plan.plan import Devices, Plan
 from longtake.core.plan.sharing import Shared
 from longtake.core.plan.text_encoder import DeviceRates, TextEncoderShape
 from longtake.core.work import Role
@@ -50,16 +51,16 @@ def _streams(devices: Devices, made: Plan) -> list[_Row]:
     split = f" in chains of {devices.layer_split}" if devices.layer_split > 1 else ""
     alone = f"{made.stream_rate:.2f} x real time, {made.speed_up:.2f} x one device"
     streams = f"{made.streams} (by rate: {by_rate}; by memory: {made.streams_by_memory})"
-    if made.service != ServiceClass.BULK.value and made.stream_rate < 1:
-        alone += ": no live stream keeps up"
+    if made.pace == Pace.REALTIME.value and made.stream_rate < 1:
+        alone += ": no realtime stream keeps up"
         streams += ", which would be admitted and be late" if made.streams else ""
     return [
         ("devices", f"{made.devices}{split}"),
-        ("class", made.service),
+        ("pace", f"{made.pace}, {made.window} blocks ahead at most"),
         ("placement of a stream's lanes", " ".join(made.placement)),
         ("streams", streams),
         ("load", f"{made.load:.1%}"),
-        ("all streams together", f"at most {made.limit_blocks_per_s:.2f} blocks/s"),
+        ("all streams together", f"at most {made.limit_blocks_per_s:.2f} blocks/s can be denoised"),
         ("one stream alone", alone),
         ("block latency", f"{made.block_latency_s:.3f} s from noise to finished latents, nothing else waiting"),
         ("prompt to screen", f"{soonest_s:.2f} s with empty buffers, {latest_s:.2f} s with full ones"),
@@ -73,11 +74,16 @@ def _decoders(made: Plan, times: PlanTimes, beside: Shared | None) -> list[_Row]
         return [("decode workers", "not known without the time of a decode")]
     most = f"at most {beside.blocks_per_s:.2f} blocks/s, {beside.decode_share:.0%} of a block's time for its decoding"
     return [
-        ("decoders on devices of their own", f"{made.decode_workers} for {made.streams} streams"),
+        ("decoders on devices of their own", f"{made.decode_workers} for {_decoded(made)}"),
         ("decoders on the same devices", beside.verdict),
         ("… streams", f"{beside.streams} (by memory: {beside.streams_by_memory}), {most}"),
         ("cores that encode", f"{times.encode.value * made.limit_blocks_per_s:.1f} for all that can be denoised"),
     ]
+
+
+def _decoded(made: Plan) -> str:
+    """What so many decode workers can keep up with."""
+    return f"{made.streams} streams" if made.pace == Pace.REALTIME.value else "all that can be denoised"
 
 
 def _memory(model: Model, devices: Devices, made: Plan, beside: Shared | None) -> list[_Row]:

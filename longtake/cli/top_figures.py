@@ -26,10 +26,14 @@ class WorkerFigures:
     worker: str
     role: str
     capacity: int
+    """Pages or decoder slots; 0 of text workers, which have neither."""
     used: int
     sessions: int
     utilisation: float | None
-    """The share of time that it spent on ops, by its own clock; it may pass 1 where an op is longer than a look."""
+    """The share of time that it spent on ops, by its own clock; it may pass 1 where an op is longer than a look. None
+    of text workers, whose time is not counted."""
+    reserved: float | None
+    """The share of its time that REALTIME sessions reserve; None of text workers, on which nothing is reserved."""
     op_s: float | None
     batch: float | None
     """Ops that shared a dispatch, on average."""
@@ -85,6 +89,8 @@ class Figures:
     draining: bool
     drains_in_s: float | None
     sessions_open: int
+    sessions_queued: int
+    """Sessions that wait for a place; they are not among the open ones."""
     max_sessions: int
     over_s: float
     """How far apart the looks are."""
@@ -93,8 +99,13 @@ class Figures:
     realtime_factor: float
     """Pictures a second over those that one stream plays: as many streams could be served in real time."""
     limit_blocks_per_s: float | None
-    """The most that the denoise workers can do at their present op times: the sum of 1 / t over forwards per block."""
+    """The most that the cell can do at its workers' present times; None while that is not known."""
+    limited_by: str
+    """Who can do no more: a worker, or how many of which role; empty while that is not known."""
     limit_share: float | None
+    """The share of it that was done."""
+    engine_share: float | None
+    """The share of time that the engine's one thread spent on events; None if the server does not say."""
     paces: tuple[PaceFigures, ...]
     workers: tuple[WorkerFigures, ...]
     warnings: tuple[str, ...]
@@ -128,7 +139,8 @@ def figures(before: Look, now: Look, *, pictures_per_s: float, sort: str = "slac
     paces = tuple(_pace(total, before, over_s) for total in now.status.totals)
     blocks_per_s = sum(pace.blocks_per_s for pace in paces)
     pictures = sum(pace.pictures_per_s for pace in paces)
-    limit = _limit(now.status)
+    limit = now.status.limit_blocks_per_s if now.status.HasField("limit_blocks_per_s") else None
+    engine_s = now.status.engine_busy_s - before.status.engine_busy_s
     earlier = {session.session_id: session for session in before.sessions}
     sessions = [_session(session, earlier.get(session.session_id), over_s) for session in now.sessions]
     workers = {worker.worker_id: worker for worker in before.status.workers}
@@ -139,13 +151,16 @@ def figures(before: Look, now: Look, *, pictures_per_s: float, sort: str = "slac
         draining=status.draining,
         drains_in_s=status.drains_in_s if status.HasField("drains_in_s") else None,
         sessions_open=status.sessions,
+        sessions_queued=status.sessions_queued,
         max_sessions=status.max_sessions,
         over_s=over_s,
         blocks_per_s=blocks_per_s,
         pictures_per_s=pictures,
         realtime_factor=pictures / pictures_per_s,
         limit_blocks_per_s=limit,
+        limited_by=status.limited_by,
         limit_share=blocks_per_s / limit if limit else None,
+        engine_share=engine_s / over_s if now.status.engine_busy_s else None,
         paces=paces,
         workers=tuple(_worker(worker, workers.get(worker.worker_id), over_s) for worker in status.workers),
         warnings=warnings(status),
@@ -171,14 +186,6 @@ def _pace(total: pb.PaceTotals, before: Look, over_s: float) -> PaceFigures:
     )
 
 
-def _limit(status: pb.GetStatusResponse) -> float | None:
-    """Blocks a second at most; None while a denoise worker's time is unknown, or there is none."""
-    times_s = [worker.op_s for worker in status.workers if worker.role == pb.WORKER_ROLE_DENOISE]
-    if not times_s or min(times_s) <= 0 or not status.forwards_per_block:
-        return None
-    return sum(1 / time_s for time_s in times_s) / status.forwards_per_block
-
-
 def warnings(status: pb.GetStatusResponse) -> tuple[str, ...]:
     """A sentence for each role whose workers do not all give the same bits."""
     classes: dict[str, set[str]] = {}
@@ -195,13 +202,15 @@ def _worker(worker: pb.Worker, earlier: pb.Worker | None, over_s: float) -> Work
     # One that joined again since counts from 0: nothing can be said of the time between.
     goes_on = earlier is not None and earlier.dispatched <= worker.dispatched and earlier.busy_s <= worker.busy_s
     passes = worker.passes - earlier.passes if earlier is not None and goes_on else 0
+    encodes = worker.role == pb.WORKER_ROLE_TEXT
     return WorkerFigures(
         worker=worker.worker_id,
         role=word(pb.WorkerRole.Name(worker.role)),
-        capacity=worker.capacity,
-        used=worker.capacity - worker.free,
+        capacity=0 if encodes else worker.capacity,
+        used=0 if encodes else worker.capacity - worker.free,
         sessions=worker.sessions,
-        utilisation=(worker.busy_s - earlier.busy_s) / over_s if earlier is not None and goes_on else None,
+        utilisation=None if encodes or earlier is None or not goes_on else (worker.busy_s - earlier.busy_s) / over_s,
+        reserved=None if encodes else worker.reserved,
         op_s=worker.op_s or None,
         batch=(worker.ops - earlier.ops) / passes if earlier is not None and passes > 0 else None,
         ready=worker.ready,

@@ -15,6 +15,8 @@ _BAR = 10
 _UNKNOWN = "-"
 _ALWAYS = 10
 """How long the column stays that names a row, and the one by which rows are sorted."""
+_ENGINE_FULL = 0.8
+"""From this share of its time on, the engine holds up workers (the alert LongtakeEngineOverloaded)."""
 _FEWEST = 3
 """This many workers are shown, however low the terminal is."""
 
@@ -82,13 +84,24 @@ def _header(frame: Figures) -> list[Text]:
     first = Text.assemble(
         (frame.cell or "longtake", "bold"), " ", (state, style),
         f"  up {_time(frame.uptime_s)}  {frame.sessions_open} of {frame.max_sessions} sessions",
+        f", {frame.sessions_queued} queued" if frame.sessions_queued else "",
     )  # fmt: skip
-    share = "" if frame.limit_share is None else f" ({_percent(frame.limit_share)} of {frame.limit_blocks_per_s:.2f})"
-    second = Text.assemble(
-        (f"{frame.blocks_per_s:.2f} blocks/s{share}", "bold"),
-        f"  {frame.pictures_per_s:.1f} pictures/s = {frame.realtime_factor:.2f} x real time",
-    )
-    return [first, second, *(Text(warning, style="yellow") for warning in frame.warnings)]
+    second = Text(f"{frame.blocks_per_s:.2f} blocks/s{_of_limit(frame)}", style="bold")
+    third = Text(f"{frame.pictures_per_s:.1f} pictures/s = {frame.realtime_factor:.2f} x real time")
+    if frame.engine_share is not None:
+        third.append(
+            f", engine {_percent(frame.engine_share)} busy", "red" if frame.engine_share > _ENGINE_FULL else ""
+        )
+    return [first, second, third, *(Text(warning, style="yellow") for warning in frame.warnings)]
+
+
+def _of_limit(frame: Figures) -> str:
+    """How near that is to the most that is possible, and whose limit it is; nothing while that is not known."""
+    if frame.limit_blocks_per_s is None:
+        return ""
+    if frame.limit_share is None:
+        return f": there are {frame.limited_by}"
+    return f", {_percent(frame.limit_share)} of the {frame.limit_blocks_per_s:.2f} that {frame.limited_by} can do"
 
 
 def _paces(paces: tuple[PaceFigures, ...]) -> list[Column]:
@@ -118,9 +131,10 @@ def _workers(workers: tuple[WorkerFigures, ...]) -> list[Column]:
         column("worker", 9, *(worker.worker for worker in workers)),
         column("role", 3, *(worker.role for worker in workers)),
         column("busy", 8, *(_percent(worker.utilisation) for worker in workers)),
+        column("reserved", 6, *(_percent(worker.reserved) for worker in workers)),
         column("op ms", 7, *(_UNKNOWN if worker.op_s is None else f"{worker.op_s * 1000:.1f}" for worker in workers)),
         column("batch", 5, *(_number(worker.batch, 1) for worker in workers)),
-        column("used", 4, *(f"{_bar(worker)} {worker.used}/{worker.capacity}" for worker in workers)),
+        column("used", 4, *(_used(worker) for worker in workers)),
         column("sessions", 2, *(str(worker.sessions) for worker in workers)),
         column("ready", 6, *(str(worker.ready) for worker in workers)),
         column("in flight", 1, *(str(worker.in_flight) for worker in workers)),
@@ -148,6 +162,10 @@ def _sessions(sessions: tuple[SessionFigures, ...], sort: str) -> list[Column]:
         column("age", 3, *(_time(session.age_s) for session in sessions)),
         column("tenant", 1, *(session.tenant or _UNKNOWN for session in sessions)),
     ]
+
+
+def _used(worker: WorkerFigures) -> str:
+    return f"{_bar(worker)} {worker.used}/{worker.capacity}" if worker.capacity else _UNKNOWN
 
 
 def _bar(worker: WorkerFigures) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -48,18 +48,26 @@ class ClientError(Exception):
         *,
         violations: tuple[Violation, ...] = (),
         retry_after_s: float | None = None,
+        reason: str = "",
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
         self.violations = violations
         self.retry_after_s = retry_after_s
+        """When the same request may be met; None: the server does not say, or waiting does not help."""
+        self.reason = reason
+        """What has run out, in one word of the protocol such as `TIME`; empty if it is not that."""
+        self.facts = dict(facts or {})
+        """How much of what is short, by the names that the protocol gives them: of, unit, needed, free, limit."""
 
 
 def error_from(failure: grpc.aio.AioRpcError) -> ClientError:
     """The exception for an ended call, with the google.rpc details its trailing metadata carries."""
     violations: list[Violation] = []
     retry_after_s: float | None = None
+    info = error_details_pb2.ErrorInfo()
     for detail in _details(failure.trailing_metadata() or ()):
         if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             request = error_details_pb2.BadRequest.FromString(detail.value)
@@ -67,8 +75,15 @@ def error_from(failure: grpc.aio.AioRpcError) -> ClientError:
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry_after_s = delay.seconds + delay.nanos / 1e9
+        elif detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
     return ClientError(
-        failure.code(), _in_words(failure.details() or ""), violations=tuple(violations), retry_after_s=retry_after_s
+        failure.code(),
+        _in_words(failure.details() or ""),
+        violations=tuple(violations),
+        retry_after_s=retry_after_s,
+        reason=info.reason,
+        facts=info.metadata,
     )
 
 

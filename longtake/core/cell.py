@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from longtake.core.fleet.limit import CellLimit, cell_limit
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.texts import Texts
-from longtake.core.fleet.worker import Worker
+from longtake.core.fleet.worker import Worker, WorkerView
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
@@ -37,6 +38,15 @@ class Cell:
     """Which of the ready ops of a worker goes first."""
     journal_bytes: int = 0
     """What the sessions that were let in may need of the journal, together."""
+
+    def view(self, worker: Worker) -> WorkerView:
+        """The public face of a worker."""
+        return worker.view(self.texts.held_by(worker.id), reserved=self.fleet.reserved(worker))
+
+    @property
+    def limit(self) -> CellLimit:
+        """What the workers that are joined can do at most, for streams of the default recipe."""
+        return cell_limit(self.graphs[""], self.workers.values())
 
     def speak_for(self, session: Session) -> None:
         """Count what a session that is let in may need of the journal."""

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from longtake.core.scarcity import Scarcity
+
 
 class Lack(Enum):
     """What has run out."""
@@ -18,7 +20,7 @@ class Lack(Enum):
     SLOTS = "slots"
     """No decoder slot is free."""
     TIME = "time"
-    """The devices have no time left to reserve for a live stream."""
+    """The devices have no time left to reserve for a REALTIME stream."""
     SESSIONS = "sessions"
     """As many sessions are open as are allowed."""
     TURN = "turn"
@@ -113,14 +115,7 @@ class Missed:
     """The first block that has not started."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryAfter:
-    """The same request may be met later."""
-
-    seconds: float
-
-
-About = WrongValue | WrongValues | Clash | NotOpen | Missed | RetryAfter
+About = WrongValue | WrongValues | Clash | NotOpen | Missed | Scarcity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,21 +267,27 @@ class NotAllowed(CallerFault):
 
 
 class NoCapacity(LongtakeError):
-    """Nothing is wrong with the request, but what it needs is in use."""
+    """Nothing is wrong with the request, but what it needs is in use.
 
-    def __init__(self, reason: str, retry_after_s: float, lack: Lack) -> None:
-        super().__init__(reason)
-        self.retry_after_s = retry_after_s
+    The text is the reason, and then what to do: try again at some time, if that helps, or choose pace fast.
+    """
+
+    def __init__(self, reason: str, scarcity: Scarcity | float, lack: Lack) -> None:
+        """A mere number is when to try again; 0: nothing is to be said of that."""
+        about = scarcity if isinstance(scarcity, Scarcity) else Scarcity(retry_after_s=scarcity or None)
+        super().__init__(f"{reason}. {about.advice}" if about.advice else reason)
+        self.retry_after_s = about.retry_after_s
+        self.shortage = about.shortage
         self.lack = lack
         self.refusal = lack
-        self.about = RetryAfter(seconds=retry_after_s)
+        self.about = about
 
 
 class QuotaUsed(NoCapacity):
     """What the caller's tenant may have is used up, whatever is free beside it."""
 
-    def __init__(self, reason: str, retry_after_s: float) -> None:
-        super().__init__(reason, retry_after_s, Lack.QUOTA)
+    def __init__(self, reason: str, scarcity: Scarcity | float) -> None:
+        super().__init__(reason, scarcity, Lack.QUOTA)
 
 
 class Unavailable(LongtakeError):

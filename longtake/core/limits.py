@@ -82,7 +82,7 @@ class Limits:
     max_queued: int = _between(0, _MANY, 64)
     """The number of FAST sessions that may wait for a place; 0 refuses them at once, as REALTIME ones always are."""
     recover_within_s: float = _between(0.1, _DAY_S, 5.0)
-    """Within this time what a lost worker held of a stream is to be rebuilt elsewhere. Live streams that were not
+    """Within this time what a lost worker held of a stream is to be rebuilt elsewhere. REALTIME streams that were not
     touched come first where they are in greater haste."""
     exact_wait_s: float = _between(0.0, _DAY_S, 120.0)
     """How long a stream, when no worker is left that gives the same bits as before, waits for one to come back. After

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from longtake.core.errors import QuotaUsed
+from longtake.core.scarcity import Scarcity, Shortage
 
 DAY_S = 86_400
 MINUTE_S = 60
@@ -67,8 +68,9 @@ class Ledger:
             raise used_up
         account = self.account(tenant, now_s)
         if quota.streams is not None and account.streams >= quota.streams:
-            reason = f"the tenant's quota of streams is used up: {quota.streams} at once"
-            raise QuotaUsed(reason, STREAM_RETRY_S)
+            reason = f"The tenant's quota of streams is used up: {account.streams} of {quota.streams} are open"
+            shortage = Shortage(of="tenant", unit="streams", needed=1, free=0, limit=quota.streams)
+            raise QuotaUsed(reason, Scarcity(retry_after_s=STREAM_RETRY_S, shortage=shortage))
         self.ask(tenant, quota, prompts, now_s)
         account.streams += 1
 
@@ -93,8 +95,13 @@ class Ledger:
         over = recent + prompts - limit
         # What has just been waited for is granted, whatever the last bits of the sums say.
         if over > 1e-6:
-            wait_s = over / rate_per_s
-            raise QuotaUsed(f"the tenant's quota of prompts is used up: {limit} a minute", wait_s)
+            free = max(0.0, limit - recent)
+            shortage = Shortage(of="tenant", unit="prompts", needed=prompts, free=free, limit=limit)
+            if prompts > limit:
+                reason = f"The tenant's quota of prompts allows {limit} at once, and these are {prompts}"
+                raise QuotaUsed(reason, Scarcity(shortage=shortage))
+            reason = f"The tenant's quota of prompts is used up: {limit} a minute, {int(free)} left, {prompts} needed"
+            raise QuotaUsed(reason, Scarcity(retry_after_s=over / rate_per_s, shortage=shortage))
         account.prompts, account.prompts_at_s = recent + prompts, now_s
 
     def charge_device(self, tenant: str, seconds: float, now_s: float) -> None:
@@ -113,7 +120,9 @@ class Ledger:
             (account.sent_bytes, quota.bytes_per_day, "bytes"),
         ):
             if limit is not None and used >= limit:
-                return QuotaUsed(f"the tenant has used its {limit:g} {what} of this day (UTC)", DAY_S - now_s % DAY_S)
+                shortage = Shortage(of="tenant", unit=what, needed=0, free=0, limit=limit)
+                reason = f"The tenant has used its {limit:,.10g} {what} of this day (UTC)"
+                return QuotaUsed(reason, Scarcity(retry_after_s=DAY_S - now_s % DAY_S, shortage=shortage))
         return None
 
     def keep(self, tenants: Collection[str]) -> None:

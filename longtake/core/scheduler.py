@@ -113,7 +113,7 @@ class Scheduler:
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that are joined, by id."""
-        return tuple(self.cell.workers[name].view(self.cell.texts.held_by(name)) for name in sorted(self.cell.workers))
+        return tuple(self.cell.view(self.cell.workers[name]) for name in sorted(self.cell.workers))
 
     def inspect(self, session: SessionId) -> Session:
         """The live record of one session, for tests and debugging: to look at. KeyError if it is not there."""

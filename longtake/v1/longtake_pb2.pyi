@@ -633,7 +633,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "limit_blocks_per_s", "limited_by", "stages", "engine_busy_s", "sessions_queued")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -643,6 +643,11 @@ class GetStatusResponse(_message.Message):
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     DRAINS_IN_S_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BLOCKS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    LIMITED_BY_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_BUSY_S_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_QUEUED_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     sessions: int
     max_sessions: int
@@ -652,7 +657,20 @@ class GetStatusResponse(_message.Message):
     totals: _containers.RepeatedCompositeFieldContainer[PaceTotals]
     forwards_per_block: int
     drains_in_s: float
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ...) -> None: ...
+    limit_blocks_per_s: float
+    limited_by: str
+    stages: _containers.RepeatedCompositeFieldContainer[Stage]
+    engine_busy_s: float
+    sessions_queued: int
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., limit_blocks_per_s: _Optional[float] = ..., limited_by: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., engine_busy_s: _Optional[float] = ..., sessions_queued: _Optional[int] = ...) -> None: ...
+
+class Stage(_message.Message):
+    __slots__ = ("role", "blocks_per_s")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    role: WorkerRole
+    blocks_per_s: float
+    def __init__(self, role: _Optional[_Union[WorkerRole, str]] = ..., blocks_per_s: _Optional[float] = ...) -> None: ...
 
 class PaceTotals(_message.Message):
     __slots__ = ("pace", "sessions", "blocks", "late_blocks", "pictures", "bytes", "opened", "refused", "least_slack_s")
@@ -677,7 +695,7 @@ class PaceTotals(_message.Message):
     def __init__(self, pace: _Optional[_Union[Pace, str]] = ..., sessions: _Optional[int] = ..., blocks: _Optional[int] = ..., late_blocks: _Optional[int] = ..., pictures: _Optional[int] = ..., bytes: _Optional[int] = ..., opened: _Optional[int] = ..., refused: _Optional[int] = ..., least_slack_s: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes", "numerics")
+    __slots__ = ("worker_id", "role", "capacity", "free", "sessions", "in_flight", "ready", "dispatched", "op_s", "busy_s", "ops", "chain_length", "host_memory_bytes", "passes", "numerics", "reserved")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
@@ -693,6 +711,7 @@ class Worker(_message.Message):
     HOST_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PASSES_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     role: WorkerRole
     capacity: int
@@ -708,7 +727,8 @@ class Worker(_message.Message):
     host_memory_bytes: int
     passes: int
     numerics: str
-    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ..., numerics: _Optional[str] = ...) -> None: ...
+    reserved: float
+    def __init__(self, worker_id: _Optional[str] = ..., role: _Optional[_Union[WorkerRole, str]] = ..., capacity: _Optional[int] = ..., free: _Optional[int] = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., ready: _Optional[int] = ..., dispatched: _Optional[int] = ..., op_s: _Optional[float] = ..., busy_s: _Optional[float] = ..., ops: _Optional[int] = ..., chain_length: _Optional[int] = ..., host_memory_bytes: _Optional[int] = ..., passes: _Optional[int] = ..., numerics: _Optional[str] = ..., reserved: _Optional[float] = ...) -> None: ...
 
 class WatchOpsRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -8,7 +8,7 @@ block and bears its number; a *picture* is one displayed image, numbered from 0;
 block. All times are presentation times, from the start of the stream.
 
 Errors. A bad argument is INVALID_ARGUMENT with a google.rpc.BadRequest that names the field and what is allowed;
-no capacity, or a quota used up, is RESOURCE_EXHAUSTED with a google.rpc.RetryInfo; an unknown session, that of
+no capacity, or a quota used up, is RESOURCE_EXHAUSTED with google.rpc.RetryInfo and ErrorInfo; an unknown session, that of
 another tenant, or a token that resumes nothing is NOT_FOUND; a request that does not fit the present state is
 FAILED_PRECONDITION; a segment that can no longer be sent again, or a past that is not kept any more, is OUT_OF_RANGE;
 a call without credentials that hold is UNAUTHENTICATED, one that its caller may not make PERMISSION_DENIED; a server

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from monitoring import declarations as metrics
-from monitoring.alerting.records import DAY_S, HOUR_S, LIVE, MINUTE_S, Records
+from monitoring.alerting.records import DAY_S, HOUR_S, MINUTE_S, REALTIME, Records
 from monitoring.boards.promql import Expression
 
 ALLOWED_LATE = 0.001
-"""The share of live streams' blocks that may be late: 99.9 % shall leave in time, over 30 days."""
+"""The share of realtime streams' blocks that may be late: 99.9 % shall leave in time, over 30 days."""
 _FULL = "pages|slots|time|sessions"
 _BAD_CREDENTIALS = "no_credentials|wrong_credentials"
 _MEBIBYTE = 2.0**20
@@ -64,15 +64,15 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
     for name, severity, times, long_s, short_s, for_s in burns:
         bound = times * ALLOWED_LATE
         # A single short stream with one late block is no trend.
-        several = records.times.scope(long_s).increase(metrics.LATE_BLOCKS, **LIVE).at_least(10)
+        several = records.times.scope(long_s).increase(metrics.LATE_BLOCKS, **REALTIME).at_least(10)
         late = records.late(long_s).series.above(bound) & records.late(short_s).series.above(bound)
         yield Alert(
             name=f"LongtakeLateBlocks{name}",
             severity=severity,
             query=late & several,
             for_s=for_s,
-            summary="Live streams of cell {{ $labels.cell }} get their blocks late",
-            description="{{ $value | humanizePercentage }} of live blocks left late; the objective allows "
+            summary="Realtime streams of cell {{ $labels.cell }} get their blocks late",
+            description="{{ $value | humanizePercentage }} of realtime blocks left late; the objective allows "
             f"{ALLOWED_LATE:.1%} over 30 days. Screens of clients run dry.",
         )
 
@@ -144,9 +144,9 @@ def _output(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeFirstSegmentSlow",
         severity=Severity.TICKET,
-        query=records.first_segment.series_of('pace="live"').above(10.0),
+        query=records.first_segment.series_of('pace="realtime"').above(10.0),
         for_s=15 * MINUTE_S,
-        summary="Live streams of cell {{ $labels.cell }} take long to begin",
+        summary="Realtime streams of cell {{ $labels.cell }} take long to begin",
         description="One in twenty waits more than {{ $value | humanizeDuration }} for its first segment.",
     )
 
@@ -221,7 +221,7 @@ def _bad_workers(records: Records) -> Iterator[Alert]:
     yield Alert(
         name="LongtakeOpsFail",
         severity=Severity.TICKET,
-        query=quarter.increase(metrics.OPS_FAILED, "worker").at_least(5),
+        query=quarter.increase(metrics.WORKER_FAILURES, "worker").at_least(5),
         for_s=0,
         summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} fails at its work",
         description='{{ $value | printf "%.0f" }} dispatches or preparations failed within a quarter of an hour.',
@@ -231,15 +231,15 @@ def _bad_workers(records: Records) -> Iterator[Alert]:
 def _room(records: Records) -> Iterator[Alert]:
     times = records.times
     quarter = times.scope(15 * MINUTE_S)
-    refused = quarter.increase(metrics.OPENS_REFUSED, pace="live", reason=_FULL)
-    granted = quarter.increase(metrics.OPENS, **LIVE)
+    refused = quarter.increase(metrics.OPENS_REFUSED, pace="realtime", reason=_FULL)
+    granted = quarter.increase(metrics.OPENS, **REALTIME)
     yield Alert(
-        name="LongtakeRefusingLive",
+        name="LongtakeRefusingRealtime",
         severity=Severity.TICKET,
         query=(refused / (refused + granted)).above(0.05) & refused.at_least(3),
         for_s=15 * MINUTE_S,
-        summary="Cell {{ $labels.cell }} is full and refuses live streams",
-        description="{{ $value | humanizePercentage }} of live Opens found no pages, decoder slots, time or places.",
+        summary="Cell {{ $labels.cell }} is full and refuses realtime streams",
+        description="{{ $value | humanizePercentage }} of realtime Opens found no pages, slots, time or places.",
     )
     window = times.text(6 * HOUR_S)
     settled = quarter.sum(metrics.UPTIME).above(7 * HOUR_S * times.factor)
@@ -256,15 +256,15 @@ def _room(records: Records) -> Iterator[Alert]:
 
 def _clients(records: Records) -> Iterator[Alert]:
     five = records.times.scope(5 * MINUTE_S)
-    stalled = five.sum(metrics.STALLED_SESSIONS, **LIVE)
-    running = five.sum(metrics.SESSIONS, pace="live", state="running")
+    stalled = five.sum(metrics.STALLED_SESSIONS, **REALTIME)
+    running = five.sum(metrics.SESSIONS, pace="realtime", state="running")
     yield Alert(
         name="LongtakeClientsStall",
         severity=Severity.TICKET,
         query=(stalled / running).above(0.25) & stalled.at_least(3),
         for_s=15 * MINUTE_S,
         summary="Clients of cell {{ $labels.cell }} do not keep up",
-        description="{{ $value | humanizePercentage }} of live sessions wait for their clients' credit.",
+        description="{{ $value | humanizePercentage }} of realtime sessions wait for their clients' credit.",
     )
     yield Alert(
         name="LongtakeCredentialsRefused",

@@ -11,7 +11,7 @@ from monitoring.declarations import Metric
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
 LATE_WINDOWS_S = (5 * MINUTE_S, 30 * MINUTE_S, HOUR_S, 6 * HOUR_S, 3 * DAY_S)
-LIVE = {"pace": "live"}
+REALTIME = {"pace": "realtime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Records:
     times: TimeScale
 
     def late(self, window_s: float) -> Record:
-        """The share of live blocks that left late, over one of LATE_WINDOWS_S."""
+        """The share of realtime blocks that left late, over one of LATE_WINDOWS_S."""
         scope = self.times.scope(window_s)
-        share = scope.rate(metrics.LATE_BLOCKS, **LIVE) / scope.rate(metrics.BLOCKS, **LIVE)
+        share = scope.rate(metrics.LATE_BLOCKS, **REALTIME) / scope.rate(metrics.BLOCKS, **REALTIME)
         return Record(f"cell:longtake_late_block:ratio{duration(window_s)}", share)
 
     @property
@@ -79,7 +79,7 @@ class Records:
     @property
     def memory(self) -> tuple[Record, ...]:
         """Bytes in each of the places that could grow for ever; all have one name and the label `store`."""
-        stores = {"journal": metrics.JOURNAL, "images": metrics.HOST_MEMORY, "workers": metrics.RESIDENT_MEMORY}
+        stores = {"journal": metrics.JOURNAL, "copies": metrics.STATE_COPIES_MEMORY, "workers": metrics.RESIDENT_MEMORY}
         name = "cell_store:longtake_memory_bytes:sum"
         return tuple(Record(name, self._five.sum(metric), {"store": store}) for store, metric in stores.items())
 
@@ -88,7 +88,9 @@ class Records:
         five = self._five
         yield from map(self.late, LATE_WINDOWS_S)
         yield Record("cell_pace:longtake_blocks:rate5m", five.rate(metrics.BLOCKS, "pace"))
-        yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.sum(metrics.LIMIT))
+        yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.least(metrics.LIMIT))
+        of_each = five.rate(metrics.BLOCKS).over_each(five.sum(metrics.LIMIT, "role"))
+        yield Record("cell_role:longtake_of_limit:ratio5m", of_each)
         yield Record("cell:longtake_real_time_factor:ratio5m", _real_time_factor(five))
         yield Record("cell_worker:longtake_busy:ratio5m", five.rate(metrics.BUSY, "worker"))
         yield Record("cell:longtake_pages_used:ratio", _used(five, metrics.PAGES))
@@ -96,7 +98,7 @@ class Records:
         yield self.first_segment
         for name in (metrics.PROMPT_TO_SCREEN, metrics.BLOCK_LATENCY):
             yield Record(f"cell_pace:{name.name}:p95_5m", five.quantile(0.95, name, "pace"))
-        slack = five.quantile(0.01, metrics.BLOCK_SLACK, **LIVE)
+        slack = five.quantile(0.01, metrics.BLOCK_SLACK, **REALTIME)
         yield Record(f"cell:{metrics.BLOCK_SLACK.name}:p01_5m", slack)
         yield self.engine_busy
         yield self.sessions
@@ -112,7 +114,7 @@ def _used(scope: Scope, metric: Metric) -> Expression:
 
 
 def _real_time_factor(scope: Scope) -> Expression:
-    """Pictures sent a second and live stream that may run, over the rate at which they play."""
-    running = scope.lately("avg_over_time", metrics.SESSIONS, pace="live", state="running")
-    stalled = scope.lately("avg_over_time", metrics.STALLED_SESSIONS, **LIVE)
-    return (scope.rate(metrics.PICTURES, **LIVE) / (running - stalled)) / scope.most(metrics.PICTURE_RATE)
+    """Pictures sent a second and realtime stream that may run, over the rate at which they play."""
+    running = scope.lately("avg_over_time", metrics.SESSIONS, pace="realtime", state="running")
+    stalled = scope.lately("avg_over_time", metrics.STALLED_SESSIONS, **REALTIME)
+    return (scope.rate(metrics.PICTURES, **REALTIME) / (running - stalled).above(0)) / scope.most(metrics.PICTURE_RATE)

@@ -50,6 +50,12 @@ class Expression:
         unit = Unit.SHARE if self.unit is other.unit else self.unit
         return self._joined("/", other, unit)
 
+    def over_each(self, other: Expression) -> Expression:
+        """The share that this is of each value of another expression, which has more labels than this."""
+        text = f"{_closed(self.text)} / {self._matched(other)} group_right () {_closed(other.text)}"
+        unit = Unit.SHARE if self.unit is other.unit else self.unit
+        return Expression(text, unit, self.metrics + other.metrics, other.labels)
+
     def __add__(self, other: Expression) -> Expression:
         """The sum of two expressions of the same labels."""
         return self._joined("+", other, self.unit)
@@ -124,6 +130,10 @@ class Scope:
     def most(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """The greatest of the gauge for each cell and label of `by`."""
         return self._aggregated("max", metric, by, labels)
+
+    def least(self, metric: Metric, *by: str, **labels: str) -> Expression:
+        """The smallest of the gauge for each cell and label of `by`."""
+        return self._aggregated("min", metric, by, labels)
 
     def lately(self, function: str, metric: Metric, *by: str, **labels: str) -> Expression:
         """A function such as `avg_over_time` of the gauge over the window, then summed."""
@@ -209,6 +219,8 @@ def _unit(metric: Metric) -> Unit:
     base = metric.name.removesuffix("_total")
     if base.endswith(("_per_second", "_rate")):
         return Unit.PER_SECOND
+    if base.endswith("_ratio"):
+        return Unit.SHARE
     if base.endswith("_seconds"):
         return Unit.SECONDS
     return Unit.BYTES if base.endswith("_bytes") else Unit.NONE

@@ -5,13 +5,15 @@ from __future__ import annotations
 from monitoring import declarations as metrics
 from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
 
-LIVE = {"pace": "live"}
+REALTIME = {"pace": "realtime"}
 # Pages and slots are in use in every state but this.
 FREE = {"state": "free"}
 
 _RATE = SEEN.rate(metrics.BLOCKS)
-_LIMIT = SEEN.sum(metrics.LIMIT)
-_RUNNING = SEEN.sum(metrics.SESSIONS, pace="live", state="running") - SEEN.sum(metrics.STALLED_SESSIONS, **LIVE)
+_LIMITS = SEEN.sum(metrics.LIMIT, "role")
+_RUNNING = SEEN.sum(metrics.SESSIONS, pace="realtime", state="running") - SEEN.sum(metrics.STALLED_SESSIONS, **REALTIME)
+# Those that count against the limit: all but the queued ones.
+_OPEN = SEEN.sum(metrics.SESSIONS, state="opening|running|paused|parking|parked|restoring|finishing|closing")
 
 # fmt: off
 THROUGHPUT = Dashboard(
@@ -19,16 +21,18 @@ THROUGHPUT = Dashboard(
     description="How much comes out, how near that is to what the devices can do, and where time is lost.",
     rows=(
         Row("What comes out", (
-            panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMIT, "limit"),
-                  advice="The limit is the sum of 1/t over the denoise workers, over the forwards of a block. Far "
-                         "below it with sessions waiting: see 'Work that waits' and the workers' utilisation."),
-            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0), _RATE / _LIMIT,
-                  advice="Above 95 % no further live stream is let in: add denoise workers or another cell. Low is "
-                         "no fault unless streams wait."),
-            panel("Real-time factor of live streams", Style(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
-                  SEEN.rate(metrics.PICTURES, **LIVE) / _RUNNING / SEEN.most(metrics.PICTURE_RATE),
-                  advice="Pictures sent a second and running live stream, over the rate at which they play: 1 keeps "
-                         "up. Below 0.99 for minutes, screens run dry: see late blocks."),
+            panel("Blocks a second", PLAIN, SEEN.rate(metrics.BLOCKS, "pace"), Line(_LIMITS, "limit"),
+                  advice="Each role's limit is the sum of 1/t over its workers, over its ops of a block; decoding "
+                         "counts encoding. Far below the least with sessions waiting: see 'Work that waits' and the "
+                         "workers' utilisation."),
+            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0),
+                  _RATE.over_each(_LIMITS),
+                  advice="The greatest is the bottleneck: add workers of that role, or another cell. Low is no fault "
+                         "unless streams wait. See 'Time that is reserved' for room for one more."),
+            panel("Real-time factor of realtime streams", Style(chart=Chart.NUMBER, bounds=(0.99, 0.95), width=4),
+                  SEEN.rate(metrics.PICTURES, **REALTIME) / _RUNNING.above(0) / SEEN.most(metrics.PICTURE_RATE),
+                  advice="Pictures sent a second and running realtime stream, over the rate at which they play: 1 "
+                         "keeps up. Below 0.99 for minutes, screens run dry: see late blocks."),
             panel("Pictures sent", STACKED, SEEN.rate(metrics.PICTURES, "pace"),
                   advice="A fall while sessions run means that something holds up every stream: see the server's row "
                          "on the workers' page."),
@@ -38,17 +42,20 @@ THROUGHPUT = Dashboard(
                   advice="All near 1: the cell is full. One near 1 and the others idle: a straggler or bad placement "
                          "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
                          "bottleneck."),
+            panel("Time that is reserved", Style(bounds=(0.85, 0.95), top=1.0), SEEN.most(metrics.RESERVED, "worker"),
+                  advice="By realtime streams. Where one more would bring a worker above 0.95 it is refused for time; "
+                         "the refusal names the worker with the most time left."),
             panel("Ops done", STACKED, SEEN.rate(metrics.OPS, "op"),
                   advice="Denoise and commit ops go together, about as many forwards for each block as 'Forwards of "
                          "a block' says; a decode op for each block. A gap means that ops fail or sessions end "
                          "early."),
             panel("Work that waits", PLAIN, SEEN.sum(metrics.READY_OPS, "worker"),
-                  advice="Ops that could run now. Steadily growing: more is asked than the worker can do; bulk "
+                  advice="Ops that could run now. Steadily growing: more is asked than the worker can do; fast "
                          "streams wait first. Zero with low utilisation: clients give no credit, or few streams run."),
             panel("Ops in a dispatch", PLAIN, SEEN.average(metrics.PASS_OPS, "role"),
                   advice="1 where batching does not pay. Falling under load where it did: sessions no longer share "
                          "shapes, or workers of a smaller batch limit joined."),
-            panel("Time of an op", PLAIN, SEEN.most(metrics.OP_SECONDS, "op", "worker"),
+            panel("Time of an op", PLAIN, SEEN.most(metrics.OP_SECONDS, "role", "worker"),
                   advice="Moving averages by the workers' clocks. One worker above its fellows: a straggler. All "
                          "rising together: another user of the devices, heat, or a change of model."),
             panel("Dispatches", PLAIN, Line(SEEN.rate(metrics.PASSES), "done a second"),
@@ -72,26 +79,26 @@ SESSIONS = Dashboard(
     description="What clients get: blocks in time, first pictures, prompts on the screen, refusals and endings.",
     rows=(
         Row("In time", (
-            panel("Late blocks of live streams", Style(bounds=(0.001, 0.0144)),
-                  SEEN.rate(metrics.LATE_BLOCKS, **LIVE) / SEEN.rate(metrics.BLOCKS, **LIVE),
+            panel("Late blocks of realtime streams", Style(bounds=(0.001, 0.0144)),
+                  SEEN.rate(metrics.LATE_BLOCKS, **REALTIME) / SEEN.rate(metrics.BLOCKS, **REALTIME),
                   advice="The objective is 0.1 % over 30 days. Above 1.44 % a month's allowance is gone in two days: "
                          "see utilisation, slowness and the engine."),
-            panel("Slack of live blocks", Style(bounds=(0.1, 0.0)),
-                  Line(SEEN.quantile(0.01, metrics.BLOCK_SLACK, **LIVE), "worst 1 %"),
-                  Line(SEEN.quantile(0.5, metrics.BLOCK_SLACK, **LIVE), "median"),
+            panel("Slack of realtime blocks", Style(bounds=(0.1, 0.0)),
+                  Line(SEEN.quantile(0.01, metrics.BLOCK_SLACK, **REALTIME), "worst 1 %"),
+                  Line(SEEN.quantile(0.5, metrics.BLOCK_SLACK, **REALTIME), "median"),
                   advice="How long before it was due a block left; below 0 it was late. A worst percentile that "
-                         "sinks to 0 announces late blocks: stop bulk work or add workers before they come."),
-            panel("Slack, all of it", Style(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **LIVE),
+                         "sinks to 0 announces late blocks: stop fast streams or add workers before they come."),
+            panel("Slack, all of it", Style(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **REALTIME),
                   advice="A second band below the first: some streams are worse off than the rest, by their worker."),
             panel("First segment, 95th percentile", Style(bounds=(5.0, 10.0)),
                   SEEN.quantile(0.95, metrics.FIRST_SEGMENT, "pace"),
-                  advice="From Open, or its place if it queued. Slow for live streams: prompt encoding or the decode "
-                         "workers are busy; see utilisation."),
+                  advice="From Open, or its place if it queued. Slow for realtime streams: prompt encoding or the "
+                         "decode workers are busy; see utilisation."),
             panel("A block, from its first dispatch to its segment", PLAIN,
                   Line(SEEN.quantile(0.5, metrics.BLOCK_LATENCY, "pace"), "median"),
                   Line(SEEN.quantile(0.95, metrics.BLOCK_LATENCY, "pace"), "95 %"),
-                  advice="Grows with the load of each worker. Live and bulk growing alike: bulk takes time that live "
-                         "streams reserved, which is a defect."),
+                  advice="Grows with the load of each worker. Realtime and fast growing alike: fast streams take "
+                         "time that realtime ones reserved, which is a defect."),
             panel("From a prompt to the screen", PLAIN,
                   Line(SEEN.quantile(0.5, metrics.PROMPT_TO_SCREEN, "pace"), "median"),
                   Line(SEEN.quantile(0.95, metrics.PROMPT_TO_SCREEN, "pace"), "95 %"),
@@ -108,9 +115,9 @@ SESSIONS = Dashboard(
         Row("Sessions", (
             panel("Sessions by state", STACKED, SEEN.sum(metrics.SESSIONS, "state"),
                   advice="Many opening: decode workers do not keep up. Many parked: clients went away without "
-                         "closing. Many queued: bulk work waits for places."),
+                         "closing. Many queued: fast streams wait for places."),
             panel("Places in use", Style(chart=Chart.BARS, bounds=(0.8, 0.95), width=4, top=1.0),
-                  SEEN.sum(metrics.SESSIONS) / SEEN.most(metrics.SESSIONS_LIMIT),
+                  _OPEN / SEEN.most(metrics.SESSIONS_LIMIT),
                   advice="Near 1 Opens are refused whatever room the devices have: raise limits.max_sessions if "
                          "pages are free."),
             panel("Observers", Style(chart=Chart.NUMBER, width=4), SEEN.sum(metrics.WATCHERS),
@@ -124,7 +131,7 @@ SESSIONS = Dashboard(
                   advice="lost and failed are ours: see failed ops and drains. The others are wished for."),
             panel("Wait in the queue, 95th percentile", Style(bounds=(60.0, 300.0)),
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
-                  advice="Of bulk streams that had to queue. Long is no fault; the queue's end is a refusal."),
+                  advice="Of fast streams that had to queue. Long is no fault; the queue's end is a refusal."),
             panel("Parked and restored", PLAIN, Line(SEEN.rate(metrics.PARKED, "pace"), "parked"),
                   Line(SEEN.rate(metrics.RESTORED, "pace"), "restored"),
                   advice="Both high: sessions come and go all the time, each costs copies of its state; raise "
@@ -144,7 +151,7 @@ SESSIONS = Dashboard(
                   Line(SEEN.quantile(0.5, metrics.RECOVERY), "median"),
                   Line(SEEN.quantile(0.95, metrics.RECOVERY), "95 %"),
                   advice="A lane takes as many forwards as its pages remember blocks, a decoder slot some decodes. "
-                         "Longer: they wait for room or behind live streams, so add a worker of each role to spare."),
+                         "Longer: they wait for room or behind realtime streams: add a worker of each role to spare."),
         )),
         Row("Clients", (
             panel("Sessions that wait for credit", STACKED, SEEN.sum(metrics.STALLED_SESSIONS, "pace"),
@@ -154,8 +161,8 @@ SESSIONS = Dashboard(
                   advice="Calls that broke: they count against limits.max_sessions until their clients come back, or "
                          "limits.detached_s is over. Many at once: look at the network, or at a proxy."),
             panel("Stalls", STACKED, SEEN.rate(metrics.WINDOW_STALLS, "pace"),
-                  advice="Usual for pace FAST, which is meant to run into its window. For live streams: the client's "
-                         "window is too small for its network's delay."),
+                  advice="Usual for pace fast, which is meant to run into its window. For realtime streams: the "
+                         "client's window is too small for its network's delay."),
             panel("Segments under way, 95th percentile", PLAIN, SEEN.quantile(0.95, metrics.CLIENT_LAG, "pace"),
                   advice="Near the window: clients keep up just so."),
             panel("Bytes to clients", STACKED, SEEN.rate(metrics.SEGMENT_BYTES, "pace"),
@@ -172,12 +179,12 @@ SESSIONS = Dashboard(
 
 MEMORY = Dashboard(
     uid="longtake-memory", title="Longtake: memory and paging",
-    description="Pages of K/V, decoder slots, images in host memory, the journal, and resident memory.",
+    description="Pages of K/V, decoder slots, copies of both in host memory, the journal, and resident memory.",
     rows=(
         Row("On the devices", (
             panel("Pages in use", Style(bounds=(0.9, 0.98), top=1.0),
                   (SEEN.sum(metrics.PAGES, "worker", **FREE) / SEEN.sum(metrics.PAGES, "worker")).rest(),
-                  advice="Near 1 the next Open is refused for pages. Uneven: sessions of a packed class, or lanes "
+                  advice="Near 1 the next Open is refused for pages. Uneven: sessions of a packed pace, or lanes "
                          "not yet moved."),
             panel("Pages by state", STACKED, SEEN.sum(metrics.PAGES, "state"),
                   advice="The sum is constant while no worker comes or goes. In use with no session open: a leak, "
@@ -185,13 +192,13 @@ MEMORY = Dashboard(
             panel("Decoder slots by state", STACKED, SEEN.sum(metrics.DECODER_SLOTS, "state"),
                   advice="None free and pages free: add decode workers."),
         )),
-        Row("Images: copies of lanes and slots", (
-            panel("Copies", STACKED, SEEN.rate(metrics.IMAGES, "order"),
+        Row("Copies of K/V and of decoder state", (
+            panel("Copies", STACKED, SEEN.rate(metrics.STATE_COPIES, "result"),
                   advice="failed: a host had no memory left or a peer broke off; what it held is rebuilt from the "
                          "journal. Stowed as often as loaded for ever: sessions are parked too early."),
-            panel("Bytes copied", PLAIN, SEEN.rate(metrics.IMAGE_BYTES, "direction"),
+            panel("Bytes copied", PLAIN, SEEN.rate(metrics.STATE_COPIED, "direction"),
                   advice="Near what the host's bus or network carries: forwards are slowed down by it."),
-            panel("Host memory of images", STACKED, SEEN.sum(metrics.HOST_MEMORY, "worker"),
+            panel("Host memory of copies", STACKED, SEEN.sum(metrics.STATE_COPIES_MEMORY, "worker"),
                   advice="Bounded by limits.max_parked times a session's state. Growing with no session parked: a "
                          "leak."),
         )),
@@ -204,7 +211,7 @@ MEMORY = Dashboard(
                   advice="Segments that clients have not acknowledged: a window of each session, and those of sessions "
                          "that ended in the last minutes."),
             panel("Resident memory of workers", PLAIN, SEEN.most(metrics.RESIDENT_MEMORY, "worker"),
-                  advice="Constant after the first minutes, plus images. A worker that grows for hours: plan its "
+                  advice="Constant after the first minutes, plus copies. A worker that grows for hours: plan its "
                          "replacement before its machine ends it."),
             panel("Journal for each session", PLAIN, SEEN.sum(metrics.JOURNAL) / SEEN.sum(metrics.SESSIONS),
                   advice="At most a constant of the recipe, the model's depth and the windows that clients chose; less "
@@ -240,7 +247,7 @@ WORKERS = Dashboard(
                   advice="Fewer than expected for minutes: the launcher cannot start them; see its log, and on "
                          "Kubernetes pods that are pending."),
             panel("Slowness", Style(bounds=(1.15, 1.3)), SEEN.most(metrics.SLOWNESS, "worker"),
-                  advice="A worker's time over its fellows'. Above 1.3 for long: look at its device's clock, "
+                  advice="A worker's time over its fellows'. Above 130 % for long: look at its device's clock, "
                          "temperature and neighbours (DCGM's dashboards), replace it. Lanes move away meanwhile."),
             panel("Classes of numerics", Style(bounds=(1.5, 2.5)), SEEN.most(metrics.NUMERICS_CLASSES, "role"),
                   advice="Workers of one class give the same bits, and a stream stays with one. 2: half an update, or "
@@ -250,7 +257,7 @@ WORKERS = Dashboard(
                   Line(SEEN.rate(metrics.WORKERS_JOINED, "role"), "joined"),
                   advice="What was there is rebuilt elsewhere, which takes time from other streams. The same one again "
                          "and again: take its machine out."),
-            panel("Failed dispatches and preparations", STACKED, SEEN.rate(metrics.OPS_FAILED, "worker"),
+            panel("Failed dispatches and preparations", STACKED, SEEN.rate(metrics.WORKER_FAILURES, "worker"),
                   advice="Should be none. On one worker: its device or its memory. On all: a defect, or an input "
                          "that a model cannot take; the log has the reason."),
             panel("What is served", Style(chart=Chart.NAMES, width=16), SEEN.latest(metrics.INFO),

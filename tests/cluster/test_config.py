@@ -70,7 +70,7 @@ def test_keys_that_contradict_each_other_are_both_named(document: dict[str, obje
 
 
 def test_the_limits_that_are_set_are_the_schedulers_and_the_others_keep_their_defaults() -> None:
-    document = {"limits": {"max_window": 8, "park_after_s": 5}, "cluster": {"packed": ["bulk"], "fused_passes": True}}
+    document = {"limits": {"max_window": 8, "park_after_s": 5}, "cluster": {"packed": ["fast"], "fused_passes": True}}
     expected = Limits(max_window=8, park_after_s=5.0, packed=frozenset({Pace.FAST}), fused_passes=True)
     assert parse_config(document).core_limits == expected
 

@@ -23,7 +23,6 @@ from longtake.core.errors import (
     NotOpen,
     QuotaUsed,
     Refusal,
-    RetryAfter,
     ShuttingDown,
     TooLate,
     Unavailable,
@@ -31,9 +30,11 @@ from longtake.core.errors import (
     WrongState,
     WrongValue,
 )
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.work import SessionId
 
 SESSION = SessionId("s")
+USED = Scarcity(retry_after_s=60.0, shortage=Shortage(of="tenant", unit="streams", needed=1, free=0, limit=3))
 ERRORS: tuple[tuple[LongtakeError, Refusal, About | None, bool], ...] = (
     (InvalidField("window", 0, "1 to 4"), Fault.INVALID, WrongValue(field="window", value="0", allowed="1 to 4"), True),
     (Contradiction("a = 1", "b = 2", "no"), Fault.INVALID, Clash(first="a = 1", second="b = 2"), True),
@@ -44,8 +45,8 @@ ERRORS: tuple[tuple[LongtakeError, Refusal, About | None, bool], ...] = (
     (NotAuthenticated("expired", "old token"), Fault.WRONG_CREDENTIALS, None, True),
     (NotAllowed("clients may not"), Fault.NOT_ALLOWED, None, True),
     (CallerFault("wrong"), Fault.INVALID, None, True),
-    (NoCapacity("full", 2.5, Lack.PAGES), Lack.PAGES, RetryAfter(seconds=2.5), False),
-    (QuotaUsed("used", 60.0), Lack.QUOTA, RetryAfter(seconds=60.0), False),
+    (NoCapacity("full", 2.5, Lack.PAGES), Lack.PAGES, Scarcity(retry_after_s=2.5), False),
+    (QuotaUsed("used", USED), Lack.QUOTA, USED, False),
     (Unavailable("no worker"), Fault.UNAVAILABLE, None, False),
     (ShuttingDown(), Fault.DRAINING, None, False),
     (InternalFault("broken"), Fault.INTERNAL, None, False),
@@ -76,6 +77,24 @@ def test_equal_errors_make_equal_effects() -> None:
     assert refused(9) == refused(9) and hash(refused(9)) == hash(refused(9))
     assert refused(9) != refused(10)
     assert late(1) == late(1) != late(2)
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "fast_instead", "told"),
+    [
+        (28.3, True, "full. Try again in 29 s, or choose pace fast."),
+        (28.3, False, "full. Try again in 29 s."),
+        (None, True, "full. Choose pace fast."),
+        (None, False, "full"),
+        (119.5, False, "full. Try again in 120 s."),
+        (121.0, False, "full. Try again in 3 min."),
+        (7201.0, False, "full. Try again in 3 h."),
+    ],
+)
+def test_a_lack_of_room_says_what_to_do(retry_after_s: float | None, fast_instead: bool, told: str) -> None:
+    scarcity = Scarcity(retry_after_s=retry_after_s, fast_instead=fast_instead)
+    error = NoCapacity("full", scarcity, Lack.TIME)
+    assert (error.problem.message, error.problem.about) == (told, scarcity)
 
 
 def test_no_word_for_a_refusal_has_two_meanings() -> None:

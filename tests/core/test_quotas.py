@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from longtake.core.errors import QuotaUsed
 from longtake.core.quotas import DAY_S, Ledger, Quota
+from longtake.core.scarcity import Shortage
 
 NOON_S = 20_000 * DAY_S + DAY_S / 2
 TENANTS = ("a", "b")
@@ -71,7 +72,7 @@ def test_nobody_gets_more_than_their_quota_and_nobody_else_pays_for_it(
                 ledger.open(tenant, quota, amount, now_s)
             except QuotaUsed as refused:
                 assert blocked or full or quota.prompts_per_minute is not None
-                assert refused.retry_after_s > 0
+                assert (refused.retry_after_s or 1) > 0
             else:
                 assert not blocked and not full
                 memory.streams += 1
@@ -114,6 +115,7 @@ def test_prompts_that_wait_as_long_as_they_were_told_are_granted(limit: int, scr
         try:
             ledger.ask("a", quota, count, now_s)
         except QuotaUsed as refused:
+            assert refused.retry_after_s is not None
             with pytest.raises(QuotaUsed):
                 ledger.ask("a", quota, count, now_s + 0.9 * refused.retry_after_s - 0.01)
             now_s += refused.retry_after_s
@@ -126,15 +128,26 @@ def test_prompts_come_back_at_the_rate_of_the_quota() -> None:
     with pytest.raises(QuotaUsed) as refused:
         ledger.ask("a", quota, 1, NOON_S + 9)
     assert refused.value.retry_after_s == pytest.approx(1.0)
+    assert str(refused.value) == (
+        "The tenant's quota of prompts is used up: 6 a minute, 0 left, 1 needed. Try again in 1 s."
+    )
     ledger.ask("a", quota, 1, NOON_S + 10)
     with pytest.raises(QuotaUsed):
         ledger.ask("a", quota, 1, NOON_S + 10)
 
 
+def test_more_prompts_than_the_quota_ever_grants_are_not_to_be_tried_again() -> None:
+    ledger, quota = Ledger(), Quota(prompts_per_minute=6)
+    with pytest.raises(QuotaUsed, match="The tenant's quota of prompts allows 6 at once, and these are 7") as refused:
+        ledger.open("a", quota, 7, NOON_S)
+    assert refused.value.retry_after_s is None
+    assert refused.value.shortage == Shortage(of="tenant", unit="prompts", needed=7, free=6, limit=6)
+
+
 def test_an_open_that_is_refused_spends_no_prompts() -> None:
     ledger, quota = Ledger(), Quota(streams=1, prompts_per_minute=2)
     ledger.open("a", quota, 1, NOON_S)
-    with pytest.raises(QuotaUsed, match="streams"):
+    with pytest.raises(QuotaUsed, match="quota of streams is used up: 1 of 1 are open"):
         ledger.open("a", quota, 1, NOON_S)
     ledger.ask("a", quota, 1, NOON_S)
 

@@ -306,11 +306,11 @@ def test_every_key_of_the_configuration_is_the_charts_or_the_operators() -> None
 def test_values_of_every_type_reach_the_server() -> None:
     values = {"config": {"auth": {"allow_anonymous": True, "oidc": {"issuer": 'https://x/"y"<&>'}},
                          "limits": {"park_after_s": 0.5, "max_sessions": 1_000_000},
-                         "cluster": {"packed": ["live", "bulk"], "fused_passes": True}}}  # fmt: skip
+                         "cluster": {"packed": ["realtime", "fast"], "fused_passes": True}}}  # fmt: skip
     config = parse_config(tomllib.loads(config_text(render(values))))
     assert config.auth.oidc.issuer == 'https://x/"y"<&>'
     assert (config.limits.park_after_s, config.limits.max_sessions) == (0.5, 1_000_000)
-    assert (config.cluster.packed, config.cluster.fused_passes) == (("live", "bulk"), True)
+    assert (config.cluster.packed, config.cluster.fused_passes) == (("realtime", "fast"), True)
 
 
 def test_several_cells_share_a_namespace() -> None:

@@ -15,7 +15,9 @@ from tests.core.plan.h100 import GPU_BYTES, on_h100s
 from tests.workers.convert.published_info import info_of
 from workers.start.child import VISIBLE
 
-CONFIGS = Path(__file__).resolve().parents[2] / "deploy" / "config"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "deploy" / "config"
+MODELS = ROOT / "docs" / "models.md"
 ON_GPUS = [
     ("hiar-one-gpu", "wan-hiar", 1),
     ("longlive-one-gpu", "wan-longlive", 1),
@@ -35,10 +37,12 @@ def test_what_they_say_of_time_is_what_the_plan_says(name: str, recipe: str, gpu
     found = on_h100s(recipe, gpus, split)
     lines = (CONFIGS / f"{name}.toml").read_text().splitlines()
     said = " ".join(line.removeprefix("# ") for line in lines[: lines.index("")])
-    live = ("", "one live stream", "two live streams", "three live streams")
-    assert [words for words in live[1:] if words in said] == [
-        words for words in live[1:] if words == live[found.shared.streams]
-    ]
+    realtime = ("", "one realtime stream", "two realtime streams", "three realtime streams")
+    (row,) = [line for line in MODELS.read_text().splitlines() if line.startswith(f"| `deploy/config/{name}.toml`")]
+    for text in (said, row):
+        assert [words for words in realtime[1:] if words in text] == [
+            words for words in realtime[1:] if words == realtime[found.shared.streams]
+        ]
     if split == 1:
         assert f"{found.shared.block_s:.1f} s of an H200" in said
     else:

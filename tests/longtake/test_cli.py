@@ -210,6 +210,31 @@ def test_a_look_at_a_server(cell: ToyCell, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.split()[0] == "session"
 
 
+def test_the_status_counts_what_is_done_and_says_what_limits_the_cell(
+    cell: ToyCell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [
+        pb.Worker(worker_id="v0", role=pb.WORKER_ROLE_DECODE, capacity=4, free=1, dispatched=12, passes=10, in_flight=2,
+                  reserved=0.86),
+        pb.Worker(worker_id="t0", role=pb.WORKER_ROLE_TEXT, capacity=1, free=1, ready=3),
+    ]  # fmt: skip
+    status = pb.GetStatusResponse(
+        workers=workers, sessions=3, max_sessions=3, sessions_queued=2, limit_blocks_per_s=1.5, limited_by="v0"
+    )
+
+    async def told(_: Client) -> pb.GetStatusResponse:
+        return status
+
+    monkeypatch.setattr(Client, "get_status", told)
+    assert run(["status", "--server", cell.target]) == 0
+    first, limit, head, decoder, text = capsys.readouterr().out.splitlines()
+    assert first.endswith("3 of 3 sessions, 2 queued")
+    assert limit == "at most 1.50 blocks/s: that is what v0 can do now"
+    assert head.split("  ")[-2:] == ["done", "numerics"]
+    assert decoder.split() == ["v0", "decode", "3/4", "86", "%", "0", "2", "0", "10", "-"]
+    assert text.split() == ["t0", "text", "-", "-", "0", "0", "3", "0", "-"]
+
+
 def test_the_status_warns_of_workers_that_do_not_give_the_same_bits(
     cell: ToyCell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,10 @@ def test_errors_carry_status_field_and_retry_delay(cell: ToyCell) -> None:
             pass
         assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.retry_after_s == 5.0
+        assert caught.value.message.endswith("Try again in 5 s, or choose pace fast.")
+        assert caught.value.reason == "SESSIONS"
+        told = {"of": "cell", "unit": "sessions", "needed": "1", "free": "0", "limit": "1", "fast_instead": "true"}
+        assert caught.value.facts == told
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -59,7 +59,7 @@ def total(pace: pb.Pace, **values: float) -> pb.PaceTotals:
 BEFORE = Look(
     at_s=100.0,
     status=pb.GetStatusResponse(
-        cell="c", uptime_s=50.0, max_sessions=64, sessions=3, forwards_per_block=8,
+        cell="c", uptime_s=50.0, max_sessions=64, sessions=3, forwards_per_block=8, engine_busy_s=2.1,
         workers=[
             worker("d0", busy_s=10.0, ops=100, passes=50, dispatched=51, op_s=0.1),
             worker("d1", busy_s=90.0, ops=900, passes=900, dispatched=900, op_s=0.1),
@@ -75,9 +75,10 @@ BEFORE = Look(
 NOW = Look(
     at_s=104.0,
     status=pb.GetStatusResponse(
-        cell="c", uptime_s=54.0, max_sessions=64, sessions=4, forwards_per_block=8,
+        cell="c", uptime_s=54.0, max_sessions=64, sessions=4, sessions_queued=2, forwards_per_block=8,
+        limit_blocks_per_s=3.75, limited_by="2 denoise workers", engine_busy_s=2.5,
         workers=[
-            worker("d0", busy_s=13.0, ops=130, passes=60, dispatched=61, op_s=0.1, ready=7, in_flight=1),
+            worker("d0", busy_s=13.0, ops=130, passes=60, dispatched=61, op_s=0.1, ready=7, in_flight=1, reserved=0.48),
             worker("d1", busy_s=0.5, ops=5, passes=5, dispatched=6, op_s=0.05),  # it has joined again
             worker("v0", busy_s=1.2, ops=20, passes=20, dispatched=20, op_s=0.02),
         ],
@@ -103,8 +104,10 @@ def test_every_figure_is_the_one_computed_by_hand() -> None:
     # 8 live and 4 fast blocks in 4 s; 96 + 48 pictures.
     assert (frame.over_s, frame.blocks_per_s, frame.pictures_per_s) == (4.0, 3.0, 36.0)
     assert frame.realtime_factor == 36 / 16
-    assert frame.limit_blocks_per_s == pytest.approx((1 / 0.1 + 1 / 0.05) / 8)
+    assert (frame.limit_blocks_per_s, frame.limited_by) == (3.75, "2 denoise workers")
     assert frame.limit_share == pytest.approx(3 / 3.75)
+    assert frame.engine_share == pytest.approx((2.5 - 2.1) / 4)
+    assert (frame.sessions_open, frame.sessions_queued) == (4, 2)
     live, fast = frame.paces
     assert (live.pace, live.sessions, live.blocks, live.blocks_per_s) == ("realtime", 3, 108, 2.0)
     assert (live.late_blocks, live.late_share, live.pictures_per_s) == (6, 2 / 8, 24.0)
@@ -112,6 +115,7 @@ def test_every_figure_is_the_one_computed_by_hand() -> None:
     assert (fast.pace, fast.blocks_per_s, fast.late_share, fast.least_slack_s) == ("fast", 1.0, 0.0, None)
     d0, d1, v0 = frame.workers
     assert (d0.utilisation, d0.batch, d0.op_s, d0.used, d0.ready, d0.in_flight) == (0.75, 3.0, 0.1, 39, 7, 1)
+    assert d0.reserved == 0.48
     assert (d1.utilisation, d1.batch, d1.op_s) == (None, None, 0.05), "nothing can be said of the time between"
     assert (v0.role, v0.batch, v0.used) == ("decode", 1.0, 0)
     assert v0.utilisation == pytest.approx(0.05)
@@ -130,13 +134,35 @@ def test_the_worst_session_comes_first(sort: str, names: str) -> None:
     assert [s.session for s in figures(BEFORE, NOW, pictures_per_s=16.0, sort=sort).sessions] == names.split()
 
 
-def test_a_worker_whose_time_is_unknown_leaves_the_limit_open() -> None:
+def test_a_limit_that_is_not_known_is_left_open() -> None:
     status = pb.GetStatusResponse()
     status.CopyFrom(NOW.status)
-    status.workers[0].op_s = 0
+    status.ClearField("limit_blocks_per_s")
+    status.limited_by = ""
     frame = figures(BEFORE, Look(at_s=104.0, status=status, sessions=()), pictures_per_s=16.0)
-    assert (frame.limit_blocks_per_s, frame.limit_share, frame.workers[0].op_s) == (None, None, None)
+    assert (frame.limit_blocks_per_s, frame.limit_share, frame.limited_by) == (None, None, "")
     assert "of" not in lines(frame, width=100, height=None, sort="slack")[1].plain
+
+
+def test_a_cell_that_can_make_nothing_says_who_is_missing() -> None:
+    status = pb.GetStatusResponse()
+    status.CopyFrom(NOW.status)
+    status.limit_blocks_per_s, status.limited_by = 0.0, "no decode workers"
+    frame = figures(NOW, Look(at_s=105.0, status=status, sessions=()), pictures_per_s=16.0)
+    assert lines(frame, width=120, height=None, sort="slack")[1].plain == "0.00 blocks/s: there are no decode workers"
+
+
+def test_of_a_text_worker_nothing_is_said_that_is_not_counted() -> None:
+    status = pb.GetStatusResponse()
+    status.CopyFrom(NOW.status)
+    status.workers.append(pb.Worker(worker_id="text-0", role=pb.WORKER_ROLE_TEXT, capacity=1, free=1, ready=3))
+    now = Look(at_s=104.0, status=status, sessions=())
+    frame = figures(BEFORE, now, pictures_per_s=16.0)
+    (text,) = [one for one in frame.workers if one.role == "text"]
+    assert (text.utilisation, text.reserved, text.op_s, text.capacity, text.ready) == (None, None, None, 0, 3)
+    shown = [line.plain for line in lines(frame, width=120, height=40, sort="lag")]
+    row = next(line for line in shown if line.startswith("text-0"))
+    assert row.split() == ["text-0", "text", "-", "-", "-", "-", "-", "0", "3", "0"]
 
 
 def test_workers_that_do_not_give_the_same_bits_are_a_warning_for_each_role() -> None:
@@ -149,7 +175,7 @@ def test_workers_that_do_not_give_the_same_bits_are_a_warning_for_each_role() ->
     assert warnings(status) == ("denoise workers do not all give the same bits: 2 classes of numerics",)
     frame = figures(BEFORE, Look(at_s=104.0, status=status, sessions=()), pictures_per_s=16.0)
     shown = lines(frame, width=120, height=40, sort="slack")
-    assert (shown[2].plain, shown[3].plain) == (*frame.warnings, "")
+    assert (shown[3].plain, shown[4].plain) == (*frame.warnings, "")
 
 
 def test_a_server_that_was_started_again_is_not_compared_with_what_it_was() -> None:
@@ -170,11 +196,12 @@ def big(sessions: int, workers: int = 3) -> Figures:
 
 def test_a_frame_says_what_the_figures_say() -> None:
     shown = [line.plain for line in lines(figures(BEFORE, NOW, pictures_per_s=16.0), width=120, height=40, sort="lag")]
-    assert shown[0] == "c serving  up 0:00:54  4 of 64 sessions"
-    assert shown[1] == "3.00 blocks/s (80 % of 3.75)  36.0 pictures/s = 2.25 x real time"
+    assert shown[0] == "c serving  up 0:00:54  4 of 64 sessions, 2 queued"
+    assert shown[1] == "3.00 blocks/s, 80 % of the 3.75 that 2 denoise workers can do"
+    assert shown[2] == "36.0 pictures/s = 2.25 x real time, engine 10 % busy"
     d0 = next(line for line in shown if line.startswith("d0")).split("  ")
     assert [cell.strip() for cell in d0 if cell.strip()] == [
-        "d0", "denoise", "75 %", "100.0", "3.0", "████░░░░░░ 39/100", "0", "7", "1",
+        "d0", "denoise", "75 %", "48 %", "100.0", "3.0", "████░░░░░░ 39/100", "0", "7", "1",
     ]  # fmt: skip
     b = next(line for line in shown if line.startswith("b ")).split()
     assert b == ["b", "running", "credit,", "playback", "realtime", "50", "0.0", "-0.25", "s", "4", "4", "0:00:40", "s"]

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 HEALTHY: Mapping[str, str] = {
     'longtake_uptime_seconds{cell="a"}': "30000+60x60",
     'longtake_draining{cell="a"}': "0x60",
-    'longtake_sessions{cell="a",pace="live",state="running"}': "10x60",
-    'longtake_sessions{cell="a",pace="live",state="parked"}': "0x60",
-    'longtake_stalled_sessions{cell="a",pace="live"}': "1x60",
-    'longtake_blocks_total{cell="a",pace="live"}': "0+800x60",
-    'longtake_late_blocks_total{cell="a",pace="live"}': "0+0x60",
-    'longtake_opens_total{cell="a",pace="live"}': "0+20x60",
-    'longtake_opens_refused_total{cell="a",pace="live",reason="pages"}': "0+0x60",
-    'longtake_sessions_closed_total{cell="a",pace="live",ending="client"}': "0+20x60",
-    'longtake_sessions_closed_total{cell="a",pace="live",ending="lost"}': "0+0x60",
+    'longtake_sessions{cell="a",pace="realtime",state="running"}': "10x60",
+    'longtake_sessions{cell="a",pace="realtime",state="parked"}': "0x60",
+    'longtake_stalled_sessions{cell="a",pace="realtime"}': "1x60",
+    'longtake_blocks_total{cell="a",pace="realtime"}': "0+800x60",
+    'longtake_late_blocks_total{cell="a",pace="realtime"}': "0+0x60",
+    'longtake_opens_granted_total{cell="a",pace="realtime"}': "0+20x60",
+    'longtake_opens_refused_total{cell="a",pace="realtime",reason="pages"}': "0+0x60",
+    'longtake_sessions_closed_total{cell="a",pace="realtime",ending="client"}': "0+20x60",
+    'longtake_sessions_closed_total{cell="a",pace="realtime",ending="lost"}': "0+0x60",
     'longtake_oldest_prompt_seconds{cell="a"}': "2x60",
-    'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="2"}': "0+20x60",
-    'longtake_first_segment_seconds_bucket{cell="a",pace="live",le="+Inf"}': "0+20x60",
+    'longtake_first_segment_seconds_bucket{cell="a",pace="realtime",le="2"}': "0+20x60",
+    'longtake_first_segment_seconds_bucket{cell="a",pace="realtime",le="+Inf"}': "0+20x60",
     'longtake_engine_step_seconds_sum{cell="a"}': "0+6x60",
     'longtake_engine_inbox_events{cell="a"}': "3x60",
     'longtake_workers{cell="a",role="denoise"}': "4x60",
@@ -27,9 +27,9 @@ HEALTHY: Mapping[str, str] = {
     'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
     'longtake_recovering_sessions{cell="a",way="rebuilt"}': "0x60",
     'longtake_recovering_sessions{cell="a",way="waited"}': "0x60",
-    'longtake_worker_slowness{cell="a",worker="d0"}': "1.02x60",
+    'longtake_worker_slowness_ratio{cell="a",worker="d0"}': "1.02x60",
     'longtake_numerics_classes{cell="a",role="denoise"}': "1x60",
-    'longtake_ops_failed_total{cell="a",worker="d0"}': "0x60",
+    'longtake_worker_failures_total{cell="a",worker="d0"}': "0x60",
     'longtake_journal_bytes{cell="a",content="latents"}': "1000000x60",
     'longtake_calls_refused_total{cell="a",reason="no_credentials"}': "0+1x60",
 }
@@ -52,8 +52,8 @@ class Scenario:
 
 def blocks(total: str, late: str) -> dict[str, str]:
     return {
-        'longtake_blocks_total{cell="a",pace="live"}': total,
-        'longtake_late_blocks_total{cell="a",pace="live"}': late,
+        'longtake_blocks_total{cell="a",pace="realtime"}': total,
+        'longtake_late_blocks_total{cell="a",pace="realtime"}': late,
     }
 
 
@@ -61,7 +61,7 @@ def store(uptime: str, journal: str, sessions: str) -> dict[str, str]:
     return {
         'longtake_uptime_seconds{cell="a"}': uptime,
         'longtake_journal_bytes{cell="a",content="latents"}': journal,
-        'longtake_sessions{cell="a",pace="live",state="running"}': sessions,
+        'longtake_sessions{cell="a",pace="realtime",state="running"}': sessions,
     }
 
 
@@ -75,12 +75,12 @@ def silent(alert: str, says: str, at: str, series: Mapping[str, str], step: str 
 
 _FAST, _SLOW, _LASTING = "LongtakeLateBlocksFast", "LongtakeLateBlocksSlow", "LongtakeLateBlocksLasting"
 _UPTIME, _DRAINING = 'longtake_uptime_seconds{cell="a"}', 'longtake_draining{cell="a"}'
-_LOST = 'longtake_sessions_closed_total{cell="a",pace="live",ending="lost"}'
-_FAILED = 'longtake_sessions_closed_total{cell="a",pace="bulk",ending="failed"}'
-_CLOSED = 'longtake_sessions_closed_total{cell="a",pace="live",ending="client"}'
-_RUNNING = 'longtake_sessions{cell="a",pace="live",state="running"}'
-_STALLED = 'longtake_stalled_sessions{cell="a",pace="live"}'
-_BLOCKS = 'longtake_blocks_total{cell="a",pace="live"}'
+_LOST = 'longtake_sessions_closed_total{cell="a",pace="realtime",ending="lost"}'
+_FAILED = 'longtake_sessions_closed_total{cell="a",pace="fast",ending="failed"}'
+_CLOSED = 'longtake_sessions_closed_total{cell="a",pace="realtime",ending="client"}'
+_RUNNING = 'longtake_sessions{cell="a",pace="realtime",state="running"}'
+_STALLED = 'longtake_stalled_sessions{cell="a",pace="realtime"}'
+_BLOCKS = 'longtake_blocks_total{cell="a",pace="realtime"}'
 _STEP, _INBOX = 'longtake_engine_step_seconds_sum{cell="a"}', 'longtake_engine_inbox_events{cell="a"}'
 _FIRST = 'longtake_first_segment_seconds_bucket{{cell="a",pace="{0}",le="{1}"}}'
 _OLDEST = 'longtake_oldest_prompt_seconds{cell="a"}'
@@ -91,14 +91,14 @@ _BROKE = 'longtake_workers_lost_total{cell="a",role="denoise",cause="link"}'
 _WAITED = 'longtake_recovering_sessions{cell="a",way="waited"}'
 _REBUILT = 'longtake_recovering_sessions{cell="a",way="rebuilt"}'
 _SLOWNESS, _FAILURES = (
-    'longtake_worker_slowness{cell="a",worker="d0"}',
-    'longtake_ops_failed_total{cell="a",worker="d0"}',
+    'longtake_worker_slowness_ratio{cell="a",worker="d0"}',
+    'longtake_worker_failures_total{cell="a",worker="d0"}',
 )
 _TROUBLE = 'longtake_disk_journal_trouble{cell="a"}'
 _DIVERGENCES = 'longtake_divergences_total{cell="a"}'
 _CLASSES = 'longtake_numerics_classes{cell="a",role="denoise"}'
 _REFUSED = 'longtake_opens_refused_total{{cell="a",pace="{0}",reason="{1}"}}'
-_GRANTED = 'longtake_opens_total{cell="a",pace="live"}'
+_GRANTED = 'longtake_opens_granted_total{cell="a",pace="realtime"}'
 _CALLS = 'longtake_calls_refused_total{{cell="a",reason="{0}"}}'
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -143,14 +143,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeEngineOverloaded", "5000 events for four minutes", "28m", {_INBOX: "5x23 5000x4 5x30"}),
     silent("LongtakeEngineOverloaded", "bursts of 5000 events", "30m", {_INBOX: "5x20 5000 5 5000 5 5000 5 5000 5x30"}),
     fires("LongtakeFirstSegmentSlow", "one in five takes 10 to 30 s", "40m",
-          {_FIRST.format("live", "10"): "0+8x60", _FIRST.format("live", "30"): "0+10x60",
-           _FIRST.format("live", "2"): "0+6x60", _FIRST.format("live", "+Inf"): "0+10x60"}),
+          {_FIRST.format("realtime", "10"): "0+8x60", _FIRST.format("realtime", "30"): "0+10x60",
+           _FIRST.format("realtime", "2"): "0+6x60", _FIRST.format("realtime", "+Inf"): "0+10x60"}),
     silent("LongtakeFirstSegmentSlow", "bulk streams take long", "40m",
-           {_FIRST.format("bulk", "10"): "0+1x60", _FIRST.format("bulk", "30"): "0+10x60",
-            _FIRST.format("bulk", "+Inf"): "0+10x60"}),
+           {_FIRST.format("fast", "10"): "0+1x60", _FIRST.format("fast", "30"): "0+10x60",
+            _FIRST.format("fast", "+Inf"): "0+10x60"}),
     silent("LongtakeFirstSegmentSlow", "slow for ten minutes", "40m",
-           {_FIRST.format("live", "2"): "0+10x30 300+5x30", _FIRST.format("live", "30"): "0+10x60",
-            _FIRST.format("live", "+Inf"): "0+10x60"}),
+           {_FIRST.format("realtime", "2"): "0+10x30 300+5x30", _FIRST.format("realtime", "30"): "0+10x60",
+            _FIRST.format("realtime", "+Inf"): "0+10x60"}),
     fires("LongtakePromptsWait", "one that is never encoded", "40m", {_OLDEST: "0x20 0+60x20"}),
     fires("LongtakePromptsWait", "each waits over a minute", "40m", {_OLDEST: "2x20 70x20"}),
     silent("LongtakePromptsWait", "half a minute on a busy core", "40m", {_OLDEST: "35x60"}),
@@ -188,20 +188,20 @@ SCENARIOS: tuple[Scenario, ...] = (
     fires("LongtakeOpsFail", "six at once", "30m", {_FAILURES: "0x20 6x30"}),
     silent("LongtakeOpsFail", "three at once", "30m", {_FAILURES: "0x20 3x30"}),
     # --- room ---
-    fires("LongtakeRefusingLive", "one in ten for lack of pages", "45m",
-          {_REFUSED.format("live", "pages"): "0+1x60", _GRANTED: "0+9x60"}),
-    fires("LongtakeRefusingLive", "one in ten for lack of time", "45m",
-          {_REFUSED.format("live", "time"): "0+1x60", _GRANTED: "0+9x60"}),
-    silent("LongtakeRefusingLive", "one in ten by a quota", "45m",
-           {_REFUSED.format("live", "quota"): "0+1x60", _GRANTED: "0+9x60"}),
-    silent("LongtakeRefusingLive", "bulk only", "45m",
-           {_REFUSED.format("bulk", "pages"): "0+5x60", _GRANTED: "0+9x60"}),
-    silent("LongtakeRefusingLive", "one in ten for five minutes", "45m",
-           {_REFUSED.format("live", "pages"): "0x40 0+5x20", _GRANTED: "0+9x60"}),
-    silent("LongtakeRefusingLive", "now and then the only one who asks", "45m",
-           {_REFUSED.format("live", "pages"): "0x20 1x9 2x9 3x9 4x20", _GRANTED: "0x60"}),
-    silent("LongtakeRefusingLive", "one in fifty", "45m",
-           {_REFUSED.format("live", "pages"): "0+1x60", _GRANTED: "0+49x60"}),
+    fires("LongtakeRefusingRealtime", "one in ten for lack of pages", "45m",
+          {_REFUSED.format("realtime", "pages"): "0+1x60", _GRANTED: "0+9x60"}),
+    fires("LongtakeRefusingRealtime", "one in ten for lack of time", "45m",
+          {_REFUSED.format("realtime", "time"): "0+1x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingRealtime", "one in ten by a quota", "45m",
+           {_REFUSED.format("realtime", "quota"): "0+1x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingRealtime", "bulk only", "45m",
+           {_REFUSED.format("fast", "pages"): "0+5x60", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingRealtime", "one in ten for five minutes", "45m",
+           {_REFUSED.format("realtime", "pages"): "0x40 0+5x20", _GRANTED: "0+9x60"}),
+    silent("LongtakeRefusingRealtime", "now and then the only one who asks", "45m",
+           {_REFUSED.format("realtime", "pages"): "0x20 1x9 2x9 3x9 4x20", _GRANTED: "0x60"}),
+    silent("LongtakeRefusingRealtime", "one in fifty", "45m",
+           {_REFUSED.format("realtime", "pages"): "0+1x60", _GRANTED: "0+49x60"}),
     fires("LongtakeMemoryGrows", "720 MiB in six hours", "14h", store("0+300x200", "0+10485760x200", "5x200"), "5m"),
     silent("LongtakeMemoryGrows", "200 MiB in six hours", "14h", store("0+300x200", "0+2900000x200", "5x200"), "5m"),
     silent("LongtakeMemoryGrows", "300 MiB, since half an hour", "655m",

@@ -12,12 +12,15 @@ from tests.core.support.image_cell import ImageCell
 from tests.core.support.world import Cell
 
 ELSEWHERE = frozenset({
-    "longtake_sessions", "longtake_sessions_limit", "longtake_stalled_sessions", "longtake_picture_rate",
+    "longtake_sessions", "longtake_sessions_limit", "longtake_stalled_sessions",
+    "longtake_playback_pictures_per_second",
     "longtake_op_seconds", "longtake_ready_ops", "longtake_in_flight_passes", "longtake_forwards_per_block",
-    "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_image_bytes_total",
-    "longtake_host_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes", "longtake_workers",
+    "longtake_reserved_time_ratio",
+    "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_state_copied_bytes_total",
+    "longtake_state_copies_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes",
+    "longtake_workers",
     "longtake_workers_expected", "longtake_prompts_waiting", "longtake_oldest_prompt_seconds",
-    "longtake_worker_slowness", "longtake_numerics_classes", "longtake_calls_total",
+    "longtake_worker_slowness_ratio", "longtake_numerics_classes", "longtake_calls_total",
     "longtake_watchers", "longtake_engine_step_seconds", "longtake_engine_inbox_events", "longtake_uptime_seconds",
     "longtake_info", "longtake_recovering_sessions", "longtake_detached_sessions", "longtake_backlog_bytes",
     "longtake_disk_journal_bytes", "longtake_disk_journal_waiting_bytes", "longtake_disk_journal_lag_seconds",

@@ -135,8 +135,7 @@ def _op(span: pb.OpSpan) -> Json:
 def error_message(error: ClientError) -> Json:
     """What went wrong, in one sentence that names the field and what is allowed."""
     violations = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
-    retry = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
-    return {"type": "error", "code": error.code.name, "sentence": (violations or error.message) + retry}
+    return {"type": "error", "code": error.code.name, "sentence": violations or error.message}
 
 
 def invalid_message(error: InvalidField) -> Json:

@@ -6,7 +6,7 @@ the very rule that fills an empty one. At each tick the most loaded worker that 
 place for a further lane:
 
     unreserved lanes   move if the pressure of the target after the move is clearly below the origin's now
-    reserved lanes     move if the origin holds more than may be reserved; else a live stream is left in peace
+    reserved lanes     move if the origin holds more than may be reserved; else a realtime stream is left in peace
 
 Workers of one class (`Ability.numerics`) are evened out among themselves: a lane never leaves its class, because its
 stream would not be the same bit for bit.
@@ -26,7 +26,7 @@ from itertools import islice
 from longtake.core.carry.moving import Mover
 from longtake.core.cell import Cell
 from longtake.core.effects import Effect
-from longtake.core.fleet.placement import Ask
+from longtake.core.fleet.room import Ask
 from longtake.core.fleet.worker import Worker
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
@@ -77,42 +77,42 @@ class Balance:
         for origin in self._free_to_move(ids, now_s):
             if self._ranking.room(origin.id).reserved <= _OVER * self._cell.limits.load_limit:
                 break
-            target = self._target(origin, self._cell.limits.load_limit, live=True, now_s=now_s)
+            target = self._target(origin, self._cell.limits.load_limit, realtime=True, now_s=now_s)
             if target is None:
                 break
-            yield from self._move(origin, target, live=True, now_s=now_s)
+            yield from self._move(origin, target, realtime=True, now_s=now_s)
 
     def _even_pressure(self, numerics: str, now_s: float) -> Iterator[Begun]:
         ids = tuple(islice(self._ranking.most_pressed(numerics), _LOOKED_AT))  # a move changes the order
         for origin in self._free_to_move(ids, now_s):
             room, rules = self._ranking.room(origin.id), self._cell.limits.moves
             most = room.pressure * (1 - (rules.worth_of_slow if room.weight > 1 else rules.worth))
-            target = self._target(origin, most, live=False, now_s=now_s)
+            target = self._target(origin, most, realtime=False, now_s=now_s)
             if target is None:
                 break
-            yield from self._move(origin, target, live=False, now_s=now_s)
+            yield from self._move(origin, target, realtime=False, now_s=now_s)
 
-    def _target(self, origin: Worker, most: float, *, live: bool, now_s: float) -> Worker | None:
+    def _target(self, origin: Worker, most: float, *, realtime: bool, now_s: float) -> Worker | None:
         """The best place for a lane that leaves `origin`, if its load stays within `most`.
 
         Of equally good ones it is the one with the most streams in common: what its streams lose by the lane is then
         lost by those that the origin holds up anyway.
         """
-        ask = Ask(count=1, live=live, numerics=origin.numerics)
+        ask = Ask(count=1, realtime=realtime, numerics=origin.numerics)
         able = (worker for worker in self._free_to_move(self._ranking.best(ask), now_s) if worker is not origin)
         best = next(able, None)
-        if best is None or self._load_after(best, live=live) > most:
+        if best is None or self._load_after(best, realtime=realtime) > most:
             return None
-        most = min(most, self._load_after(best, live=live) * (1 + _EQUAL))
-        equal = (worker for worker in able if self._load_after(worker, live=live) <= most)
+        most = min(most, self._load_after(best, realtime=realtime) * (1 + _EQUAL))
+        equal = (worker for worker in able if self._load_after(worker, realtime=realtime) <= most)
         return max((best, *equal), key=lambda worker: len(origin.sessions & worker.sessions))
 
-    def _load_after(self, worker: Worker, *, live: bool) -> float:
+    def _load_after(self, worker: Worker, *, realtime: bool) -> float:
         """The load that the worker would have with one lane more."""
         room = self._ranking.room(worker.id)
-        if live:
-            return (room.live + 1) * max(room.even_share, room.lane_share)
-        return room.pressure_of(room.bulk + 1)
+        if realtime:
+            return (room.realtime + 1) * max(room.even_share, room.lane_share)
+        return room.pressure_of(room.fast + 1)
 
     def _free_to_move(self, workers: Iterable[WorkerId], now_s: float) -> Iterator[Worker]:
         """Those of the first workers that may take part in a move now."""
@@ -120,22 +120,22 @@ class Balance:
             if not self._cell.workers[worker].moves and self._rests_until_s.get(worker, now_s) <= now_s:
                 yield self._cell.workers[worker]
 
-    def _move(self, origin: Worker, target: Worker, *, live: bool, now_s: float) -> Iterator[Begun]:
+    def _move(self, origin: Worker, target: Worker, *, realtime: bool, now_s: float) -> Iterator[Begun]:
         self._even_at = -1
-        session = self._pick(origin, target, live=live)
+        session = self._pick(origin, target, realtime=realtime)
         if session is None:
             return
         for worker in (origin.id, target.id):
             self._rests_until_s[worker] = now_s + self._cell.limits.moves.rest_s
         yield session, self._mover.begin(session, session.place.lanes.index(origin.id), target)
 
-    def _pick(self, origin: Worker, target: Worker, *, live: bool) -> Session | None:
+    def _pick(self, origin: Worker, target: Worker, *, realtime: bool) -> Session | None:
         """The stream whose lane moves: its lanes spread most by it, and it is held up least."""
         least = self._cell.limits.moves.blocks_left
         able = [
             session
             for session in (self._cell.sessions[session_id] for session_id in origin.sessions)
-            if session.is_live == live
+            if session.is_realtime == realtime
             and session.state in (State.OPENING, State.RUNNING)
             and origin.id in session.place.lanes
             and not self._mover.is_moving(session.id)

@@ -230,7 +230,7 @@ class Mover:
     def _recount(self, move: Move, leaves: Worker, comes: Worker) -> None:
         demand = self._cell.fleet.demands(move.session).lane
         for worker, number in ((leaves, -1), (comes, 1)):
-            worker.load.count(number, demand, live=move.session.is_live)
+            worker.load.count(number, demand, realtime=move.session.is_realtime)
             if self._is_up(worker):
                 self._cell.fleet.changed(worker)
 

@@ -10,7 +10,8 @@ from longtake.core.cell import Cell
 from longtake.core.errors import InvalidField, NoCapacity, Unavailable
 from longtake.core.events import Open
 from longtake.core.fleet.load import Demand
-from longtake.core.fleet.placement import Ask, Ranking
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask
 from longtake.core.fleet.worker import Worker
 from longtake.core.pages import PageTable
 from longtake.core.recipe.graph import Graph
@@ -67,13 +68,10 @@ def take_place_at(cell: Cell, session: Session, homes: Homes) -> Place:
     """The same at these workers and nowhere else."""
     denoisers, decoders = _rankings(cell)
     lanes, slot = _asks(cell, session)
-    for what, ranking, chosen, ask in (
-        ("lanes", denoisers, homes.lanes, lanes),
-        ("a slot", decoders, (homes.decoder,), slot),
-    ):
-        lack = ranking.lacks(chosen, ask)
-        if lack is not None:
-            raise NoCapacity(f"there is no room for {what} on {', '.join(dict.fromkeys(chosen))}", 1.0, lack)
+    for ranking, chosen, ask in ((denoisers, homes.lanes, lanes), (decoders, (homes.decoder,), slot)):
+        refusal = ranking.shortage(chosen, ask)
+        if refusal is not None:
+            raise refusal
     return _take(cell, session, homes)
 
 
@@ -113,8 +111,10 @@ def _still(cell: Cell, role: Role, numerics: str | None, now_s: float) -> str | 
 
 def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
     """What a session asks of denoise workers, and of a decode worker."""
-    demands, live, limit = cell.fleet.demands(session), session.is_live, cell.limits.load_limit
-    lanes = Ask(count=session.graph.lane_count, demand=demands.lane, live=live, limit=limit, avoids=session.avoids)
+    demands, realtime, limit = cell.fleet.demands(session), session.is_realtime, cell.limits.load_limit
+    lanes = Ask(
+        count=session.graph.lane_count, demand=demands.lane, realtime=realtime, limit=limit, avoids=session.avoids
+    )
     return lanes, replace(lanes, count=1, demand=demands.slot)
 
 
@@ -141,27 +141,28 @@ def _take_slot(cell: Cell, session: Session, at: WorkerId) -> SlotId:
 
 
 def _count(cell: Cell, session: Session, worker: Worker, demand: Demand) -> None:
-    worker.load.count(1, demand, live=session.is_live)
+    worker.load.count(1, demand, realtime=session.is_realtime)
     worker.sessions.add(session.id)
     cell.fleet.changed(worker)
 
 
 def fits_at_all(cell: Cell, session: Session) -> bool:
     """Whether the session could have a place if it were alone: all lanes with workers of one class."""
-    units = cell.fleet.demands(session).lane.units
-    lanes: Counter[str] = Counter()
+    lanes, slot = _asks(cell, session)
+    room: Counter[str] = Counter()
     for worker in cell.workers.values():
         if worker.role is Role.DENOISE:
-            lanes[worker.numerics] += worker.capacity // units
-    decodes = any(worker.role is Role.DECODE for worker in cell.workers.values())
-    return decodes and max(lanes.values(), default=0) >= session.graph.lane_count
+            room[worker.numerics] += worker.capacity // lanes.demand.units
+    denoisers, decoders = (cell.fleet.ranking(role) for role in (Role.DENOISE, Role.DECODE))
+    in_time = denoisers.could_hold(lanes) and decoders.could_hold(slot)
+    return in_time and max(room.values(), default=0) >= lanes.count
 
 
 def retry_s(sessions: Iterable[Session]) -> float:
-    """When trying again may help: when the first of the live streams that have a length ends, 1 to 60 s."""
+    """When trying again may help: when the first of the REALTIME streams that have a length ends, 1 to 60 s."""
     rests = [
         (session.last_block + 1 - session.emitted) * session.geometry.block_s
         for session in sessions
-        if session.last_block is not None and session.is_live
+        if session.last_block is not None and session.is_realtime
     ]
     return round(min(max(min(rests, default=_RETRY_S), 1.0), 60.0), 1)

@@ -102,7 +102,7 @@ class Dispatcher:
     def _can_wait(self, ticket: Ticket) -> bool:
         """Whether the segment that waits for this op can come no sooner if it runs now."""
         session, op = self._cell.sessions[ticket.session], ticket.op
-        if session.is_live or not session.progress.is_whole:
+        if session.is_realtime or not session.progress.is_whole:
             return False
         decoder = self._cell.workers[session.place.decoder]
         backlog_s = len(decoder.ready) * decoder.timing.op_s

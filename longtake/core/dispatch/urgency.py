@@ -29,7 +29,7 @@ def slack_first(cell: Cell, ticket: Ticket) -> Urgency:
         if session.progress.is_replay(chain.number, op.block):
             rest_s = session.progress.left_to_replay(chain.number) * _op_s(cell, session, chain)
             return Urgency(session.whole_by_s - rest_s, session.virtual_time, op.block, commits, op.step)
-    if not session.is_live:
+    if not session.is_realtime:
         return Urgency(_NEVER_S, session.virtual_time, op.block, commits, op.step)
     # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
     due_s = session.flow.due_s(op.block + commits, geometry=session.geometry)

@@ -19,6 +19,7 @@ from longtake.core.dispatch.admission import fits_at_all, retry_s, take_place, t
 from longtake.core.effects import Effect, Notice, PrepareStream, Restored
 from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.flow import Pace
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions import cues
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.place import Classes, Homes, Place
@@ -62,7 +63,7 @@ class WaitingRoom:
         request = session.request
         patient = request.pace is Pace.FAST and self._cell.limits.max_queued > 0 and request.fork is None
         if self._opening and patient:
-            self._check_queue()
+            self._check_queue(session)
             return None
         try:
             self._check_turn(session)
@@ -70,26 +71,33 @@ class WaitingRoom:
         except NoCapacity:
             if not patient or not fits_at_all(self._cell, session):
                 raise
-        self._check_queue()
+        self._check_queue(session)
         return None
 
     def _check_turn(self, session: Session) -> None:
         """NoCapacity if this session may not come in now."""
         if self._returning:
             waiting = len(self._returning)
-            raise self._no_room(f"{waiting} parked sessions wait for a place before any new one", Lack.TURN)
+            ahead = "a parked session gets its" if waiting == 1 else f"{waiting} parked sessions get their"
+            raise self._no_room(session, f"{ahead} place back before a new one is let in", Lack.TURN)
         self.check_room(session)
 
     def check_room(self, session: Session) -> None:
         """NoCapacity if there are as many sessions as are allowed, or the journal has no room for this one."""
         opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
         if opened >= most:
-            raise self._no_room(f"{opened} sessions are open and the limit is {most}", Lack.SESSIONS)
-        left_bytes = self._cell.limits.journal_bytes - self._cell.journal_bytes
-        if self._cell.fleet.journal_bytes(session) > left_bytes:
-            own_bytes = self._cell.fleet.journal_bytes(session)
-            why = f"the session may need {own_bytes} bytes of the journal, and {max(0, left_bytes)} are not spoken for"
-            raise self._no_room(why, Lack.JOURNAL)
+            why = f"{opened} are open, as many as may be (limits.max_sessions)"
+            shortage = Shortage(of="cell", unit="sessions", needed=1, free=0, limit=most)
+            raise self._no_room(session, why, Lack.SESSIONS, shortage)
+        own_bytes, most_bytes = self._cell.fleet.journal_bytes(session), self._cell.limits.journal_bytes
+        left_bytes = max(0, most_bytes - self._cell.journal_bytes)
+        if own_bytes > left_bytes:
+            why = (
+                f"the journal has {_megabytes(left_bytes)} of {_megabytes(most_bytes)} free (limits.journal_bytes), "
+                f"one takes {_megabytes(own_bytes)}"
+            )
+            shortage = Shortage(of="cell", unit="bytes", needed=own_bytes, free=left_bytes, limit=most_bytes)
+            raise self._no_room(session, why, Lack.JOURNAL, shortage, ever=own_bytes <= most_bytes)
 
     def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
         """A place; that of a session which shares its parent's pages is on its parent's workers."""
@@ -99,16 +107,31 @@ class WaitingRoom:
             homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
             return take_place_at(self._cell, session, homes)
         except NoCapacity as refusal:
-            why = str(refusal) if parent is None else f"a fork lies where the session does that it forks: {refusal}"
-            raise self._no_room(why, refusal.lack) from None
+            ever = fits_at_all(self._cell, session)
+            where = "" if parent is None else f", and a fork lies where {parent.id} does"
+            why = f"{refusal}{where}"
+            raise self._no_room(session, why, refusal.lack, refusal.shortage, ever=ever) from None
 
-    def _no_room(self, why: str, lack: Lack) -> NoCapacity:
-        return NoCapacity(why, retry_s(self._cell.sessions.values()), lack)
+    def _no_room(
+        self, session: Session, why: str, lack: Lack, shortage: Shortage | None = None, *, ever: bool = True
+    ) -> NoCapacity:
+        """What the client of a new session is told; `ever`: whether there would be room if others ended."""
+        realtime = session.is_realtime
+        waits = len(self._opening) < self._cell.limits.max_queued and session.request.fork is None
+        what = f"{'live ' if realtime else ''}stream{'' if ever else ', even if it were alone'}"
+        scarcity = Scarcity(
+            retry_after_s=retry_s(self._cell.sessions.values()) if ever else None,
+            shortage=shortage,
+            fast_instead=realtime and (lack is Lack.TIME or (ever and waits)),
+        )
+        return NoCapacity(f"No room for another {what}: {why}", scarcity, lack)
 
-    def _check_queue(self) -> None:
+    def _check_queue(self, session: Session) -> None:
         if len(self._opening) >= self._cell.limits.max_queued:
             waiting, most = len(self._opening), self._cell.limits.max_queued
-            raise self._no_room(f"{waiting} sessions are queued and the limit is {most}", Lack.QUEUE)
+            why = f"{waiting} wait for a place, as many as may (limits.max_queued)"
+            shortage = Shortage(of="cell", unit="queued sessions", needed=1, free=0, limit=most)
+            raise self._no_room(session, why, Lack.QUEUE, shortage)
 
     def may_return(self, session: Session) -> None:
         """Let a parked session wait for a place if it would run, and not wait otherwise."""
@@ -206,6 +229,10 @@ class WaitingRoom:
                 self._opening[last] = len(self._opening)
                 told.append(_notice(last, len(self._opening)))
         return told
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"
 
 
 def _notice(session: SessionId, place: int) -> Notice:

@@ -54,7 +54,7 @@ class Rates:
 class Load:
     """The lanes (or slots) on one worker."""
 
-    __slots__ = ("_kinds", "_time", "live", "total")
+    __slots__ = ("_kinds", "_time", "realtime", "total")
 
     def __init__(self) -> None:
         self._kinds: Counter[tuple[float, bool]] = Counter()
@@ -62,20 +62,20 @@ class Load:
         self._time = {False: 0.0, True: 0.0}
         self.total = 0
         """How many there are."""
-        self.live = 0
+        self.realtime = 0
         """How many reserve their time."""
 
-    def count(self, number: int, demand: Demand, *, live: bool) -> None:
+    def count(self, number: int, demand: Demand, *, realtime: bool) -> None:
         """Count this many more lanes; fewer if the number is negative."""
-        kind = (demand.time, live)
+        kind = (demand.time, realtime)
         self._kinds[kind] += number
         if not self._kinds[kind]:
             del self._kinds[kind]
         self.total += number
-        self.live += number * live
+        self.realtime += number * realtime
         kinds = sorted(self._kinds.items())
-        self._time[live] = sum(time * held for (time, reserves), held in kinds if reserves == live)
+        self._time[realtime] = sum(time * held for (time, reserves), held in kinds if reserves == realtime)
 
-    def time(self, *, live: bool) -> float:
+    def time(self, *, realtime: bool) -> float:
         """The time of all that reserve theirs, or of all that do not."""
-        return self._time[live]
+        return self._time[realtime]

@@ -15,7 +15,8 @@ from bisect import bisect_left, insort
 
 from longtake.core.errors import Lack
 from longtake.core.fleet.load import Demand, Demands, Rates
-from longtake.core.fleet.placement import Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Room
 from longtake.core.fleet.worker import Worker
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
@@ -152,14 +153,14 @@ class RoleFleet:
         usual_s = self._op_times.median
         own_s = worker.timing.op_s or usual_s
         weight = self._weight(worker)
-        live, bulk = worker.load.time(live=True), worker.load.time(live=False)
+        realtime, fast = worker.load.time(realtime=True), worker.load.time(realtime=False)
         self.ranking.put(
             worker.id,
             Room(
                 free=worker.free,
                 lanes=worker.load.total,
-                live=live if own_s else 0,  # of no time nothing is reserved
-                bulk=bulk if own_s else bulk + live,
+                realtime=realtime if own_s else 0,  # of no time nothing is reserved
+                fast=fast if own_s else fast + realtime,
                 lane_share=self._ops_per_s * own_s,
                 even_share=self._ops_per_s * usual_s * weight,
                 weight=weight,
@@ -206,6 +207,10 @@ class Fleet:
     def ranking(self, role: Role) -> Ranking:
         """The workers of `role`, by load."""
         return self._peers[role].ranking
+
+    def reserved(self, worker: Worker) -> float:
+        """The share of its time that is reserved, as admission counts it; 0 where nothing can be reserved."""
+        return self.ranking(worker.role).room(worker.id).taken if worker.role in self._peers else 0.0
 
     def demands(self, session: Session) -> Demands:
         """What the lanes and the slot of a session take of their workers."""

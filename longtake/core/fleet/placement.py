@@ -18,100 +18,16 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 
 from longtake.core.errors import Lack, NoCapacity
-from longtake.core.fleet.load import Demand
+from longtake.core.fleet.room import Ask, Key, Room
+from longtake.core.fleet.shortage import no_memory, no_time
 from longtake.core.work import WorkerId
 
-_LEAST_LEFT = 0.01
-_WORDS = {Lack.PAGES: "lanes", Lack.SLOTS: "decoder slots"}
 _LOOKED_AT = 32
 """The greatest number of workers that are tried for all lanes of a session."""
-
-Key = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """Lanes (or slots) of one session that want places, all alike."""
-
-    count: int
-    demand: Demand = field(default_factory=Demand)
-    live: bool = False
-    """Whether these lanes reserve their time."""
-    limit: float = 1.0
-    """Share of a worker's time that may be reserved."""
-    numerics: str | None = None
-    """The class that the workers must be of; None: any, but all of one."""
-    avoids: WorkerId | None = None
-    """A worker that is taken only if there is no room elsewhere."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What one worker has left."""
-
-    free: int
-    """Free pages (for a decode worker: free slots)."""
-    lanes: int = 0
-    """Lanes (for a decode worker: slots) that are here, or are on their way here."""
-    live: float = 0
-    """Time that lanes or slots here reserve, in lanes of the default recipe (`Demand.time`)."""
-    bulk: float = 0
-    """Time of the lanes or slots that share what is left, in the same unit."""
-    lane_share: float = 0.0
-    """Share of its time that a lane or slot of the default recipe takes; 0 if nothing was measured yet."""
-    even_share: float = 0.0
-    """The same by its evened time: the median of the fleet unless it clearly differs, so that noise moves nothing."""
-    weight: float = 1.0
-    """The worker's evened time over the median of the fleet."""
-    numerics: str = ""
-    """The worker's class (`Ability.numerics`)."""
-
-    @property
-    def reserved(self) -> float:
-        """Share of its time that is reserved, by its evened time."""
-        return self.live * self.even_share
-
-    @property
-    def pressure(self) -> float:
-        """How long its unreserved lanes wait for one another."""
-        return self.pressure_of(self.bulk)
-
-    def pressure_of(self, bulk: float) -> float:
-        """The pressure if lanes of this much time shared what is left."""
-        return bulk * self.weight / max(1 - self.reserved, _LEAST_LEFT)
-
-    @property
-    def live_order(self) -> Key:
-        """A key for sorting: the smaller it is, the better is the place for a lane that reserves time."""
-        return (self.live + 1) * self.lane_share, self.lanes
-
-    @property
-    def bulk_order(self) -> Key:
-        """A key for sorting: the smaller it is, the better is the place for a lane that reserves no time."""
-        return self.pressure_of(self.bulk + 1), self.lanes
-
-    def with_one(self, ask: Ask) -> Room:
-        """The room after one more lane."""
-        time = ask.demand.time
-        return replace(
-            self,
-            free=self.free - ask.demand.units,
-            lanes=self.lanes + 1,
-            live=self.live + ask.live * time,
-            bulk=self.bulk + (not ask.live) * time,
-        )
-
-    def fits(self, ask: Ask) -> bool:
-        """Whether one lane more may come here, as far as class and memory go."""
-        return self.free >= ask.demand.units and ask.numerics in (None, self.numerics)
-
-    def share_after(self, ask: Ask, count: int = 1) -> float:
-        """The share of its time that is reserved once this many lanes have come."""
-        return (self.live + count * ask.demand.time) * self.lane_share
 
 
 class _Order:
@@ -148,7 +64,7 @@ class Ranking:
         self._lack = lack
         self._least = least
         self._rooms: dict[WorkerId, Room] = {}
-        self._free_live, self._free_bulk = _Order(), _Order()
+        self._free_realtime, self._free_fast = _Order(), _Order()
         self._reserved, self._pressed = _Order(), _Order()
         self._classes: Counter[str] = Counter()
         """How many workers there are of each class."""
@@ -178,14 +94,14 @@ class Ranking:
         self._rooms[worker] = room
         if before is None:
             self._classes[room.numerics] += 1
-        self._reserved.put(worker, (room.reserved, room.live))
-        self._pressed.put(worker, (room.pressure, room.bulk))
+        self._reserved.put(worker, (room.reserved, room.realtime))
+        self._pressed.put(worker, (room.pressure, room.fast))
         if room.free >= self._least:
-            self._free_live.put(worker, room.live_order)
-            self._free_bulk.put(worker, room.bulk_order)
+            self._free_realtime.put(worker, room.realtime_order)
+            self._free_fast.put(worker, room.fast_order)
         else:
-            self._free_live.drop(worker)
-            self._free_bulk.drop(worker)
+            self._free_realtime.drop(worker)
+            self._free_fast.drop(worker)
 
     def drop(self, worker: WorkerId) -> None:
         """The worker has gone."""
@@ -194,7 +110,7 @@ class Ranking:
         self._classes[numerics] -= 1
         if not self._classes[numerics]:
             del self._classes[numerics]
-        for order in (self._free_live, self._free_bulk, self._reserved, self._pressed):
+        for order in (self._free_realtime, self._free_fast, self._reserved, self._pressed):
             order.drop(worker)
 
     def most_reserved(self, numerics: str) -> Iterator[WorkerId]:
@@ -207,7 +123,7 @@ class Ranking:
 
     def best(self, ask: Ask) -> Iterator[WorkerId]:
         """Workers that have room for one lane more, the best place for it first."""
-        order = self._free_live if ask.live else self._free_bulk
+        order = self._free_realtime if ask.realtime else self._free_fast
         return (worker for worker in order.ascending() if worker != ask.avoids and self._rooms[worker].fits(ask))
 
     def place(self, ask: Ask) -> tuple[WorkerId, ...]:
@@ -245,14 +161,10 @@ class Ranking:
             for _ in range(ask.count):
                 worker = next(self.best(ask), None)
                 if worker is None:
-                    what = (
-                        f"{ask.count} {_WORDS[self._lack]} are" if ask.count > 1 else f"a {_WORDS[self._lack][:-1]} is"
-                    )
-                    why = f"{what} needed and there is room for {len(chosen)}"
-                    raise NoCapacity(why, 1.0, self._lack)
+                    raise no_memory(self._rooms, ask, self._lack, placed=len(chosen))
                 room = self._rooms[worker]
-                if ask.live and room.lane_share and room.share_after(ask) > ask.limit:
-                    raise NoCapacity(self._too_little_time(ask, len(chosen)), 1.0, Lack.TIME)
+                if ask.realtime and room.lane_share and room.share_after(ask) > ask.limit:
+                    raise no_time(self._rooms, ask, placed=len(chosen))
                 before.setdefault(worker, room)
                 self.put(worker, room.with_one(ask))
                 chosen.append(worker)
@@ -268,29 +180,25 @@ class Ranking:
         worker.
         """
         for worker in islice(self.best(ask), _LOOKED_AT):
-            if self.lacks((worker,) * ask.count, ask) is None:
+            if self.shortage((worker,) * ask.count, ask) is None:
                 return (worker,) * ask.count
         return self.place(ask)
 
-    def lacks(self, chosen: tuple[WorkerId, ...], ask: Ask) -> Lack | None:
+    def shortage(self, chosen: tuple[WorkerId, ...], ask: Ask) -> NoCapacity | None:
         """What these workers lack for the lanes (or slots): room, or time if they reserve it."""
         for worker, count in Counter(chosen).items():
             room = self._rooms.get(worker)
+            here = {} if room is None else {worker: room}
             if room is None or room.free < count * ask.demand.units:
-                return self._lack
-            if ask.live and room.lane_share and room.share_after(ask, count) > ask.limit:
-                return Lack.TIME
+                return no_memory(here, ask, self._lack, at_once=count)
+            if ask.realtime and room.lane_share and room.share_after(ask, count) > ask.limit:
+                return no_time(here, ask, at_once=count)
         return None
 
-    def _too_little_time(self, ask: Ask, placed: int) -> str:
-        """With `placed` of the lanes placed, for whoever opens the stream: who has the most time left, and the need."""
-        rooms = {worker: room for worker, room in self._rooms.items() if ask.numerics in (None, room.numerics)}
-        needed = sum(room.lane_share for room in rooms.values()) / len(rooms) * ask.demand.time
-        left = {worker: ask.limit - room.live * room.lane_share for worker, room in rooms.items()}
-        most = max(left, key=lambda worker: left[worker])
-        takes = f"each of its {ask.count} lanes takes {needed:.0%}" if ask.count > 1 else f"it takes {needed:.0%}"
-        beside = f" beside the {placed} that fit" if placed else ""
-        return (
-            f"no room for another live stream: {most} has {max(0.0, left[most]):.0%} of its time left{beside}, the "
-            f"most of all, and {takes}; a stream of pace fast takes what is left over"
-        )
+    def could_hold(self, ask: Ask) -> bool:
+        """Whether the time of the workers of one class would do for these lanes (or slots) if nothing were here."""
+        counts: Counter[str] = Counter()
+        for room in self._rooms.values():
+            share = room.lane_share * ask.demand.time if ask.realtime else 0.0
+            counts[room.numerics] += int(ask.limit / share) if share else ask.count
+        return max(counts.values(), default=0) >= ask.count

@@ -55,6 +55,8 @@ class WorkerView:
     dispatched: int
     op_s: float = 0.0
     """Average time of one op; 0 while unknown."""
+    reserved: float = 0.0
+    """The share of its time that REALTIME sessions reserve; 0 also while its time is unknown."""
     slowness: float = 1.0
     """Its time for a dispatch over what the other workers take for as many ops."""
 
@@ -149,10 +151,10 @@ class Worker:
         for worker, table in zip(session.place.lanes, session.place.tables, strict=True):
             if worker == self.id:
                 self.pool.release(table)
-                self.load.count(-1, demands.lane, live=session.is_live)
+                self.load.count(-1, demands.lane, realtime=session.is_realtime)
         if session.place.decoder == self.id:
             self.free_slots.append(session.place.slot)
-            self.load.count(-1, demands.slot, live=session.is_live)
+            self.load.count(-1, demands.slot, realtime=session.is_realtime)
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
 
@@ -190,17 +192,19 @@ class Worker:
         self, sessions: list[Session], here: set[SessionId], homes: Mapping[tuple[SessionId, int], WorkerId]
     ) -> None:
         counted = [
-            session.is_live
+            session.is_realtime
             for session in sessions
             for lane, worker in enumerate(session.place.lanes)
             if homes.get((session.id, lane), worker if session.id in here else None) == self.id
         ]
-        counted += [session.is_live for session in sessions if session.id in here and session.place.decoder == self.id]
-        if (len(counted), sum(counted)) != (self.load.total, self.load.live):
-            told = f"{self.load.total} lanes and slots, {self.load.live} of them live"
+        counted += [
+            session.is_realtime for session in sessions if session.id in here and session.place.decoder == self.id
+        ]
+        if (len(counted), sum(counted)) != (self.load.total, self.load.realtime):
+            told = f"{self.load.total} lanes and slots, {self.load.realtime} of them realtime"
             raise InternalFault(f"worker {self.id} counts {told}; there are {len(counted)} and {sum(counted)}")
 
-    def view(self, prompts: int = 0) -> WorkerView:
+    def view(self, prompts: int = 0, *, reserved: float = 0.0) -> WorkerView:
         """The public face of this worker, which is to encode so many prompts if it is a text worker."""
         return WorkerView(
             worker=self.id,
@@ -212,6 +216,7 @@ class Worker:
             ready=len(self.ready) + prompts,
             dispatched=self.next_sequence,
             op_s=self.timing.op_s,
+            reserved=reserved,
             slowness=self.timing.slowness,
         )
 

@@ -4,7 +4,7 @@ Theory of operation. Nothing is estimated that the server decides itself: lanes 
 is `Limits.load_limit`, a lane costs `forwards_per_block / lane_count` forwards a block and `Recipe.page_count` pages.
 Workers are alike, so the least loaded one is always filled evenly and the streams that fit are
 
-    floor(G * floor(load limit / (forwards per lane * t / block time)) / lanes)     by rate (live streams only)
+    floor(G * floor(load limit / (forwards per lane * t / block time)) / lanes)     by rate (pace realtime only)
     floor(G * floor(pages per worker / pages per lane) / lanes)                     by memory
 
 with the whole-number part taken per worker first, because a lane lives on one worker. Where L devices hold one replica
@@ -16,37 +16,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 from itertools import pairwise
 
 from longtake.core.errors import InvalidField, Lack, NoCapacity
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
+from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.memory import CONTEXT_BYTES, Memory, Occupant, footprint
 from longtake.core.plan.model import Model, SessionBytes, session_bytes
 from longtake.core.recipe.graph import Graph
 from longtake.core.work import Role, WorkerId
-
-
-class ServiceClass(Enum):
-    """What a stream is for; it decides whether time is reserved and how far it runs ahead."""
-
-    INTERACTIVE = "interactive"
-    """Live, two blocks ahead at most: a new prompt shows soon."""
-    CINEMA = "cinema"
-    """Live, eight blocks ahead: a stall of seconds does not show."""
-    BULK = "bulk"
-    """Files: no rate is reserved, the client takes what is left over."""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether streams of this class have due times."""
-        return self is not ServiceClass.BULK
-
-    @property
-    def window(self) -> int:
-        """Blocks that may be begun before the client has shown the ones before."""
-        return {ServiceClass.INTERACTIVE: 2, ServiceClass.CINEMA: 8, ServiceClass.BULK: 4}[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +89,20 @@ class Plan:
 
     model: str
     devices: int
-    service: str
+    pace: str
+    """Whether streams have due times and reserve their rate (realtime), or take what is left over (fast)."""
+    window: int
+    """Blocks that may be begun before the client has shown the ones before."""
     placement: tuple[str, ...]
     """Worker of each lane of the first stream."""
     streams_by_rate: int | None
-    """The streams that the devices' time allows; None for a class that reserves no rate."""
+    """The streams that the devices' time allows; None for pace fast, which reserves no rate."""
     streams_by_memory: int
     streams: int
     load: float
-    """The share of the devices' time that this many live streams take; bulk streams take all there is."""
+    """The share of the devices' time that this many realtime streams take; fast ones take all there is."""
     limit_blocks_per_s: float
-    """Blocks a second of all streams together: devices / (forwards per block * t)."""
+    """Blocks a second that can be denoised of all streams together: devices / (forwards per block * t)."""
     stream_rate: float
     """Speed of one stream alone, as a multiple of real time."""
     speed_up: float
@@ -144,9 +127,9 @@ class Plan:
     bytes_per_session: SessionBytes
 
 
-def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
+def plan(model: Model, devices: Devices, pace: Pace, *, window: int = Limits().default_window) -> Plan:
     """What the cell holds; NoCapacity, with the bytes, if the model or one lane of it does not fit a device."""
-    cell = _Cell(model, devices, service)
+    cell = _Cell(model, devices, pace)
     lanes = _first_placement(model, devices.replicas, cell.lanes_per_worker)
     # Ops of one lane wait for each other, so within a chain they are not at work on all its devices at once.
     per_lane = cell.forwards / model.recipe.lane_count
@@ -155,7 +138,8 @@ def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
     return Plan(
         model=model.name,
         devices=devices.count,
-        service=service.value,
+        pace=pace.value,
+        window=window,
         placement=lanes,
         streams_by_rate=cell.streams_by_rate,
         streams_by_memory=cell.streams_by_memory,
@@ -165,7 +149,7 @@ def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
         stream_rate=model.geometry.block_s / (busiest * devices.forward_s),
         speed_up=cell.forwards / busiest,
         block_latency_s=model.recipe.step_count * devices.forward_s,
-        prompt_to_screen_s=(soonest_s, service.window * model.geometry.block_s + soonest_s),
+        prompt_to_screen_s=(soonest_s, window * model.geometry.block_s + soonest_s),
         between_workers_bytes=sum(a != b for a, b in pairwise(lanes)) * cell.sizes.latent + cell.activation_bytes,
         to_decoder_bytes=cell.sizes.latent,
         decode_workers=cell.decode_workers,
@@ -181,9 +165,9 @@ def plan(model: Model, devices: Devices, service: ServiceClass) -> Plan:
 class _Cell:
     """How many streams fit, by the formulas above."""
 
-    def __init__(self, model: Model, devices: Devices, service: ServiceClass) -> None:
+    def __init__(self, model: Model, devices: Devices, pace: Pace) -> None:
         """NoCapacity if no device has room for the weights and a lane."""
-        self._model, self._devices, self._service = model, devices, service
+        self._model, self._devices, self._reserves = model, devices, pace is Pace.REALTIME
         page_count = model.recipe.page_count
         self.sizes = session_bytes(
             model, value_bytes=devices.value_bytes, latent_value_bytes=devices.latent_value_bytes
@@ -208,7 +192,7 @@ class _Cell:
 
     @property
     def streams_by_rate(self) -> int | None:
-        if not self._service.is_live:
+        if not self._reserves:
             return None
         return self._devices.replicas * int(Limits().load_limit / self._lane_share) // self._model.recipe.lane_count
 
@@ -223,14 +207,14 @@ class _Cell:
 
     @property
     def load(self) -> float:
-        if not self._service.is_live:
+        if not self._reserves:
             return 1.0
         return self.streams * self._model.recipe.lane_count * self._lane_share / self._devices.replicas
 
     @property
     def decode_workers(self) -> int | None:
         block_s, decode_s = self._model.geometry.block_s, self._devices.decode_s
-        rate = self.streams / block_s if self._service.is_live else self.limit_blocks_per_s
+        rate = self.streams / block_s if self._reserves else self.limit_blocks_per_s
         return math.ceil(rate * decode_s / Limits().load_limit) if decode_s else None
 
 

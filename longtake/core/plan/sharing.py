@@ -35,12 +35,12 @@ class Shared:
     blocks_per_s: float
     """All streams together, at most."""
     streams: int
-    """Live ones: at most as many as time and memory allow; else as many as memory allows."""
+    """Of pace realtime: at most as many as time and memory allow; else as many as memory allows."""
     streams_by_memory: int
     device_bytes: int
     """Weights and workspace of both on a device, beside pages and slots."""
     verdict: str
-    """In words: the time of a block; of live streams whether one fits, and if not, what would make room for it."""
+    """In words: the time of a block; of realtime streams whether one fits, and if not, what would make room for it."""
 
 
 def shared(model: Model, devices: Devices, made: Plan, measured: Measured = MEASURED) -> Shared | None:
@@ -97,10 +97,12 @@ def _verdict(model: Model, devices: Devices, made: Plan, decoding_s: float, by_r
     if by_rate is None:
         return takes
     if _is_late(devices, made):
-        return f"not one live stream: its forwards wait for each other, alone it is {made.stream_rate:.2f} x real time"
+        return (
+            f"not one realtime stream: its forwards wait for each other, alone it is {made.stream_rate:.2f} x real time"
+        )
     takes += f" and one is due every {due_s:.3f} s"
     if by_rate:
-        return f"{by_rate} live by time: {takes}"
+        return f"{by_rate} realtime by time: {takes}"
     needed, ways = math.ceil((forwards_s + decoding_s) / room_s), []
     if devices.count < needed <= model.recipe.lane_count:
         ways.append(f"{needed} devices")
@@ -110,4 +112,4 @@ def _verdict(model: Model, devices: Devices, made: Plan, decoding_s: float, by_r
     if forward_s > 0:
         ways.append(f"forwards of {1000 * forward_s:.1f} ms, now {1000 * devices.forward_s:.1f}")
     reserve = f"{Limits().load_limit:.0%} of a device may be reserved"
-    return f"not one live stream: {takes}, {reserve}; it would take {', or '.join(ways) or 'another card'}"
+    return f"not one realtime stream: {takes}, {reserve}; it would take {', or '.join(ways) or 'another card'}"

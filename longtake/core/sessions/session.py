@@ -58,7 +58,7 @@ class Session:
     state: State = State.OPENING
     playing: bool = True
     """What the client said last, Pause or Play; its state follows when it can."""
-    is_live: bool = field(init=False)
+    is_realtime: bool = field(init=False)
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
@@ -104,7 +104,7 @@ class Session:
     """What `conditioning` returned last."""
 
     def __post_init__(self) -> None:
-        self.is_live = self.request.pace is Pace.REALTIME
+        self.is_realtime = self.request.pace is Pace.REALTIME
         asked = self.request.picture_limit
         limits = (None if asked is None else self.geometry.blocks_for(asked), self.graph.recipe.block_limit)
         self.progress = Progress(self.graph, min((limit - 1 for limit in limits if limit is not None), default=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from longtake.core.flow import Pace
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
@@ -24,7 +25,7 @@ class SessionView:
     """The block from which on that prompt holds."""
     seed: int
     window: int
-    realtime: bool
+    pace: Pace
     segments_sent: int
     segments_acknowledged: int
     blocks_begun: int
@@ -47,7 +48,7 @@ def view(session: Session, *, now_s: float) -> SessionView:
         shown_from=turn.block,
         seed=session.request.seed,
         window=session.flow.window,
-        realtime=session.is_live,
+        pace=session.request.pace,
         segments_sent=session.segments_sent,
         segments_acknowledged=session.flow.acknowledged + 1 - first,
         blocks_begun=session.next_block,

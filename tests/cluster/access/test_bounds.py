@@ -26,7 +26,10 @@ async def test_streams_at_once(house: House) -> None:
         for _ in range(3):  # what ended makes room again
             async with client.stream("one", _endless()), client.stream("two", _endless()):
                 error = await refusal(open_one(client, ""))
-                assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "used up: 2 at once" in error.message
+                assert (
+                    error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                    and "used up: 2 of 2 are open. Try again in 5 s." in error.message
+                )
                 assert error.retry_after_s is not None and error.retry_after_s > 0
                 async with guarded.client("umbrella client") as other:
                     await open_one(other, "")

@@ -186,7 +186,7 @@ async def test_many_go_one_after_the_other_and_one_that_cannot_stays() -> None:
         results = await asyncio.gather(*tasks)
         assert len(said) == 3 and sum("moved to" in line for line in said) == 2
         (stays,) = [line for line in said if "stays" in line]
-        assert "the limit is 2" in stays and "RESOURCE_EXHAUSTED" in stays
+        assert "2 are open, as many as may be" in stays and "RESOURCE_EXHAUSTED" in stays
         for seed, events in enumerate(results):
             got = {one.index: one.data for one in segments(events)}
             assert got == await stream_with((), replace(OPTIONS, seed=seed))

@@ -90,6 +90,19 @@ async def test_an_unknown_session_and_one_observer_too_many_are_refused() -> Non
             await asyncio.sleep(0.005)
 
 
+async def test_the_slack_of_a_stream_that_stands_still_says_nothing_about_now() -> None:
+    async with toy_cell(delay_s=0.001) as cell, Client(cell.target) as client:
+        async with client.stream("red", StreamOptions(pace="realtime", window=2)) as stream:
+            while (await upto_segment(stream)).index < 2:
+                pass
+            assert [total.HasField("least_slack_s") for total in (await client.get_status()).totals] == [True, False]
+            await stream.pause()
+            while [session.state for session in await client.list_sessions()] != [pb.SESSION_STATE_PAUSED]:
+                await asyncio.sleep(0.01)
+            assert [total.HasField("least_slack_s") for total in (await client.get_status()).totals] == [False, False]
+        await cell.settled()
+
+
 async def test_the_status_counts_just_what_clients_saw() -> None:
     pictures = GEOMETRY.first_picture(3)
     seen: dict[str, list[SegmentEvent]] = {"fast": [], "realtime": []}

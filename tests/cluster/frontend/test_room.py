@@ -130,6 +130,9 @@ async def test_a_fast_stream_waits_for_room_is_told_its_place_and_then_begins() 
                 await asyncio.sleep(0.005)
             states = {session.prompt: session.state for session in await client.list_sessions()}
             assert states["blue"] == pb.SESSION_STATE_QUEUED
+            status = await client.get_status()
+            assert (status.sessions, status.sessions_queued, status.max_sessions) == (1, 1, 1)
+            assert sum(total.sessions for total in status.totals) == 1, "who waits is not open"
             with pytest.raises(ClientError) as caught:
                 async with client.stream("green", StreamOptions(pace="realtime")):
                     pass

@@ -57,6 +57,10 @@ class Page:
             for sample in family.samples
         }
 
+    def has(self, name: str) -> bool:
+        """Whether there is any sample of this name."""
+        return any(found == name for found, _ in self.samples)
+
     def sum(self, name: str, **labels: str) -> float:
         """All samples of a name that bear these labels, which must not be none."""
         values = [value for (found, has), value in self.samples.items() if found == name and labels.items() <= has]
@@ -72,12 +76,12 @@ async def scraped(ready: Ready) -> Page:
 
 
 @asynccontextmanager
-async def served(folder: Path, **cluster: object) -> AsyncIterator[Ready]:
+async def served(folder: Path, device: str = "simulated:1ms", **cluster: object) -> AsyncIterator[Ready]:
     """A server of simulated workers in this process."""
     save_info(folder, small_pictures(model_info()))
     config = parse_config(
         {
-            "model": {"path": str(folder), "device": "simulated:1ms"},
+            "model": {"path": str(folder), "device": device},
             "cluster": {"launch": "in-process", "denoise_workers": 2, "sessions_per_worker": 4} | cluster,
             "limits": {"max_queued": 0},
             "listen": {"port": 0},
@@ -109,17 +113,17 @@ async def test_the_counts_are_what_clients_saw(tmp_path: Path) -> None:
     async with served(tmp_path) as ready:
         told = await asyncio.gather(streamed(ready, "fast"), streamed(ready, "fast"), streamed(ready, "realtime"))
         page = await scraped(ready)
-    for pace, streams in (("bulk", told[:2]), ("live", told[2:])):
+    for pace, streams in (("fast", told[:2]), ("realtime", told[2:])):
         segments = [event for events in streams for event in events if isinstance(event, SegmentEvent)]
         assert len(segments) == BLOCKS * len(streams)
         assert page.sum("longtake_blocks_total", pace=pace) == len(segments)
         assert page.sum("longtake_pictures_total", pace=pace) == sum(event.picture_count for event in segments)
         assert page.sum("longtake_segment_bytes_total", pace=pace) == sum(len(event.data) for event in segments)
-        assert page.sum("longtake_opens_total", pace=pace) == len(streams)
+        assert page.sum("longtake_opens_granted_total", pace=pace) == len(streams)
         assert page.sum("longtake_sessions_closed_total", pace=pace, ending="completed") == len(streams)
         assert page.sum("longtake_first_segment_seconds_count", pace=pace) == len(streams)
         assert page.sum("longtake_sessions", pace=pace) == 0
-    assert page.sum("longtake_block_slack_seconds_bucket", pace="live", le="+Inf") == BLOCKS - 1
+    assert page.sum("longtake_block_slack_seconds_bucket", pace="realtime", le="+Inf") == BLOCKS - 1
     recipe, blocks = model_info().recipe, 3 * BLOCKS
     commits = 3 * recipe.lane_count  # of the last block of each stream, which nobody reads
     assert page.sum("longtake_ops_total", op="decode") == blocks
@@ -132,6 +136,29 @@ async def test_the_counts_are_what_clients_saw(tmp_path: Path) -> None:
     assert {label for _, labels in page.samples for label in labels if label[0] == "cell"} == {("cell", "under-test")}
 
 
+async def test_a_decoder_that_holds_up_the_cell_is_its_limit_and_is_named_wherever_it_is_told(tmp_path: Path) -> None:
+    """Forwards take next to no time and a decode 60 ms: what one decoder can do is what the cell can do."""
+    async with served(tmp_path, device="simulated:1ms,decode=60ms") as ready:
+        unknown = await scraped(ready)
+        async with Client(ready.address) as client:
+            before = await client.get_status()
+            began_s = asyncio.get_running_loop().time()
+            await asyncio.gather(*(streamed(ready, "fast") for _ in range(3)))
+            took_s = asyncio.get_running_loop().time() - began_s
+            status = await client.get_status()
+        page = await scraped(ready)
+    assert not unknown.has("longtake_limit_blocks_per_second") and not before.HasField("limit_blocks_per_s")
+    assert not before.limited_by, "nobody has measured a simulated device"
+    limit = page.sum("longtake_limit_blocks_per_second", role="decode")
+    assert 10 < limit <= 1 / 0.06 < page.sum("longtake_limit_blocks_per_second", role="denoise")
+    assert status.limited_by == "simulated-decode-0" and status.limit_blocks_per_s == pytest.approx(limit)
+    assert 0.6 < 3 * BLOCKS / took_s / limit <= 1.05, "streams were about as fast as it says"
+    assert {stage.role: stage.HasField("blocks_per_s") for stage in status.stages} == {
+        pb.WORKER_ROLE_DENOISE: True, pb.WORKER_ROLE_DECODE: True,
+    }  # fmt: skip
+    assert status.engine_busy_s > before.engine_busy_s > 0
+
+
 async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp_path: Path) -> None:
     async with served(tmp_path) as ready:
         options = StreamOptions(seed=1, window=2, codec="raw")
@@ -140,10 +167,10 @@ async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp
             await anext(stream)
             assert isinstance(opened, OpenedEvent)
             page = await scraped(ready)
-            while not page.sum("longtake_stalled_sessions", pace="bulk"):  # nobody reads on
+            while not page.sum("longtake_stalled_sessions", pace="fast"):  # nobody reads on
                 await asyncio.sleep(0.02)
                 page = await scraped(ready)
-            assert page.sum("longtake_sessions", state="running", pace="bulk") == 1
+            assert page.sum("longtake_sessions", state="running", pace="fast") == 1
             assert (
                 page.sum("longtake_pages", state="held")
                 == model_info().recipe.lane_count * model_info().recipe.page_count
@@ -158,7 +185,7 @@ async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp
             absent.append(metric.name)
     # No call has ended; workers that share this process have no resident memory of their own.
     assert absent == ["longtake_resident_memory_bytes", "longtake_calls_total"]
-    moving = {"longtake_uptime_seconds", "longtake_engine_step_seconds", "longtake_worker_slowness"}
+    moving = {"longtake_uptime_seconds", "longtake_engine_step_seconds", "longtake_worker_slowness_ratio"}
     assert moving < ELSEWHERE and all(any(name in found for found in names) for name in moving)
     assert opened.session_id not in page.text and "ball" not in page.text
     assert page.sum("longtake_workers", role="denoise") == page.sum("longtake_workers_expected", role="denoise") == 2
@@ -188,7 +215,7 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
             async with client.stream(PROMPT, StreamOptions(window=2, pictures=100)) as holder:
                 opened = await anext(holder)
                 assert isinstance(opened, OpenedEvent)
-                with pytest.raises(ClientError, match="is needed"):
+                with pytest.raises(ClientError, match="has no decoder slot free"):
                     async with client.stream(PROMPT, StreamOptions(pace="fast")) as stream:
                         await anext(stream)
                 async with grpc.aio.insecure_channel(ready.address) as channel:
@@ -204,8 +231,8 @@ async def test_refused_calls_and_opens_are_counted_by_why(tmp_path: Path) -> Non
             while page.sum("longtake_calls_total") < 5:  # one is being cut
                 await asyncio.sleep(0.02)
                 page = await scraped(ready)
-    assert page.sum("longtake_opens_refused_total", pace="live", reason="invalid") == 1
-    assert page.sum("longtake_opens_refused_total", pace="bulk", reason="slots") == 1
+    assert page.sum("longtake_opens_refused_total", pace="realtime", reason="invalid") == 1
+    assert page.sum("longtake_opens_refused_total", pace="fast", reason="slots") == 1
     assert page.sum("longtake_opens_refused_total") == 2
     calls = {
         (dict(labels)["method"], dict(labels)["code"]): value

@@ -18,6 +18,9 @@ from longtake.core.errors import (
     UnknownSession,
     WrongState,
 )
+from longtake.core.scarcity import Scarcity, Shortage
+
+TIME = Shortage(of="decode-0", unit="share of time", needed=0.43, free=0.09, limit=0.95)
 
 
 def violations(*rows: tuple[str, str]) -> Message:
@@ -49,8 +52,28 @@ def test_every_refusal_has_a_status() -> None:
             [error_details_pb2.ResourceInfo(resource_type="session", resource_name="x")],
         ),
         (
-            NoCapacity("full", 2.5, Lack.PAGES),
-            [error_details_pb2.RetryInfo(retry_delay={"seconds": 2, "nanos": 500_000_000})],
+            NoCapacity("full", 2.5, Lack.OBSERVERS),
+            [
+                error_details_pb2.RetryInfo(retry_delay={"seconds": 2, "nanos": 500_000_000}),
+                error_details_pb2.ErrorInfo(reason="OBSERVERS", domain="longtake"),
+            ],
+        ),
+        (
+            NoCapacity("full", Scarcity(shortage=TIME, fast_instead=True), Lack.TIME),
+            [
+                error_details_pb2.ErrorInfo(
+                    reason="TIME",
+                    domain="longtake",
+                    metadata={
+                        "of": "decode-0",
+                        "unit": "share of time",
+                        "needed": "0.43",
+                        "free": "0.09",
+                        "limit": "0.95",
+                        "fast_instead": "true",
+                    },
+                )
+            ],
         ),
         (WrongState("paused"), []),
     ],

@@ -13,7 +13,8 @@ from longtake.core.effects import Refused, Stow, Take
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, Event, Open, Tick, WorkerJoined
 from longtake.core.fleet.peers import Fleet
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
@@ -151,7 +152,9 @@ def test_a_worker_that_has_become_too_slow_for_its_live_streams_sheds_them() -> 
     cell = timed_cell(0.02, 0.02, 0.02)
     streams(cell, 8, Pace.REALTIME)
     turns(cell, 120, lambda worker: 0.05 if worker == SLOW else 0.02)
-    shares = [worker.load.live * 2 * worker.timing.op_s / 0.75 for worker in cell.fleet if worker.role is Role.DENOISE]
+    shares = [
+        worker.load.realtime * 2 * worker.timing.op_s / 0.75 for worker in cell.fleet if worker.role is Role.DENOISE
+    ]
     assert cell.images.moved > 0
     assert max(shares) <= 0.97
 
@@ -255,13 +258,13 @@ def test_the_order_of_workers_is_what_sorting_them_would_give() -> None:
             del rooms[worker]
             continue
         rooms[worker] = Room(
-            free=draw.randrange(3), lanes=draw.randrange(9), live=draw.randrange(3), bulk=draw.randrange(5),
+            free=draw.randrange(3), lanes=draw.randrange(9), realtime=draw.randrange(3), fast=draw.randrange(5),
             lane_share=0.1, even_share=0.1, weight=draw.choice((1.0, 1.3)),
         )  # fmt: skip
         ranking.put(worker, rooms[worker])
     roomy = [worker for worker, room in rooms.items() if room.free]
-    assert list(ranking.best(Ask(count=1, live=True))) == sorted(roomy, key=lambda w: (rooms[w].live_order, w))
-    assert list(ranking.best(Ask(count=1))) == sorted(roomy, key=lambda w: (rooms[w].bulk_order, w))
+    assert list(ranking.best(Ask(count=1, realtime=True))) == sorted(roomy, key=lambda w: (rooms[w].realtime_order, w))
+    assert list(ranking.best(Ask(count=1))) == sorted(roomy, key=lambda w: (rooms[w].fast_order, w))
     assert [rooms[w].pressure for w in ranking.most_pressed("")] == sorted(
         (r.pressure for r in rooms.values()), reverse=True
     )

@@ -210,7 +210,10 @@ def test_who_wants_to_go_on_is_served_before_every_new_stream_and_never_refused(
     assert state_of(cell, session) is State.PARKED
     cell.open("live", pace=Pace.REALTIME)
     problem = effects_of(cell, Refused)[-1].problem
-    assert isinstance(problem.kind, Lack) and "1 parked sessions wait" in problem.message
+    assert (
+        isinstance(problem.kind, Lack)
+        and "a parked session gets its place back before a new one is let in" in problem.message
+    )
     cell.send(Close(now_s=cell.now_s, session=first, ending=Ending.CLIENT))
     assert state_of(cell, session) is State.RESTORING
     assert state_of(cell, second) is State.QUEUED

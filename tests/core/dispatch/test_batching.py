@@ -209,11 +209,11 @@ def test_mates_come_in_the_order_of_their_urgency_up_to_the_limit() -> None:
 def test_a_batch_does_not_overtake_an_op_with_a_nearer_deadline() -> None:
     """Ready: a live D, a live C due next, and bulk Ds, which may join the first only if nothing live stays behind."""
 
-    def batches(live: int) -> list[list[tuple[str, Kind]]]:
+    def batches(realtime: int) -> list[list[tuple[str, Kind]]]:
         cell = Cell(recipe(), denoisers=1, batch_limit=8)
         for number in range(3):
             cell.open(f"bulk{number}", window=30)
-        for number in range(live):
+        for number in range(realtime):
             cell.open(f"live{number}", window=4, pace=Pace.REALTIME)
         cell.answer()
         for _ in range(400):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from longtake.core.effects import CueAccepted, EncodeText, Notice, PrepareStream, Refused
 from longtake.core.endings import Ending
-from longtake.core.errors import Fault, Lack, RetryAfter
+from longtake.core.errors import Fault, Lack
 from longtake.core.events import Close, Cue, CueRequest, Drain, Pause, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
@@ -76,8 +79,13 @@ def test_a_live_stream_is_refused_with_numbers_and_never_queued() -> None:
     cell.open("live", pace=Pace.REALTIME)
     problem = effects_of(cell, Refused)[-1].problem
     assert isinstance(problem.kind, Lack)
-    assert "4 lanes are needed and there is room for 0" in problem.message
-    assert isinstance(problem.about, RetryAfter) and problem.about.seconds > 0
+    pages = cell.graph.window.size
+    assert problem.message == (
+        f"No room for another live stream: denoise-0 has 0 pages free, each of its 4 lanes takes {pages}. "
+        "Try again in 5 s, or choose pace fast."
+    )
+    shortage = Shortage(of="denoise-0", unit="pages", needed=pages, free=0)
+    assert problem.about == Scarcity(retry_after_s=5.0, shortage=shortage, fast_instead=True)
     assert SessionId("live") not in cell.there
 
 
@@ -87,13 +95,22 @@ def test_a_full_queue_refuses_with_its_length() -> None:
         cell.open(f"s{number}")
     problem = effects_of(cell, Refused)[-1].problem
     assert isinstance(problem.kind, Lack)
-    assert "2 sessions are queued and the limit is 2" in problem.message
+    assert problem.message == (
+        "No room for another stream: 2 wait for a place, as many as may (limits.max_queued). Try again in 5 s."
+    )
+    cell.open("live", pace=Pace.REALTIME)
+    assert "pace fast" not in effects_of(cell, Refused)[-1].problem.message, "it would not be queued either"
 
 
 def test_what_could_never_have_room_is_refused_at_once() -> None:
     cell = ImageCell(recipe(), denoisers=1, pages=PAGES - 1)
-    cell.open("s")
-    assert isinstance(effects_of(cell, Refused)[-1].problem.kind, Lack)
+    for pace in Pace:
+        cell.open("s", pace=pace)
+        problem = effects_of(cell, Refused)[-1].problem
+        assert isinstance(problem.kind, Lack)
+        assert re.fullmatch("No room for another (live )?stream, even if it were alone: .*", problem.message)
+        assert isinstance(problem.about, Scarcity) and problem.about.retry_after_s is None
+        assert not problem.about.fast_instead, "it would not do either"
     empty = ImageCell(recipe(), denoisers=0)
     empty.open("s")
     assert effects_of(empty, Refused)[-1].problem.kind is Fault.UNAVAILABLE

@@ -6,16 +6,18 @@ import pytest
 
 from longtake.core.effects import Refused
 from longtake.core.endings import Ending
-from longtake.core.errors import Lack, RetryAfter
+from longtake.core.errors import Lack, Problem
 from longtake.core.events import Ack, Close
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
+from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.work import Role, SessionId, WorkerId
 from tests.core.support.parts import recipe
-from tests.core.support.timed import timed_cell
+from tests.core.support.timed import join_timed, timed_cell
 from tests.core.support.world import Cell, effects_of
 
 BLOCK_S = 0.75
@@ -45,7 +47,7 @@ def test_lanes_go_where_time_is_left() -> None:
     """A worker that is four times slower gets a quarter of the lanes."""
     cell = timed_cell(0.01, 0.04)
     assert admitted(cell, 5) == 5
-    lanes = {worker.id: worker.load.live for worker in cell.fleet if worker.role is Role.DENOISE}
+    lanes = {worker.id: worker.load.realtime for worker in cell.fleet if worker.role is Role.DENOISE}
     assert lanes == {"denoise-0": 16, "denoise-1": 4}
 
 
@@ -61,12 +63,65 @@ def test_a_refusal_says_why_in_numbers_and_when_to_come_again() -> None:
     cell.open("second", pace=Pace.REALTIME)
     (refused,) = effects_of(cell, Refused)
     assert refused.problem.message == (
-        "no room for another live stream: denoise-0 has 10% of its time left, the most of all, and each of its 4 lanes "
-        "takes 21%; a stream of pace fast takes what is left over"
+        "No room for another live stream: denoise-0 has 10 % of its time free, each of its 4 lanes takes 21 %. "
+        "Try again in 31 s, or choose pace fast."
     )
-    assert isinstance(refused.problem.kind, Lack)
-    assert isinstance(refused.problem.about, RetryAfter)
-    assert refused.problem.about.seconds == pytest.approx(41 * BLOCK_S, abs=0.06)
+    about = refused.problem.about
+    assert refused.problem.kind is Lack.TIME and isinstance(about, Scarcity) and about.fast_instead
+    assert about.retry_after_s == pytest.approx(41 * BLOCK_S, abs=0.06)
+    assert about.shortage is not None and (about.shortage.of, about.shortage.unit) == ("denoise-0", "share of time")
+    assert (about.shortage.needed, about.shortage.free) == pytest.approx((0.16 / BLOCK_S, 0.95 - 0.64 / BLOCK_S))
+
+
+def refusal(cell: Cell) -> Problem:
+    """What a further live stream is told."""
+    cell.open("last", pace=Pace.REALTIME)
+    return effects_of(cell, Refused)[-1].problem
+
+
+def test_the_decoder_is_named_where_it_has_no_time() -> None:
+    cell = timed_cell(0.001, decode_s=0.43 * BLOCK_S)
+    assert admitted(cell, 2) == 2
+    assert refusal(cell).message == (
+        "No room for another live stream: decode-0 has 9 % of its time free, one takes 43 %. "
+        "Try again in 5 s, or choose pace fast."
+    )
+    join_timed(cell, "decode-1", Role.DECODE, 0.43 * BLOCK_S)
+    for number in range(2):
+        cell.open(f"further-{number}", pace=Pace.REALTIME)
+        assert SessionId(f"further-{number}") in cell.there
+    assert "decode-0, the best of 2, has 9 % of its time free" in refusal(cell).message
+
+
+def test_lanes_that_would_fit_are_told_of() -> None:
+    """Of 19 % each five fit, and a stream has four."""
+    cell = timed_cell(0.07125, decode_s=0.001)
+    cell.open("first", pace=Pace.REALTIME)
+    assert "with 1 of its 4 lanes denoise-0 has 0 % of its time free" in refusal(cell).message
+
+
+def test_a_stream_that_no_worker_is_fast_enough_for_is_not_asked_to_come_again() -> None:
+    cell = timed_cell(0.01, decode_s=1.43 * BLOCK_S)
+    problem = refusal(cell)
+    assert problem.message == (
+        "No room for another live stream, even if it were alone: decode-0 has 95 % of its time free, one takes 143 %. "
+        "Choose pace fast."
+    )
+    assert isinstance(problem.about, Scarcity) and problem.about.retry_after_s is None
+    assert problem.about.fast_instead
+    cell.open("fast", pace=Pace.FAST)
+    assert SessionId("fast") in cell.there, "as it was told"
+
+
+def test_as_many_sessions_as_may_be_is_said_with_their_number() -> None:
+    cell = Cell(recipe(), limits=Limits(max_sessions=2, max_queued=0))
+    assert admitted(cell, 2) == 2
+    problem = refusal(cell)
+    assert problem.message == (
+        "No room for another live stream: 2 are open, as many as may be (limits.max_sessions). Try again in 5 s."
+    )
+    shortage = Shortage(of="cell", unit="sessions", needed=1, free=0, limit=2)
+    assert problem.about == Scarcity(retry_after_s=5.0, shortage=shortage), "nor could it wait"
 
 
 def test_a_stream_that_ends_gives_its_time_back() -> None:
@@ -107,11 +162,11 @@ def test_a_worker_nobody_has_measured_is_taken_to_be_like_the_others() -> None:
 def test_lanes_that_reserve_nothing_go_where_each_gets_most_of_the_time_left() -> None:
     """a has 0.8 left for one bulk lane, b 0.4 for none, its two lanes being live ones."""
     rooms = {
-        WorkerId("a"): Room(free=9, lanes=2, live=1, bulk=1, lane_share=0.2, even_share=0.2),
-        WorkerId("b"): Room(free=9, lanes=2, live=2, lane_share=0.3, even_share=0.3),
+        WorkerId("a"): Room(free=9, lanes=2, realtime=1, fast=1, lane_share=0.2, even_share=0.2),
+        WorkerId("b"): Room(free=9, lanes=2, realtime=2, lane_share=0.3, even_share=0.3),
     }
     assert Ranking(rooms).place(Ask(count=3, limit=0.95)) == ("a", "b", "a")
-    unmeasured = {WorkerId("a"): Room(free=9, lanes=2, bulk=2), WorkerId("b"): Room(free=9)}
+    unmeasured = {WorkerId("a"): Room(free=9, lanes=2, fast=2), WorkerId("b"): Room(free=9)}
     assert Ranking(unmeasured).place(Ask(count=4)) == ("b", "b", "a", "b")
 
 
@@ -123,7 +178,7 @@ def test_an_acknowledgement_is_no_reason_to_count_twice() -> None:
         for worker in cell.busy:
             cell.finish(worker)
     cell.send(Ack(now_s=0.0, session=session, segment=0))
-    assert cell.worker("denoise-0").load.live == 4
+    assert cell.worker("denoise-0").load.realtime == 4
 
 
 def test_a_packed_class_keeps_each_session_on_one_worker_while_one_has_room() -> None:
@@ -155,7 +210,12 @@ def test_what_sessions_may_be_rebuilt_from_is_counted_when_they_are_let_in() -> 
         cell.open(f"s{number}", pace=Pace.FAST, pictures=9)
     cell.open("live", pace=Pace.REALTIME)
     problem = effects_of(cell, Refused)[-1].problem
-    assert problem.kind is Lack.JOURNAL and str(own_bytes) in problem.message
+    assert (
+        problem.kind is Lack.JOURNAL
+        and "the journal has 0.0 MB of 1.1 MB free (limits.journal_bytes), one takes 0.5 MB" in problem.message
+    )
+    assert isinstance(problem.about, Scarcity) and problem.about.shortage is not None
+    assert problem.about.shortage.needed == own_bytes > problem.about.shortage.free
     late = cell.open("late", pace=Pace.FAST, pictures=9)
     assert cell.session("late").state is State.QUEUED
     cell.run()

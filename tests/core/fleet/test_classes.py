@@ -12,7 +12,8 @@ from longtake.core.effects import Dispatch, Effect, Give, LaneMoved, LoadImage, 
 from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.events import Close, Pause, Play, Tick
-from longtake.core.fleet.placement import Ask, Ranking, Room
+from longtake.core.fleet.placement import Ranking
+from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Level
@@ -112,24 +113,27 @@ def test_all_lanes_of_a_stream_lie_in_one_class_whatever_is_free_in_others() -> 
 
 
 def test_a_class_that_cannot_hold_all_lanes_is_passed_over() -> None:
-    rooms = {WorkerId("a"): Room(free=3, numerics="x"), WorkerId("b"): Room(free=4, bulk=5, numerics="y")}
+    rooms = {WorkerId("a"): Room(free=3, numerics="x"), WorkerId("b"): Room(free=4, fast=5, numerics="y")}
     ranking = Ranking(rooms)
     assert ranking.place(Ask(count=3)) == ("a", "a", "a")
     assert ranking.place(Ask(count=4)) == ("b", "b", "b", "b")
-    with pytest.raises(NoCapacity, match="5 lanes are needed and there is room for 3"):  # of 7 in all
+    with pytest.raises(NoCapacity, match="with 3 of its 5 lanes a has 0 pages free, each of its 5 lanes takes 1"):
         ranking.place(Ask(count=5))
-    with pytest.raises(NoCapacity, match="4 lanes are needed and there is room for 3"):
+    with pytest.raises(NoCapacity, match="with 3 of its 4 lanes a has 0 pages free, each of its 4 lanes takes 1"):
         ranking.place(Ask(count=4, numerics="x"))
     assert all(ranking.room(worker) == room for worker, room in rooms.items())
 
 
 def test_time_is_looked_for_in_every_class_and_counted_in_one() -> None:
-    busy = Room(free=9, live=2, lane_share=0.4, even_share=0.4, numerics="x")
-    rooms = {WorkerId("a"): busy, WorkerId("b"): replace(busy, live=2.1, numerics="y", lane_share=0.2, even_share=0.2)}
+    busy = Room(free=9, realtime=2, lane_share=0.4, even_share=0.4, numerics="x")
+    rooms = {
+        WorkerId("a"): busy,
+        WorkerId("b"): replace(busy, realtime=2.1, numerics="y", lane_share=0.2, even_share=0.2),
+    }
     ranking = Ranking(rooms)
-    assert ranking.place(Ask(count=2, live=True)) == ("b", "b")
-    with pytest.raises(NoCapacity, match="a has 20% of its time left, the most of all, and it takes 40%") as refused:
-        ranking.place(Ask(count=1, live=True, numerics="x"))
+    assert ranking.place(Ask(count=2, realtime=True)) == ("b", "b")
+    with pytest.raises(NoCapacity, match="a has 20 % of its time free, one takes 40 %") as refused:
+        ranking.place(Ask(count=1, realtime=True, numerics="x"))
     assert refused.value.lack is Lack.TIME
 
 

@@ -17,23 +17,12 @@ from longtake.core.openings import Opened
 from longtake.core.work import Ability, DecoderKind, DecodeWork, Fork, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
+from tests.core.support.timed import decoding_cell
 from tests.core.support.world import Cell, effects_of
 
 TINY = SegmentSettings(codec="raw", quality=0, decoder=DecoderKind.TINY)
 FULL = SegmentSettings(codec="raw", quality=0)
 DECODER = WorkerId("decode-0")
-
-
-def cell_with(full_s: float, tiny_s: float) -> Cell:
-    """Forwards take no time to speak of; only decodes count."""
-    cell = Cell(recipe(), denoisers=0, decoders=0)
-    for name, role, ability in (
-        ("denoise-0", Role.DENOISE, Ability(capacity=4000, forward_s=1e-6)),
-        (DECODER, Role.DECODE, Ability(capacity=400, forward_s=full_s, tiny_s=tiny_s)),
-    ):
-        cell.queues[WorkerId(name)] = deque()
-        cell.send(WorkerJoined(now_s=0.0, worker=WorkerId(name), role=role, ability=ability))
-    return cell
 
 
 def opened(cell: Cell, name: str, settings: SegmentSettings, fork: str | None = None, **options: Pace) -> SessionId:
@@ -55,16 +44,16 @@ def admitted(cell: Cell, count: int, *settings: SegmentSettings) -> int:
 
 def test_a_tiny_decoder_takes_its_own_time_and_the_full_one_its_own() -> None:
     """0.75 s a block, of which 95 % may be reserved: 0.7125 s."""
-    assert admitted(cell_with(0.3, 0.03), 40, FULL) == 2
-    assert admitted(cell_with(0.3, 0.03), 40, TINY) == 23
-    mixed = cell_with(0.3, 0.03)
+    assert admitted(decoding_cell(0.3, 0.03), 40, FULL) == 2
+    assert admitted(decoding_cell(0.3, 0.03), 40, TINY) == 23
+    mixed = decoding_cell(0.3, 0.03)
     assert admitted(mixed, 4, FULL, TINY) == 4
-    assert admitted(cell_with(0.3, 0.0), 40, TINY) == 2, "nobody has measured it: as the full one"
-    assert admitted(cell_with(0.0, 0.0), 40, TINY) == 40, "of no time nothing is reserved"
+    assert admitted(decoding_cell(0.3, 0.0), 40, TINY) == 2, "nobody has measured it: as the full one"
+    assert admitted(decoding_cell(0.0, 0.0), 40, TINY) == 40, "of no time nothing is reserved"
 
 
 def test_what_a_session_took_is_what_it_gives_back_though_another_worker_measures_otherwise() -> None:
-    cell = cell_with(0.3, 0.03)
+    cell = decoding_cell(0.3, 0.03)
     names = [opened(cell, name, settings) for name, settings in (("a", TINY), ("b", FULL), ("c", TINY))]
     late = WorkerId("decode-1")
     cell.queues[late] = deque()
@@ -74,7 +63,7 @@ def test_what_a_session_took_is_what_it_gives_back_though_another_worker_measure
         cell.send(Close(now_s=0.0, session=name, ending=Ending.CLIENT))
     cell.answer()
     cell.scheduler.check()
-    assert cell.worker(DECODER).load.time(live=True) == 0.0
+    assert cell.worker(DECODER).load.time(realtime=True) == 0.0
     assert cell.worker(DECODER).load.total == 0
 
 
@@ -98,7 +87,7 @@ def test_a_slow_worker_is_known_by_tiny_decodes_as_well() -> None:
 
 
 def test_tiny_decodes_make_no_worker_look_fast_or_slow() -> None:
-    cell = cell_with(0.3, 0.03)
+    cell = decoding_cell(0.3, 0.03)
     worker = cell.worker(DECODER)
     for number in range(200):
         kind = DecoderKind.TINY if number % 2 else DecoderKind.FULL

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from longtake.core.flow import Pace
 from longtake.core.plan.figures import PlanTimes, times
-from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan
+from longtake.core.plan.plan import Devices, Plan, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.plan.sharing import Shared, shared
 
@@ -30,7 +31,7 @@ def on_h100s(recipe: str, gpus: int, layer_split: int) -> OnH100s:
         count=gpus, memory_bytes=GPU_BYTES, forward_s=known.forward.value, decode_s=known.decode.value,
         layer_split=layer_split, max_batch=2,
     )  # fmt: skip
-    made = plan(model, devices, ServiceClass.INTERACTIVE)
+    made = plan(model, devices, Pace.REALTIME)
     beside = shared(model, devices, made)
     assert beside is not None
     return OnH100s(known, made, beside)

@@ -6,11 +6,12 @@ from dataclasses import fields, replace
 
 import pytest
 
+from longtake.core.flow import Pace
 from longtake.core.plan.figures import Basis, decode_s, encode_s, forward_at, forward_s
 from longtake.core.plan.measured import CORE, MEASURED
 from longtake.core.plan.memory import CONTEXT_BYTES
 from longtake.core.plan.model import Model
-from longtake.core.plan.plan import Devices, ServiceClass, plan
+from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS, UMT5
 from longtake.core.plan.sharing import Shared, shared
 
@@ -67,9 +68,9 @@ def test_decoding_and_encoding_go_by_pixels_and_an_unlike_decoder_is_not_known()
 # --- decoders on the same devices -------------------------------------------------------------------------------------
 
 
-def on(count: int, *, forward_s: float, decode_s: float = 0.2, service: str = "interactive") -> Shared:
+def on(count: int, *, forward_s: float, decode_s: float = 0.2, pace: Pace = Pace.REALTIME) -> Shared:
     given = Devices(count=count, memory_bytes=80 * 10**9, forward_s=forward_s, decode_s=decode_s, max_batch=2)
-    found = shared(WAN, given, plan(WAN, given, ServiceClass(service)), TABLE)
+    found = shared(WAN, given, plan(WAN, given, pace), TABLE)
     assert found is not None
     return found
 
@@ -80,7 +81,7 @@ def test_a_decode_beside_forwards_costs_its_own_time_and_what_it_slows_them() ->
     assert found.block_s == pytest.approx(8 * 0.05 + 0.2 * 3 / 2)
     assert found.decode_share == pytest.approx(0.3 / 0.7)
     assert found.blocks_per_s == pytest.approx(1 / 0.7)
-    assert found.streams == 1 and found.verdict.startswith("1 live by time")
+    assert found.streams == 1 and found.verdict.startswith("1 realtime by time")
 
 
 def test_where_no_live_stream_fits_it_says_what_would_make_room() -> None:
@@ -99,22 +100,22 @@ def test_where_no_live_stream_fits_it_says_what_would_make_room() -> None:
 def test_more_devices_do_not_help_a_stream_whose_forwards_wait_for_each_other() -> None:
     given = Devices(count=8, memory_bytes=80 * 10**9, forward_s=0.2, decode_s=0.1)
     clean = PRESETS["wan-self-forcing-480p"]
-    found = shared(clean, given, plan(clean, given, ServiceClass.INTERACTIVE), TABLE)
+    found = shared(clean, given, plan(clean, given, Pace.REALTIME), TABLE)
     assert found is not None and found.streams == 0
     assert found.verdict.endswith("its forwards wait for each other, alone it is 0.75 x real time")
     assert on(8, forward_s=0.2).streams > 0, "of lanes that are spread they wait for fewer"
 
 
 def test_memory_of_both_on_one_device() -> None:
-    found = on(1, forward_s=0.02, service="bulk")
+    found = on(1, forward_s=0.02, pace=Pace.FAST)
     assert found.device_bytes == pytest.approx(2.84e9 + 1.44e9 + 0.147e9 + 7.27e9 + 2 * CONTEXT_BYTES, rel=0.01)
     assert found.streams == found.streams_by_memory == 2  # of 24.15 GB pages and 1.89 GB state in 61 GB
-    assert on(4, forward_s=0.02, service="bulk").streams == 8
+    assert on(4, forward_s=0.02, pace=Pace.FAST).streams == 8
 
 
 def test_without_the_time_of_a_decode_nothing_is_said() -> None:
     given = Devices(count=1, memory_bytes=80 * 10**9, forward_s=0.08)
-    assert shared(WAN, given, plan(WAN, given, ServiceClass.BULK)) is None
+    assert shared(WAN, given, plan(WAN, given, Pace.FAST)) is None
 
 
 # --- the text encoder -------------------------------------------------------------------------------------------------

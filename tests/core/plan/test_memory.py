@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from longtake.core.errors import InvalidField, NoCapacity
+from longtake.core.flow import Pace
 from longtake.core.plan.memory import (
     CONTEXT_BYTES,
     Memory,
@@ -19,7 +20,7 @@ from longtake.core.plan.memory import (
     rows,
 )
 from longtake.core.plan.model import Model, TinyDecoderSize
-from longtake.core.plan.plan import Devices, ServiceClass, plan
+from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.work import Role, WorkerId
 
@@ -145,7 +146,7 @@ def test_a_decode_takes_what_was_measured() -> None:
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_the_start_takes_what_the_plan_says(gigabytes: int, count: int) -> None:
     given = Devices(count=count, memory_bytes=gigabytes * 10**9, forward_s=0.08, max_batch=2)
-    planned = plan(HIAR, given, ServiceClass.BULK)
+    planned = plan(HIAR, given, Pace.FAST)
     gpus = [gpu(worker(f"denoise-{n}"), name=f"GPU {n}", total=gigabytes, free=gigabytes) for n in range(count)]
     decoder = gpu(worker("decode-0"), name="GPU D", total=1000, free=1000)
     if planned.streams_by_memory == 0:

@@ -22,7 +22,7 @@ from longtake.core.limits import Limits
 from longtake.core.plan.measured import MEASURED
 from longtake.core.plan.model import Model, SessionBytes
 from longtake.core.plan.model import session_bytes as sizes_of
-from longtake.core.plan.plan import Devices, Plan, ServiceClass, plan
+from longtake.core.plan.plan import Devices, Plan, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
@@ -88,7 +88,7 @@ def test_decoder_state_at_720p() -> None:
 
 
 def test_work_and_weights_are_those_of_the_cost_model() -> None:
-    made = plan(WAN, devices(), ServiceClass.INTERACTIVE)
+    made = plan(WAN, devices(), Pace.REALTIME)
     assert made.forward_tflop == pytest.approx(40.41, rel=0.001)
     assert made.weights_bytes == pytest.approx(2.84e9, rel=0.002)
 
@@ -132,7 +132,7 @@ def test_weights_of_published_sizes_are_what_the_modules_hold() -> None:
 )  # fmt: skip
 def test_streams_that_fit_by_memory(count: int, gigabytes: int, past_only: int, reserved: int) -> None:
     """The cost model's figures count past frames alone; the server also reserves the pages of the block in flight."""
-    made = plan(WAN, devices(count, gigabytes=gigabytes), ServiceClass.BULK)
+    made = plan(WAN, devices(count, gigabytes=gigabytes), Pace.FAST)
     per_device = made.pages_per_worker * made.bytes_per_session.page
     assert count * per_device // made.bytes_per_session.kv_past == past_only
     assert made.streams_by_memory == reserved
@@ -164,8 +164,8 @@ def admitted_by_the_server(found: Plan, given: Devices, pace: Pace, model: Model
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 16])
 def test_the_server_admits_what_the_plan_says(count: int, forward_s: float) -> None:
     given = devices(count, gigabytes=141, forward_s=forward_s)
-    for service, pace in ((ServiceClass.INTERACTIVE, Pace.REALTIME), (ServiceClass.BULK, Pace.FAST)):
-        found = plan(WAN, given, service)
+    for pace in Pace:
+        found = plan(WAN, given, pace)
         assert admitted_by_the_server(found, given, pace) == found.streams
 
 
@@ -173,14 +173,14 @@ def test_the_server_admits_what_the_plan_says(count: int, forward_s: float) -> N
 @pytest.mark.parametrize(("count", "length", "forward_s"), [(4, 4, 0.52), (8, 4, 0.2), (8, 8, 0.52), (6, 3, 0.3)])
 def test_the_server_admits_to_chains_what_the_plan_says(preset: str, count: int, length: int, forward_s: float) -> None:
     given = devices(count, gigabytes=141, forward_s=forward_s, layer_split=length)
-    for service, pace in ((ServiceClass.INTERACTIVE, Pace.REALTIME), (ServiceClass.BULK, Pace.FAST)):
-        found = plan(PRESETS[preset], given, service)
+    for pace in Pace:
+        found = plan(PRESETS[preset], given, pace)
         assert admitted_by_the_server(found, given, pace, PRESETS[preset]) == found.streams
 
 
 def test_a_chain_holds_what_one_of_its_devices_could_not() -> None:
     model = PRESETS["wan-14b-krea-480p"]
-    alone, chain = (plan(model, devices(4, layer_split=split), ServiceClass.BULK) for split in (1, 4))
+    alone, chain = (plan(model, devices(4, layer_split=split), Pace.FAST) for split in (1, 4))
     assert alone.weights_bytes / 4 < chain.weights_bytes < alone.weights_bytes / 3.8
     assert (alone.streams, chain.streams) == (4, 9)
     assert chain.pages_bytes + chain.weights_bytes <= 0.92 * 80e9 - 4e9
@@ -191,17 +191,17 @@ def test_a_chain_holds_what_one_of_its_devices_could_not() -> None:
 @pytest.mark.parametrize(("preset", "forwards"), [("wan-14b-krea-480p", 5), ("wan2.1-14b-480p", 2)])
 def test_one_stream_in_a_chain_is_held_up_by_ops_that_wait_for_each_other(preset: str, forwards: int) -> None:
     """Of a lane that every step reads all five of a block; of HiAR's lanes two each, and four devices share eight."""
-    made = plan(PRESETS[preset], devices(4, forward_s=0.5, layer_split=4), ServiceClass.INTERACTIVE)
+    made = plan(PRESETS[preset], devices(4, forward_s=0.5, layer_split=4), Pace.REALTIME)
     assert made.stream_rate == pytest.approx(0.75 / (forwards * 0.5))
 
 
 def test_activations_of_a_chain_are_counted() -> None:
-    made = plan(PRESETS["wan-14b-krea-480p"], devices(4, layer_split=4), ServiceClass.BULK)
+    made = plan(PRESETS["wan-14b-krea-480p"], devices(4, layer_split=4), Pace.FAST)
     assert made.between_workers_bytes == 5 * 3 * 4680 * 5120 * 2
 
 
 def test_a_step_pipeline_is_planned_where_there_is_a_device_for_each_step() -> None:
-    made = plan(WAN, devices(4, decode_s=0.1), ServiceClass.INTERACTIVE)
+    made = plan(WAN, devices(4, decode_s=0.1), Pace.REALTIME, window=2)
     assert made.placement == ("denoise-0", "denoise-1", "denoise-2", "denoise-3")
     assert made.speed_up == 4.0
     assert made.block_latency_s == pytest.approx(0.364)
@@ -212,7 +212,7 @@ def test_a_step_pipeline_is_planned_where_there_is_a_device_for_each_step() -> N
 
 
 def test_one_device_carries_no_latents_and_no_live_stream_if_it_is_too_slow() -> None:
-    made = plan(WAN, devices(1), ServiceClass.CINEMA)
+    made = plan(WAN, devices(1), Pace.REALTIME, window=8)
     assert made.between_workers_bytes == 0
     assert made.streams_by_rate == 0
     assert made.stream_rate == pytest.approx(0.75 / 0.728)
@@ -220,7 +220,7 @@ def test_one_device_carries_no_latents_and_no_live_stream_if_it_is_too_slow() ->
 
 def test_what_does_not_fit_is_said_in_bytes() -> None:
     with pytest.raises(NoCapacity, match=r"a device of 24\.0 GB has 0\.0 GB left beside the weights \(28\.58 GB\)"):
-        plan(PRESETS["wan2.1-14b-480p"], devices(gigabytes=24), ServiceClass.BULK)
+        plan(PRESETS["wan2.1-14b-480p"], devices(gigabytes=24), Pace.FAST)
     with pytest.raises(InvalidField, match=r"devices\.forward"):
         devices(forward_s=0.0)
 
@@ -259,12 +259,12 @@ def test_the_command_prints_the_same_as_json() -> None:
 
 def test_the_command_says_what_a_live_stream_would_take_where_there_is_none() -> None:
     rows = printed("wan-hiar-480p", "--devices", "1", "--forward", "0.085", "--decode", "0.19")
-    assert rows["decoders on the same devices"].startswith("not one live stream: a block takes 0.90")
+    assert rows["decoders on the same devices"].startswith("not one realtime stream: a block takes 0.90")
     assert "2 devices, or decoders on a device of their own, or forwards of" in rows["decoders on the same devices"]
     chain = printed("wan-14b-krea-480p", "--layer-split", "4")
     assert chain["streams"].endswith("which would be admitted and be late")
     assert "alone it is 0.34 x real time" in chain["decoders on the same devices"]
-    assert printed("--class", "bulk")["decoders on the same devices"].startswith("a block takes")
+    assert printed("--pace", "fast")["decoders on the same devices"].startswith("a block takes")
 
 
 def test_a_model_directory_is_planned_and_nonsense_is_refused() -> None:

@@ -61,7 +61,7 @@ def test_a_lane_of_another_recipe_reserves_the_time_that_it_takes() -> None:
         cell.open(f"live{number}", pace=Pace.REALTIME, recipe=name)
     assert not effects_of(cell, Refused), "0.27 + 0.27 + 0.33"
     load = cell.worker("denoise-0").load
-    assert (load.total, load.time(live=True)) == (2 + 2 + 1, 2 + 2 + 2.5)
+    assert (load.total, load.time(realtime=True)) == (2 + 2 + 1, 2 + 2 + 2.5)
     for name in ("", "quick", "input"):
         cell.open(f"more {name}", pace=Pace.REALTIME, recipe=name)
     assert [effect.session for effect in effects_of(cell, Refused)] == ["more ", "more quick", "more input"]

@@ -27,3 +27,15 @@ def join_timed(cell: Cell, name: str, role: Role, forward_s: float) -> None:
     worker = WorkerId(name)
     cell.queues[worker] = deque()
     cell.send(WorkerJoined(now_s=0.0, worker=worker, role=role, ability=Ability(capacity=4000, forward_s=forward_s)))
+
+
+def decoding_cell(full_s: float, tiny_s: float) -> Cell:
+    """Forwards take no time to speak of; only decodes count."""
+    cell = Cell(recipe(), denoisers=0, decoders=0)
+    for name, role, ability in (
+        ("denoise-0", Role.DENOISE, Ability(capacity=4000, forward_s=1e-6)),
+        ("decode-0", Role.DECODE, Ability(capacity=400, forward_s=full_s, tiny_s=tiny_s)),
+    ):
+        cell.queues[WorkerId(name)] = deque()
+        cell.send(WorkerJoined(now_s=0.0, worker=WorkerId(name), role=role, ability=ability))
+    return cell

@@ -83,5 +83,5 @@ async def test_a_quota_counts_streams_of_the_page_and_of_other_clients_together(
         code, sentence = await refusal(cell, type="open", prompt=PROMPT, token="bob" * 4)
     assert (code, sentence) == (
         "RESOURCE_EXHAUSTED",
-        "the tenant's quota of streams is used up: 1 at once (try again in 5 s)",
+        "The tenant's quota of streams is used up: 1 of 1 are open. Try again in 5 s.",
     )
