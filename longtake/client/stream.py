@@ -215,8 +215,10 @@ class Stream:
         return self._memory.token
 
     async def _ask(self, request: pb.StreamRequest) -> None:
-        """Send a frame, now or with the next call; the stream's status as ClientError if it has ended."""
+        """Send a frame, now or with the next call; the stream's status as ClientError if it is known to have ended."""
         call = self._entered()
+        if self._is_ending:
+            return
         if not self._is_open:
             raise self._status()
         self._memory.asked(request)
@@ -242,8 +244,13 @@ class Stream:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
-        if not self._is_open:
+        if not self._is_open and not self._is_ending:
             raise self._status()
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the stream has ended and whoever iterates is still to be told: what is asked for crosses the end."""
+        return self._failure is None and bool(self._events) and isinstance(self._events[-1], ClosedEvent)
 
     @property
     def _is_open(self) -> bool:

@@ -44,7 +44,7 @@ class Page:
         with contextlib.ExitStack() as on_error:
             listening = on_error.enter_context(listen(address, field=FIELD))
             self._address = Address(host=address.host, port=listening.getsockname()[1])
-            self._listener = HttpListener(_settings(self.target, self._address, tls), listening)
+            self._listener = HttpListener(settings(self.target, self._address, tls), listening)
             on_error.pop_all()
 
     @property
@@ -92,7 +92,8 @@ def _client(target: str, token: str) -> Client:
         raise InvalidField("token", "(not shown)", "printable ASCII without spaces") from None
 
 
-def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
+def settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
+    """How the page at `address` is served; `target` is the gRPC server that it is a client of."""
     encryption = PageTls(tls) if tls.certificate else None
     config = uvicorn.Config(
         page_app(partial(_client, target), address),
