@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from grpc import StatusCode
@@ -21,12 +21,13 @@ from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import Address
+from longtake.net.origins import Origin
 
 STATIC = Path(__file__).parent / "static"
 _FAULT = 500
 
 
-def page_app(connect: Connect, address: Address) -> ASGIApp:
+def page_app(connect: Connect, address: Address, origins: Collection[Origin] = ()) -> ASGIApp:
     """The page as an ASGI application; `connect` makes a client of the service with a browser's token."""
 
     async def index(request: Request) -> Response:
@@ -48,7 +49,7 @@ def page_app(connect: Connect, address: Address) -> ASGIApp:
         WebSocketRoute("/api/stream", stream),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return SameOrigin(Starlette(routes=routes), address)
+    return SameOrigin(Starlette(routes=routes), address, origins)
 
 
 async def _model(client: Client) -> Json:

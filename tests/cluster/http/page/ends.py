@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import websockets
 
-from cluster.config import TlsSection
+from cluster.config import ServerConfig
 from cluster.http.page.server import settings
 from cluster.net.listener import HttpListener
 from longtake.net.addresses import Address
@@ -142,7 +142,7 @@ async def large_page() -> AsyncIterator[str]:
     async with toy_cell(segment_bytes=LARGE_BYTES, delay_s=0.002) as cell:
         listening = socket.create_server(("127.0.0.1", 0))
         address = Address(host="127.0.0.1", port=listening.getsockname()[1])
-        listener = HttpListener(settings(cell.target, address, TlsSection()), listening)
+        listener = HttpListener(settings(cell.target, address, ServerConfig()), listening)
         listener.begin()
         try:
             yield f"http://{address}/"
