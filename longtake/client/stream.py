@@ -217,14 +217,10 @@ class Stream:
     async def _ask(self, request: pb.StreamRequest) -> None:
         """Send a frame, now or with the next call; the stream's status as ClientError if it is known to have ended."""
         call = self._entered()
-        if self._is_ending:
-            return
         if not self._is_open:
-            raise self._status()
+            return self._check_unheard()
         self._memory.asked(request)
-        if self._outage is not None:
-            return
-        if not await self._write(call, request):
+        if self._outage is None and not await self._write(call, request):
             await self._see_why(call)
 
     async def _write(self, call: StreamCall, request: pb.StreamRequest) -> bool:
@@ -244,13 +240,12 @@ class Stream:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
-        if not self._is_open and not self._is_ending:
-            raise self._status()
+        self._check_unheard()
 
-    @property
-    def _is_ending(self) -> bool:
-        """Whether the stream has ended and whoever iterates is still to be told: what is asked for crosses the end."""
-        return self._failure is None and bool(self._events) and isinstance(self._events[-1], ClosedEvent)
+    def _check_unheard(self) -> None:
+        """Raise how the stream ended, if whoever iterates was told that it has: what is asked for before crosses it."""
+        if not self._is_open and (self._failure is not None or not self._events):
+            raise self._status()
 
     @property
     def _is_open(self) -> bool:

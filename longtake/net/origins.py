@@ -20,7 +20,7 @@ class WrongOrigin(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class WebOrigin:
     """Where a page comes from."""
 
     scheme: str
@@ -34,12 +34,12 @@ class Origin:
         return f"{self.scheme}://{place.removesuffix(f':{PORTS[self.scheme]}')}"
 
 
-def parse_origin(text: str) -> Origin:
+def parse_origin(text: str) -> WebOrigin:
     """The origin in `text`; WrongOrigin for what is none, such as `null`, or has more to it, such as a path."""
     scheme, sign, rest = text.partition("://")
     if not sign or scheme.lower() not in PORTS:
         raise WrongOrigin(text)
-    return Origin(scheme.lower(), place_of(rest, scheme.lower()))
+    return WebOrigin(scheme.lower(), place_of(rest, scheme.lower()))
 
 
 def place_of(text: str, scheme: str) -> Address:

@@ -21,13 +21,13 @@ from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import Address
-from longtake.net.origins import Origin
+from longtake.net.origins import WebOrigin
 
 STATIC = Path(__file__).parent / "static"
 _FAULT = 500
 
 
-def page_app(connect: Connect, address: Address, origins: Collection[Origin] = ()) -> ASGIApp:
+def page_app(connect: Connect, address: Address, origins: Collection[WebOrigin] = ()) -> ASGIApp:
     """The page as an ASGI application; `connect` makes a client of the service with a browser's token."""
 
     async def index(request: Request) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longtake.net.addresses import Address
-from longtake.net.origins import Origin, WrongOrigin, parse_origin, place_of
+from longtake.net.origins import WebOrigin, WrongOrigin, parse_origin, place_of
 
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 HEADERS: Mapping[str, str] = {
@@ -33,7 +33,7 @@ class SameOrigin:
     page on the web whose name is made to resolve to this machine would be of the same origin.
     """
 
-    def __init__(self, app: ASGIApp, address: Address, origins: Collection[Origin] = ()) -> None:
+    def __init__(self, app: ASGIApp, address: Address, origins: Collection[WebOrigin] = ()) -> None:
         """`origins` are the public ones, if the page is behind a proxy; without any, it is called as it is reached."""
         self._app = app
         self._origins = frozenset(origins)
@@ -87,7 +87,7 @@ def _not_allowed(what: str, value: str, allowed: str) -> str:
     return f"{what}: {value!r} is not allowed; allowed: {allowed}"
 
 
-def _origin(text: str) -> Origin | None:
+def _origin(text: str) -> WebOrigin | None:
     try:
         return parse_origin(text)
     except WrongOrigin:
