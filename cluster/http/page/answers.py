@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import grpc
 
+from cluster.http.page.frames import WrongFrame
 from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
@@ -25,7 +26,8 @@ from longtake.client.events import (
     SkippedEvent,
     StreamEvent,
 )
-from longtake.core.errors import InvalidField
+from longtake.client.stream import SENTENCES
+from longtake.core.errors import InvalidField, InvalidFields
 from longtake.v1 import longtake_pb2 as pb
 
 Json = Mapping[str, object]
@@ -42,6 +44,11 @@ HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
 }
 """The HTTP status for each of these; all others are 500."""
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
+ENDED = {
+    "completed": "the stream is complete: its length was reached",
+    "client": "the stream was ended by whoever it belongs to",
+}
+"""What endings mean that somebody asked for; all others are in SENTENCES."""
 
 
 def event_message(event: StreamEvent) -> Json:
@@ -76,7 +83,16 @@ def event_message(event: StreamEvent) -> Json:
         case SkippedEvent():
             return {"type": "skipped", "first": event.first, "count": event.count}
         case ClosedEvent():
-            return {"type": "closed", "ending": event.ending, "reason": event.reason, "segments": event.segments}
+            return {
+                "type": "closed", "ending": event.ending, "reason": event.reason,
+                "sentence": ending_sentence(event), "segments": event.segments,
+            }  # fmt: skip
+
+
+def ending_sentence(event: ClosedEvent) -> str:
+    """How the stream ended, for people; there is a sentence for each ending, also for one of a newer server."""
+    known = SENTENCES.get(event.ending) or ENDED.get(event.ending, f"the stream has ended: {event.ending}")
+    return known if event.reason in ("", known) else f"{known} ({event.reason})"
 
 
 def _opened(event: OpenedEvent) -> Json:
@@ -138,7 +154,19 @@ def error_message(error: ClientError) -> Json:
     return {"type": "error", "code": error.code.name, "sentence": (violations or error.message) + retry}
 
 
-def invalid_message(error: InvalidField) -> Json:
+def refused_frame(error: WrongFrame) -> Json:
+    """A later frame with fields that the service would not understand; the stream goes on."""
+    return {
+        "type": "refused",
+        "id": error.id,
+        "code": grpc.StatusCode.INVALID_ARGUMENT.name,
+        "sentence": str(error),
+        "field": error.field,
+        "earliest_block": None,
+    }
+
+
+def invalid_message(error: InvalidField | InvalidFields) -> Json:
     """The same message for a frame that did not get as far as the service."""
     return {"type": "error", "code": grpc.StatusCode.INVALID_ARGUMENT.name, "sentence": str(error)}
 

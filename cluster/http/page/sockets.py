@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster.frontend.connections import Throttle
-from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message
+from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message, refused_frame
 from cluster.http.page.frames import (
     AckFrame,
     CommandFrame,
@@ -26,6 +26,7 @@ from cluster.http.page.frames import (
     OpenFrame,
     ResumeFrame,
     WatchFrame,
+    WrongFrame,
     first_frame,
     later_frame,
 )
@@ -103,7 +104,7 @@ async def serve_socket(socket: WebSocket, connect: Connect) -> None:
                     await _watch(socket, writer, client, frame.session_id)
     except WebSocketDisconnect:
         return
-    except InvalidField as error:
+    except (InvalidField, WrongFrame) as error:
         await _last_word(socket, writer, invalid_message(error))
     except ClientError as error:
         await _last_word(socket, writer, error_message(error))
@@ -138,10 +139,16 @@ async def _text(socket: WebSocket) -> str:
     return text
 
 
-async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame]:
+async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame | WrongFrame]:
+    """What the browser says next, for ever; NoFrame for what ends the connection."""
     throttle = Throttle(FRAMES_PER_S)
     while True:
-        yield later_frame(await _text(socket))
+        text = await _text(socket)
+        try:
+            frame: LaterFrame | WrongFrame = later_frame(text)
+        except WrongFrame as error:
+            frame = error
+        yield frame
         await throttle.take()
 
 
@@ -155,7 +162,7 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
     options = StreamOptions(
         seed=frame.seed_number,
         pace=frame.pace,
-        duration_s=frame.duration_s or None,
+        duration_s=frame.duration_s,
         window=frame.window,
         fork=frame.fork,
         auto_ack=False,
@@ -164,7 +171,7 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
 
 
 async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, stream: Stream) -> None:
-    beside = (_steer(socket, stream), writer.send_asides())
+    beside = (_steer(socket, writer, stream), writer.send_asides())
     await _first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
 
 
@@ -183,12 +190,15 @@ async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
         await _or_leave(stream, _forward(stream, writer, client))
 
 
-async def _steer(socket: WebSocket, stream: Stream) -> None:
+async def _steer(socket: WebSocket, writer: BrowserWriter, stream: Stream) -> None:
     """Forward what the browser asks for, for ever; WebSocketDisconnect when it is gone.
 
     What crosses the end of the stream is no error: whoever shows the stream tells how it ended.
     """
     async for frame in _later(socket):
+        if isinstance(frame, WrongFrame):
+            await writer.tell(refused_frame(frame))
+            continue
         with contextlib.suppress(ClientError):
             match frame:
                 case CueFrame():
@@ -265,6 +275,8 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
 
     async def acknowledgements() -> None:
         async for frame in _later(socket):
+            if isinstance(frame, WrongFrame):
+                await writer.tell(refused_frame(frame))
             if not isinstance(frame, AckFrame):
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)

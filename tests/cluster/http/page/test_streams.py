@@ -183,14 +183,19 @@ async def test_a_fork_goes_on_from_where_the_stream_is() -> None:
 
 WRONG: tuple[tuple[dict[str, object], str], ...] = (
     ({"type": "open", "prompt": ""}, "open.prompt: '' is not allowed; allowed: 1 to 4096 bytes of text"),
-    ({"type": "open"}, "prompt: None is not allowed; allowed: Field required"),
+    ({"type": "open"}, "prompt: None is not allowed; allowed: it must be there"),
     ({"type": "open", "prompt": PROMPT, "window": 33}, "open.window: 33 is not allowed; allowed: 1 to 32 segments"),
     ({"type": "open", "prompt": PROMPT, "seed": str(2**64)}, "allowed: 0 to 2^64 - 1"),
     ({"type": "open", "prompt": PROMPT, "seed": 7}, "seed: 7 is not allowed; allowed: a valid string"),
     ({"type": "open", "prompt": PROMPT, "pace": "slow"}, "pace: 'slow' is not allowed; allowed: 'realtime' or 'fa"),
-    ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed"),
+    ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed; allowed: one of the fields type, "),
+    ({"type": "open", "prompt": " \n "}, "open.prompt: ' \\n ' is not allowed; allowed: 1 to 4096 bytes of text"),
+    (
+        {"type": "open", "prompt": PROMPT, "duration_s": 0},
+        "duration_s: 0 is not allowed; allowed: a number of seconds,",
+    ),
     ({"type": "watch", "session_id": "nobody"}, "session: 'nobody' is not open here"),
-    ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch', 'resume'"),
+    ({"type": "cue", "id": "c", "prompt": PROMPT}, "type: 'cue' is not allowed; allowed: open, watch or resume"),
     ({"type": "open", "prompt": PROMPT, "token": "två"}, "token: '(not shown)' is not allowed"),
 )
 
