@@ -276,7 +276,7 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
     async def acknowledgements() -> None:
         async for frame in _later(socket):
             if isinstance(frame, WrongFrame):
-                await writer.tell(refused_frame(frame))
+                raise frame
             if not isinstance(frame, AckFrame):
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)

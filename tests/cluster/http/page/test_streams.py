@@ -141,9 +141,23 @@ async def test_an_observer_is_sent_no_more_than_it_acknowledges_and_steers_nothi
             assert int(str(further["index"])) > begun, "the newest, not what it missed"
             await observer.say(type="pause")
             assert "type: 'pause' is not allowed; allowed: ack" in str((await observer.upto("error"))["sentence"])
+        async with cell.browser() as socket:
+            observer = Browser(socket)
+            await observer.say(type="watch", session_id=stream.opened.session_id)
+            await observer.say(type="ack", segment="x")
+            assert "segment: 'x' is not allowed; allowed: a valid integer" in str(
+                (await error_of(observer))["sentence"]
+            )
         assert not consuming.done(), "the stream itself goes on"
         await stream.close()
         await consuming
+
+
+async def error_of(browser: Browser) -> Message:
+    """The error that ends what a browser is told."""
+    while (message := await browser.hear())["type"] != "error":
+        pass
+    return message
 
 
 async def blocks_begun(client: Client) -> int:
