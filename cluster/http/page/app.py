@@ -1,4 +1,4 @@
-"""What the page answers: its files, the model, the sessions, and the WebSocket of a stream."""
+"""What the page answers: its files, the model, the sessions, the WebSocket of a stream, and video at an address."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from cluster.http.page.answers import HTTP_STATUSES, Json, error_message, invalid_message, model_json, session_json
 from cluster.http.page.origin import SameOrigin
 from cluster.http.page.sockets import Connect, serve_socket
+from cluster.http.page.video import Videos
 from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
@@ -42,11 +43,14 @@ def page_app(connect: Connect, address: Address, origins: Collection[WebOrigin] 
     async def stream(socket: WebSocket) -> None:
         await serve_socket(socket, connect)
 
+    videos = Videos(connect)
     routes = [
         Route("/", index, methods=["GET"]),
         Route("/api/model", model, methods=["GET"]),
         Route("/api/sessions", sessions, methods=["GET"]),
         WebSocketRoute("/api/stream", stream),
+        Route("/stream.mp4", videos.stream, methods=["GET", "HEAD"]),
+        Route("/sessions/{session_id}.mp4", videos.session, methods=["GET", "HEAD"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return SameOrigin(Starlette(routes=routes), address, origins)

@@ -19,6 +19,9 @@ MAX_FRAGMENTS = 64
 CLOSE_TIMEOUT_S = 60.0
 """How long a browser may take to read what it was sent last; what it has not read by then is lost."""
 
+BREAK_OFF = "break_off"
+"""Key of the state of each request under which the connection can be ended without an end of the answer."""
+
 
 class BoundedHttp(H11Protocol):
     """HTTP on a connection that is closed if there are too many, or if its request takes too long to come."""
@@ -29,6 +32,8 @@ class BoundedHttp(H11Protocol):
         """Take the connection, unless there are enough."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
+        # For an answer that cannot be completed: what was written is still sent, and then the connection ends.
+        self.app_state = self.app_state | {BREAK_OFF: transport.close}
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:

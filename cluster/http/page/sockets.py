@@ -30,6 +30,7 @@ from cluster.http.page.frames import (
     first_frame,
     later_frame,
 )
+from cluster.http.page.together import first_to_end, in_background
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, OpenedEvent, SegmentEvent, StreamEvent
@@ -172,7 +173,7 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
 
 async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, stream: Stream) -> None:
     beside = (_steer(socket, writer, stream), writer.send_asides())
-    await _first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
+    await first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
 
 
 async def _or_leave(stream: Stream, work: Coroutine[None, None, None]) -> None:
@@ -269,7 +270,7 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
             newest.put(None)
 
     async def events() -> AsyncIterator[StreamEvent]:
-        async with _in_background(read()):
+        async with in_background(read()):
             while (event := await newest.get()) is not None:
                 yield event
 
@@ -281,7 +282,7 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)
 
-    await _first_to_end(_forward(events(), writer, client), acknowledgements(), writer.send_asides())
+    await first_to_end(_forward(events(), writer, client), acknowledgements(), writer.send_asides())
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ async def _forward(events: AsyncIterator[StreamEvent], writer: BrowserWriter, cl
         async with contextlib.AsyncExitStack() as stack:
             async for event in events:
                 if isinstance(event, OpenedEvent):
-                    await stack.enter_async_context(_in_background(_ops(writer, client, event.session_id)))
+                    await stack.enter_async_context(in_background(_ops(writer, client, event.session_id)))
                 await writer.event(event)
                 closed = isinstance(event, ClosedEvent)
     except ClientError:
@@ -306,7 +307,7 @@ async def _ops(writer: BrowserWriter, client: Client, session_id: str) -> None:
     """Show the ops of a session as an aside; a service that does not show them, or no longer, is no failure."""
     spans: deque[pb.OpSpan] = deque(maxlen=MAX_OPS)
     try:
-        async with _in_background(_tell_ops(writer, spans)):
+        async with in_background(_tell_ops(writer, spans)):
             async for span in client.watch_ops(session_id):
                 spans.append(span)
     except ClientError as error:
@@ -319,28 +320,3 @@ async def _tell_ops(writer: BrowserWriter, spans: deque[pb.OpSpan]) -> None:
         if spans:
             writer.aside(ops_message(tuple(spans)))
             spans.clear()
-
-
-async def _first_to_end(*works: Coroutine[None, None, None]) -> None:
-    """Run all until one ends; then end the others, and raise what that one raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if task in done and not task.cancelled():
-            task.result()
-            return
-
-
-@contextlib.asynccontextmanager
-async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
