@@ -220,7 +220,7 @@ class Stream:
         if not self._is_open:
             return self._check_unheard()
         self._memory.asked(request)
-        if self._outage is None and not await self._write(call, request):
+        if self._outage is None and not await asyncio.shield(self._write(call, request)):
             await self._see_why(call)
 
     async def _write(self, call: StreamCall, request: pb.StreamRequest) -> bool:

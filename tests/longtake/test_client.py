@@ -189,6 +189,19 @@ async def test_what_crosses_the_end_of_a_stream_is_no_error_and_what_is_asked_fo
         assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
 
 
+async def test_who_is_cancelled_while_asking_for_something_still_ends_the_stream_when_leaving() -> None:
+    options = StreamOptions(seed=1, window=8, auto_ack=False)
+    async with toy_cell(segment_bytes=50_000) as toy, Client(toy.target) as client:
+        for _ in range(20):
+            with contextlib.suppress(asyncio.CancelledError):
+                async with client.stream("red", options) as stream:
+                    asking = asyncio.create_task(stream.ack(0))
+                    await asyncio.sleep(0)
+                    asking.cancel()
+                    await asking
+            await asyncio.wait_for(toy.settled(), 2)
+
+
 def test_client_and_server_agree_on_what_an_ending_means() -> None:
     ended = {ending: status for ending, status in STATUS_OF_ENDING.items() if ending in WIRE_ENDINGS}
     assert {ending.value: status for ending, status in ended.items() if status is not grpc.StatusCode.OK} == ENDINGS

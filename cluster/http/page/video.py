@@ -111,7 +111,7 @@ class VideoResponse(Response):
         await first_to_end(self._answer(scope, receive, send), _gone(receive))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = _Sending(send)
+        sending = Sending(send)
         try:
             async with self._connect(self._token) as client:
                 if scope["method"] == "HEAD":
@@ -132,7 +132,7 @@ class VideoResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Sending:
+class Sending:
     """An answer on its way; it goes on as fast as its connection takes it."""
 
     def __init__(self, send: Send) -> None:
