@@ -49,6 +49,18 @@ ENDED = {
     "client": "the stream was ended by whoever it belongs to",
 }
 """What endings mean that somebody asked for; all others are in SENTENCES."""
+WAITING: Mapping[pb.Hold, str] = {
+    pb.HOLD_DETACHED: "Whoever this stream belongs to is away. It waits, and goes on when they come back.",
+    pb.HOLD_PAUSE: "Whoever this stream belongs to has paused it.",
+    pb.HOLD_DRAIN: "The server shuts down.",
+    pb.HOLD_PLACE: "The stream waits for a place.",
+}
+"""Why an observer may wait for long, and what of it counts most."""
+
+
+def waiting_sentence(session: pb.Session) -> str:
+    """Why nothing comes of a stream for now; empty if that is nothing to speak of."""
+    return next((text for hold, text in WAITING.items() if hold in session.holds), "")
 
 
 def event_message(event: StreamEvent) -> Json:
@@ -188,6 +200,8 @@ def session_json(session: pb.Session) -> Json:
         "slack_s": session.slack_s if session.HasField("slack_s") else None,
         "pictures_sent": session.pictures_sent,
         "age_s": session.age_s,
+        "attached": session.attached,
+        "waiting": waiting_sentence(session),
     }
 
 

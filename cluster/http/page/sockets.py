@@ -16,7 +16,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster.frontend.connections import Throttle
-from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message, refused_frame
+from cluster.http.page.answers import (
+    Json,
+    error_message,
+    event_message,
+    invalid_message,
+    ops_message,
+    refused_frame,
+    waiting_sentence,
+)
 from cluster.http.page.frames import (
     AckFrame,
     CommandFrame,
@@ -44,6 +52,8 @@ FRAMES_PER_S = 50.0
 """So many frames a second are read of one browser; more wait in its own connection."""
 WATCH_CREDIT = 4
 """Segments that an observer may be behind with its acknowledgements."""
+LOOK_S = 1.0
+"""How often it is looked why nothing comes for an observer."""
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
 """The most ops that are told in one message; when there are more, the oldest are dropped."""
@@ -282,7 +292,21 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)
 
-    await first_to_end(_forward(events(), writer, client), acknowledgements(), writer.send_asides())
+    beside = (acknowledgements(), writer.send_asides(), _tell_why(writer, client, session_id))
+    await first_to_end(_forward(events(), writer, client), *beside)
+
+
+async def _tell_why(writer: BrowserWriter, client: Client, session_id: str) -> None:
+    """Tell an observer, for ever, why nothing comes of the stream and when it goes on: its client knows it anyhow."""
+    told = ""
+    with contextlib.suppress(ClientError):  # whoever forwards the stream tells that it has ended
+        while True:
+            why = waiting_sentence(await client.get_session(session_id))
+            if why != told:
+                writer.aside({"type": "notice", "text": why or "The stream goes on.", "waiting": bool(why)})
+                told = why
+            await asyncio.sleep(LOOK_S)
+    await asyncio.Event().wait()
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
