@@ -268,7 +268,7 @@ class _Newest:
 
 
 async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, session_id: str) -> None:
-    newest = _Newest()
+    newest, begun = _Newest(), asyncio.Event()
 
     async def read() -> None:
         try:
@@ -283,6 +283,7 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
         async with in_background(read()):
             while (event := await newest.get()) is not None:
                 yield event
+                begun.set()
 
     async def acknowledgements() -> None:
         async for frame in _later(socket):
@@ -292,13 +293,14 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)
 
-    beside = (acknowledgements(), writer.send_asides(), _tell_why(writer, client, session_id))
+    beside = (acknowledgements(), writer.send_asides(), _tell_why(writer, client, session_id, begun))
     await first_to_end(_forward(events(), writer, client), *beside)
 
 
-async def _tell_why(writer: BrowserWriter, client: Client, session_id: str) -> None:
+async def _tell_why(writer: BrowserWriter, client: Client, session_id: str, begun: asyncio.Event) -> None:
     """Tell an observer, for ever, why nothing comes of the stream and when it goes on: its client knows it anyhow."""
     told = ""
+    await begun.wait()
     with contextlib.suppress(ClientError):  # whoever forwards the stream tells that it has ended
         while True:
             why = waiting_sentence(await client.get_session(session_id))

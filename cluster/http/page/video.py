@@ -50,7 +50,7 @@ Events = AsyncIterator[StreamEvent]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class VideoSource:
     """Where a video comes from."""
 
     begin: Callable[[Client], AbstractAsyncContextManager[Events]]
@@ -77,17 +77,17 @@ class Videos:
             async with client.stream(wanted.prompt, wanted.options) as events:
                 yield events
 
-        return self._answer(request, Source(begin, Client.get_model))
+        return self._answer(request, VideoSource(begin, Client.get_model))
 
     async def session(self, request: Request) -> Response:
         """Somebody's stream, from its newest segment on."""
         if request.query_params:
             return problem(400, f"{next(iter(request.query_params))[:40]}: watching takes no parameters", code="")
         session = request.path_params["session_id"]
-        source = Source(lambda client: aclosing(client.watch(session)), lambda client: client.get_session(session))
+        source = VideoSource(lambda client: aclosing(client.watch(session)), lambda client: client.get_session(session))
         return self._answer(request, source)
 
-    def _answer(self, request: Request, source: Source) -> Response:
+    def _answer(self, request: Request, source: VideoSource) -> Response:
         if refusal := _foreign(request.headers):
             return problem(403, refusal, code=StatusCode.PERMISSION_DENIED.name)
         wanted = request.headers.get("range", "")
@@ -100,7 +100,7 @@ class Videos:
 class VideoResponse(Response):
     """The bytes of a stream, as they come; or why there are none, as a status and a sentence."""
 
-    def __init__(self, connect: Connect, token: str, source: Source) -> None:
+    def __init__(self, connect: Connect, token: str, source: VideoSource) -> None:
         super().__init__()
         self._connect = connect
         self._token = token

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 import websockets
@@ -13,13 +12,7 @@ from cluster.http.page.sockets import WATCH_CREDIT
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.events import OpenedEvent, SegmentEvent
 from longtake.v1 import longtake_pb2 as pb
-from tests.cluster.http.page.cell import PROMPT, Browser, Message, page_cell
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for a condition; fails by the test's own timeout."""
-    while not await condition():
-        await asyncio.sleep(0.02)
+from tests.cluster.http.page.cell import PROMPT, Browser, Message, page_cell, until
 
 
 async def test_a_browser_gets_the_bytes_that_a_client_of_the_service_gets() -> None:

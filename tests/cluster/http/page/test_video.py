@@ -30,9 +30,8 @@ from longtake.client.events import OpenedEvent, SegmentEvent, StreamEvent
 from longtake.net.addresses import Address
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.toy import HEADER, ToyCell, segment, toy_cell
-from tests.cluster.http.page.cell import PROMPT, page_cell, tenants_file
+from tests.cluster.http.page.cell import PROMPT, page_cell, tenants_file, until
 from tests.cluster.http.page.chromium import QUICK, WITHOUT, Server, open_tab
-from tests.cluster.http.page.test_streams import until
 
 LARGE_BYTES = 200_000
 CUE = "a blue box resting in the fog"
