@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -26,6 +27,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
 from longtake.net.addresses import WrongAddress, parse_host
+from longtake.net.origins import WrongOrigin, parse_origin
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -55,6 +57,21 @@ def _host(name: str) -> str:
         return parse_host(name) if name else name
     except WrongAddress as error:
         raise PydanticCustomError("host", "{allowed}", {"allowed": error.allowed}) from None
+
+
+def _origin(text: str) -> str:
+    """Where a page is called from, as browsers write it."""
+    try:
+        return str(parse_origin(text))
+    except WrongOrigin as error:
+        raise PydanticCustomError("origin", "{allowed}", {"allowed": error.allowed}) from None
+
+
+def _several(value: object) -> object:
+    """What must be a list: one alone is refused with a word on how it is written."""
+    if isinstance(value, str):
+        raise PydanticCustomError("several", "a list: [{value}]", {"value": f'"{value}"'})
+    return value
 
 
 class Section(BaseModel):
@@ -164,6 +181,11 @@ class HttpSection(Section):
 
     address: str = ""
     """HOST:PORT of the page; port 0 picks a free one, HOST is that of `listen` if left out, and empty means no page."""
+    origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], Field(strict=False), BeforeValidator(_several)
+    ] = ()
+    """The public addresses of the page, each SCHEME://HOST or SCHEME://HOST:PORT, where a proxy stands before it; then
+    browsers may use it under these and under no other one. Empty: under every address that leads to it."""
 
 
 class RecordingSection(Section):

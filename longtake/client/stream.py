@@ -217,21 +217,23 @@ class Stream:
         return self._memory.token
 
     async def _ask(self, request: pb.StreamRequest) -> None:
-        """Send a frame, now or with the next call; the stream's status as ClientError if it has ended."""
+        """Send a frame, now or with the next call; the stream's status as ClientError if it is known to have ended."""
         call = self._entered()
         if not self._is_open:
-            raise self._status()
+            return self._check_unheard()
         self._memory.asked(request)
-        if self._outage is not None:
-            return
-        if not await call.write(request):
+        if self._outage is None and not await call.write(request):
             await self._see_why(call)
 
     async def _see_why(self, call: StreamCall) -> None:
         """The call takes no frames any more: read what is left of it, for whoever iterates, until it says why."""
         while self._is_open and self._outage is None and call is self._call:
             await self._pull()
-        if not self._is_open:
+        self._check_unheard()
+
+    def _check_unheard(self) -> None:
+        """Raise how the stream ended, if whoever iterates was told that it has: what is asked for before crosses it."""
+        if not self._is_open and (self._failure is not None or not self._events):
             raise self._status()
 
     @property

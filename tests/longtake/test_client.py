@@ -179,6 +179,36 @@ async def test_a_write_that_crosses_the_end_of_the_call_loses_nothing() -> None:
         assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
 
 
+async def test_what_crosses_the_end_of_a_stream_is_no_error_and_what_is_asked_for_after_it_is() -> None:
+    options = StreamOptions(seed=1, window=8, pictures=GEOMETRY.first_picture(4), auto_ack=False)
+    for _ in range(5):
+        async with toy_cell() as toy, Client(toy.target) as client, client.stream("red", options) as stream:
+            await toy.settled()
+            for _ in range(3):  # the call takes no frames any more, or its status is forgotten by the next one
+                await asyncio.gather(
+                    stream.cue("blue"), stream.pause(), stream.play(), stream.ack(3), stream.cue("red"), stream.close()
+                )
+            events = [event async for event in stream]
+            with pytest.raises(ClientError, match="FAILED_PRECONDITION: the stream has ended: completed"):
+                await stream.cue("blue")
+            await stream.close()
+        assert segments(events) == [segment(n, 1, "red") for n in range(4)]
+        assert events[-1] == ClosedEvent(ending="completed", reason="", segments=4)
+
+
+async def test_who_is_cancelled_while_asking_for_something_still_ends_the_stream_when_leaving() -> None:
+    options = StreamOptions(seed=1, window=8, auto_ack=False)
+    async with toy_cell(segment_bytes=50_000) as toy, Client(toy.target) as client:
+        for _ in range(20):
+            with contextlib.suppress(asyncio.CancelledError):
+                async with client.stream("red", options) as stream:
+                    asking = asyncio.create_task(stream.ack(0))
+                    await asyncio.sleep(0)
+                    asking.cancel()
+                    await asking
+            await asyncio.wait_for(toy.settled(), 2)
+
+
 def test_client_and_server_agree_on_what_an_ending_means() -> None:
     ended = {ending: status for ending, status in STATUS_OF_ENDING.items() if ending in WIRE_ENDINGS}
     assert {ending.value: status for ending, status in ended.items() if status is not grpc.StatusCode.OK} == ENDINGS

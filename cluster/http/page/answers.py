@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 import grpc
 
+from cluster.http.page.frames import WrongFrame
+from longtake.client.endings import SENTENCES
 from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
@@ -26,7 +28,7 @@ from longtake.client.events import (
     SkippedEvent,
     StreamEvent,
 )
-from longtake.core.errors import InvalidField
+from longtake.core.errors import InvalidField, InvalidFields
 from longtake.v1 import longtake_pb2 as pb
 
 Json = Mapping[str, object]
@@ -43,6 +45,24 @@ HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
 }
 """The HTTP status for each of these; all others are 500."""
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
+ENDED = {
+    "unspecified": "the stream has ended, and this program does not know why",
+    "completed": "the stream is complete: its length was reached",
+    "client": "the stream was ended by whoever it belongs to",
+}
+"""What endings mean that somebody asked for; all others are in SENTENCES."""
+WAITING: Mapping[pb.Hold, str] = {
+    pb.HOLD_DETACHED: "Whoever this stream belongs to is away. It waits, and goes on when they come back.",
+    pb.HOLD_PAUSE: "Whoever this stream belongs to has paused it.",
+    pb.HOLD_DRAIN: "The server shuts down.",
+    pb.HOLD_PLACE: "The stream waits for a place.",
+}
+"""Why an observer may wait for long, and what of it counts most."""
+
+
+def waiting_sentence(session: pb.Session) -> str:
+    """Why nothing comes of a stream for now; empty if that is nothing to speak of."""
+    return next((text for hold, text in WAITING.items() if hold in session.holds), "")
 
 
 def event_message(event: StreamEvent) -> Json:
@@ -77,7 +97,16 @@ def event_message(event: StreamEvent) -> Json:
         case SkippedEvent():
             return {"type": "skipped", "first": event.first, "count": event.count}
         case ClosedEvent():
-            return {"type": "closed", "ending": event.ending, "reason": event.reason, "segments": event.segments}
+            return {
+                "type": "closed", "ending": event.ending, "reason": event.reason,
+                "sentence": ending_sentence(event), "segments": event.segments,
+            }  # fmt: skip
+
+
+def ending_sentence(event: ClosedEvent) -> str:
+    """How the stream ended, for people; there is a sentence for each ending, also for one of a newer server."""
+    known = SENTENCES.get(event.ending) or ENDED[event.ending]
+    return known if event.reason in ("", known) else f"{known} ({event.reason})"
 
 
 def _opened(event: OpenedEvent) -> Json:
@@ -135,10 +164,25 @@ def _op(span: pb.OpSpan) -> Json:
 def error_message(error: ClientError) -> Json:
     """What went wrong, in one sentence that names the field and what is allowed."""
     violations = "; ".join(f"{violation.field}: {violation.description}" for violation in error.violations)
-    return {"type": "error", "code": error.code.name, "sentence": violations or error.message}
+    return {
+        "type": "error", "code": error.code.name, "sentence": violations or error.message,
+        "retry_after_s": error.retry_after_s, "fast_instead": error.facts.get("fast_instead") == "true",
+    }  # fmt: skip
 
 
-def invalid_message(error: InvalidField) -> Json:
+def refused_frame(error: WrongFrame) -> Json:
+    """A later frame with fields that the service would not understand; the stream goes on."""
+    return {
+        "type": "refused",
+        "id": error.id,
+        "code": grpc.StatusCode.INVALID_ARGUMENT.name,
+        "sentence": str(error),
+        "field": error.field,
+        "earliest_block": None,
+    }
+
+
+def invalid_message(error: InvalidField | InvalidFields) -> Json:
     """The same message for a frame that did not get as far as the service."""
     return {"type": "error", "code": grpc.StatusCode.INVALID_ARGUMENT.name, "sentence": str(error)}
 
@@ -160,6 +204,8 @@ def session_json(session: pb.Session) -> Json:
         "slack_s": session.slack_s if session.HasField("slack_s") else None,
         "pictures_sent": session.pictures_sent,
         "age_s": session.age_s,
+        "attached": session.attached,
+        "waiting": waiting_sentence(session),
     }
 
 

@@ -1,8 +1,8 @@
-"""What the page answers: its files, the model, the sessions, and the WebSocket of a stream."""
+"""What the page answers: its files, the model, the sessions, the WebSocket of a stream, and video at an address."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from grpc import StatusCode
@@ -17,16 +17,18 @@ from starlette.websockets import WebSocket
 from cluster.http.page.answers import HTTP_STATUSES, Json, error_message, invalid_message, model_json, session_json
 from cluster.http.page.origin import SameOrigin
 from cluster.http.page.sockets import Connect, serve_socket
+from cluster.http.page.video import Videos
 from longtake.client import Client
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import Address
+from longtake.net.origins import WebOrigin
 
 STATIC = Path(__file__).parent / "static"
 _FAULT = 500
 
 
-def page_app(connect: Connect, address: Address) -> ASGIApp:
+def page_app(connect: Connect, address: Address, origins: Collection[WebOrigin] = ()) -> ASGIApp:
     """The page as an ASGI application; `connect` makes a client of the service with a browser's token."""
 
     async def index(request: Request) -> Response:
@@ -41,14 +43,17 @@ def page_app(connect: Connect, address: Address) -> ASGIApp:
     async def stream(socket: WebSocket) -> None:
         await serve_socket(socket, connect)
 
+    videos = Videos(connect)
     routes = [
         Route("/", index, methods=["GET"]),
         Route("/api/model", model, methods=["GET"]),
         Route("/api/sessions", sessions, methods=["GET"]),
         WebSocketRoute("/api/stream", stream),
+        Route("/stream.mp4", videos.stream, methods=["GET", "HEAD"]),
+        Route("/sessions/{session_id}.mp4", videos.session, methods=["GET", "HEAD"]),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
-    return SameOrigin(Starlette(routes=routes), address)
+    return SameOrigin(Starlette(routes=routes), address, origins)
 
 
 async def _model(client: Client) -> Json:

@@ -16,6 +16,12 @@ MAX_MESSAGE_BYTES = 64 * 1024
 MAX_FRAGMENTS = 64
 """Parts of one message; without a limit empty ones could be sent for ever."""
 
+CLOSE_TIMEOUT_S = 60.0
+"""How long a browser may take to read what it was sent last; what it has not read by then is lost."""
+
+BREAK_OFF = "break_off"
+"""Key of the state of each request under which the connection can be ended without an end of the answer."""
+
 
 class BoundedHttp(H11Protocol):
     """HTTP on a connection that is closed if there are too many, or if its request takes too long to come."""
@@ -26,6 +32,8 @@ class BoundedHttp(H11Protocol):
         """Take the connection, unless there are enough."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
+        # For an answer that cannot be completed: what was written is still sent, and then the connection ends.
+        self.app_state = self.app_state | {BREAK_OFF: transport.close}
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:
@@ -55,6 +63,11 @@ class BoundedHttp(H11Protocol):
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket that no stream of empty fragments and no flood of pings can make grow."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, and let it end as slowly as its browser reads."""
+        super().connection_made(transport)
+        self.close_timeout = CLOSE_TIMEOUT_S
 
     def handle_cont(self, event: Frame) -> None:
         """Close the connection when a message comes in too many parts."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import uvicorn
 
-from cluster.config import ServerConfig, TlsSection
+from cluster.config import ServerConfig
 from cluster.http.page.app import page_app
 from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
 from cluster.http.page.tls import PageTls
@@ -23,6 +23,7 @@ from longtake.client import Client
 from longtake.client.credentials import Credentials
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import Address
+from longtake.net.origins import parse_origin
 
 FIELD = "http.address"
 GRACE_S = 2
@@ -37,14 +38,14 @@ _MAX_PATH_BYTES = 107
 class Page:
     """A page that listens; it answers after `begin`."""
 
-    def __init__(self, address: Address, tls: TlsSection, folder: Path) -> None:
-        self._scheme = "https" if tls.certificate else "http"
+    def __init__(self, address: Address, config: ServerConfig, folder: Path) -> None:
+        self._scheme = "https" if config.tls.certificate else "http"
         self.target = f"unix:{quote(str(folder / _SOCKET))}"  # to gRPC it is a URI
         """The socket on which the gRPC server must listen for the page, in a folder that only this user can enter."""
         with contextlib.ExitStack() as on_error:
             listening = on_error.enter_context(listen(address, field=FIELD))
             self._address = Address(host=address.host, port=listening.getsockname()[1])
-            self._listener = HttpListener(_settings(self.target, self._address, tls), listening)
+            self._listener = HttpListener(settings(self.target, self._address, config), listening)
             on_error.pop_all()
 
     @property
@@ -75,7 +76,7 @@ async def page_for(config: ServerConfig) -> AsyncIterator[Page | None]:
             most_bytes = len(os.fsencode(folder.parent)) + spare_bytes
             allowed = f"a path of at most {most_bytes} bytes: a socket is to lie below it"
             raise InvalidField("TMPDIR", str(folder.parent), allowed)
-        page = Page(address, config.tls, folder)
+        page = Page(address, config, folder)
         try:
             yield page
         finally:
@@ -92,10 +93,11 @@ def _client(target: str, token: str) -> Client:
         raise InvalidField("token", "(not shown)", "printable ASCII without spaces") from None
 
 
-def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
-    encryption = PageTls(tls) if tls.certificate else None
-    config = uvicorn.Config(
-        page_app(partial(_client, target), address),
+def settings(target: str, address: Address, config: ServerConfig) -> uvicorn.Config:
+    """How the page at `address` is served; `target` is the gRPC server that it is a client of."""
+    encryption = PageTls(config.tls) if config.tls.certificate else None
+    made = uvicorn.Config(
+        page_app(partial(_client, target), address, [parse_origin(text) for text in config.http.origins]),
         http=BoundedHttp,
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE_BYTES,
@@ -109,7 +111,7 @@ def _settings(target: str, address: Address, tls: TlsSection) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_context_factory=(lambda config, default: encryption.context()) if encryption else None,
+        ssl_context_factory=(lambda _, default: encryption.context()) if encryption else None,
     )
-    config.load()
-    return config
+    made.load()
+    return made

@@ -16,7 +16,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from cluster.frontend.connections import Throttle
-from cluster.http.page.answers import Json, error_message, event_message, invalid_message, ops_message
+from cluster.http.page.answers import (
+    Json,
+    error_message,
+    event_message,
+    invalid_message,
+    ops_message,
+    refused_frame,
+    waiting_sentence,
+)
 from cluster.http.page.frames import (
     AckFrame,
     CommandFrame,
@@ -26,9 +34,11 @@ from cluster.http.page.frames import (
     OpenFrame,
     ResumeFrame,
     WatchFrame,
+    WrongFrame,
     first_frame,
     later_frame,
 )
+from cluster.http.page.together import first_to_end, in_background
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, OpenedEvent, SegmentEvent, StreamEvent
@@ -42,6 +52,8 @@ FRAMES_PER_S = 50.0
 """So many frames a second are read of one browser; more wait in its own connection."""
 WATCH_CREDIT = 4
 """Segments that an observer may be behind with its acknowledgements."""
+LOOK_S = 1.0
+"""How often it is looked why nothing comes for an observer."""
 OPS_PERIOD_S = 0.1
 MAX_OPS = 256
 """The most ops that are told in one message; when there are more, the oldest are dropped."""
@@ -103,7 +115,7 @@ async def serve_socket(socket: WebSocket, connect: Connect) -> None:
                     await _watch(socket, writer, client, frame.session_id)
     except WebSocketDisconnect:
         return
-    except InvalidField as error:
+    except (InvalidField, WrongFrame) as error:
         await _last_word(socket, writer, invalid_message(error))
     except ClientError as error:
         await _last_word(socket, writer, error_message(error))
@@ -138,10 +150,16 @@ async def _text(socket: WebSocket) -> str:
     return text
 
 
-async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame]:
+async def _later(socket: WebSocket) -> AsyncIterator[LaterFrame | WrongFrame]:
+    """What the browser says next, for ever; NoFrame for what ends the connection."""
     throttle = Throttle(FRAMES_PER_S)
     while True:
-        yield later_frame(await _text(socket))
+        text = await _text(socket)
+        try:
+            frame: LaterFrame | WrongFrame = later_frame(text)
+        except WrongFrame as error:
+            frame = error
+        yield frame
         await throttle.take()
 
 
@@ -155,7 +173,7 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
     options = StreamOptions(
         seed=frame.seed_number,
         pace=frame.pace,
-        duration_s=frame.duration_s or None,
+        duration_s=frame.duration_s,
         window=frame.window,
         fork=frame.fork,
         auto_ack=False,
@@ -164,8 +182,8 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
 
 
 async def _own(socket: WebSocket, writer: BrowserWriter, client: Client, stream: Stream) -> None:
-    beside = (_steer(socket, stream), writer.send_asides())
-    await _first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
+    beside = (_steer(socket, writer, stream), writer.send_asides())
+    await first_to_end(_show(stream, writer, client), *(_or_leave(stream, work) for work in beside))
 
 
 async def _or_leave(stream: Stream, work: Coroutine[None, None, None]) -> None:
@@ -183,12 +201,15 @@ async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
         await _or_leave(stream, _forward(stream, writer, client))
 
 
-async def _steer(socket: WebSocket, stream: Stream) -> None:
+async def _steer(socket: WebSocket, writer: BrowserWriter, stream: Stream) -> None:
     """Forward what the browser asks for, for ever; WebSocketDisconnect when it is gone.
 
     What crosses the end of the stream is no error: whoever shows the stream tells how it ended.
     """
     async for frame in _later(socket):
+        if isinstance(frame, WrongFrame):
+            await writer.tell(refused_frame(frame))
+            continue
         with contextlib.suppress(ClientError):
             match frame:
                 case CueFrame():
@@ -247,7 +268,7 @@ class _Newest:
 
 
 async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, session_id: str) -> None:
-    newest = _Newest()
+    newest, begun = _Newest(), asyncio.Event()
 
     async def read() -> None:
         try:
@@ -259,17 +280,35 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
             newest.put(None)
 
     async def events() -> AsyncIterator[StreamEvent]:
-        async with _in_background(read()):
+        async with in_background(read()):
             while (event := await newest.get()) is not None:
                 yield event
+                begun.set()
 
     async def acknowledgements() -> None:
         async for frame in _later(socket):
+            if isinstance(frame, WrongFrame):
+                raise frame
             if not isinstance(frame, AckFrame):
                 raise InvalidField("type", frame.type, "ack: an observer does not steer")
             newest.acknowledge(frame.segment)
 
-    await _first_to_end(_forward(events(), writer, client), acknowledgements(), writer.send_asides())
+    beside = (acknowledgements(), writer.send_asides(), _tell_why(writer, client, session_id, begun))
+    await first_to_end(_forward(events(), writer, client), *beside)
+
+
+async def _tell_why(writer: BrowserWriter, client: Client, session_id: str, begun: asyncio.Event) -> None:
+    """Tell an observer, for ever, why nothing comes of the stream and when it goes on: its client knows it anyhow."""
+    told = ""
+    await begun.wait()
+    with contextlib.suppress(ClientError):  # whoever forwards the stream tells that it has ended
+        while True:
+            why = waiting_sentence(await client.get_session(session_id))
+            if why != told:
+                writer.aside({"type": "notice", "text": why or "The stream goes on.", "waiting": bool(why)})
+                told = why
+            await asyncio.sleep(LOOK_S)
+    await asyncio.Event().wait()
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
@@ -282,7 +321,7 @@ async def _forward(events: AsyncIterator[StreamEvent], writer: BrowserWriter, cl
         async with contextlib.AsyncExitStack() as stack:
             async for event in events:
                 if isinstance(event, OpenedEvent):
-                    await stack.enter_async_context(_in_background(_ops(writer, client, event.session_id)))
+                    await stack.enter_async_context(in_background(_ops(writer, client, event.session_id)))
                 await writer.event(event)
                 closed = isinstance(event, ClosedEvent)
     except ClientError:
@@ -294,7 +333,7 @@ async def _ops(writer: BrowserWriter, client: Client, session_id: str) -> None:
     """Show the ops of a session as an aside; a service that does not show them, or no longer, is no failure."""
     spans: deque[pb.OpSpan] = deque(maxlen=MAX_OPS)
     try:
-        async with _in_background(_tell_ops(writer, spans)):
+        async with in_background(_tell_ops(writer, spans)):
             async for span in client.watch_ops(session_id):
                 spans.append(span)
     except ClientError as error:
@@ -307,28 +346,3 @@ async def _tell_ops(writer: BrowserWriter, spans: deque[pb.OpSpan]) -> None:
         if spans:
             writer.aside(ops_message(tuple(spans)))
             spans.clear()
-
-
-async def _first_to_end(*works: Coroutine[None, None, None]) -> None:
-    """Run all until one ends; then end the others, and raise what that one raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if task in done and not task.cancelled():
-            task.result()
-            return
-
-
-@contextlib.asynccontextmanager
-async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -19,11 +19,16 @@ export class Refusal extends Error {
   }
 }
 
+/** The address of something that this server answers; the page may be served below a path. */
+export function address(path) {
+  return new URL(path, document.baseURI);
+}
+
 /** The answer to a question, as an object. Throws Refusal; its code is "GONE" if there was no answer at all. */
 export async function ask(path) {
   let response;
   try {
-    response = await fetch(path, { headers: token() ? { authorization: `Bearer ${token()}` } : {} });
+    response = await fetch(address(path), { headers: token() ? { authorization: `Bearer ${token()}` } : {} });
   } catch {
     throw new Refusal("The server does not answer.", "GONE");
   }
@@ -43,8 +48,9 @@ export class Connection {
   #expecting = null;
 
   constructor(first, { message, lost }) {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    this.#socket = new WebSocket(`${scheme}://${location.host}/api/stream`);
+    const place = address("api/stream");
+    place.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    this.#socket = new WebSocket(place);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.send({ ...first, token: token() });
     this.#socket.onmessage = ({ data }) => {

@@ -109,11 +109,11 @@ async function poll() {
   polling = true;
   try {
     if (!model) {
-      model = await ask("/api/model");
+      model = await ask("api/model");
       showModel();
       for (const memory of await Memory.kept()) begin(memory);
     }
-    const { sessions } = await ask("/api/sessions");
+    const { sessions } = await ask("api/sessions");
     showServer("good", `${sessions.length} stream${sessions.length === 1 ? "" : "s"}`);
     say(at("problem"), "");
     at("sign-in").hidden = true;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +129,9 @@ def tenants_file(folder: Path) -> Path:
         lines += [f"[[tenants.{tenant}.tokens]]", f'id = "{name}"', f'hash = "{hash_of(name * 4)}"', f'role = "{role}"']
     path.write_text("\n".join([*lines, "[tenants.press.quota]", "streams = 1", ""]))
     return path
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition; fails by the test's own timeout."""
+    while not await condition():
+        await asyncio.sleep(0.02)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
 import websockets
@@ -13,13 +12,7 @@ from cluster.http.page.sockets import WATCH_CREDIT
 from longtake.client import Client, CueAt, Stream, StreamOptions
 from longtake.client.events import OpenedEvent, SegmentEvent
 from longtake.v1 import longtake_pb2 as pb
-from tests.cluster.http.page.cell import PROMPT, Browser, Message, page_cell
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for a condition; fails by the test's own timeout."""
-    while not await condition():
-        await asyncio.sleep(0.02)
+from tests.cluster.http.page.cell import PROMPT, Browser, Message, page_cell, until
 
 
 async def test_a_browser_gets_the_bytes_that_a_client_of_the_service_gets() -> None:
@@ -140,9 +133,23 @@ async def test_an_observer_is_sent_no_more_than_it_acknowledges_and_steers_nothi
             assert int(str(further["index"])) > begun, "the newest, not what it missed"
             await observer.say(type="pause")
             assert "type: 'pause' is not allowed; allowed: ack" in str((await observer.upto("error"))["sentence"])
+        async with cell.browser() as socket:
+            observer = Browser(socket)
+            await observer.say(type="watch", session_id=stream.opened.session_id)
+            await observer.say(type="ack", segment="x")
+            assert "segment: 'x' is not allowed; allowed: a valid integer" in str(
+                (await error_of(observer))["sentence"]
+            )
         assert not consuming.done(), "the stream itself goes on"
         await stream.close()
         await consuming
+
+
+async def error_of(browser: Browser) -> Message:
+    """The error that ends what a browser is told."""
+    while (message := await browser.hear())["type"] != "error":
+        pass
+    return message
 
 
 async def blocks_begun(client: Client) -> int:
@@ -182,14 +189,19 @@ async def test_a_fork_goes_on_from_where_the_stream_is() -> None:
 
 WRONG: tuple[tuple[dict[str, object], str], ...] = (
     ({"type": "open", "prompt": ""}, "open.prompt: '' is not allowed; allowed: 1 to 4096 bytes of text"),
-    ({"type": "open"}, "prompt: None is not allowed; allowed: Field required"),
+    ({"type": "open"}, "prompt: None is not allowed; allowed: it must be there"),
     ({"type": "open", "prompt": PROMPT, "window": 33}, "open.window: 33 is not allowed; allowed: 1 to 32 segments"),
     ({"type": "open", "prompt": PROMPT, "seed": str(2**64)}, "allowed: 0 to 2^64 - 1"),
     ({"type": "open", "prompt": PROMPT, "seed": 7}, "seed: 7 is not allowed; allowed: a valid string"),
     ({"type": "open", "prompt": PROMPT, "pace": "slow"}, "pace: 'slow' is not allowed; allowed: 'realtime' or 'fa"),
-    ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed"),
+    ({"type": "open", "prompt": PROMPT, "colour": 1}, "colour: 1 is not allowed; allowed: one of the fields type, "),
+    ({"type": "open", "prompt": " \n "}, "open.prompt: ' \\n ' is not allowed; allowed: 1 to 4096 bytes of text"),
+    (
+        {"type": "open", "prompt": PROMPT, "duration_s": 0},
+        "duration_s: 0 is not allowed; allowed: a number of seconds,",
+    ),
     ({"type": "watch", "session_id": "nobody"}, "session: 'nobody' is not open here"),
-    ({"type": "cue", "id": "c", "prompt": PROMPT}, "'open', 'watch', 'resume'"),
+    ({"type": "cue", "id": "c", "prompt": PROMPT}, "type: 'cue' is not allowed; allowed: open, watch or resume"),
     ({"type": "open", "prompt": PROMPT, "token": "två"}, "token: '(not shown)' is not allowed"),
 )
 
