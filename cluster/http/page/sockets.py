@@ -299,14 +299,15 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
 
 async def _tell_why(writer: BrowserWriter, client: Client, session_id: str, begun: asyncio.Event) -> None:
     """Tell an observer, for ever, why nothing comes of the stream and when it goes on: its client knows it anyhow."""
-    told = ""
+    told = seen = ""
     await begun.wait()
     with contextlib.suppress(ClientError):  # whoever forwards the stream tells that it has ended
         while True:
             why = waiting_sentence(await client.get_session(session_id))
-            if why != told:
+            if why != told and why == seen:  # a client whose connection broke is back at once
                 writer.aside({"type": "notice", "text": why or "The stream goes on.", "waiting": bool(why)})
                 told = why
+            seen = why
             await asyncio.sleep(LOOK_S)
     await asyncio.Event().wait()
 
