@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from longtake.cli import values
 from longtake.cli.carry import export_command, import_command
+from longtake.cli.config import config_command
 from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
@@ -263,6 +264,7 @@ def demo(output: str) -> int:
     return run_demo(output)
 
 
+cli.add_command(config_command)
 cli.add_command(convert_command)
 cli.add_command(plan_command)
 cli.add_command(top_command)

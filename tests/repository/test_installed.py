@@ -144,6 +144,7 @@ def test_the_light_client_runs_with_what_a_plain_install_brings(python: Path, us
     modules = set(bare(python, users_folder, "-c", loaded).stdout.split())
     assert "longtake.client" in modules and not modules & set(NAMES)
     assert "Commands:" in bare(python, users_folder, "-m", "longtake", "--help").stdout
+    assert "[limits]" in bare(python, users_folder, "-m", "longtake", "config").stdout
     with toy_cell_in_thread() as cell:
         stream = ("stream", "a red ball", "--duration", "2s", "--server", cell.target, "-o", "own.mp4")
         done = bare(python, users_folder, "-m", "longtake", *stream)
