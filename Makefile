@@ -3,26 +3,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVER := $(VENV)/.installed-server
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures rendered clean
+.PHONY: demo test test-ray test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
 
-demo: $(STAMP)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
+demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
 
 # Two runs side by side, for either waits most of its time. All that starts a Ray is in one of them: nodes of one machine
 # that start at once take each other's ports.
 RAYS := tests/cluster tests/deploy tests/longtake
 
+ABSENT := .pytest_cache/absent-ray.json .pytest_cache/absent-rest.json
+
 test: $(STAMP)  ## every test that needs no GPU
-	$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-rest
+	@rm -f $(ABSENT)
+	$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-rest; \
+	status=$$?; $(BIN)/python -m tests.programs $(ABSENT); exit $$status
 
 test-ray: $(STAMP)
-	$(BIN)/python -m pytest $(RAYS)
+	$(BIN)/python -m pytest --absent $(word 1,$(ABSENT)) $(RAYS)
 
 test-rest: $(STAMP)
-	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(RAYS))
+	$(BIN)/python -m pytest --absent $(word 2,$(ABSENT)) tests $(addprefix --ignore=,$(RAYS))
 
 check: $(STAMP)  ## static checks
 	$(BIN)/ruff check .
@@ -93,13 +99,21 @@ dashboards: $(STAMP)  ## the chart's dashboards and rules again, from monitoring
 rendered: $(STAMP)  ## the chart's schema and the rendering that lies in git again
 	$(BIN)/python -m deploy.render
 
-$(STAMP): pyproject.toml constraints.txt
+# What `make demo` needs, and on top of it what development does.
+$(SERVER): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,dev]'
+	$(PIP) -e '.[server]'
+	touch $@
+
+$(STAMP): $(SERVER)
+	$(PIP) -e '.[server,dev]'
 	touch $@
 
 page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
 	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py
+
+gif: $(STAMP)  ## the README's moving picture, from three streams of a server (a minute)
+	$(BIN)/python -m benchmarks.draw_streams
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

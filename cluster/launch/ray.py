@@ -27,6 +27,7 @@ from cluster.net.addresses import address_in
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from longtake.net.addresses import Address
+from longtake.own_code import find_ours_first
 from workers.link.dial import Weights, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint
@@ -37,6 +38,11 @@ from workers.start.spec import WorkerSpec
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
 LOOK_UP_S = 0.5
+_INIT: dict[str, Any] = {
+    "logging_level": logging.ERROR,
+    # Ray has its workers look into the folder that this process was started in before anywhere else.
+    "runtime_env": {"worker_process_setup_hook": f"{find_ours_first.__module__}.{find_ours_first.__name__}"},
+}
 
 _log = logging.getLogger("longtake.launch")
 
@@ -147,10 +153,10 @@ class RayLauncher:
             if address:
                 _reach(address)
                 host = self._plan.link.host
-                joined = ray.init(address=address, _node_ip_address=host or None, logging_level=logging.ERROR)
+                joined = ray.init(address=address, _node_ip_address=host or None, **_INIT)
                 self._host = host or str(self._ray.util.get_node_ip_address())
             else:
-                joined = ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+                joined = ray.init(address="local", include_dashboard=False, **_INIT)
         except LongtakeError:
             raise
         except Exception as error:  # Ray raises the bare class when a node is slow to start

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from longtake.cli import values
 from longtake.cli.carry import export_command, import_command
+from longtake.cli.config import config_command
 from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
@@ -155,6 +156,7 @@ def demo(output: str) -> int:
 cli.add_command(stream_command)
 cli.add_command(watch_command)
 cli.add_command(render_command)
+cli.add_command(config_command)
 cli.add_command(convert_command)
 cli.add_command(plan_command)
 cli.add_command(top_command)

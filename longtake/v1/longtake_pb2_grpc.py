@@ -103,7 +103,7 @@ class LongtakeServiceServicer:
 
     def Stream(self, request_iterator, context):
         """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-        (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+        (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
         nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when

@@ -48,7 +48,7 @@ class LongtakeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LongtakeServiceAsyncStub: ...
     Stream: _grpc.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]
     """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+    (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
     nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
@@ -106,7 +106,7 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stream: _aio.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]  # type: ignore[assignment]
     """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+    (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
     the last one `closed`. The server generates at most `window` blocks beyond the last
     acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
     nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
@@ -167,7 +167,7 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_longtake_pb2.StreamResponse], _abc.AsyncIterator[_longtake_pb2.StreamResponse]]:
         """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-        (notices may come before it, for instance of its place in the queue if it has PACE_FAST and there is no room) and
+        (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
         the last one `closed`. The server generates at most `window` blocks beyond the last
         acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
         nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when

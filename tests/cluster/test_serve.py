@@ -19,9 +19,9 @@ from cluster.cell.recording import read
 from cluster.http.figures import longtake_version
 from cluster.serve import GRACE_S
 from longtake.cli.main import run
-from longtake.client import StreamOptions
+from longtake.client import CueAt, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
+from longtake.client.events import ClosedEvent, CueAppliedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.client.sync import SyncClient
 from longtake.core.effects import Effect, Emit
 from tests.cluster.served import ROOT, Server
@@ -79,6 +79,29 @@ def test_every_codec_gives_a_file_with_every_picture(lasting: Server, tmp_path: 
     with av.open(tmp_path / "a.mjpeg", format="mjpeg") as video:
         assert sum(1 for _ in video.decode(video=0)) == 32
     assert (tmp_path / "a.rgb").stat().st_size == 32 * 32 * 32 * 3
+
+
+def test_what_no_word_is_known_of_is_served_and_said(lasting: Server) -> None:
+    """As docs/pocket.md says; only what has no word at all is refused."""
+    cues = (CueAt(prompt="an elephant over Paris", block=2),)
+    options = StreamOptions(seed=3, pictures=40, cues=cues)
+    with SyncClient(lasting.address) as client, client.stream("hello world", options) as stream:
+        events = list(stream)
+        opened = stream.opened
+    assert opened is not None and opened.reading is not None
+    assert (opened.reading.understood, opened.reading.ignored) == ((), ("hello", "world"))
+    instead = ("colour: red", "shape: ball", "motion: resting", "background: fog")
+    assert opened.reading.defaulted == instead
+    (applied,) = (event for event in events if isinstance(event, CueAppliedEvent))
+    assert applied.reading is not None and applied.reading.ignored == ("elephant", "paris")
+    notices = [event.text for event in events if isinstance(event, NoticeEvent)]
+    assert sum(text.startswith("no word of the prompt was understood") for text in notices) == 2
+    with (
+        SyncClient(lasting.address) as client,
+        pytest.raises(ClientError, match="at least one word"),
+        client.stream("?!", options),
+    ):
+        pass
 
 
 def test_an_interrupted_stream_leaves_a_file_that_plays(lasting: Server, tmp_path: Path) -> None:

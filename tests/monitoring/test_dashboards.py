@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +23,9 @@ from monitoring.boards.panels import panel as made
 from monitoring.boards.promql import Scope, duration
 from monitoring.declarations import BY_NAME, METRICS
 from monitoring.generated import bring, stale
+from tests.npm import node_modules
 
-PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
+PACKAGES = {"@grafana/schema": "13.2.3", "typescript": "5.9.3"}
 TYPES = Path(__file__).parent / "grafana.ts"
 MONITORING = Path(__file__).resolve().parents[2] / "monitoring"
 SCOPE = Scope("5m")
@@ -214,22 +213,9 @@ def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> No
 
 
 @pytest.fixture(scope="module")
-def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with TypeScript and Grafana's schema, kept between runs."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    kept = Path(tempfile.gettempdir()) / "longtake-npm" / "_".join(PACKAGES).replace("/", "-")
-    if not (kept / "node_modules").is_dir():
-        fresh = tmp_path_factory.mktemp("npm")
-        (fresh / "package.json").write_text('{"private": true}')
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=100, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot install {' and '.join(PACKAGES)}: {done.stderr[-300:]}")
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.move(fresh / "node_modules", kept / "node_modules")
-    return kept
+def compiler() -> Path:
+    """The folder node_modules with TypeScript and Grafana's schema."""
+    return node_modules(json.dumps({"private": True, "dependencies": PACKAGES}))
 
 
 def type_errors(compiler: Path, folder: Path, texts: list[str]) -> str:
@@ -237,7 +223,7 @@ def type_errors(compiler: Path, folder: Path, texts: list[str]) -> str:
     constants = [f"export const page{number} = {text.rstrip()} satisfies Page;" for number, text in enumerate(texts)]
     (folder / "pages.ts").write_text("\n".join([TYPES.read_text(), *constants]))
     (folder / "node_modules").unlink(missing_ok=True)
-    (folder / "node_modules").symlink_to(compiler / "node_modules")
+    (folder / "node_modules").symlink_to(compiler)
     program = "node_modules/typescript/bin/tsc"
     options = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
     done = subprocess.run(

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from benchmarks.busy_cell import Cell, Clients, Running, running_cell
-from benchmarks.prometheus import Curve, Prometheus, installed, running_prometheus
+from benchmarks.prometheus import Curve, Prometheus, running_prometheus
 from monitoring.alerting.records import Records, TimeScale
 from monitoring.alerting.rules import RUNBOOK, documents
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.boards.panels import SEEN
+from tests.programs import required
 
 EVERY = "500ms"
 SHORT = TimeScale(1 / 60)
@@ -139,8 +140,7 @@ def moved(curves: list[Curve]) -> bool:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    if not installed():
-        pytest.skip("prometheus is not installed (Debian's package prometheus)")
+    required("prometheus")
     folder = tmp_path_factory.mktemp("live")
     rules = documents(folder, SHORT, RUNBOOK)
     for path, text in rules.items():

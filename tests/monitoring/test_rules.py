@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from monitoring.alerting.rules import FOLDER, RUNBOOK, documents
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.generated import stale
 from tests.monitoring.alert_scenarios import HEALTHY, SCENARIOS, Scenario
+from tests.programs import required
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = {alert.name: alert for alert in alerts(Records(TimeScale()))}
@@ -27,10 +27,7 @@ ALERTS = {alert.name: alert for alert in alerts(Records(TimeScale()))}
 
 @pytest.fixture
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed (Debian's package prometheus)")
-    return found
+    return required("promtool")
 
 
 def test_the_committed_rules_are_those_the_code_makes() -> None:

@@ -32,6 +32,17 @@ def test_unknown_words_are_reported_once_with_the_vocabulary() -> None:
     assert all(word in notice for word in ("magenta", "triangle", "circling", "dusk"))
 
 
+@pytest.mark.parametrize("prompt", ["hello world", "the a of", "an elephant dances in Paris"])
+def test_a_prompt_of_which_no_word_is_known_is_served_and_says_so(prompt: str) -> None:
+    parsed = pocket_text.parse(prompt)
+    assert parsed.scene == pocket_text.DEFAULT_SCENE
+    assert parsed.defaulted == tuple(pocket_text.vocabulary())
+    notice = parsed.notice()
+    assert notice is not None and notice.startswith("no word of the prompt was understood")
+    assert "'a red ball resting in the fog'" in notice
+    assert all(word in notice for word in ("magenta", "triangle", "circling", "dusk"))
+
+
 def test_of_two_colours_the_first_wins() -> None:
     parsed = pocket_text.parse("a green and blue box")
     assert parsed.scene.colour is Colour.GREEN

@@ -108,12 +108,12 @@ class Parsed:
     defaulted: tuple[str, ...]
 
     def notice(self) -> str | None:
-        """One sentence for the client when words were ignored, with the whole vocabulary; otherwise None."""
-        if not self.ignored:
-            return None
-        words = ", ".join(self.ignored)
+        """What the client is told, with the whole vocabulary, when words were ignored or nothing was understood."""
         known = "; ".join(f"{attribute}: {', '.join(kinds)}" for attribute, kinds in vocabulary().items())
-        return f"ignored words: {words}. The vocabulary is {known}; synonyms are understood"
+        vocabulary_is = f"The vocabulary is {known}; synonyms are understood"
+        if len(self.defaulted) == len(vocabulary()):
+            return f"no word of the prompt was understood, so it is taken as {sentence(self.scene)!r}. {vocabulary_is}"
+        return f"ignored words: {', '.join(self.ignored)}. {vocabulary_is}" if self.ignored else None
 
 
 def vocabulary() -> dict[str, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +36,7 @@ from monitoring.declarations import METRICS, Instrument
 from tests.cluster.cell.world import settle
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
 from tests.monitoring.world import ELSEWHERE
+from tests.programs import required
 from tests.workers.model_dir import model_info
 from workers.messages import Done, Down, Heartbeat, Introduction
 from workers.models.weights import save_info
@@ -193,9 +193,7 @@ async def test_every_declared_metric_has_samples_and_says_nothing_of_clients(tmp
 
 
 async def test_promtool_finds_nothing_to_say_about_the_page(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+    promtool = required("promtool")
     async with served(tmp_path) as ready:
         await streamed(ready, "realtime")
         page = await scraped(ready)

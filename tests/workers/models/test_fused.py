@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from tests.programs import needs
 from tests.workers.model_dir import DIT, VAE
 from tests.workers.reference import GOLDENS, Golden, generated
 from workers.denoise.attention import ItemPages, PagedAttention
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning
 
 
 @pytest.mark.skipif(not GOLDENS, reason="no goldens are here")
-@pytest.mark.skipif(not shutil.which("g++"), reason="kernels for a CPU need a compiler, g++")
+@needs("g++")
 def test_a_fused_model_gives_the_references_latents() -> None:
     # The first test of this file: kernels are made for it, and for no other.
     golden = Golden.load("hiar_tiny_A")

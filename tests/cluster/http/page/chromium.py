@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from pocket.judge import Pictures, Seen, classify
+from tests.programs import needs
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent.parent
 CHROMIUM = shutil.which("chromium")
@@ -31,7 +31,7 @@ address = "127.0.0.1:0"
 """
 QUICK = '[model]\ndevice = "simulated:2ms"\n'
 
-WITHOUT = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+WITHOUT = needs("chromium")
 
 LOOK = """
 async (video) => {
