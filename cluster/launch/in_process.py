@@ -90,6 +90,7 @@ class InProcessLauncher:
         """See cluster.launch.launchers.Launcher."""
         if self._beating is not None:
             self._beating.cancel()
+        self._chains.part()
         for port in self._ports:
             port.leave("the engine stops")
             port.send(Shutdown())

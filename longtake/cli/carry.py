@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from longtake.cli.json_lines import show_json
 from longtake.cli.server import Server, server_options
 from longtake.client.client import PART_BYTES
 from longtake.v1 import longtake_pb2 as pb
@@ -57,7 +57,7 @@ def import_command(file: Path, server: Server, as_json: bool) -> None:
         answer = asyncio.run(_import(server, source))
     token = answer.resume_token.hex()
     if as_json:
-        click.echo(json.dumps({"session_id": answer.session_id, "resume_token": token, "block": answer.block}))
+        show_json({"session_id": answer.session_id, "resume_token": token, "block": answer.block})
         return
     click.echo(f"session {answer.session_id}\nresume token {token}\nmade again from block {answer.block}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 
 from longtake.cli import values
+from longtake.cli.json_lines import show_json
 from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
 from longtake.core.plan import figures
@@ -68,8 +68,7 @@ def plan_command(
     made = plan(numbers, devices, ServiceClass(given["service"]))
     beside = shared(numbers, devices, made)
     if as_json:
-        shares = None if beside is None else asdict(beside)
-        click.echo(json.dumps(asdict(made) | {"times": asdict(times), "measured": str(MEASURED), "shared": shares}))
+        show_json(asdict(made) | {"times": times, "measured": str(MEASURED), "shared": beside})
         return
     lines = rows(numbers, devices, made, times, beside)
     width = max(len(name) for name, _ in lines)

@@ -35,17 +35,17 @@ class Server:
 
 
 _OPTIONS = (
-    click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_default=True,
+    click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_envvar=True, show_default=True,
                  metavar="HOST:PORT"),
-    click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE",
+    click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE", show_envvar=True,
                  help=f"A file with the token to show; the token itself may stand in {TOKEN_VARIABLE}."),
-    click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS",
+    click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS", show_envvar=True,
                  help="Encrypt; the system's CAs must know the server."),
-    click.option("--ca", type=_FILE, envvar="LONGTAKE_CA",
+    click.option("--ca", type=_FILE, envvar="LONGTAKE_CA", show_envvar=True,
                  help="Encrypt; a PEM file of CAs that may have signed the server's certificate."),
-    click.option("--certificate", type=_FILE, envvar="LONGTAKE_CERTIFICATE",
+    click.option("--certificate", type=_FILE, envvar="LONGTAKE_CERTIFICATE", show_envvar=True,
                  help="A PEM file with a certificate to show, for servers that ask for one …"),
-    click.option("--key", type=_FILE, envvar="LONGTAKE_KEY", help="… and one with its key."),
+    click.option("--key", type=_FILE, envvar="LONGTAKE_KEY", show_envvar=True, help="… and one with its key."),
 )  # fmt: skip
 
 

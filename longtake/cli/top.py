@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import os
 import sys
 from collections import deque
@@ -19,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from longtake.cli import values
+from longtake.cli.json_lines import show_json
 from longtake.cli.server import Server, server_options
 from longtake.cli.stream import interruptible
 from longtake.cli.top_figures import SORTS, Figures, Look, figures, same_server
@@ -157,7 +156,7 @@ async def _print(server: Server, console: Console, interval_s: float, sort: str,
                 if watch.trouble:
                     click.echo(watch.trouble, err=True)
                 elif frame is not None and as_json:
-                    click.echo(json.dumps(dataclasses.asdict(frame)))
+                    show_json(frame)
                 elif frame is not None:
                     for line in lines(
                         frame, width=console.width if console.is_terminal else _ENDLESS, height=None, sort=sort

@@ -11,6 +11,8 @@ import click
 
 from longtake.client import CueAt
 from longtake.client.options import MOST_S
+from longtake.net.addresses import WrongAddress, parse_host
+from longtake.net.names import ALLOWED, is_name
 
 _UNITS_S = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -58,6 +60,21 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> F
 def grace(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
     """Option callback: a time of 0 or more."""
     return _time(value)
+
+
+def name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Option callback: a name of a tenant or of a token, as the server takes them."""
+    if not is_name(value):
+        raise click.BadParameter(f"{value!r} is not allowed; allowed: {ALLOWED}")
+    return value
+
+
+def host(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Option callback: where something can listen, without brackets."""
+    try:
+        return None if value is None else parse_host(value)
+    except WrongAddress as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def shown(text: str, most: int = 60) -> str:

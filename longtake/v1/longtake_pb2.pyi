@@ -617,10 +617,12 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ...) -> None: ...
 
 class CloseSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "reason")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CloseSessionResponse(_message.Message):
     __slots__ = ()
@@ -631,7 +633,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "draining_for_s")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -641,6 +643,7 @@ class GetStatusResponse(_message.Message):
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     DRAINS_IN_S_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FOR_S_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     sessions: int
     max_sessions: int
@@ -650,7 +653,8 @@ class GetStatusResponse(_message.Message):
     totals: _containers.RepeatedCompositeFieldContainer[PaceTotals]
     forwards_per_block: int
     drains_in_s: float
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ...) -> None: ...
+    draining_for_s: float
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., draining_for_s: _Optional[float] = ...) -> None: ...
 
 class PaceTotals(_message.Message):
     __slots__ = ("pace", "sessions", "blocks", "late_blocks", "pictures", "bytes", "opened", "refused", "least_slack_s")
