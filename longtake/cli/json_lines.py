@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from fractions import Fraction
-from typing import Any
 
 import click
 from google.protobuf.descriptor import EnumDescriptor
@@ -50,7 +49,7 @@ def json_of(value: object) -> Json:
         case Duration():
             return float(value.seconds + Fraction(value.nanos, 1_000_000_000))
         case Message():
-            return {field.name: _field(value, field) for field in value.DESCRIPTOR.fields}
+            return {field.name: _field(value, field.name) for field in value.DESCRIPTOR.fields}
         case Mapping():
             return {str(json_of(key)): json_of(each) for key, each in value.items()}
         case Sequence() | set() | frozenset():
@@ -61,10 +60,10 @@ def json_of(value: object) -> Json:
             raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def _field(message: Message, field: Any) -> Json:
-    if field.has_presence and not message.HasField(field.name):
+def _field(message: Message, name: str) -> Json:
+    field, value = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
+    if field.has_presence and not message.HasField(name):
         return None
-    value = getattr(message, field.name)
     if field.enum_type is None:
         return json_of(value)
     return [_word(field.enum_type, each) for each in value] if field.is_repeated else _word(field.enum_type, value)
