@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from longtake.cli import values
 from longtake.cli.json_lines import show_json
 from longtake.cli.server import Server, server_options
 from longtake.client.client import PART_BYTES
@@ -45,7 +46,7 @@ async def _export(server: Server, session_id: str, file: Path) -> int:
 
 
 @click.command(name="import")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=values.InputFile())
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_command(file: Path, server: Server, as_json: bool) -> None:

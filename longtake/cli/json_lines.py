@@ -14,7 +14,6 @@ from enum import Enum
 from fractions import Fraction
 
 import click
-from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -66,10 +65,6 @@ def _field(message: Message, name: str) -> Json:
         return None
     if field.enum_type is None:
         return json_of(value)
-    return [_word(field.enum_type, each) for each in value] if field.is_repeated else _word(field.enum_type, value)
-
-
-def _word(kind: EnumDescriptor, number: int) -> str | int:
-    """The constant in small letters; the number itself if a newer server sends one that is not known here."""
-    found = kind.values_by_number.get(number)
-    return number if found is None else word(found.name)
+    names = {number: word(constant.name) for number, constant in field.enum_type.values_by_number.items()}
+    # A newer server may send a constant that is not known here.
+    return [names.get(each, each) for each in value] if field.is_repeated else names.get(value, value)

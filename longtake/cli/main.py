@@ -51,6 +51,7 @@ def run(arguments: list[str]) -> int:
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
     except click.UsageError as error:
+        error.message = values.sentence(error.message)
         error.show()
         return WRONG_INPUT
     except click.ClickException as error:
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def _fail(text: str, status: int) -> int:
-    click.echo(f"longtake: {' '.join(text.split())}", err=True)
+    click.echo(f"longtake: {values.sentence(text)}", err=True)
     return status
 
 
@@ -130,11 +131,11 @@ def _stream_options(command: Command) -> Command:
         click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="Another prompt from a time on; repeatable."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
-        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
+        click.option("--seed", type=values.Whole(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("-o", "--output", help="A file, or - for standard output. Default: longtake.mp4."),
         click.option("-f", "--force", is_flag=True, help="Overwrite longtake.mp4 if it is there."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
-        click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
+        click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _json,
     )):  # fmt: skip
@@ -174,7 +175,7 @@ class _RenderAsked(_Asked):
 @click.argument("prompt")
 @_stream_options
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
-@click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
+@click.option("--window", type=values.Whole(min=1), help="Segments that may wait for this client.")
 @click.option(
     "--fork",
     callback=values.fork,

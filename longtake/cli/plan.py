@@ -31,8 +31,8 @@ _positive = partial(click.option, type=float, callback=values.positive)
 
 @click.command("plan")
 @click.argument("model", default="wan2.1-1.3b-480p")
-@click.option("--devices", "count", type=click.IntRange(min=1), default=4, show_default=True, help="Denoise devices.")
-@click.option("--layer-split", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("--devices", "count", type=values.Whole(min=1), default=4, show_default=True, help="Denoise devices.")
+@click.option("--layer-split", type=values.Whole(min=1), default=1, show_default=True,
               help="Devices that hold one model together.")  # fmt: skip
 @_positive("--memory", default=80.0, show_default=True, help="GB of each.")
 @_positive("--forward", "forward_s", help="Seconds of one forward with a full window.")
@@ -40,7 +40,7 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @_positive("--decode", "decode_s", help="Seconds of a device to decode one block.")
 @click.option("--class", "service", default="interactive", show_default=True,
               type=click.Choice([service.value for service in ServiceClass]))  # fmt: skip
-@click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True,
+@click.option("--max-batch", type=values.Whole(min=1), default=8, show_default=True,
               help="Ops that one forward may serve: memory is kept for so many (cluster.max_batch).")  # fmt: skip
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),

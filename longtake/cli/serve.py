@@ -36,7 +36,7 @@ _FILE = click.Path(path_type=Path)
 @click.argument("config", required=False, type=_FILE)
 @click.option("--config", "config_option", type=_FILE, metavar="FILE", help="The same as CONFIG.")
 @click.option("--host", callback=values.host, metavar="ADDRESS", help="Overrides listen.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
+@click.option("--port", type=values.Whole(0, 65535), help="Overrides listen.port; 0 picks a free one.")
 @click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
 @click.option("--record", metavar="FILE", help="Record there what happens, to be replayed; overrides recording.file.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, envvar=_LEVEL_VARIABLE,

@@ -11,11 +11,14 @@ from typing import cast
 
 import click
 
+from longtake.cli import values
 from longtake.client import Client
 from longtake.client.credentials import Credentials
 
 TOKEN_VARIABLE = "LONGTAKE_TOKEN"
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = values.InputFile()
+_MOST_BYTES = 1 << 16
+"""Of a token, which a file of another kind is longer than."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,4 +69,11 @@ def server_options(command: Callable[..., object]) -> Callable[..., object]:
 
 def _token(path: Path | None) -> str:
     """No argument holds a token: everybody on the machine can read those."""
-    return path.read_text(encoding="utf-8").strip() if path is not None else os.environ.get(TOKEN_VARIABLE, "").strip()
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES)
+    try:
+        return content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--token-file: {str(path)!r} is not allowed; allowed: a file with a token") from None

@@ -48,7 +48,14 @@ class StreamOutput:
             return
         if not self.path:
             raise click.UsageError("--output: '' is not allowed; allowed: a file that can be written, or -")
-        path = Path(self.path)
+        try:
+            self._check_file(Path(self.path))
+        except (OSError, ValueError) as error:  # too long a name, say
+            why = error.strerror if isinstance(error, OSError) else error
+            allowed = f"a file that can be written, or - ({why})"
+            raise click.UsageError(f"--output: {self.path!r} is not allowed; allowed: {allowed}") from None
+
+    def _check_file(self, path: Path) -> None:
         own = set(SUFFIXES[self.codec])
         if path.suffix.lower() in _MEDIA - own:
             allowed = f"{' or '.join(sorted(own))} for {self.codec}, or a name without such an ending"

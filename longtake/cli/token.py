@@ -17,7 +17,7 @@ MOST_DAYS = 36_500
 @click.option("--id", "name", callback=values.name, default="new", show_default=True, metavar="NAME",
               help="Names the token in the audit log.")  # fmt: skip
 @click.option("--role", type=click.Choice(ROLES), default="client", show_default=True)
-@click.option("--days", type=click.IntRange(1, MOST_DAYS), help="Expires after so many days. Default: never.")
+@click.option("--days", type=values.Whole(1, MOST_DAYS), help="Expires after so many days. Default: never.")
 @click.option("--tenant", callback=values.name, default="default", show_default=True, metavar="NAME",
               help="Whose token it is, as in the tenants file.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

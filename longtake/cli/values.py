@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from fractions import Fraction
+from pathlib import Path
 from unicodedata import category
 
 import click
@@ -13,6 +16,44 @@ from longtake.client import CueAt
 from longtake.client.options import MOST_S
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.names import ALLOWED, is_name
+
+class Whole(click.IntRange):
+    """A whole number within bounds, both included."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """See click.ParamType."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            upto = f" to {self.max}" if self.max is not None else " or more"
+            self.fail(f"{value!r} is not allowed; allowed: a whole number, {self.min}{upto}", param, ctx)
+
+
+class InputFile(click.ParamType):
+    """A file that is read: no folder, and no device, which may never end."""
+
+    name = "file"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """See click.ParamType."""
+        why = unreadable(Path(value)) if value else "it has no name"
+        if why:
+            self.fail(f"{str(value)!r} is not allowed; allowed: a readable file ({why})", param, ctx)
+        return Path(value)
+
+
+def unreadable(path: Path) -> str:
+    """Why a file cannot be read; empty if it can. A pipe can, as of a shell's `<(…)`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return error.strerror or "it cannot be looked at"
+    except ValueError:
+        return "no name holds a zero byte"
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        return "it is a folder" if stat.S_ISDIR(mode) else "it is no file"
+    return "" if os.access(path, os.R_OK) else "Permission denied"
+
 
 _UNITS_S = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -60,6 +101,12 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> F
 def grace(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
     """Option callback: a time of 0 or more."""
     return _time(value)
+
+
+def sentence(text: str, most: int = 400) -> str:
+    """What is wrong, in one line that a terminal only shows: where it is long, the middle is left out."""
+    line = "".join(map(_visible, " ".join(text.split())))
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def name(ctx: click.Context, param: click.Parameter, value: str) -> str:
