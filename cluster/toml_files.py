@@ -6,7 +6,7 @@ import json
 import re
 import reprlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -95,11 +95,27 @@ def checked(
 
     InvalidField names the key that is wrong, InvalidFields all of them; values that may be secrets are not shown.
     """
+    zeros = [InvalidField(field, _Shown(NOT_SHOWN), "text without zero bytes") for field in _zeros(document, "")]
     try:
-        return section.model_validate(document)
+        if not zeros:
+            return section.model_validate(document)
     except ValidationError as error:
         wrong = [_wrong(section, each, inner or {}, shows_values=shows_values) for each in error.errors()]
+    else:
+        wrong = zeros
     raise wrong[0] if len(wrong) == 1 else InvalidFields(wrong)
+
+
+def _zeros(value: object, field: str) -> Iterator[str]:
+    """The keys whose text no file and no host can have as its name."""
+    if isinstance(value, str) and "\0" in value:
+        yield field
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _zeros(each, f"{field}.{_key(key)}".removeprefix("."))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _zeros(each, field)
 
 
 def _wrong(
@@ -115,7 +131,9 @@ def _wrong(
     if kind in _TABLES:
         return InvalidField(field, value, f"a table: a line [{field}], and its keys below" if field else "a table")
     words = _WORDS.get(kind, error["msg"].removeprefix("Input should be "))
-    return InvalidField(field, value, words.format(**error["ctx"]) if kind in _WORDS and "ctx" in error else words)
+    return InvalidField(
+        field, value, words.format(**error["ctx"]).replace(".0 ", " ") if kind in _WORDS and "ctx" in error else words
+    )
 
 
 def _key(part: str | int) -> str:

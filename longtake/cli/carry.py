@@ -18,8 +18,8 @@ from longtake.v1 import longtake_pb2 as pb
 
 
 @click.command(name="export")
-@click.argument("session_id", metavar="SESSION")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("session_id", metavar="SESSION", callback=values.text)
+@click.argument("file", type=values.AnyPath())
 @server_options
 def export_command(session_id: str, file: Path, server: Server) -> None:
     """Write what the session SESSION can go on from elsewhere to FILE; it goes on undisturbed.

@@ -32,12 +32,14 @@ from longtake.cli.values import word
 from longtake.client import CODECS, DECODERS, PACES, Client, CueAt, StreamOptions, open_request
 from longtake.client.errors import ClientError
 from longtake.client.options import OptionError
-from longtake.core.errors import LongtakeError, Problem, WrongValue, WrongValues
+from longtake.core.errors import InvalidField, LongtakeError, Problem, WrongValue, WrongValues
 from longtake.v1 import longtake_pb2 as pb
 
 FAILED = 1
 WRONG_INPUT = 2
 _CALLERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+_HELP: tuple[type[Exception], ...] = (getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit),)
+"""What a group without a command raises: its message is the whole help."""
 
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -51,7 +53,8 @@ def run(arguments: list[str]) -> int:
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
     except click.UsageError as error:
-        error.message = values.sentence(error.message)
+        if not isinstance(error, _HELP):
+            error = click.UsageError(values.sentence(error.format_message()), ctx=error.ctx)
         error.show()
         return WRONG_INPUT
     except click.ClickException as error:
@@ -193,7 +196,7 @@ def stream(**asked: Unpack[_StreamAsked]) -> int:
 @cli.command()
 @click.argument("prompt")
 @_stream_options
-@click.option("--model", default="pocket", show_default=True, help="A model directory.")
+@click.option("--model", callback=values.model, default="pocket", show_default=True, help="A model directory.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
 def render(**asked: Unpack[_RenderAsked]) -> int:
@@ -209,7 +212,11 @@ def render(**asked: Unpack[_RenderAsked]) -> int:
         model, device, dtype = asked["model"], asked["device"], asked["dtype"]
         await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
 
-    return asyncio.run(render_to_file(work, options, _output(asked)))
+    try:
+        return asyncio.run(render_to_file(work, options, _output(asked)))
+    except InvalidField as error:
+        named = {"model.path": "--model", "model.device": "--device", "model.dtype": "--dtype"}
+        raise InvalidField(named.get(error.field, error.field), error.value, error.allowed) from None
 
 
 def _options(asked: _Asked) -> StreamOptions:
@@ -238,7 +245,7 @@ def _output(asked: _Asked) -> StreamOutput:
 
 
 @cli.command()
-@click.option("-o", "--output", default="demo.mp4", show_default=True)
+@click.option("-o", "--output", default="demo.mp4", show_default=True, help="The file to write.")
 def demo(output: str) -> int:
     """Serve the pocket model on a local Ray, stream 20 s with a new prompt in the middle, and end the server."""
     return run_demo(output)
@@ -305,8 +312,14 @@ def sessions(server: Server, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("session_id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="What its client and the audit log are told: one line.")
+@click.argument("session_id", metavar="ID", callback=values.text)
+@click.option(
+    "--reason",
+    callback=values.text,
+    default="",
+    metavar="TEXT",
+    help="What its client and the audit log are told: one line.",
+)
 @server_options
 def close(session_id: str, reason: str, server: Server) -> None:
     """End the session ID, whoever opened it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
 from longtake.cli import values
-from longtake.core.errors import InvalidField
+from longtake.core.errors import Declined, LongtakeError, Problem, WrongValue
 
 if TYPE_CHECKING:
     from cluster.config import ServerConfig
@@ -25,11 +26,11 @@ class _Asked(TypedDict):
     host: str | None
     port: int | None
     http: str | None
-    record: str | None
+    record: Path | None
     log_level: str
 
 
-_FILE = click.Path(path_type=Path)
+_FILE = values.InputFile()
 
 
 @click.command("serve")
@@ -38,7 +39,12 @@ _FILE = click.Path(path_type=Path)
 @click.option("--host", callback=values.host, metavar="ADDRESS", help="Overrides listen.host.")
 @click.option("--port", type=values.Whole(0, 65535), help="Overrides listen.port; 0 picks a free one.")
 @click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
-@click.option("--record", metavar="FILE", help="Record there what happens, to be replayed; overrides recording.file.")
+@click.option(
+    "--record",
+    type=values.AnyPath(),
+    metavar="FILE",
+    help="Record there what happens, to be replayed; overrides recording.file.",
+)
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, envvar=_LEVEL_VARIABLE,
               show_envvar=True, help="The least that is logged, on standard error.")  # fmt: skip
 def serve_command(**asked: Unpack[_Asked]) -> None:
@@ -54,8 +60,8 @@ def serve_command(**asked: Unpack[_Asked]) -> None:
     log_to_stderr()
     try:
         asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
-    except InvalidField as error:
-        raise _by_option(error, asked) from None
+    except LongtakeError as error:
+        raise _by_option(error.problem, asked) from None
 
 
 def _settings(asked: _Asked) -> ServerConfig:
@@ -82,12 +88,16 @@ def _overrides(asked: _Asked) -> dict[str, tuple[str, object]]:
         "listen.host": ("--host", asked["host"]),
         "listen.port": ("--port", asked["port"]),
         "http.address": ("--http", asked["http"]),
-        "recording.file": ("--record", asked["record"]),
+        "recording.file": ("--record", None if asked["record"] is None else str(asked["record"])),
     }
     return {key: (option, value) for key, (option, value) in every.items() if value is not None}
 
 
-def _by_option(error: InvalidField, asked: _Asked) -> InvalidField:
-    """The error in the words of the command line, if what is wrong was said there."""
-    option, _ = _overrides(asked).get(error.field, (error.field, None))
-    return InvalidField(option, error.value, error.allowed)
+def _by_option(problem: Problem, asked: _Asked) -> Declined:
+    """The error in the words of the command line, where what is wrong was said there."""
+    for key, (option, _) in _overrides(asked).items():
+        about = problem.about
+        if isinstance(about, WrongValue) and about.field == key:
+            about = replace(about, field=option)
+        problem = replace(problem, message=problem.message.replace(key, option), about=about)
+    return Declined(problem)

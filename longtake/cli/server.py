@@ -26,6 +26,8 @@ class Server:
     """A server and how to talk to it."""
 
     target: str
+    option: str = "--server"
+    """The option that named it."""
     credentials: Credentials = field(default_factory=Credentials)
 
     def client(self) -> Client:
@@ -33,8 +35,9 @@ class Server:
         try:
             return Client(self.target, credentials=self.credentials)
         except ValueError as error:
-            option = "--" if str(error).startswith("server: ") else ""
-            raise click.UsageError(f"{option}{error}") from None
+            text = str(error)
+            named = f"{self.option}: {text.removeprefix('server: ')}" if text.startswith("server: ") else text
+            raise click.UsageError(named) from None
 
 
 _OPTIONS = (

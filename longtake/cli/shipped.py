@@ -11,11 +11,12 @@ _FILES = {entry.name.removesuffix(".toml"): entry for entry in (files("longtake.
 
 
 @click.command("config")
-@click.argument("name", type=click.Choice(sorted(_FILES)), default=DEFAULT)
+@click.argument("name", type=click.Choice(sorted(_FILES)), default=DEFAULT, metavar="[NAME]")
 def config_command(name: str) -> None:
     """Print the configuration NAME: `longtake config >longtake.toml`, then `longtake serve longtake.toml`.
 
-    Without a NAME it is that of the pocket model: what `longtake serve` does without a file, every key with what it
-    means. The others are for published models, converted by `longtake convert`, on one or several GPUs.
+    Without a NAME it is `pocket`: what `longtake serve` does without a file, every key with what it means. Others are
+    for published models, converted by `longtake convert`: hiar-one-gpu, hiar-four-gpus, longlive-one-gpu,
+    wan-14b-four-gpus.
     """
     click.echo(_FILES[name].read_text(encoding="utf-8"), nl=False)

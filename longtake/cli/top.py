@@ -61,7 +61,7 @@ class Watch:
             if isinstance(error, ClientError) and error.code not in _GONE:
                 raise
             why = error.message if isinstance(error, ClientError) else f"no answer within {_PATIENCE_S:g} s"
-            self.trouble = f"{self._server.target} cannot be reached: {' '.join(why.split())}"
+            self.trouble = f"{values.shown(self._server.target)} cannot be reached: {' '.join(why.split())}"
             return
         self.trouble = ""
         if self._looks and not same_server(self._looks[-1], now):
