@@ -130,10 +130,10 @@ def _wrong(
         return InvalidField(field, value, f"one of the keys {', '.join(keys)}")
     if kind in _TABLES:
         return InvalidField(field, value, f"a table: a line [{field}], and its keys below" if field else "a table")
-    words = _WORDS.get(kind, error["msg"].removeprefix("Input should be "))
-    return InvalidField(
-        field, value, words.format(**error["ctx"]).replace(".0 ", " ") if kind in _WORDS and "ctx" in error else words
-    )
+    words = _WORDS.get(kind)
+    if words is None:
+        return InvalidField(field, value, error["msg"].removeprefix("Input should be "))
+    return InvalidField(field, value, words.format(**error.get("ctx", {})).replace(".0 ", " "))
 
 
 def _key(part: str | int) -> str:
