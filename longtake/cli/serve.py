@@ -97,7 +97,8 @@ def _by_option(problem: Problem, asked: _Asked) -> Declined:
     """The error in the words of the command line, where what is wrong was said there."""
     for key, (option, _) in _overrides(asked).items():
         about = problem.about
-        if isinstance(about, WrongValue) and about.field == key:
+        # An address that cannot be listened at is that of the whole section.
+        if isinstance(about, WrongValue) and (about.field == key or f"{about.field}." in key):
             about = replace(about, field=option)
         problem = replace(problem, message=problem.message.replace(key, option), about=about)
     return Declined(problem)

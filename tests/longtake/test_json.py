@@ -69,7 +69,7 @@ def test_json_is_a_line_in_snake_case_with_numbers_as_numbers(
     command: str, cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def imported(client: Client, parts: object) -> pb.ImportResponse:
-        return pb.ImportResponse(session_id="a1", resume_token=b"\x01\x02", block=7)
+        return pb.ImportResponse(session_id="a1", resume_token=b"\xab\xcd", block=7)
 
     monkeypatch.setattr(Client, "import_session", imported)
     (tmp_path / "session").touch()
@@ -86,7 +86,7 @@ def test_json_is_a_line_in_snake_case_with_numbers_as_numbers(
 
 
 def test_what_a_newer_server_sends_and_json_has_not_is_written_nevertheless() -> None:
-    worker = pb.Worker(worker_id="d0", op_s=float("inf"), role=pb.WorkerRole.Value("WORKER_ROLE_TEXT"))
+    worker = pb.Worker(worker_id="d0", op_s=float("inf"), role=pb.WORKER_ROLE_TEXT)
     document = json.loads(json_line({"bytes": b"\x01\xff", "worker": worker}))
     assert (document["bytes"], document["worker"]["op_s"], document["worker"]["role"]) == ("01ff", None, "text")
     with pytest.raises(TypeError, match="object has no form in JSON"):
