@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from longtake.cli.values import word
 
-Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+_Json = dict[str, "_Json"] | list["_Json"] | str | int | float | bool | None
 
 
 def show_json(value: object, *, err: bool = False) -> None:
@@ -32,7 +32,7 @@ def json_line(value: object) -> str:
     return json.dumps(json_of(value), allow_nan=False)
 
 
-def json_of(value: object) -> Json:
+def json_of(value: object) -> _Json:
     """What is written for a value; TypeError if nothing can be."""
     match value:
         case None | bool() | int() | str():
@@ -59,7 +59,7 @@ def json_of(value: object) -> Json:
             raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def _field(message: Message, name: str) -> Json:
+def _field(message: Message, name: str) -> _Json:
     field, value = message.DESCRIPTOR.fields_by_name[name], getattr(message, name)
     if field.has_presence and not message.HasField(name):
         return None
