@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetPydanticSchema,
-    ValidationError,
     create_model,
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from cluster.cell.recording import LIMIT_BYTES
+from cluster.toml_files import Section, checked, read_toml
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
@@ -74,12 +71,6 @@ def _several(value: object) -> object:
     return value
 
 
-class Section(BaseModel):
-    """A table of a file: unknown keys are errors, and nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 class ModelSection(Section):
     """Which model is served, and where it runs."""
 
@@ -115,11 +106,11 @@ class ClusterSection(Section):
     start_within_s: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 600.0
     """How long workers may take to load their weights, measure what they can do, and attach. One that ends is noticed
     at once; only one that hangs is waited for."""
-    denoise_nodes: NodeLabels = {}
+    denoise_nodes: NodeLabels = Field(default_factory=dict)
     """Labels of the Ray nodes on which denoise workers may be, such as { pool = "gpu" }; empty: all nodes."""
-    decode_nodes: NodeLabels = {}
+    decode_nodes: NodeLabels = Field(default_factory=dict)
     """The same as `denoise_nodes`, for decode workers."""
-    text_nodes: NodeLabels = {}
+    text_nodes: NodeLabels = Field(default_factory=dict)
     """The same for text workers; empty: they are where decode workers are."""
     gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] = ()
     """Which GPUs of this machine the workers use with `launch = "subprocess"`, as places among those that are visible:
@@ -319,13 +310,11 @@ class ServerConfig(Section):
 
 
 def parse_config(document: Mapping[str, object]) -> ServerConfig:
-    """The configuration in `document` (a parsed TOML file); InvalidField names the first key that is wrong."""
-    try:
-        config = ServerConfig.model_validate(_with_defaults(document))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidField(field, first["input"], _allowed(first["type"], first["msg"], field)) from None
+    """The configuration in `document` (a parsed TOML file).
+
+    InvalidField names the key that is wrong, InvalidFields all of them; Contradiction two that do not go together.
+    """
+    config = checked(ServerConfig, _with_defaults(document), inner={"limits": _LIMITS_SECTION})
     _check_limits(config.limits)
     _check_link(config.link)
     _check_devices(config.model, config.cluster)
@@ -373,27 +362,6 @@ def _check_devices(model: ModelSection, cluster: ClusterSection) -> None:
         )
 
 
-def load_config(path: Path) -> ServerConfig:
-    """Read a TOML file; InvalidField names the file, or the key in it, that is wrong."""
-    return parse_config(read_toml(path, field="config"))
-
-
-def read_toml(path: Path, *, field: str) -> Mapping[str, object]:
-    """What stands in a TOML file that the configuration names in `field`; InvalidField if that is none."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
-
-
-def _allowed(kind: str, message: str, field: str) -> str:
-    if kind != "extra_forbidden":
-        return message.removeprefix("Input should be ")
-    section: type[BaseModel] = ServerConfig
-    for part in field.split(".")[:-1]:
-        annotation = _LIMITS_SECTION if part == "limits" else section.model_fields[part].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
-    return "one of the keys " + ", ".join(section.model_fields)
+def load_config(path: Path, *, field: str = "config") -> ServerConfig:
+    """Read a TOML file; InvalidField names the file (as `field`), or the key in it, that is wrong."""
+    return parse_config(read_toml(path, field=field))

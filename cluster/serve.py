@@ -149,10 +149,12 @@ async def serve_until(
     """Serve until `stop` is called, or Drain; see `serve`. `read` tells the memory of this machine's devices."""
     check_exposure(config)
     warn_of_readable_secrets(config)
+    _log.info("reading the model %s", config.model.path)
     info = await asyncio.to_thread(_model, config)
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
+    began_s = engine.now_s()
     plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
     launcher = launcher_for(plan, engine)
     digest = await asyncio.to_thread(model_digest, plan.workers[0])
@@ -179,6 +181,7 @@ async def serve_until(
                     return
                 if journal is not None:
                     await journal.take_over()
+                _log.info("ready after %.1f s", engine.now_s() - began_s)
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
                 say(Ready(model=info.name, config=config, port=server.port, metrics=metrics, page=url))

@@ -22,6 +22,7 @@ LOGGER = "longtake.audit"
 REFUSED_PER_S = 20
 """So many lines a second tell of callers not let in; more are only counted, so that strangers do not fill the disk."""
 _TEXT_LENGTH = 200
+_REASON_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class Entry:
     """How the call ended, as a gRPC status."""
     detail: str = ""
     """A word or two of our own, and never anything that a caller sent."""
+    reason: str = ""
+    """Why the caller does it, as far as they say it."""
 
 
 class Audit:
@@ -91,6 +94,7 @@ class Audit:
             "session": entry.session[:_TEXT_LENGTH] or None,
             "outcome": entry.outcome,
             "detail": entry.detail or None,
+            "reason": entry.reason[:_REASON_LENGTH] or None,
         }
         self._logger.info("%s", json.dumps({key: value for key, value in fields.items() if value is not None} | more))
 

@@ -272,6 +272,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 action=_AUDITED[call.method],
                 session=session,
                 outcome=outcome,
+                reason=request.reason if isinstance(request, pb.CloseSessionRequest) else "",
             )
         )
 

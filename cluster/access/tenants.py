@@ -8,18 +8,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic_core import PydanticCustomError
 
 from cluster.access.callers import Caller, CallerRole, hash_of
-from cluster.config import Section, read_toml
 from cluster.net.files import Watched
-from longtake.core.errors import InvalidField, LongtakeError
+from cluster.toml_files import NOT_SHOWN, Section, checked, read_toml
+from longtake.core.errors import InvalidField, InvalidFields, LongtakeError
 from longtake.core.quotas import Quota
+from longtake.net.names import ALLOWED, is_name
 
 _log = logging.getLogger("longtake.tenants")
 
-_NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
-Name = Annotated[str, Field(pattern=_NAME)]
+
+def _name(text: str) -> str:
+    """A name of a tenant, or of a credential."""
+    if not is_name(text):
+        raise PydanticCustomError("name", "{allowed}", {"allowed": ALLOWED})
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
 Amount = Annotated[int, Field(ge=0, le=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
 
@@ -98,34 +107,16 @@ class Tenants:
 
 
 def parse_tenants(document: Mapping[str, object]) -> Tenants:
-    """The tenants in `document` (a parsed TOML file); InvalidField names the first key that is wrong."""
-    try:
-        file = _File.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        # The value may be a secret in the wrong place, so it is not repeated.
-        allowed = _keys(first["loc"]) if first["type"] == "extra_forbidden" else first["msg"]
-        raise InvalidField(".".join(map(str, first["loc"])), "(not shown)", allowed) from None
+    """The tenants in `document` (a parsed TOML file); InvalidField or InvalidFields name the keys that are wrong."""
+    file = checked(_File, document, shows_values=False)  # a value may be a secret in the wrong place
     callers: dict[str, Caller] = {}
     for name, tenant in file.tenants.items():
         for where, caller in _callers_of(name, tenant):
             if caller.key in callers:
-                raise InvalidField(f"tenants.{name}.{where}", "(not shown)", "credentials that nobody else has")
+                raise InvalidField(f"tenants.{name}.{where}", NOT_SHOWN, "credentials that nobody else has")
             callers[caller.key] = caller
     quotas = {name: Quota(**tenant.quota.model_dump()) for name, tenant in file.tenants.items()}
     return Tenants(callers, quotas)
-
-
-def _keys(place: tuple[str | int, ...]) -> str:
-    """The keys that are allowed in the place of an unknown one."""
-    sections: dict[str | int, type[Section]] = {
-        "tokens": _Token,
-        "certificates": _Certificate,
-        "oidc": _Oidc,
-        "quota": _Quota,
-    }
-    section = _File if len(place) == 1 else _Tenant if len(place) == 3 else sections[place[2]]
-    return "one of the keys " + ", ".join(section.model_fields)
 
 
 def _callers_of(name: str, tenant: _Tenant) -> list[tuple[str, Caller]]:
@@ -178,4 +169,10 @@ def _load(path: Path) -> Tenants:
     try:
         return parse_tenants(document)
     except InvalidField as error:
-        raise InvalidField(f"{path}: {error.field}", error.value, error.allowed) from None
+        raise _in_file(path, error) from None
+    except InvalidFields as error:
+        raise InvalidFields([_in_file(path, each) for each in error.errors]) from None
+
+
+def _in_file(path: Path, error: InvalidField) -> InvalidField:
+    return InvalidField(f"{path}: {error.field}", error.value, error.allowed)

@@ -207,6 +207,10 @@ class Chains:
             if member.chain is None:
                 member.port.send(message)
 
+    def part(self) -> None:
+        """The server ends: workers that leave from now on are not lost."""
+        self._engine.is_over = True
+
     def is_attached(self, worker: WorkerId) -> bool:
         """Whether the worker has a link now."""
         return worker in self._members or self._engine.is_attached(worker)

@@ -84,16 +84,7 @@ from monitoring.folding.histogram import Histogram
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
-from workers.messages import (
-    Done,
-    Down,
-    Encoded,
-    Failed,
-    Heartbeat,
-    Introduction,
-    Task,
-    Up,
-)
+from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Task, Up
 
 
 class Engine:
@@ -127,6 +118,8 @@ class Engine:
         self.clients = Clients()
         self.is_draining = False
         """Whether a drain was asked for."""
+        self.is_over = False
+        """Whether the server ends its workers: one that leaves then is not lost."""
 
     # --- clients ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +165,8 @@ class Engine:
             return
         del self._workers[worker]
         port.end(reason)
+        if self.is_over:
+            reason, cause = "the server ends", Loss.ENDED
         self.submit(WorkerLost(now_s=self.now_s(), worker=worker, reason=reason, cause=cause))
 
     def broadcast(self, message: Down) -> None:

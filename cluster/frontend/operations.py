@@ -41,6 +41,7 @@ class Operations:
     def status(self, sessions: Sequence[SessionView]) -> pb.GetStatusResponse:
         """The cell as it is; `sessions` are the open ones."""
         now_s, drains_at_s = self._engine.now_s(), self._engine.drains_at_s
+        draining = self._engine.scheduler.draining
         vitals = self._engine.vitals()
         scheduler = self._engine.scheduler
         views, limit = scheduler.workers(), scheduler.cell.limit
@@ -53,6 +54,7 @@ class Operations:
             max_sessions=self._offer.limits.max_sessions,
             draining=self._engine.is_draining,
             drains_in_s=None if drains_at_s == math.inf else max(0.0, drains_at_s - now_s),
+            draining_for_s=None if draining.began_s == math.inf else now_s - draining.began_s,
             uptime_s=self._since_start_s(now_s),
             cell=self._offer.cell,
             totals=[self._totals(pace, sessions) for pace in Pace],

@@ -26,6 +26,9 @@ MAX_PICTURE = 1 << 40
 MAX_CUE_ID_BYTES = 64
 MAX_GRACE_S = 24 * 3600
 SEED_BITS = 64
+DRAWN_SEED_BITS = 32
+"""A seed that nobody asked for: short enough to be typed, and exact in every reader of JSON."""
+MAX_REASON_BYTES = 500
 _ADDRESS_LENGTH = 255
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +63,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         now_s=now_s,
         session=session,
         prompt=prompt,
-        seed=request.seed if request.HasField("seed") else secrets.randbits(SEED_BITS),
+        seed=request.seed if request.HasField("seed") else secrets.randbits(DRAWN_SEED_BITS),
         pace=pace,
         window=window,
         picture_limit=picture_limit,
@@ -228,6 +231,13 @@ def prompt_of(field: str, prompt: str, offer: Offer) -> str:
     except InvalidField as error:
         raise InvalidField(field, prompt[:40], error.allowed) from None
     return prompt
+
+
+def close_reason(reason: str) -> str:
+    """What is told of why a stream was closed, if somebody said it; InvalidField if that cannot be shown in a line."""
+    if len(reason.encode()) > MAX_REASON_BYTES or any(category(letter)[0] == "C" for letter in reason):
+        raise InvalidField("reason", reason[:40], f"one line of at most {MAX_REASON_BYTES} bytes without controls")
+    return f"the stream was closed: {reason}" if reason.strip() else ""
 
 
 def has_controls(text: str, but: str = "") -> bool:

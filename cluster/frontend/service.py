@@ -255,10 +255,11 @@ class Frontend(rpc.LongtakeServiceServicer):
     ) -> pb.CloseSessionResponse:
         """Ends a session."""
         try:
-            view = self._open_session(request.session_id)
+            view, reason = self._open_session(request.session_id), requests.close_reason(request.reason)
         except LongtakeError as error:
             await abort(context, error)
-        self._engine.submit(Close(now_s=self._engine.now_s(), session=view.session, ending=Ending.OPERATOR))
+        now_s = self._engine.now_s()
+        self._engine.submit(Close(now_s=now_s, session=view.session, ending=Ending.OPERATOR, reason=reason))
         return pb.CloseSessionResponse()
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: object) -> pb.GetStatusResponse:

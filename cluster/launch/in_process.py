@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,9 @@ from workers.vitals import vitals
 
 STOP_S = 30.0
 """How long a running op may take when the process ends."""
+
+
+_log = logging.getLogger("longtake.launch")
 
 
 class ThreadPort:
@@ -78,6 +82,7 @@ class InProcessLauncher:
 
     async def start(self) -> None:
         """See cluster.launch.launchers.Launcher."""
+        _log.info("starting %d workers in this process: each loads its weights", len(self._specs))
         self._meeting_point = MeetingPoint()
         for spec in self._specs:
             here = replace(spec, meeting_point=self._meeting_point.address)
@@ -90,6 +95,7 @@ class InProcessLauncher:
         """See cluster.launch.launchers.Launcher."""
         if self._beating is not None:
             self._beating.cancel()
+        self._chains.part()
         for port in self._ports:
             port.leave("the engine stops")
             port.send(Shutdown())

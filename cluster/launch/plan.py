@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -35,6 +36,13 @@ class LaunchPlan:
     """What to size the workers for, by the memory they find (cluster.launch.sizing); None: they are sized."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """The secret of the launch."""
+
+    @property
+    def counts(self) -> str:
+        """How many workers there are of each role, such as `2 denoise and 1 decode workers`."""
+        roles = Counter(spec.role.value for spec in self.workers)
+        parts = [f"{count} {role}" for role, count in roles.items()]
+        return f"{', '.join(parts[:-1])} and {parts[-1]} workers".removeprefix(" and ")
 
 
 def model_path(path: str) -> Path:

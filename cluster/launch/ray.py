@@ -21,7 +21,7 @@ from cluster.config import ClusterSection
 from cluster.launch.link_server import LinkServer
 from cluster.launch.plan import LaunchPlan
 from cluster.launch.ray_placing import Looked, group_of, groups, resources_of, shares_of
-from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs
+from cluster.launch.ray_trust import TOKEN, check_doors, check_gcs, give_token
 from cluster.launch.sizing import sized
 from cluster.net.addresses import address_in
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
@@ -114,6 +114,7 @@ class RayLauncher:
     async def stop(self) -> None:
         """See cluster.launch.launchers.Launcher."""
         self._stopping.set()
+        self._engine.part()
         if self._ray is not None:
             await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
             await asyncio.gather(*self._threads, return_exceptions=True)
@@ -151,11 +152,14 @@ class RayLauncher:
         joined: Any
         try:
             if address:
+                _log.info("joining the Ray at %s", address)
                 _reach(address)
                 host = self._plan.link.host
                 joined = ray.init(address=address, _node_ip_address=host or None, **_INIT)
                 self._host = host or str(self._ray.util.get_node_ip_address())
             else:
+                _log.info("starting a local Ray")
+                give_token(os.environ)
                 joined = ray.init(address="local", include_dashboard=False, **_INIT)
         except LongtakeError:
             raise
@@ -176,6 +180,7 @@ class RayLauncher:
                 list(group.resources), strategy=group.strategy, bundle_label_selector=list(group.nodes)
             )
         waiting = [group.ready() for group in self._groups.values()]
+        _log.info("Ray is up; asking it for room for %s", self._plan.counts)
         deadline_s = time.monotonic() + within_s
         room = "; ".join(str(group) for group in needed.values())
         told = False
@@ -235,6 +240,7 @@ class RayLauncher:
             actor = actor_class.options(**options, scheduling_strategy=place)
             self._actors[spec.worker] = actor.remote(spec, engine, self._plan.token)
         within_s = self._plan.cluster.start_within_s
+        _log.info("starting %s: each loads its weights, then measures what its device can do", self._plan.counts)
         try:
             self._ray.get([actor.pid.remote() for actor in self._actors.values()], timeout=within_s)
         except self._ray.exceptions.GetTimeoutError:

@@ -26,6 +26,7 @@ from types import FrameType
 
 from cluster.config import ServerConfig, load_config
 from longtake.core.errors import CallerFault, InvalidField
+from workers.start.log import log_to_stderr
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -138,11 +139,11 @@ def node_command(settings: ServerConfig) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Entry; one line for what goes wrong, status 2 for wrong input."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         if not arguments or not all(option.startswith("--") for option in arguments[1:]):
             raise InvalidField("arguments", " ".join(arguments), "CONFIG, then options of `ray start` such as --port=1")
-        settings = load_config(Path(arguments[0]))
+        settings = load_config(Path(arguments[0]), field="CONFIG")
         _host, _, port = settings.cluster.ray_address.rpartition(":")
         if settings.cluster.launch != "ray" or not port.isdecimal():
             allowed = 'HOST:PORT of a Ray cluster, with cluster.launch = "ray"'

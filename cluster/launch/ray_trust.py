@@ -10,8 +10,9 @@ import os
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from secrets import token_hex
 
 import grpc
 
@@ -23,6 +24,7 @@ TOKEN = "token"
 CLIENT_PORT = 10001
 """The port at which the head of a cluster takes drivers from elsewhere, unless it is told otherwise."""
 _ANSWER_S = 5.0
+_TOKEN_BYTES = 32
 _GCS_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
 _JOBS = "/api/jobs/"
@@ -59,11 +61,20 @@ def own_token(environment: Mapping[str, str]) -> str:
     """The token that Ray would use, found as Ray does; empty if there is none."""
     if "RAY_AUTH_TOKEN" in environment:
         return environment["RAY_AUTH_TOKEN"].strip()
-    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     try:
+        path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
         return path.read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError, RuntimeError):  # the last one, if nobody knows where home is
         return ""
+
+
+def give_token(environment: MutableMapping[str, str]) -> None:
+    """Have a Ray that is started here take a token of this launch, if there is none yet.
+
+    Ray itself would make one and write it into the home folder, which may be of others, or not to be written at all.
+    """
+    if not own_token(environment):
+        environment["RAY_AUTH_TOKEN"] = token_hex(_TOKEN_BYTES)
 
 
 def _status(address: str, method: str, token: str = "") -> grpc.StatusCode:

@@ -49,6 +49,7 @@ class SubprocessLauncher:
         self._engine = engine
         self._server = listen(LOOPBACK)
         self._token = plan.token
+        self._counts = plan.counts
         self._gpus = gpus_for(specs, plan.cluster.gpus, visible_gpus)
         self._start_within_s = plan.cluster.start_within_s
         self._processes: dict[Group, asyncio.subprocess.Process] = {}
@@ -69,6 +70,7 @@ class SubprocessLauncher:
     async def start(self) -> None:
         """See cluster.launch.launchers.Launcher. Unavailable if a worker ends before it attached, or takes too long."""
         await self._server.start()
+        _log.info("starting %s: each loads its weights, then measures what its device can do", self._counts)
         for group in self._groups:
             self._processes[group] = await self._spawn(group)
         replicas = frozenset(spec.replica for group in self._groups for spec in group)
@@ -103,6 +105,7 @@ class SubprocessLauncher:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._engine.part()
         self._engine.broadcast(Shutdown())
         for group, process in self._processes.items():
             if process.returncode is None and not all(self._engine.is_attached(spec.worker) for spec in group):

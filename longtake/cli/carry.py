@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import BinaryIO
 
 import click
 
+from longtake.cli import values
+from longtake.cli.json_lines import show_json
 from longtake.cli.server import Server, server_options
 from longtake.client.client import PART_BYTES
 from longtake.v1 import longtake_pb2 as pb
 
 
 @click.command(name="export")
-@click.argument("session_id", metavar="SESSION")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("session_id", metavar="SESSION", callback=values.text)
+@click.argument("file", type=values.AnyPath())
 @server_options
 def export_command(session_id: str, file: Path, server: Server) -> None:
     """Write what the session SESSION can go on from elsewhere to FILE; it goes on undisturbed.
@@ -45,7 +46,7 @@ async def _export(server: Server, session_id: str, file: Path) -> int:
 
 
 @click.command(name="import")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=values.InputFile())
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_command(file: Path, server: Server, as_json: bool) -> None:
@@ -57,7 +58,7 @@ def import_command(file: Path, server: Server, as_json: bool) -> None:
         answer = asyncio.run(_import(server, source))
     token = answer.resume_token.hex()
     if as_json:
-        click.echo(json.dumps({"session_id": answer.session_id, "resume_token": token, "block": answer.block}))
+        show_json({"session_id": answer.session_id, "resume_token": token, "block": answer.block})
         return
     click.echo(f"session {answer.session_id}\nresume token {token}\nmade again from block {answer.block}")
 

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 from tqdm import tqdm
 
+from longtake.cli import values
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.published import PUBLISHED
 
 if TYPE_CHECKING:
     from workers.convert.choice import Choice, Wish
     from workers.convert.found import Holdings
+
+
+_OPTIONS = {
+    "source": "SOURCE",
+    "sources": "SOURCE",
+    **{name: f"--{name}" for name in ("output", "recipe", "weights", "shift", "lora", "alpha", "dtype", "size")},
+}
+"""How the command line names what the conversion names otherwise."""
 
 
 class _Asked(TypedDict):
@@ -25,24 +34,35 @@ class _Asked(TypedDict):
     lora: Path | None
     alpha: float | None
     dtype: str | None
-    size: str
+    size: tuple[int, int]
     check: bool
 
 
 @click.command("convert")
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The model directory to write.")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...",
+                type=values.InputFile(or_folder=True))  # fmt: skip
+@click.option("-o", "--output", type=values.AnyPath(), help="The model directory to write.")
 @click.option("--recipe", type=click.Choice(list(PUBLISHED)), help="What the weights were trained for.")
 @click.option(
     "--weights",
+    type=click.Choice(["generator", "generator_ema"]),
     metavar="generator|generator_ema",
     help="Which weights of a training checkpoint; by default those that the recipe's authors serve.",
 )
-@click.option("--shift", type=click.FloatRange(min=0, min_open=True), help="Flow shift; by default the recipe's.")
-@click.option("--lora", type=click.Path(path_type=Path), help="A LoRA to merge into the transformer.")
-@click.option("--alpha", type=float, help="Strength of the LoRA, where its file does not say it.")
+@click.option("--shift", type=float, callback=values.positive, help="Flow shift; by default the recipe's.")
+@click.option("--lora", type=values.InputFile(or_folder=True), help="A LoRA to merge into the transformer.")
+@click.option(
+    "--alpha", type=float, callback=values.positive, help="Strength of the LoRA, where its file does not say it."
+)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Number format; by default the sources'.")
-@click.option("--size", default="832x480", show_default=True, metavar="WIDTHxHEIGHT", help="Of the pictures.")
+@click.option(
+    "--size",
+    callback=values.size,
+    default="832x480",
+    show_default=True,
+    metavar="WIDTHxHEIGHT",
+    help="Of the pictures.",
+)
 @click.option("--check", is_flag=True, help="Say what the sources are, and write nothing.")  # fmt: skip
 def convert_command(**asked: Unpack[_Asked]) -> None:
     """Convert published weights (SOURCE: files or folders, the base model first) to a model directory.
@@ -52,6 +72,13 @@ def convert_command(**asked: Unpack[_Asked]) -> None:
     --recipe, and the model directory is the --output. A model directory as SOURCE is compared with its own hashes by
     --check.
     """
+    try:
+        _convert(asked)
+    except InvalidField as error:
+        raise InvalidField(_OPTIONS.get(error.field, error.field), error.value, error.allowed) from None
+
+
+def _convert(asked: _Asked) -> None:
     from workers.convert.choice import choose
     from workers.convert.found import look
     from workers.models.weights import INFO_FILE
@@ -84,8 +111,8 @@ def _wish(asked: _Asked) -> Wish:
     from workers.convert.choice import Wish
 
     if asked["recipe"] is None:
-        raise InvalidField("recipe", None, f"--recipe with one of {', '.join(PUBLISHED)}")
-    width, height = _size(asked["size"])
+        raise click.UsageError(f"--recipe is missing; allowed: one of {', '.join(PUBLISHED)}")
+    width, height = asked["size"]
     return Wish(
         recipe=asked["recipe"], width=width, height=height, weights=asked["weights"], shift=asked["shift"],
         lora=asked["lora"], alpha=asked["alpha"], dtype=asked["dtype"],
@@ -106,7 +133,7 @@ def _write(choice: Choice, wish: Wish, output: Path | None) -> None:
     from workers.convert.convert import convert, total_bytes
 
     if output is None:
-        raise InvalidField("output", None, "--output with the folder to write")
+        raise click.UsageError("--output is missing: the folder to write")
     with tqdm(total=total_bytes(choice), unit="B", unit_scale=True, disable=None) as bar:
 
         def progress(what: str, done: int) -> None:
@@ -123,7 +150,7 @@ def _add(holdings: Holdings, asked: _Asked) -> None:
 
     output = asked["output"]
     if output is None:
-        raise InvalidField("output", None, "--output with the model directory that the tiny decoder is added to")
+        raise click.UsageError("--output is missing: the model directory that the tiny decoder is added to")
     found = holdings.found[-1]
     click.echo(f"taken: {found}", err=True)
     added = add_tiny_decoder(found, output, asked["dtype"], lambda *_: None)
@@ -140,10 +167,3 @@ def _check_model(folder: Path) -> None:
         return
     manifest.check_hashes(folder)
     click.echo(f"{folder}: {info.name}, {len(manifest.files)} files, every one as it was written")
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise InvalidField("size", text, "a width and a height, such as 832x480")
-    return int(width), int(height)

@@ -42,7 +42,7 @@ def drain_command(server: Server, grace: Fraction, hand_over: str | None, end_st
     streams go on at another server of the same model, which is shown the same credentials. Those that cannot are named,
     and end, or are kept, with the grace; so long the server stays for clients that are away, to tell them.
     """
-    other = None if hand_over is None else replace(server, target=hand_over)
+    other = None if hand_over is None else replace(server, target=hand_over, option="--hand-over")
     asyncio.run(_drain(server, grace, other, end_streams=end_streams, wait=wait))
 
 

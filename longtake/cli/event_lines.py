@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import fields, is_dataclass
-from fractions import Fraction
+from dataclasses import fields
 
-from longtake.client.events import StreamEvent
+from longtake.cli.json_lines import json_line
+from longtake.client.events import SegmentEvent, StreamEvent
 
 _UNSAID = {"header", "data", "resume_token", "opened"}
 """What is no text, or secret."""
@@ -15,29 +14,17 @@ _UNSAID = {"header", "data", "resume_token", "opened"}
 
 def event_line(event: StreamEvent) -> bytes:
     """A line that names the event and has its fields, times in seconds; of a segment the size instead of the bytes."""
-    said = {field.name: _plain(getattr(event, field.name)) for field in fields(event) if field.name not in _UNSAID}
-    data = getattr(event, "data", None)
-    if data is not None:
-        said["bytes"] = len(data)
+    said = {field.name: getattr(event, field.name) for field in fields(event) if field.name not in _UNSAID}
+    if isinstance(event, SegmentEvent):
+        said["bytes"] = len(event.data)
     return line(_name(event), said)
 
 
 def line(name: str, said: dict[str, object]) -> bytes:
     """A line of this name."""
-    return json.dumps({"event": name, **said}, ensure_ascii=False).encode() + b"\n"
+    return f"{json_line({'event': name, **said})}\n".encode()
 
 
 def _name(event: StreamEvent) -> str:
     """For instance `cue_applied` of CueAppliedEvent."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__.removesuffix("Event")).lower()
-
-
-def _plain(value: object) -> object:
-    match value:
-        case Fraction():
-            return float(value)
-        case tuple():
-            return [_plain(item) for item in value]
-        case _ if is_dataclass(value):
-            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    return value

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from fractions import Fraction
-from pathlib import Path
 from typing import TypeVar
 
 import click
 import grpc
-from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import Message
 
 from longtake.cli import values
 from longtake.cli.carry import export_command, import_command
-from longtake.cli.config import config_command
 from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
+from longtake.cli.json_lines import show_json
 from longtake.cli.plan import plan_command
+from longtake.cli.serve import serve_command
 from longtake.cli.server import Server, server_options
+from longtake.cli.shipped import config_command
 from longtake.cli.stream_commands import render_command, stream_command, watch_command
 from longtake.cli.token import token_command
 from longtake.cli.top import top_command
@@ -39,6 +37,8 @@ from longtake.v1 import longtake_pb2 as pb
 FAILED = 1
 WRONG_INPUT = 2
 _CALLERS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+_HELP: tuple[type[Exception], ...] = (getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit),)
+"""What a group without a command raises: its message is the whole help."""
 
 Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -52,6 +52,8 @@ def run(arguments: list[str]) -> int:
     try:
         status = cli.main(arguments, prog_name="longtake", standalone_mode=False)
     except click.UsageError as error:
+        if not isinstance(error, _HELP):
+            error = click.UsageError(values.sentence(error.format_message()), ctx=error.ctx)
         error.show()
         return WRONG_INPUT
     except click.ClickException as error:
@@ -77,7 +79,7 @@ def main() -> None:
 
 
 def _fail(text: str, status: int) -> int:
-    click.echo(f"longtake: {' '.join(text.split())}", err=True)
+    click.echo(f"longtake: {values.sentence(text)}", err=True)
     return status
 
 
@@ -128,31 +130,13 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @cli.command()
-@click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--port", type=click.IntRange(0, 65535), help="Overrides listen.port; 0 picks a free one.")
-@click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
-@click.option("--record", metavar="FILE", help="Record there what happens, to be replayed; overrides recording.file.")
-def serve(config: Path | None, port: int | None, http: str | None, record: str | None) -> None:
-    """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM."""
-    from cluster.config import ServerConfig, load_config
-    from cluster.serve import serve as serve_forever
-
-    settings = load_config(config) if config is not None else ServerConfig()
-    for section, key, value in (("listen", "port", port), ("http", "address", http), ("recording", "file", record)):
-        if value is not None:
-            changed = getattr(settings, section).model_copy(update={key: value})
-            settings = settings.model_copy(update={section: changed})
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
-
-
-@cli.command()
-@click.option("-o", "--output", default="demo.mp4", show_default=True)
+@click.option("-o", "--output", default="demo.mp4", show_default=True, help="The file to write.")
 def demo(output: str) -> int:
     """Serve the pocket model on a local Ray, stream 20 s with a new prompt in the middle, and end the server."""
     return run_demo(output)
 
 
+cli.add_command(serve_command)
 cli.add_command(stream_command)
 cli.add_command(watch_command)
 cli.add_command(render_command)
@@ -176,10 +160,10 @@ def status(server: Server, as_json: bool) -> None:
     """Workers and load of a server."""
     answer = _ask(server, Client.get_status)
     if as_json:
-        _show(answer)
+        show_json(answer)
         return
-    state = "draining" if answer.draining else "serving"
     uptime = timedelta(seconds=round(answer.uptime_s))
+    state = f"draining{_since(answer)}, up" if answer.draining else "serving"
     queued = f", {answer.sessions_queued} queued" if answer.sessions_queued else ""
     click.echo(f"{state} for {uptime}, {answer.sessions} of {answer.max_sessions} sessions{queued}")
     if answer.HasField("limit_blocks_per_s"):
@@ -208,7 +192,7 @@ def sessions(server: Server, as_json: bool) -> None:
     """Open sessions of a server."""
     found = _ask(server, Client.list_sessions)
     if as_json:
-        _show(pb.ListSessionsResponse(sessions=found))
+        show_json(pb.ListSessionsResponse(sessions=found))
         return
     rows = [
         (session.session_id, word(pb.SessionState.Name(session.state)), ", ".join(holds(session)) or "-",
@@ -226,11 +210,18 @@ def sessions(server: Server, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("session_id", metavar="ID")
+@click.argument("session_id", metavar="ID", callback=values.text)
+@click.option(
+    "--reason",
+    callback=values.text,
+    default="",
+    metavar="TEXT",
+    help="What its client and the audit log are told: one line.",
+)
 @server_options
-def close(session_id: str, server: Server) -> None:
+def close(session_id: str, reason: str, server: Server) -> None:
     """End the session ID, whoever opened it."""
-    _ask(server, lambda client: client.close_session(session_id))
+    _ask(server, lambda client: client.close_session(session_id, reason))
 
 
 @cli.command()
@@ -240,7 +231,7 @@ def model(server: Server, as_json: bool) -> None:
     """What a server offers: model, prompts, limits."""
     answer = _ask(server, Client.get_model)
     if as_json:
-        _show(answer)
+        show_json(answer)
         return
     video, recipe, limits = answer.video, answer.recipe, answer.limits
     fps = Fraction(video.fps_numerator, video.fps_denominator)
@@ -259,16 +250,20 @@ def model(server: Server, as_json: bool) -> None:
         click.echo(f"  {group.name}: {', '.join(group.words)}")
 
 
+def _since(answer: pb.GetStatusResponse) -> str:
+    """For how long it drains, and how long that goes on; nothing of an older server, which does not say it."""
+    if not answer.HasField("draining_for_s"):
+        return ""
+    begun, left = (timedelta(seconds=round(time_s)) for time_s in (answer.draining_for_s, answer.drains_in_s))
+    return f" for {begun}, {left} left"
+
+
 def _ask(server: Server, question: Callable[[Client], Coroutine[None, None, Answer]]) -> Answer:
     async def answer() -> Answer:
         async with server.client() as client:
             return await question(client)
 
     return asyncio.run(answer())
-
-
-def _show(message: Message) -> None:
-    click.echo(MessageToJson(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,6 +10,7 @@ from pathlib import Path
 import click
 
 from longtake.cli import values
+from longtake.cli.json_lines import show_json
 from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
@@ -28,13 +27,28 @@ _GB = 1_000_000_000
 _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
 
 
+_OPTIONS = {
+    "model.path": "MODEL",
+    "devices.count": "--devices",
+    "devices.memory_bytes": "--memory",
+    "devices.forward_s": "--forward",
+    "devices.decode_s": "--decode",
+    "devices.layer_split": "--layer-split",
+}
+"""The options by the fields that they set."""
+_MOST_DEVICES = 10_000
+_MOST_OPS = 1_000_000
+
+
 _positive = partial(click.option, type=float, callback=values.positive)
 
 
 @click.command("plan")
-@click.argument("model", default="wan2.1-1.3b-480p")
-@click.option("--devices", "count", type=click.IntRange(min=1), default=4, show_default=True, help="Denoise devices.")
-@click.option("--layer-split", type=click.IntRange(min=1), default=1, show_default=True,
+@click.argument("model", callback=values.model, default="wan2.1-1.3b-480p")
+@click.option(
+    "--devices", "count", type=values.Whole(1, _MOST_DEVICES), default=4, show_default=True, help="Denoise devices."
+)
+@click.option("--layer-split", type=values.Whole(1, _MOST_DEVICES), default=1, show_default=True,
               help="Devices that hold one model together.")  # fmt: skip
 @_positive("--memory", default=80.0, show_default=True, help="GB of each.")
 @_positive("--forward", "forward_s", help="Seconds of one forward with a full window.")
@@ -43,9 +57,9 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @click.option(
     "--pace", default=Pace.REALTIME.value, show_default=True, type=click.Choice([pace.value for pace in Pace])
 )
-@click.option("--window", type=click.IntRange(min=1), default=Limits().default_window, show_default=True,
+@click.option("--window", type=values.Whole(1, _MOST_OPS), default=Limits().default_window, show_default=True,
               help="Blocks that a stream may run ahead of its client.")  # fmt: skip
-@click.option("--max-batch", type=click.IntRange(min=1), default=8, show_default=True,
+@click.option("--max-batch", type=values.Whole(1, _MOST_OPS), default=8, show_default=True,
               help="Ops that one forward may serve: memory is kept for so many (cluster.max_batch).")  # fmt: skip
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
@@ -67,23 +81,25 @@ def plan_command(
 
     PlanTimes that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
     """
-    numbers = model_of(model)
-    times = _times(numbers, given)
-    devices = Devices(
-        count=count,
-        memory_bytes=int(memory * _GB),
-        forward_s=times.forward.value,
-        decode_s=times.decode.value if times.decode else 0.0,
-        value_bytes=_VALUE_BYTES[str(given["dtype"])],
-        latent_value_bytes=_VALUE_BYTES[str(given["latents"])],
-        layer_split=layer_split,
-        max_batch=max_batch,
-    )
-    made = plan(numbers, devices, Pace(pace), window=window)
+    try:
+        numbers = model_of(model)
+        times = _times(numbers, given)
+        devices = Devices(
+            count=count,
+            memory_bytes=int(memory * _GB),
+            forward_s=times.forward.value,
+            decode_s=times.decode.value if times.decode else 0.0,
+            value_bytes=_VALUE_BYTES[str(given["dtype"])],
+            latent_value_bytes=_VALUE_BYTES[str(given["latents"])],
+            layer_split=layer_split,
+            max_batch=max_batch,
+        )
+        made = plan(numbers, devices, Pace(pace), window=window)
+    except InvalidField as error:
+        raise InvalidField(_OPTIONS.get(error.field, error.field), error.value, error.allowed) from None
     beside = shared(numbers, devices, made)
     if as_json:
-        shares = None if beside is None else asdict(beside)
-        click.echo(json.dumps(asdict(made) | {"times": asdict(times), "measured": str(MEASURED), "shared": shares}))
+        show_json(asdict(made) | {"times": times, "measured": str(MEASURED), "shared": beside})
         return
     lines = rows(numbers, devices, made, times, beside)
     width = max(len(name) for name, _ in lines)
@@ -96,7 +112,7 @@ def model_of(name: str) -> Model:
     if name in PRESETS:
         return PRESETS[name]
     if not Path(name).is_dir():
-        raise InvalidField("model", name, f"a model directory or one of {', '.join(PRESETS)}")
+        raise InvalidField("MODEL", name, f"a model directory or one of {', '.join(PRESETS)}")
     from workers.models.numbers import numbers_of
     from workers.models.weights import load_info
 
@@ -106,16 +122,12 @@ def model_of(name: str) -> Model:
 def _times(model: Model, given: Mapping[str, object]) -> PlanTimes:
     forward_s, tflops, decode_s = given["forward_s"], given["tflops"], given["decode_s"]
     if forward_s is not None and tflops is not None:
-        raise InvalidField("plan", "--forward and --tflops", "one of the two, or neither")
+        raise click.UsageError(f"--tflops: {tflops} is not allowed; allowed: one of --forward and --tflops, or neither")
     times = figures.times(model)
     if isinstance(tflops, float):
-        if tflops <= 0:
-            raise InvalidField("tflops", tflops, "a number above 0")
         times = replace(times, forward=figures.forward_at(model, tflops * 1e12))
     if isinstance(forward_s, float):
         times = replace(times, forward=Figure(forward_s, Basis.GIVEN))
     if isinstance(decode_s, float):
-        if not 0 < decode_s < math.inf:
-            raise InvalidField("decode", decode_s, "a number above 0")
         times = replace(times, decode=Figure(decode_s, Basis.GIVEN))
     return times

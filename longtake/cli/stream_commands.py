@@ -25,6 +25,7 @@ from longtake.client import (
     StreamOptions,
     open_request,
 )
+from longtake.core.errors import InvalidField
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -58,9 +59,9 @@ def _stream_options(command: Command) -> Command:
         click.option("--cue", "cues", callback=values.cues, multiple=True, metavar="TIME=PROMPT",
                      help="Another prompt from a time on; repeatable."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
-        click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
+        click.option("--seed", type=values.Whole(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
-        click.option("--quality", type=click.IntRange(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
+        click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -115,7 +116,7 @@ class _WatchAsked(_OutputAsked, _PlayAsked):
 @_play_options
 @click.option("--interactive", is_flag=True, help="Steer by lines of standard input: PROMPT, or 10s=PROMPT.")
 @click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
-@click.option("--window", type=click.IntRange(min=1), help="Segments that may wait for this client.")
+@click.option("--window", type=values.Whole(min=1), help="Segments that may wait for this client.")
 @click.option(
     "--fork",
     callback=values.fork,
@@ -148,11 +149,11 @@ def stream_command(**asked: Unpack[_StreamAsked]) -> int:
 
 
 @click.command("watch")
-@click.argument("session_id", metavar="ID")
+@click.argument("session_id", metavar="ID", callback=values.text)
 @click.option(
     "--from",
     "from_segment",
-    type=click.IntRange(0, 2**64 - 1),
+    type=values.Whole(0, 2**64 - 1),
     metavar="SEGMENT",
     help="Begin at a segment that is still kept. Default: the next one.",
 )
@@ -175,7 +176,7 @@ def watch_command(**asked: Unpack[_WatchAsked]) -> int:  # fmt: skip
 @click.command("render")
 @click.argument("prompt")
 @_stream_options
-@click.option("--model", default="pocket", show_default=True, help="A model directory.")
+@click.option("--model", callback=values.model, default="pocket", show_default=True, help="A model directory.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
 def render_command(**asked: Unpack[_RenderAsked]) -> int:
@@ -192,7 +193,11 @@ def render_command(**asked: Unpack[_RenderAsked]) -> int:
         model, device, dtype = asked["model"], asked["device"], asked["dtype"]
         await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
 
-    return asyncio.run(render_to(work, options, output))
+    try:
+        return asyncio.run(render_to(work, options, output))
+    except InvalidField as error:
+        named = {"model.path": "--model", "model.device": "--device", "model.dtype": "--dtype"}
+        raise InvalidField(named.get(error.field, error.field), error.value, error.allowed) from None
 
 
 def _stream_asked(asked: _Asked) -> StreamOptions:

@@ -90,7 +90,15 @@ class File:
         """Before anything is generated for it."""
         if not self.name:
             raise click.UsageError("--output: '' is not allowed; allowed: a file that can be written, or -")
-        path, own = Path(self.name), set(SUFFIXES[codec])
+        try:
+            self._check(Path(self.name), codec)
+        except (OSError, ValueError) as error:  # too long a name, say
+            why = error.strerror if isinstance(error, OSError) else error
+            allowed = f"a file that can be written, or - ({why})"
+            raise click.UsageError(f"--output: {self.name!r} is not allowed; allowed: {allowed}") from None
+
+    def _check(self, path: Path, codec: CodecName) -> None:
+        own = set(SUFFIXES[codec])
         if path.suffix.lower() in _MEDIA - own:
             allowed = f"{' or '.join(sorted(own))} for {codec}, or a name without such an ending"
             raise click.UsageError(f"--output: {self.name!r} is not allowed; allowed: {allowed}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import click
 
+from longtake.cli import values
+from longtake.cli.json_lines import show_json
+
 ROLES = ("viewer", "client", "operator")
+MOST_DAYS = 36_500
 
 
 @click.command("token")
-@click.option("--id", "name", default="new", show_default=True, help="Names the token in the audit log.")
+@click.option("--id", "name", callback=values.name, default="new", show_default=True, metavar="NAME",
+              help="Names the token in the audit log.")  # fmt: skip
 @click.option("--role", type=click.Choice(ROLES), default="client", show_default=True)
-@click.option("--days", type=click.IntRange(min=1), help="Expires after so many days. Default: never.")
-@click.option("--tenant", default="TENANT", show_default=True, help="Whose token it is, as in the tenants file.")
+@click.option("--days", type=values.Whole(1, MOST_DAYS), help="Expires after so many days. Default: never.")
+@click.option("--tenant", callback=values.name, default="default", show_default=True, metavar="NAME",
+              help="Whose token it is, as in the tenants file.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def token_command(name: str, role: str, days: int | None, tenant: str, as_json: bool) -> None:
     """Make a token. It goes to standard output, and to standard error what to add to the tenants file.
@@ -26,8 +31,9 @@ def token_command(name: str, role: str, days: int | None, tenant: str, as_json: 
     token = new_token()
     expires = "" if days is None else (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
     if as_json:
-        click.echo(json.dumps({"token": token, "hash": hash_of(token), "expires": expires or None}))
+        show_json({"token": token, "hash": hash_of(token), "expires": expires or None})
         return
     click.echo(token)
-    lines = [f"[[tenants.{tenant}.tokens]]", f'id = "{name}"', f'role = "{role}"', f'hash = "{hash_of(token)}"']
+    # In quotes: a point in the name would begin a table within the table.
+    lines = [f'[[tenants."{tenant}".tokens]]', f'id = "{name}"', f'role = "{role}"', f'hash = "{hash_of(token)}"']
     click.echo("\n".join([*lines, *([f"expires = {expires}"] if expires else [])]), err=True)

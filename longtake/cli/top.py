@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import os
 import sys
 from collections import deque
@@ -19,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from longtake.cli import values
+from longtake.cli.json_lines import show_json
 from longtake.cli.server import Server, server_options
 from longtake.cli.stream import interruptible
 from longtake.cli.top_figures import SORTS, Figures, Look, figures, same_server
@@ -62,7 +61,7 @@ class Looks:
             if isinstance(error, ClientError) and error.code not in _GONE:
                 raise
             why = error.message if isinstance(error, ClientError) else f"no answer within {_PATIENCE_S:g} s"
-            self.trouble = f"{self._server.target} cannot be reached: {' '.join(why.split())}"
+            self.trouble = f"{values.shown(self._server.target)} cannot be reached: {' '.join(why.split())}"
             return
         self.trouble = ""
         if self._looks and not same_server(self._looks[-1], now):
@@ -157,7 +156,7 @@ async def _print(server: Server, console: Console, interval_s: float, sort: str,
                 if watch.trouble:
                     click.echo(watch.trouble, err=True)
                 elif frame is not None and as_json:
-                    click.echo(json.dumps(dataclasses.asdict(frame)))
+                    show_json(frame)
                 elif frame is not None:
                     for line in lines(
                         frame, width=console.width if console.is_terminal else _ENDLESS, height=None, sort=sort

@@ -2,16 +2,115 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
+import stat
 from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 import click
 
 from longtake.client import CueAt
 from longtake.client.options import MOST_S
+from longtake.net.addresses import WrongAddress, parse_host
+from longtake.net.names import ALLOWED, is_name
 
+if TYPE_CHECKING:
+    _PathType = click.ParamType[Path]
+else:
+    _PathType = click.ParamType  # which takes no parameter in older versions
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds, both included."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """See click.ParamType."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            upto = f" to {self.max}" if self.max is not None else " or more"
+            self.fail(f"{value!r} is not allowed; allowed: a whole number, {self.min}{upto}", param, ctx)
+
+
+class InputFile(_PathType):
+    """A file that is read: no device, which may never end, and a folder only if it says so."""
+
+    name = "file"
+
+    def __init__(self, *, or_folder: bool = False) -> None:
+        self._or_folder = or_folder
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """See click.ParamType."""
+        why = self._unreadable(Path(value)) if value else "it has no name"
+        if why:
+            what = "a readable file or folder" if self._or_folder else "a readable file"
+            self.fail(f"{str(value)!r} is not allowed; allowed: {what} ({why})", param, ctx)
+        return Path(value)
+
+    def _unreadable(self, path: Path) -> str:
+        """Why it cannot be read; empty if it can. A pipe can, as of a shell's `<(…)`."""
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            return error.strerror or "it cannot be looked at"
+        except ValueError:
+            return _ZERO
+        if stat.S_ISDIR(mode) and not self._or_folder:
+            return "it is a folder"
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)):
+            return "it is no file"
+        return "" if os.access(path, os.R_OK) else "Permission denied"
+
+
+class AnyPath(_PathType):
+    """A place for a file or a folder, which may not be there yet."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """See click.ParamType."""
+        why = "" if value else "it has no name"
+        try:
+            os.lstat(value or ".")
+        except ValueError:
+            why = _ZERO
+        except OSError as error:
+            why = (error.strerror or "") if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else why
+        if why:
+            self.fail(f"{str(value)!r} is not allowed; allowed: a path ({why})", param, ctx)
+        return Path(value)
+
+
+def model(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Option callback: the name of a model, or a path."""
+    return str(AnyPath().convert(value, param, ctx))
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    """Option callback: width and height in pixels."""
+    found = _SIZE.fullmatch(value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is not allowed; allowed: a width and a height, such as 832x480")
+    return int(found[1]), int(found[2])
+
+
+def text(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Option callback: text that can be sent, and so is none of a file name that is no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!r} is not allowed; allowed: text, all of it characters (UTF-8)") from None
+    return value
+
+
+_ZERO = "no name holds a zero byte"
+_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 _UNITS_S = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _BARE = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -22,7 +121,7 @@ _CLOCK = re.compile(r"(?:([0-9]+):)?([0-9]+):([0-5]?[0-9](?:\.[0-9]+)?)")
 
 def positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """Option callback: a number above 0 that is no infinity."""
-    if value is not None and not 0 < value < math.inf:
+    if value is not None and not 0 < value < math.inf:  # nor is it nan
         raise click.BadParameter(f"{value} is not allowed; allowed: a number above 0")
     return value
 
@@ -58,6 +157,27 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> F
 def grace(ctx: click.Context, param: click.Parameter, value: str) -> Fraction:
     """Option callback: a time of 0 or more."""
     return _time(value)
+
+
+def sentence(text: str, most: int = 400) -> str:
+    """What is wrong, in one line that a terminal only shows: where it is long, the middle is left out."""
+    line = "".join(map(_visible, " ".join(text.split())))
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
+
+
+def name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Option callback: a name of a tenant or of a token, as the server takes them."""
+    if not is_name(value):
+        raise click.BadParameter(f"{value!r} is not allowed; allowed: {ALLOWED}")
+    return value
+
+
+def host(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Option callback: where something can listen, without brackets."""
+    try:
+        return None if value is None else parse_host(value)
+    except WrongAddress as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def shown(text: str, most: int = 60) -> str:

@@ -168,11 +168,10 @@ class Client:
             (await self._answer(self._stub.ListSessions(pb.ListSessionsRequest(), metadata=self._metadata))).sessions
         )
 
-    async def close_session(self, session_id: str) -> None:
-        """End a session that may be somebody else's."""
-        await self._answer(
-            self._stub.CloseSession(pb.CloseSessionRequest(session_id=session_id), metadata=self._metadata)
-        )
+    async def close_session(self, session_id: str, reason: str = "") -> None:
+        """End a session that may be somebody else's; its client is told the reason, one line of at most 500 bytes."""
+        request = pb.CloseSessionRequest(session_id=session_id, reason=reason)
+        await self._answer(self._stub.CloseSession(request, metadata=self._metadata))
 
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""

@@ -239,9 +239,9 @@ class SyncClient:
         """All open sessions."""
         return self._loop.run(self._client.list_sessions())
 
-    def close_session(self, session_id: str) -> None:
-        """End a session that may be somebody else's."""
-        self._loop.run(self._client.close_session(session_id))
+    def close_session(self, session_id: str, reason: str = "") -> None:
+        """End a session that may be somebody else's; its client is told the reason, one line of at most 500 bytes."""
+        self._loop.run(self._client.close_session(session_id, reason))
 
     def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""

@@ -179,6 +179,7 @@ class InvalidFields(CallerFault):
 
     def __init__(self, errors: Sequence[InvalidField]) -> None:
         super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
         self.about = WrongValues(fields=tuple(error.wrong for error in errors))
 
 

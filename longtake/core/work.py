@@ -57,6 +57,8 @@ class Loss(Enum):
     """It said what it must not say, or in the wrong order."""
     REPLACED = "replaced"
     """It dialled in again before its old link was known to be dead."""
+    ENDED = "ended"
+    """The server itself ends, and its workers with it: nothing is lost by that."""
 
 
 class DecoderKind(Enum):

@@ -1,1 +1,1 @@
-"""What clients, servers and workers all know of networks; it imports nothing of theirs."""
+"""What clients, servers and workers all know of addresses and names; it imports nothing of theirs."""

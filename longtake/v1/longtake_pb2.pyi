@@ -619,10 +619,12 @@ class ListSessionsResponse(_message.Message):
     def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ...) -> None: ...
 
 class CloseSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "reason")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, session_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CloseSessionResponse(_message.Message):
     __slots__ = ()
@@ -633,7 +635,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "limit_blocks_per_s", "limited_by", "stages", "engine_busy_s", "sessions_queued")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "draining_for_s", "limit_blocks_per_s", "limited_by", "stages", "engine_busy_s", "sessions_queued")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -643,6 +645,7 @@ class GetStatusResponse(_message.Message):
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     FORWARDS_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     DRAINS_IN_S_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FOR_S_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BLOCKS_PER_S_FIELD_NUMBER: _ClassVar[int]
     LIMITED_BY_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
@@ -657,12 +660,13 @@ class GetStatusResponse(_message.Message):
     totals: _containers.RepeatedCompositeFieldContainer[PaceTotals]
     forwards_per_block: int
     drains_in_s: float
+    draining_for_s: float
     limit_blocks_per_s: float
     limited_by: str
     stages: _containers.RepeatedCompositeFieldContainer[Stage]
     engine_busy_s: float
     sessions_queued: int
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., limit_blocks_per_s: _Optional[float] = ..., limited_by: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., engine_busy_s: _Optional[float] = ..., sessions_queued: _Optional[int] = ...) -> None: ...
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., draining_for_s: _Optional[float] = ..., limit_blocks_per_s: _Optional[float] = ..., limited_by: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., engine_busy_s: _Optional[float] = ..., sessions_queued: _Optional[int] = ...) -> None: ...
 
 class Stage(_message.Message):
     __slots__ = ("role", "blocks_per_s")

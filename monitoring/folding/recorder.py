@@ -9,7 +9,7 @@ from typing import Protocol
 from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Recovered, Refused, RequestRefused
 from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
 from longtake.core.openings import Opened
-from longtake.core.work import Role, WorkerId
+from longtake.core.work import Loss, Role, WorkerId
 
 _log = logging.getLogger("longtake")
 
@@ -45,7 +45,6 @@ class LogLines:
     """Writes the lives of sessions and workers to the log `longtake`."""
 
     def __init__(self) -> None:
-        self._draining = False
         self._classes: dict[WorkerId, tuple[Role, str]] = {}
         """Role and numerics of the workers that are joined."""
 
@@ -65,9 +64,11 @@ class LogLines:
                 )
                 self._classes[event.worker] = (event.role, event.ability.numerics)
                 self._warn_of_classes(event.role)
+            case WorkerLost(cause=Loss.ENDED):
+                _log.info("worker %s ended", event.worker)
+                self._classes.pop(event.worker, None)
             case WorkerLost():
-                level = logging.INFO if self._draining else logging.WARNING
-                _log.log(level, "worker %s lost: %s", event.worker, event.reason)
+                _log.warning("worker %s lost: %s", event.worker, event.reason)
                 self._classes.pop(event.worker, None)
             case OpFailed():
                 for session in event.sessions:
@@ -75,8 +76,7 @@ class LogLines:
             case Pause() | Play():
                 _log.info("session %s: %s", event.session, type(event).__name__.lower())
             case Drain():
-                self._draining |= event.grace_s == 0  # the last one, after which the workers go
-                _log.info("draining: open sessions end in %.0f s at the latest", event.grace_s)
+                _log.info("draining: open sessions end %s", f"within {event.grace_s:.0f} s" if event.grace_s else "now")
             case _:
                 pass
         for effect in effects:

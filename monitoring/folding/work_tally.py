@@ -68,7 +68,7 @@ class FleetTally:
         self.workers: dict[WorkerId, WorkerTally] = {}
         """All workers that ever joined; the configuration bounds their number."""
         self.joined = dict.fromkeys(Role, 0)
-        self.lost = {(role, cause): 0 for role in Role for cause in Loss}
+        self.lost = {(role, cause): 0 for role in Role for cause in Loss if cause is not Loss.ENDED}
         self.lane_moves = 0
 
     def join(self, event: WorkerJoined) -> None:
@@ -78,9 +78,9 @@ class FleetTally:
         self.joined[event.role] += 1
 
     def lose(self, event: WorkerLost) -> None:
-        """Count a worker that was lost."""
+        """Count a worker that was lost; one that the server itself ends was not."""
         worker = self.workers.get(event.worker)
-        if worker is not None:
+        if worker is not None and event.cause is not Loss.ENDED:
             self.lost[worker.role, event.cause] += 1
 
     def worked(self, fact: Worked) -> None:

@@ -140,6 +140,10 @@ def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_proces
     assert closed.segments >= 3
     assert server.process.wait(timeout=30) == 0, server.text()
     assert server.group() == []
+    log = server.text()
+    assert "lost" not in log and "worker decode-0 ended" in log and "worker denoise-1 ended" in log
+    stages = ("reading the model", "starting ", "decode-0 joined", "ready after")
+    assert [log.index(stage) for stage in stages] == sorted(log.index(stage) for stage in stages)
 
 
 def test_a_signal_cuts_the_grace_of_a_drain_short_and_the_process_ends_well(server: Server) -> None:
@@ -200,6 +204,28 @@ def test_a_port_that_is_taken_is_one_line(lasting: Server, model: Path, capsys: 
     config.write_text(f'[model]\npath = "{model}"\n[cluster]\nlaunch = "in-process"\n[listen]\nport = {port}\n')
     assert run(["serve", str(config)]) == 2
     assert f"listen: '127.0.0.1:{port}' is not allowed" in capsys.readouterr().err
+    assert run(["serve", "--config", str(config), "--port", port]) == 2
+    assert "longtake: --port: '127.0.0.1:" in capsys.readouterr().err
+
+
+def test_options_are_wrong_in_their_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "some.toml"
+    config.touch()
+    wrong = {
+        "--host": ("127.0.0.1:5", "a host name or an address, without a port"),
+        "--log-level": ("loud", "'debug', 'info', 'warning', 'error'"),
+        "--http": ("nowhere", "HOST:PORT"),
+        "--record": ("/no/such/place", "a file that can be written"),
+        "--config": (str(tmp_path / "none.toml"), "a readable file (No such file or directory)"),
+    }
+    for option, (value, allowed) in wrong.items():
+        assert run(["serve", option, value]) == 2
+        sentence = capsys.readouterr().err.splitlines()[-1]
+        assert option in sentence and allowed in sentence and value in sentence
+    assert run(["serve", str(config), "--config", str(config)]) == 2
+    assert "one of CONFIG and --config" in capsys.readouterr().err
+    assert run(["serve", "--host", "192.0.2.1"]) == 2
+    assert "--host = 192.0.2.1 contradicts auth.tenants is empty" in capsys.readouterr().err
 
 
 def test_an_unknown_key_in_the_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_a_session_goes_into_a_file_and_on_from_it(
         assert run(["export", "nobody", str(tmp_path / "n"), "--server", old.target]) == 2
         file.write_bytes(file.read_bytes()[:1000])
         assert run(["import", str(file), "--server", new.target]) == 2
-        assert run(["import", str(tmp_path / "none"), "--server", new.target]) == 1
+        assert run(["import", str(tmp_path / "none"), "--server", new.target]) == 2
         said = capsys.readouterr().err
         assert "'nobody' is not open here" in said and "header: " in said and "No such file" in said
         assert list(tmp_path.iterdir()) == [file], "nothing half done is left"

@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no server": (["status", "--server", ""], "--server: '' is not allowed"),
     "brackets": (["status", "--server", "::1:51000"], "an IPv6 address in brackets"),
     "codec": (["stream", "x", "--codec", "gif"], "'h264', 'mjpeg', 'raw'"),
-    "seed": (["stream", "x", "--seed", "-1"], "0<=x<=18446744073709551615"),
+    "seed": (["stream", "x", "--seed", "-1"], "a whole number, 0 to 18446744073709551615"),
     "output": (["stream", "x", "-o", "/no/such/place.mp4"], "a file that can be written"),
     "output of another kind": (
         ["stream", "x", "-o", "foo.webm"],
@@ -61,8 +61,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "output is a folder": (["stream", "x", "-o", "/tmp"], "a file that can be written"),
     "configuration": (["serve", "no-such-file.toml"], "'no-such-file.toml' is not allowed; allowed: a readable file"),
     "model": (["render", "x", "--model", "/no/model", "--duration", "1s"], "model.json is missing"),
-    "port": (["serve", "--port", "70000"], "0<=x<=65535"),
-    "recording": (["serve", "--record", "/no/such/place"], "recording.file: '/no/such/place' is not allowed"),
+    "port": (["serve", "--port", "70000"], "a whole number, 0 to 65535"),
+    "recording": (["serve", "--record", "/no/such/place"], "--record: '/no/such/place' is not allowed"),
 }
 
 
@@ -265,7 +265,7 @@ def test_a_list_of_sessions_says_what_each_waits_for(cell: ToyCell, capsys: pyte
 def test_sessions_are_listed_and_closed(cell: ToyCell, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     client = start("stream", "red", "-o", "a.mp4", "--server", cell.target, cwd=tmp_path)
     found: list[dict[str, str]] = []
-    while not found or found[0]["state"] != "SESSION_STATE_RUNNING":
+    while not found or found[0]["state"] != "running":
         assert run(["sessions", "--server", cell.target, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)["sessions"]
     parent = found[0]["session_id"]

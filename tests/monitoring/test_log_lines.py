@@ -9,7 +9,7 @@ import pytest
 
 from longtake.core.effects import Recovered
 from longtake.core.events import Tick, WorkerJoined, WorkerLost
-from longtake.core.work import Ability, Continuity, Role, SessionId, WorkerId
+from longtake.core.work import Ability, Continuity, Loss, Role, SessionId, WorkerId
 from monitoring.folding.recorder import LogLines
 
 
@@ -58,3 +58,11 @@ def test_a_stream_that_is_whole_again_has_a_line(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO, logger="longtake"):
         LogLines().fold(Tick(now_s=1.0), [fact])
     assert caplog.messages == ["session a: whole again after 2.3 s, exact from block 12 on"]
+
+
+def test_a_worker_that_the_server_ends_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        lines = LogLines()
+        for cause in (Loss.ENDED, Loss.LINK):
+            lines.fold(WorkerLost(now_s=1.0, worker=WorkerId("d0"), reason="its link broke", cause=cause), [])
+    assert caplog.messages == ["worker d0 ended", "worker d0 lost: its link broke"]

@@ -40,7 +40,8 @@ def test_the_wheel_holds_every_package_its_weights_and_nothing_else(wheel: Path)
     page = [path.relative_to(ROOT).as_posix() for path in (ROOT / "cluster/http/page/static").iterdir()]
     assert len(page) >= 8
     for needed in ("pocket/weights/model.json", "pocket/weights/dit.safetensors", "pocket/weights/vae.safetensors",
-                   "longtake/v1/longtake_pb2.pyi", "longtake/py.typed", *page):  # fmt: skip
+                   "longtake/v1/longtake_pb2.pyi", "longtake/py.typed", "longtake/cli/configs/pocket.toml",
+                   *page):  # fmt: skip
         assert needed in names
 
 

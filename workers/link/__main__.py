@@ -20,6 +20,7 @@ from longtake.core.errors import InvalidField, LongtakeError
 from workers.link.dial import serve
 from workers.link_trust import read_secret
 from workers.start.loading import load_worker
+from workers.start.log import log_to_stderr
 from workers.start.spec import read_spec
 
 _log = logging.getLogger("longtake.link")
@@ -27,7 +28,7 @@ _log = logging.getLogger("longtake.link")
 
 def main() -> int:
     """Entry of a worker process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     # An interrupt at the terminal is for the engine, which then tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser(

@@ -19,6 +19,7 @@ from workers.link.dial import WorkerLink
 from workers.link_trust import read_secret
 from workers.simulated.workers import SimulatedModel
 from workers.start.loading import load_worker
+from workers.start.log import log_to_stderr
 from workers.start.spec import read_spec
 
 _log = logging.getLogger("longtake.worker")
@@ -44,7 +45,7 @@ async def serve(links: Sequence[WorkerLink]) -> None:
 
 def main() -> int:
     """Entry of the process; returns its exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     # An interrupt at the terminal is for the engine, which then tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parser = argparse.ArgumentParser(prog="python -m workers.link.shared")

@@ -144,7 +144,9 @@ def _table(folder: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _missing(folder, INFO_FILE) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise InvalidField("model.path", str(folder), f"a model directory ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of a million digits
         raise InvalidField(str(path), str(error), "a JSON object") from None
     if not isinstance(table, dict):
         raise InvalidField(INFO_FILE, table, "a JSON object")

@@ -177,6 +177,7 @@ class LoadedWorker:
         spec = self._spec
 
         def measure() -> BatchProfile:
+            _log.info("worker %s: measuring what its device can do", spec.worker)
             return probe(subject, pages=spec.capacity, max_batch=spec.max_batch)
 
         if not spec.profiles:
@@ -229,6 +230,7 @@ def load_worker(spec: WorkerSpec) -> LoadedWorker | SimulatedModel:
     """What the specification says, computing or simulated; raises what LoadedWorker and SimulatedModel raise, and
     NoCapacity if the device has no room for it."""
     if not is_simulated(spec.compute.device):
+        _log.info("worker %s: loading its weights", spec.worker)
         try:
             return LoadedWorker(spec)
         except RuntimeError as error:

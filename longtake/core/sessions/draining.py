@@ -35,6 +35,8 @@ class Draining:
         self._sessions = sessions
         self.deadline_s = math.inf
         """When open sessions are to end, on the engine's clock; infinity: the cell does not drain."""
+        self.began_s = math.inf
+        """When the first Drain came."""
         self.keeps_streams = True
         """Whether streams that are open at the deadline go on with the next server."""
         self._is_over = False
@@ -73,6 +75,7 @@ class Draining:
     def begin(self, event: Drain, *, now_s: float) -> list[Effect]:
         """Drain by `event`, if that is sooner than before; tells those whose end it sets."""
         self.keeps_streams = self.keeps_streams and event.streams is AtDeadline.KEEP
+        self.began_s = min(self.began_s, now_s)
         deadline_s = now_s + max(event.grace_s, 0.0)
         if deadline_s >= self.deadline_s:
             return []

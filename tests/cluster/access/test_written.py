@@ -28,10 +28,11 @@ async def test_the_audit_log_tells_who_did_what_to_which_session(house: House) -
                 await refusal(other.close_session(session))
                 await refusal(fork(other, session))
             async with guarded.client("umbrella operator") as operator:
-                await operator.close_session(session)
+                await operator.close_session(session, 'no "quotes" needed')
             await ends(stream)
         async with Client(guarded.cell.target) as stranger:
             await refusal(stranger.list_sessions())
+    assert [line["reason"] for line in house.audited() if "reason" in line] == ['no "quotes" needed']
     lines = [
         (line.get("tenant"), line.get("credential"), line["action"], line.get("session"), line["outcome"])
         for line in house.audited()

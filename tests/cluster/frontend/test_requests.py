@@ -182,7 +182,7 @@ def test_what_is_not_set_gets_its_default_and_seeds_are_drawn() -> None:
     frame = pb.StreamRequest(open=pb.Open(prompt="a red ball"))
     events = [open_event(frame, session=SessionId("s"), offer=offer(), now_s=1.5) for _ in range(2)]
     assert events[0].seed != events[1].seed
-    assert all(0 <= event.seed < 1 << 64 for event in events)
+    assert all(0 <= event.seed < 1 << 32 for event in events)
     event = events[0]
     assert (event.now_s, event.prompt, event.pace, event.window) == (1.5, "a red ball", Pace.FAST, 4)
     assert (event.picture_limit, event.settings, event.cues) == (None, SegmentSettings(codec="h264", quality=23), ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import grpc
@@ -32,6 +33,32 @@ async def test_close_session_ends_anothers_stream() -> None:
         with pytest.raises(ClientError) as caught:
             await client.close_session(stream.opened.session_id)
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_who_closes_a_stream_may_say_why_in_a_line() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red") as stream:
+        assert stream.opened is not None
+        session = stream.opened.session_id
+        for wrong in ("two\nlines", "from the \u202eright", 501 * "x"):
+            with pytest.raises(ClientError, match="one line of at most 500 bytes") as caught:
+                await client.close_session(session, wrong)
+            assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+        await client.close_session(session, "maintenance at noon")
+        closed = await upto(stream, ClosedEvent)
+        assert isinstance(closed, ClosedEvent) and closed.reason == "the stream was closed: maintenance at noon"
+        with pytest.raises(ClientError, match="closed: maintenance at noon"):
+            await anext(stream)
+
+
+async def test_a_server_says_for_how_long_it_has_been_draining() -> None:
+    async with toy_cell() as cell, Client(cell.target) as client, client.stream("red"):
+        assert not (await client.get_status()).HasField("draining_for_s")
+        await asyncio.sleep(0.3)
+        await client.drain(60)
+        status = await client.get_status()
+        assert 0 <= status.draining_for_s < 0.3 < status.uptime_s
+        await client.drain(30)
+        assert (await client.get_status()).draining_for_s > status.draining_for_s  # of the first Drain
 
 
 async def test_what_is_told_of_model_sessions_and_cluster() -> None:

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from cluster.launch import ray_trust
-from cluster.launch.ray_trust import check_doors, check_gcs, own_token
+from cluster.launch.ray_trust import check_doors, check_gcs, give_token, own_token
 from longtake.core.errors import InvalidField
 from tests.workers.model_dir import model_info
 from workers.models.weights import save_info
@@ -149,3 +149,28 @@ def test_an_environment_that_wants_no_tokens_is_named(tmp_path: Path) -> None:
     (line,) = [line for line in served.stderr.splitlines() if line.startswith("longtake: ")]
     assert line.startswith("longtake: RAY_AUTH_MODE (environment): 'disabled' is not allowed; allowed: token, or unset")
     assert "ready" not in served.stdout
+
+
+def test_a_ray_of_ones_own_is_given_a_token_if_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first: dict[str, str] = {}
+    second: dict[str, str] = {}
+    give_token(first)
+    give_token(second)
+    assert len(first["RAY_AUTH_TOKEN"]) >= 64 and first != second
+    assert list(tmp_path.iterdir()) == []
+    own = {"RAY_AUTH_TOKEN": "mine"}
+    give_token(own)
+    assert own == {"RAY_AUTH_TOKEN": "mine"}
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("there\n")
+    known: dict[str, str] = {}
+    give_token(known)
+    assert known == {} and own_token(known) == "there"
+
+
+def test_where_home_cannot_be_found_or_read_there_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert own_token({}) == ""
+    monkeypatch.setattr(Path, "home", lambda: Path("/proc/nonexistent"))
+    assert own_token({}) == ""
