@@ -43,8 +43,10 @@ export class Connection {
   #expecting = null;
 
   constructor(first, { message, lost }) {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    this.#socket = new WebSocket(`${scheme}://${location.host}/api/stream`);
+    const address = new URL("api/stream", document.baseURI); // the page may lie below a path
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    address.hash = "";
+    this.#socket = new WebSocket(address);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.send({ ...first, token: token() });
     this.#socket.onmessage = ({ data }) => {

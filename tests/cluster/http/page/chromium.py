@@ -95,9 +95,14 @@ def start(page: Page, prompt: str) -> Locator:
     page.get_by_label("Prompt").fill(prompt)
     expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=PATIENCE_MS)
     page.get_by_label("Prompt").press("Enter")
-    card = page.locator("article").first
+    card = newest(page)
     expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
     return card
+
+
+def newest(page: Page) -> Locator:
+    """The card that was opened last, whatever becomes of its neighbours."""
+    return page.locator(f"article[data-number='{page.locator('article').first.get_attribute('data-number')}']")
 
 
 def take_what_is_left(page: Page) -> None:
