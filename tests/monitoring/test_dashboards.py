@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -25,6 +23,7 @@ from monitoring.boards.panels import panel as made
 from monitoring.boards.promql import Scope, duration
 from monitoring.declarations import BY_NAME, METRICS
 from monitoring.generated import bring, stale
+from tests.npm import packages_in
 
 PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
 TYPES = Path(__file__).parent / "grafana.ts"
@@ -215,21 +214,8 @@ def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> No
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with TypeScript and Grafana's schema, kept between runs."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    kept = Path(tempfile.gettempdir()) / "longtake-npm" / "_".join(PACKAGES).replace("/", "-")
-    if not (kept / "node_modules").is_dir():
-        fresh = tmp_path_factory.mktemp("npm")
-        (fresh / "package.json").write_text('{"private": true}')
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, timeout=100, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot install {' and '.join(PACKAGES)}: {done.stderr[-300:]}")
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.move(fresh / "node_modules", kept / "node_modules")
-    return kept
+    """A folder with TypeScript and Grafana's schema."""
+    return packages_in(tmp_path_factory.mktemp("npm"), PACKAGES)
 
 
 def type_errors(compiler: Path, folder: Path, texts: list[str]) -> str:

@@ -1,9 +1,10 @@
 // One stream on the page: its video, the ways to steer it, and what is known of it.
 
 import { Cues } from "./cues.js";
+import { Figures } from "./figures.js";
 import { Line } from "./line.js";
+import { Notices } from "./notices.js";
 import { Player } from "./player.js";
-import { Rates } from "./rates.js";
 import { Room } from "./room.js";
 import { Screen } from "./screen.js";
 import { CONTINUITIES, copyOf, endingInWords, heard, refusalInWords, say, sayReading } from "./texts.js";
@@ -11,7 +12,6 @@ import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 
 const LOOK_EVERY_MS = 200;
-const TELL_MS = 8000; // so long it is said what has happened
 const REST_MS = 4000; // so long a stream that has ended stays as it is
 const ACCESS = new Set(["UNAUTHENTICATED", "PERMISSION_DENIED"]); // with another token the stream can be gone on with
 const THUMB_PX = 96;
@@ -25,7 +25,8 @@ export class Card {
   #timeline;
   #screen;
   #cues;
-  #rates;
+  #figures;
+  #notices;
   #tools;
   #room = null;
   #model;
@@ -33,7 +34,6 @@ export class Card {
   #memory;
   #lastSegment = -1;
   #broken;
-  #told_ms = -Infinity; // when it was said what has happened
   #over_ms = null; // when the stream ended
   #sentence = ""; // how
   #settled = false;
@@ -48,7 +48,8 @@ export class Card {
     this.#model = model;
     this.#page = page;
     this.#broken = memory.again() !== null;
-    this.#rates = new Rates(model.fps);
+    this.#figures = new Figures(parts, model.fps);
+    this.#notices = new Notices(parts.notice);
     root.dataset.number = ++count;
     parts.title.textContent = this.prompt;
     parts.title.id = `title-${count}`;
@@ -62,7 +63,7 @@ export class Card {
     this.#cues = new Cues(parts, { memory, model, send: (frame) => this.#line.send(frame), prompt: () => this.prompt });
     this.#showPaused();
     this.#screen = new Screen(parts, model);
-    this.#tools = new Tools(parts, { memory, screen: this.#screen, time: () => this.#time, tell: (text) => this.#happened(text) });
+    this.#tools = new Tools(parts, { memory, screen: this.#screen, time: () => this.#time, tell: (text) => this.#notices.happened(text) });
     this.#player = new Player(parts.video, {
       shown: (segment) => this.#acknowledge(segment),
       failed: (why) => say(parts.problem, `video: ${why}`),
@@ -130,13 +131,14 @@ export class Card {
   update(session) {
     if (this.over || !session) return;
     if (!this.#broken) this.#parts.state.textContent = session.state;
-    this.#parts.slack.textContent = session.slack_s === null ? "–" : `${session.slack_s.toFixed(2)} s`;
+    this.#figures.slack(session.slack_s);
   }
 
   /** Show it to the reader, with the field that steers it. */
   reveal() {
-    this.root.scrollIntoView({ block: "nearest" });
-    if (this.isSteered) this.focusCue();
+    this.#parts.theatre.scrollIntoView({ block: "nearest" });
+    // On a phone the field's keyboard would hide the picture.
+    if (this.isSteered && !matchMedia("(pointer: coarse)").matches) this.focusCue();
     else this.#parts.pause.focus({ preventScroll: true });
   }
 
@@ -171,13 +173,9 @@ export class Card {
     this.#parts.pauseText.textContent = this.#memory.paused ? "Play" : "Pause";
   }
 
-  toggleFull() {
-    this.#tools.toggleFull();
-  }
-
-  /** Save the picture on the screen. */
-  snap() {
-    this.#tools.snap();
+  /** Fullscreen, and what can be saved. */
+  get tools() {
+    return this.#tools;
   }
 
   #askForEnd() {
@@ -198,24 +196,18 @@ export class Card {
       case "cue_superseded": return this.#cues.superseded(message);
       case "refused": return this.#refused(message);
       case "notice": return this.#notice(message.text);
-      case "recovered": return this.#happened(message.text);
+      case "recovered": return this.#notices.happened(message.text);
       case "resumed":
         this.#memory.renewed(message.resume_token);
-        return this.#happened(message.text);
+        return this.#notices.happened(message.text);
       case "closed": return this.#closed(message);
       case "error": return this.#failed(message);
     }
   }
 
-  /** Say something until the next segment. Words without effect are told where their prompt is, for as long as it holds. */
+  /** Words without effect are told where their prompt is, for as long as it holds. */
   #notice(text) {
-    if (!(this.#model.vocabulary.length && text.startsWith("ignored words"))) say(this.#parts.notice, text);
-  }
-
-  /** Say something that stays for a while. */
-  #happened(text) {
-    this.#told_ms = performance.now();
-    say(this.#parts.notice, text);
+    if (!(this.#model.vocabulary.length && text.startsWith("ignored words"))) this.#notices.passing(text);
   }
 
   #opened(message, header) {
@@ -247,32 +239,26 @@ export class Card {
   #break() {
     this.#broken = true;
     this.#parts.state.textContent = "lost";
-    this.#parts.notice.dataset.state = "broken";
-    say(this.#parts.notice, "Connection lost, reconnecting …");
+    this.#notices.lasting("Connection lost, reconnecting …", true);
   }
 
   /** The stream goes on with another connection. */
   #mend(opened) {
     this.#broken = false;
-    this.#parts.notice.dataset.state = "";
+    this.#notices.lasting("");
     this.#timeline.restart();
-    this.#rates.restart();
-    this.#happened(this.#memory.watching ? "Watching again, from the newest on." : (CONTINUITIES[opened.continuity] ?? CONTINUITIES.exact)(opened));
+    this.#figures.restart();
+    this.#notices.happened(this.#memory.watching ? "Watching again, from the newest on." : (CONTINUITIES[opened.continuity] ?? CONTINUITIES.exact)(opened));
   }
 
   #segment(message, bytes) {
     if (message.index <= this.#lastSegment) return; // it is here from the connection before
     say(this.#parts.veil, "");
-    if (!this.#tells) say(this.#parts.notice, "");
+    this.#notices.segment();
     this.#lastSegment = message.index;
-    this.#rates.note(message.duration_s, this.#memory.window);
+    this.#figures.came(message.duration_s, this.#memory.window);
     this.#tools.received(message, bytes);
     this.#player.append(message, bytes);
-  }
-
-  /** Whether what has happened is still to be read. */
-  get #tells() {
-    return performance.now() - this.#told_ms < TELL_MS;
   }
 
   #acknowledge(segment) {
@@ -298,17 +284,19 @@ export class Card {
     const isFull = code === "RESOURCE_EXHAUSTED" && after_s !== null && this.isOwn && !this.#memory.sessionId;
     const gone = this.#broken && code === "NOT_FOUND";
     const left = this.#memory.watching && code === "NOT_FOUND" ? "There is no such stream: it has ended, or its link is wrong." : message.sentence;
+    const isHere = this.root.contains(document.activeElement);
     this.#end("", gone ? "The stream cannot be gone on with: it has ended, or another connection has it." : isFull ? "" : left);
-    if (isFull) this.#waitForRoom(sentence, after_s);
+    if (isFull) this.#waitForRoom(sentence, after_s, isHere);
     if (!ACCESS.has(code)) this.#memory.forget();
     this.#page.refused(code);
   }
 
   /** There was no room: try again in a while, or as the reader chooses. */
-  #waitForRoom(sentence, after_s) {
+  #waitForRoom(sentence, after_s, isHere) {
     const begin = (first) => this.#page.begin(first, this);
-    this.#room = new Room(this.#parts, { sentence, after_s, first: this.first, begin });
     this.root.dataset.waits = "true";
+    this.#room = new Room(this.#parts, { sentence, after_s, first: this.first, begin });
+    if (isHere) this.#room.focus();
   }
 
   /** There will be no other connection. */
@@ -322,7 +310,7 @@ export class Card {
 
   /** The stream has ended, for a reason or with a problem. */
   #end(sentence, problem = "") {
-    const { state, veil, notice, cue, again, dismiss } = this.#parts;
+    const { state, veil, cue, again, dismiss } = this.#parts;
     this.#over_ms = performance.now();
     this.#sentence = sentence || problem;
     this.root.dataset.over = "true";
@@ -330,12 +318,12 @@ export class Card {
     if (this.#player.isOpen) this.#player.finish();
     if (this.#memory.ending) this.#player.pause();
     this.#timeline.stop();
-    const isFocusLost = [cue, this.#parts.end, this.#parts.pause].some((element) => element.contains(document.activeElement));
+    const focused = document.activeElement; // on nothing, if it was on the button that asked for the end
+    const isFocusLost = [cue, this.#parts.pause].some((element) => element.contains(focused)) || (this.#memory.ending && focused === document.body);
     this.#cues.end();
-    notice.dataset.state = "";
     state.textContent = "ended";
     say(veil, "");
-    say(notice, sentence);
+    this.#notices.lasting(sentence);
     say(this.#parts.problem, problem);
     for (const name of ["pause", "fork", "end", "share"]) this.#parts[name].disabled = true;
     again.hidden = dismiss.hidden = false;
@@ -388,45 +376,19 @@ export class Card {
   }
 
   #show() {
-    const { clock, title, notice, reading } = this.#parts;
+    const { clock, title, reading } = this.#parts;
     const time = this.#time;
     clock.textContent = `${time.toFixed(1)} s`;
-    if (this.#told_ms > 0 && !this.#tells && !this.#broken) {
-      this.#told_ms = -Infinity;
-      say(notice, this.over ? this.#sentenceOfEnd : "");
-    }
+    this.#notices.look();
     if (this.prompt && title.textContent !== this.prompt) title.textContent = this.prompt;
     const shown = this.#current?.reading;
     sayReading(reading, shown);
     reading.dataset.heard = heard(shown);
     this.#cues.shownUntil(time);
-    this.#showFacts(time);
+    this.#figures.show(this.#player, { last: this.#lastSegment, memory: this.#memory, isOver: this.over });
     if (!this.#settled && this.isDone) {
       this.#settled = true;
       this.#page.changed();
     }
   }
-
-  get #sentenceOfEnd() {
-    return this.#parts.problem.hidden ? this.#sentence : "";
-  }
-
-  #showFacts(time) {
-    const { lag, buffered, made, shown, stalls } = this.#parts;
-    const { cursor, window } = this.#memory;
-    const isStill = this.over || this.#player.isPaused;
-    this.#rates.look(time, isStill);
-    const facts = [
-      [lag, this.#lastSegment < 0 ? "–" : `${this.#lastSegment - (cursor ?? -1)} of ${window}`],
-      [buffered, `${this.#player.ahead.toFixed(1)} s`],
-      [made, isStill ? "–" : inSeconds(this.#rates.made)],
-      [shown, isStill ? "–" : inSeconds(this.#rates.shown)],
-      [stalls, String(this.#player.stalls)],
-    ];
-    for (const [element, text] of facts) if (element.textContent !== text) element.textContent = text;
-  }
-}
-
-function inSeconds(rate) {
-  return rate === null ? "–" : `${rate.toFixed(1)} /s`;
 }

@@ -27,8 +27,8 @@ export function listenToKeys(card) {
     if (!isOn.checked || (key === " " && target.closest?.(PRESSED))) return;
     const done = {
       " ": () => card()?.toggle(),
-      f: () => card()?.toggleFull(),
-      s: () => card()?.snap(),
+      f: () => card()?.tools.toggleFull(),
+      s: () => card()?.tools.snap(),
       "/": () => (card()?.isSteered ? card().focusCue() : at("prompt").focus()),
       n: () => at("prompt").focus(),
       "?": () => help.showModal(),

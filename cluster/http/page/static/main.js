@@ -41,9 +41,10 @@ const page = {
 
 /** Open a stream with its first frame, in the place of a card if there is one. */
 function begin(first, instead = null) {
+  const isHere = !instead || instead.root.contains(document.activeElement); // else the reader is busy elsewhere
   const card = place(new Memory(first), instead);
   if (first.type === "watch") history.replaceState(null, "", `#session=${first.session_id}`);
-  card.reveal();
+  if (isHere) card.reveal();
   settle();
 }
 

@@ -23,9 +23,13 @@ export class Room {
     const { signal } = this.#listening;
     parts.roomNow.addEventListener("click", this.#asked, { signal });
     parts.roomFast.addEventListener("click", () => { this.dispose(); begin({ ...first, pace: "fast" }); }, { signal });
-    (parts.roomFast.hidden ? parts.roomNow : parts.roomFast).focus({ preventScroll: true });
     this.#timer = setInterval(() => this.#count(), 250);
     this.#count();
+  }
+
+  focus() {
+    const { roomFast, roomNow } = this.#parts;
+    (roomFast.hidden ? roomNow : roomFast).focus({ preventScroll: true });
   }
 
   #count() {

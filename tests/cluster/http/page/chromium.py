@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from pocket.judge import Pictures, Seen, classify
 
@@ -93,7 +94,7 @@ def open_tab(browser: Browser, url: str, *, dark: bool = False) -> Page:
 def start(page: Page, prompt: str) -> Locator:
     """Type a prompt, press Enter; the new stream's card."""
     page.get_by_label("Prompt").fill(prompt)
-    expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
     page.get_by_label("Prompt").press("Enter")
     card = newest(page)
     expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
@@ -167,3 +168,36 @@ def end(card: Locator) -> None:
     """End the stream: a page that is only closed leaves it to its server for a while."""
     card.get_by_role("button", name="End", exact=True).click()
     expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
+
+
+NO_ROOM = "No room for another live stream: decode-0 has 9 % of its time free, one takes 43 %."
+
+
+def refuse_for_room(tab: Page, how: str = "", *, after_s: float = 29, times: int = 1) -> list[dict[str, object]]:
+    """Have the first streams refused, as by a server that is full; the frames by which streams are opened, so far.
+
+    `how` is the field with the seconds, where the sentence does not tell them.
+    """
+    opened: list[dict[str, object]] = []
+
+    def answer(socket: WebSocketRoute) -> None:
+        def first(text: str | bytes) -> None:
+            opened.append(json.loads(text))
+            retry = {how: after_s} if how else {}
+            sentence = NO_ROOM if how else f"{NO_ROOM} (try again in {after_s:g} s)"
+            socket.send(json.dumps({"type": "error", "code": "RESOURCE_EXHAUSTED", "sentence": sentence} | retry))
+
+        if len(opened) < times:
+            socket.on_message(first)
+        else:
+            behind = socket.connect_to_server()
+
+            def pass_on(text: str | bytes) -> None:
+                if '"open"' in str(text):
+                    opened.append(json.loads(text))
+                behind.send(text)
+
+            socket.on_message(pass_on)
+
+    tab.route_web_socket("**/api/stream", answer)
+    return opened

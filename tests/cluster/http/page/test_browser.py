@@ -149,7 +149,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     expect(page.locator("#prompt-problem")).to_have_text("Say what to show: here is no text yet.", timeout=PATIENCE_MS)
     expect(page.get_by_label("Prompt")).to_be_focused()
     page.get_by_label("Prompt").fill("x" * 4097)
-    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("#prompt-problem")).to_have_text("4097 bytes are too long; allowed: 1 to 4096")
     page.get_by_label("Prompt").fill("a red ball")
     expect(page.locator("#prompt-problem")).to_be_hidden()
@@ -162,7 +162,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     for label, (value, _) in wrong.items():
         page.get_by_label(label).fill(value)
     page.get_by_text("Options").click()  # folded away: what is wrong must be seen all the same
-    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     for label, (_, sentence) in wrong.items():
         field = page.get_by_label(label)
         expect(field).to_have_accessible_description(re.compile(re.escape(sentence)))
@@ -172,7 +172,7 @@ def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -
     for label in wrong:
         page.get_by_label(label).fill("")
     page.get_by_label("Length, s").fill("soon")
-    page.get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     sentence = "length: 'soon' is not allowed; allowed: seconds, such as 12 or 1.5, or 1:30"
     expect(page.locator("#duration-problem")).to_have_text(sentence)
     page.get_by_label("Length, s").fill("0:03")
