@@ -98,8 +98,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,dev]'
 	touch $@
 
-page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
-	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py
+page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's tests in Chromium
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py tests/cluster/http/page/test_face.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

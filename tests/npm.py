@@ -1,4 +1,4 @@
-"""Packages of npm that tests need, fetched once and kept between runs; a test that needs them is skipped without npm."""
+"""Packages of npm that tests need, fetched once and kept between runs; without npm such a test is skipped."""
 
 from __future__ import annotations
 

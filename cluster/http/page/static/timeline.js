@@ -138,7 +138,8 @@ export class Timeline {
   #axis(pen, width, height, x, colours) {
     const ready = this.#ops.filter((op) => op.kind === "decode" && x(op.done_at_s) >= LABEL_PX && x(op.done_at_s) <= width);
     if (!ready.length) return;
-    const apart_px = ready.length > 1 ? (x(ready.at(-1).done_at_s) - x(ready[0].done_at_s)) / (ready.length - 1) : width;
+    const gaps = ready.slice(1).map(({ done_at_s }, before) => x(done_at_s) - x(ready[before].done_at_s)).sort((one, other) => one - other);
+    const apart_px = gaps.length ? gaps[Math.floor(gaps.length / 2)] : width;
     const every = EVERY.find((count) => count * apart_px >= TICK_PX) ?? EVERY.at(-1);
     let free_px = LABEL_PX;
     for (const { block, done_at_s } of ready) {

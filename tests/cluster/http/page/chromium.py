@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect
 
 from pocket.judge import Pictures, Seen, classify
 
@@ -78,8 +79,15 @@ class Server:
         self.log.close()
 
 
-def open_tab(browser: Browser, url: str, *, dark: bool = False) -> Page:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light")
+def open_tab(browser: Browser, url: str, *, dark: bool = False, phone: bool = False) -> Page:
+    scheme: Literal["dark", "light"] = "dark" if dark else "light"
+    if phone:
+        size: ViewportSize = {"width": 390, "height": 844}
+        context = browser.new_context(
+            viewport=size, color_scheme=scheme, has_touch=True, is_mobile=True, device_scale_factor=2
+        )
+    else:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script(
         "window.complaints = []; addEventListener('error', (e) => complaints.push(e.message));"

@@ -67,7 +67,7 @@ def check(tab: Page, axe: str) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_state_is_without_a_violation(browser: Browser, server: Server, axe: str, dark: bool, width: int) -> None:
     def tab_of(address: str) -> Page:
-        tab = open_tab(browser, address, dark=dark)
+        tab = open_tab(browser, address, dark=dark, phone=width == 390)
         tab.set_viewport_size({"width": width, "height": 844 if width == 390 else 900})
         return tab
 
@@ -139,8 +139,13 @@ def test_asking_for_a_token_is_without_a_violation(browser: Browser, tmp_path: P
 def test_what_is_wrong_would_be_found(browser: Browser, server: Server, axe: str) -> None:
     tab = open_tab(browser, server.url)
     expect(tab.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
-    tab.evaluate("document.querySelector('.quiet').style.color = '#ccc'; document.getElementById('show-keys').ariaLabel = ''")
-    tab.evaluate("document.getElementById('show-keys').textContent = ''; document.getElementById('show-keys').title = ''")
+    tab.evaluate(
+        """() => {
+          document.querySelector(".quiet").style.color = "#ccc";
+          const button = document.getElementById("show-keys");
+          button.ariaLabel = button.textContent = button.title = "";
+        }"""
+    )
     tab.evaluate(axe)
     found = {one.split(":")[0] for one in tab.evaluate(FOUND)}
     assert {"color-contrast", "button-name"} <= found

@@ -22,6 +22,7 @@ from tests.cluster.http.page.chromium import (
     Server,
     advances,
     end,
+    keep,
     newest,
     open_tab,
     refuse_for_room,
@@ -181,6 +182,17 @@ def test_a_cue_that_is_sent_before_the_stream_begins_is_not_lost(tab: Page, serv
     end(card)
 
 
+def test_on_a_phone_the_picture_is_seen_first_and_no_keyboard_hides_it(browser: Browser, server: Server) -> None:
+    phone = open_tab(browser, server.url, phone=True)
+    card = begin(phone)
+    expect(card.get_by_role("button", name="Pause")).to_be_focused()
+    shown = card.locator("video").evaluate("(video) => [video.getBoundingClientRect(), innerHeight]")
+    box, height = shown
+    assert box["top"] >= 0 and box["bottom"] <= height
+    end(card)
+    phone.context.close()
+
+
 # --- no room ----------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +218,8 @@ def test_a_stream_without_room_begins_as_fast_or_not_at_all(tab: Page, server: S
     opened = refuse_for_room(tab, times=2)
     tab.goto(server.url)
     start(tab, PROMPT)
+    expect(newest(tab).get_by_text("Trying again in 28 s")).to_be_visible(timeout=PATIENCE_MS)
+    keep(tab, "no-room")
     newest(tab).get_by_role("button", name="Give up").click()
     expect(tab.locator("article")).to_have_count(0)
     start(tab, PROMPT)
@@ -270,11 +284,13 @@ def test_who_leaves_a_stream_that_runs_is_asked_and_who_has_ended_it_is_not(brow
 
 
 def test_each_ending_has_a_sentence_for_who_began_the_stream_and_for_who_watches(page: Page) -> None:
-    endings = [name.removeprefix("ENDING_").lower() for name in pb.Ending.keys() if name != "ENDING_UNSPECIFIED"]
+    names = pb.Ending.DESCRIPTOR.values_by_name
+    endings = [name.removeprefix("ENDING_").lower() for name in names if name != "ENDING_UNSPECIFIED"]
     told = page.evaluate(
         """async (endings) => {
           const { endingInWords } = await import("/static/texts.js");
-          return [false, true].map((watching) => endings.map((ending) => endingInWords({ ending, reason: "" }, watching)));
+          const told = (watching) => endings.map((ending) => endingInWords({ ending, reason: "" }, watching));
+          return [told(false), told(true)];
         }""",
         endings,
     )
@@ -400,7 +416,8 @@ def test_the_picture_is_large_in_whole_multiples_of_its_pixels_and_below_it_is_t
     assert form and theatre and form["y"] > theatre["y"] + theatre["height"]
     smooth = """async () => {
       const { Screen } = await import("/static/screen.js");
-      const [stage, theatre, screen, video] = ["div", "div", "div", "video"].map((name) => document.createElement(name));
+      const kinds = ["div", "div", "div", "video"];
+      const [stage, theatre, screen, video] = kinds.map((kind) => document.createElement(kind));
       document.querySelector("main").append(stage);
       stage.append(theatre);
       theatre.append(screen);
