@@ -46,7 +46,8 @@ export class Running {
     tell(watch, card ? "Show" : "Watch");
     watch.ariaLabel = `${card ? "Show" : "Watch"} ${session.prompt}`;
     const whose = session.tenant && session.tenant !== "default" ? ` · ${session.tenant}` : "";
-    tell(facts, `${session.state} · block ${session.blocks_begun} · ${session.pace}${whose}`);
+    const state = session.state === "running" ? "" : `${session.state} · `;
+    tell(facts, `${state}block ${session.blocks_begun} · ${session.pace}${whose}`);
     if (card?.drawInto(thumb)) thumb.dataset.drawn = "true";
   }
 }

@@ -346,7 +346,7 @@ def newest_when_there(tab: Page) -> Locator:
 
 def video_of(path: Path) -> tuple[float, int]:
     """When the first picture of a file is shown, in seconds, and how many there are."""
-    with av.open(io.BytesIO(path.read_bytes())) as container:
+    with av.open(io.BytesIO(path.read_bytes()), mode="r") as container:
         times = [frame.time for frame in container.decode(video=0)]
     assert times[0] is not None
     return times[0], len(times)
