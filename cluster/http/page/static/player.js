@@ -30,7 +30,7 @@ export class Player {
     this.#failed = failed;
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     video.addEventListener("timeupdate", () => this.#look()); // timers of hidden tabs are slow
-    video.addEventListener("waiting", () => { if (this.#begun && !video.seeking && !this.#ending) this.#stalls++; });
+    video.addEventListener("waiting", () => { if (this.#begun && !video.seeking && !this.#ending && this.ahead < STUCK_S) this.#stalls++; });
     video.addEventListener("error", () => this.#source && failed(video.error?.message || "the video cannot be decoded"));
   }
 
