@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import av
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect
@@ -33,6 +35,7 @@ address = "127.0.0.1:0"
 """
 QUICK = '[model]\ndevice = "simulated:2ms"\n'
 
+PROMPT = "a red ball swaying at night"
 WITHOUT = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 LOOK = """
@@ -112,6 +115,34 @@ def start(page: Page, prompt: str) -> Locator:
 def newest(page: Page) -> Locator:
     """The card that was opened last, whatever becomes of its neighbours."""
     return page.locator(f"article[data-number='{page.locator('article').first.get_attribute('data-number')}']")
+
+
+def begin(page: Page, prompt: str = PROMPT) -> Locator:
+    """A stream that plays, of the pace that a slow machine does not refuse."""
+    if not page.get_by_label("Pace").is_visible():
+        take_what_is_left(page)
+    card = start(page, prompt)
+    advances(card, 0.5)
+    return card
+
+
+def session_of(card: Locator) -> str:
+    """The session's name, as the card shows it."""
+    return card.locator("[data-part=about]").inner_text().rsplit(" ", 1)[-1]
+
+
+def newest_when_there(tab: Page) -> Locator:
+    """The newest card, once there is one."""
+    expect(tab.locator("article").first).to_be_attached(timeout=PATIENCE_MS)
+    return newest(tab)
+
+
+def video_of(path: Path) -> tuple[float, int]:
+    """When the first picture of a file is shown, in seconds, and how many there are."""
+    with av.open(io.BytesIO(path.read_bytes()), mode="r") as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times[0] is not None
+    return times[0], len(times)
 
 
 def take_what_is_left(page: Page) -> None:
