@@ -109,8 +109,8 @@ $(STAMP): $(SERVER)
 	$(PIP) -e '.[server,dev]'
 	touch $@
 
-page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's test in Chromium
-	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py
+page-pictures: $(STAMP)  ## the pictures of docs/page.md, from a run of the page's tests in Chromium
+	LONGTAKE_PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest tests/cluster/http/page/test_browser.py tests/cluster/http/page/test_face.py
 
 gif: $(STAMP)  ## the README's moving picture, from three streams of a server (a minute)
 	$(BIN)/python -m benchmarks.draw_streams

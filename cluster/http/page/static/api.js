@@ -50,6 +50,7 @@ export class Connection {
   constructor(first, { message, lost }) {
     const place = address("api/stream");
     place.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    place.hash = "";
     this.#socket = new WebSocket(place);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.send({ ...first, token: token() });

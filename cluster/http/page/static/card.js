@@ -1,84 +1,45 @@
 // One stream on the page: its video, the ways to steer it, and what is known of it.
 
+import { Cues } from "./cues.js";
+import { Figures } from "./figures.js";
 import { Line } from "./line.js";
+import { Notices } from "./notices.js";
 import { Player } from "./player.js";
+import { Room } from "./room.js";
+import { Screen } from "./screen.js";
+import { CONTINUITIES, copyOf, endingInWords, heard, refusalInWords, say, sayReading } from "./texts.js";
 import { Timeline } from "./timeline.js";
+import { Tools } from "./tools.js";
 
-const RATE_OVER_MS = 8000;
 const LOOK_EVERY_MS = 200;
-const TELL_MS = 8000; // so long it is said what has happened
-const ENDINGS = {
-  completed: "The stream is complete.",
-  client: "The stream has ended.",
-  operator: "An operator has ended the stream.",
-  drained: "The server shuts down; the stream has ended.",
-  lost: "The server shuts down, and a worker was lost with the stream's last block.",
-  failed: "The server could not go on with the stream.",
-  access: "What this page has shown the server no longer holds; the stream has ended.",
-  quota: "The quota of the day is used up; the stream has ended.",
-  moved: "The stream goes on elsewhere: another connection has it.",
-  abandoned: "Nobody was there for too long; the stream has ended.",
-};
-const CONTINUITIES = {
-  exact: () => "The stream goes on, exact: nothing is missing.",
-  approximate: () => "The stream goes on: from here on alike, not the same.",
-  restarted: ({ segment }) => `The stream goes on, and begins anew from segment ${segment} on.`,
-};
+const REST_MS = 4000; // so long a stream that has ended stays as it is
 const ACCESS = new Set(["UNAUTHENTICATED", "PERMISSION_DENIED"]); // with another token the stream can be gone on with
+const THUMB_PX = 96;
 
-/** The named parts of a copy of a template. */
-export function copyOf(id) {
-  const root = document.getElementById(id).content.firstElementChild.cloneNode(true);
-  const parts = {};
-  for (const element of root.querySelectorAll("[data-part]")) parts[element.dataset.part] = element;
-  return { root, parts };
-}
-
-/** Show a sentence in an element, or hide it. What is said already is not said again, also by screen readers. */
-export function say(element, sentence) {
-  if (element.textContent !== sentence) element.textContent = sentence;
-  element.hidden = !sentence;
-}
-
-/** Seconds in a text; null if it is empty. Throws an Error that says what is allowed. */
-export function seconds(field, text) {
-  const trimmed = text.trim();
-  if (!trimmed) return null;
-  if (!/^\d+(\.\d+)?$/.test(trimmed)) throw new Error(`${field}: '${trimmed}' is not allowed; allowed: seconds, such as 12 or 1.5`);
-  return Number(trimmed);
-}
-
-/** What a model takes a prompt for, in words; empty where it reads free text. */
-export function inWords(reading) {
-  if (!reading) return "";
-  const { understood, ignored, defaulted } = reading;
-  const parts = [["not understood", ignored], ["understood", understood], ["taken instead", defaulted]];
-  return parts.filter(([, found]) => found.length).map(([name, found]) => `${name}: ${found.map((text) => text.replace(": ", " ")).join(", ")}`).join("; ");
-}
-
-/** How much of a prompt was understood: all, part or none. */
-function heard(reading) {
-  if (!reading?.ignored.length) return "all";
-  return reading.understood.length ? "part" : "none";
-}
+let count = 0;
 
 export class Card {
   #parts;
   #line;
   #player;
   #timeline;
+  #screen;
+  #cues;
+  #figures;
+  #notices;
+  #tools;
+  #room = null;
   #model;
   #page;
   #memory;
-  #items = new Map(); // the list items of cues, by id
-  #received = []; // [when in ms, seconds of video]
   #lastSegment = -1;
   #broken;
-  #told_ms = -Infinity; // when it was said what has happened
-  #over = false;
+  #over_ms = null; // when the stream ended
+  #sentence = ""; // how
+  #settled = false;
   #timer;
 
-  /** `memory` is of the stream to begin, or to go on with; `page` has `fork(card)`, `refused(code)`. */
+  /** `memory` is of the stream to begin, or to go on with; `page` is what cards ask for. */
   constructor(memory, model, page) {
     const { root, parts } = copyOf("card");
     this.root = root;
@@ -87,19 +48,28 @@ export class Card {
     this.#model = model;
     this.#page = page;
     this.#broken = memory.again() !== null;
+    this.#figures = new Figures(parts, model.fps);
+    this.#notices = new Notices(parts.notice);
+    root.dataset.number = ++count;
     parts.title.textContent = this.prompt;
+    parts.title.id = `title-${count}`;
+    root.setAttribute("aria-labelledby", parts.title.id);
+    parts.cueProblem.id = `cue-problem-${count}`;
     parts.video.setAttribute("aria-label", `Video: ${memory.first.prompt ?? "a stream"}`);
     parts.about.textContent = memory.watching ? "watching" : "yours";
-    for (const name of ["cue", "end"]) parts[name].hidden = memory.watching;
+    parts.end.hidden = memory.watching;
     parts.end.disabled = memory.ending;
     say(parts.veil, this.#broken ? "Going on with the stream …" : "Waiting for the first block …");
-    for (const id of memory.cues.keys()) this.#list(id);
+    this.#cues = new Cues(parts, { memory, model, send: (frame) => this.#line.send(frame), prompt: () => this.prompt });
     this.#showPaused();
+    this.#screen = new Screen(parts, model);
+    this.#tools = new Tools(parts, { memory, screen: this.#screen, time: () => this.#time, tell: (text) => this.#notices.happened(text) });
     this.#player = new Player(parts.video, {
       shown: (segment) => this.#acknowledge(segment),
       failed: (why) => say(parts.problem, `video: ${why}`),
     });
-    this.#timeline = new Timeline(parts.canvas, parts.caption, model.steps.length);
+    const { first_block_pictures: first, block_pictures: each, fps } = model;
+    this.#timeline = new Timeline(parts.canvas, parts.caption, model.steps.length, (block) => (block ? first + (block - 1) * each : 0) / fps);
     this.#listen();
     this.#line = new Line(memory, {
       message: (message, bytes) => this.#hear(message, bytes),
@@ -116,6 +86,15 @@ export class Card {
 
   get sessionId() {
     return this.#memory.sessionId;
+  }
+
+  get isOwn() {
+    return !this.#memory.watching;
+  }
+
+  /** Whether the reader may send cues. */
+  get isSteered() {
+    return this.isOwn && !this.over;
   }
 
   /** The prompt on the screen. */
@@ -135,32 +114,51 @@ export class Card {
 
   /** What the field for cues holds. */
   get draft() {
-    return this.#parts.cue.elements.prompt.value.trim();
+    return this.#cues.draft;
   }
 
+  /** The stream has ended. */
   get over() {
-    return this.#over;
+    return this.#over_ms !== null;
+  }
+
+  /** And its end has been seen, for a while. */
+  get isDone() {
+    return this.over && !this.#room && performance.now() - this.#over_ms >= REST_MS && (this.#player.isDone || this.#player.isPaused || !this.#player.isOpen);
   }
 
   /** What the server's list says of this session; undefined if it is not in the list. */
   update(session) {
-    if (this.#over || !session) return;
+    if (this.over || !session) return;
     if (!this.#broken) this.#parts.state.textContent = session.state;
-    this.#parts.slack.textContent = session.slack_s === null ? "–" : `${session.slack_s.toFixed(2)} s`;
+    this.#figures.slack(session.slack_s);
+  }
+
+  /** Show it to the reader, with the field that steers it. */
+  reveal() {
+    this.#parts.theatre.scrollIntoView({ block: "nearest" });
+    // On a phone the field's keyboard would hide the picture.
+    if (this.isSteered && !matchMedia("(pointer: coarse)").matches) this.focusCue();
+    else this.#parts.pause.focus({ preventScroll: true });
+  }
+
+  focusCue() {
+    this.#cues.focus();
   }
 
   #listen() {
-    const { pause, end, fork, dismiss, cue } = this.#parts;
-    pause.addEventListener("click", () => this.#toggle());
-    end.addEventListener("click", () => this.#askForEnd());
-    fork.addEventListener("click", () => this.#page.fork(this));
-    dismiss.addEventListener("click", () => this.dispose());
-    this.#parts.longer.addEventListener("click", () => this.#timeline.zoom(1));
-    this.#parts.shorter.addEventListener("click", () => this.#timeline.zoom(-1));
-    cue.addEventListener("submit", (event) => { event.preventDefault(); this.#send(cue.elements); });
+    const { pause, end, fork, dismiss, again, longer, shorter } = this.#parts;
+    const buttons = [
+      [pause, () => this.toggle()], [end, () => this.#askForEnd()], [fork, () => this.#page.fork(this)],
+      [dismiss, () => this.dispose()], [again, () => this.#page.begin(this.#again, this)],
+      [longer, () => this.#timeline.zoom(1)], [shorter, () => this.#timeline.zoom(-1)],
+    ];
+    for (const [button, work] of buttons) button.addEventListener("click", work);
   }
 
-  #toggle() {
+  /** Pause, or go on. */
+  toggle() {
+    if (this.over) return;
     const memory = this.#memory;
     memory.paused = !memory.paused;
     memory.save();
@@ -171,44 +169,20 @@ export class Card {
   }
 
   #showPaused() {
-    this.#parts.pause.textContent = this.#memory.paused ? "Play" : "Pause";
+    this.#parts.pause.dataset.paused = String(Boolean(this.#memory.paused));
+    this.#parts.pauseText.textContent = this.#memory.paused ? "Play" : "Pause";
+  }
+
+  /** Fullscreen, and what can be saved. */
+  get tools() {
+    return this.#tools;
   }
 
   #askForEnd() {
     this.#memory.ending = this.#parts.end.disabled = true;
     this.#memory.save();
-    this.#line.send({ type: "close" });
-  }
-
-  #send(fields) {
-    say(this.#parts.problem, "");
-    let time_s;
-    try {
-      time_s = seconds("at", fields.time.value);
-    } catch (error) {
-      say(this.#parts.problem, error.message);
-      return;
-    }
-    const id = `cue-${++this.#memory.cueCount}`;
-    const prompt = fields.prompt.value;
-    this.#memory.cues.set(id, { prompt, time_s, state: "sent", text: "sent" });
-    this.#memory.save();
-    this.#line.send({ type: "cue", id, prompt, ...(time_s === null ? {} : { time_s }) });
-    this.#list(id);
-    fields.prompt.value = fields.time.value = "";
-  }
-
-  /** Put a cue into the list. */
-  #list(id) {
-    const { prompt, state, text, reading } = this.#memory.cues.get(id);
-    const item = document.createElement("li");
-    const spans = [document.createElement("span"), document.createElement("span")];
-    [spans[0].textContent, spans[1].textContent] = [prompt, text];
-    item.append(...spans);
-    item.dataset.state = state;
-    item.dataset.heard = heard(reading);
-    this.#parts.cues.prepend(item);
-    this.#items.set(id, item);
+    if (this.#memory.again() || this.#lastSegment >= 0) this.#line.send({ type: "close" });
+    else this.dispose(); // it waits to begin, and ends with its connection
   }
 
   #hear(message, bytes) {
@@ -217,24 +191,23 @@ export class Card {
       case "segment": return this.#segment(message, bytes);
       case "ops": return this.#timeline.add(message.ops);
       case "no_ops": return this.#timeline.explain(`No ops: ${message.text}`);
-      case "cue_accepted": return this.#accepted(message);
-      case "cue_applied": return this.#applied(message);
-      case "cue_superseded": return this.#mark(message.id, "superseded", `gave way to ${this.#memory.cues.get(message.by)?.prompt ?? message.by}`);
+      case "cue_accepted": return this.#cues.accepted(message);
+      case "cue_applied": return this.#cues.applied(message);
+      case "cue_superseded": return this.#cues.superseded(message);
       case "refused": return this.#refused(message);
-      case "notice": return say(this.#parts.notice, message.text);
-      case "recovered": return this.#happened(message.text);
+      case "notice": return this.#notice(message.text);
+      case "recovered": return this.#notices.happened(message.text);
       case "resumed":
         this.#memory.renewed(message.resume_token);
-        return this.#happened(message.text);
+        return this.#notices.happened(message.text);
       case "closed": return this.#closed(message);
       case "error": return this.#failed(message);
     }
   }
 
-  /** Say something that stays for a while. */
-  #happened(text) {
-    this.#told_ms = performance.now();
-    say(this.#parts.notice, text);
+  /** Words without effect are told where their prompt is, for as long as it holds. */
+  #notice(text) {
+    if (!(this.#model.vocabulary.length && text.startsWith("ignored words"))) this.#notices.passing(text);
   }
 
   #opened(message, header) {
@@ -242,7 +215,8 @@ export class Card {
     memory.opened(message);
     this.#tellPrompt(message);
     this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"} · seed ${message.seed} · ${message.session_id}`;
-    this.#parts.video.style.aspectRatio = `${message.width} / ${message.height}`;
+    this.#screen.shape(message.width, message.height);
+    this.#tools.opened(message, header);
     if (!this.#player.isOpen) {
       this.#player.open(message.media_type, header);
       if (memory.paused) say(this.#parts.veil, "Paused.");
@@ -265,149 +239,156 @@ export class Card {
   #break() {
     this.#broken = true;
     this.#parts.state.textContent = "lost";
-    this.#parts.notice.dataset.state = "broken";
-    say(this.#parts.notice, "Connection lost, reconnecting …");
+    this.#notices.lasting("Connection lost, reconnecting …", true);
   }
 
   /** The stream goes on with another connection. */
   #mend(opened) {
     this.#broken = false;
-    this.#parts.notice.dataset.state = "";
+    this.#notices.lasting("");
     this.#timeline.restart();
-    this.#happened(this.#memory.watching ? "Watching again, from the newest on." : (CONTINUITIES[opened.continuity] ?? CONTINUITIES.exact)(opened));
+    this.#figures.restart();
+    this.#notices.happened(this.#memory.watching ? "Watching again, from the newest on." : (CONTINUITIES[opened.continuity] ?? CONTINUITIES.exact)(opened));
   }
 
   #segment(message, bytes) {
     if (message.index <= this.#lastSegment) return; // it is here from the connection before
     say(this.#parts.veil, "");
-    if (!this.#tells) say(this.#parts.notice, "");
+    this.#notices.segment();
     this.#lastSegment = message.index;
-    this.#received.push([performance.now(), message.duration_s]);
+    this.#figures.came(message.duration_s, this.#memory.window);
+    this.#tools.received(message, bytes);
     this.#player.append(message, bytes);
   }
 
-  /** Whether what has happened is still to be read. */
-  get #tells() {
-    return performance.now() - this.#told_ms < TELL_MS;
-  }
-
   #acknowledge(segment) {
-    if (this.#over) return;
+    if (this.over) return;
     this.#memory.shown(segment);
     this.#line.send({ type: "ack", segment: segment.index });
   }
 
-  #mark(id, state, text) {
-    const cue = this.#memory.cues.get(id);
-    if (!cue || (cue.state === state && cue.text === text)) return;
-    Object.assign(cue, { state, text });
-    this.#memory.save();
-    const item = this.#items.get(id);
-    item.dataset.state = state;
-    item.lastElementChild.textContent = text;
-  }
-
-  // What is said of cues may come again after the connection broke.
-
-  #accepted({ id, start_s, block, reading }) {
-    const cue = this.#memory.cues.get(id);
-    if (cue?.state !== "sent") return;
-    cue.reading = reading;
-    this.#items.get(id).dataset.heard = heard(reading);
-    this.#mark(id, "accepted", `at ${start_s.toFixed(1)} s, block ${block}${this.#unheard(id)}`);
-  }
-
-  #applied({ id, start_s, prompt, reading }) {
-    const { cues, prompts } = this.#memory;
-    if (prompts.some((known) => known.id === id)) return;
-    prompts.push({ prompt: prompt || (cues.get(id)?.prompt ?? ""), start_s, id, reading });
-    this.#mark(id, "applied", `comes at ${start_s.toFixed(1)} s${this.#unheard(id)}`);
-  }
-
-  /** What of a cue the model does not understand. */
-  #unheard(id) {
-    const ignored = this.#memory.cues.get(id)?.reading?.ignored ?? [];
-    return ignored.length ? `; not understood: ${ignored.join(", ")}` : "";
-  }
-
   #refused({ id, sentence }) {
-    if (this.#memory.cues.has(id)) this.#mark(id, "refused", sentence);
+    if (this.#cues.has(id)) this.#cues.mark(id, "refused", sentence);
     else say(this.#parts.problem, sentence);
   }
 
-  #closed({ ending, reason }) {
+  #closed(message) {
     this.#player.finish();
     this.#memory.forget();
-    const text = ENDINGS[ending] ?? "The stream has ended.";
-    this.#end(reason ? `${text} ${reason}` : text);
+    this.#end(endingInWords(message, this.#memory.watching));
   }
 
-  #failed({ code, sentence }) {
-    this.#end("");
+  #failed(message) {
+    const { code } = message;
+    const { sentence, after_s } = refusalInWords(message);
+    const isFull = code === "RESOURCE_EXHAUSTED" && after_s !== null && this.isOwn && !this.#memory.sessionId;
     const gone = this.#broken && code === "NOT_FOUND";
-    say(this.#parts.problem, gone ? "The stream cannot be gone on with: it has ended, or another connection has it." : sentence);
+    const left = this.#memory.watching && code === "NOT_FOUND" ? "There is no such stream: it has ended, or its link is wrong." : message.sentence;
+    const isHere = this.root.contains(document.activeElement);
+    this.#end("", gone ? "The stream cannot be gone on with: it has ended, or another connection has it." : isFull ? "" : left);
+    if (isFull) this.#waitForRoom(sentence, after_s, isHere);
     if (!ACCESS.has(code)) this.#memory.forget();
     this.#page.refused(code);
   }
 
+  /** There was no room: try again in a while, or as the reader chooses. */
+  #waitForRoom(sentence, after_s, isHere) {
+    const begin = (first) => this.#page.begin(first, this);
+    this.root.dataset.waits = "true";
+    this.#room = new Room(this.#parts, { sentence, after_s, first: this.first, begin });
+    if (isHere) this.#room.focus();
+  }
+
   /** There will be no other connection. */
   #giveUp(reason) {
-    this.#end("");
     const later = "The connection could not be made again. The server keeps the stream for a while: load the page again to go on with it.";
     const never = "The connection to the server was lost, and the stream has ended with it.";
     const goesOn = !this.#memory.watching && this.#memory.again();
+    this.#end("", goesOn ? later : reason || (this.#memory.watching ? "The connection to the server was lost." : never));
     if (goesOn) this.#parts.state.textContent = "lost";
-    say(this.#parts.problem, goesOn ? later : reason || (this.#memory.watching ? "The connection to the server was lost." : never));
   }
 
-  #end(sentence) {
-    this.#over = true;
+  /** The stream has ended, for a reason or with a problem. */
+  #end(sentence, problem = "") {
+    const { state, veil, cue, again, dismiss } = this.#parts;
+    this.#over_ms = performance.now();
+    this.#sentence = sentence || problem;
+    this.root.dataset.over = "true";
+    this.root.dataset.began = String(this.#lastSegment >= 0);
+    if (this.#player.isOpen) this.#player.finish();
+    if (this.#memory.ending) this.#player.pause();
     this.#timeline.stop();
-    this.#parts.notice.dataset.state = "";
-    this.#parts.state.textContent = "ended";
-    say(this.#parts.veil, "");
-    say(this.#parts.notice, sentence);
-    for (const name of ["pause", "fork", "end"]) this.#parts[name].disabled = true;
-    this.#parts.cue.hidden = true;
-    this.#parts.dismiss.hidden = false;
+    const focused = document.activeElement; // on nothing, if it was on the button that asked for the end
+    const isFocusLost = [cue, this.#parts.pause].some((element) => element.contains(focused)) || (this.#memory.ending && focused === document.body);
+    this.#cues.end();
+    state.textContent = "ended";
+    say(veil, "");
+    this.#notices.lasting(sentence);
+    say(this.#parts.problem, problem);
+    for (const name of ["pause", "fork", "end", "share"]) this.#parts[name].disabled = true;
+    again.hidden = dismiss.hidden = false;
+    again.textContent = this.#memory.watching ? "Watch again" : "Start again";
+    if (isFocusLost) again.focus({ preventScroll: true });
     this.#page.changed();
+  }
+
+  /** The frame that begins the same stream again. */
+  get #again() {
+    const { seed, watching } = this.#memory;
+    const session_id = this.sessionId;
+    return watching ? { ...this.first, session_id } : { ...this.first, ...(seed ? { seed } : {}) };
+  }
+
+  /** Draw what is shown into a small canvas; whether there was something. */
+  drawInto(canvas) {
+    return this.#screen.drawInto(canvas);
+  }
+
+  /** Take the card off the page; what remains of it is one line. */
+  fold() {
+    const picture = document.createElement("canvas");
+    picture.width = picture.height = THUMB_PX;
+    picture.className = "thumb";
+    const length = this.#lastSegment >= 0 ? `${this.#time.toFixed(1)} s · ` : "";
+    const line = {
+      title: this.prompt || this.sessionId, sentence: length + this.#sentence, first: this.#again, save: this.#tools.saving,
+      picture: this.drawInto(picture) ? picture : null,
+    };
+    this.#release();
+    return line;
   }
 
   /** Take the card off the page. */
   dispose() {
+    this.#release();
+    this.#page.gone(this);
+  }
+
+  #release() {
     clearInterval(this.#timer);
+    this.#room?.dispose();
     this.#memory.forget();
     this.#line.close();
     this.#timeline.dispose();
+    this.#screen.dispose();
     this.#player.dispose();
-    this.#page.gone(this);
     this.root.remove();
   }
 
   #show() {
-    const { clock, lag, buffered, rate, title, notice, reading } = this.#parts;
-    const { cursor, window, prompts } = this.#memory;
+    const { clock, title, reading } = this.#parts;
     const time = this.#time;
     clock.textContent = `${time.toFixed(1)} s`;
-    const behind = this.#lastSegment - (cursor ?? -1);
-    lag.textContent = this.#lastSegment < 0 ? "–" : `${behind} of ${window}`;
-    if (this.#told_ms > 0 && !this.#tells && !this.#broken && !this.#over) {
-      this.#told_ms = -Infinity;
-      say(notice, "");
-    }
-    buffered.textContent = `${this.#player.ahead.toFixed(1)} s`;
-    const now = performance.now();
-    while (this.#received.length > 1 && now - this.#received[0][0] > RATE_OVER_MS) this.#received.shift();
-    // The first segment only starts the clock.
-    const video_s = this.#received.slice(1).reduce((sum, [, duration_s]) => sum + duration_s, 0);
-    const wall_s = this.#received.length ? (now - this.#received[0][0]) / 1000 : 0;
-    rate.textContent = wall_s > 1 && !this.#over ? `${(video_s / wall_s).toFixed(2)}×` : "–";
-    if (this.prompt) title.textContent = this.prompt;
+    this.#notices.look();
+    if (this.prompt && title.textContent !== this.prompt) title.textContent = this.prompt;
     const shown = this.#current?.reading;
-    say(reading, inWords(shown));
+    sayReading(reading, shown);
     reading.dataset.heard = heard(shown);
-    for (const { id, start_s } of prompts) {
-      if (id && start_s <= time) this.#mark(id, "shown", `shown since ${start_s.toFixed(1)} s${this.#unheard(id)}`);
+    this.#cues.shownUntil(time);
+    this.#figures.show(this.#player, { last: this.#lastSegment, memory: this.#memory, isOver: this.over });
+    if (!this.#settled && this.isDone) {
+      this.#settled = true;
+      this.#page.changed();
     }
   }
 }

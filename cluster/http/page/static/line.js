@@ -15,6 +15,7 @@ export class Line {
   #connection = null;
   #outage = null; // until when it is tried, and how often it was
   #timer;
+  #isOpened = false; // before, nobody listens to what is sent
   #isOver = false;
   #wentOffline = () => { if (this.#memory.again()) this.#lost(""); };
   #cameOnline = () => { if (this.#outage && !this.#connection) this.#dial(); };
@@ -32,9 +33,9 @@ export class Line {
     this.#dial();
   }
 
-  /** Send a frame. While the line is broken nothing is: what counts is repeated by the memory. */
+  /** Send a frame. Before the stream is opened and while the line is broken nothing is: what counts is repeated by the memory. */
   send(frame) {
-    if (!this.#outage) this.#connection?.send(frame);
+    if (this.#isOpened && !this.#outage) this.#connection?.send(frame);
   }
 
   close() {
@@ -78,13 +79,15 @@ export class Line {
       this.#isOver = true;
       this.#outage = null;
     }
-    const wasBroken = this.#outage !== null;
-    if (message.type === "opened" && wasBroken) {
+    const begins = message.type === "opened" && (this.#outage !== null || !this.#isOpened);
+    if (begins) {
+      this.#isOpened = true;
       this.#outage = null;
-      this.#await(SILENCE_MS);
     }
     this.#tell.message(message, bytes);
-    if (message.type === "opened" && wasBroken) this.#memory.repetition().forEach((frame) => this.send(frame));
+    if (!begins) return;
+    if (this.#memory.again()) this.#await(SILENCE_MS);
+    this.#memory.repetition().forEach((frame) => this.send(frame));
   }
 
   #lost(reason) {

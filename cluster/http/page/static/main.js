@@ -1,104 +1,106 @@
 // The page as a whole: what is served, what runs, and the streams that are open here.
 
 import { ask, keepToken } from "./api.js";
-import { Card, copyOf, say, seconds } from "./card.js";
+import { Card } from "./card.js";
+import { Ended } from "./ended.js";
+import { NewStream } from "./form.js";
+import { listenToKeys } from "./keys.js";
 import { Memory } from "./memory.js";
+import { Running } from "./running.js";
+import { say } from "./texts.js";
 
 const POLL_MS = 1000;
+const LINKED = /^#session=([\w.-]{1,256})$/;
 
 const at = (id) => document.getElementById(id);
-const cards = new Set();
+const cards = new Set(); // the newest last
 let model = null;
+let isEmpty = null; // whether no stream is on the page
+let isAsking = false; // whether who leaves the page is asked first
 
 const page = {
   fork(card) {
     const prompt = card.draft || card.prompt;
     const { pace = "realtime", seed, window } = card.first;
-    const first = { type: "open", prompt, pace, ...(seed ? { seed } : {}), ...(window ? { window } : {}), fork: card.sessionId };
-    begin(new Memory(first));
+    begin({ type: "open", prompt, pace, ...(seed ? { seed } : {}), ...(window ? { window } : {}), fork: card.sessionId });
   },
+  begin,
   refused(code) {
     if (code === "UNAUTHENTICATED") askWho();
   },
   changed() {
+    settle();
     poll();
   },
   gone(card) {
     cards.delete(card);
+    if (card.first.type === "watch" && linked() === card.sessionId) history.replaceState(null, "", location.pathname + location.search);
+    settle();
   },
 };
 
-function begin(memory) {
-  const card = new Card(memory, model, page);
-  cards.add(card);
-  at("cards").prepend(card.root);
-  card.root.scrollIntoView({ block: "nearest" });
+/** Open a stream with its first frame, in the place of a card if there is one. */
+function begin(first, instead = null) {
+  const isHere = !instead || instead.root.contains(document.activeElement); // else the reader is busy elsewhere
+  const card = place(new Memory(first), instead);
+  if (first.type === "watch") history.replaceState(null, "", `#session=${first.session_id}`);
+  if (isHere) card.reveal();
+  settle();
 }
 
-function start(event) {
-  event.preventDefault();
-  const fields = at("new").elements;
-  const problem = at("new").querySelector("[data-part=problem]");
-  say(problem, "");
-  try {
-    const first = { type: "open", prompt: fields.prompt.value, pace: fields.pace.value };
-    const seed = fields.seed.value.trim();
-    if (seed && !/^\d{1,20}$/.test(seed)) throw new Error(`seed: '${seed}' is not allowed; allowed: 0 to 2^64 - 1`);
-    if (seed) first.seed = seed;
-    const length_s = seconds("length", fields.duration.value);
-    if (length_s !== null) first.duration_s = length_s;
-    const window = fields.window.value.trim();
-    const most = model.max_window;
-    if (window && !(/^\d+$/.test(window) && Number(window) >= 1 && Number(window) <= most)) throw new Error(`buffer: '${window}' is not allowed; allowed: 1 to ${most} segments`);
-    if (window) first.window = Number(window);
-    begin(new Memory(first));
-  } catch (error) {
-    say(problem, error.message);
+function place(memory, instead = null) {
+  const card = new Card(memory, model, page);
+  cards.add(card);
+  if (instead) instead.root.before(card.root);
+  else at("cards").prepend(card.root);
+  instead?.dispose();
+  return card;
+}
+
+const ended = new Ended((first) => begin(first));
+const form = new NewStream((first) => begin(first));
+const running = new Running((id) => begin({ type: "watch", session_id: id }));
+
+/** Of the streams that have ended only the newest stays as it is, and only while no other one is open. */
+function settle() {
+  const asks = [...cards].some((card) => card.isOwn && !card.over);
+  if (asks !== isAsking) (asks ? addEventListener : removeEventListener)("beforeunload", askFirst);
+  isAsking = asks;
+  if (isEmpty !== !cards.size) at("known").open = isEmpty = !cards.size;
+  const over = [...cards].filter((card) => card.isDone);
+  const stays = over.length === cards.size ? over.at(-1) : null;
+  for (const card of over) {
+    if (card === stays) continue;
+    cards.delete(card);
+    const isFocused = card.root.contains(document.activeElement);
+    ended.add(card.fold(), isFocused);
   }
 }
 
+/** A stream that is left behind stops soon: whoever leaves is asked. */
+function askFirst(event) {
+  event.preventDefault();
+}
+
+function linked() {
+  return LINKED.exec(location.hash)?.[1] ?? null;
+}
+
+/** Watch what the address names, unless it is open here. */
+function follow() {
+  const session = linked();
+  if (session && model && ![...cards].some((card) => !card.over && card.sessionId === session)) begin({ type: "watch", session_id: session });
+}
+
 function showModel() {
-  const { name, width, height, fps, steps, level, prompt_help, vocabulary } = model;
+  const { name, width, height, fps, steps, level } = model;
   at("model").textContent = `${name} · ${width} × ${height} at ${fps} pictures/s · ${steps.length} steps, level ${level}`;
-  at("prompt-help").textContent = prompt_help;
-  const groups = vocabulary.map(({ name: kind, words }) => {
-    const group = document.createElement("div");
-    group.role = "group";
-    group.ariaLabel = kind;
-    group.append(...words.map((word) => wordButton(word, words)));
-    return group;
-  });
-  at("vocabulary").replaceChildren(...groups);
-  showWords();
-  at("start").disabled = false;
-}
-
-/** A button that puts a word into the prompt, in the place of another of its kind. */
-function wordButton(word, words) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = word;
-  button.addEventListener("click", () => {
-    const kept = promptWords().filter((other) => !words.includes(other.toLowerCase()));
-    at("prompt").value = [...kept, word].join(" ");
-    showWords();
-  });
-  return button;
-}
-
-function promptWords() {
-  return at("prompt").value.split(/\s+/).filter(Boolean);
-}
-
-function showWords() {
-  const said = new Set(promptWords().map((word) => word.toLowerCase().replace(/[^a-z]/g, "")));
-  for (const button of at("vocabulary").querySelectorAll("button")) button.ariaPressed = String(said.has(button.textContent));
+  form.show(model);
 }
 
 function askWho() {
-  const form = at("sign-in");
-  if (!form.hidden) return;
-  form.hidden = false;
+  if (!at("sign-in").hidden) return;
+  at("sign-in").hidden = false;
   at("token").focus();
 }
 
@@ -111,13 +113,17 @@ async function poll() {
     if (!model) {
       model = await ask("api/model");
       showModel();
-      for (const memory of await Memory.kept()) begin(memory);
+      for (const memory of await Memory.kept()) place(memory);
+      settle();
+      follow();
+      // Whoever has a keyboard may type at once.
+      if (isEmpty && matchMedia("(pointer: fine)").matches && document.activeElement === document.body) at("prompt").focus();
     }
     const { sessions } = await ask("api/sessions");
     showServer("good", `${sessions.length} stream${sessions.length === 1 ? "" : "s"}`);
     say(at("problem"), "");
     at("sign-in").hidden = true;
-    showRunning(sessions);
+    running.show(sessions, cards);
     for (const card of cards) card.update(sessions.find(({ session_id }) => session_id === card.sessionId));
   } catch (error) {
     if (error.code === undefined) throw error; // a fault of this page, for the console
@@ -135,43 +141,12 @@ function showServer(state, text) {
   if (server.textContent !== text) server.textContent = text;
 }
 
-const rows = new Map();
-
-function showRunning(sessions) {
-  const here = new Set([...cards].filter((card) => !card.over).map(({ sessionId }) => sessionId));
-  const listed = new Set(sessions.map(({ session_id }) => session_id));
-  for (const [id, { root }] of rows) {
-    if (!listed.has(id)) {
-      root.remove();
-      rows.delete(id);
-    }
-  }
-  for (const session of sessions) {
-    const id = session.session_id;
-    let row = rows.get(id);
-    if (!row) {
-      row = copyOf("running-row");
-      row.parts.watch.addEventListener("click", () => begin(new Memory({ type: "watch", session_id: id })));
-      rows.set(id, row);
-      at("running").append(row.root);
-    }
-    row.parts.prompt.textContent = row.parts.prompt.title = session.prompt;
-    row.parts.watch.ariaLabel = `Watch ${session.prompt}`;
-    row.parts.watch.disabled = here.has(id);
-    const whose = session.tenant && session.tenant !== "default" ? ` · ${session.tenant}` : "";
-    row.parts.facts.textContent = `${session.state} · block ${session.blocks_begun} · ${session.pace}${whose}`;
-  }
-  at("none").hidden = sessions.length > 0;
+/** The stream that keys steer: the one the reader is in, else the newest that is open. */
+function steered() {
+  const open = [...cards].filter((card) => !card.isDone);
+  return open.find(({ root }) => root.contains(document.activeElement)) ?? open.at(-1);
 }
 
-at("new").addEventListener("submit", start);
-at("prompt").addEventListener("input", showWords);
-at("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    at("new").requestSubmit();
-  }
-});
 at("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   keepToken(at("token").value.trim());
@@ -179,5 +154,7 @@ at("sign-in").addEventListener("submit", (event) => {
   at("sign-in").hidden = true;
   poll();
 });
+addEventListener("hashchange", follow);
+listenToKeys(steered);
 setInterval(poll, POLL_MS);
 poll();

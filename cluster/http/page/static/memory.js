@@ -19,7 +19,8 @@ export class Memory {
   cursor = null; // the last segment that was shown
   shown_s = 0; // until when that goes
   prompts = []; // what is shown from which second on, in order
-  cues = new Map(); // by id: prompt, time_s, state, text
+  cues = new Map(); // by id: prompt, time_s, start_s, state, text, reading
+  seed = ""; // as the server drew it, or as it was asked for
   cueCount = 0;
   paused = null; // whether it was asked to pause or to play; null: neither
   ending = false; // whether its end was asked for
@@ -74,8 +75,9 @@ export class Memory {
     return [...cues, ...shown, ...wish, ...(this.ending ? [{ type: "close" }] : [])];
   }
 
-  opened({ session_id, window, resume_token }) {
+  opened({ session_id, seed, window, resume_token }) {
     this.sessionId = session_id;
+    this.seed = seed;
     this.window = window;
     this.renewed(resume_token);
   }
@@ -97,10 +99,10 @@ export class Memory {
   save() {
     if (this.watching || !this.#token) return;
     here.add(this.sessionId);
-    const { first, sessionId, cursor, shown_s, cueCount, paused, ending } = this;
+    const { first, sessionId, seed, cursor, shown_s, cueCount, paused, ending } = this;
     const prompts = this.prompts.slice(-MOST_CUES);
     const cues = [...this.cues].slice(-MOST_CUES);
-    const known = { first, token: this.#token, begun_ms: this.#begun_ms, sessionId, cursor, shown_s, prompts, cues, cueCount, paused, ending };
+    const known = { first, token: this.#token, begun_ms: this.#begun_ms, sessionId, seed, cursor, shown_s, prompts, cues, cueCount, paused, ending };
     try {
       sessionStorage.setItem(STREAM + sessionId, JSON.stringify(known));
     } catch {

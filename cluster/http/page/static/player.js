@@ -6,6 +6,9 @@ const LOOK_EVERY_MS = 100;
 const NEAR_S = 0.08; // the last picture of a segment is on the screen for about so long
 const STUCK_S = 0.3; // where playback may stop before a gap
 
+/** Where a stream's bytes go; iPhones have the managed kind only. */
+const Source = () => window.MediaSource ?? window.ManagedMediaSource;
+
 export class Player {
   #video;
   #shown;
@@ -17,6 +20,7 @@ export class Player {
   #appended = []; // segments in the buffer that have not been shown
   #begun = false;
   #ending = false;
+  #stalls = 0;
   #timer;
 
   /** `shown(segment)` is called for each segment, in order. */
@@ -26,6 +30,7 @@ export class Player {
     this.#failed = failed;
     this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS);
     video.addEventListener("timeupdate", () => this.#look()); // timers of hidden tabs are slow
+    video.addEventListener("waiting", () => { if (this.#begun && !video.seeking && !this.#ending && this.ahead < STUCK_S) this.#stalls++; });
     video.addEventListener("error", () => this.#source && failed(video.error?.message || "the video cannot be decoded"));
   }
 
@@ -39,11 +44,13 @@ export class Player {
   }
 
   open(mediaType, header) {
-    if (!window.MediaSource?.isTypeSupported(mediaType)) {
-      this.#failed(`this browser does not play ${mediaType}`);
+    const Kind = Source();
+    if (!Kind?.isTypeSupported(mediaType)) {
+      this.#failed(Kind ? `this browser does not play ${mediaType}` : "this browser plays no streams: it has no Media Source Extensions");
       return;
     }
-    this.#source = new MediaSource();
+    this.#source = new Kind();
+    this.#video.disableRemotePlayback = true; // the managed kind asks for it
     this.#waiting.push({ bytes: header, segment: null });
     this.#source.addEventListener("sourceopen", () => {
       this.#buffer = this.#source.addSourceBuffer(mediaType);
@@ -73,6 +80,20 @@ export class Player {
 
   pause() {
     this.#video.pause();
+  }
+
+  /** How often the video stood still because nothing had come. */
+  get stalls() {
+    return this.#stalls;
+  }
+
+  /** Whether all that came has been shown, and no more comes. */
+  get isDone() {
+    return this.#ending && !this.#waiting.length && (!this.#begun || this.#video.ended || this.ahead < NEAR_S);
+  }
+
+  get isPaused() {
+    return this.#video.paused;
   }
 
   /** Give everything back. */

@@ -1,9 +1,13 @@
 // Draws what workers do for a stream: a row for each step and one for the decoder, time to the right, now at the edge.
+// Below stands which block was ready when, and which second of the stream begins with it.
 
 const SPANS_S = [0.5, 2, 8, 30];
 const LABEL_PX = 52;
 const ROW_PX = 24;
-const AXIS_PX = 16;
+const AXIS_PX = 20;
+const TICK_PX = 72; // so far apart are the ticks at least
+const EVERY = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+const DIGIT_PX = 6;
 const MAX_OPS = 2000;
 const FRAME_MS = 50;
 const CALM_FRAME_MS = 500; // for readers who asked their system for less motion
@@ -16,6 +20,7 @@ export class Timeline {
   #canvas;
   #caption;
   #steps;
+  #startOf;
   #span_s = 8;
   #ops = [];
   #skew = Infinity; // this page's clock minus the server's, in seconds, as far as it was ever small
@@ -25,10 +30,12 @@ export class Timeline {
   #drawn_ms = 0;
   #still_s = null;
 
-  constructor(canvas, caption, steps) {
+  /** `startOf(block)` is the second of the stream that begins with a block. */
+  constructor(canvas, caption, steps, startOf) {
     this.#canvas = canvas;
     this.#caption = caption;
     this.#steps = steps;
+    this.#startOf = startOf;
     canvas.style.height = `${this.#height()}px`;
     canvas.setAttribute("aria-label", `Ops of the stream by time: ${steps} steps and the decoder. Arrow keys choose an op, + and - zoom.`);
     canvas.addEventListener("pointermove", (event) => { this.#pointer = [event.offsetX, event.offsetY]; });
@@ -81,6 +88,7 @@ export class Timeline {
 
   #draw() {
     const width = this.#canvas.clientWidth;
+    if (!width) return; // folded away
     const height = this.#height();
     const ratio = window.devicePixelRatio || 1;
     if (this.#canvas.width !== Math.round(width * ratio)) {
@@ -121,14 +129,30 @@ export class Timeline {
       pen.fillStyle = colours.line;
       pen.fillRect(LABEL_PX, top + ROW_PX - 1, width - LABEL_PX, 1);
     }
-    const tick_s = this.#span_s / 8 >= 1 ? Math.round(this.#span_s / 8) : this.#span_s / 8;
-    for (let tick = Math.ceil((now_s - this.#span_s) / tick_s); tick * tick_s <= now_s; tick++) {
-      const at_s = tick * tick_s;
-      if (x(at_s) < LABEL_PX) continue;
+    pen.fillStyle = colours.quiet;
+    pen.fillText("ready", 0, height - AXIS_PX / 2 + 1);
+    this.#axis(pen, width, height, x, colours);
+  }
+
+  /** When blocks were ready: their number, and the second of the stream that begins with them. */
+  #axis(pen, width, height, x, colours) {
+    const ready = this.#ops.filter((op) => op.kind === "decode" && x(op.done_at_s) >= LABEL_PX && x(op.done_at_s) <= width);
+    if (!ready.length) return;
+    const gaps = ready.slice(1).map(({ done_at_s }, before) => x(done_at_s) - x(ready[before].done_at_s)).sort((one, other) => one - other);
+    const apart_px = gaps.length ? gaps[Math.floor(gaps.length / 2)] : width;
+    const every = EVERY.find((count) => count * apart_px >= TICK_PX) ?? EVERY.at(-1);
+    let free_px = LABEL_PX;
+    for (const { block, done_at_s } of ready) {
+      const at = x(done_at_s);
+      if (block % every || at < free_px) continue;
       pen.fillStyle = colours.line;
-      pen.fillRect(x(at_s), 0, 1, height - AXIS_PX);
+      pen.fillRect(at, 0, 1, height - AXIS_PX + 4);
+      const label = `${block} · ${this.#startOf(block).toFixed(1)} s`;
+      const wide = pen.measureText(label).width;
+      if (at + 3 + wide > width) continue;
       pen.fillStyle = colours.quiet;
-      if (x(at_s) < width - 40 && at_s >= 0) pen.fillText(`${Number(at_s.toFixed(3))} s`, x(at_s) + 3, height - AXIS_PX / 2 + 1);
+      pen.fillText(label, at + 3, height - AXIS_PX / 2 + 1);
+      free_px = at + wide + 10;
     }
   }
 
@@ -148,7 +172,7 @@ export class Timeline {
     pen.fillStyle = colour;
     pen.fillRect(box.left, box.top, box.width, box.height);
     pen.fillRect(box.sent, box.top + box.height / 2 - 0.5, Math.max(0, box.left - box.sent), 1); // waited at the worker
-    if (op.kind !== "commit" && box.width > 18) {
+    if (op.kind !== "commit" && box.width > DIGIT_PX * String(op.block).length + 6) {
       pen.fillStyle = "#fff";
       pen.font = "10px ui-sans-serif, system-ui, sans-serif";
       pen.fillText(op.block, box.left + 3, box.top + box.height / 2 + 0.5);
@@ -164,6 +188,7 @@ export class Timeline {
   zoom(by) {
     const at = SPANS_S.indexOf(this.#span_s) + by;
     this.#span_s = SPANS_S[Math.min(SPANS_S.length - 1, Math.max(0, at))];
+    this.#say();
   }
 
   #step(event) {
@@ -178,7 +203,7 @@ export class Timeline {
   }
 
   #say(op = this.#chosen) {
-    this.#caption.textContent = op ? sentence(op) : "Blocks by colour. In each step: denoise above, commit below; a thin line is waiting. Point at an op for more.";
+    this.#caption.textContent = op ? sentence(op) : `The last ${this.#span_s} s; each colour is a block. In a step: denoise above, commit below. Ready: the block, and the second of the stream that it begins.`;
   }
 }
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
+import av
 import numpy as np
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect
 
 from pocket.judge import Pictures, Seen, classify
 from tests.programs import needs
@@ -31,6 +35,7 @@ address = "127.0.0.1:0"
 """
 QUICK = '[model]\ndevice = "simulated:2ms"\n'
 
+PROMPT = "a red ball swaying at night"
 WITHOUT = needs("chromium")
 
 LOOK = """
@@ -77,8 +82,15 @@ class Server:
         self.log.close()
 
 
-def open_tab(browser: Browser, url: str, *, dark: bool = False) -> Page:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if dark else "light")
+def open_tab(browser: Browser, url: str, *, dark: bool = False, phone: bool = False) -> Page:
+    scheme: Literal["dark", "light"] = "dark" if dark else "light"
+    if phone:
+        size: ViewportSize = {"width": 390, "height": 844}
+        context = browser.new_context(
+            viewport=size, color_scheme=scheme, has_touch=True, is_mobile=True, device_scale_factor=2
+        )
+    else:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script(
         "window.complaints = []; addEventListener('error', (e) => complaints.push(e.message));"
@@ -93,11 +105,44 @@ def open_tab(browser: Browser, url: str, *, dark: bool = False) -> Page:
 def start(page: Page, prompt: str) -> Locator:
     """Type a prompt, press Enter; the new stream's card."""
     page.get_by_label("Prompt").fill(prompt)
-    expect(page.get_by_role("button", name="Start")).to_be_enabled(timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
     page.get_by_label("Prompt").press("Enter")
-    card = page.locator("article").first
+    card = newest(page)
     expect(card.get_by_role("heading")).to_have_text(prompt, timeout=PATIENCE_MS)
     return card
+
+
+def newest(page: Page) -> Locator:
+    """The card that was opened last, whatever becomes of its neighbours."""
+    return page.locator(f"article[data-number='{page.locator('article').first.get_attribute('data-number')}']")
+
+
+def begin(page: Page, prompt: str = PROMPT) -> Locator:
+    """A stream that plays, of the pace that a slow machine does not refuse."""
+    if not page.get_by_label("Pace").is_visible():
+        take_what_is_left(page)
+    card = start(page, prompt)
+    advances(card, 0.5)
+    return card
+
+
+def session_of(card: Locator) -> str:
+    """The session's name, as the card shows it."""
+    return card.locator("[data-part=about]").inner_text().rsplit(" ", 1)[-1]
+
+
+def newest_when_there(tab: Page) -> Locator:
+    """The newest card, once there is one."""
+    expect(tab.locator("article").first).to_be_attached(timeout=PATIENCE_MS)
+    return newest(tab)
+
+
+def video_of(path: Path) -> tuple[float, int]:
+    """When the first picture of a file is shown, in seconds, and how many there are."""
+    with av.open(io.BytesIO(path.read_bytes()), mode="r") as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times[0] is not None
+    return times[0], len(times)
 
 
 def take_what_is_left(page: Page) -> None:
@@ -162,3 +207,36 @@ def end(card: Locator) -> None:
     """End the stream: a page that is only closed leaves it to its server for a while."""
     card.get_by_role("button", name="End", exact=True).click()
     expect(card.locator("[data-part=notice]")).to_have_text("The stream has ended.", timeout=PATIENCE_MS)
+
+
+NO_ROOM = "No room for another live stream: decode-0 has 9 % of its time free, one takes 43 %."
+
+
+def refuse_for_room(tab: Page, how: str = "", *, after_s: float = 29, times: int = 1) -> list[dict[str, object]]:
+    """Have the first streams refused, as by a server that is full; the frames by which streams are opened, so far.
+
+    `how` is the field with the seconds, where the sentence does not tell them.
+    """
+    opened: list[dict[str, object]] = []
+
+    def answer(socket: WebSocketRoute) -> None:
+        def first(text: str | bytes) -> None:
+            opened.append(json.loads(text))
+            retry = {how: after_s} if how else {}
+            sentence = NO_ROOM if how else f"{NO_ROOM} (try again in {after_s:g} s)"
+            socket.send(json.dumps({"type": "error", "code": "RESOURCE_EXHAUSTED", "sentence": sentence} | retry))
+
+        if len(opened) < times:
+            socket.on_message(first)
+        else:
+            behind = socket.connect_to_server()
+
+            def pass_on(text: str | bytes) -> None:
+                if '"open"' in str(text):
+                    opened.append(json.loads(text))
+                behind.send(text)
+
+            socket.on_message(pass_on)
+
+    tab.route_web_socket("**/api/stream", answer)
+    return opened

@@ -1,4 +1,4 @@
-"""Chromium, for the tests of the page that need one."""
+"""Chromium and a quick server, for the tests of the page that need them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.cluster.http.page.chromium import CHROMIUM
+from tests.cluster.http.page.chromium import CHROMIUM, QUICK, Server, open_tab
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +18,27 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
         yield found
         found.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"), QUICK)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+@pytest.fixture
+def tab(browser: Browser, server: Server) -> Iterator[Page]:
+    """A tab without the page yet; what the page says on the console or throws fails the test."""
+    found = open_tab(browser, "about:blank")
+    yield found
+    assert (found.evaluate("window.complaints") or []) == []
+    found.context.close()
+
+
+@pytest.fixture
+def page(tab: Page, server: Server) -> Page:
+    tab.goto(server.url)
+    return tab

@@ -18,6 +18,7 @@ from tests.cluster.http.page.chromium import (
     advances,
     end,
     keep,
+    newest,
     open_tab,
     shows,
     sign_in,
@@ -50,6 +51,9 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 
 def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_say(page: Page) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
+    keep(page, "empty")
     card = start(page, "a red ball swaying at night")
     advances(card, 1.0)
     shows(card, "red", "ball", "night")
@@ -59,8 +63,9 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
     expect(card.get_by_role("heading")).to_have_text("a blue box resting in the snow")
     shows(card, "blue", "box", "snow")
-    card.get_by_role("button", name="Show a shorter time").click()
-    page.wait_for_timeout(300)
+    card.get_by_label("Cue: what to show next").fill("a magenta ring circling, whistling, at dusk")
+    card.get_by_label("Cue: what to show next").press("Enter")
+    expect(cue.first).to_contain_text("not understood: whistling", timeout=PATIENCE_MS)
     keep(page, "light")
 
     card.get_by_role("button", name="Pause").click()
@@ -72,7 +77,8 @@ def test_a_prompt_becomes_video_a_cue_changes_it_and_the_buttons_do_what_they_sa
     card.locator("canvas").press("ArrowLeft")
     op = re.compile(r"Block \d+, (denoise at step \d|commit at step \d|decode), on (denoise|decode)-\d: \d+\.\d ms")
     expect(card.locator("[data-part=caption]")).to_have_text(op, timeout=PATIENCE_MS)
-    expect(card.locator("[data-part=rate]")).to_contain_text("×", timeout=PATIENCE_MS)
+    for rate in ("made", "shown"):
+        expect(card.locator(f"[data-part={rate}]")).to_have_text(re.compile(r"^\d+\.\d /s$"), timeout=PATIENCE_MS)
 
     end(card)
     expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
@@ -85,7 +91,6 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     first = start(page, "a green ring resting at dusk")
     advances(first)
     second = start(page, "a yellow triangle bobbing in the fog")
-    first = page.locator("article").nth(1)
     advances(second, 1.0)
     advances(first)
     shows(second, "yellow", "triangle", "fog")
@@ -98,10 +103,12 @@ def test_two_streams_at_once_and_somebody_who_watches_one_of_them(browser: Brows
     shows(watched, "green", "ring", "dusk")
     expect(watched.get_by_role("heading")).to_have_text("a green ring resting at dusk", timeout=PATIENCE_MS)
     assert watched.locator("form").is_hidden(), "an observer does not steer"
+    assert watched.get_by_role("group").count() == 0, "nor are words offered"
     keep(other, "watching-dark")
     end(first)
     end(second)
-    expect(watched.locator("[data-part=notice]")).to_contain_text("The stream has ended.", timeout=PATIENCE_MS)
+    why = "The stream has ended: whoever began it has ended it."
+    expect(watched.locator("[data-part=notice]")).to_have_text(why, timeout=PATIENCE_MS)
     expect(page.locator("#none")).to_be_visible(timeout=PATIENCE_MS)
     other.context.close()
 
@@ -123,7 +130,6 @@ def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
     expect(cue).to_contain_text("shown since", timeout=PATIENCE_MS)
     expect(cue).to_contain_text("not understood: elephant, dancing")
     expect(cue).to_have_attribute("data-heard", "part")
-    keep(page, "not-understood")
 
     other = open_tab(browser, server.url)
     other.get_by_role("button", name="Watch a purple elephant dancing").click()
@@ -141,16 +147,38 @@ def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
 
 
 def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -> None:
-    refused = start(page, "   ")
-    sentence = "open.prompt: '   ' is not allowed; allowed: 1 to 4096 bytes of text, not only white space"
-    expect(refused.locator("[data-part=problem]")).to_have_text(sentence, timeout=PATIENCE_MS)
+    page.get_by_label("Prompt").fill("   ")
+    page.get_by_label("Prompt").press("Enter")
+    expect(page.locator("#prompt-problem")).to_have_text("Say what to show: here is no text yet.", timeout=PATIENCE_MS)
+    expect(page.get_by_label("Prompt")).to_be_focused()
+    page.get_by_label("Prompt").fill("x" * 4097)
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#prompt-problem")).to_have_text("4097 bytes are too long; allowed: 1 to 4096")
+    page.get_by_label("Prompt").fill("a red ball")
+    expect(page.locator("#prompt-problem")).to_be_hidden()
     page.get_by_text("Options").click()
+    wrong = {
+        "Seed": (str(2**64), "seed: '18446744073709551616' is not allowed; allowed: 0 to 2^64 - 1, or nothing"),
+        "Length, s": ("0", "length: 0 is not allowed; allowed: more than 0 s, or nothing for a stream without end"),
+        "Buffer, segments": ("99", "buffer: '99' is not allowed; allowed: 1 to 32 segments, or nothing"),
+    }
+    for label, (value, _) in wrong.items():
+        page.get_by_label(label).fill(value)
+    page.get_by_text("Options").click()  # folded away: what is wrong must be seen all the same
+    page.get_by_role("button", name="Start", exact=True).click()
+    for label, (_, sentence) in wrong.items():
+        field = page.get_by_label(label)
+        expect(field).to_have_accessible_description(re.compile(re.escape(sentence)))
+        expect(field).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Seed")).to_be_focused()
+    expect(page.locator("article")).to_have_count(0)
+    for label in wrong:
+        page.get_by_label(label).fill("")
     page.get_by_label("Length, s").fill("soon")
-    page.get_by_role("button", name="Start").click()
-    expect(page.locator("#new [role=alert]")).to_have_text(
-        "length: 'soon' is not allowed; allowed: seconds, such as 12 or 1.5"
-    )
-    page.get_by_label("Length, s").fill("3")
+    page.get_by_role("button", name="Start", exact=True).click()
+    sentence = "length: 'soon' is not allowed; allowed: seconds, such as 12 or 1.5, or 1:30"
+    expect(page.locator("#duration-problem")).to_have_text(sentence)
+    page.get_by_label("Length, s").fill("0:03")
     card = start(page, "<img src=x onerror=alert(1)> red ball")
     expect(card.locator("img")).to_have_count(0)
     expect(card.locator("[data-part=notice]")).to_have_text("The stream is complete.", timeout=PATIENCE_MS)
@@ -223,11 +251,10 @@ def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_th
 
     card.get_by_role("button", name="Fork").click()
     expect(tab.locator("article")).to_have_count(2)
-    fork = tab.locator("article").first
+    fork = newest(tab)
     advances(fork)
     assert time_s(fork) > 2, "it begins where the other one was, not at 0"
     fork.get_by_role("button", name="End", exact=True).click()
-    card = tab.locator("article").nth(1)
     advances(card)
 
     card.locator("video").evaluate(FULL)
@@ -266,12 +293,11 @@ def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path)
 
 
 def test_on_a_phone_everything_fits(browser: Browser, server: Server) -> None:
-    phone = open_tab(browser, server.url)
-    phone.set_viewport_size({"width": 390, "height": 844})
+    phone = open_tab(browser, server.url, phone=True)
     card = start(phone, "a magenta ball circling in the snow")
     advances(card, 1.0)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-    card.scroll_into_view_if_needed()
+    phone.evaluate("scrollTo(0, 0)")
     keep(phone, "phone")
     end(card)
     phone.context.close()

@@ -52,6 +52,7 @@ def test_the_page_has_nothing_inline_nothing_of_others_and_refers_to_files_that_
     html = (STATIC / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", html)
     used = set(re.findall(r'(?:href|src)="static/([^"]+)"', html))
+    assert not re.search(r'(?:href|src)="/', html), "the page may lie below a path"
     for path in STATIC.glob("*.js"):
         text = path.read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), path

@@ -1,0 +1,101 @@
+// The form that begins a stream: what was typed becomes a first frame, or a sentence at the field that is wrong.
+
+import { complain, faultOfPrompt, say, seconds } from "./texts.js";
+import { anyPrompt, offerWords, somePrompts } from "./words.js";
+
+const SUGGESTIONS = 3;
+const at = (id) => document.getElementById(id);
+
+export class NewStream {
+  #form = at("new");
+  #begin;
+  #model = null;
+
+  /** `begin(first)` is called with the frame that opens a stream. */
+  constructor(begin) {
+    this.#begin = begin;
+    this.#form.addEventListener("submit", (event) => { event.preventDefault(); this.#submit(); });
+    this.#form.addEventListener("input", ({ target }) => this.#complain(target.name, ""));
+    at("prompt").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.#form.requestSubmit();
+      }
+    });
+    at("surprise").addEventListener("click", () => {
+      at("prompt").value = anyPrompt(this.#model.vocabulary);
+      at("prompt").dispatchEvent(new Event("input", { bubbles: true }));
+      this.#form.requestSubmit();
+    });
+  }
+
+  /** This is what is served. */
+  show(model) {
+    this.#model = model;
+    say(at("prompt-help"), model.prompt_help);
+    offerWords(at("vocabulary"), model.vocabulary, at("prompt"));
+    at("known").hidden = !model.vocabulary.length;
+    at("presets").replaceChildren(...somePrompts(model.vocabulary, SUGGESTIONS).map((prompt) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = prompt;
+      button.addEventListener("click", () => {
+        at("prompt").value = prompt;
+        at("prompt").dispatchEvent(new Event("input", { bubbles: true }));
+        at("prompt").focus();
+      });
+      return button;
+    }));
+    at("start").disabled = at("surprise").disabled = false;
+  }
+
+  #submit() {
+    if (!this.#model) return;
+    const { prompt, pace, seed, duration, window } = this.#form.elements;
+    const faults = [
+      ["prompt", faultOfPrompt(prompt.value, this.#model)],
+      ["seed", faultOfSeed(seed.value.trim())],
+      ["duration", faultOfLength(duration.value)],
+      ["window", faultOfWindow(window.value.trim(), this.#model.max_window)],
+    ];
+    for (const [name, sentence] of faults.toReversed()) this.#complain(name, sentence); // the first is where one goes
+    if (faults.some(([, sentence]) => sentence)) return;
+    const length_s = seconds("length", duration.value);
+    this.#begin({
+      type: "open",
+      prompt: prompt.value,
+      pace: pace.value,
+      ...(seed.value.trim() ? { seed: seed.value.trim() } : {}),
+      ...(length_s === null ? {} : { duration_s: length_s }),
+      ...(window.value.trim() ? { window: Number(window.value) } : {}),
+    });
+    prompt.value = "";
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  #complain(name, sentence) {
+    const field = this.#form.elements[name];
+    const element = this.#form.querySelector(`[data-problem=${name}]`);
+    if (!element) return;
+    if (sentence) for (let around = field.closest("details"); around; around = null) around.open = true;
+    complain(field, element, sentence);
+  }
+}
+
+function faultOfSeed(text) {
+  const isAllowed = !text || (/^\d{1,20}$/.test(text) && BigInt(text) < 2n ** 64n);
+  return isAllowed ? "" : `seed: '${text}' is not allowed; allowed: 0 to 2^64 - 1, or nothing for a drawn one`;
+}
+
+function faultOfLength(text) {
+  try {
+    return seconds("length", text) === 0 ? "length: 0 is not allowed; allowed: more than 0 s, or nothing for a stream without end" : "";
+  } catch (error) {
+    return error.message;
+  }
+}
+
+function faultOfWindow(text, most) {
+  const isAllowed = !text || (/^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= most);
+  return isAllowed ? "" : `buffer: '${text}' is not allowed; allowed: 1 to ${most} segments, or nothing`;
+}
