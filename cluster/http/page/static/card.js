@@ -7,7 +7,7 @@ import { Notices } from "./notices.js";
 import { Player } from "./player.js";
 import { Room } from "./room.js";
 import { Screen } from "./screen.js";
-import { CONTINUITIES, copyOf, endingInWords, heard, refusalInWords, say, sayReading } from "./texts.js";
+import { CONTINUITIES, copyOf, endingInWords, heard, say, sayReading } from "./texts.js";
 import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 
@@ -279,23 +279,22 @@ export class Card {
   }
 
   #failed(message) {
-    const { code } = message;
-    const { sentence, after_s } = refusalInWords(message);
-    const isFull = code === "RESOURCE_EXHAUSTED" && after_s !== null && this.isOwn && !this.#memory.sessionId;
+    const { code, retry_after_s = null, fast_instead = false } = message;
+    const isFull = (retry_after_s !== null || fast_instead) && code === "RESOURCE_EXHAUSTED" && this.isOwn && !this.#memory.sessionId;
     const gone = this.#broken && code === "NOT_FOUND";
     const left = this.#memory.watching && code === "NOT_FOUND" ? "There is no such stream: it has ended, or its link is wrong." : message.sentence;
     const isHere = this.root.contains(document.activeElement);
     this.#end("", gone ? "The stream cannot be gone on with: it has ended, or another connection has it." : isFull ? "" : left);
-    if (isFull) this.#waitForRoom(sentence, after_s, isHere);
+    if (isFull) this.#waitForRoom(message, isHere);
     if (!ACCESS.has(code)) this.#memory.forget();
     this.#page.refused(code);
   }
 
   /** There was no room: try again in a while, or as the reader chooses. */
-  #waitForRoom(sentence, after_s, isHere) {
+  #waitForRoom(refusal, isHere) {
     const begin = (first) => this.#page.begin(first, this);
     this.root.dataset.waits = "true";
-    this.#room = new Room(this.#parts, { sentence, after_s, first: this.first, begin });
+    this.#room = new Room(this.#parts, { refusal, first: this.first, begin });
     if (isHere) this.#room.focus();
   }
 

@@ -1,6 +1,6 @@
 // A stream for which there was no room: it is tried again after the time that the server names, or sooner or otherwise.
 
-import { say } from "./texts.js";
+import { refusalInWords, say } from "./texts.js";
 
 export class Room {
   #parts;
@@ -10,16 +10,18 @@ export class Room {
   #listening = new AbortController();
 
   /** `begin(first)` tries again, with the frame of this stream or another; `parts` are those of its card. */
-  constructor(parts, { sentence, after_s, first, begin }) {
+  constructor(parts, { refusal, first, begin }) {
+    const { retry_after_s = null, fast_instead = false } = refusal;
     this.#parts = parts;
     this.#asked = () => { this.dispose(); begin(first); };
-    this.#until_ms = performance.now() + after_s * 1000;
+    this.#until_ms = retry_after_s === null ? Infinity : performance.now() + retry_after_s * 1000;
     parts.room.hidden = false;
     parts.again.hidden = true;
     parts.dismiss.textContent = "Give up";
     parts.roomNow.after(parts.dismiss);
-    say(parts.roomSentence, sentence);
-    parts.roomFast.hidden = first.pace === "fast";
+    say(parts.roomSentence, refusalInWords(refusal));
+    parts.roomFast.hidden = !fast_instead;
+    parts.roomWait.hidden = retry_after_s === null; // waiting does not help
     const { signal } = this.#listening;
     parts.roomNow.addEventListener("click", this.#asked, { signal });
     parts.roomFast.addEventListener("click", () => { this.dispose(); begin({ ...first, pace: "fast" }); }, { signal });

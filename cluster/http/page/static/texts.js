@@ -25,7 +25,7 @@ export const CONTINUITIES = {
   approximate: () => "The stream goes on: from here on alike, not the same.",
   restarted: ({ segment }) => `The stream goes on, and begins anew from segment ${segment} on.`,
 };
-const RETRY = / ?\(try again in ([\d.]+) s\)/; // how a sentence says it, where the server gives no number beside it
+const ADVICE = / (?:Try again in [^.]*|Choose pace fast)\.$/; // what the page offers with buttons, and counts down
 
 /** Why a stream has ended, for who began it or who only watches. */
 export function endingInWords({ ending, reason }, watching) {
@@ -33,11 +33,9 @@ export function endingInWords({ ending, reason }, watching) {
   return reason ? `${text} ${reason}` : text;
 }
 
-/** A refusal's sentence, and after how many seconds another try may succeed; null if that was not said. */
-export function refusalInWords({ sentence, retry_after_s }) {
-  const said = RETRY.exec(sentence);
-  const after_s = typeof retry_after_s === "number" ? retry_after_s : said && Number(said[1]);
-  return { sentence: sentence.replace(RETRY, ""), after_s };
+/** A refusal for lack of room, in words and without the advice. */
+export function refusalInWords({ sentence }) {
+  return sentence.replace(ADVICE, "");
 }
 
 /** The named parts of a copy of a template. */

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import av
+import grpc
 import numpy as np
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect
 
+from cluster.http.page.answers import error_message
+from longtake.client.errors import ClientError
+from longtake.core.scarcity import Scarcity
 from pocket.judge import Pictures, Seen, classify
 from tests.programs import needs
 
@@ -212,19 +216,24 @@ def end(card: Locator) -> None:
 NO_ROOM = "No room for another live stream: decode-0 has 9 % of its time free, one takes 43 %."
 
 
-def refuse_for_room(tab: Page, how: str = "", *, after_s: float = 29, times: int = 1) -> list[dict[str, object]]:
-    """Have the first streams refused, as by a server that is full; the frames by which streams are opened, so far.
-
-    `how` is the field with the seconds, where the sentence does not tell them.
-    """
+def refuse_for_room(
+    tab: Page, *, after_s: float | None = 29, times: int = 1, fast: bool = True
+) -> list[dict[str, object]]:
+    """Have the first streams refused, as by a server that is full; the frames by which streams are opened, so far."""
+    scarcity = Scarcity(retry_after_s=after_s, fast_instead=fast)
+    sentence = f"{NO_ROOM} {scarcity.advice}".strip()
+    error = ClientError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        sentence,
+        retry_after_s=after_s,
+        facts={"fast_instead": "true"} if fast else {},
+    )
     opened: list[dict[str, object]] = []
 
     def answer(socket: WebSocketRoute) -> None:
         def first(text: str | bytes) -> None:
             opened.append(json.loads(text))
-            retry = {how: after_s} if how else {}
-            sentence = NO_ROOM if how else f"{NO_ROOM} (try again in {after_s:g} s)"
-            socket.send(json.dumps({"type": "error", "code": "RESOURCE_EXHAUSTED", "sentence": sentence} | retry))
+            socket.send(json.dumps(error_message(error)))
 
         if len(opened) < times:
             socket.on_message(first)

@@ -117,7 +117,7 @@ def test_every_state_is_without_a_violation(browser: Browser, server: Server, ax
     watcher.context.close()
 
     full = tab_of("about:blank")
-    refuse_for_room(full, "retry_after_s")
+    refuse_for_room(full)
     full.goto(server.url)
     start(full, "a green ring in the fog")
     expect(newest(full).get_by_role("button", name="Start as fast")).to_be_visible(timeout=PATIENCE_MS)

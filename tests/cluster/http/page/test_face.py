@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Dialog, Page, WebSocketRoute, expect
 
@@ -154,15 +153,27 @@ def test_on_a_phone_the_picture_is_seen_first_and_no_keyboard_hides_it(browser: 
 # --- no room ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["", "retry_after_s"], ids=["in the sentence", "as a field"])
-def test_a_stream_without_room_counts_down_and_begins_by_itself(tab: Page, server: Server, how: str) -> None:
-    opened = refuse_for_room(tab, how, after_s=3)
+def test_a_stream_that_waiting_does_not_help_is_not_tried_again_by_itself(tab: Page, server: Server) -> None:
+    opened = refuse_for_room(tab, after_s=None, fast=True)
+    tab.goto(server.url)
+    start(tab, PROMPT)
+    refused = newest(tab)
+    expect(refused.get_by_role("button", name="Start as fast")).to_be_focused(timeout=PATIENCE_MS)
+    expect(refused.get_by_text("Trying again")).to_be_hidden()
+    tab.wait_for_timeout(1000)
+    assert len(opened) == 1
+    refused.get_by_role("button", name="Give up").click()
+
+
+def test_a_stream_without_room_counts_down_and_begins_by_itself(tab: Page, server: Server) -> None:
+    opened = refuse_for_room(tab, after_s=3, fast=False)
     tab.goto(server.url)
     start(tab, PROMPT)
     refused = newest(tab)
     expect(refused.get_by_text(re.compile(r"Trying again in \d s"))).to_be_visible(timeout=PATIENCE_MS)
     expect(refused.get_by_role("alert").first).to_have_text(NO_ROOM)
-    expect(refused.get_by_role("button", name="Start as fast")).to_be_focused()
+    expect(refused.get_by_role("button", name="Start as fast")).to_be_hidden()
+    expect(refused.get_by_role("button", name="Try now")).to_be_focused()
     expect(refused).to_have_count(0, timeout=PATIENCE_MS)
     card = newest(tab)
     advances(card)
