@@ -7,8 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
+    from longtake.client.frames import Pictures
 
 ContinuityName = Literal["exact", "approximate", "restarted"]
 """How a stream goes on: as if nothing had happened, from here on alike, or from here on anew."""
@@ -91,7 +90,7 @@ class SegmentEvent:
     opened: OpenedEvent | None = field(default=None, repr=False, compare=False)
     """What its stream began with: the header that goes before it, and the size of its pictures."""
 
-    def frames(self) -> NDArray[uint8]:
+    def frames(self) -> Pictures:
         """Its pictures, decoded: an array of (picture_count, height, width, 3), RGB.
 
         Needs the extra `frames` (PyAV and numpy): ImportError, which says so, without it.

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from longtake.client.events import OpenedEvent, SegmentEvent
 
+    Pictures = NDArray[uint8]
+
 _MJPEG, _RAW = "multipart/x-mixed-replace", "application/octet-stream"
 
 
-def decoded(segment: SegmentEvent) -> NDArray[uint8]:
+def decoded(segment: SegmentEvent) -> Pictures:
     """The pictures of a segment, uint8 of (pictures, height, width, 3), RGB.
 
     A segment begins with a key picture and needs nothing of the one before. ImportError if PyAV or numpy is not there,
@@ -36,7 +38,7 @@ def decoded(segment: SegmentEvent) -> NDArray[uint8]:
     return pictures
 
 
-def _by_av(data: bytes, stream: OpenedEvent) -> NDArray[uint8]:
+def _by_av(data: bytes, stream: OpenedEvent) -> Pictures:
     try:
         import av
         import numpy as np
