@@ -20,6 +20,7 @@ from longtake.cli.main import run
 from longtake.client import Client, StreamOptions, SyncClient
 from longtake.client.events import ClosedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent
 from longtake.client.recording import Recording
+from longtake.core.limits import Limits
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.toy import HEADER, ToyCell, segment, toy_cell_in_thread
 from tests.longtake.commands import ROOT, start
@@ -27,7 +28,7 @@ from tests.longtake.commands import ROOT, start
 
 @pytest.fixture
 def cell() -> Iterator[ToyCell]:
-    with toy_cell_in_thread(delay_s=0.002) as running:
+    with toy_cell_in_thread(delay_s=0.002, limits=Limits(rewind_blocks=10_000)) as running:
         yield running
 
 
