@@ -15,7 +15,7 @@ def main() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        from longtake.own_code import find_ours_first
+        from longtake.own_code.finding import find_ours_first
 
         find_ours_first()
         from longtake.cli.main import run

@@ -27,7 +27,7 @@ from cluster.net.addresses import address_in
 from longtake.core.errors import InvalidField, LongtakeError, Unavailable
 from longtake.core.work import WorkerId
 from longtake.net.addresses import Address
-from longtake.own_code import find_ours_first
+from longtake.own_code.finding import find_ours_first
 from workers.link.dial import Weights, serve
 from workers.link_trust import LinkFiles
 from workers.peers import MeetingPoint

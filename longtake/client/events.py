@@ -91,13 +91,25 @@ class SegmentEvent:
     """What its stream began with: the header that goes before it, and the size of its pictures."""
 
     def frames(self) -> Pictures:
-        """Its pictures, decoded: an array of (picture_count, height, width, 3), RGB.
+        """Its pictures, decoded: uint8 of (picture_count, height, width, 3), RGB.
 
-        Needs the extra `frames` (PyAV and numpy): ImportError, which says so, without it.
+        Needs the extra `frames` (PyAV and numpy): ImportError, which says so, without it. ValueError if it was made by
+        hand and does not know its stream.
         """
         from longtake.client.frames import decoded
 
-        return decoded(self)
+        stream = self.opened
+        if stream is None:
+            raise ValueError(
+                "this segment does not know its stream, so neither the size nor the header of its pictures"
+            )
+        return decoded(
+            self.data,
+            header=stream.header,
+            media_type=stream.media_type,
+            width=stream.width,
+            height=stream.height,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,8 +199,7 @@ class Stream:
     async def close(self) -> None:
         """Ask for the end; the iteration goes on until the ClosedEvent. Does nothing on a stream that has ended.
 
-        While the connection is broken one more attempt is made to tell the server; if it fails, that is the end here,
-        and the server ends the stream when its client has been away for too long.
+        While the connection is broken one more attempt is made to tell the server; if it fails, that is the end here.
         """
         self._hurry.set()
         with contextlib.suppress(ClientError):
@@ -209,8 +208,7 @@ class Stream:
     async def leave(self) -> bytes:
         """Leave the stream without ending it; returns the token that another call goes on with, see Client.resume.
 
-        Its call is cancelled, and leaving the `async with` sends no `close` any more: the server keeps the stream for
-        `Limits.detached_s`. A stream that was not opened yet ends.
+        The server keeps the stream for `Limits.detached_s`. A stream that was not opened yet ends.
         """
         self._failure = ClientError(grpc.StatusCode.CANCELLED, "the stream was left")
         self._give_up()

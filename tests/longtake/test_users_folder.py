@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.own_code import PACKAGES
+from longtake.own_code.finding import PACKAGES
 from tests.users_folder import NAMES, fill
 
 ROOT = Path(__file__).resolve().parents[2]

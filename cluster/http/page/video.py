@@ -47,14 +47,14 @@ CHALLENGE = 'Bearer, Basic realm="Longtake", charset="UTF-8"'
 _FAULT = 500
 _BUSY = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)
 _FROM_THE_START = re.compile(r"\s*bytes\s*=\s*0\s*-\s*\d*\s*")
-Events = AsyncIterator[StreamEvent]
+VideoEvents = AsyncIterator[StreamEvent]
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSource:
     """Where a video comes from."""
 
-    begin: Callable[[Client], AbstractAsyncContextManager[Events]]
+    begin: Callable[[Client], AbstractAsyncContextManager[VideoEvents]]
     """Begins a stream, or the observation of one."""
     check: Callable[[Client], Awaitable[object]]
     """Asks what can be known without that: ClientError if there would be none."""
@@ -74,7 +74,7 @@ class Videos:
             return problem(400, str(error), code=StatusCode.INVALID_ARGUMENT.name)
 
         @asynccontextmanager
-        async def begin(client: Client) -> AsyncGenerator[Events, None]:
+        async def begin(client: Client) -> AsyncGenerator[VideoEvents, None]:
             async with client.stream(wanted.prompt, wanted.options) as events:
                 yield events
 
@@ -140,7 +140,7 @@ class Sending:
         self._send = send
         self.begun = False
 
-    async def all(self, events: Events) -> None:
+    async def all(self, events: VideoEvents) -> None:
         """Send a stream from 0 s on; what it is asked for next it is asked when all before has been taken."""
         times, media_type = FromZero(), ""
         async for event in events:

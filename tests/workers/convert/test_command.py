@@ -60,9 +60,9 @@ def test_a_model_directory_is_checked_against_its_own_hashes(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-o", "x"], "recipe: None is not allowed; allowed: --recipe with one of wan-hiar"),
-        (["--recipe", "wan-hiar"], "output: None is not allowed; allowed: --output"),
-        (["-o", "x", "--recipe", "wan-hiar", "--size", "64"], "size: '64' is not allowed; allowed: a width and"),
+        (["-o", "x"], "--recipe is missing; allowed: one of wan-hiar"),
+        (["--recipe", "wan-hiar"], "--output is missing"),
+        (["-o", "x", "--recipe", "wan-hiar", "--size", "64"], "'--size': '64' is not allowed; allowed: a width and"),
         (["-o", "x", "--recipe", "wan-hiar", "--size", "60x64"], "60"),
         (["-o", "x", "--recipe", "hiar"], "'hiar' is not one of 'wan-hiar'"),
     ],

@@ -10,7 +10,7 @@ from types import ModuleType
 
 PACKAGES = frozenset({"cluster", "monitoring", "pocket", "workers"})
 """Those of the wheel beside `longtake`."""
-_HOME = str(Path(__file__).resolve().parent.parent)
+_HOME = str(Path(__file__).resolve().parent.parent.parent)
 
 
 class _Ours:
