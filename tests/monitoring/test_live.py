@@ -25,7 +25,7 @@ SHORT = TimeScale(1 / 60)
 pytestmark = pytest.mark.timeout(240)
 LIMIT_S = 150.0
 MAY_REST = {
-    "sessions and SLO: Late blocks of live streams",
+    "sessions and SLO: Late blocks of realtime streams",
     "sessions and SLO: Calls not let in",
     "sessions and SLO: Sessions whose clients are away",
     "sessions and SLO: Encoding a prompt oldest that waits",
@@ -150,6 +150,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         running_prometheus(folder, cell.metrics, rules=sorted(rules), every=EVERY) as prometheus,
     ):
         yield asyncio.run(drive(cell, prometheus))
+
+
+def test_what_is_said_of_panels_is_said_of_some_that_there_are() -> None:
+    assert MAY_REST | BY_LOSS <= QUERIES.keys()
 
 
 def test_the_load_was_one(seen: Seen) -> None:
