@@ -7,7 +7,6 @@ imported before it is asked for: who uses the core has no need of gRPC.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def __getattr__(name: str) -> object:
     if name == "__all__":
         return sorted(NAMES)
     if name == "__version__":
+        from importlib.metadata import version  # which takes a while to be imported
+
         return version("longtake")
     if name not in NAMES:  # it may be a package
         raise AttributeError(f"module 'longtake' has no attribute {name!r}")

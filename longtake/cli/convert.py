@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -80,14 +81,13 @@ def convert_command(**asked: Unpack[_Asked]) -> None:
 
 def _convert(asked: _Asked) -> None:
     from workers.convert.choice import choose
-    from workers.convert.found import look
     from workers.models.weights import INFO_FILE
 
     if asked["check"] and all((source / INFO_FILE).is_file() for source in asked["sources"]):
         for source in asked["sources"]:
             _check_model(source)
         return
-    holdings = look(asked["sources"])
+    holdings = _found(asked["sources"], "SOURCE")
     if asked["check"]:
         _tell(holdings)
         if asked["recipe"] is None:
@@ -96,7 +96,7 @@ def _convert(asked: _Asked) -> None:
         _add(holdings, asked)
         return
     wish = _wish(asked)
-    choice = choose(holdings, wish, None if wish.lora is None else look([wish.lora]))
+    choice = choose(holdings, wish, None if wish.lora is None else _found([wish.lora], "--lora"))
     for part in choice.parts:
         click.echo(f"taken: {part}", err=not asked["check"])
     if choice.published.notes:
@@ -105,6 +105,17 @@ def _convert(asked: _Asked) -> None:
         click.echo(f"these make a whole {choice.published.name}, {wish.width}x{wish.height}")
     else:
         _write(choice, wish, asked["output"])
+
+
+def _found(places: Sequence[Path], option: str) -> Holdings:
+    """What lies at the places that an option names; an error about a file there names the option, too."""
+    from workers.convert.found import look
+
+    try:
+        return look(places)
+    except InvalidField as error:
+        field = error.field if error.field in _OPTIONS else f"{option}: {error.field}"
+        raise InvalidField(field, error.value, error.allowed) from None
 
 
 def _wish(asked: _Asked) -> Wish:
