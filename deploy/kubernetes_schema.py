@@ -11,18 +11,56 @@ MINOR = "1.35"
 """The oldest minor version that the chart's renderings are checked against: newer fields would be dropped there."""
 _CORE = "io.k8s.api.core.v1"
 _NETWORKING = "io.k8s.api.networking.v1"
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _TAKEN = (
     f"{_CORE}.Affinity", f"{_CORE}.Container", f"{_CORE}.EnvFromSource", f"{_CORE}.EnvVar", f"{_CORE}.Toleration",
     f"{_CORE}.TopologySpreadConstraint", f"{_CORE}.Volume", f"{_CORE}.VolumeMount",
     f"{_NETWORKING}.NetworkPolicyEgressRule", f"{_NETWORKING}.NetworkPolicyPeer",
 )  # fmt: skip
+
+
+def _having(field: str, value: str) -> dict[str, Any]:
+    """What holds for an object whose field has a value."""
+    return {"required": [field], "properties": {field: {"const": value}}}
+
+
+_PULL = ["Always", "IfNotPresent", "Never"]
 _ENUMS = {
     (f"{_CORE}.Toleration", "effect"): ["NoSchedule", "PreferNoSchedule", "NoExecute"],
     (f"{_CORE}.Toleration", "operator"): ["Exists", "Equal"],
     (f"{_CORE}.TopologySpreadConstraint", "whenUnsatisfiable"): ["DoNotSchedule", "ScheduleAnyway"],
+    (f"{_CORE}.NodeSelectorRequirement", "operator"): ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"],
+    (f"{_META}.LabelSelectorRequirement", "operator"): ["In", "NotIn", "Exists", "DoesNotExist"],
+    (f"{_CORE}.EmptyDirVolumeSource", "medium"): ["", "Memory", "HugePages", "HugePages-2Mi", "HugePages-1Gi"],
+    (f"{_CORE}.ImageVolumeSource", "pullPolicy"): _PULL,
+    (f"{_CORE}.Container", "imagePullPolicy"): _PULL,
+    (f"{_CORE}.Container", "restartPolicy"): ["Always"],
+    (f"{_CORE}.VolumeMount", "mountPropagation"): ["None", "HostToContainer"],
+    (f"{_NETWORKING}.NetworkPolicyPort", "protocol"): ["TCP", "UDP", "SCTP"],
 }
-"""Values that the API server tells apart and its definitions do not."""
+_FIELDS: dict[tuple[str, str], dict[str, Any]] = {
+    (f"{_CORE}.EnvVar", "name"): {"type": "string", "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$"},
+    (f"{_CORE}.TopologySpreadConstraint", "maxSkew"): {"type": "integer", "minimum": 1},
+    (f"{_CORE}.PreferredSchedulingTerm", "weight"): {"type": "integer", "minimum": 1, "maximum": 100},
+    (f"{_CORE}.WeightedPodAffinityTerm", "weight"): {"type": "integer", "minimum": 1, "maximum": 100},
+    (f"{_CORE}.ImageVolumeSource", "reference"): {"type": "string", "minLength": 1},
+    (f"{_META}.LabelSelector", "matchLabels"): {"$ref": "#/$defs/labelsOfNodes"},
+    (f"{_NETWORKING}.IPBlock", "cidr"): {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"},
+}
+_TOGETHER: dict[str, list[dict[str, Any]]] = {
+    f"{_CORE}.Toleration": [
+        {"if": _having("operator", "Exists"), "then": {"properties": {"value": {"enum": ["", None]}}}},
+        {"if": {"required": ["tolerationSeconds"]}, "then": _having("effect", "NoExecute")},
+        {"if": {"not": {"required": ["key"]}}, "then": _having("operator", "Exists")},
+    ],
+    f"{_CORE}.EnvVar": [{"not": {"required": ["value", "valueFrom"]}}],
+    f"{_CORE}.EnvFromSource": [{"oneOf": [{"required": ["configMapRef"]}, {"required": ["secretRef"]}]}],
+    f"{_NETWORKING}.NetworkPolicyPeer": [
+        {"not": {"required": ["ipBlock", "podSelector"]}}, {"not": {"required": ["ipBlock", "namespaceSelector"]}},
+    ],
+}  # fmt: skip
+"""What the API server checks and its definitions do not say: values, single fields, and what may stand together."""
 
 
 def definitions() -> dict[str, Any]:
@@ -42,6 +80,10 @@ def definitions() -> dict[str, Any]:
             waiting += _referred(made[name])
     for (name, field), allowed in _ENUMS.items():
         made[name]["properties"][field] = {"enum": allowed}
+    for (name, field), schema in _FIELDS.items():
+        made[name]["properties"][field] = schema
+    for name, rules in _TOGETHER.items():
+        made[name]["allOf"] = rules
     source = json.loads(json.dumps(made[f"{_CORE}.Volume"]))
     del source["properties"]["name"], source["required"]
     made[f"{_CORE}.VolumeSource"] = source

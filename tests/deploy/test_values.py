@@ -117,6 +117,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt setting": (denoise(nodeSelectors={}), "nodeSelectors"),
     "misspelt toleration": (denoise(tolerations=[{"kye": "gpu"}]), "kye"),
     "a toleration that is none": (denoise(tolerations=[{"key": "gpu", "operator": "Exist"}]), "operator"),
+    "a toleration of everything with a value": (denoise(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]),
+                                                "/workers/denoise/tolerations/0"),
+    "a toleration for a while of what evicts nobody": (denoise(tolerations=[{"key": "a", "tolerationSeconds": 5}]),
+                                                       "/workers/denoise/tolerations/0"),
+    "a volume in no medium": ({"modelVolume": {"emptyDir": {"medium": "memory"}}}, "/modelVolume/emptyDir/medium"),
+    "an image pulled at no time": (
+        {"modelVolume": {"image": {"reference": "x:1", "pullPolicy": "Sometimes"}}},
+        "/modelVolume/image/pullPolicy",
+    ),
+    "an environment that is two things": (
+        frontend(extraEnv=[{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]),
+        "/frontend/extraEnv/0",
+    ),
+    "an environment without a name": (frontend(extraEnv=[{"name": "A=B", "value": "c"}]), "/frontend/extraEnv/0/name"),
+    "an environment from nowhere": (frontend(extraEnvFrom=[{"prefix": "A_"}]), "/frontend/extraEnvFrom/0"),
+    "a probe of what ends": (frontend(initContainers=[INIT | {"livenessProbe": {"exec": {"command": ["x"]}}}]),
+                             "livenessProbe"),
     "misspelt affinity": ({"pods": {"affinity": {"nodeAffinities": {}}}}, "nodeAffinities"),
     "misspelt spread": (denoise(topologySpreadConstraints=[{"maxSkeww": 1}]), "maxSkeww"),
     "misspelt environment": (frontend(extraEnv=[{"name": "A", "valeu": "b"}]), "valeu"),
@@ -165,6 +182,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     # who may call, and whom
     "nobody may call": ({"networkPolicy": {"clients": []}}, "clients"),
     "a peer that is none": ({"networkPolicy": {"clients": [{"podSelektor": {}}]}}, "podSelektor"),
+    "a peer that is two": (
+        {"networkPolicy": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}},
+        "/networkPolicy/clients/0",
+    ),
+    "an address that is no range": ({"networkPolicy": {"clients": [{"ipBlock": {"cidr": "10.0.0.1"}}]}}, "cidr"),
+    "a selector of what no label can be": (
+        {"networkPolicy": {"clients": [{"podSelector": {"matchLabels": {"a": "b c"}}}]}},
+        "/networkPolicy/clients/0/podSelector/matchLabels/a",
+    ),
     "a rule that is none": ({"networkPolicy": {"extraEgress": [{"too": []}]}}, "too"),
     "two certificates": ({"tls": {"secretName": "a", "certManager": {"enabled": True}}}, "tls.secretName"),
     "no issuer": ({"tls": {"certManager": {"enabled": True}}}, "tls.certManager.issuerRef"),
@@ -280,6 +306,11 @@ TAKEN: dict[str, dict[str, Any]] = {
     "another vendor": merged(CUDA, {"gpu": {"resource": "amd.com/gpu"}}),
     "a registry with a port": {"image": {"worker": {"repository": "registry.example:5000/video/longtake_worker"}}},
     "an init container": frontend(initContainers=[INIT | {"securityContext": {"runAsUser": 65534}}]),
+    "a helper beside it": frontend(initContainers=[
+        INIT | {"restartPolicy": "Always", "startupProbe": {"exec": {"command": ["x"]}}}]),
+    "tolerations of every kind": denoise(tolerations=[
+        {"operator": "Exists"}, {"key": "a", "value": "b"}, {"key": "a", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60}]),
     "a name with dots": {"tls": {"secretName": "a.b-c.d"}},
     "peers of every kind": {"networkPolicy": {
         "clients": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
