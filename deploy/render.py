@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import ServerConfig
+from deploy.kubernetes_schema import definitions
 from deploy.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,12 +94,22 @@ def rendering(overlay: Path) -> str:
 
 def made() -> dict[Path, str]:
     """What each file shall hold; the rendering is one of the chart as it lies there."""
-    schema = json.loads(SCHEMA.read_text())
-    schema["properties"]["config"] = config_schema()
     return {
-        SCHEMA: json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        SCHEMA: chart_schema(),
         EXAMPLE: rendering(OVERLAYS / EXAMPLE.name),
     }
+
+
+def chart_schema() -> str:
+    """The chart's schema as it lies there, with `config` made anew, and Kubernetes' definitions, one a line."""
+    schema = json.loads(SCHEMA.read_text())
+    schema["properties"]["config"] = config_schema()
+    taken = definitions()
+    own = {name: each for name, each in schema["$defs"].items() if name not in taken and not name.startswith("io.k8s.")}
+    text = json.dumps(schema | {"$defs": own | dict.fromkeys(taken)}, indent=2, ensure_ascii=False) + "\n"
+    for name, each in taken.items():
+        text = text.replace(f'"{name}": null', f'"{name}": {json.dumps(each)}', 1)
+    return text
 
 
 def stale() -> list[Path]:
@@ -110,7 +121,7 @@ def stale() -> list[Path]:
 
 def write() -> None:
     """Make all of them again."""
-    SCHEMA.write_text(made()[SCHEMA])  # helm reads it
+    SCHEMA.write_text(chart_schema())  # helm reads it
     EXAMPLE.parent.mkdir(exist_ok=True)
     for path, text in made().items():
         path.write_text(text)

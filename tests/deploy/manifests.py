@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -22,6 +23,21 @@ Values = Mapping[str, object]
 NAMESPACE = "video"
 OPEN: dict[str, object] = {"config": {"auth": {"allow_anonymous": True}}}
 """The least that the chart's own values need to be rendered."""
+PODS: dict[str, Any] = {
+    "podLabels": {"team": "video"}, "podAnnotations": {"example.org/scrape": "no"}, "nodeSelector": {"pool": "video"},
+    "tolerations": [{"key": "video", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway",
+                                   "labelSelector": {"matchLabels": {"team": "video"}}}],
+    "priorityClassName": "video", "runtimeClassName": "nvidia", "schedulerName": "volcano", "tmp": "5Gi",
+    "extraEnv": [{"name": "OMP_NUM_THREADS", "value": "4"}], "extraEnvFrom": [{"configMapRef": {"name": "proxy"}}],
+    "extraVolumes": [{"name": "kernels", "persistentVolumeClaim": {"claimName": "kernels"}}],
+    "extraVolumeMounts": [{"name": "kernels", "mountPath": "/var/kernels"}],
+    "initContainers": [{"name": "look", "image": "busybox:1", "command": ["ls", "/var/kernels"],
+                        "volumeMounts": [{"name": "kernels", "mountPath": "/var/kernels", "readOnly": True}]}],
+}  # fmt: skip
+"""Every setting of pods."""
 OVERLAY_NAMES = tuple(sorted(path.stem for path in OVERLAYS.glob("*.yaml")))
 
 
@@ -33,16 +49,48 @@ def require_helm() -> None:
         pytest.skip(str(error))
 
 
-def render(values: Values, *arguments: str) -> list[Document]:
-    """The objects of a release `cell`; RuntimeError with what helm says if it refuses."""
+def merged(*values: dict[str, Any]) -> dict[str, Any]:
+    """Values over values, as helm merges them."""
+    result: dict[str, Any] = {}
+    for each in values:
+        for key, value in each.items():
+            below = result.get(key)
+            result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def render(values: Values, *arguments: str, release: str = "cell") -> list[Document]:
+    """The objects of a release; RuntimeError with what helm says if it refuses."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(values, file)
         file.flush()
         try:
-            text = helm("template", "cell", str(CHART), "--namespace", NAMESPACE, "--values", file.name, *arguments)
+            text = helm("template", release, str(CHART), "--namespace", NAMESPACE, "--values", file.name, *arguments)
         except subprocess.CalledProcessError as error:
             raise RuntimeError(error.stderr) from None
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+
+
+MINORS = ("1.35", "1.36", "1.37")
+CUSTOM = frozenset({"RayCluster", "Certificate", "Issuer", "PrometheusRule", "ServiceMonitor", "GRPCRoute"})
+"""Kinds that are not Kubernetes' own."""
+
+
+def validate(document: Document) -> None:
+    """ValidationError if a minor version of Kubernetes would drop or refuse a field; operators' kinds are let pass."""
+    if document["kind"] not in CUSTOM:
+        _validate(json.dumps(document, sort_keys=True))
+
+
+@functools.cache
+def _validate(text: str) -> None:
+    """Many objects are the same in many renderings."""
+    library = kubernetes_validate.utils
+    if not hasattr(library.schema_contents, "cache_info"):
+        # The definitions are megabytes, which the library reads again for every object.
+        library.schema_contents = functools.cache(library.schema_contents)
+    for minor in MINORS:
+        kubernetes_validate.validate(json.loads(text), minor, strict=True)
 
 
 @functools.cache
@@ -67,6 +115,7 @@ class Pod:
 
     role: str
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     spec: Document
 
     @property
@@ -87,7 +136,7 @@ def pods(documents: tuple[Document, ...] | list[Document]) -> Iterator[Pod]:
 
 def _pod(template: Document, more: Mapping[str, str]) -> Pod:
     labels = template["metadata"]["labels"] | more
-    return Pod(labels["longtake-role"], labels, template["spec"])
+    return Pod(labels["longtake-role"], labels, template["metadata"].get("annotations", {}), template["spec"])
 
 
 def pod(documents: tuple[Document, ...] | list[Document], role: str) -> Pod:

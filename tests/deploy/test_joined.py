@@ -52,6 +52,15 @@ class Container:
         return wait_for_text(self.log, text, self.process)
 
 
+def of_the_pod(nodes: RayNodes, folder: Path) -> dict[str, str]:
+    """The environment of the container, which has Ray's token as a file: as the chart gives it."""
+    environment = dict(nodes.environment)
+    token = folder / "auth_token"
+    token.write_text(environment.pop("RAY_AUTH_TOKEN"))
+    token.chmod(0o440)
+    return environment | {"RAY_AUTH_TOKEN_PATH": str(token)}
+
+
 @contextmanager
 def container(nodes: RayNodes, folder: Path, model: str, cluster: str) -> Iterator[Container]:
     """`python -m cluster.launch.ray_node` with a configuration; whatever is left of it at the end is killed."""
@@ -73,9 +82,10 @@ port = {ports[1]}
 meeting_port = {ports[2]}
 """)
     log = folder / "container.log"
+    command = [sys.executable, "-m", "cluster.launch.ray_node", str(config)]
+    environment = of_the_pod(nodes, folder)
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "cluster.launch.ray_node", str(config)],
-                                   cwd=folder, env=nodes.environment, stdout=out, stderr=subprocess.STDOUT)  # fmt: skip
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield Container(process, log, ports[0])
     finally:

@@ -89,13 +89,11 @@ FAULTS: dict[str, Callable[[Document, Document], bool]] = {
     "it keeps what it writes": lambda spec, container: any(
         "emptyDir" not in volume for volume in writes(spec, container)
     ),
-    "its shared memory is not limited": lambda spec, container: any(
-        volume.get("emptyDir", {}).get("medium") == "Memory" and "sizeLimit" not in volume["emptyDir"]
-        for volume in writes(spec, container)
+    "what it writes is not limited": lambda spec, container: any(
+        "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"] for volume in writes(spec, container)
     ),
     "a secret stands in the open": lambda spec, container: any(
-        "value" in entry and "TOKEN" in entry["name"] and not entry["name"].endswith("_FILE")
-        for entry in container["env"]
+        "TOKEN" in entry["name"] and not entry["name"].endswith(("_FILE", "_PATH")) for entry in container["env"]
     ),
 }
 """What Kubernetes' profile "restricted" bars, and rules of our own."""
@@ -127,8 +125,10 @@ BREAKS: dict[str, Callable[[Document], object]] = {
     "its image is not one version": lambda spec: spec["containers"][0].update(image="longtake:latest"),
     "volumes and mounts differ": lambda spec: spec["volumes"].append({"name": "more", "emptyDir": {}}),
     "it keeps what it writes": lambda spec: spec["containers"][0]["volumeMounts"][-1].pop("readOnly"),
-    "its shared memory is not limited": lambda spec: spec["volumes"][1]["emptyDir"].pop("sizeLimit"),
-    "a secret stands in the open": lambda spec: spec["containers"][0]["env"].append({"name": "A_TOKEN", "value": "x"}),
+    "what it writes is not limited": lambda spec: spec["volumes"][0]["emptyDir"].pop("sizeLimit"),
+    "a secret stands in the open": lambda spec: spec["containers"][0]["env"].append(
+        {"name": "A_TOKEN", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}
+    ),
 }
 
 
@@ -176,8 +176,15 @@ def test_ray_asks_for_a_token_and_shows_no_dashboard(documents: list[Document]) 
     assert cluster["spec"]["authOptions"]["mode"] == "token"
     head = cluster["spec"]["headGroupSpec"]["rayStartParams"]
     assert (head["num-cpus"], head["include-dashboard"]) == ("0", "false")
-    token = {entry["name"]: entry for entry in pod(documents, "frontend").container["env"]}["RAY_AUTH_TOKEN"]
-    assert token["valueFrom"]["secretKeyRef"] == {"name": cluster["metadata"]["name"], "key": "auth_token"}
+    front = pod(documents, "frontend")
+    environment = {entry["name"]: entry for entry in front.container["env"]}
+    assert "RAY_AUTH_TOKEN" not in environment, "every process below would show it"
+    folder, _, file = environment["RAY_AUTH_TOKEN_PATH"]["value"].rpartition("/")
+    (volume,) = [mount["name"] for mount in front.container["volumeMounts"] if mount["mountPath"] == folder]
+    (secret,) = [each["secret"] for each in front.spec["volumes"] if each["name"] == volume]
+    assert secret["secretName"] == cluster["metadata"]["name"]
+    assert secret["items"] == [{"key": "auth_token", "path": file}]
+    assert secret["defaultMode"] == 0o440
 
 
 def test_all_nodes_of_ray_use_the_ports_that_are_let_through(documents: list[Document]) -> None:
@@ -214,6 +221,9 @@ def test_no_eviction_takes_a_part_of_a_cell(documents: list[Document]) -> None:
     for budget in of_kind(documents, "PodDisruptionBudget"):
         (role,) = [each.role for each in pods(documents) if matches(budget["spec"]["selector"], each.labels)]
         kept[role] = budget["spec"]["minAvailable"]
+        # An engine that drains is not ready, and has streams; a Ray pod that is not ready has nothing.
+        policy = "IfHealthyBudget" if role == "frontend" else "AlwaysAllow"
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == policy
     assert kept == {"frontend": 1, "head": 1} | ray
 
 
@@ -337,20 +347,51 @@ def test_below_all_policies_lies_one_that_denies_everything_to_every_pod(documen
 # --- monitoring -------------------------------------------------------------------------------------------------------
 
 
-def test_rules_and_dashboards_reach_the_cluster_as_monitoring_made_them() -> None:
-    require_helm()
-    values = OPEN | {"metrics": {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}}
-    documents = render(values)
+def shared(name: str) -> tuple[dict[str, object], dict[str, Document], list[Document]]:
+    """Rules by their objects' names, dashboards by their files', and all objects, of a release that has them."""
+    documents = render(OPEN | {"metrics": {"shared": {"enabled": True}}}, release=name)
     rules = {each["metadata"]["name"]: each["spec"] for each in of_kind(documents, "PrometheusRule")}
     shown = [each for each in of_kind(documents, "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]]
-    boards = {name: json.loads(text) for each in shown for name, text in each["data"].items()}
-    made = {f"cell-longtake-{file.stem}": yaml.safe_load(text)
-            for file, text in rules_as_made(CHART, TimeScale(), RUNBOOK).items()}  # fmt: skip
-    drawn = {f"longtake-{file.name}": json.loads(text) for file, text in boards_as_made().items()}
-    assert rules == made != {}
-    assert boards == drawn != {}
     sizes_bytes = [len(json.dumps(each["data"]).encode()) for each in shown]
     assert max(sizes_bytes) < 2**20, "the most that a ConfigMap may hold"
+    return rules, {file: json.loads(text) for each in shown for file, text in each["data"].items()}, documents
+
+
+def test_rules_and_dashboards_reach_the_cluster_as_monitoring_made_them() -> None:
+    require_helm()
+    rules, boards, _ = shared("cell")
+    made = {f"cell-longtake-{file.stem}": yaml.safe_load(text)
+            for file, text in rules_as_made(CHART, TimeScale(), RUNBOOK).items()}  # fmt: skip
+    drawn = {file.stem: json.loads(text) for file, text in boards_as_made().items()}
+    assert rules == made != {}
+    assert {file.removeprefix("video-cell-longtake-").removesuffix(".json") for file in boards} == drawn.keys() != set()
+    for name, board in drawn.items():
+        written = json.dumps(boards[f"video-cell-longtake-{name}.json"])
+        uid = json.loads(written)["uid"]
+        assert uid.endswith(f"-{name}") and len(uid) <= 40, "the most that Grafana takes"
+        mark = uid.removeprefix("longtake-").removesuffix(f"-{name}")
+        assert json.loads(written.replace(f"longtake-{mark}-", "longtake-")) == board
+
+
+def test_rules_and_dashboards_are_one_switch_which_one_release_has() -> None:
+    require_helm()
+    kinds = {"PrometheusRule", "ServiceMonitor"}
+    assert kinds.isdisjoint(each["kind"] for each in render(OPEN))
+    for part in ("rules", "dashboards"):
+        documents = render(OPEN | {"metrics": {"shared": {"enabled": True, part: {"enabled": False}}}})
+        assert bool(of_kind(documents, "PrometheusRule")) == (part != "rules")
+        assert (len(of_kind(documents, "ConfigMap")) > 1) == (part != "dashboards")
+
+
+def test_what_two_releases_bring_does_not_clash_even_where_both_have_the_switch_on() -> None:
+    require_helm()
+    (_, first, one_release), (_, second, other_release) = shared("north"), shared("south")
+    assert first.keys().isdisjoint(second), "files of one folder, of which an uninstalled release takes its own"
+    uids = [{board["uid"] for board in boards.values()} for boards in (first, second)]
+    assert uids[0].isdisjoint(uids[1]) and len(uids[0]) == len(first)
+    names = [{(each["kind"], each["metadata"]["name"]) for each in documents}
+             for documents in (one_release, other_release)]  # fmt: skip
+    assert names[0].isdisjoint(names[1])
 
 
 def test_prometheus_finds_the_metrics_service() -> None:
