@@ -32,7 +32,7 @@ MAY_LACK = {
 """Lines that need not be there: nothing is wrong enough for a ticket, and the cell has no certificates."""
 MAY_REST = {
     "overview: Share of late blocks",
-    "sessions and SLO: Late blocks of live streams",
+    "sessions and SLO: Late blocks of realtime streams",
     "sessions and SLO: Calls not let in",
     "sessions and SLO: Sessions whose clients are away",
     "sessions and SLO: Encoding a prompt oldest that waits",
@@ -92,6 +92,8 @@ class Seen:
 async def drive(cell: Running, prometheus: Prometheus) -> Seen:
     """Load of every kind until everything that can be asked has an answer, or too long."""
     began_s = time.time()
+    while not await asyncio.to_thread(prometheus.targets_up):  # what grew before the first scrape nobody sees grow
+        await asyncio.sleep(0.1)
     clients = Clients(cell.address)
     clients.live(5)
     clients.sleepers(1, asleep_s=2.5)
