@@ -180,7 +180,9 @@ def outcomes(names: tuple[str, ...]) -> Iterator[Outcome]:
                 path.write_text(text)
             with (
                 running_cell(folder, scenario.cell) as cell,
-                running_prometheus(folder, cell.metrics, rules=sorted(rules), every="500ms") as prometheus,
+                running_prometheus(
+                    folder, cell.metrics, rules=sorted(rules), every="500ms", cell=scenario.cell.name
+                ) as prometheus,
             ):
                 yield asyncio.run(play(scenario, cell, prometheus))
                 cell.thaw_workers()

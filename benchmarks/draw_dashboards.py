@@ -29,7 +29,7 @@ from benchmarks.busy_cell import Cell, Clients, Running, running_cell
 from benchmarks.prometheus import Curve, Prometheus, running_prometheus
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.boards.panels import Chart, Dashboard, Line, Panel
-from monitoring.boards.promql import Unit
+from monitoring.boards.promql import WHOSE, Unit
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 NOTICE = "drawn by a script from the panels' queries, not Grafana"
@@ -92,11 +92,13 @@ class Page:
                 self._lines(axes, panel, answers)
             case Chart.HEAT:
                 self._heat(axes, answers[0][1])
-            case Chart.NUMBER | Chart.BARS | Chart.NAMES:
+            case Chart.NUMBER | Chart.NOW | Chart.BARS | Chart.NAMES:
                 self._numbers(axes, panel, answers)
 
     def _ask(self, line: Line) -> list[Curve]:
-        query = line.query.text.replace("$__rate_interval", _RATE_WINDOW).replace("$cell", ".*")
+        query = (
+            line.query.text.replace("$__rate_interval", _RATE_WINDOW).replace("$namespace", ".*").replace("$cell", ".*")
+        )
         step_s = max(1.0, (self._end_s - self._begin_s) / 200)
         return self._prometheus.over(query, self._begin_s, self._end_s, step_s)
 
@@ -155,8 +157,9 @@ def _places(dashboard: Dashboard) -> Iterator[tuple[str | Panel, float, float, f
     """Headings and panels with their bottom, left and width; inches down, columns across."""
     top = 0.0
     for row in dashboard.rows:
-        top += ROW_HEIGHT
-        yield row.title, top, 0, COLUMNS
+        if row.title:
+            top += ROW_HEIGHT
+            yield row.title, top, 0, COLUMNS
         left = 0
         top += PANEL_HEIGHT
         for panel in row.panels:
@@ -168,9 +171,9 @@ def _places(dashboard: Dashboard) -> Iterator[tuple[str | Panel, float, float, f
 
 def _legend(line: Line, curve: Curve) -> str:
     text = line.legend
-    for label in ("cell", *line.query.labels):
+    for label in (*WHOSE, *line.query.labels):
         text = text.replace(f"{{{{{label}}}}}", curve.labels.get(label, ""))
-    return text
+    return text.strip()
 
 
 def _colour(panel: Panel, value: float) -> str:
@@ -209,7 +212,7 @@ def loaded_prometheus(seconds: float) -> Iterator[Prometheus]:
         folder = Path(name)
         with (
             running_cell(folder, Cell()) as cell,
-            running_prometheus(folder, cell.metrics, rules=(), every=_EVERY) as prometheus,
+            running_prometheus(folder, cell.metrics, rules=(), every=_EVERY, cell=Cell().name) as prometheus,
         ):
             asyncio.run(load(cell, seconds))
             yield prometheus

@@ -71,8 +71,11 @@ def _finite(values: Sequence[Sequence[Any]]) -> tuple[tuple[float, float], ...]:
 
 
 @contextlib.contextmanager
-def running_prometheus(folder: Path, target: str, *, rules: Sequence[Path], every: str) -> Iterator[Prometheus]:
-    """One that scrapes HOST:PORT and evaluates `rules`, both `every` so often; its data go to `folder`.
+def running_prometheus(
+    folder: Path, target: str, *, rules: Sequence[Path], every: str, cell: str = ""
+) -> Iterator[Prometheus]:
+    """One that scrapes HOST:PORT, a cell of that name, and evaluates `rules`, both `every` so often, with its data in
+    `folder`.
 
     Raises Unavailable if it does not start.
     """
@@ -80,7 +83,12 @@ def running_prometheus(folder: Path, target: str, *, rules: Sequence[Path], ever
     if binary is None:
         raise Unavailable("prometheus is not installed (Debian's package prometheus)")
     config = folder / "prometheus.yaml"
-    scrape = {"job_name": "longtake", "static_configs": [{"targets": [target]}], "scrape_timeout": every}
+    scrape = {
+        "job_name": "longtake",
+        "honor_labels": True,
+        "static_configs": [{"targets": [target], "labels": {"cell": cell}}],
+        "scrape_timeout": every,
+    }
     config.write_text(
         yaml.safe_dump(
             {

@@ -184,10 +184,11 @@ async def serve_until(
                 _log.info("ready after %.1f s", engine.now_s() - began_s)
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
-                say(Ready(model=info.name, config=config, port=server.port, metrics=metrics, page=url))
+                say(Ready(model=info.name, config=config, port=server.port, metrics=metrics.url, page=url))
                 await _done_before(stop.asked.wait(), down.begun, failed)
                 await _done_before(_grace(engine), stop.asked, down.over, failed)
                 await _done_before(_drain(engine, down, server), stop.at_once, failed)
+                await _done_before(metrics.scrapes.told(), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()

@@ -31,6 +31,9 @@ class Metric:
     """Upper bounds without infinity; histograms only."""
 
 
+ALLOWED_LATE = 0.001
+"""The objective: the share of realtime streams' blocks that may be late over 30 days; 99.9 % shall leave in time."""
+
 _WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SLACKS = (-10.0, -3.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _COUNTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -150,10 +153,14 @@ DIVERGENCES = Metric("longtake_divergences_total", COUNTER, (),
 
 # --- workers ---
 WORKERS = Metric("longtake_workers", GAUGE, ("role",), "Workers that are joined.")
-WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",), "Workers that the configuration asks for.")
+WORKERS_EXPECTED = Metric("longtake_workers_expected", GAUGE, ("role",),
+    "Workers that the configuration asks for; not told before all were there for the first time.")
 WORKERS_JOINED = Metric("longtake_workers_joined_total", COUNTER, ("role",), "Times that a worker joined.")
 WORKERS_LOST = Metric("longtake_workers_lost_total", COUNTER, ("role", "cause"),
     "Times that a worker was lost: its link broke, it was silent, it hung, it broke the protocol, it was replaced.")
+WORKER_INFO = Metric("longtake_worker_info", GAUGE, ("worker", "role", "node", "pod", "device"),
+    "1; says where a joined worker runs: its machine, its pod on Kubernetes, and its device: cpu, simulated, or the "
+    "UUID of a GPU, as in the label UUID of NVIDIA's DCGM exporter. A chain has one for each place of its members.")
 SLOWNESS = Metric("longtake_worker_slowness_ratio", GAUGE, ("worker",),
     "Its time for a dispatch over what its fellows take for as many ops; 1 is usual.")
 NUMERICS_CLASSES = Metric("longtake_numerics_classes", GAUGE, ("role",),
@@ -173,8 +180,14 @@ ENGINE_STEP = Metric("longtake_engine_step_seconds", HISTOGRAM, (),
 ENGINE_INBOX = Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine.")
 METRICS_SECONDS = Metric("longtake_metrics_seconds_total", COUNTER, (),
     "CPU time spent on counting events and on writing the counts out.")
+STARTED = Metric("longtake_started", GAUGE, (),
+    "1 since all workers were first there, 0 while the server starts; until then it expects none.")
 DRAINING = Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0.")
 UPTIME = Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started.")
+CERTIFICATE_NOT_BEFORE = Metric("longtake_certificate_not_before_seconds", GAUGE, ("certificate",),
+    "Unix time from which the certificate is valid that ends first of those in a file in use.")
+CERTIFICATE_NOT_AFTER = Metric("longtake_certificate_not_after_seconds", GAUGE, ("certificate",),
+    "Unix time at which the first certificate of a file in use ends; `certificate` is the configuration's key.")
 INFO = Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served.")
 
 # fmt: on

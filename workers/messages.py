@@ -56,6 +56,18 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a worker runs; what is not known is empty."""
+
+    node: str
+    """The machine: on Kubernetes the node's name."""
+    pod: str
+    """The pod, on Kubernetes."""
+    device: str
+    """`cpu`, `simulated`, or the GPU's UUID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
     """A worker that has its weights loaded and asks for work."""
 
@@ -66,6 +78,8 @@ class Introduction:
     model_digest: str
     part: Part | None = None
     """The part of the model that it holds; None if it holds the whole model."""
+    places: tuple[Place, ...] = ()
+    """Where it runs; of a chain, where each of its workers does. Empty if it does not say."""
 
 
 # --- down: engine to worker -----------------------------------------------------------------------------------------

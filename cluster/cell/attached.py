@@ -19,6 +19,7 @@ from workers.messages import (
     ImageGone,
     ImageLoaded,
     ImageStowed,
+    Introduction,
     Prepared,
 )
 
@@ -38,8 +39,9 @@ class Port(Protocol):
 class Attached:
     """One worker, from its dialling in to the end of its link."""
 
-    def __init__(self, worker: WorkerId, port: Port) -> None:
-        self.worker = worker
+    def __init__(self, introduction: Introduction, port: Port) -> None:
+        self.introduction = introduction
+        self.worker = introduction.worker
         self.port = port
         self.vitals: Heartbeat | None = None
         """What the worker said last of its process."""

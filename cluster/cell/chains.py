@@ -93,7 +93,10 @@ class ChainPort:
             numerics=_together([one.numerics for one in each]),
             replay_depth=each[0].replay_depth,  # of the whole model: all say the same
         )
-        return Introduction(worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest)
+        places = tuple(place for member in self._members for place in member.introduction.places)
+        return Introduction(
+            worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest, places=places
+        )
 
     def send(self, message: Down) -> None:
         """See cluster.cell.attached.Port. Latents go only to those that start from them."""

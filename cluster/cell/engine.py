@@ -147,7 +147,7 @@ class Engine:
         older = self._workers.get(introduction.worker)
         if older is not None:
             self.leave(introduction.worker, older.port, "it dialled in again", Loss.REPLACED)
-        self._workers[introduction.worker] = Attached(introduction.worker, port)
+        self._workers[introduction.worker] = Attached(introduction, port)
         self.submit(
             WorkerJoined(
                 now_s=self.now_s(),
@@ -181,6 +181,10 @@ class Engine:
     def vitals(self) -> dict[WorkerId, Heartbeat]:
         """What the attached workers said last of their processes; those that said nothing yet are missing."""
         return {worker: attached.vitals for worker, attached in self._workers.items() if attached.vitals is not None}
+
+    def introductions(self) -> list[Introduction]:
+        """What the attached workers said of themselves."""
+        return [attached.introduction for attached in self._workers.values()]
 
     @property
     def drains_at_s(self) -> float:

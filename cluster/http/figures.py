@@ -5,6 +5,7 @@ Memory and utilisation of the devices themselves are not here: NVIDIA's DCGM exp
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.offer import Offer
 from cluster.journal.writer import WriterFigures
+from cluster.net.certificate_dates import CertificateDates, Validity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Graph
@@ -77,7 +79,11 @@ class CellFigures:
         scrape.put("longtake_sessions_limit", offer.limits.max_sessions)
         scrape.put("longtake_playback_pictures_per_second", float(offer.geometry.pictures_per_s))
         scrape.put("longtake_forwards_per_block", Graph(offer.recipe).forwards_per_block)
-        for role, count in facts.expected.items():
+        # Nothing is missing of what was never there: an alert would wake somebody at each long start.
+        joined = self._engine.tally.fleet.joined
+        started = all(joined[role] >= count for role, count in facts.expected.items())
+        scrape.put("longtake_started", started)
+        for role, count in facts.expected.items() if started else ():
             scrape.put("longtake_workers_expected", count, role.value)
 
     def _write_sessions(self, scrape: Scrape) -> None:
@@ -100,6 +106,9 @@ class CellFigures:
             here = [worker.ability.numerics for worker in workers if worker.role is role]
             scrape.put("longtake_workers", len(here), role.value)
             scrape.put("longtake_numerics_classes", len(set(here)), role.value)
+        for one in self._engine.introductions():
+            for place in dict.fromkeys(one.places):  # workers of a chain may share a place
+                scrape.put("longtake_worker_info", 1, one.worker, one.role.value, place.node, place.pod, place.device)
         for worker in workers:
             _write_worker(scrape, worker)
         for stage in self._engine.scheduler.cell.limit.stages:
@@ -135,6 +144,24 @@ class CellFigures:
         scrape.put("longtake_disk_journal_trouble", float(bool(figures.trouble)))
         scrape.put("longtake_adopted_sessions_total", keeping.adopted)
         scrape.put("longtake_divergences_total", keeping.divergences)
+
+
+class CertificateFigures:
+    """Writes when certificates end, as they were when somebody looked last."""
+
+    def __init__(self, dates: CertificateDates) -> None:
+        self._dates = dates
+        self._seen: Mapping[str, Validity] = {}
+
+    async def look(self) -> None:
+        """Look at the files, on another thread."""
+        self._seen = await asyncio.to_thread(self._dates.look)
+
+    def __call__(self, scrape: Scrape) -> None:
+        """See monitoring.exposition.Writer."""
+        for name, validity in self._seen.items():
+            scrape.put("longtake_certificate_not_before_seconds", validity.not_before_s, name)
+            scrape.put("longtake_certificate_not_after_seconds", validity.not_after_s, name)
 
 
 def _way(session: Session) -> str | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,8 +22,10 @@ from starlette.types import ASGIApp
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
-from cluster.http.figures import CellFacts, CellFigures
+from cluster.http.figures import CellFacts, CellFigures, CertificateFigures
+from cluster.http.scrapes import Scrapes
 from cluster.net.addresses import address_in, listen
+from cluster.net.certificate_dates import CertificateDates
 from cluster.net.listener import HttpListener
 from longtake.net.addresses import Address
 from monitoring.exposition import Exposition
@@ -32,15 +35,31 @@ GRACE_S = 1
 """How long requests may take to end when the listener stops."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The endpoint while it is served."""
+
+    url: str
+    """Empty: there is none."""
+    scrapes: Scrapes
+
+
 @contextlib.asynccontextmanager
-async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) -> AsyncIterator[str]:
-    """The URL of the endpoint that `config` asks for, served meanwhile; empty for none. InvalidField if it is wrong."""
+async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) -> AsyncIterator[Endpoint]:
+    """The endpoint that `config` asks for, served meanwhile. InvalidField if its address is wrong."""
+    scrapes = Scrapes()
     if not config.metrics.address:
-        yield ""
+        yield Endpoint("", scrapes)
         return
+    certificates = CertificateFigures(await asyncio.to_thread(CertificateDates, config.tls, config.link))
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
-    exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts),))
-    app = metrics_app(exposition, lambda: server.serving)
+    exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts), certificates))
+
+    async def begun() -> None:
+        await certificates.look()
+        scrapes.note(draining=engine.tally.draining)
+
+    app = metrics_app(exposition, lambda: server.serving, begun)
     address = address_in(config.metrics.address, field=FIELD, host=config.listen.host)
     settings = uvicorn.Config(
         app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
@@ -48,15 +67,22 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
     listener = HttpListener(settings, listen(address, field=FIELD))
     listener.begin()
     try:
-        yield f"http://{Address(host=address.host, port=listener.port)}/metrics"
+        yield Endpoint(f"http://{Address(host=address.host, port=listener.port)}/metrics", scrapes)
     finally:
         await listener.end()
 
 
-def metrics_app(exposition: Exposition, serving: Callable[[], bool]) -> ASGIApp:
-    """The application."""
+async def _nothing() -> None:
+    """Nothing is to be done before a scrape."""
+
+
+def metrics_app(
+    exposition: Exposition, serving: Callable[[], bool], begun: Callable[[], Awaitable[None]] = _nothing
+) -> ASGIApp:
+    """The application; `begun` is called for each scrape before anything is read."""
 
     async def metrics(request: Request) -> Response:
+        await begun()
         families = exposition.families()
         accept = request.headers.get("accept", "")
         text, media_type = await asyncio.to_thread(exposition.page, families, accept)

@@ -12,9 +12,10 @@ from enum import Enum
 from monitoring import declarations as metrics
 from monitoring.alerting.records import DAY_S, HOUR_S, MINUTE_S, REALTIME, Records
 from monitoring.boards.promql import Expression
+from monitoring.declarations import ALLOWED_LATE
 
-ALLOWED_LATE = 0.001
-"""The share of realtime streams' blocks that may be late: 99.9 % shall leave in time, over 30 days."""
+ENOUGH = 15.0
+"""So many blocks would be late if the share just reached the bound: of fewer blocks a share says nothing."""
 _FULL = "pages|slots|time|sessions"
 _BAD_CREDENTIALS = "no_credentials|wrong_credentials"
 _MEBIBYTE = 2.0**20
@@ -44,6 +45,8 @@ def alerts(records: Records) -> Iterator[Alert]:
     """All alerts, on records of the same times."""
     yield from _late_blocks(records)
     yield from _service(records)
+    yield from _start(records)
+    yield from _certificates(records)
     yield from _disk(records)
     yield from _output(records)
     yield from _texts(records)
@@ -63,8 +66,9 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
     )
     for name, severity, times, long_s, short_s, for_s in burns:
         bound = times * ALLOWED_LATE
-        # A single short stream with one late block is no trend.
-        several = records.times.scope(long_s).increase(metrics.LATE_BLOCKS, **REALTIME).at_least(10)
+        # A short stream, or a cell's first minutes, when both windows see the same few blocks, are no trend.
+        floor = ENOUGH / bound * records.times.factor
+        several = records.times.scope(long_s).increase(metrics.BLOCKS, **REALTIME).at_least(floor)
         late = records.late(long_s).series.above(bound) & records.late(short_s).series.above(bound)
         yield Alert(
             name=f"LongtakeLateBlocks{name}",
@@ -78,15 +82,23 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
 
 
 def _service(records: Records) -> Iterator[Alert]:
-    hour, ten = records.times.scope(HOUR_S), records.times.scope(10 * MINUTE_S)
-    gone = hour.lately("last_over_time", metrics.UPTIME).unless(hour.sum(metrics.UPTIME))
+    ten = records.times.scope(10 * MINUTE_S)
     yield Alert(
         name="LongtakeDown",
         severity=Severity.PAGE,
-        query=gone.unless(hour.lately("last_over_time", metrics.DRAINING).at_least(1)),
-        for_s=MINUTE_S,
-        summary="Cell {{ $labels.cell }} is not there any more",
-        description="It answered scrapes within the last hour and does not now, and it was not shutting down.",
+        query=ten.answering().equals(0),
+        for_s=3 * MINUTE_S,
+        summary="Cell {{ or $labels.cell $labels.instance }} does not answer",
+        description="Prometheus is told to scrape it, and for minutes none of its targets has answered.",
+    )
+    open_lately = records.sessions.series.over("max_over_time", records.times.text(10 * MINUTE_S)).above(0)
+    yield Alert(
+        name="LongtakeCrashed",
+        severity=Severity.PAGE,
+        query=records.restarts(10 * MINUTE_S).above(0) & open_lately,
+        for_s=0,
+        summary="The server of cell {{ $labels.cell }} ended without a drain and was started again",
+        description="Every stream broke off with it; those that a journal on disk holds go on, the others are lost.",
     )
     ended = ten.increase(metrics.SESSIONS_CLOSED, ending="lost|failed")
     yield Alert(
@@ -97,6 +109,39 @@ def _service(records: Records) -> Iterator[Alert]:
         summary="Streams of cell {{ $labels.cell }} were ended by our fault",
         description='{{ $value | printf "%.0f" }} sessions ended as lost or failed within ten minutes.',
     )
+
+
+def _start(records: Records) -> Iterator[Alert]:
+    yield Alert(
+        name="LongtakeNotStarted",
+        severity=Severity.TICKET,
+        # Over some minutes, for one that is ended and tried again is not there all the time.
+        query=records.times.scope(5 * MINUTE_S).highest(metrics.STARTED).equals(0),
+        for_s=30 * MINUTE_S,
+        summary="Cell {{ $labels.cell }} has not begun to serve",
+        description="For half an hour it has been starting: not all of its workers were ever there.",
+    )
+
+
+def _certificates(records: Records) -> Iterator[Alert]:
+    scope = records.times.scope(5 * MINUTE_S)
+    ends = scope.least(metrics.CERTIFICATE_NOT_AFTER, "certificate")
+    life = ends - scope.least(metrics.CERTIFICATE_NOT_BEFORE, "certificate")
+    terms = (
+        # Name, severity, how long before the end, and the share of its life: some are made to live for a day.
+        ("Soon", Severity.TICKET, 14 * DAY_S, 0.25),
+        ("Now", Severity.PAGE, DAY_S, 0.125),
+    )
+    for name, severity, left_s, share in terms:
+        usual = ends.ahead().at_least_of(life.times(share))
+        yield Alert(
+            name=f"LongtakeCertificateEnds{name}",
+            severity=severity,
+            query=ends.ahead().less_than(left_s).unless(usual),
+            for_s=15 * MINUTE_S,
+            summary="The certificate {{ $labels.certificate }} of cell {{ $labels.cell }} ends",
+            description="In {{ $value | humanizeDuration }} (negative: it has ended). Who connects then is refused.",
+        )
 
 
 def _disk(records: Records) -> Iterator[Alert]:
@@ -185,7 +230,7 @@ def _losses(records: Records) -> Iterator[Alert]:
         name="LongtakeWorkersLostAgain",
         severity=Severity.PAGE,
         # A machine whose eight workers are lost with it is one occasion.
-        query=half_hour.changes(metrics.WORKERS_LOST, "role").at_least(3),
+        query=half_hour.occasions(metrics.WORKERS_LOST, "role").at_least(3),
         for_s=0,
         summary="{{ $labels.role }} workers of cell {{ $labels.cell }} are lost again and again",
         description='On {{ $value | printf "%.0f" }} occasions within half an hour; streams stop each time.',

@@ -60,6 +60,38 @@ class Records:
         share = scope.rate(metrics.LATE_BLOCKS, **REALTIME) / scope.rate(metrics.BLOCKS, **REALTIME)
         return Record(f"cell:longtake_late_block:ratio{duration(window_s)}", share)
 
+    def restarts(self, window_s: float) -> Expression:
+        """How often a cell's server was replaced without a drain, in the window: a crash, or it was killed.
+
+        A server that drained takes its mark away where its uptime falls; two jobs may not both have seen the mark.
+        """
+        window = self.times.text(window_s)
+        began = self._uptime.series.over("resets", window)
+        drained = self._draining.series.over("resets", window)
+        return (began - drained).least_of_jobs()
+
+    @property
+    def _uptime(self) -> Record:
+        """The uptime as each scrape job knows it; it falls when there is a new server."""
+        query = self.times.scope(10 * MINUTE_S).as_jobs_saw_it(metrics.UPTIME)
+        return Record("cell_job:longtake_uptime_seconds:min10m", query)
+
+    @property
+    def _draining(self) -> Record:
+        """Whether a cell's server drains, also for a while after it has ended."""
+        query = self.times.scope(10 * MINUTE_S).as_jobs_saw_it(metrics.DRAINING)
+        return Record("cell_job:longtake_draining:min10m", query)
+
+    @property
+    def late_blocks(self) -> Record:
+        """Late realtime blocks a second."""
+        return Record("cell:longtake_late_blocks:rate5m", self._five.rate(metrics.LATE_BLOCKS, **REALTIME))
+
+    @property
+    def blocks(self) -> Record:
+        """Blocks a second."""
+        return Record("cell_pace:longtake_blocks:rate5m", self._five.rate(metrics.BLOCKS, "pace"))
+
     @property
     def first_segment(self) -> Record:
         """The 95th percentile of the time from Open to the first segment."""
@@ -87,7 +119,8 @@ class Records:
         """The records in the order of the file."""
         five = self._five
         yield from map(self.late, LATE_WINDOWS_S)
-        yield Record("cell_pace:longtake_blocks:rate5m", five.rate(metrics.BLOCKS, "pace"))
+        yield self.blocks
+        yield self.late_blocks
         yield Record("cell:longtake_of_limit:ratio5m", five.rate(metrics.BLOCKS) / five.least(metrics.LIMIT))
         of_each = five.rate(metrics.BLOCKS).over_each(five.sum(metrics.LIMIT, "role"))
         yield Record("cell_role:longtake_of_limit:ratio5m", of_each)
@@ -102,6 +135,8 @@ class Records:
         yield Record(f"cell:{metrics.BLOCK_SLACK.name}:p01_5m", slack)
         yield self.engine_busy
         yield self.sessions
+        yield self._uptime
+        yield self._draining
         yield from self.memory
 
     @property

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from monitoring.boards.panels import grafana
-from monitoring.boards.tables import MEMORY, SESSIONS, THROUGHPUT, WORKERS
+from monitoring.boards.tables import MEMORY, OVERVIEW, SESSIONS, THROUGHPUT, WORKERS
 from monitoring.generated import CHART_FILES, bring
 
 FOLDER = CHART_FILES / "dashboards"
-DASHBOARDS = (THROUGHPUT, SESSIONS, MEMORY, WORKERS)
+DASHBOARDS = (OVERVIEW, THROUGHPUT, SESSIONS, MEMORY, WORKERS)
 LINE_LENGTH = 120
 
 

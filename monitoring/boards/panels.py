@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.errors import Contradiction
-from monitoring.boards.promql import CELL, Expression, Scope, Unit, distinct
+from monitoring.boards.promql import CELL, NAMESPACE, WHOSE, Expression, Scope, Unit, distinct
 from monitoring.declarations import UPTIME, Metric
 
 _Json = dict[str, object]
 
-SEEN = Scope("$__rate_interval", f'{CELL}=~"$cell"')
+SEEN = Scope("$__rate_interval", f'{NAMESPACE}=~"$namespace",{CELL}=~"$cell"')
 """What panels look at: the cells that are chosen on the dashboard, with rates over Grafana's own window."""
 DATA_SOURCE: _Json = {"type": "prometheus", "uid": "${datasource}"}
-_WIDTH, _HEIGHT = 24, 8
+_WIDTH = 24
 _SCHEMA_VERSION = 41
 _COLOURS = ("green", "orange", "red")
 
@@ -25,6 +25,8 @@ class Chart(Enum):
 
     LINES = "lines"
     NUMBER = "number"
+    NOW = "now"
+    """A number that is asked for this moment only: for queries over long times."""
     NAMES = "names"
     """A table of the labels of each series, whose value says nothing."""
     BARS = "bars"
@@ -37,9 +39,13 @@ class Style:
 
     chart: Chart = Chart.LINES
     bounds: tuple[float, ...] = ()
-    """The values from which it looks doubtful, and then bad; if they fall, less is worse."""
+    """The values from which it looks doubtful, and then bad; if they fall, less is worse. Bad is red and means that
+    somebody should act: what is full and healthy has no second bound."""
     stacked: bool = False
     width: int = 8
+    height: int = 8
+    none: str = ""
+    """What is said where there is nothing to show; empty: what Grafana says."""
     top: float | None = None
     """The greatest value that is shown; None leaves it to the data."""
 
@@ -61,7 +67,7 @@ class Line:
         """The labels of its values, and the note."""
         if self.query.labels == ("le",):
             return "{{le}}"
-        return " ".join([*(f"{{{{{label}}}}}" for label in (CELL, *self.query.labels)), *filter(None, [self.note])])
+        return " ".join([*(f"{{{{{label}}}}}" for label in (*WHOSE, *self.query.labels)), *filter(None, [self.note])])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +107,10 @@ class Row:
     """Panels under one heading, from left to right, then down."""
 
     title: str
+    """Empty: there is no heading."""
     panels: tuple[Panel, ...]
+    collapsed: bool = False
+    """Whether only the heading is shown until somebody opens it: then nothing of it is asked either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +143,7 @@ def grafana(dashboard: Dashboard) -> _Json:
         "timezone": "browser",
         "links": [_other_dashboards()],
         "annotations": {"list": [_alerts()]},
-        "templating": {"list": [_data_source_variable(), _cell_variable()]},
+        "templating": {"list": [_data_source_variable(), *map(_variable, (NAMESPACE, CELL))]},
         "panels": list(_laid_out(dashboard.rows)),
     }
 
@@ -142,19 +151,43 @@ def grafana(dashboard: Dashboard) -> _Json:
 def _laid_out(rows: Iterable[Row]) -> Iterator[_Json]:
     number, top = 0, 0
     for row in rows:
-        number += 1
-        at = {"h": 1, "w": _WIDTH, "x": 0, "y": top}
-        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "gridPos": at, "panels": []}
-        top, left = top + 1, 0
-        for panel in row.panels:
-            number += 1
-            width = panel.style.width
-            if left + width > _WIDTH:
-                top, left = top + _HEIGHT, 0
-            place = {"h": _HEIGHT, "w": width, "x": left, "y": top}
-            yield {"id": number, "gridPos": place, **_panel(panel)}
-            left += width
-        top += _HEIGHT
+        first = number + 1 + bool(row.title)
+        panels = list(_placed(row.panels, first, top + bool(row.title)))
+        if row.title:
+            at = {"h": 1, "w": _WIDTH, "x": 0, "y": top}
+            inside = panels if row.collapsed else []
+            heading = {"title": row.title, "collapsed": row.collapsed, "gridPos": at, "panels": inside}
+            yield {"id": number + 1, "type": "row", **heading}
+            top += 1
+        number = first + len(panels) - 1
+        if not row.collapsed:
+            yield from panels
+            top += _height(row.panels)
+
+
+def _placed(panels: Iterable[Panel], number: int, top: int) -> Iterator[_Json]:
+    """From left to right, then down; those beside each other have one height."""
+    for line in _lines(panels):
+        left = 0
+        for panel in line:
+            style = panel.style
+            yield {"id": number, "gridPos": {"h": style.height, "w": style.width, "x": left, "y": top}, **_panel(panel)}
+            number, left = number + 1, left + style.width
+        top += line[0].style.height
+
+
+def _lines(panels: Iterable[Panel]) -> list[list[Panel]]:
+    """Which of them lie beside each other."""
+    lines: list[list[Panel]] = [[]]
+    for panel in panels:
+        if sum(each.style.width for each in lines[-1]) + panel.style.width > _WIDTH:
+            lines.append([])
+        lines[-1].append(panel)
+    return lines
+
+
+def _height(panels: Iterable[Panel]) -> int:
+    return sum(line[0].style.height for line in _lines(panels))
 
 
 def _panel(panel: Panel) -> _Json:
@@ -171,14 +204,15 @@ def _panel(panel: Panel) -> _Json:
 
 
 def _target(panel: Panel, place: int, line: Line) -> _Json:
+    now = panel.style.chart is Chart.NOW
     return {
         "refId": chr(ord("A") + place),
         "datasource": DATA_SOURCE,
         "expr": line.query.text,
         "legendFormat": line.legend,
         "format": "heatmap" if panel.style.chart is Chart.HEAT else "time_series",
-        "range": True,
-        "instant": False,
+        "range": not now,
+        "instant": now,
         "editorMode": "code",
     }
 
@@ -203,6 +237,8 @@ def _defaults(panel: Panel) -> _Json:
         shown["min"] = 0
     if style.top is not None:
         shown["max"] = style.top
+    if style.none:
+        shown["noValue"] = style.none
     return shown
 
 
@@ -229,6 +265,7 @@ _STAT: _Json = {
 _PLUGINS = {
     Chart.LINES: "timeseries",
     Chart.NUMBER: "stat",
+    Chart.NOW: "stat",
     Chart.NAMES: "stat",
     Chart.BARS: "bargauge",
     Chart.HEAT: "heatmap",
@@ -239,6 +276,7 @@ _OPTIONS: dict[Chart, _Json] = {
         "tooltip": {"mode": "multi", "sort": "desc"},
     },
     Chart.NUMBER: {**_STAT, "graphMode": "area", "textMode": "auto"},
+    Chart.NOW: {**_STAT, "graphMode": "none", "textMode": "auto"},
     Chart.NAMES: {**_STAT, "graphMode": "none", "textMode": "name"},
     Chart.BARS: {
         "reduceOptions": _NUMBERS,
@@ -289,13 +327,13 @@ def _data_source_variable() -> _Json:
     }
 
 
-def _cell_variable() -> _Json:
+def _variable(label: str) -> _Json:
     return {
-        "name": CELL,
-        "label": "Cell",
+        "name": label,
+        "label": label.capitalize(),
         "type": "query",
         "datasource": DATA_SOURCE,
-        "query": {"query": f"label_values({UPTIME.name}, {CELL})", "refId": "cells"},
+        "query": {"query": f"label_values({UPTIME.name}, {label})", "refId": f"{label}s"},
         "includeAll": True,
         "allValue": ".*",
         "multi": True,

@@ -1,19 +1,27 @@
 """PromQL made from declared metrics by a handful of functions: sums, rates, shares and quantiles, always per cell.
 
 A metric that is not declared cannot be named, a label that it does not bear is refused, and so is a rate of a gauge.
+A cell is told from others by its namespace too, and what several scrape jobs tell of one cell counts once: of their
+sums the greatest is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
 from longtake.core.errors import Contradiction, InvalidField
-from monitoring.declarations import Instrument, Metric
+from monitoring.declarations import GAUGE, Instrument, Metric
 
-CELL = "cell"
+NAMESPACE, CELL = "namespace", "cell"
+WHOSE = (NAMESPACE, CELL)
+"""What tells cells apart; on Kubernetes two namespaces may each have a cell of one name, elsewhere there are none."""
+JOB, INSTANCE = "job", "instance"
+UP = Metric("up", GAUGE, (JOB, INSTANCE), "By Prometheus itself: whether a target answered its last scrape.")
+ALERTS = Metric("ALERTS", GAUGE, ("alertname", "severity", "alertstate"), "By Prometheus itself: 1 for each alert.")
+_JOBS = f'{JOB}=~".*longtake.*"'
 _DURATIONS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
 
 
@@ -43,7 +51,7 @@ class Expression:
     unit: Unit
     metrics: tuple[Metric, ...]
     labels: tuple[str, ...] = ()
-    """The labels that the value has beside `cell`."""
+    """The labels that the value has beside those that tell cells apart."""
 
     def __truediv__(self, other: Expression) -> Expression:
         """The share that this is of another expression of the same labels."""
@@ -55,6 +63,11 @@ class Expression:
         text = f"{_closed(self.text)} / {self._matched(other)} group_right () {_closed(other.text)}"
         unit = Unit.SHARE if self.unit is other.unit else self.unit
         return Expression(text, unit, self.metrics + other.metrics, other.labels)
+
+    def of_each(self, info: Expression) -> Expression:
+        """This, once for each 1 of an expression that has more labels, with all of them."""
+        text = f"{_closed(self.text)} * {self._matched(info)} group_right () {_closed(info.text)}"
+        return Expression(text, self.unit, self.metrics + info.metrics, info.labels)
 
     def __add__(self, other: Expression) -> Expression:
         """The sum of two expressions of the same labels."""
@@ -88,9 +101,25 @@ class Expression:
         """This, where it is not greater."""
         return replace(self, text=f"{_closed(self.text)} <= {bound:.10g}")
 
+    def less_than(self, bound: float) -> Expression:
+        """This, where it is smaller."""
+        return replace(self, text=f"{_closed(self.text)} < {bound:.10g}")
+
+    def at_least_of(self, other: Expression) -> Expression:
+        """This, where it is not less than another expression of the same labels."""
+        return self._joined(">=", other, self.unit)
+
     def below(self, other: Expression) -> Expression:
         """This, where it is less than another expression of the same labels."""
         return self._joined("<", other, self.unit)
+
+    def equals(self, value: float) -> Expression:
+        """This, where it is exactly that."""
+        return replace(self, text=f"{_closed(self.text)} == {value:.10g}")
+
+    def least_of_jobs(self) -> Expression:
+        """Of an expression for each scrape job, what all of them agree on."""
+        return replace(self, text=f"min by ({', '.join(WHOSE)}) ({self.text})", labels=())
 
     def rest(self) -> Expression:
         """One minus a share: what it leaves of the whole."""
@@ -98,12 +127,20 @@ class Expression:
             raise InvalidField("expression", self.text, "a share")
         return replace(self, text=f"1 - {_closed(self.text)}")
 
+    def ahead(self) -> Expression:
+        """How long it is from now to a point of time; less than 0: since."""
+        return replace(self, text=f"{_closed(self.text)} - time()")
+
+    def times(self, factor: float) -> Expression:
+        """This, so many times."""
+        return replace(self, text=f"{_closed(self.text)} * {factor:.10g}")
+
     def over(self, function: str, window: str) -> Expression:
         """A function of a series over a window, such as `delta` or `min_over_time`."""
         return replace(self, text=f"{function}({self.text}[{window}])")
 
     def _matched(self, other: Expression) -> str:
-        return f"on({', '.join([CELL, *(label for label in self.labels if label in other.labels)])})"
+        return f"on({', '.join([*WHOSE, *(label for label in self.labels if label in other.labels)])})"
 
     def _joined(self, operator: str, other: Expression, unit: Unit) -> Expression:
         text = f"{_closed(self.text)} {operator} {_closed(other.text)}"
@@ -118,14 +155,30 @@ class Scope:
     cells: str = ""
     """Matchers for all selectors; empty means every cell."""
 
+    def answering(self) -> Expression:
+        """1 for each cell that answers scrapes, 0 for one that does not, as long as Prometheus is told to scrape it.
+
+        A target without a label `cell` stands for itself.
+        """
+        named, nameless = self._targets(f'{CELL}!=""'), self._targets(f'{CELL}=""')
+        text = f"max by ({', '.join(WHOSE)}) ({named}) or max by ({NAMESPACE}, {INSTANCE}) ({nameless})"
+        return Expression(text, Unit.NONE, (UP,), (INSTANCE,))
+
+    def firing(self, severity: str) -> Expression:
+        """1 for each alert of that severity that fires."""
+        matchers = ('alertname=~"Longtake.+"', 'alertstate="firing"', f'severity="{severity}"', self.cells)
+        text = f"max by ({', '.join((*WHOSE, 'alertname'))}) (ALERTS{{{','.join(filter(None, matchers))}}})"
+        return Expression(text, Unit.NONE, (ALERTS,), ("alertname",))
+
     def latest(self, metric: Metric, **labels: str) -> Expression:
         """The gauge itself, with all its labels."""
-        _must_be(metric, Instrument.GAUGE)
-        return Expression(self._selector(metric, metric.name, labels), _unit(metric), (metric,), metric.labels)
+        return self.most(metric, *metric.labels, **labels)
 
     def sum(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """The gauge summed for each cell and label of `by`."""
-        return self._aggregated("sum", metric, by, labels)
+        _must_be(metric, Instrument.GAUGE)
+        inner = self._selector(metric, metric.name, labels)
+        return Expression(_summed(_known(metric, by), inner), _unit(metric), (metric,), by)
 
     def most(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """The greatest of the gauge for each cell and label of `by`."""
@@ -139,7 +192,19 @@ class Scope:
         """A function such as `avg_over_time` of the gauge over the window, then summed."""
         _must_be(metric, Instrument.GAUGE)
         inner = f"{function}({self._selector(metric, metric.name, labels)}[{self.window}])"
-        return Expression(f"sum by ({_labels(metric, by)}) ({inner})", _unit(metric), (metric,), by)
+        return Expression(_summed(_known(metric, by), inner), _unit(metric), (metric,), by)
+
+    def highest(self, metric: Metric) -> Expression:
+        """The greatest that the gauge was within the window."""
+        _must_be(metric, Instrument.GAUGE)
+        inner = f"max_over_time({self._selector(metric, metric.name, {})}[{self.window}])"
+        return Expression(f"max by ({', '.join(WHOSE)}) ({inner})", _unit(metric), (metric,))
+
+    def as_jobs_saw_it(self, metric: Metric) -> Expression:
+        """The gauge as each scrape job saw it last within the window, the least where a cell's server was replaced."""
+        _must_be(metric, Instrument.GAUGE)
+        inner = f"last_over_time({self._selector(metric, metric.name, {})}[{self.window}])"
+        return Expression(f"min by ({', '.join((*WHOSE, JOB))}) ({inner})", _unit(metric), (metric,), (JOB,))
 
     def rate(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """How fast the counter grows, a second, for each cell and label of `by`."""
@@ -151,10 +216,13 @@ class Scope:
         _must_be(metric, Instrument.COUNTER)
         return self._counted("increase", metric, metric.name, by, labels)
 
-    def changes(self, metric: Metric, *by: str, **labels: str) -> Expression:
-        """How often the counter was seen to grow, or to start anew, in the window: what happens at once counts once."""
+    def occasions(self, metric: Metric, *by: str, **labels: str) -> Expression:
+        """How often the counter was seen to grow in the window: what happens at once counts once, a new start never."""
         _must_be(metric, Instrument.COUNTER)
-        return replace(self._counted("changes", metric, metric.name, by, labels), unit=Unit.NONE)
+        series = f"{self._selector(metric, metric.name, labels)}[{self.window}]"
+        return Expression(
+            _summed(_known(metric, by), f"changes({series}) - resets({series})"), Unit.NONE, (metric,), by
+        )
 
     def seen(self, metric: Metric, *by: str, **labels: str) -> Expression:
         """How many values a second the histogram got."""
@@ -184,15 +252,21 @@ class Scope:
         return self._counted("rate", metric, f"{metric.name}_bucket", (*by, "le"), labels)
 
     def _aggregated(self, operator: str, metric: Metric, by: tuple[str, ...], labels: dict[str, str]) -> Expression:
-        inner = self.latest(metric, **labels)
-        return replace(inner, text=f"{operator} by ({_labels(metric, by)}) ({inner.text})", labels=by)
+        _must_be(metric, Instrument.GAUGE)
+        inner = self._selector(metric, metric.name, labels)
+        text = f"{operator} by ({', '.join((*WHOSE, *_known(metric, by)))}) ({inner})"
+        return Expression(text, _unit(metric), (metric,), by)
 
     def _counted(
         self, function: str, metric: Metric, series: str, by: tuple[str, ...], labels: dict[str, str]
     ) -> Expression:
         inner = f"{function}({self._selector(metric, series, labels)}[{self.window}])"
         unit = _RATES[_unit(metric)] if function == "rate" else _unit(metric)
-        return Expression(f"sum by ({_labels(metric, by)}) ({inner})", unit, (metric,), by)
+        _known(metric, tuple(name for name in by if name != "le"))
+        return Expression(_summed(by, inner), unit, (metric,), by)
+
+    def _targets(self, matcher: str) -> str:
+        return f"up{{{','.join(filter(None, (_JOBS, matcher, self.cells)))}}}"
 
     def _selector(self, metric: Metric, series: str, labels: dict[str, str]) -> str:
         _known(metric, labels)
@@ -231,15 +305,23 @@ def _must_be(metric: Metric, instrument: Instrument) -> None:
         raise Contradiction(metric.name, f"a {instrument.value}", f"it is a {metric.instrument.value}")
 
 
-def _labels(metric: Metric, by: tuple[str, ...]) -> str:
-    _known(metric, (name for name in by if name != "le"))
-    return ", ".join((CELL, *by))
+def _summed(by: tuple[str, ...], inner: str) -> str:
+    """The sum for each cell and label of `by`, counted once however many scrape jobs tell it.
+
+    Within a job it is a sum, for a server that was replaced goes on as another instance.
+    """
+    each = f"sum by ({', '.join((*WHOSE, JOB, *by))}) ({inner})"
+    return f"max by ({', '.join((*WHOSE, *by))}) ({each})"
 
 
-def _known(metric: Metric, names: Iterator[str] | dict[str, str]) -> None:
+Names = TypeVar("Names", bound=Iterable[str])
+
+
+def _known(metric: Metric, names: Names) -> Names:
     for name in names:
         if name not in metric.labels:
             raise InvalidField(f"label of {metric.name}", name, " or ".join((*metric.labels, CELL)))
+    return names
 
 
 def _closed(text: str) -> str:

@@ -1,9 +1,11 @@
-"""The four dashboards as a table: of each panel its title, its look, its queries, and what to do when it looks bad."""
+"""The dashboards as a table: of each panel its title, its look, its queries, and what to do when it looks bad."""
 
 from __future__ import annotations
 
 from monitoring import declarations as metrics
 from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
+from monitoring.boards.promql import Scope
+from monitoring.declarations import ALLOWED_LATE
 
 REALTIME = {"pace": "realtime"}
 # Pages and slots are in use in every state but this.
@@ -15,7 +17,59 @@ _RUNNING = SEEN.sum(metrics.SESSIONS, pace="realtime", state="running") - SEEN.s
 # Those that count against the limit: all but the queued ones.
 _OPEN = SEEN.sum(metrics.SESSIONS, state="opening|running|paused|parking|parked|restoring|finishing|closing")
 
+_OPEN_REALTIME = SEEN.sum(
+    metrics.SESSIONS, pace="realtime", state="opening|running|paused|parking|parked|restoring|finishing|closing"
+)
+_MONTH = Scope("30d", SEEN.cells)
+_LATE_OF_MONTH = _MONTH.increase(metrics.LATE_BLOCKS, **REALTIME) / _MONTH.increase(metrics.BLOCKS, **REALTIME)
+
 # fmt: off
+OVERVIEW = Dashboard(
+    uid="longtake-overview", title="Longtake: overview",
+    description="Whether somebody should act, on one screen. Red: yes. A cell that is full and healthy is not red.",
+    rows=(
+        Row("", (
+            panel("Cells that answer", Style(chart=Chart.NOW, bounds=(1.0, 0.5), width=4, height=4), SEEN.answering(),
+                  advice="1 for a cell that answers Prometheus. 0: see LongtakeDown in the runbook."),
+            panel("Pages that fire", Style(chart=Chart.NAMES, bounds=(0.5, 1.0), width=5, height=4, none="none"),
+                  SEEN.firing("page"),
+                  advice="Clients are failed now: docs/runbook.md has a section under each name."),
+            panel("Tickets that fire", Style(chart=Chart.NAMES, bounds=(0.5,), width=5, height=4, none="none"),
+                  SEEN.firing("ticket"),
+                  advice="These wait for the morning: docs/runbook.md has a section under each name."),
+            panel("Left of 30 days' allowance", Style(chart=Chart.NOW, bounds=(0.25, 0.0), width=5, height=4,
+                                                      none="no realtime blocks"),
+                  (_LATE_OF_MONTH.times(1 / ALLOWED_LATE)).rest(),
+                  advice="Of the 0.1 % of realtime blocks that may be late. Below 0 the objective is missed: change "
+                         "nothing risky until it has recovered. Prometheus must keep its data for 30 days; if it keeps "
+                         "less, this is what is left for as long as it does."),
+            panel("Workers, of those expected", Style(chart=Chart.NOW, bounds=(1.0, 0.001), width=5, height=4),
+                  SEEN.sum(metrics.WORKERS, "role") / SEEN.sum(metrics.WORKERS_EXPECTED, "role"),
+                  advice="None of a role: no stream goes on (LongtakeNoWorkers). Some missing: the launcher brings "
+                         "them back, or see LongtakeWorkersMissing."),
+            panel("Share of late blocks", Style(bounds=(0.001, 0.0144)),
+                  SEEN.rate(metrics.LATE_BLOCKS, **REALTIME) / SEEN.rate(metrics.BLOCKS, **REALTIME),
+                  advice="Of realtime streams. Above the red line a month's allowance is gone in two days: see the "
+                         "board 'sessions and SLO'."),
+            panel("Realtime sessions", PLAIN, Line(_OPEN_REALTIME, "open"),
+                  Line(SEEN.most(metrics.SESSIONS_LIMIT), "limit of all sessions"),
+                  advice="At the limit, or long below it where devices are full, the next one is refused, as it should "
+                         "be: no fault, until it lasts."),
+            panel("Refusals", STACKED, SEEN.rate(metrics.OPENS_REFUSED, "reason"),
+                  advice="pages, slots, time, sessions: the cell is full. Lasting: add workers or a cell "
+                         "(LongtakeRefusingRealtime). unavailable: something is broken."),
+            panel("Devices", Style(chart=Chart.BARS, width=16, top=1.0),
+                  SEEN.rate(metrics.BUSY, "worker").of_each(SEEN.most(metrics.WORKER_INFO, "worker", "node", "device")),
+                  advice="The share of time that each computes. All full is what they are for; one that is idle "
+                         "among busy ones: see the board 'workers and server', and DCGM's of that device."),
+            panel("Until the first segment", Style(bounds=(5.0, 10.0)),
+                  Line(SEEN.quantile(0.95, metrics.FIRST_SEGMENT, **REALTIME), "95 %"),
+                  advice="Of realtime streams, from Open. Above 10 s people leave before they see anything: see "
+                         "LongtakeFirstSegmentSlow."),
+        )),
+    ),
+)
+
 THROUGHPUT = Dashboard(
     uid="longtake-throughput", title="Longtake: throughput",
     description="How much comes out, how near that is to what the devices can do, and where time is lost.",
@@ -25,7 +79,7 @@ THROUGHPUT = Dashboard(
                   advice="Each role's limit is the sum of 1/t over its workers, over its ops of a block; decoding "
                          "counts encoding. Far below the least with sessions waiting: see 'Work that waits' and the "
                          "workers' utilisation."),
-            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.85, 0.95), width=4, top=1.0),
+            panel("Share of the limit", Style(chart=Chart.BARS, bounds=(0.95,), width=4, top=1.0),
                   _RATE.over_each(_LIMITS),
                   advice="The greatest is the bottleneck: add workers of that role, or another cell. Low is no fault "
                          "unless streams wait. See 'Time that is reserved' for room for one more."),
@@ -38,11 +92,11 @@ THROUGHPUT = Dashboard(
                          "on the workers' page."),
         )),
         Row("Where the work is", (
-            panel("Utilisation of workers", Style(bounds=(0.9, 0.98), top=1.0), SEEN.rate(metrics.BUSY, "worker"),
+            panel("Utilisation of workers", Style(bounds=(0.98,), top=1.0), SEEN.rate(metrics.BUSY, "worker"),
                   advice="All near 1: the cell is full. One near 1 and the others idle: a straggler or bad placement "
                          "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
                          "bottleneck."),
-            panel("Time that is reserved", Style(bounds=(0.85, 0.95), top=1.0), SEEN.most(metrics.RESERVED, "worker"),
+            panel("Time that is reserved", Style(bounds=(0.95,), top=1.0), SEEN.most(metrics.RESERVED, "worker"),
                   advice="By realtime streams. Where one more would bring a worker above 0.95 it is refused for time; "
                          "the refusal names the worker with the most time left."),
             panel("Ops done", STACKED, SEEN.rate(metrics.OPS, "op"),
@@ -70,7 +124,7 @@ THROUGHPUT = Dashboard(
             panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),
                   advice="Some after a worker came or slowed down. For ever: two workers take turns at being slow; "
                          "see slowness."),
-        )),
+        ), collapsed=True),
     ),
 )
 
@@ -116,7 +170,7 @@ SESSIONS = Dashboard(
             panel("Sessions by state", STACKED, SEEN.sum(metrics.SESSIONS, "state"),
                   advice="Many opening: decode workers do not keep up. Many parked: clients went away without "
                          "closing. Many queued: fast streams wait for places."),
-            panel("Places in use", Style(chart=Chart.BARS, bounds=(0.8, 0.95), width=4, top=1.0),
+            panel("Places in use", Style(chart=Chart.BARS, bounds=(0.95,), width=4, top=1.0),
                   _OPEN / SEEN.most(metrics.SESSIONS_LIMIT),
                   advice="Near 1 Opens are refused whatever room the devices have: raise limits.max_sessions if "
                          "pages are free."),
@@ -129,7 +183,7 @@ SESSIONS = Dashboard(
                          "wants more than it may. invalid: a client has a defect."),
             panel("Endings", STACKED, SEEN.rate(metrics.SESSIONS_CLOSED, "ending"),
                   advice="lost and failed are ours: see failed ops and drains. The others are wished for."),
-            panel("Wait in the queue, 95th percentile", Style(bounds=(60.0, 300.0)),
+            panel("Wait in the queue, 95th percentile", PLAIN,
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
                   advice="Of fast streams that had to queue. Long is no fault; the queue's end is a refusal."),
             panel("Parked and restored", PLAIN, Line(SEEN.rate(metrics.PARKED, "pace"), "parked"),
@@ -139,7 +193,7 @@ SESSIONS = Dashboard(
             panel("Cues", STACKED, SEEN.rate(metrics.CUES, "result"),
                   advice="Many refused: clients name blocks that have begun; they should leave the block out. "
                          "Accepted and never applied: the streams stand still."),
-        )),
+        ), collapsed=True),
         Row("Lost workers", (
             panel("Sessions that lack a part of their state", STACKED, SEEN.sum(metrics.RECOVERING, "way"),
                   advice="rebuilt: soon whole, from the journal. waited: there is no room for what was lost, and their "
@@ -152,7 +206,7 @@ SESSIONS = Dashboard(
                   Line(SEEN.quantile(0.95, metrics.RECOVERY), "95 %"),
                   advice="A lane takes as many forwards as its pages remember blocks, a decoder slot some decodes. "
                          "Longer: they wait for room or behind realtime streams: add a worker of each role to spare."),
-        )),
+        ), collapsed=True),
         Row("Clients", (
             panel("Sessions that wait for credit", STACKED, SEEN.sum(metrics.STALLED_SESSIONS, "pace"),
                   advice="Clients that do not acknowledge: slow networks or screens that were left. They cost their "
@@ -173,7 +227,7 @@ SESSIONS = Dashboard(
             panel("Calls not let in", STACKED, SEEN.rate(metrics.CALLS_REFUSED, "reason"),
                   advice="Wrong credentials in number: an expired token, or somebody who guesses. The audit log says "
                          "from where."),
-        )),
+        ), collapsed=True),
     ),
 )
 
@@ -182,7 +236,7 @@ MEMORY = Dashboard(
     description="Pages of K/V, decoder slots, copies of both in host memory, the journal, and resident memory.",
     rows=(
         Row("On the devices", (
-            panel("Pages in use", Style(bounds=(0.9, 0.98), top=1.0),
+            panel("Pages in use", Style(bounds=(0.98,), top=1.0),
                   (SEEN.sum(metrics.PAGES, "worker", **FREE) / SEEN.sum(metrics.PAGES, "worker")).rest(),
                   advice="Near 1 the next Open is refused for pages. Uneven: sessions of a packed pace, or lanes "
                          "not yet moved."),
@@ -201,7 +255,7 @@ MEMORY = Dashboard(
             panel("Host memory of copies", STACKED, SEEN.sum(metrics.STATE_COPIES_MEMORY, "worker"),
                   advice="Bounded by limits.max_parked times a session's state. Growing with no session parked: a "
                          "leak."),
-        )),
+        ), collapsed=True),
         Row("The processes", (
             panel("Journal", STACKED, SEEN.sum(metrics.JOURNAL, "content"),
                   advice="What streams are rebuilt from. Grows with sessions, and with each only until it holds what "
@@ -216,7 +270,7 @@ MEMORY = Dashboard(
             panel("Journal for each session", PLAIN, SEEN.sum(metrics.JOURNAL) / SEEN.sum(metrics.SESSIONS),
                   advice="At most a constant of the recipe, the model's depth and the windows that clients chose; less "
                          "while streams are young."),
-        )),
+        ), collapsed=True),
         Row("The journal on disk", (
             panel("On disk", PLAIN, Line(SEEN.sum(metrics.DISK_BYTES), "kept"),
                   Line(SEEN.sum(metrics.DISK_WAITING), "waiting to be written"),
@@ -233,7 +287,7 @@ MEMORY = Dashboard(
             panel("Taken over, and made otherwise", PLAIN, Line(SEEN.increase(metrics.ADOPTED), "taken over"),
                   Line(SEEN.increase(metrics.DIVERGENCES), "made otherwise"),
                   advice="Made otherwise than by the server before is never right: see LongtakeStreamsDiverge."),
-        )),
+        ), collapsed=True),
     ),
 )
 
@@ -262,6 +316,9 @@ WORKERS = Dashboard(
                          "that a model cannot take; the log has the reason."),
             panel("What is served", Style(chart=Chart.NAMES, width=16), SEEN.latest(metrics.INFO),
                   advice="Two lines of one cell: two servers share its name."),
+            panel("Where workers run", Style(chart=Chart.NAMES), SEEN.latest(metrics.WORKER_INFO),
+                  advice="Each with its role, node, pod and device. A GPU has the name that DCGM's dashboards have for "
+                         "it: look there when a worker is slow or fails."),
         )),
         Row("The engine", (
             panel("Share of time in the engine's steps", Style(bounds=(0.5, 0.8), top=1.0),
@@ -280,6 +337,17 @@ WORKERS = Dashboard(
                   advice="Starts anew with the server; every session ended then."),
             panel("Draining", Style(chart=Chart.NUMBER, bounds=(1.0,), width=4), SEEN.most(metrics.DRAINING),
                   advice="1 while it shuts down: it refuses new streams and ends those that run."),
-        )),
+            panel("Started", Style(chart=Chart.NUMBER, width=4), SEEN.least(metrics.STARTED),
+                  advice="0 until all workers were there for the first time. For half an hour: see the log, and on "
+                         "Kubernetes pods that are pending."),
+            panel("Certificates end in", Style(chart=Chart.NUMBER, bounds=(1209600.0, 86400.0), width=8,
+                                               none="no certificates"),
+                  SEEN.least(metrics.CERTIFICATE_NOT_AFTER, "certificate").ahead(),
+                  advice="Those for clients are read again when their files change, the link's at a start. Ones that "
+                         "live for days only are renewed later: see LongtakeCertificateEndsSoon."),
+            panel("Certificates are valid since", Style(chart=Chart.NUMBER, width=8, none="no certificates"),
+                  SEEN.least(metrics.CERTIFICATE_NOT_BEFORE, "certificate").ahead().times(-1),
+                  advice="Falls when one is renewed. That it did not: who renews it does not write this file."),
+        ), collapsed=True),
     ),
 )

@@ -170,7 +170,7 @@ def test_the_server_of_the_composition_starts_and_is_scraped(composition: Docume
     metrics = int(config.metrics.address.rpartition(":")[2])
     assert f":{metrics}/readyz" in composition["services"]["server"]["healthcheck"]["test"][-1]
     (targets,) = yaml.safe_load((COMPOSE.parent / "targets.yaml").read_text())
-    assert targets["targets"] == [f"server:{metrics}"]
+    assert targets == {"targets": [f"server:{metrics}"], "labels": {"cell": config.metrics.cell}}
     # Prometheus reads its targets and rules where they are mounted, beside its own configuration.
     prometheus = yaml.safe_load(path("monitoring/prometheus.yaml").read_text())
     mounted = {volume.split(":")[1] for volume in composition["services"]["prometheus"]["volumes"]}

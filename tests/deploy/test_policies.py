@@ -31,6 +31,7 @@ from tests.deploy.manifests import (
     render,
     require_helm,
 )
+from workers.place import NODE, POD
 
 ROLES = {"frontend", "head", "denoise", "decode"}
 """Of every cell; some have pods for text workers, too."""
@@ -400,3 +401,20 @@ def test_prometheus_finds_the_metrics_service() -> None:
     found = [each for each in of_kind(documents, "Service") if matches(monitor["selector"], each["metadata"]["labels"])]
     assert [each["metadata"]["name"] for each in found] == ["cell-longtake-metrics"]
     assert [port["name"] for port in found[0]["spec"]["ports"]] == [end["port"] for end in monitor["endpoints"]]
+    # What the alerts ask of `up`, which Prometheus makes: the job's name, and whose target it is.
+    assert "longtake" in found[0]["metadata"]["labels"][monitor["jobLabel"]]
+    cell = tomllib.loads(config_text(documents))["metrics"]["cell"]
+    for endpoint in monitor["endpoints"]:
+        assert endpoint["honorLabels"] is True
+        assert endpoint["relabelings"] == [{"targetLabel": "cell", "replacement": cell}]
+
+
+def test_workers_are_told_their_pod_and_their_node() -> None:
+    asked = {}
+    for each in pods(list(overlay("h200-4"))):
+        (container,) = each.spec["containers"]
+        fields = {
+            e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in container["env"] if e["name"] in (NODE, POD)
+        }
+        asked[each.role] = fields
+    assert set(map(str, asked.values())) == {str({NODE: "spec.nodeName", POD: "metadata.name"})}

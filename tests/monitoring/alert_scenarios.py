@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 HEALTHY: Mapping[str, str] = {
+    'up{job="longtake",instance="a:9464",cell="a"}': "1x60",
     'longtake_uptime_seconds{cell="a"}': "30000+60x60",
+    'longtake_started{cell="a"}': "1x60",
+    'longtake_certificate_not_before_seconds{cell="a",certificate="tls.certificate"}': "-2592000x60",
+    'longtake_certificate_not_after_seconds{cell="a",certificate="tls.certificate"}': "5184000x60",
     'longtake_draining{cell="a"}': "0x60",
     'longtake_sessions{cell="a",pace="realtime",state="running"}': "10x60",
     'longtake_sessions{cell="a",pace="realtime",state="parked"}': "0x60",
@@ -48,6 +52,8 @@ class Scenario:
     at: str
     step: str = "1m"
     """Between the values; other than a minute, HEALTHY is left out."""
+    labels: Mapping[str, str] = field(default_factory=lambda: {"cell": "a"})
+    """What the alert says of whose it is."""
 
 
 def blocks(total: str, late: str) -> dict[str, str]:
@@ -65,8 +71,27 @@ def store(uptime: str, journal: str, sessions: str) -> dict[str, str]:
     }
 
 
-def fires(alert: str, says: str, at: str, series: Mapping[str, str], step: str = "1m") -> Scenario:
-    return Scenario(alert=alert, says=says, fires=True, series=series, at=at, step=step)
+def told_by(jobs: Sequence[str], series: Mapping[str, str], cell: str = 'cell="a"') -> dict[str, str]:
+    """The series as several scrape jobs tell them, in place of those that one tells."""
+    told = {name.replace(cell, f'{cell},job="{job}"'): values for name, values in series.items() for job in jobs}
+    return dict.fromkeys(series, "_x60") | told
+
+
+def in_namespace(name: str, series: Mapping[str, str]) -> dict[str, str]:
+    """The series with the label that Prometheus gives to what it finds in a namespace of Kubernetes."""
+    return {f'{key.removesuffix("}")},namespace="{name}"}}': values for key, values in series.items()}
+
+
+def fires(
+    alert: str,
+    says: str,
+    at: str,
+    series: Mapping[str, str],
+    step: str = "1m",
+    labels: Mapping[str, str] | None = None,
+) -> Scenario:
+    whose = {"cell": "a"} if labels is None else labels
+    return Scenario(alert=alert, says=says, fires=True, series=series, at=at, step=step, labels=whose)
 
 
 def silent(alert: str, says: str, at: str, series: Mapping[str, str], step: str = "1m") -> Scenario:
@@ -74,6 +99,9 @@ def silent(alert: str, says: str, at: str, series: Mapping[str, str], step: str 
 
 
 _FAST, _SLOW, _LASTING = "LongtakeLateBlocksFast", "LongtakeLateBlocksSlow", "LongtakeLateBlocksLasting"
+_UP, _STARTED = 'up{job="longtake",instance="a:9464",cell="a"}', 'longtake_started{cell="a"}'
+_BEGAN = 'longtake_certificate_not_before_seconds{cell="a",certificate="tls.certificate"}'
+_ENDS = 'longtake_certificate_not_after_seconds{cell="a",certificate="tls.certificate"}'
 _UPTIME, _DRAINING = 'longtake_uptime_seconds{cell="a"}', 'longtake_draining{cell="a"}'
 _LOST = 'longtake_sessions_closed_total{cell="a",pace="realtime",ending="lost"}'
 _FAILED = 'longtake_sessions_closed_total{cell="a",pace="fast",ending="failed"}'
@@ -109,6 +137,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent(_FAST, "5 % late for the last fifteen minutes", "65m", blocks("0+1000x70", "0x50 0+50x20")),
     silent(_FAST, "5 % late, over the hour's bound for a minute", "68m", blocks("0+1000x70", "0x49 0+50x20")),
     silent(_FAST, "one short stream with nine late blocks", "28m", blocks("0x20 0+20x9 180x9", "0x20 0+1x9 9x9")),
+    silent(_FAST, "twelve late ones in a cell's first minute", "4m", blocks("_ 0+80x60", "_ 0 12x60")),
+    silent(_FAST, "twelve late ones in its first minute, and nobody any more", "6m", blocks("_ 0 80x60", "_ 0 12x60")),
+    silent(_FAST, "twelve late ones in a busy cell's first minute", "4m", blocks("_ 0+800x60", "_ 0 12x60")),
+    fires(_FAST, "half of a new cell's, for ten minutes", "12m", blocks("_ 0+300x60", "_ 0+150x60")),
+    fires(_FAST, "one stream, 3 % late for half an hour", "31m", blocks("0+80x60", "0+2.4x60")),
+    silent(_SLOW, "twelve late ones in a cell's first minute", "40m", blocks("_ 0+400x60", "_ 0 12x60"), "5m"),
+    silent(_LASTING, "twelve late ones in a cell's first minute", "5h", blocks("_ 0+2400x60", "_ 0 12x60"), "30m"),
     fires(_SLOW, "0.8 % late for six hours", "395m", blocks("0+1000x80", "0+8x80"), "5m"),
     silent(_SLOW, "0.5 % late for six hours", "395m", blocks("0+1000x80", "0+5x80"), "5m"),
     silent(_SLOW, "2 % late for the last forty minutes", "390m", blocks("0+1000x80", "0x69 0+20x10"), "5m"),
@@ -122,13 +157,70 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent(_LASTING, "0.3 % late, over the long bound just now", "75h", blocks("0+9000x160", "0x100 0+27x50"), "30m"),
     silent(_LASTING, "one short stream with nine late blocks", "75h", blocks("0x143 0+160x9", "0x143 0+1x9"), "30m"),
     # --- the service ---
-    fires("LongtakeDown", "scrapes end", "25m", {_UPTIME: "60+60x20 stale", _DRAINING: "0x20 stale"}),
-    silent("LongtakeDown", "scrapes end while it drains", "25m",
-           {_UPTIME: "60+60x20 stale", _DRAINING: "0x18 1 1 stale"}),
-    silent("LongtakeDown", "scrapes have just ended", "21m", {_UPTIME: "60+60x20 stale", _DRAINING: "0x20 stale"}),
-    silent("LongtakeDown", "one scrape is missing", "25m", {_UPTIME: "60+60x19 _ 1260+60x10"}),
+    fires("LongtakeDown", "it ends", "25m", {_UP: "1x20 0x40", _UPTIME: "60+60x20 stale"}),
+    fires("LongtakeDown", "it is still down after a day", "25h", {_UP: "1x20 0x400", _UPTIME: "60+300x20 stale"}, "5m"),
+    fires("LongtakeDown", "a pod that drained is replaced by one that dies", "25m",
+          {_UP: "1x20 stale", _UP.replace("a:9464", "c:9464"): "_x20 0x40",
+           _UPTIME: "60+60x20 stale", _DRAINING: "0x15 1x4 stale"}),
+    fires("LongtakeDown", "it drained, and comes back as one that dies at once", "25m",
+          {_UP: "1x20 0x40", _UPTIME: "60+60x20 stale", _DRAINING: "0x18 1 1 stale"}),
+    fires("LongtakeDown", "one of the same name in another namespace answers", "25m",
+          {_UP: "_x60", _UP.replace("}", ',namespace="x"}'): "1x20 0x40", _UP.replace("}", ',namespace="y"}'): "1x60"}),
+    fires("LongtakeDown", "a job whose targets do not name their cells", "25m",
+          {_UP: "_x60", 'up{job="prod/longtake-metrics",instance="c:9464"}': "1x20 0x40",
+           'up{job="prod/longtake-metrics",instance="d:9464"}': "1x60"}, labels={}),
+    silent("LongtakeDown", "an idle cell ends as planned, whose drain no scrape saw", "25m",
+           {_UP: "1x20 stale", _UPTIME: "60+60x20 stale", _DRAINING: "0x20 stale", _RUNNING: "0x20 stale"}),
+    silent("LongtakeDown", "it does not answer for two minutes", "22m", {_UP: "1x20 0x40"}),
+    silent("LongtakeDown", "one scrape is missing", "25m", {_UP: "1x19 _ 1x40"}),
+    silent("LongtakeDown", "80 s without scrapes", "252s", {_UP: "1x10 _x8 1x20"}, "10s"),
+    silent("LongtakeDown", "two jobs, of which one asks at a wrong port", "25m",
+           {_UP: "1x60", _UP.replace("longtake", "longtake-again").replace("a:9464", "a:1"): "0x60"}),
+    silent("LongtakeDown", "a job of others", "25m", {'up{job="node",instance="a:9100"}': "0x60"}),
+    fires("LongtakeCrashed", "back within a minute", "22m", {_UPTIME: "6000+60x20 30+60x40"}),
+    fires("LongtakeCrashed", "back after three minutes", "26m", {_UPTIME: "6000+60x20 stale _x2 30+60x40"}),
+    fires("LongtakeCrashed", "back as a pod of another address", "23m",
+          {_UPTIME: "6000+60x20 stale", _UPTIME.replace("}", ',instance="c"}'): "_x21 30+60x40"}),
+    fires("LongtakeCrashed", "five minutes after a planned restart", "27m",
+          {_UPTIME: "6000+60x20 30+60x4 30+60x40", _DRAINING: "0x18 1 1 0x40"}),
+    fires("LongtakeCrashed", "one of the same name in another namespace goes on", "22m",
+          {_UPTIME: "_x60", _DRAINING: "_x60", _RUNNING: "_x60",
+           **in_namespace("x", {_UPTIME: "6000+60x20 30+60x40", _DRAINING: "0x60", _RUNNING: "10x60"}),
+           **in_namespace("y", {_UPTIME: "6000+60x60", _DRAINING: "0x60", _RUNNING: "10x60"})}),
+    fires("LongtakeCrashed", "two jobs saw it", "23m",
+          told_by(("one", "two"), {_UPTIME: "6000+60x20 30+60x40", _DRAINING: "0x60"})),
+    silent("LongtakeCrashed", "a planned restart", "22m",
+           {_UPTIME: "6000+60x20 30+60x40", _DRAINING: "0x18 1 1 0x40"}),
+    silent("LongtakeCrashed", "a planned restart, and a minute in between", "23m",
+           {_UPTIME: "6000+60x20 stale 30+60x40", _DRAINING: "0x18 1 1 stale 0x40"}),
+    silent("LongtakeCrashed", "a planned restart as a pod of another address", "23m",
+           {_UPTIME: "6000+60x20 stale", _UPTIME.replace("}", ',instance="c"}'): "_x21 30+60x40",
+            _DRAINING: "0x18 1 1 stale", _DRAINING.replace("}", ',instance="c"}'): "_x21 0x40"}),
+    silent("LongtakeCrashed", "a planned restart, of which one of two jobs saw the drain", "22m",
+           {**told_by(("one", "two"), {_UPTIME: "6000+60x20 30+60x40", _DRAINING: "0x60"}),
+            _DRAINING.replace("}", ',job="two"}'): "0x19 1 0x40"}),
+    silent("LongtakeCrashed", "nobody was there", "22m", {_UPTIME: "6000+60x20 30+60x40", _RUNNING: "0x60"}),
+    silent("LongtakeCrashed", "half an hour ago", "55m", {_UPTIME: "6000+60x20 30+60x40"}),
+    silent("LongtakeCrashed", "scrapes are missing", "25m", {_UPTIME: "6000+60x19 _x3 7380+60x40"}),
+    fires("LongtakeNotStarted", "35 minutes after the start", "35m", {_STARTED: "0x60", _UPTIME: "0+60x60"}),
+    fires("LongtakeNotStarted", "it is ended and tried again every quarter of an hour", "55m",
+          {_STARTED: "0x14 stale _ 0x14 stale _ 0x14 stale _ 0x14", _UPTIME: "0+60x60"}),
+    silent("LongtakeNotStarted", "a start of 25 minutes", "29m", {_STARTED: "0x25 1x60", _UPTIME: "0+60x60"}),
+    fires("LongtakeCertificateEndsSoon", "in ten days", "40m", {_ENDS: "864000x60"}),
+    fires("LongtakeCertificateEndsSoon", "a link's, in ten days", "40m", {_ENDS.replace("tls", "link"): "864000x60"}),
+    silent("LongtakeCertificateEndsSoon", "in sixty days", "40m", {}),
+    silent("LongtakeCertificateEndsSoon", "one made for a day, of which half is left", "40m",
+           {_BEGAN: "-43200x60", _ENDS: "43200x60"}),
+    fires("LongtakeCertificateEndsNow", "in ten hours", "40m", {_ENDS: "36000x60"}),
+    fires("LongtakeCertificateEndsNow", "an hour ago", "100m", {_ENDS: "3600x200"}),
+    fires("LongtakeCertificateEndsNow", "one made for a day that is not renewed", "40m",
+          {_BEGAN: "-79200x60", _ENDS: "7200x60"}),
+    silent("LongtakeCertificateEndsNow", "in ten days", "40m", {_ENDS: "864000x60"}),
+    silent("LongtakeCertificateEndsNow", "renewed ten minutes after", "40m", {_ENDS: "36000x10 7776000x60"}),
     fires("LongtakeSessionsLost", "five lost at once", "22m", {_LOST: "0x20 5x20"}),
     fires("LongtakeSessionsLost", "lost and failed ones together", "22m", {_LOST: "0x20 2x20", _FAILED: "0x20 2x20"}),
+    silent("LongtakeSessionsLost", "two, seen by two jobs", "22m", told_by(("one", "two"), {_LOST: "0x20 2x20"})),
+    fires("LongtakeSessionsLost", "three, seen by two jobs", "22m", told_by(("one", "two"), {_LOST: "0x20 4x20"})),
     silent("LongtakeSessionsLost", "two lost of twelve", "22m", {_LOST: "0x20 2x20", _CLOSED: "0+1x60"}),
     silent("LongtakeSessionsLost", "four lost of a thousand", "22m", {_LOST: "0x20 4x20", _CLOSED: "0+100x60"}),
     silent("LongtakeSessionsLost", "five lost half an hour ago", "55m", {_LOST: "0x20 5x40"}),
@@ -160,6 +252,11 @@ SCENARIOS: tuple[Scenario, ...] = (
     fires("LongtakeNoWorkers", "a role that was never there", "30m", {_DECODE: "1x60"}),
     silent("LongtakeNoWorkers", "one of four is left", "30m", {_HERE: "4x20 1x20"}),
     silent("LongtakeNoWorkers", "none for a minute", "30m", {_HERE: "4x28 0x1 4x20"}),
+    silent("LongtakeNoWorkers", "a start of ten minutes, which expects none yet", "9m",
+           {_HERE: "0x10 4x60", _EXPECTED: "_x10 4x60", _STARTED: "0x10 1x60"}),
+    fires("LongtakeNoWorkers", "one of the same name in another namespace has all", "30m",
+          {_HERE: "_x60", _EXPECTED: "_x60", **in_namespace("x", {_HERE: "4x20 0x20", _EXPECTED: "4x60"}),
+           **in_namespace("y", {_HERE: "4x60", _EXPECTED: "4x60"})}),
     silent("LongtakeNoWorkers", "a role that nobody asks for", "30m", {_DECODE: "0x60"}),
     fires("LongtakeWorkersMissing", "three of four for 15 minutes", "36m", {_HERE: "4x20 3x20"}),
     silent("LongtakeWorkersMissing", "three of four for five minutes", "30m", {_HERE: "4x24 3x20"}),
@@ -167,6 +264,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     fires("LongtakeWorkersLostAgain", "three losses in ten minutes", "45m", {_SILENT: "0x30 1x4 2x4 3x30"}),
     fires("LongtakeWorkersLostAgain", "losses of several causes", "45m",
           {_SILENT: "0x30 1x4 2x30", _BROKE: "0x32 1x30"}),
+    silent("LongtakeWorkersLostAgain", "a server started anew twice, and one loss", "45m",
+           {_SILENT: "2x20 0x4 1x4 0x30"}),
+    silent("LongtakeWorkersLostAgain", "two losses, seen by two jobs", "45m",
+           told_by(("one", "two"), {_SILENT: "0x30 1x4 2x30"})),
+    fires("LongtakeWorkersLostAgain", "three losses, seen by two jobs", "45m",
+          told_by(("one", "two"), {_SILENT: "0x30 1x4 2x4 3x30"})),
     silent("LongtakeWorkersLostAgain", "two losses", "45m", {_SILENT: "0x30 1x4 2x30"}),
     silent("LongtakeWorkersLostAgain", "a machine with eight workers", "45m", {_BROKE: "0x30 8x30"}),
     silent("LongtakeWorkersLostAgain", "three losses, an hour apart", "59m", {_SILENT: "1x5 2x45 3x30"}),
@@ -186,6 +289,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeNumericsMixed", "an update of 20 minutes", "55m", {_CLASSES: "1x30 2x20 1x10"}),
     silent("LongtakeNumericsMixed", "a role without a worker", "50m", {_CLASSES: "0x60"}),
     fires("LongtakeOpsFail", "six at once", "30m", {_FAILURES: "0x20 6x30"}),
+    silent("LongtakeOpsFail", "three, seen by two jobs", "30m", told_by(("one", "two"), {_FAILURES: "0x20 3x30"})),
     silent("LongtakeOpsFail", "three at once", "30m", {_FAILURES: "0x20 3x30"}),
     # --- room ---
     fires("LongtakeRefusingRealtime", "one in ten for lack of pages", "45m",
@@ -211,9 +315,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     # --- clients ---
     fires("LongtakeClientsStall", "half of the live streams", "40m", {_STALLED: "5x60"}),
     silent("LongtakeClientsStall", "five of thirty", "40m", {_STALLED: "5x60", _RUNNING: "30x60"}),
+    silent("LongtakeClientsStall", "two of four, seen by two jobs", "40m",
+           told_by(("one", "two"), {_STALLED: "2x60", _RUNNING: "4x60"})),
     silent("LongtakeClientsStall", "two of four", "40m", {_STALLED: "2x60", _RUNNING: "4x60"}),
     silent("LongtakeClientsStall", "half, for ten minutes", "40m", {_STALLED: "1x29 5x10 1x30"}),
     fires("LongtakeCredentialsRefused", "two a second", "30m", {_CALLS.format("wrong_credentials"): "0+120x60"}),
+    silent("LongtakeCredentialsRefused", "one in two seconds, seen by three jobs", "30m",
+           told_by(("one", "two", "three"), {_CALLS.format("wrong_credentials"): "0+28x60"})),
     silent("LongtakeCredentialsRefused", "one in two seconds", "30m", {_CALLS.format("wrong_credentials"): "0+28x60"}),
     silent("LongtakeCredentialsRefused", "twenty a second for two minutes", "28m",
            {_CALLS.format("wrong_credentials"): "0x25 1200 2400 2400x30"}),

@@ -21,6 +21,7 @@ from monitoring.boards.dashboards import DASHBOARDS, FOLDER, documents
 from monitoring.boards.panels import PLAIN, grafana
 from monitoring.boards.panels import panel as made
 from monitoring.boards.promql import Scope, duration
+from monitoring.boards.tables import OVERVIEW, THROUGHPUT
 from monitoring.declarations import BY_NAME, METRICS
 from monitoring.generated import bring, stale
 from tests.npm import node_modules
@@ -81,19 +82,19 @@ def test_times_are_written_in_the_greatest_unit_that_divides_them(length_s: floa
     assert duration(length_s) == text
 
 
+def once(counter: str) -> str:
+    """The rate of a counter of cells, counted once by however many jobs it is scraped."""
+    each = f"sum by (namespace, cell, job) (rate(longtake_{counter}_total[5m]))"
+    return f"max by (namespace, cell) ({each})"
+
+
 def test_expressions_keep_their_order_whatever_is_joined() -> None:
     blocks, late = SCOPE.rate(metrics.BLOCKS), SCOPE.rate(metrics.LATE_BLOCKS)
-    assert ((blocks + late) / blocks).text == (
-        "(sum by (cell) (rate(longtake_blocks_total[5m])) + sum by (cell) (rate(longtake_late_blocks_total[5m])))"
-        " / sum by (cell) (rate(longtake_blocks_total[5m]))"
-    )
-    assert (late / blocks).rest().above(0.5).text == (
-        "(1 - (sum by (cell) (rate(longtake_late_blocks_total[5m]))"
-        " / sum by (cell) (rate(longtake_blocks_total[5m])))) > 0.5"
-    )
+    assert ((blocks + late) / blocks).text == (f"({once('blocks')} + {once('late_blocks')}) / {once('blocks')}")
+    assert (late / blocks).rest().above(0.5).text == (f"(1 - ({once('late_blocks')} / {once('blocks')})) > 0.5")
     workers = SCOPE.sum(metrics.WORKERS, "role")
-    assert "and on(cell, role)" in (workers & SCOPE.sum(metrics.WORKERS_EXPECTED, "role")).text
-    assert "and on(cell)" in (workers & blocks).text
+    assert "and on(namespace, cell, role)" in (workers & SCOPE.sum(metrics.WORKERS_EXPECTED, "role")).text
+    assert "and on(namespace, cell)" in (workers & blocks).text
     assert Records(TimeScale()).memory[0].series.labels == ("store",)
 
 
@@ -104,10 +105,26 @@ def pages() -> list[Json]:
     return [json.loads(text) for text in documents().values()]
 
 
+def shown(page: Json) -> list[Json]:
+    """All panels, also those of rows that are collapsed, as they lie when every row is open."""
+    opened, down = [], 0
+    for panel in page["panels"]:
+        inside = panel.get("panels", [])
+        opened += [moved_down(one, down) for one in (panel, *inside)]
+        down += max((one["gridPos"]["y"] + one["gridPos"]["h"] for one in inside), default=0) - (
+            panel["gridPos"]["y"] + 1 if inside else 0
+        )
+    return opened
+
+
+def moved_down(panel: Json, rows: int) -> Json:
+    return panel | {"gridPos": panel["gridPos"] | {"y": panel["gridPos"]["y"] + rows}}
+
+
 def defects(page: Json) -> list[str]:
     """What is wrong with a page, beyond what types can say."""
     found = []
-    panels = page["panels"]
+    panels = shown(page)
     for number, count in Counter(panel["id"] for panel in panels).items():
         if count > 1:
             found.append(f"id {number} is used {count} times")
@@ -170,7 +187,7 @@ def test_uids_titles_and_panels_are_unique() -> None:
 
 
 def test_structural_defects_are_seen() -> None:
-    page = grafana(DASHBOARDS[0])
+    page = grafana(THROUGHPUT)
     found = []
     for path, value in {
         ("panels", 1, "gridPos", "x"): 3,
@@ -207,6 +224,105 @@ def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> No
     assert [(one["type"], one["folder"]) for one in provider["providers"]] == [("file", "Longtake")]
     scraped_every = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())["global"]["scrape_interval"]
     assert source["datasources"][0]["jsonData"]["timeInterval"] == scraped_every
+
+
+# --- what boards are for -------------------------------------------------------------------------------------------
+
+SCREEN = 24
+"""Rows of Grafana's grid that a screen of 1080 lines shows below its menus."""
+RED = {
+    "Cells that answer",
+    "Pages that fire",
+    "Left of 30 days' allowance",
+    "Workers, of those expected",
+    "Share of late blocks",
+    "Until the first segment",
+    "Real-time factor of realtime streams",
+    "Late blocks of realtime streams",
+    "Slack of realtime blocks",
+    "First segment, 95th percentile",
+    "Time until whole again",
+    "Oldest write that waits",
+    "In trouble",
+    "Slowness",
+    "Classes of numerics",
+    "Share of time in the engine's steps",
+    "Time of a step",
+    "Events that wait",
+    "Time for metrics",
+    "Certificates end in",
+}
+"""Panels that can be red: each shows that clients are failed, or soon will be, and somebody can help."""
+FULLNESS = {
+    metrics.LIMIT,
+    metrics.SESSIONS_LIMIT,
+    metrics.RESERVED,
+    metrics.PAGES,
+    metrics.DECODER_SLOTS,
+    metrics.BUSY,
+    metrics.QUEUE_WAIT,
+    metrics.OPENS_REFUSED,
+}
+"""Metrics that are high in a cell that is full and healthy."""
+
+
+def colour(panel: Json, value: float) -> str:
+    """The colour in which a panel shows a value."""
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    chosen: str = [step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]
+    return chosen
+
+
+def test_the_overview_is_one_screen_of_at_most_ten_panels() -> None:
+    panels = grafana(OVERVIEW)["panels"]
+    assert isinstance(panels, list)
+    assert len(panels) <= 10
+    assert {panel["type"] for panel in panels} <= {"stat", "timeseries", "bargauge"}
+    assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) <= SCREEN
+
+
+def test_every_board_opens_with_little_more_than_a_screen() -> None:
+    for page in pages():
+        heights = [panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in page["panels"]]
+        assert max(heights) <= 1.25 * SCREEN, page["uid"]
+    folded = [len(panel["panels"]) for page in pages() for panel in page["panels"] if panel.get("collapsed")]
+    assert len(folded) == 8 and all(folded)
+
+
+def test_red_means_act_and_a_full_cell_is_not_red() -> None:
+    known = {panel["title"]: panel for page in pages() for panel in shown(page) if panel["type"] != "row"}
+    reds = {
+        title
+        for title, panel in known.items()
+        if "red" in {step["color"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+    }
+    assert reds == RED
+    for panel in (panel for page in DASHBOARDS for panel in page.panels):
+        if FULLNESS & set(panel.metrics):
+            assert "red" not in {colour(known[panel.title], share) for share in (0.5, 0.96, 1.0, 900.0)}, panel.title
+
+
+@pytest.mark.parametrize(
+    ("title", "value", "expected"),
+    [
+        ("Cells that answer", 1, "green"),
+        ("Cells that answer", 0, "red"),
+        ("Pages that fire", 1, "red"),
+        ("Tickets that fire", 1, "orange"),
+        ("Left of 30 days' allowance", 0.6, "green"),
+        ("Left of 30 days' allowance", 0.1, "orange"),
+        ("Left of 30 days' allowance", -0.1, "red"),
+        ("Workers, of those expected", 1, "green"),
+        ("Workers, of those expected", 0.75, "orange"),
+        ("Workers, of those expected", 0, "red"),
+        ("Share of the limit", 1, "orange"),
+        ("Certificates end in", 60 * 86_400, "green"),
+        ("Certificates end in", 3600, "red"),
+    ],
+)
+def test_colours_say_what_is_to_be_done(title: str, value: float, expected: str) -> None:
+    (panel,) = [panel for page in pages() for panel in shown(page) if panel["title"] == title]
+    assert colour(panel, value) == expected
 
 
 # --- types ----------------------------------------------------------------------------------------------------------

@@ -59,10 +59,11 @@ def test_names_of_records_and_alerts_are_unique_and_as_is_usual() -> None:
 
 
 def test_windows_shrink_together_and_thresholds_of_time_with_them() -> None:
-    text = "".join(documents(FOLDER, TimeScale(1 / 60), RUNBOOK).values())
+    text = " ".join("".join(documents(FOLDER, TimeScale(1 / 60), RUNBOOK).values()).split())
     assert set(re.findall(r"\[([0-9a-z]+)\]", text)) == {"2s", "3s", "5s", "10s", "15s", "30s", "1m", "6m", "72m"}
     assert "for: 1s" in text
     assert "> 420)" in text
+    assert ">= 17.36" in text  # blocks that one hour's windows must hold
     assert "cell:longtake_late_block:ratio1h" in text
 
 
@@ -93,7 +94,7 @@ def test_the_links_of_alerts_lead_to_those_sections() -> None:
 
 def test_the_runbook_names_only_dashboards_and_panels_that_exist() -> None:
     known = {panel.title for page in DASHBOARDS for panel in page.panels}
-    known |= {"Throughput", "Sessions", "Memory", "Workers"}
+    known |= {"Overview", "Throughput", "Sessions", "Memory", "Workers"}
     named = set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", (ROOT / "docs/runbook.md").read_text()))
     assert len(named) > 5
     assert named - known == set()
@@ -136,7 +137,8 @@ def group(scenario: Scenario) -> dict[str, Any]:
     if scenario.step == "1m":
         series = {**HEALTHY, **series} | {name.replace('"a"', '"b"'): values for name, values in HEALTHY.items()}
     severity = ALERTS[scenario.alert].severity.value
-    expected = [{"labels": f'{{cell="a", severity="{severity}"}}', "value": 1}]
+    labels = {**scenario.labels, "severity": severity}
+    expected = [{"labels": "{" + ", ".join(f'{key}="{value}"' for key, value in labels.items()) + "}", "value": 1}]
     question = f'max by (cell, severity) (ALERTS{{alertname="{scenario.alert}", alertstate="firing"}})'
     return {
         "name": scenario.says,
@@ -154,10 +156,14 @@ def test_alerts_fire_when_they_should_and_only_then(alert: str, step: str, promt
     assert judged(promtool, tmp_path, alert, step, chosen) == ""
 
 
-def test_a_scenario_that_ends_otherwise_is_seen(promtool: str, tmp_path: Path) -> None:
-    chosen = [replace(scenario, fires=not scenario.fires) for scenario in SCENARIOS if scenario.alert == "LongtakeDown"]
-    said = judged(promtool, tmp_path, "LongtakeDown", "1m", chosen)
-    assert said.count("exp:") == len(chosen)
+@pytest.mark.parametrize(("alert", "step"), sorted({(scenario.alert, scenario.step) for scenario in SCENARIOS}))
+def test_a_scenario_that_ends_otherwise_is_seen(alert: str, step: str, promtool: str, tmp_path: Path) -> None:
+    chosen = [
+        replace(scenario, fires=not scenario.fires)
+        for scenario in SCENARIOS
+        if (scenario.alert, scenario.step) == (alert, step)
+    ]
+    assert judged(promtool, tmp_path, alert, step, chosen).count("exp:") == len(chosen)
 
 
 def test_every_alert_has_a_scenario_of_either_kind() -> None:
@@ -189,4 +195,4 @@ def test_a_healthy_cell_raises_no_alert(promtool: str, tmp_path: Path) -> None:
 
 
 def test_pages_are_few() -> None:
-    assert sum(alert.severity is Severity.PAGE for alert in ALERTS.values()) <= 10
+    assert sum(alert.severity is Severity.PAGE for alert in ALERTS.values()) <= len(ALERTS) / 2

@@ -30,6 +30,7 @@ from workers.messages import (
     Introduction,
     JoinChain,
     Part,
+    Place,
     Prepared,
     Seat,
     Shutdown,
@@ -37,6 +38,8 @@ from workers.messages import (
     Up,
 )
 
+MAX_NAME = 253
+"""Limit of the name of a node, a pod or a device, in characters, as Kubernetes has it: they become labels."""
 MAX_MESSAGE_BYTES = 64 << 20
 """Limit of one message on the link, in bytes: a raw segment of a large model fits."""
 
@@ -60,6 +63,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         numerics=introduction.ability.numerics,
         replay_depth=introduction.ability.replay_depth,
         part=None if introduction.part is None else _part(introduction.part),
+        place=pb.Place(**asdict(introduction.places[0])) if introduction.places else None,
     )
     return pb.AttachRequest(hello=hello)
 
@@ -90,6 +94,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         ),
         model_digest=hello.model_digest,
         part=_part_from(hello.part) if hello.HasField("part") else None,
+        places=(_place_from(hello.place),) if hello.HasField("place") else (),
     )
 
 
@@ -237,6 +242,13 @@ def _part(part: Part) -> pb.Part:
         first_layer=part.layers.start,
         layers=len(part.layers),
     )
+
+
+def _place_from(place: pb.Place) -> Place:
+    for field in ("node", "pod", "device"):
+        if len(getattr(place, field)) > MAX_NAME:
+            raise InvalidField(f"hello.place.{field}", getattr(place, field)[:MAX_NAME], f"up to {MAX_NAME} characters")
+    return Place(node=place.node, pod=place.pod, device=place.device)
 
 
 def _part_from(part: pb.Part) -> Part:

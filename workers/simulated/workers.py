@@ -21,6 +21,7 @@ from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
 from workers.orders import Answer, Order
+from workers.place import place_with
 from workers.runner import Performer
 from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
@@ -179,7 +180,9 @@ class SimulatedModel:
         digest = simulated_digest(model, device.reach)
         depth = device.reach.layers if role is Role.DENOISE else device.reach.latents
         ability = Ability(capacity=capacity, numerics=digest, replay_depth=depth)  # results depend on nothing else
-        self.introduction = Introduction(worker=worker, role=role, ability=ability, model_digest=digest)
+        self.introduction = Introduction(
+            worker=worker, role=role, ability=ability, model_digest=digest, places=(place_with("simulated"),)
+        )
 
     def fresh(self) -> PacedWorker:
         """A worker with empty pages or slots. The one before must have ended."""

@@ -30,6 +30,7 @@ from workers.models.numbers import numbers_of
 from workers.models.text import load_text_encoder
 from workers.models.text_rules import is_encoded_apart
 from workers.models.weights import ModelInfo
+from workers.place import place_of
 from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
@@ -60,6 +61,7 @@ class LoadedWorker:
             raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
         self._info: ModelInfo = weights.load_info(spec.model)
         self._digest = weights.digest(spec.model)
+        self._places = (place_of(spec.compute.torch_device),)
         self.meeting_point = spec.meeting_point
         self.profile: BatchProfile | None = None
         """What a denoise worker measured of its batches."""
@@ -105,6 +107,7 @@ class LoadedWorker:
             ability=self.profile.ability(spec.capacity, numerics.fingerprint, layers=info.num_layers),
             model_digest=self._digest,
             part=part,
+            places=self._places,
         )
 
     def _decoder(self) -> Introduction:
@@ -137,6 +140,7 @@ class LoadedWorker:
             role=spec.role,
             ability=ability,
             model_digest=self._digest,
+            places=self._places,
         )
 
     def _texter(self) -> Introduction:
@@ -146,7 +150,9 @@ class LoadedWorker:
         _log.info("worker %s: %s", spec.worker, numerics)
         self._fresh = partial(TextWorker, text, spec.compute.torch_device)
         ability = Ability(capacity=spec.capacity, numerics=numerics.fingerprint)
-        return Introduction(worker=spec.worker, role=spec.role, ability=ability, model_digest=self._digest)
+        return Introduction(
+            worker=spec.worker, role=spec.role, ability=ability, model_digest=self._digest, places=self._places
+        )
 
     def _stock(self, kind: str, unit_bytes: int, peak_bytes: int, make: Callable[[], Performer]) -> None:
         """Have fresh workers made by `make`, each with pages or slots of this size."""

@@ -161,6 +161,11 @@ resources:
 {{/* Ray's own settings, the same on all of its nodes. */}}
 {{- define "longtake.rayEnvironment" -}}
 - {name: HOME, value: /tmp}
+# The labels `node` and `pod` of longtake_worker_info.
+- name: NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
 - {name: RAY_worker_niceness, value: "0"}
