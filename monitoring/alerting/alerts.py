@@ -205,7 +205,7 @@ def _hangs(records: Records) -> Iterator[Alert]:
     two, half_hour = records.times.scope(2 * MINUTE_S), records.times.scope(30 * MINUTE_S)
     yield Alert(
         name="LongtakeWorkerHangs",
-        severity=Severity.PAGE,
+        severity=Severity.TICKET,
         query=two.most(metrics.OLDEST_DISPATCH, "worker").above(60.0),
         for_s=MINUTE_S,
         summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} does not finish what it was given",

@@ -52,7 +52,7 @@ def server(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Itera
 async def told(client: Client, begun: asyncio.Semaphore) -> list[StreamEvent]:
     """Everything that a realtime stream is told, from its first segment on."""
     found: list[StreamEvent] = []
-    async with client.stream(PROMPT, StreamOptions(pace="realtime", duration_s=SEGMENTS * 0.5)) as stream:
+    async with client.stream(PROMPT, StreamOptions(pace="realtime", pictures=5 + 8 * (SEGMENTS - 1))) as stream:
         async for event in stream:
             found.append(event)
             if isinstance(event, SegmentEvent) and event.index == 2:

@@ -22,7 +22,6 @@ from tests.cluster.served import ROOT, Server
 from tests.workers.model_dir import write_model
 
 HANGING = Path(__file__).parent / "hanging"
-BLOCK_S = 0.5
 STREAMS = 2
 LEAST_S = 5.0
 """After which a worker is given up at the earliest."""
@@ -66,7 +65,7 @@ class Told:
 
 
 async def watched(client: Client, told: Told, *, blocks: int) -> Told:
-    options = StreamOptions(pace="realtime", seed=3, duration_s=blocks * BLOCK_S)
+    options = StreamOptions(pace="realtime", seed=3, pictures=5 + 8 * (blocks - 1))
     async with client.stream("a red ball swaying at night", options) as stream:
         async for event in stream:
             if isinstance(event, SegmentEvent):
@@ -124,8 +123,8 @@ async def test_a_hung_worker_is_replaced_and_serves_and_no_stream_is_lost(
     figures = Figures(server)
     async with Client(server.address) as client:
         streams = [Told() for _ in range(STREAMS)]
-        tasks = [asyncio.create_task(watched(client, told, blocks=60)) for told in streams]
-        while not all(len(told.indices) >= 8 for told in streams):
+        tasks = [asyncio.create_task(watched(client, told, blocks=72)) for told in streams]
+        while not all(len(told.indices) >= 12 for told in streams):
             await asyncio.sleep(0.1)
         late = await figures.now("longtake_late_blocks_total", pace="realtime")
         oldest_s, took_s = await hang(server, trouble, figures, worker)
@@ -133,7 +132,7 @@ async def test_a_hung_worker_is_replaced_and_serves_and_no_stream_is_lost(
         assert await figures.now("longtake_workers_lost_total", cause="hang") == 1, "what the alert asks for"
         assert await figures.now("longtake_late_blocks_total", pace="realtime") > late
         for told in await asyncio.gather(*tasks):
-            assert told.ending == "completed" and told.indices == [*range(60)]
+            assert told.ending == "completed" and told.indices == [*range(72)]
         assert streams[0].data == streams[1].data, "equal seeds, struck alike"
         alone = await watched(client, Told(), blocks=20)
         assert alone.data == streams[0].data[:20], "the new worker serves, and nothing of what came was other"

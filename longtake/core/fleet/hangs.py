@@ -49,10 +49,10 @@ class Hangs:
         awake_s, before, self._oldest = self._awake.look(now_s), self._oldest, {}
         hung = []
         for worker in workers:
-            oldest = worker.in_flight[0] if worker.in_flight else prompts.get(worker.id)
-            if oldest is None:
+            if not worker.in_flight and worker.id not in prompts:
                 worker.oldest_s = 0.0
                 continue
+            oldest = worker.in_flight[0] if worker.in_flight else prompts[worker.id]
             seen, since_s = before.get(worker.id, (None, awake_s))
             if seen is not oldest:
                 since_s, worker.oldest_s = awake_s, 0.0
