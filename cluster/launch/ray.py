@@ -275,8 +275,7 @@ class RayLauncher:
         try:
             own = self._ray.get_runtime_context().get_node_id()
             return any(node["NodeID"] == own and not node["Alive"] for node in self._ray.nodes())
-        except (self._ray.exceptions.RayError, RuntimeError) as error:  # Ray ends a program whose GCS stays away
-            _log.warning("Ray does not say which nodes it has: %s", error)
+        except (self._ray.exceptions.RayError, RuntimeError):  # Ray itself ends a program whose GCS stays away
             return False
 
     def _kill(self) -> None:
