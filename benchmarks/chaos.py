@@ -113,7 +113,7 @@ class Chaos:
         over = asyncio.Event()
         watching = [asyncio.create_task(viewer.watch(self.cell.address, over)) for viewer in self.viewers]
         try:
-            await self._heal(workers=True)
+            await self._heal()
             for fault in faults:
                 await asyncio.sleep(self.draw.uniform(*CALM_S))
                 self.rows.append(await self._strike(fault))
@@ -133,7 +133,7 @@ class Chaos:
         before = self._told()
         struck_s = time.monotonic()
         victim = await strike(self.cell, fault, self.draw)
-        healed = await self._heal(workers=fault.heals)
+        healed = await self._heal()
         until_s = time.monotonic()
         struck = [take for take in self.takes if id(take) not in ended and take.has_begun]
         return FaultRow(
@@ -149,7 +149,7 @@ class Chaos:
         """What all clients were told so far."""
         return sum((take.told for take in self.takes), Counter[str]())
 
-    async def _heal(self, *, workers: bool) -> bool:
+    async def _heal(self) -> bool:
         """Wait until every client gets segments, not only what was on its way, and all workers are there.
 
         Returns whether that came about.
@@ -160,7 +160,7 @@ class Chaos:
             async with asyncio.timeout(HEAL_S):
                 while not all(viewer.has_seen_since(since_s) for viewer in self.viewers):
                     await asyncio.sleep(_LOOK_S)
-                while workers and await self._joined() < len(self.cell.setup.workers):
+                while await self._joined() < len(self.cell.setup.workers):
                     await asyncio.sleep(_LOOK_S)
                 return True
         return False

@@ -16,7 +16,7 @@ STOP_S = 10.0
 """Twice as long as an engine bears silence."""
 FIND_S = 60.0
 GCS_S = 90.0
-"""Ray ends every program whose GCS has been away for a minute, the server too."""
+"""Ray ends every program whose GCS has been away for a minute, the server too; one without its raylet ends itself."""
 
 
 class Deed(Enum):
@@ -38,11 +38,6 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.deed.value} {self.whom}".strip()
-
-    @property
-    def heals(self) -> bool:
-        """Whether all workers come back: without a raylet nobody starts those that it takes along."""
-        return self.whom != "raylet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +93,7 @@ async def strike(cell: ChaosCell, fault: Fault, draw: random.Random) -> str:
         await cell.start()
     else:
         victim.send(signal.SIGKILL)
-        status = await cell.ended(GCS_S) if fault.whom == "gcs" else None
+        status = await cell.ended(GCS_S) if fault.whom in ("gcs", "raylet") else None
         if status is not None:
             await cell.start()
             return f"{name}; the server ended with status {status} and was started again"

@@ -24,13 +24,14 @@ from cluster.frontend.server import FrontendServer
 from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
-from cluster.launch.launchers import launcher_for
+from cluster.launch.launchers import Launcher, launcher_for
 from cluster.launch.plan import model_path, plan_for
 from cluster.launch.sizing import sized_here
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
 from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
+from longtake.core.errors import Unavailable
 from longtake.core.events import Event
 from longtake.core.sessions.draining import Draining
 from longtake.core.work import Role
@@ -120,7 +121,7 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
     `say` is called once, when clients can open streams. A signal ends the grace that Drain has given; a second one does
     not wait for blocks or clients. Raises
     InvalidField or Contradiction if configuration or model are wrong, NoCapacity if the devices have no room for a
-    session, Unavailable if the workers cannot be started.
+    session, Unavailable if the workers cannot be started, or cannot be started anew any more.
     """
     loop = asyncio.get_running_loop()
     stop = Stop()
@@ -185,10 +186,11 @@ async def serve_until(
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
                 say(Ready(model=info.name, config=config, port=server.port, metrics=metrics.url, page=url))
-                await _done_before(stop.asked.wait(), down.begun, failed)
-                await _done_before(_grace(engine), stop.asked, down.over, failed)
-                await _done_before(_drain(engine, down, server), stop.at_once, failed)
-                await _done_before(metrics.scrapes.told(), stop.at_once, failed)
+                async with _while_able(launcher) as unable:
+                    await _done_before(stop.asked.wait(), down.begun, failed, unable)
+                    await _done_before(_grace(engine), stop.asked, down.over, failed)
+                    await _done_before(_drain(engine, down, server), stop.at_once, failed)
+                    await _done_before(metrics.scrapes.told(), stop.at_once, failed)
         finally:
             await server.stop(0.0)
             await launcher.stop()
@@ -257,6 +259,27 @@ async def _running(engine: Engine, recording: tuple[InboxRecording, ...]) -> Asy
             await running
         for each in recording:
             await asyncio.to_thread(each.close)
+
+
+@contextlib.asynccontextmanager
+async def _while_able(launcher: Launcher) -> AsyncIterator[asyncio.Event]:
+    """The event is set when workers cannot be started anew any more; Unavailable says so at the end."""
+    unable = asyncio.Event()
+
+    async def look() -> None:
+        why = await launcher.unable()
+        _log.error("%s; the server ends, to be started again", why)
+        unable.set()
+        raise Unavailable(why)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield unable
+    finally:
+        looking.cancel()
+        await asyncio.wait((looking,))
+    if not looking.cancelled():
+        looking.result()
 
 
 async def _done_before(work: Coroutine[None, None, object], *events: asyncio.Event) -> bool:

@@ -72,7 +72,7 @@ CUES = Metric("longtake_cues_total", COUNTER, ("result",),
 # --- what clients get ---
 BLOCKS = Metric("longtake_blocks_total", COUNTER, ("pace",), "Blocks sent as segments.")
 LATE_BLOCKS = Metric("longtake_late_blocks_total", COUNTER, ("pace",),
-    "Blocks that left after their first picture was due.")
+    "Blocks whose first picture was due before they left: counted as soon as they are overdue, once each.")
 PICTURES = Metric("longtake_pictures_total", COUNTER, ("pace",), "Pictures sent.")
 SEGMENT_BYTES = Metric("longtake_segment_bytes_total", COUNTER, ("pace",), "Bytes of segments sent.")
 BLOCK_SLACK = Metric("longtake_block_slack_seconds", HISTOGRAM, ("pace",),
@@ -112,6 +112,9 @@ BUSY = Metric("longtake_busy_seconds_total", COUNTER, ("worker",),
 READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
     "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
+OLDEST_DISPATCH = Metric("longtake_oldest_dispatch_seconds", GAUGE, ("worker",),
+    "How long the worker has been at the oldest dispatch that it has not reported (a text worker: at a prompt), while "
+    "the engine was awake; 0 if it has none.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
 LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, ("role",),
     "The most that the workers of a role could do at their present times: the sum of 1 / t, over the ops of a block. "

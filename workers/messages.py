@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
@@ -225,12 +226,21 @@ class StartOver(Exception):
     """A worker lost the neighbours that its ops pass through: whatever it holds is worthless, its weights are not."""
 
 
-OP_ERRORS = (LongtakeError, RuntimeError, ValueError, IndexError, OSError)
+OP_ERRORS = (LongtakeError, RuntimeError, ValueError, IndexError, OSError, MemoryError)
 """What may go wrong with an op; anything else is a defect of the worker."""
+_NO_MEMORY = ("OutOfMemoryError", "t allocate memory", "out of memory")
+"""How torch says that an allocator has nothing left: on CUDA, on the host, and of libraries beneath."""
+_log = logging.getLogger("longtake.worker")
 
 
 def reason_of(error: Exception) -> str:
-    """The text of Failed.reason."""
+    """The text of Failed.reason, which the client of a stream may be told."""
+    if isinstance(error, MemoryError) or any(words in f"{type(error).__name__}: {error}" for words in _NO_MEMORY):
+        _log.warning("out of memory: %s: %s", type(error).__name__, error)
+        return (
+            "the device of a worker had no memory left for what this stream needs: try again later; whoever runs the "
+            "server can let in fewer (limits.max_sessions, cluster.sessions_per_worker)"
+        )
     return f"{type(error).__name__}: {error}"
 
 

@@ -72,8 +72,9 @@ class Operations:
         if counts is not None:
             message.pictures_sent = counts.pictures
             message.age_s = self._engine.now_s() - counts.opened_at_s
-            if counts.slack_s is not None:
-                message.slack_s = counts.slack_s
+            slack_s = counts.slack_at(self._engine.now_s()) if view.state in _PLAYING else counts.slack_s
+            if slack_s is not None:
+                message.slack_s = slack_s
         return message
 
     def _worker(self, view: WorkerView, vitals: Heartbeat) -> pb.Worker:
@@ -90,7 +91,8 @@ class Operations:
         counts = streams.paces[pace]
         here = [view for view in sessions if view.pace is pace and view.state is not State.QUEUED]
         playing = [view.session for view in here if view.state in _PLAYING]
-        slacks_s = (streams.open[session].slack_s for session in playing if session in streams.open)
+        now_s = self._engine.now_s()
+        slacks_s = (streams.open[session].slack_at(now_s) for session in playing if session in streams.open)
         return pb.PaceTotals(
             pace=WIRE_PACES[pace],
             sessions=len(here),

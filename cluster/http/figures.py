@@ -183,6 +183,7 @@ def _write_worker(scrape: Scrape, worker: WorkerView) -> None:
         scrape.put("longtake_worker_slowness_ratio", worker.slowness, name)
     scrape.put("longtake_ready_ops", worker.ready, name)
     scrape.put("longtake_in_flight_passes", worker.in_flight, name)
+    scrape.put("longtake_oldest_dispatch_seconds", worker.oldest_s, name)
     if worker.op_s:
         scrape.put("longtake_op_seconds", worker.op_s, worker.role.value, name)
 

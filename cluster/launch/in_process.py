@@ -91,6 +91,11 @@ class InProcessLauncher:
             port.start()
         self._beating = asyncio.create_task(self._beat())
 
+    async def unable(self) -> str:
+        """See cluster.launch.launchers.Launcher. A thread that breaks is lost; the others serve on."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
+
     async def stop(self) -> None:
         """See cluster.launch.launchers.Launcher."""
         if self._beating is not None:

@@ -27,6 +27,10 @@ class Launcher(Protocol):
         """Start all workers; returns when each is attached to the engine, or raises what keeps one from it."""
         ...
 
+    async def unable(self) -> str:
+        """Wait until workers that end cannot be started anew any more; returns why. For most launchers: for ever."""
+        ...
+
     async def stop(self) -> None:
         """End all workers and leave no process behind. Call once the engine has drained."""
         ...
@@ -67,7 +71,13 @@ def _check_model(plan: LaunchPlan) -> None:
 def _link_server(plan: LaunchPlan, chains: Chains, digest: str, host: str) -> LinkServer:
     check_link(plan, host)
     files = plan.workers[0].link_files
-    service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
+    service = LinkService(
+        chains,
+        token=plan.token,
+        model_digest=digest,
+        files=files,
+        start_within_s=plan.cluster.start_within_s,
+    )
     return LinkServer(service, host, plan.link.port)
 
 

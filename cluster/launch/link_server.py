@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
+from cluster.launch.absences import Absences
 from cluster.net.grpc_options import connections_allowed, server_options
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
@@ -41,8 +43,13 @@ _Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
 class _LinkPort:
     """One attached worker as the engine sees it."""
 
-    def __init__(self, lost: Callable[[str], None]) -> None:
+    def __init__(self, lost: Callable[[str], None], ended: Callable[[_LinkPort], None]) -> None:
+        """`lost` is to be called if the worker does not read; `ended` is called once, when the engine is done with
+        this port."""
         self._lost = lost
+        self._ended = ended
+        self.stands = True
+        """Whether the link was not seen to break."""
         self.heard()
         self.reason = ""
         """Why the engine gave it up; empty while it is attached."""
@@ -63,8 +70,10 @@ class _LinkPort:
 
     def end(self, reason: str) -> None:
         """See cluster.cell.attached.Port."""
-        self.reason = self.reason or reason
-        self._changed.set()
+        if not self.reason:
+            self.reason = reason
+            self._changed.set()
+            self._ended(self)
 
     async def next(self) -> Down | None:
         """What is to be sent next, as soon as there is something; None once the engine has given the worker up."""
@@ -102,13 +111,17 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         model_digest: str,
         silence_s: float = SILENCE_S,
         files: LinkFiles | None = None,
+        start_within_s: float = math.inf,
     ) -> None:
-        """With `files` workers must show a certificate."""
+        """With `files` workers must show a certificate; a new process has `start_within_s` to attach."""
         self._attachments = attachments
         self.files = files
         self._token = token
         self._model_digest = model_digest
         self._silence_s = silence_s
+        self._ports: dict[WorkerId, _LinkPort] = {}
+        self.absences = Absences(start_within_s)
+        """The workers that were attached and are not."""
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
@@ -117,7 +130,12 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         introduction = await self._introduction(context)
         yield pb.AttachResponse(welcome=pb.Welcome())
         worker, attachments = introduction.worker, self._attachments
-        port = _LinkPort(lambda reason: attachments.leave(worker, port, reason, Loss.SILENCE))
+        port = _LinkPort(
+            lost=lambda reason: attachments.leave(worker, port, reason, Loss.SILENCE),
+            ended=lambda port: self._absent(introduction, port),
+        )
+        self._ports[worker] = port
+        self.absences.came(worker)
         attachments = attachments.join(introduction, port)
         tasks = (
             asyncio.create_task(self._read(context, attachments, worker, port)),
@@ -129,8 +147,19 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         finally:
             for task in tasks:
                 task.cancel()
+            port.stands = False
             attachments.leave(worker, port, "its link broke")
         await context.abort(grpc.StatusCode.UNAVAILABLE, f"the engine gave this link up: {port.reason}")
+
+    def _absent(self, introduction: Introduction, port: _LinkPort) -> None:
+        """The worker has no link from now on, unless it has another one already."""
+        if self._ports.get(introduction.worker) is not port:
+            return
+        del self._ports[introduction.worker]
+        if port.stands:
+            self.absences.given_up(introduction.worker, chained=introduction.part is not None)
+        else:
+            self.absences.starts(introduction.worker)
 
     async def _introduction(self, context: _Context) -> Introduction:
         """The worker's Hello; if it is wrong, the call ends with a status that says why."""
@@ -169,6 +198,7 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
         finally:
+            port.stands = cause is Loss.PROTOCOL
             attachments.leave(worker, port, reason, cause)
 
     async def _watch(self, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
@@ -191,6 +221,7 @@ class LinkServer:
         """Listen at `host` and `port`; InvalidField if that is not possible, or not with these files."""
         options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
         self._server = grpc.aio.server(options=options)
+        self.absences = service.absences
         link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
         bound = self._bound(str(Address(host=host, port=port)), service.files)
         self.address = str(Address(host=host, port=bound))

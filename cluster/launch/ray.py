@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.cell.chains import Chains
 from cluster.config import ClusterSection
@@ -38,6 +39,8 @@ from workers.start.spec import WorkerSpec
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
 LOOK_UP_S = 0.5
+NODE_LOOK_S = 3.0
+"""How often it is looked whether the Ray node of this machine is still part of its cluster."""
 _INIT: dict[str, Any] = {
     "logging_level": logging.ERROR,
     # Ray has its workers look into the folder that this process was started in before anywhere else.
@@ -45,6 +48,8 @@ _INIT: dict[str, Any] = {
 }
 
 _log = logging.getLogger("longtake.launch")
+
+Answer = TypeVar("Answer")
 
 
 class WorkerActor:
@@ -87,7 +92,8 @@ class RayLauncher:
         """Placement groups by replica; workers that hold a whole model share the one under the empty name."""
         self._actors: dict[WorkerId, Any] = {}
         self._meeting_point: MeetingPoint | None = None
-        self._threads: list[asyncio.Future[None]] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._threads: list[asyncio.Future[Any]] = []
         self._stopping = threading.Event()
 
     async def start(self) -> None:
@@ -110,10 +116,19 @@ class RayLauncher:
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
+        self._watch = asyncio.create_task(self._server.absences.watch(self._end_absent))
+
+    async def unable(self) -> str:
+        """See cluster.launch.launchers.Launcher. Without the Ray node of its own machine nobody starts actors anew."""
+        while not await self._in_thread(self._has_lost_node):
+            await asyncio.sleep(NODE_LOOK_S)
+        return "the Ray node of this machine is gone, so no worker that ends can be started anew"
 
     async def stop(self) -> None:
         """See cluster.launch.launchers.Launcher."""
         self._stopping.set()
+        if self._watch is not None:
+            self._watch.cancel()
         self._engine.part()
         if self._ray is not None:
             await asyncio.to_thread(self._kill)  # which also ends a thread that waits for them
@@ -122,11 +137,11 @@ class RayLauncher:
         if self._server is not None:
             await self._server.stop()
 
-    async def _in_thread(self, call: Callable[[], None]) -> None:
+    async def _in_thread(self, call: Callable[[], Answer]) -> Answer:
         """Ray's calls block. A thread cannot be cancelled: `stop` waits for it."""
         thread = asyncio.ensure_future(asyncio.to_thread(call))
-        self._threads.append(thread)
-        await asyncio.shield(thread)
+        self._threads = [*(thread for thread in self._threads if not thread.done()), thread]
+        return await asyncio.shield(thread)
 
     async def pids(self) -> dict[WorkerId, int]:
         """Process ids of the workers."""
@@ -247,6 +262,21 @@ class RayLauncher:
             raise Unavailable(f"the workers had not loaded their weights after {within_s:g} s") from None
         except self._ray.exceptions.RayError as error:
             raise Unavailable(f"a worker could not start: {error}") from None
+
+    async def _end_absent(self, worker: WorkerId) -> None:
+        """End the process of a worker; Ray starts it anew."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            await self._in_thread(partial(self._ray.kill, self._actors[worker], no_restart=False))
+
+    def _has_lost_node(self) -> bool:
+        """Whether Ray counts the node of this machine as dead."""
+        if self._stopping.is_set() or self._ray is None:
+            return False
+        try:
+            own = self._ray.get_runtime_context().get_node_id()
+            return any(node["NodeID"] == own and not node["Alive"] for node in self._ray.nodes())
+        except (self._ray.exceptions.RayError, RuntimeError):  # Ray itself ends a program whose GCS stays away
+            return False
 
     def _kill(self) -> None:
         for actor in list(self._actors.values()):

@@ -88,6 +88,12 @@ class SubprocessLauncher:
             for task in (attached, *exits):
                 task.cancel()
         self._keepers = [asyncio.create_task(self._keep(group)) for group in self._groups]
+        self._keepers.append(asyncio.create_task(self._server.absences.watch(self._end_absent)))
+
+    async def unable(self) -> str:
+        """See cluster.launch.launchers.Launcher."""
+        never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def _why(self) -> str:
         """Which workers have ended, and why, as far as they said."""
@@ -133,7 +139,15 @@ class SubprocessLauncher:
             names = ", ".join(spec.worker for spec in group)
             _log.warning("%s ended with status %d, started again", names, status)
             await asyncio.sleep(RESTART_S)
+            for spec in group:
+                self._server.absences.starts(spec.worker)
             self._processes[group] = await self._spawn(group)
+
+    async def _end_absent(self, worker: WorkerId) -> None:
+        """End the process of a worker, whatever it does; its keeper starts it anew."""
+        for group, process in self._processes.items():
+            if any(spec.worker == worker for spec in group) and process.returncode is None:
+                process.kill()
 
     @staticmethod
     async def _end(process: asyncio.subprocess.Process) -> None:

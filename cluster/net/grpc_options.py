@@ -32,6 +32,13 @@ PING_INTERVAL_MS = 10_000
 """The shortest time between two pings of a client, with or without a call."""
 PING_STRIKES = 2
 """A client that has sent more pings than this too soon is cut off."""
+TO_CLIENTS: Options = (
+    # Or an answer to a keepalive ping is waited for as long as gRPC thinks right: a minute.
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    # Clients send next to nothing. Without such probes no ping is under way when a server stands still for a while.
+    ("grpc.http2.bdp_probe", 0),
+)
+"""What connections to clients have besides: one that does not answer for 30 s and 10 s more is cut."""
 _IDENTITY = 1
 """The set of compressions without any compression. Pictures cannot be compressed again, and an enemy would use
 compression to send a small message that unfolds to a large one."""

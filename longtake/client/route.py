@@ -17,6 +17,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.lookahead_bytes", 65536),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without this an answer to a ping is waited for as long as gRPC thinks right: a minute.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # A stream that reconnects waits for as long as it thinks right; the channel itself must not wait longer.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

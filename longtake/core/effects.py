@@ -314,7 +314,17 @@ class Stalled:
     session: SessionId
 
 
-Fact = Worked | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """A block has not left though its first picture is due."""
+
+    session: SessionId
+    block: int
+    due_s: float
+    """When it was due, on the engine's clock."""
+
+
+Fact = Worked | Overdue | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused
 
 Effect = (
     Dispatch

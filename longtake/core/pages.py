@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
+from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
 
@@ -116,15 +117,14 @@ class PagePool:
     size: int
     claims_in_flight: int = 2
     """The most dispatches that the worker can have: one running and one queued, more in a chain of workers."""
-    _free: list[PageId] = field(init=False)
+    _free: FreeNumbers = field(init=False)
     _mapped: Counter[PageId] = field(init=False, default_factory=Counter)
     """How many tables have the page: in a slot, in their spare block, or as one that they have left."""
     _spares: dict[PageId, list[PageId]] = field(init=False, default_factory=dict)
     """The spares of each page that several tables share and that will be written again: one fewer than its tables."""
 
     def __post_init__(self) -> None:
-        # Taken from the end, so that a fresh pool hands out 0, 1, 2, … and a lane's pages lie in one run.
-        self._free = [PageId(number) for number in reversed(range(self.size))]
+        self._free = FreeNumbers(self.size)
 
     @property
     def free_count(self) -> int:
@@ -188,7 +188,7 @@ class PagePool:
         for page in (*reversed(table.spare), *reversed(table.pages)):
             spares = self._spares.get(page)
             if spares:
-                self._free.append(spares.pop())
+                self._free.give_back(spares.pop())
                 if not spares:
                     del self._spares[page]
             self._unmap(page)
@@ -215,7 +215,7 @@ class PagePool:
     def _take(self, count: int) -> tuple[PageId, ...]:
         if count > len(self._free):
             raise NoCapacity(f"{count} pages are needed and {len(self._free)} of {self.size} are free", 1.0, Lack.PAGES)
-        return tuple(self._free.pop() for _ in range(count))
+        return tuple(PageId(self._free.take()) for _ in range(count))
 
     def _leave(self, page: PageId) -> PageId:
         """Take a spare in place of a shared page, which stays mapped until the table ceases to hold it."""
@@ -236,4 +236,4 @@ class PagePool:
         self._mapped[page] -= 1
         if not self._mapped[page]:
             del self._mapped[page]
-            self._free.append(page)
+            self._free.give_back(page)

@@ -51,6 +51,7 @@ def alerts(records: Records) -> Iterator[Alert]:
     yield from _output(records)
     yield from _texts(records)
     yield from _losses(records)
+    yield from _hangs(records)
     yield from _bad_workers(records)
     yield from _room(records)
     yield from _clients(records)
@@ -242,6 +243,26 @@ def _losses(records: Records) -> Iterator[Alert]:
         for_s=2 * MINUTE_S,
         summary="Streams of cell {{ $labels.cell }} stand still and wait for room",
         description='{{ $value | printf "%.0f" }} lost a part of their state with a worker: their screens are dark.',
+    )
+
+
+def _hangs(records: Records) -> Iterator[Alert]:
+    two, half_hour = records.times.scope(2 * MINUTE_S), records.times.scope(30 * MINUTE_S)
+    yield Alert(
+        name="LongtakeWorkerHangs",
+        severity=Severity.TICKET,
+        query=two.most(metrics.OLDEST_DISPATCH, "worker").above(60.0),
+        for_s=MINUTE_S,
+        summary="Worker {{ $labels.worker }} of cell {{ $labels.cell }} does not finish what it was given",
+        description="It has been at one dispatch for {{ $value | humanizeDuration }}: streams on it stand still.",
+    )
+    yield Alert(
+        name="LongtakeWorkersHung",
+        severity=Severity.TICKET,
+        query=half_hour.increase(metrics.WORKERS_LOST, "role", cause="hang|silence").above(0),
+        for_s=0,
+        summary="{{ $labels.role }} workers of cell {{ $labels.cell }} hung, and were given up",
+        description='{{ $value | printf "%.0f" }} within half an hour; each is ended, and a new process started.',
     )
 
 

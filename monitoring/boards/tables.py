@@ -117,8 +117,10 @@ THROUGHPUT = Dashboard(
                   advice="What the engine and the link carry. Some 1000 a second are one engine's limit: then more "
                          "cells, not more workers."),
             panel("Dispatches in flight", PLAIN, SEEN.sum(metrics.IN_FLIGHT, "worker"),
-                  advice="One runs and one waits. Steadily 2 with few ops done: the worker hangs; it is given up "
-                         "when it falls silent, else end its process."),
+                  advice="One runs and one waits. Steadily 2 with few ops done: see the age of the oldest."),
+            panel("Age of the oldest dispatch", Style(bounds=(5.0, 60.0)), SEEN.most(metrics.OLDEST_DISPATCH, "worker"),
+                  advice="About the time of an op. Seconds: the worker hangs, or shares its device; at twenty times "
+                         "its usual time (five seconds at least) it is given up, ended and started anew."),
             panel("Forwards of a block", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.FORWARDS_PER_BLOCK),
                   advice="By the recipe; it changes only with the model that is served."),
             panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),

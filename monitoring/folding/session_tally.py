@@ -14,6 +14,7 @@ from longtake.core.effects import (
     Effect,
     Emit,
     EncodeText,
+    Overdue,
     Parked,
     Recovered,
     Refused,
@@ -75,6 +76,8 @@ class SessionTally:
     """Pictures that were sent."""
     slack_s: float | None = None
     """How long before it was due the newest segment left; None if nothing was due yet, or ever is."""
+    overdue: Overdue | None = None
+    """The block that should have left since then, and has not."""
     newest: int | None = None
     """Block of the newest segment; None if no segment was sent."""
     acknowledged: int = -1
@@ -88,6 +91,12 @@ class SessionTally:
     """When the cues came whose first block was sent and not acknowledged, by that block."""
     parked_s: float = float("-inf")
     """When it last gave up its place."""
+
+    def slack_at(self, now_s: float) -> float | None:
+        """`slack_s`, or while a block is overdue how much less there is of it by now."""
+        if self.overdue is None:
+            return self.slack_s
+        return min(self.overdue.due_s - now_s, 0.0 if self.slack_s is None else self.slack_s)
 
 
 class Streams:
@@ -171,7 +180,9 @@ class Streams:
         entry.slack_s = emit.slack_s
         if emit.slack_s is not None:
             pace.slack_s.observe(emit.slack_s)
-            pace.late_blocks += emit.slack_s < 0
+            is_counted = entry.overdue is not None and entry.overdue.block == emit.block
+            pace.late_blocks += emit.slack_s < 0 and not is_counted
+        entry.overdue = None
         if entry.newest is None:
             entry.acknowledged = emit.block - 1
             pace.first_segment_s.observe(now_s - (entry.placed_at_s or entry.opened_at_s))
@@ -179,6 +190,13 @@ class Streams:
         begun_s = entry.begun_s.pop(emit.block, None)
         if begun_s is not None:
             pace.block_latency_s.observe(now_s - begun_s)
+
+    def waits(self, overdue: Overdue) -> None:
+        """Count a block as late that is overdue; it does not count again when it leaves."""
+        entry = self.open.get(overdue.session)
+        if entry is not None:
+            entry.pace.late_blocks += 1
+            entry.overdue = overdue
 
     def encoding(self, order: EncodeText, now_s: float) -> None:
         """Note that a text is encoded. That needs a place, so its session is not queued any more."""

@@ -24,6 +24,7 @@ from longtake.core.effects import (
     EncodeText,
     Give,
     LaneMoved,
+    Overdue,
     Parked,
     Recovered,
     RequestRefused,
@@ -193,6 +194,8 @@ class Tally:
                 self._streams.cue(effect)
             case Parked() | Restored() | Stalled():
                 self._streams.placement(effect, now_s)
+            case Overdue():
+                self._streams.waits(effect)
             case Recovered():
                 self._streams.recovered(effect, now_s)
             case Closed():

@@ -100,7 +100,6 @@ def test_a_plan_has_all_faults_in_an_order_of_its_seed_and_rays_own_processes_la
     assert [found[f"kill {whom}"] for whom in ("denoise", "decode", "worker", "server")] == [10, 10, 10, 2]
     assert sum(found[f"stop {whom}"] for whom in ("denoise", "decode", "worker")) == 10
     assert found["stop server"] == 5 and found["kill node"] == 3 and len(plan) == 1 + 50 + 2
-    assert [fault.heals for fault in plan[-3:]] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,17 +24,20 @@ class Server:
         dtype: str = "float32",
         port: int = 0,
         more: str = "",
+        denoise: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`more` goes into the configuration file behind everything else."""
+        """`more` goes into the configuration file behind everything else, `environment` over that of this process."""
         config = folder / "server.toml"
         config.write_text(
             f'[model]\npath = "{model}"\ndtype = "{dtype}"\n[cluster]\nlaunch = "{launch}"\n'
+            f"denoise_workers = {denoise}\n"
             f"[listen]\nport = {port}\n{more}"
         )
         self.log = (folder / "server.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "longtake", "serve", str(config), *options],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | dict(environment or {}),
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
@@ -43,6 +47,7 @@ class Server:
         ready = self.process.stdout.readline()
         assert ready.startswith("ready: ") and " on 127.0.0.1:" in ready, self.text()
         self.address = ready.split(" on ")[1].split()[0]
+        self.ready = ready.strip()
 
     def text(self) -> str:
         """What it logged."""

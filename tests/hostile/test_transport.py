@@ -31,6 +31,7 @@ from benchmarks.http2 import (
 from cluster.frontend.offer import WireLimits
 from cluster.net import grpc_options
 from cluster.net.grpc_options import RESERVED_FILES, connections_allowed, server_options
+from longtake.client.route import CHANNEL_OPTIONS
 from longtake.client.sync import SyncClient
 from tests.hostile.cell import Cell, Witness, running, wait_for
 
@@ -258,6 +259,7 @@ def test_as_many_connections_as_files_allow() -> None:
 def test_every_option_is_one_that_the_library_knows() -> None:
     """It ignores others without a word: one was misspelt here and set nothing."""
     held = b"".join(path.read_bytes() for path in (Path(grpc.__file__).parent / "_cython").glob("cygrpc*.so"))
-    for name, _ in server_options(max_message_bytes=WireLimits().max_message_bytes, connections=1):
+    own = server_options(max_message_bytes=WireLimits().max_message_bytes, connections=1)
+    for name, _ in (*own, *grpc_options.TO_CLIENTS, *CHANNEL_OPTIONS):
         assert re.search(re.escape(name.encode()) + rb"[^a-z_.]", held), name
     assert b"grpc.http2.min_recv_ping_interval_without_data_ms" not in held

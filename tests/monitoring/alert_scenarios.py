@@ -29,6 +29,7 @@ HEALTHY: Mapping[str, str] = {
     'longtake_workers{cell="a",role="denoise"}': "4x60",
     'longtake_workers_expected{cell="a",role="denoise"}': "4x60",
     'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}': "0x60",
+    'longtake_oldest_dispatch_seconds{cell="a",worker="d0"}': "0.1x60",
     'longtake_recovering_sessions{cell="a",way="rebuilt"}': "0x60",
     'longtake_recovering_sessions{cell="a",way="waited"}': "0x60",
     'longtake_worker_slowness_ratio{cell="a",worker="d0"}': "1.02x60",
@@ -116,6 +117,8 @@ _HERE, _EXPECTED = 'longtake_workers{cell="a",role="denoise"}', 'longtake_worker
 _DECODE = 'longtake_workers_expected{cell="a",role="decode"}'
 _SILENT = 'longtake_workers_lost_total{cell="a",role="denoise",cause="silence"}'
 _BROKE = 'longtake_workers_lost_total{cell="a",role="denoise",cause="link"}'
+_HUNG = 'longtake_workers_lost_total{cell="a",role="decode",cause="hang"}'
+_DISPATCH = 'longtake_oldest_dispatch_seconds{cell="a",worker="d0"}'
 _WAITED = 'longtake_recovering_sessions{cell="a",way="waited"}'
 _REBUILT = 'longtake_recovering_sessions{cell="a",way="rebuilt"}'
 _SLOWNESS, _FAILURES = (
@@ -273,6 +276,13 @@ SCENARIOS: tuple[Scenario, ...] = (
     silent("LongtakeWorkersLostAgain", "two losses", "45m", {_SILENT: "0x30 1x4 2x30"}),
     silent("LongtakeWorkersLostAgain", "a machine with eight workers", "45m", {_BROKE: "0x30 8x30"}),
     silent("LongtakeWorkersLostAgain", "three losses, an hour apart", "59m", {_SILENT: "1x5 2x45 3x30"}),
+    fires("LongtakeWorkersHung", "one of several, replaced since", "45m", {_HUNG: "0x30 1x30"}),
+    fires("LongtakeWorkersHung", "one that stood still", "45m", {_SILENT: "0x30 1x30"}),
+    silent("LongtakeWorkersHung", "one that died", "45m", {_BROKE: "0x30 1x30"}),
+    silent("LongtakeWorkersHung", "one that hung an hour ago", "50m", {_HUNG: "0x2 1x60"}),
+    fires("LongtakeWorkerHangs", "at one dispatch for minutes", "40m", {_DISPATCH: "0.1x34 30+60x10"}),
+    silent("LongtakeWorkerHangs", "slow dispatches", "40m", {_DISPATCH: "40x60"}),
+    silent("LongtakeWorkerHangs", "a hang of a minute, which was ended", "40m", {_DISPATCH: "0.1x37 62 0.1x20"}),
     fires("LongtakeStreamsWaitForRoom", "one for three minutes", "33m", {_WAITED: "0x30 1x10"}),
     silent("LongtakeStreamsWaitForRoom", "twenty until a worker is back after a minute", "33m",
            {_WAITED: "0x30 20 20 0x10"}),

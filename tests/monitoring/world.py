@@ -15,7 +15,7 @@ ELSEWHERE = frozenset({
     "longtake_sessions", "longtake_sessions_limit", "longtake_stalled_sessions",
     "longtake_playback_pictures_per_second",
     "longtake_op_seconds", "longtake_ready_ops", "longtake_in_flight_passes", "longtake_forwards_per_block",
-    "longtake_reserved_time_ratio",
+    "longtake_reserved_time_ratio", "longtake_oldest_dispatch_seconds",
     "longtake_limit_blocks_per_second", "longtake_pages", "longtake_decoder_slots", "longtake_state_copied_bytes_total",
     "longtake_state_copies_memory_bytes", "longtake_resident_memory_bytes", "longtake_journal_bytes",
     "longtake_workers",

@@ -135,7 +135,7 @@ def _take_lane(cell: Cell, session: Session, at: WorkerId) -> PageTable:
 
 def _take_slot(cell: Cell, session: Session, at: WorkerId) -> SlotId:
     worker = cell.workers[at]
-    slot = worker.free_slots.pop()
+    slot = SlotId(worker.free_slots.take())
     _count(cell, session, worker, cell.fleet.demands(session).slot)
     return slot
 

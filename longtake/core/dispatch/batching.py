@@ -12,6 +12,10 @@ what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would other
 
 As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
 that has a deadline no more ops without one than it still has time for.
+
+Ageing. Streams that the machine cannot keep up with always have something ready that is overdue, so ops without a
+deadline would wait for ever. But no more than `Limits.load_limit` of a worker is ever reserved: what is left, one
+dispatch in twenty, is theirs whatever else is ready. No stream waits longer for that than for one dispatch.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ class Batching:
 
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """The most urgent ready op and the mates it takes along; at least one op must be ready."""
-        first = worker.ready.most_urgent(self._urgency)
+        first = self._first(worker, now_s=now_s)
         if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
             return (first,)
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
@@ -54,6 +58,18 @@ class Batching:
             batch = max(batch, mixed, key=len)
         room = worker.batch_limit - len(batch)
         return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
+
+    def has_no_deadline(self, worker: Worker) -> bool:
+        """Whether no op that is ready for the worker has a deadline."""
+        return worker.ready[worker.ready.most_urgent(self._urgency)].deadline_s == math.inf
+
+    def _first(self, worker: Worker, *, now_s: float) -> Ticket:
+        """The most urgent op; where those without a deadline have waited for their share, the first of these."""
+        ready, first = worker.ready, worker.ready.most_urgent(self._urgency)
+        if ready[first].deadline_s < math.inf and worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s):
+            patient = (ticket for ticket, urgency in ready.items() if urgency.deadline_s == math.inf)
+            return min(patient, key=self._urgency, default=first)
+        return first
 
     def _together(self, worker: Worker, first: Ticket, kinds: frozenset[Kind], *, now_s: float) -> Tickets:
         """`first` and the most urgent of those that may go with it, of `kinds` only."""

@@ -68,7 +68,7 @@ class Dispatcher:
             if len(batch) < min(worker.batch_limit, worker.load.total):
                 if len(worker.in_flight) >= worker.chain_length:
                     break
-                if all(self._can_wait(ticket) for ticket in batch):
+                if all(self._can_wait(ticket) for ticket in batch) and self._batching.has_no_deadline(worker):
                     self._gathering[worker.id] = None
                     break
             self._gathering.pop(worker.id, None)
@@ -115,6 +115,9 @@ class Dispatcher:
         if worker.role is Role.DENOISE:
             least = min([session.virtual_time for session, _ in owned])
             self._offers.virtual_clock = max(self._offers.virtual_clock, least)
+        shares = not all([session.is_realtime for session, _ in owned])
+        if shares or worker.owes_share(limit=self._cell.limits.load_limit, now_s=now_s):  # if so, nobody was there
+            worker.shared_s = now_s
         attach = tuple([self._sent(worker, session, chain, block) for session, chain, block in rows])
         return Dispatch(
             worker=worker.id,

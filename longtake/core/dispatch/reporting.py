@@ -12,6 +12,7 @@ from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
+from longtake.core.sessions.overdue import DueTimes
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -23,9 +24,9 @@ class Reports:
         self._cell = cell
         self._hangs = Hangs()
 
-    def overdue(self, *, now_s: float) -> list[GiveUp]:
+    def hung(self, *, now_s: float) -> list[GiveUp]:
         """The workers that will never report; to be asked at every tick."""
-        return self._hangs.look(self._cell.workers.values(), now_s=now_s)
+        return self._hangs.look(self._cell.workers.values(), self._cell.texts.oldest(), now_s=now_s)
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
@@ -70,12 +71,14 @@ class Reports:
         return tuple(counted)
 
 
-def count(session: Session, ticket: Ticket, fleet: Fleet, *, now_s: float) -> list[Effect]:
+def count(session: Session, ticket: Ticket, fleet: Fleet, due: DueTimes, *, now_s: float) -> list[Effect]:
     """Count an op as done: its segment leaves, and what nothing will be computed from any more is dropped."""
     op = ticket.op
     effects: list[Effect] = []
     if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
         shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
+        if shown:
+            due.expect(session)
         effects = [*shown, session.trim(fleet.retention(session.graph))]
     if len(session.prompts.turns) > 1:
         effects += cues.forget(session)

@@ -12,11 +12,12 @@ from longtake.core.events import OpDone, OpFailed, WorkerJoined
 from longtake.core.fleet.load import Demand, Demands, Load
 from longtake.core.fleet.ready import ReadyList
 from longtake.core.fleet.timing import Timing
+from longtake.core.numbers import FreeNumbers
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.graph import Chain
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
-from longtake.core.work import Ability, DispatchNumber, ImageId, Role, SessionId, SlotId, Ticket, WorkerId
+from longtake.core.work import Ability, DispatchNumber, ImageId, Role, SessionId, Ticket, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class WorkerView:
     """The share of its time that REALTIME sessions reserve; 0 also while its time is unknown."""
     slowness: float = 1.0
     """Its time for a dispatch over what the other workers take for as many ops."""
+    oldest_s: float = 0.0
+    """How long its oldest dispatch has been that; 0 if it has none."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class Worker:
     """Its class: workers of its role that have the same give the same bits."""
     pool: PagePool = field(init=False)
     """Its pages; a decode worker has none."""
-    free_slots: list[SlotId] = field(init=False)
+    free_slots: FreeNumbers = field(init=False)
     """Its free decoder slots; a denoise worker has none."""
     timing: Timing = field(init=False)
     load: Load = field(default_factory=Load)
@@ -94,6 +97,10 @@ class Worker:
     moves: int = 0
     """Moves of lanes from or to here that are under way."""
     next_sequence: int = 0
+    shared_s: float = field(init=False)
+    """When it was last seen to that sessions without due times get something of it."""
+    oldest_s: float = 0.0
+    """How old its oldest dispatch was at the last tick; 0 if it had none."""
 
     def __post_init__(self) -> None:
         # As fields of its own, because the dispatcher asks for them with every op.
@@ -103,9 +110,9 @@ class Worker:
         self.mixes_kinds, self.chain_length = ability.mixes_kinds, ability.chain_length
         self.numerics = ability.numerics
         self.pool = PagePool(self.capacity if denoises else 0, claims_in_flight=1 + self.chain_length)
-        slots = self.capacity if self.role is Role.DECODE else 0
-        self.free_slots = [SlotId(slot) for slot in reversed(range(slots))]
+        self.free_slots = FreeNumbers(self.capacity if self.role is Role.DECODE else 0)
         self.timing = Timing(ability.forward_s, ability.chain_length)
+        self.shared_s = self.joined.now_s
 
     # --- its time -----------------------------------------------------------------------------------------------------
 
@@ -113,6 +120,15 @@ class Worker:
     def has_room(self) -> bool:
         """Whether it may be handed another dispatch: each of a chain's workers runs one, and one is queued."""
         return len(self.in_flight) < 1 + self.chain_length
+
+    def owes_share(self, *, limit: float, now_s: float) -> bool:
+        """Whether an op without a due time goes first now, if one is ready.
+
+        Of its time a share of `limit` at most is ever reserved; one dispatch in each 1 / (1 - limit) is for the others,
+        whatever those want that have due times.
+        """
+        is_shared = self.load.total > self.load.realtime and self.timing.pass_s > 0
+        return is_shared and (now_s - self.shared_s) * (1 - limit) >= self.timing.pass_s
 
     def keeps_input(self, chain: Chain) -> bool:
         """Whether ops of `chain` start from an output that the worker has kept, so that nothing has to travel.
@@ -153,7 +169,7 @@ class Worker:
                 self.pool.release(table)
                 self.load.count(-1, demands.lane, realtime=session.is_realtime)
         if session.place.decoder == self.id:
-            self.free_slots.append(session.place.slot)
+            self.free_slots.give_back(session.place.slot)
             self.load.count(-1, demands.slot, realtime=session.is_realtime)
 
     # --- its dispatches -----------------------------------------------------------------------------------------------
@@ -185,7 +201,7 @@ class Worker:
         taken = [session.place.slot for session in here if session.place.decoder == self.id]
         slots = self.capacity if self.role is Role.DECODE else 0
         if sorted((*taken, *self.free_slots)) != list(range(slots)):
-            raise InternalFault(f"worker {self.id}: slots {taken} are taken and {self.free_slots} are free")
+            raise InternalFault(f"worker {self.id}: slots {taken} are taken and {[*self.free_slots]} are free")
         self._check_load(sessions, ids, homes)
 
     def _check_load(
@@ -218,6 +234,7 @@ class Worker:
             op_s=self.timing.op_s,
             reserved=reserved,
             slowness=self.timing.slowness,
+            oldest_s=self.oldest_s,
         )
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from longtake.core.awake import LATE_S, TURN_S
 from longtake.core.effects import GiveUp
 from longtake.core.events import WorkerJoined
-from longtake.core.fleet.hangs import LEAST_S, REPORTS, TIMES, Hangs
+from longtake.core.fleet.hangs import FIRST_S, LEAST_S, REPORTS, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind, Op
-from longtake.core.work import Ability, Role, SessionId, Ticket, WorkerId
+from longtake.core.work import Ability, ConditioningRef, Role, SessionId, Ticket, WorkerId
 from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of
 
@@ -40,13 +40,14 @@ class Watch:
     def __init__(self, *workers: Worker) -> None:
         self.workers = workers
         self.hangs = Hangs()
+        self.prompts: dict[WorkerId, ConditioningRef] = {}
         self.now_s = 0.0
         self.given_up: list[tuple[WorkerId, float]] = []
         self.tick(0.0)
 
     def tick(self, passed_s: float = TICK_S) -> None:
         self.now_s += passed_s
-        for effect in self.hangs.look(self.workers, now_s=self.now_s):
+        for effect in self.hangs.look(self.workers, self.prompts, now_s=self.now_s):
             self.given_up.append((effect.worker, self.now_s))
 
     def run(self, seconds: float) -> None:
@@ -85,11 +86,40 @@ def test_the_limit_goes_by_the_worker_its_chain_and_the_size_of_the_dispatch(
 
 
 @pytest.mark.parametrize("made", [worker(reports=REPORTS - 1), worker(op_s=0.0)])
-def test_a_worker_of_which_too_little_is_known_is_never_judged(made: Worker) -> None:
+def test_a_worker_of_which_too_little_is_known_has_minutes_and_not_for_ever(made: Worker) -> None:
     made.dispatched((TICKET,), now_s=0.0)
     watch = Watch(made)
-    watch.run(600.0)
+    watch.run(FIRST_S - 0.2)
     assert watch.given_up == []
+    watch.run(0.5)
+    assert len(watch.given_up) == 1
+
+
+def test_a_text_worker_that_never_ends_a_prompt_is_given_up_and_one_that_has_many_is_not() -> None:
+    made = Worker(WorkerJoined(now_s=0.0, worker=WorkerId("text-0"), role=Role.TEXT, ability=Ability(capacity=1)))
+    watch = Watch(made)
+    for version in range(4):
+        watch.prompts = {made.id: ConditioningRef(session=SessionId("s"), version=version)}
+        watch.run(0.9 * FIRST_S)
+    assert watch.given_up == []
+    watch.run(0.2 * FIRST_S)
+    assert [name for name, _ in watch.given_up] == ["text-0"]
+
+
+def test_it_is_known_of_every_worker_how_old_its_oldest_dispatch_is() -> None:
+    made = worker()
+    watch = Watch(made)
+    assert made.view().oldest_s == 0.0
+    for _ in range(2):
+        made.dispatched((TICKET,), now_s=0.0)
+    watch.run(3.0)
+    assert made.view().oldest_s == pytest.approx(3.0 - TICK_S)
+    report(made, 0.1)
+    watch.run(1.0)
+    assert made.view().oldest_s == pytest.approx(1.0 - TICK_S), "the second one, since it runs"
+    report(made, 0.1)
+    watch.tick()
+    assert made.view().oldest_s == 0.0
 
 
 def test_a_queued_dispatch_is_not_old_before_it_is_the_oldest() -> None:
@@ -138,7 +168,7 @@ def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
 ) -> None:
     """Against ages that are counted by hand: `least` counts the ticks in time only, `most` something for each."""
     made, hangs, now_s = worker(op_s=0.05), Hangs(), 0.0
-    hangs.look([made], now_s=now_s)
+    hangs.look([made], {}, now_s=now_s)
     least_s = most_s = 0.0
     told = False
     for what, tick_s, ticks in stretches:
@@ -152,7 +182,7 @@ def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
             passed_s = now_s - before_s  # not always what was added
             least_s += passed_s if passed_s <= LATE_S else 0.0
             most_s += passed_s if passed_s <= LATE_S else TURN_S
-            found = hangs.look([made], now_s=now_s)
+            found = hangs.look([made], {}, now_s=now_s)
             assert not found or (most_s > LEAST_S and not told)
             told = told or bool(found)
             assert told or least_s <= LEAST_S + LATE_S
