@@ -24,6 +24,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
 from longtake.net.addresses import WrongAddress, parse_host
+from longtake.net.cells import CELL_PATTERN, DEFAULT_CELL
 from longtake.net.origins import WrongOrigin, parse_origin
 from workers.simulated.device import is_simulated, parse_device
 
@@ -163,8 +164,9 @@ class MetricsSection(Section):
     """HOST:PORT of the endpoint /metrics; port 0 picks a free one, HOST is that of `listen` if it is left out, and
     there is no endpoint if the whole is empty. It tells no prompt and no session, and asks for no credentials: give it
     an address that only Prometheus can reach."""
-    cell: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = "default"
-    """Name of this engine with its workers, the label `cell` of every metric."""
+    cell: Annotated[str, Field(pattern=f"^{CELL_PATTERN}$")] = DEFAULT_CELL
+    """Name of this engine with its workers: the label `cell` of every metric, and what the names of its sessions begin
+    with."""
 
 
 class HttpSection(Section):

@@ -97,9 +97,9 @@ class Clients:
         if not watchers:
             self._watchers.pop(session, None)
 
-    def leads(self, session: SessionId, address: str, token: bytes) -> None:
+    def leads(self, to: MovedAway) -> None:
         """If the session ends because it has moved, this is where its client is to go on, and by what."""
-        self._leads[session] = MovedAway(session=session, address=address, token=token)
+        self._leads[to.session] = to
 
     def leads_no_more(self, session: SessionId) -> None:
         """It does not move."""

@@ -51,6 +51,8 @@ class MovedAway:
     address: str
     token: bytes
     """What its client shows there."""
+    name: str = ""
+    """What it is called there; empty if nobody said."""
 
 
 ClientMessage = (

@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, replace
 from functools import partial
-from secrets import token_hex
 
 from google.protobuf.message import DecodeError
 
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.cell.identity import Identity
+from cluster.cell.outbox import MovedAway
 from cluster.cell.ownership import Ownership
 from cluster.cell.snapshot import Snapshot, brought, taken
 from cluster.frontend import exported, imported
+from cluster.frontend.names import new_session
 from cluster.frontend.offer import Offer
 from cluster.frontend.requests import Destination
 from cluster.frontend.responses import FRAME_OVERHEAD_BYTES
@@ -38,7 +39,6 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId
 from longtake.v1 import longtake_pb2 as pb
 
-SESSION_ID_BYTES = 12
 RETRY_S = 1.0
 
 
@@ -163,7 +163,7 @@ class Carrying:
         return snapshot
 
     async def _adopt(self, snapshot: Snapshot) -> pb.ImportResponse:
-        session, is_done = SessionId(token_hex(SESSION_ID_BYTES)), False
+        session, is_done = new_session(self._offer.cell), False
         token = self._tenancy.take_in(session, snapshot.record.tenant)
         snapshot = replace(snapshot, record=replace(snapshot.record, session=session))
         try:
@@ -188,7 +188,8 @@ class Carrying:
         if to is None:
             await self._asked(Thaw(now_s=now_s, session=session))
             return
-        self._engine.clients.leads(session, to.address, to.token)
+        leads = MovedAway(session=session, address=to.address, token=to.token, name=to.session)
+        self._engine.clients.leads(leads)
         try:
             await self._asked(HandOver(now_s=now_s, session=session))
         except Declined:

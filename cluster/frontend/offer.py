@@ -9,6 +9,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import DecoderKind
+from longtake.net.cells import DEFAULT_CELL
 from longtake.v1 import longtake_pb2 as pb
 from workers.models.api import PromptParts
 from workers.models.text_rules import text_rules
@@ -74,8 +75,8 @@ class Offer:
     """Workers that encode prompts; with none, decode workers do it."""
     limits: Limits
     wire: WireLimits
-    cell: str = ""
-    """Name of this engine with its workers."""
+    cell: str = DEFAULT_CELL
+    """Name of this engine with its workers, with which the names of its sessions begin."""
     model_digest: str = ""
     """Of the weights, and of all else that belongs to the model."""
 

@@ -30,6 +30,8 @@ DRAWN_SEED_BITS = 32
 """A seed that nobody asked for: short enough to be typed, and exact in every reader of JSON."""
 MAX_REASON_BYTES = 500
 _ADDRESS_LENGTH = 255
+_ID_LENGTH = 256
+"""Of a session's name, more than any that a server gives."""
 P = ParamSpec("P")
 T = TypeVar("T")
 PACES: dict[pb.Pace, Pace] = {
@@ -186,18 +188,22 @@ def drain_grace_s(request: pb.DrainRequest) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where a session goes on, and by which token."""
+    """Where a session goes on, by which token, and under which name (empty: nobody said)."""
 
     address: str
     token: bytes
+    session: str
 
 
 def destination(request: pb.HandOverRequest) -> Destination | None:
     """Where a session is to go on; None if it is to stay. InvalidField for whatever is not allowed."""
     token, allowed = request.resume_token, f"the {TOKEN_BYTES} bytes of ImportResponse.resume_token"
+    name = request.new_session_id
     if not request.address:
         if token:
             raise InvalidField("resume_token", f"{len(token)} bytes", "empty without address")
+        if name:
+            raise InvalidField("new_session_id", name[:40], "empty without address")
         return None
     if len(request.address) > _ADDRESS_LENGTH or not request.address.isascii() or " " in request.address:
         raise InvalidField("address", request.address[:40], f"HOST:PORT in up to {_ADDRESS_LENGTH} ASCII characters")
@@ -206,14 +212,17 @@ def destination(request: pb.HandOverRequest) -> Destination | None:
         raise InvalidField("address", request.address, "HOST:PORT, both of them")
     if len(token) != TOKEN_BYTES:
         raise InvalidField("resume_token", f"{len(token)} bytes", allowed)
-    return Destination(address=str(address), token=token)
+    if len(name) > _ID_LENGTH or not name.isascii() or not name.replace(" ", "\t").isprintable():
+        said = f"empty, or ImportResponse.session_id: up to {_ID_LENGTH} characters, ASCII without spaces"
+        raise InvalidField("new_session_id", name[:40], said)
+    return Destination(address=str(address), token=token, session=name)
 
 
 def session_id(field: str, value: str) -> SessionId:
     """A session's name from a unary request; whether it is open is for the engine to say."""
     if not value:
         raise InvalidField(field, value, "the session id from Opened")
-    return SessionId(value[:256])
+    return SessionId(value[:_ID_LENGTH])
 
 
 def prompt_of(field: str, prompt: str, offer: Offer) -> str:

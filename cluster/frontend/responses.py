@@ -328,7 +328,8 @@ def _recovered(message: Recovered) -> pb.Recovered:
 def _last(message: Closed | Moved | MovedAway) -> Iterator[pb.StreamResponse]:
     """What comes at the end of a call."""
     if isinstance(message, MovedAway):
-        yield pb.StreamResponse(moved=pb.Moved(address=message.address, resume_token=message.token))
+        moved = pb.Moved(address=message.address, resume_token=message.token, session_id=message.name)
+        yield pb.StreamResponse(moved=moved)
     else:
         yield from (pb.StreamResponse(closed=closed) for closed in _closed(message))
 

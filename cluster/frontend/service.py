@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from secrets import token_hex
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -15,8 +14,9 @@ from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.cell.outbox import Moved, Outbox, SegmentOut, WatcherOutbox
 from cluster.frontend import requests
-from cluster.frontend.carrying import SESSION_ID_BYTES, Carrying
+from cluster.frontend.carrying import Carrying
 from cluster.frontend.connections import Connection, Throttle
+from cluster.frontend.names import new_session
 from cluster.frontend.offer import Offer
 from cluster.frontend.operations import Operations
 from cluster.frontend.responses import MOVED, Speaker, model_response
@@ -101,7 +101,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             number = self._engine.resume(session, wanted.cursor, outbox)
             self._tenancy.arrive(number)
             return Connection(session, number, outbox, token)
-        session = SessionId(token_hex(SESSION_ID_BYTES))
+        session = new_session(self._offer.cell)
         event = requests.open_event(first, session=session, offer=self._offer, now_s=self._engine.now_s())
         if event.fork is not None:
             self._open_session(event.fork.session)

@@ -28,8 +28,8 @@ TRUTH, SINKS = "truth", "sinks"
 PROBE = "probe"
 """A file beside the folders, there only while a disk in trouble is tried."""
 _LATENTS = re.compile(r"latents-(\d{12})")
-_READABLE = re.compile(r"[0-9a-z][-0-9a-z]{0,63}")
-_FOLDER = re.compile(r"session-[-0-9a-z]{1,64}|hashed-[0-9a-f]{64}")
+_READABLE = re.compile(r"[0-9a-z][-0-9a-z]{0,63}(\.[0-9a-f]{1,64})?")
+_FOLDER = re.compile(r"session-[-0-9a-z]{1,64}(\.[0-9a-f]{1,64})?|hashed-[0-9a-f]{64}")
 
 
 def folder_of(session: SessionId) -> str:

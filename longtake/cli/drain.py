@@ -14,8 +14,17 @@ from longtake.cli import values
 from longtake.cli.hand_over import hand_all_over
 from longtake.cli.server import Server, server_options
 from longtake.client.errors import ClientError
+from longtake.net.addresses import DEFAULT_PORT, WrongAddress, parse_address
 
 _LOOK_S = 0.5
+
+
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """HOST:PORT as clients are told it."""
+    try:
+        return None if value is None else str(parse_address(value, port=DEFAULT_PORT))
+    except WrongAddress as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command(name="drain")
@@ -31,25 +40,39 @@ _LOOK_S = 0.5
 @click.option(
     "--hand-over",
     metavar="HOST:PORT",
-    help="First hand every stream over to this server, which clients must be able to reach under this address.",
+    help="First hand every stream over to this server, which clients must reach under this address, or --through.",
+)
+@click.option(
+    "--through",
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Where clients go on after --hand-over, if that is a router before both servers.",
 )
 @click.option("--end-streams", is_flag=True, help="Do not keep them on disk for the next server.")
 @click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")
-def drain_command(server: Server, grace: Fraction, hand_over: str | None, end_streams: bool, wait: bool) -> None:
+def drain_command(
+    server: Server, grace: Fraction, hand_over: str | None, through: str | None, end_streams: bool, wait: bool
+) -> None:
     """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
 
     Where streams are kept on disk ([journal] path) they stop then, and go on with the next server. With --hand-over
     streams go on at another server of the same model, which is shown the same credentials. Those that cannot are named,
     and end, or are kept, with the grace; so long the server stays for clients that are away, to tell them.
     """
+    if through is not None and hand_over is None:
+        raise click.UsageError("--through says where clients go on after --hand-over, so give that as well")
     other = None if hand_over is None else replace(server, target=hand_over, option="--hand-over")
-    asyncio.run(_drain(server, grace, other, end_streams=end_streams, wait=wait))
-
-
-async def _drain(server: Server, grace: Fraction, other: Server | None, *, end_streams: bool, wait: bool) -> None:
     if other is not None:
-        done = await hand_all_over(server, other, click.echo)
-        click.echo(f"handed over: {_sessions(done.moved)}; {len(done.stayed)} stayed")
+        asyncio.run(_hand_over(server, other, other.target if through is None else through))
+    asyncio.run(_drain(server, grace, end_streams=end_streams, wait=wait))
+
+
+async def _hand_over(server: Server, other: Server, address: str) -> None:
+    done = await hand_all_over(server, other, click.echo, address)
+    click.echo(f"handed over: {_sessions(done.moved)}; {len(done.stayed)} stayed")
+
+
+async def _drain(server: Server, grace: Fraction, *, end_streams: bool, wait: bool) -> None:
     async with server.client() as client:
         count = await client.drain(grace, end_streams=end_streams)
     until = f"; they go on for {timedelta(seconds=round(grace))}" if count and grace else ""

@@ -29,8 +29,12 @@ class HandedOver:
     stayed: tuple[str, ...]
 
 
-async def hand_all_over(old: Server, new: Server, say: Callable[[str], object]) -> HandedOver:
+async def hand_all_over(
+    old: Server, new: Server, say: Callable[[str], object], address: str | None = None
+) -> HandedOver:
     """Hand over every session of `old`, those included that are opened for a while meanwhile; `say` is told of each.
+
+    Clients go on at `address`, that of a router before both servers; None: at that of `new`.
 
     What cannot be moved stays as it is. ClientError if the old server cannot be asked.
     """
@@ -41,7 +45,7 @@ async def hand_all_over(old: Server, new: Server, say: Callable[[str], object]) 
             if not left:
                 break
             for session in left:
-                problem = await _hand_over(session, source, target, new.target)
+                problem = await _hand_over(session, source, target, new.target if address is None else address)
                 if problem is None:
                     moved += 1
                     say(f"{session}: moved to {new.target}")
@@ -77,7 +81,7 @@ async def _once(session: str, source: Client, target: Client, address: str) -> N
     try:
         answer = await target.import_session(source.export_session(session, hand_over=True))
         made = answer.session_id
-        await source.hand_over(session, address, answer.resume_token)
+        await source.hand_over(session, address, answer.resume_token, new_session_id=made)
     except BaseException:
         # The cues that wait are answered at once, and not in a minute; and nobody will come for the copy.
         with suppress(ClientError):

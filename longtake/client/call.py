@@ -8,7 +8,7 @@ import grpc
 
 from longtake.client.decoder import Decoder
 from longtake.client.errors import ClientError, error_from
-from longtake.client.events import StreamEvent
+from longtake.client.events import OpenedEvent, StreamEvent
 from longtake.client.route import Route
 from longtake.v1 import longtake_pb2 as pb
 
@@ -21,7 +21,8 @@ class StreamCall:
     """A call as it goes: events from the server, frames to it."""
 
     def __init__(self, route: Route) -> None:
-        """Make the call; what becomes of it tells who reads."""
+        """Make the call; what becomes of it tells who reads. What its session is called there the route learns."""
+        self._route = route
         self._call = route.begin()
         self._frames = aiter(self._call)
         self._decoder = Decoder()
@@ -58,7 +59,7 @@ class StreamCall:
     async def read(self) -> StreamEvent | None:
         """The next event, or None for a frame that is none; ClientError if the call has ended, Abandoned if here."""
         try:
-            return self._decoder.feed(await anext(self._frames))
+            event = self._decoder.feed(await anext(self._frames))
         except grpc.aio.AioRpcError as failure:
             error = error_from(failure)
             if self.has_forgotten and error.code is grpc.StatusCode.INTERNAL:
@@ -71,3 +72,6 @@ class StreamCall:
             if task is not None and task.cancelling():
                 raise
             raise Abandoned(grpc.StatusCode.CANCELLED, "the connection was closed") from None
+        if isinstance(event, OpenedEvent):
+            self._route.session = event.session_id
+        return event

@@ -6,7 +6,7 @@
 
 Going back is a stream of its own, with the past of the other one up to a block, and the end of that one:
 
-    options = StreamOptions(fork=stream.opened.session_id, fork_block=12)
+    options = StreamOptions(fork=stream.session_id, fork_block=12)
     async with client.stream("a blue box swaying", options) as again:
         await stream.close()
 
@@ -27,13 +27,14 @@ from typing import Self, TypeVar
 
 import grpc
 
-from longtake.client.credentials import Credentials, open_channel
+from longtake.client.credentials import Credentials, Metadata, open_channel
 from longtake.client.errors import ClientError, error_from
 from longtake.client.events import StreamEvent
 from longtake.client.options import StreamOptions, duration, open_request
 from longtake.client.route import CHANNEL_OPTIONS, Route
 from longtake.client.stream import Stream
 from longtake.client.watch import Watch
+from longtake.net.cells import cell_metadata
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -84,27 +85,42 @@ class Client:
         the first that the iteration brings.
         """
         options = options or StreamOptions()
-        return Stream(self._route(), open_request(prompt, options), options, waiting)
+        request = open_request(prompt, options)
+        return Stream(self._route(request.fork.session_id), request, options, waiting)
 
-    def resume(self, token: bytes, cursor: int | None = None, options: StreamOptions | None = None) -> Stream:
+    def resume(
+        self,
+        token: bytes,
+        cursor: int | None = None,
+        options: StreamOptions | None = None,
+        *,
+        session_id: str = "",
+    ) -> Stream:
         """The stream whose `OpenedEvent.resume_token` this is, from the segment after `cursor` on.
 
         It must be the newest that was told, also by a ResumedEvent; `cursor` is the last segment consumed, None if none
-        was. Of `options` only `auto_ack` and `reconnect_s` count.
+        was. Of `options` only `auto_ack` and `reconnect_s` count. A token does not say which cell has the stream:
+        behind a router give its `session_id` as well.
         """
-        return Stream(self._route(), pb.Open(resume_token=token, cursor=cursor), options or StreamOptions())
+        request = pb.Open(resume_token=token, cursor=cursor)
+        return Stream(self._route(session_id), request, options or StreamOptions())
 
-    def _route(self) -> Route:
-        return Route(self._stub, self._credentials)
+    def _route(self, session_id: str) -> Route:
+        return Route(self._stub, self._credentials, session_id)
+
+    def _about(self, session_id: str) -> Metadata:
+        """What goes along with a call about a session."""
+        return (*self._metadata, *cell_metadata(session_id))
 
     def watch(self, session_id: str, *, from_segment: int | None = None) -> Watch:
         """Observe somebody's stream, from now on or from a segment that is still kept."""
         request = pb.WatchRequest(session_id=session_id, from_segment=from_segment)
-        return Watch(lambda: self._stub.Watch(request, metadata=self._metadata))
+        return Watch(lambda: self._stub.Watch(request, metadata=self._about(session_id)))
 
     async def watch_ops(self, session_id: str) -> AsyncGenerator[pb.OpSpan, None]:
         """What workers do for a stream from now on, each op when it is done; ends when the stream does."""
-        call = self._stub.WatchOps(pb.WatchOpsRequest(session_id=session_id), metadata=self._metadata)
+        request = pb.WatchOpsRequest(session_id=session_id)
+        call = self._stub.WatchOps(request, metadata=self._about(session_id))
         try:
             async for answer in call:
                 for span in answer.ops:
@@ -116,7 +132,8 @@ class Client:
 
     async def export_session(self, session_id: str, *, hand_over: bool = False) -> AsyncGenerator[bytes, None]:
         """A snapshot of a session, in parts; with `hand_over` its cues wait until `hand_over` is called, or 60 s."""
-        call = self._stub.Export(pb.ExportRequest(session_id=session_id, hand_over=hand_over), metadata=self._metadata)
+        request = pb.ExportRequest(session_id=session_id, hand_over=hand_over)
+        call = self._stub.Export(request, metadata=self._about(session_id))
         try:
             async for answer in call:
                 yield answer.data
@@ -145,10 +162,17 @@ class Client:
                 raise failures[0] from None
             raise
 
-    async def hand_over(self, session_id: str, address: str = "", token: bytes = b"") -> None:
-        """Have a session that was exported for it go on at `address`, by the token there; without one it stays."""
-        request = pb.HandOverRequest(session_id=session_id, address=address, resume_token=token)
-        await self._answer(self._stub.HandOver(request, metadata=self._metadata))
+    async def hand_over(
+        self, session_id: str, address: str = "", token: bytes = b"", *, new_session_id: str = ""
+    ) -> None:
+        """Have a session that was exported for it go on at `address`, by the token there; without one it stays.
+
+        Where `address` is that of a router its client needs the name there as well, `ImportResponse.session_id`.
+        """
+        request = pb.HandOverRequest(
+            session_id=session_id, address=address, resume_token=token, new_session_id=new_session_id
+        )
+        await self._answer(self._stub.HandOver(request, metadata=self._about(session_id)))
 
     async def get_model(self) -> pb.GetModelResponse:
         """Ask what is served and within which limits."""
@@ -156,11 +180,8 @@ class Client:
 
     async def get_session(self, session_id: str) -> pb.Session:
         """One open session."""
-        return (
-            await self._answer(
-                self._stub.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=self._metadata)
-            )
-        ).session
+        call = self._stub.GetSession(pb.GetSessionRequest(session_id=session_id), metadata=self._about(session_id))
+        return (await self._answer(call)).session
 
     async def list_sessions(self) -> tuple[pb.Session, ...]:
         """All open sessions."""
@@ -171,7 +192,7 @@ class Client:
     async def close_session(self, session_id: str, reason: str = "") -> None:
         """End a session that may be somebody else's; its client is told the reason, one line of at most 500 bytes."""
         request = pb.CloseSessionRequest(session_id=session_id, reason=reason)
-        await self._answer(self._stub.CloseSession(request, metadata=self._metadata))
+        await self._answer(self._stub.CloseSession(request, metadata=self._about(session_id)))
 
     async def get_status(self) -> pb.GetStatusResponse:
         """State of the cluster."""

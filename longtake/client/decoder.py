@@ -126,7 +126,7 @@ class Decoder:
 def _last(message: pb.Moved | pb.Closed) -> StreamEvent:
     """What ends a call."""
     if isinstance(message, pb.Moved):
-        return MovedEvent(address=message.address, resume_token=message.resume_token)
+        return MovedEvent(address=message.address, resume_token=message.resume_token, session_id=message.session_id)
     return ClosedEvent(ending=_ending(message.ending), reason=message.reason, segments=message.segments)
 
 

@@ -236,6 +236,8 @@ class MovedEvent:
     """HOST:PORT of that server; the one before is not spoken to again."""
     resume_token: bytes = field(default=b"", repr=False)
     """What resumes the stream there."""
+    session_id: str = ""
+    """Its name there; empty if whoever moved it did not say."""
 
     @property
     def text(self) -> str:

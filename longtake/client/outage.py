@@ -11,6 +11,8 @@ OUTAGES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grp
 """Statuses of a call that broke; any other one says no."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
+ATTEMPT_S = 10.0
+"""An attempt to go on that is not answered for so long has failed."""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import grpc
 
 from longtake.client.credentials import Credentials, open_channel
 from longtake.client.errors import ClientError
+from longtake.net.cells import cell_metadata
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 
@@ -30,19 +31,24 @@ RawCall = grpc.aio.StreamStreamCall[pb.StreamRequest, pb.StreamResponse]
 class Route:
     """Makes the calls of one stream."""
 
-    def __init__(self, stub: rpc.LongtakeServiceAsyncStub, credentials: Credentials) -> None:
+    def __init__(self, stub: rpc.LongtakeServiceAsyncStub, credentials: Credentials, session: str = "") -> None:
         """`stub` is of a connection that belongs to somebody else; `credentials` are shown wherever it leads."""
         self._stub = stub
+        self.session = session
+        """The session that the next call is about: this one, one that it forks, or none that is known (empty)."""
         self._credentials = credentials
         self._channels: list[grpc.aio.Channel] = []
         """Its own connections, to servers where the stream has moved."""
 
     def begin(self) -> RawCall:
         """Make a call."""
-        return self._stub.Stream(metadata=self._credentials.metadata())
+        return self._stub.Stream(metadata=(*self._credentials.metadata(), *cell_metadata(self.session)))
 
-    def lead_to(self, address: str) -> None:
-        """Make calls to this server from now on; ClientError if the credentials must not be shown there."""
+    def lead_to(self, address: str, session: str) -> None:
+        """Make calls to this server from now on, for the session of that name there (empty if it is not known).
+
+        ClientError if the credentials must not be shown there.
+        """
         try:
             channel = open_channel(address, self._credentials, CHANNEL_OPTIONS)
         except (ValueError, OSError) as error:
@@ -50,6 +56,7 @@ class Route:
             raise ClientError(grpc.StatusCode.FAILED_PRECONDITION, why) from None
         self._channels.append(channel)
         self._stub = rpc.LongtakeServiceStub(channel)
+        self.session = session
 
     async def close(self) -> None:
         """End its own connections."""

@@ -30,14 +30,12 @@ from longtake.client.events import (
 )
 from longtake.client.memory import Gap, Remembered
 from longtake.client.options import CueAt, StreamOptions, cue_request
-from longtake.client.outage import OUTAGES, Outage
+from longtake.client.outage import ATTEMPT_S, OUTAGES, Outage
 from longtake.client.recording import Summary
 from longtake.client.route import Route
 from longtake.v1 import longtake_pb2 as pb
 
 NOT_ENTERED = "enter the stream first: async with client.stream(…) as stream"
-ATTEMPT_S = 10.0
-"""An attempt to go on that is not answered for so long has failed."""
 DIALS = 3
 """So many calls are made, one after the other, if they end before they take the first frame, nobody knows how."""
 STUCK_S = 1.0
@@ -65,12 +63,12 @@ class Stream:
         self._route = route
         self._request = request
         self._options = options
-        self._waiting = waiting
         self._memory = Remembered(list(request.cues), request.cursor if request.HasField("cursor") else None)
         self._events: deque[StreamEvent] = deque()
         """What has come and was not asked for yet."""
         self._early: list[StreamEvent] = []
         """What was told before the stream was opened, and then that it is."""
+        self._tell_early: Callable[[StreamEvent], object] = waiting or self._early.append
         self._pulling: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()  # set when there is no time to wait between attempts
         self._names = {cue.id for cue in request.cues}
@@ -93,6 +91,12 @@ class Stream:
         if self._opened is None:
             raise ValueError(NOT_ENTERED)
         return self._opened
+
+    @property
+    def session_id(self) -> str:
+        """Its name now, which is another one than in `opened` after a MovedEvent; ValueError before it is entered."""
+        opened = self.opened
+        return self._route.session or opened.session_id
 
     async def __aenter__(self) -> Self:
         until_s = asyncio.get_running_loop().time() + self._options.room_s
@@ -122,12 +126,6 @@ class Stream:
             else:
                 self._tell_early(event)
         self._events.extendleft(reversed(self._early))
-
-    def _tell_early(self, event: StreamEvent) -> None:
-        if self._waiting is not None:
-            self._waiting(event)
-        else:
-            self._early.append(event)
 
     async def _wait_for_room(self, error: ClientError, until_s: float) -> None:
         """Wait until it may help to ask again; the error, if that would take too long."""
@@ -333,7 +331,7 @@ class Stream:
         """Go on at another server, whatever this one says now."""
         self._events.append(event)
         try:
-            self._route.lead_to(event.address)
+            self._route.lead_to(event.address, event.session_id)
         except ClientError as error:
             self._failure = error
             return
@@ -393,8 +391,7 @@ class Stream:
             raise ClientError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {ATTEMPT_S:g} s") from None
         self._memory.resumed(event)
         self._outage = None
-        token = event.resume_token
-        resumed = ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=token)
+        resumed = ResumedEvent(continuity=event.continuity, segment=event.segment, resume_token=event.resume_token)
         self._events.append(event if self._opened is None else resumed)
         for request in self._memory.repetition():
             await self._entered().write(request)

@@ -149,6 +149,11 @@ class SyncStream(SyncWatch):
         super().__init__(loop, stream)
         self._stream = stream
 
+    @property
+    def session_id(self) -> str:
+        """As Stream.session_id."""
+        return self._stream.session_id
+
     def cue(self, cue: CueAt | str) -> SyncCue:
         """As Stream.cue."""
         return SyncCue(self._loop, self._loop.run(self._stream.cue(cue)))
@@ -203,9 +208,16 @@ class SyncClient:
         """A stream of one's own, generated as long as it is entered."""
         return SyncStream(self._loop, self._client.stream(prompt, options))
 
-    def resume(self, token: bytes, cursor: int | None = None, options: StreamOptions | None = None) -> SyncStream:
+    def resume(
+        self,
+        token: bytes,
+        cursor: int | None = None,
+        options: StreamOptions | None = None,
+        *,
+        session_id: str = "",
+    ) -> SyncStream:
         """As Client.resume."""
-        return SyncStream(self._loop, self._client.resume(token, cursor, options))
+        return SyncStream(self._loop, self._client.resume(token, cursor, options, session_id=session_id))
 
     def watch(self, session_id: str, *, from_segment: int | None = None) -> SyncWatch:
         """As Client.watch."""
@@ -223,9 +235,9 @@ class SyncClient:
         """As Client.import_session."""
         return self._loop.run(self._client.import_session(_each(parts)))
 
-    def hand_over(self, session_id: str, address: str = "", token: bytes = b"") -> None:
+    def hand_over(self, session_id: str, address: str = "", token: bytes = b"", *, new_session_id: str = "") -> None:
         """As Client.hand_over."""
-        self._loop.run(self._client.hand_over(session_id, address, token))
+        self._loop.run(self._client.hand_over(session_id, address, token, new_session_id=new_session_id))
 
     def get_model(self) -> pb.GetModelResponse:
         """What is served and within which limits."""

@@ -427,12 +427,14 @@ class Closed(_message.Message):
     def __init__(self, ending: _Optional[_Union[Ending, str]] = ..., reason: _Optional[str] = ..., segments: _Optional[int] = ...) -> None: ...
 
 class Moved(_message.Message):
-    __slots__ = ("address", "resume_token")
+    __slots__ = ("address", "resume_token", "session_id")
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     address: str
     resume_token: bytes
-    def __init__(self, address: _Optional[str] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
+    session_id: str
+    def __init__(self, address: _Optional[str] = ..., resume_token: _Optional[bytes] = ..., session_id: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("session_id", "from_segment")
@@ -811,14 +813,16 @@ class ImportResponse(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., resume_token: _Optional[bytes] = ..., block: _Optional[int] = ...) -> None: ...
 
 class HandOverRequest(_message.Message):
-    __slots__ = ("session_id", "address", "resume_token")
+    __slots__ = ("session_id", "address", "resume_token", "new_session_id")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NEW_SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     address: str
     resume_token: bytes
-    def __init__(self, session_id: _Optional[str] = ..., address: _Optional[str] = ..., resume_token: _Optional[bytes] = ...) -> None: ...
+    new_session_id: str
+    def __init__(self, session_id: _Optional[str] = ..., address: _Optional[str] = ..., resume_token: _Optional[bytes] = ..., new_session_id: _Optional[str] = ...) -> None: ...
 
 class HandOverResponse(_message.Message):
     __slots__ = ()

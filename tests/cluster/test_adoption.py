@@ -39,7 +39,8 @@ from tests.cluster.journal.world import record
 from tests.cluster.kept_cell import BLOCKS, IDENTITY, OTHER, Cell, Client, cell
 from tests.workers.model_dir import model_info, write_model
 
-A, F, E = SessionId("a"), SessionId("f"), SessionId("e")
+A, F, E = SessionId("a"), SessionId("east.0f"), SessionId("e")
+"""As servers before this one called their sessions, and as this one does."""
 CONSUMED = {A: 9, F: 2}
 """So many segments each client had consumed when the server was killed."""
 
@@ -252,7 +253,7 @@ async def test_sessions_of_another_model_stay_on_disk(before: Killed, tmp_path: 
             with pytest.raises(UnknownToken):
                 after.resume(before.tokens[A], None)
     there = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    for name in ("session-a", "session-f"):
+    for name in ("session-a", "session-east.0f"):
         assert {path: data for path, data in files.items() if name in path.parts} == {
             path: data for path, data in there.items() if name in path.parts
         }

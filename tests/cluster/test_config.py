@@ -164,3 +164,10 @@ def test_a_simulated_device_holds_no_layers_that_could_be_split() -> None:
     document = {"cluster": {"layer_split": 2}, "model": {"device": "simulated:60ms"}}
     with pytest.raises(Contradiction, match=r"cluster\.layer_split = 2 contradicts model\.device = simulated:60ms"):
         parse_config(document)
+
+
+@pytest.mark.parametrize("cell", ["", "a.b", "A", "-a", "a-", "a b", "a/b", "ä", "a\n", "x" * 64])
+def test_a_cell_is_called_what_may_stand_before_the_dot_of_a_session(cell: str) -> None:
+    with pytest.raises(InvalidField, match=r"metrics\.cell"):
+        parse_config({"metrics": {"cell": cell}})
+    assert parse_config({"metrics": {"cell": "x" * 63}}).metrics.cell == "x" * 63

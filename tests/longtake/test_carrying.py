@@ -71,3 +71,26 @@ def test_a_drain_hands_over_and_then_ends_the_server(
         (moved,) = [event for event in events if isinstance(event, MovedEvent)]
         recording = Recording(lambda: (_ for _ in ()).throw(AssertionError), "x", ())
         assert recording.take(moved) == f"the stream has moved to {new.target}", "which `longtake stream` shows"
+
+
+def test_clients_go_on_at_the_address_that_is_theirs(
+    undisturbed: dict[int, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with counting() as old, counting() as new, SyncClient(old.target) as client:
+        theirs = new.target.replace("127.0.0.1", "localhost")
+        assert run(["drain", "--server", old.target, "--through", theirs]) == 2
+        assert "--through says where clients go on after --hand-over" in capsys.readouterr().err
+        wrong = ["drain", "--server", old.target, "--hand-over", new.target, "--through", "http://x"]
+        assert run(wrong) == 2
+        assert "'http://x' is not allowed" in capsys.readouterr().err
+        with client.stream("red", OPTIONS) as stream:
+            events = [next(stream) for _ in range(8)]
+            before = stream.session_id
+            command = ["drain", "--server", old.target, "--hand-over", new.target, "--through", theirs, "--grace", "1m"]
+            assert run(command) == 0
+            events += list(stream)
+            assert stream.session_id != before == stream.opened.session_id
+        (moved,) = [event for event in events if isinstance(event, MovedEvent)]
+        assert (moved.address, moved.session_id) == (theirs, stream.session_id)
+        got = [(event.index, event.data) for event in events if isinstance(event, SegmentEvent)]
+        assert got == sorted(undisturbed.items())

@@ -284,6 +284,16 @@ async def test_nobody_is_sent_to_what_is_no_address(name: str) -> None:
             await client.hand_over(stream.opened.session_id, "host:1", bytes(32))
 
 
+@pytest.mark.parametrize("name", ["ä.00", "east 00", "east.\n", "x" * 257])
+async def test_nobody_is_sent_to_what_is_no_session(name: str) -> None:
+    options = replace(OPTIONS, window=1)
+    async with two_cells() as (old, _), Client(old.target) as client, client.stream("red", options) as stream:
+        with refused("INVALID_ARGUMENT", "new_session_id"):
+            await client.hand_over(stream.session_id, "host:1", bytes(32), new_session_id=name)
+        with refused("INVALID_ARGUMENT", "new_session_id"):
+            await client.hand_over(stream.session_id, new_session_id="east.00")
+
+
 async def test_a_stream_that_is_sent_to_where_nobody_is_fails_after_it_tried_there() -> None:
     async with two_cells() as (old, _), Client(old.target) as client:
         options = replace(OPTIONS, reconnect_s=0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 
 import grpc
@@ -13,13 +14,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from cluster.frontend.server import SERVICE, FrontendServer
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
-from longtake.client.events import ClosedEvent
+from longtake.client.events import ClosedEvent, SegmentEvent
 from longtake.core.errors import InvalidField
 from longtake.core.events import WorkerJoined
 from longtake.core.work import Ability, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
+from tests.cluster.frontend.carried import counting_cell
 from tests.cluster.frontend.reading import stands_still, upto
-from tests.cluster.frontend.toy import toy_cell
+from tests.cluster.frontend.toy import Door, toy_cell
 
 
 async def test_close_session_ends_anothers_stream() -> None:
@@ -33,6 +35,21 @@ async def test_close_session_ends_anothers_stream() -> None:
         with pytest.raises(ClientError) as caught:
             await client.close_session(stream.opened.session_id)
         assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_name_of_every_session_names_its_cell() -> None:
+    async with (
+        counting_cell(door=Door(cell="east-1")) as cell,
+        Client(cell.target) as client,
+        client.stream("red", StreamOptions(window=2)) as stream,
+    ):
+        await upto(stream, SegmentEvent)
+        imported = await client.import_session(client.export_session(stream.session_id))
+        async with client.stream("blue", StreamOptions(fork=stream.session_id, fork_block=1)) as fork:
+            names = {stream.opened.session_id, imported.session_id, fork.opened.session_id}
+            assert len(names) == 3 and all(re.fullmatch(r"east-1\.[0-9a-f]{24}", name) for name in names)
+            assert {one.session_id for one in await client.list_sessions()} == names
+        assert (await client.get_status()).cell == "east-1"
 
 
 async def test_who_closes_a_stream_may_say_why_in_a_line() -> None:

@@ -33,6 +33,7 @@ from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
+from longtake.net.cells import DEFAULT_CELL
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from workers.messages import Decode, Done, Down, Encoded, Failed, Forward, Introduction, Task, Up
 from workers.models.api import PromptParts
@@ -158,7 +159,7 @@ class ToyWorker:
                 return self._worker.perform(message)
 
 
-def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer:
+def offer(limits: Limits | None = None, wire: WireLimits | None = None, cell: str = DEFAULT_CELL) -> Offer:
     """What the toy cell offers."""
     return Offer(
         name="toy",
@@ -170,6 +171,7 @@ def offer(limits: Limits | None = None, wire: WireLimits | None = None) -> Offer
         read_prompt=read,
         limits=limits or Limits(),
         wire=wire or WireLimits(),
+        cell=cell,
     )
 
 
@@ -187,12 +189,13 @@ class EventList:
 
 @dataclass(slots=True)
 class Door:
-    """Who may come in, by default everybody on this machine, and where."""
+    """Who may come in, by default everybody on this machine, where, and by which name of the cell."""
 
     tenancy: Tenancy = field(default_factory=lambda: Tenancy(Access(), Audit()))
     tls: grpc.ServerCredentials | None = None
     port: int = 0
     """0: any that is free."""
+    cell: str = DEFAULT_CELL
 
 
 @dataclass(slots=True)
@@ -270,7 +273,7 @@ async def toy_cell(
     engine = Engine(Scheduler(RECIPE, GEOMETRY, limits), AllRecorders(kept, door.tenancy, recorder or Silent()))
     running = asyncio.create_task(engine.run())
     server = await FrontendServer.start(
-        engine, offer(limits, wire), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
+        engine, offer(limits, wire, door.cell), host="127.0.0.1", port=door.port, tenancy=door.tenancy, tls=door.tls
     )
     cell = ToyCell(engine, server, kept.events, delay_s, segment_bytes, lanes)
     if workers:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from cluster.journal.files import BLOCKS_PER_FILE, TRUTH, folder_of
+from cluster.journal.files import BLOCKS_PER_FILE, TRUTH, folder_of, is_session_folder
 from cluster.journal.reading import Damage, JournalFolder
 from cluster.journal.records import HEADER_BYTES, GoodRecord, Head, RecordKind, framed, scan
 from cluster.journal.writer import RETRY_S
@@ -265,14 +265,17 @@ def test_acknowledgements_and_latents_in_any_file_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "session", ["a", "9f-0", "", ".", "..", "../../etc", "A", "a/b", "a\x00b", "ä", "x" * 65, "\ud800", "con ", "-"]
-)
+    "session",
+    ["a", "9f-0", "", ".", "..", "../../etc", "A", "a/b", "a\x00b", "ä", "x" * 65, "\ud800", "con ", "-", "a.", "a.b.c",
+     "east-1.00ff", f"{'x' * 63}.{'0' * 24}"],
+)  # fmt: skip
 def test_every_session_id_has_a_folder_of_its_own_with_a_harmless_name(session: str) -> None:
     name = folder_of(SessionId(session))
-    assert name.replace("-", "").isalnum()
+    assert name.replace("-", "").replace(".", "", 1).isalnum() and not name.endswith(".")
+    assert is_session_folder(name)
     assert name.isascii()
     assert name == name.lower()
-    assert len(name) < 80
+    assert len(name) < 100
     others = [SessionId(text) for text in ("b", "a ", "A.", "hashed", name)]
     assert name not in map(folder_of, others)
 
