@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy.cluster_with import cluster_with
+from tests.deploy.commands import commands
 from tests.deploy.manifests import (
     NAMESPACE,
     OPEN,
@@ -18,6 +20,7 @@ from tests.deploy.manifests import (
     merged,
     of_kind,
     one,
+    path,
     pod,
     render,
     require_helm,
@@ -74,6 +77,35 @@ def test_an_upgrade_that_would_delete_pods_with_streams_is_refused_unless_it_is_
         upgraded(before, merged(RUNNING, change), tmp_path)
     allowed = upgraded(before, merged(RUNNING, change, {"workers": {"allowShrink": True}}), tmp_path)
     assert one(allowed, "RayCluster") == one(render(merged(RUNNING, change)), "RayCluster")
+
+
+def test_the_way_to_shrink_that_the_page_tells_is_one(tmp_path: Path) -> None:
+    """Its upgrade deletes pods, is refused without what allows it, and is taken with it."""
+    section = path("docs/operations.md").read_text().partition("### Fewer workers")[2].partition("\n## ")[0]
+    (words,) = [words for words in commands(section) if words[:2] == ["helm", "upgrade"]]
+    with_values, allowed = words[words.index("--set") :], ["--set", "workers.allowShrink=true"]
+    assert with_values[-2:] == allowed
+    values = yaml.safe_load(path(words[words.index("-f") + 1]).read_text())
+    before = render(values, release=words[2])
+    with cluster_with(there(before, words[2]), tmp_path) as config:
+        there_now = ("--dry-run=server", "--disable-openapi-validation", "--kubeconfig", str(config))
+        with pytest.raises(RuntimeError, match=r"workers\.denoise\.replicas: 1 pods instead of 2"):
+            render(values, *there_now, *with_values[:-2], release=words[2])
+        after = render(values, *there_now, *with_values, release=words[2])
+    assert one(after, "RayCluster")["spec"]["workerGroupSpecs"][0]["replicas"] == 1
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "docs/weights.md"])
+def test_every_upgrade_and_installation_of_the_pages_is_one(page: str) -> None:
+    found = [
+        words for words in commands(path(page).read_text()) if words[0] == "helm" and words[1] in ("install", "upgrade")
+    ]
+    assert found
+    for _, _, release, chart, *options in found:
+        assert chart == "deploy/chart/longtake"
+        render(
+            {}, *(str(path(option)) if option.startswith("deploy/") else option for option in options), release=release
+        )
 
 
 @pytest.mark.parametrize(

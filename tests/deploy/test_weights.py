@@ -20,8 +20,8 @@ from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, StreamOptions
 from longtake.client.events import SegmentEvent
 from longtake.core.recipe.published import PUBLISHED
+from tests.deploy.commands import understood
 from tests.deploy.manifests import OPEN, Document, config_text, merged, path, pod, pods, render, require_helm, validate
-from tests.deploy.test_operations import understood
 from tests.workers.convert.published_info import info_of
 from workers.models.weights import DIT, VAE, tensor_shapes
 
