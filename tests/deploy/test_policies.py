@@ -31,7 +31,7 @@ from tests.deploy.manifests import (
     render,
     require_helm,
 )
-from workers.place import NODE, POD
+from workers.site import NODE, POD
 
 ROLES = {"frontend", "head", "denoise", "decode"}
 """Of every cell; some have pods for text workers, too."""
