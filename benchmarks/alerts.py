@@ -34,6 +34,8 @@ HEALTHY_S = 40.0
 SCRAPES_S = 1.5
 """So long that Prometheus has seen what is there."""
 LIMIT_S = 60.0
+BACK_S = 15.0
+"""So long a server that was started again is there."""
 CALM = Cell(name="alerts", park_after_s=600.0)
 _TENANTS = f"""[tenants.acme]
 [[tenants.acme.tokens]]
@@ -103,6 +105,19 @@ async def kill_server(cell: Running, clients: Clients) -> None:
     cell.kill_server()
 
 
+async def crash(cell: Running, clients: Clients) -> None:
+    """Killed, and started again by whoever watches over it."""
+    cell.kill_server()
+    command = (sys.executable, "-m", "longtake", "serve", str(cell.config), "--port", "0")
+    nowhere = asyncio.subprocess.DEVNULL
+    server = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    try:
+        await asyncio.sleep(BACK_S)
+    finally:
+        server.terminate()
+        await server.wait()
+
+
 async def crowd(cell: Running, clients: Clients) -> None:
     clients.live(12)
 
@@ -128,6 +143,7 @@ SCENARIOS = (
         expected=frozenset({"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom"}),
     ),
     Scenario(name="server killed", cell=CALM, provoke=kill_server, expected=frozenset({"LongtakeDown"})),
+    Scenario(name="server killed and back", cell=CALM, provoke=crash, expected=frozenset({"LongtakeCrashed"})),
     Scenario(name="too many live streams", cell=CALM, provoke=crowd, expected=frozenset({"LongtakeRefusingRealtime"})),
     Scenario(name="slow clients", cell=CALM, provoke=lag, expected=frozenset({"LongtakeClientsStall"})),
     Scenario(

@@ -54,6 +54,7 @@ class Running:
     metrics: str
     """HOST:PORT for Prometheus."""
     log: Path
+    config: Path
 
     def kill_workers(self) -> int:
         """End every worker process without a word; how many."""
@@ -88,7 +89,7 @@ def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
     )
     log = folder / "server.log"
     with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:
-        yield Running(address, metrics, log)
+        yield Running(address, metrics, log, config)
 
 
 class Clients:

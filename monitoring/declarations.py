@@ -33,6 +33,8 @@ class Metric:
 
 ALLOWED_LATE = 0.001
 """The objective: the share of realtime streams' blocks that may be late over 30 days; 99.9 % shall leave in time."""
+ENOUGH_LATE = 15.0
+"""So many blocks would be late if a share just reached its bound: of fewer blocks a share says nothing."""
 
 _WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SLACKS = (-10.0, -3.0, -1.0, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)

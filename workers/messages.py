@@ -57,7 +57,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Site:
     """Where a worker runs; what is not known is empty."""
 
     node: str
@@ -79,7 +79,7 @@ class Introduction:
     model_digest: str
     part: Part | None = None
     """The part of the model that it holds; None if it holds the whole model."""
-    places: tuple[Place, ...] = ()
+    sites: tuple[Site, ...] = ()
     """Where it runs; of a chain, where each of its workers does. Empty if it does not say."""
 
 

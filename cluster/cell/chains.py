@@ -93,9 +93,9 @@ class ChainPort:
             numerics=_together([one.numerics for one in each]),
             replay_depth=each[0].replay_depth,  # of the whole model: all say the same
         )
-        places = tuple(place for member in self._members for place in member.introduction.places)
+        sites = tuple(site for member in self._members for site in member.introduction.sites)
         return Introduction(
-            worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest, places=places
+            worker=self.replica, role=first.role, ability=ability, model_digest=first.model_digest, sites=sites
         )
 
     def send(self, message: Down) -> None:

@@ -107,8 +107,8 @@ class CellFigures:
             scrape.put("longtake_workers", len(here), role.value)
             scrape.put("longtake_numerics_classes", len(set(here)), role.value)
         for one in self._engine.introductions():
-            for place in dict.fromkeys(one.places):  # workers of a chain may share a place
-                scrape.put("longtake_worker_info", 1, one.worker, one.role.value, place.node, place.pod, place.device)
+            for site in dict.fromkeys(one.sites):  # workers of a chain may share one
+                scrape.put("longtake_worker_info", 1, one.worker, one.role.value, site.node, site.pod, site.device)
         for worker in workers:
             _write_worker(scrape, worker)
         for stage in self._engine.scheduler.cell.limit.stages:

@@ -12,10 +12,8 @@ from enum import Enum
 from monitoring import declarations as metrics
 from monitoring.alerting.records import DAY_S, HOUR_S, MINUTE_S, REALTIME, Records
 from monitoring.boards.promql import Expression
-from monitoring.declarations import ALLOWED_LATE
+from monitoring.declarations import ALLOWED_LATE, ENOUGH_LATE
 
-ENOUGH = 15.0
-"""So many blocks would be late if the share just reached the bound: of fewer blocks a share says nothing."""
 _FULL = "pages|slots|time|sessions"
 _BAD_CREDENTIALS = "no_credentials|wrong_credentials"
 _MEBIBYTE = 2.0**20
@@ -68,7 +66,7 @@ def _late_blocks(records: Records) -> Iterator[Alert]:
     for name, severity, times, long_s, short_s, for_s in burns:
         bound = times * ALLOWED_LATE
         # A short stream, or a cell's first minutes, when both windows see the same few blocks, are no trend.
-        floor = ENOUGH / bound * records.times.factor
+        floor = ENOUGH_LATE / bound * records.times.factor
         several = records.times.scope(long_s).increase(metrics.BLOCKS, **REALTIME).at_least(floor)
         late = records.late(long_s).series.above(bound) & records.late(short_s).series.above(bound)
         yield Alert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monitoring import declarations as metrics
 from monitoring.boards.panels import PLAIN, SEEN, STACKED, Chart, Dashboard, Line, Row, Style, panel
 from monitoring.boards.promql import Scope
-from monitoring.declarations import ALLOWED_LATE
+from monitoring.declarations import ALLOWED_LATE, ENOUGH_LATE
 
 REALTIME = {"pace": "realtime"}
 # Pages and slots are in use in every state but this.
@@ -21,7 +21,8 @@ _OPEN_REALTIME = SEEN.sum(
     metrics.SESSIONS, pace="realtime", state="opening|running|paused|parking|parked|restoring|finishing|closing"
 )
 _MONTH = Scope("30d", SEEN.cells)
-_LATE_OF_MONTH = _MONTH.increase(metrics.LATE_BLOCKS, **REALTIME) / _MONTH.increase(metrics.BLOCKS, **REALTIME)
+_BLOCKS_OF_MONTH = _MONTH.increase(metrics.BLOCKS, **REALTIME)
+_LATE_OF_MONTH = _MONTH.increase(metrics.LATE_BLOCKS, **REALTIME) / _BLOCKS_OF_MONTH
 
 # fmt: off
 OVERVIEW = Dashboard(
@@ -38,8 +39,9 @@ OVERVIEW = Dashboard(
                   SEEN.firing("ticket"),
                   advice="These wait for the morning: docs/runbook.md has a section under each name."),
             panel("Left of 30 days' allowance", Style(chart=Chart.NOW, bounds=(0.25, 0.0), width=5, height=4,
-                                                      none="no realtime blocks"),
-                  (_LATE_OF_MONTH.times(1 / ALLOWED_LATE)).rest(),
+                                                      none="too few blocks yet"),
+                  _LATE_OF_MONTH.times(1 / ALLOWED_LATE).rest()
+                  & _BLOCKS_OF_MONTH.at_least(ENOUGH_LATE / ALLOWED_LATE),
                   advice="Of the 0.1 % of realtime blocks that may be late. Below 0 the objective is missed: change "
                          "nothing risky until it has recovered. Prometheus must keep its data for 30 days; if it keeps "
                          "less, this is what is left for as long as it does."),

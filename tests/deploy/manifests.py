@@ -164,3 +164,11 @@ def unknown(given: object, understood: object, where: str = "") -> list[str]:
         pairs = enumerate(zip(given, understood, strict=True))
         return [each for number, (one, other) in pairs for each in unknown(one, other, f"{where}[{number}]")]
     return []
+
+
+def matches(selector: Document, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector finds a pod."""
+    return (selector.get("matchLabels") or {}).items() <= labels.items() and all(
+        expression["operator"] == "In" and labels.get(expression["key"]) in expression["values"]
+        for expression in selector.get("matchExpressions", ())
+    )

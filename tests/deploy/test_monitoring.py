@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import yaml
 
@@ -11,7 +12,19 @@ from monitoring.alerting.records import TimeScale
 from monitoring.alerting.rules import RUNBOOK
 from monitoring.alerting.rules import documents as rules_as_made
 from monitoring.boards.dashboards import documents as boards_as_made
-from tests.deploy.manifests import OPEN, Document, of_kind, one, overlay, render, require_helm
+from tests.deploy.manifests import (
+    OPEN,
+    Document,
+    config_text,
+    matches,
+    of_kind,
+    one,
+    overlay,
+    pods,
+    render,
+    require_helm,
+)
+from workers.site import NODE, POD
 
 
 def shared(name: str) -> tuple[dict[str, object], dict[str, Document], list[Document]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from tests.deploy.manifests import (
     OVERLAY_NAMES,
     Document,
     config_text,
+    matches,
     of_kind,
     one,
     overlay,
@@ -186,14 +187,6 @@ def test_all_nodes_of_ray_use_the_ports_that_are_let_through(documents: list[Doc
 
 
 # --- services and disruption ------------------------------------------------------------------------------------------
-
-
-def matches(selector: Document, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector finds a pod."""
-    return (selector.get("matchLabels") or {}).items() <= labels.items() and all(
-        expression["operator"] == "In" and labels.get(expression["key"]) in expression["values"]
-        for expression in selector.get("matchExpressions", ())
-    )
 
 
 def test_every_service_finds_the_engine_and_a_port_that_it_has(documents: list[Document]) -> None:

@@ -25,11 +25,12 @@ SHORT = TimeScale(1 / 60)
 pytestmark = pytest.mark.timeout(240)
 LIMIT_S = 150.0
 MAY_LACK = {
+    "overview: Left of 30 days' allowance",
     "overview: Tickets that fire",
     "workers and server: Certificates end in",
     "workers and server: Certificates are valid since",
 }
-"""Lines that need not be there: nothing is wrong enough for a ticket, and the cell has no certificates."""
+"""Lines that need not be there: nothing is wrong enough for a ticket, the cell has no certificates and is too young."""
 MAY_REST = {
     "overview: Share of late blocks",
     "sessions and SLO: Late blocks of realtime streams",
@@ -203,10 +204,9 @@ def test_what_is_shown_is_what_was_done(seen: Seen) -> None:
     shown = {name: [value for curve in curves for _, value in curve.points] for name, curves in seen.answers.items()}
     assert max(shown["throughput: Forwards of a block"]) == 8
     assert max(shown["workers and server: Joined expected"]) == 3
-    assert set(shown["overview: Cells that answer"]) == {1}
+    assert max(shown["overview: Cells that answer"]) == 1  # a scrape may come too late on a busy machine
     assert len(seen.answers["workers and server: Where workers run"]) == 4  # a decode worker, too
     assert {curve.labels["device"] for curve in seen.answers["overview: Devices"]} == {"simulated"}
-    assert max(shown["overview: Left of 30 days' allowance"]) <= 1
     assert max(shown["workers and server: Joined"]) == 3
     assert max(shown["sessions and SLO: Places in use"]) <= 1
     assert min(shown["memory and paging: Pages in use"]) >= 0

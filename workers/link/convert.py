@@ -30,10 +30,10 @@ from workers.messages import (
     Introduction,
     JoinChain,
     Part,
-    Place,
     Prepared,
     Seat,
     Shutdown,
+    Site,
     Task,
     Up,
 )
@@ -63,7 +63,7 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         numerics=introduction.ability.numerics,
         replay_depth=introduction.ability.replay_depth,
         part=None if introduction.part is None else _part(introduction.part),
-        place=pb.Place(**asdict(introduction.places[0])) if introduction.places else None,
+        site=pb.Site(**asdict(introduction.sites[0])) if introduction.sites else None,
     )
     return pb.AttachRequest(hello=hello)
 
@@ -94,7 +94,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
         ),
         model_digest=hello.model_digest,
         part=_part_from(hello.part) if hello.HasField("part") else None,
-        places=(_place_from(hello.place),) if hello.HasField("place") else (),
+        sites=(_site_from(hello.site),) if hello.HasField("site") else (),
     )
 
 
@@ -244,11 +244,11 @@ def _part(part: Part) -> pb.Part:
     )
 
 
-def _place_from(place: pb.Place) -> Place:
+def _site_from(site: pb.Site) -> Site:
     for field in ("node", "pod", "device"):
-        if len(getattr(place, field)) > MAX_NAME:
-            raise InvalidField(f"hello.place.{field}", getattr(place, field)[:MAX_NAME], f"up to {MAX_NAME} characters")
-    return Place(node=place.node, pod=place.pod, device=place.device)
+        if len(getattr(site, field)) > MAX_NAME:
+            raise InvalidField(f"hello.site.{field}", getattr(site, field)[:MAX_NAME], f"up to {MAX_NAME} characters")
+    return Site(node=site.node, pod=site.pod, device=site.device)
 
 
 def _part_from(part: pb.Part) -> Part:

@@ -21,12 +21,12 @@ from workers.device_work import DeviceWork
 from workers.messages import Decode, Done, Introduction, Task, Up
 from workers.models import weights
 from workers.orders import Answer, Order
-from workers.place import place_with
 from workers.runner import Performer
 from workers.simulated.arithmetic import Reach, advanced, decoded, first_state, mix, numbers, pictures
 from workers.simulated.device import DevicePace, SimulatedDevice
 from workers.simulated.lanes import SimulatedLanes
 from workers.simulated.text import simulated_text
+from workers.site import site_with
 
 _CPU = torch.device("cpu")
 
@@ -181,7 +181,7 @@ class SimulatedModel:
         depth = device.reach.layers if role is Role.DENOISE else device.reach.latents
         ability = Ability(capacity=capacity, numerics=digest, replay_depth=depth)  # results depend on nothing else
         self.introduction = Introduction(
-            worker=worker, role=role, ability=ability, model_digest=digest, places=(place_with("simulated"),)
+            worker=worker, role=role, ability=ability, model_digest=digest, sites=(site_with("simulated"),)
         )
 
     def fresh(self) -> PacedWorker:

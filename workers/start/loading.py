@@ -30,10 +30,10 @@ from workers.models.numbers import numbers_of
 from workers.models.text import load_text_encoder
 from workers.models.text_rules import is_encoded_apart
 from workers.models.weights import ModelInfo
-from workers.place import place_of
 from workers.runner import Performer
 from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
+from workers.site import site_of
 from workers.start.attention import Extent, choose
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
@@ -61,7 +61,7 @@ class LoadedWorker:
             raise InvalidField("model.device", spec.compute.device, "cpu; no CUDA device is available to this worker")
         self._info: ModelInfo = weights.load_info(spec.model)
         self._digest = weights.digest(spec.model)
-        self._places = (place_of(spec.compute.torch_device),)
+        self._sites = (site_of(spec.compute.torch_device),)
         self.meeting_point = spec.meeting_point
         self.profile: BatchProfile | None = None
         """What a denoise worker measured of its batches."""
@@ -107,7 +107,7 @@ class LoadedWorker:
             ability=self.profile.ability(spec.capacity, numerics.fingerprint, layers=info.num_layers),
             model_digest=self._digest,
             part=part,
-            places=self._places,
+            sites=self._sites,
         )
 
     def _decoder(self) -> Introduction:
@@ -140,7 +140,7 @@ class LoadedWorker:
             role=spec.role,
             ability=ability,
             model_digest=self._digest,
-            places=self._places,
+            sites=self._sites,
         )
 
     def _texter(self) -> Introduction:
@@ -151,7 +151,7 @@ class LoadedWorker:
         self._fresh = partial(TextWorker, text, spec.compute.torch_device)
         ability = Ability(capacity=spec.capacity, numerics=numerics.fingerprint)
         return Introduction(
-            worker=spec.worker, role=spec.role, ability=ability, model_digest=self._digest, places=self._places
+            worker=spec.worker, role=spec.role, ability=ability, model_digest=self._digest, sites=self._sites
         )
 
     def _stock(self, kind: str, unit_bytes: int, peak_bytes: int, make: Callable[[], Performer]) -> None:

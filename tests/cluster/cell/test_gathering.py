@@ -39,6 +39,7 @@ from workers.messages import (
     Prepared,
     Seat,
     Shutdown,
+    Site,
     Task,
     Up,
 )
@@ -82,6 +83,10 @@ class Link:
         return [forward for order in orders if isinstance(order, tuple) for forward in order]
 
 
+def site_of(rank: int) -> Site:
+    return Site(node=f"node-{rank}", pod="", device="cpu")
+
+
 class Bench:
     """Chains before an engine, and links of a chain of three that has come together."""
 
@@ -98,7 +103,7 @@ class Bench:
         seat = Seat(replica=WorkerId("denoise-0"), rank=rank, length=3)
         part = Part(seat=seat, layers=layers or range(rank, rank + 1))
         introduction = Introduction(
-            worker=seat.member, role=Role.DENOISE, model_digest="m", part=part,
+            worker=seat.member, role=Role.DENOISE, model_digest="m", part=part, sites=(site_of(rank),),
             ability=Ability(capacity=50 - rank, batch_limit=4 + rank, forward_s=0.1 * (rank + 1),
                             numerics=self.numerics[rank], replay_depth=depth),
         )  # fmt: skip
@@ -140,6 +145,8 @@ def test_a_chain_joins_when_it_is_complete_and_is_what_its_least_worker_is() -> 
     assert (joined.ability.capacity, joined.ability.batch_limit) == (48, 4)
     assert joined.ability.forward_s == pytest.approx(0.3)
     assert joined.ability.replay_depth == 3
+    (introduction,) = bench.engine.introductions()
+    assert introduction.sites == tuple(map(site_of, range(3)))
     assert [link.sent for link in bench.links] == [[JoinChain(0)]] * 3
     assert not any(link.cut for link in bench.links)
 

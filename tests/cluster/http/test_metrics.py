@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 import subprocess
@@ -17,12 +16,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.simulated_streams import small_pictures
-from cluster.access.call_counts import UNKNOWN_METHOD, CallCounts
+from cluster.access.call_counts import UNKNOWN_METHOD
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
 from cluster.config import parse_config
-from cluster.frontend.offer import Offer, WireLimits
-from cluster.http.figures import CellFacts, CellFigures
 from cluster.serve import Ready, Stop, serve_until
 from longtake.client import Client, PaceName, StreamOptions
 from longtake.client.errors import ClientError
@@ -36,13 +33,12 @@ from longtake.core.work import Ability, DispatchNumber, Loss, Role, WorkerId
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc
 from monitoring.declarations import METRICS, Instrument
-from monitoring.exposition import Scrape
 from tests.cluster.cell.world import settle
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
 from tests.monitoring.world import ELSEWHERE
 from tests.programs import required
 from tests.workers.model_dir import model_info
-from workers.messages import Done, Down, Heartbeat, Introduction, Place
+from workers.messages import Done, Down, Heartbeat, Introduction, Site
 from workers.models.weights import save_info
 
 PROMPT = "a red ball swaying at night"
@@ -317,10 +313,8 @@ class Losses:
             self.causes.append(event.cause)
 
 
-def introduction(name: str, role: Role = Role.DENOISE, places: tuple[Place, ...] = ()) -> Introduction:
-    return Introduction(
-        worker=WorkerId(name), role=role, ability=Ability(capacity=36), model_digest="toy", places=places
-    )
+def introduction(name: str, role: Role = Role.DENOISE, sites: tuple[Site, ...] = ()) -> Introduction:
+    return Introduction(worker=WorkerId(name), role=role, ability=Ability(capacity=36), model_digest="toy", sites=sites)
 
 
 class Desk:
@@ -374,73 +368,3 @@ def test_what_a_worker_said_last_of_its_process_is_known_while_it_is_attached() 
     assert desk.engine.vitals() == {WORKER: Heartbeat(host_bytes=2, copied_out_bytes=7)}
     desk.engine.leave(WORKER, port, "its link broke")
     assert desk.engine.vitals() == {}
-
-
-# --- who is where, and what is expected ------------------------------------------------------------------------------
-
-
-def figures(engine: Engine) -> dict[tuple[str, ...], float]:
-    """What a cell of a denoise and a decode worker tells a scrape, by name and values of labels but the first."""
-    offer = Offer(name="m", recipe=RECIPE, geometry=GEOMETRY, limits=Limits(), wire=WireLimits())
-    facts = CellFacts(offer=offer, device="cpu", expected={Role.DENOISE: 1, Role.DECODE: 1}, started_at_s=0.0)
-    scrape = Scrape("a")
-    CellFigures(engine, CallCounts(), facts)(scrape)
-    samples = [sample for family in scrape.families for sample in family.samples]
-    return {(sample.name, *list(sample.labels.values())[1:]): sample.value for sample in samples}
-
-
-def test_no_worker_is_expected_before_all_were_there_and_then_for_good() -> None:
-    desk = Desk()
-    port = desk.join()
-    desk.settle()
-    told = figures(desk.engine)
-    assert told[("longtake_started",)] == 0
-    assert told["longtake_workers", "denoise"] == 1
-    assert not [key for key in told if key[0] == "longtake_workers_expected"]
-    desk.engine.join(introduction("decode-0", Role.DECODE), Deaf())
-    desk.settle()
-    assert figures(desk.engine)[("longtake_started",)] == 1
-    desk.engine.leave(WorkerId("denoise-0"), port, "its link broke")
-    desk.settle()
-    told = figures(desk.engine)
-    assert told[("longtake_started",)] == 1
-    assert told["longtake_workers", "denoise"] == 0
-    assert told["longtake_workers_expected", "denoise"] == 1
-
-
-def test_each_joined_worker_says_where_it_runs_and_a_chain_where_its_members_do() -> None:
-    desk = Desk()
-    gpus = [Place(node=f"node-{n}", pod=f"pod-{n}", device=f"GPU-{n}") for n in range(2)]
-    desk.engine.join(introduction("denoise-0", places=(gpus[0], gpus[1], gpus[1])), Deaf())
-    port = Deaf()
-    desk.engine.join(introduction("decode-0", Role.DECODE, (Place(node="host", pod="", device="cpu"),)), port)
-    desk.settle()
-    infos = {key[1:] for key in figures(desk.engine) if key[0] == "longtake_worker_info"}
-    assert infos == {
-        ("denoise-0", "denoise", "node-0", "pod-0", "GPU-0"),
-        ("denoise-0", "denoise", "node-1", "pod-1", "GPU-1"),
-        ("decode-0", "decode", "host", "", "cpu"),
-    }
-    desk.engine.leave(WorkerId("decode-0"), port, "its link broke")
-    desk.settle()
-    assert "decode-0" not in {key[1] for key in figures(desk.engine) if key[0] == "longtake_worker_info"}
-
-
-async def test_a_server_ends_when_a_scrape_has_seen_that_it_drains(tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    async def scrape_until_gone(url: str) -> None:
-        async with httpx.AsyncClient() as client:
-            with contextlib.suppress(httpx.HTTPError):
-                while True:
-                    seen.append(Page((await client.get(url)).text).sum("longtake_draining"))
-                    await asyncio.sleep(0.5)
-
-    async with served(tmp_path) as ready:
-        scraping = asyncio.create_task(scrape_until_gone(ready.metrics))
-        while len(seen) < 3:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # an idle server drains in far less than what is left until the next scrape
-    await scraping
-    assert seen[:3] == [0, 0, 0]
-    assert seen[-1] == 1

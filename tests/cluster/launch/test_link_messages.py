@@ -51,10 +51,10 @@ from workers.messages import (
     ImageStowed,
     JoinChain,
     Part,
-    Place,
     Prepared,
     Seat,
     Shutdown,
+    Site,
     Task,
     Up,
 )
@@ -161,14 +161,14 @@ def test_an_introduction_survives_the_link() -> None:
     part = Part(seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3), layers=range(8, 19))
     member = replace(INTRODUCTION, part=part)
     assert hello_from_proto(hello_to_proto(member, "token").hello) == member
-    placed = replace(INTRODUCTION, places=(Place(node="node-1", pod="", device="GPU-1"),))
+    placed = replace(INTRODUCTION, sites=(Site(node="node-1", pod="", device="GPU-1"),))
     assert hello_from_proto(hello_to_proto(placed, "token").hello) == placed
 
 
 def test_a_place_whose_names_no_label_could_hold_is_refused() -> None:
     hello = hello_to_proto(INTRODUCTION, "token").hello
-    hello.place.pod = "p" * 254
-    with pytest.raises(InvalidField, match=r"hello\.place\.pod: .* up to 253 characters"):
+    hello.site.pod = "p" * 254
+    with pytest.raises(InvalidField, match=r"hello\.site\.pod: .* up to 253 characters"):
         hello_from_proto(hello)
 
 

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 
 import torch
 
-from workers.messages import Place
+from workers.messages import Site
 
 NODE, POD = "NODE_NAME", "POD_NAME"
 """Variables of the environment in which the chart tells a pod its own name and its node's."""
 
 
-def place_of(device: torch.device, environment: Mapping[str, str] = os.environ) -> Place:
-    """The place of a worker on this device of this process."""
-    return place_with(_name(device), environment)
+def site_of(device: torch.device, environment: Mapping[str, str] = os.environ) -> Site:
+    """The site of a worker on this device of this process."""
+    return site_with(_name(device), environment)
 
 
-def place_with(device: str, environment: Mapping[str, str] = os.environ) -> Place:
-    """The place of a worker on a device of this name; outside of Kubernetes the node is this machine's name."""
-    return Place(node=environment.get(NODE) or socket.gethostname(), pod=environment.get(POD, ""), device=device)
+def site_with(device: str, environment: Mapping[str, str] = os.environ) -> Site:
+    """The site of a worker on a device of this name; outside of Kubernetes the node is this machine's name."""
+    return Site(node=environment.get(NODE) or socket.gethostname(), pod=environment.get(POD, ""), device=device)
 
 
 def _name(device: torch.device) -> str:
