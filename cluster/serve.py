@@ -188,7 +188,7 @@ async def serve_until(
                 say(Ready(model=info.name, config=config, port=server.port, metrics=metrics.url, page=url))
                 async with _while_able(launcher) as unable:
                     await _done_before(stop.asked.wait(), down.begun, failed, unable)
-                    await _done_before(_grace(engine), stop.asked, down.over, failed)
+                    await _done_before(_grace(engine), stop.asked, down.over, failed, unable)
                     await _done_before(_drain(engine, down, server), stop.at_once, failed)
                     await _done_before(metrics.scrapes.told(), stop.at_once, failed)
         finally:

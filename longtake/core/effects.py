@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from longtake.core.adoption import Adopted, AdoptFailed, HandOverRefused
 from longtake.core.endings import Ending, Remains
 from longtake.core.errors import Problem
+from longtake.core.facts import Overdue
 from longtake.core.openings import AttachRefused, ClientAway, Opened, Resumed
 from longtake.core.work import (
     ConditioningRef,
@@ -312,16 +313,6 @@ class Stalled:
     """A session has sent all it has begun, and may begin nothing until its client acknowledges something."""
 
     session: SessionId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overdue:
-    """A block has not left though its first picture is due."""
-
-    session: SessionId
-    block: int
-    due_s: float
-    """When it was due, on the engine's clock."""
 
 
 Fact = Worked | Overdue | LaneMoved | Parked | Restored | Stalled | ClientAway | HandOverRefused

@@ -56,7 +56,6 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.census import Census
 from longtake.core.sessions.draining import KEPT, REASON, Draining, finish
 from longtake.core.sessions.life import GENERATING, State
-from longtake.core.sessions.overdue import DueTimes
 from longtake.core.sessions.session import Session
 from longtake.core.sessions.views import SessionView, view
 from longtake.core.work import SessionId, Ticket, WorkerId, image_ids
@@ -89,7 +88,6 @@ class Scheduler:
         self._losses = Losses(self.cell, self._leaving)
         self._asking = Asking(self.cell, self._offers, self._leaving)
         self._reports = Reports(self.cell)
-        self._due = DueTimes(self.cell.sessions)
         self._now_s = 0.0
         self.draining = Draining(self.cell.sessions)
         self._effects: list[Effect] = []
@@ -181,8 +179,7 @@ class Scheduler:
         return self._effects
 
     def _tick(self) -> None:
-        self._effects += self._reports.hung(now_s=self._now_s)
-        self._effects += self._due.passed(now_s=self._now_s)
+        self._effects += self._reports.tick(now_s=self._now_s)
         self._drain()
         self._advance(*self._offers.wake(now_s=self._now_s))
         for session, effects in self._balance.moves(now_s=self._now_s):
@@ -303,7 +300,7 @@ class Scheduler:
                 continue
             woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
             looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
-            self._effects += count(session, ticket, self.cell.fleet, self._due, now_s=self._now_s)
+            self._effects += count(session, ticket, self.cell.fleet, self._reports.due, now_s=self._now_s)
             self._effects += self._mover.advance(session)
             if session.struck_s is not None:
                 self._effects += recovered(session, now_s=self._now_s)

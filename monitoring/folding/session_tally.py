@@ -14,7 +14,6 @@ from longtake.core.effects import (
     Effect,
     Emit,
     EncodeText,
-    Overdue,
     Parked,
     Recovered,
     Refused,
@@ -25,6 +24,7 @@ from longtake.core.effects import (
 from longtake.core.endings import Ending
 from longtake.core.errors import Refusal
 from longtake.core.events import Ack, Cue, Open, TextEncoded
+from longtake.core.facts import Overdue
 from longtake.core.flow import Pace
 from longtake.core.work import Continuity, CueId, SessionId
 from monitoring.folding.histogram import Histogram

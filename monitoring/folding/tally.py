@@ -24,7 +24,6 @@ from longtake.core.effects import (
     EncodeText,
     Give,
     LaneMoved,
-    Overdue,
     Parked,
     Recovered,
     RequestRefused,
@@ -52,6 +51,7 @@ from longtake.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from longtake.core.facts import Overdue
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason

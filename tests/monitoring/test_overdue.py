@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import Emit, Overdue
+from longtake.core.effects import Emit
+from longtake.core.facts import Overdue
 from longtake.core.flow import Pace
 from longtake.core.work import SessionId
 from monitoring.folding.session_tally import SessionTally, Streams

@@ -6,6 +6,7 @@ from longtake.core.cell import Cell
 from longtake.core.effects import Effect, GiveUp
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import OpDone, OpFailed
+from longtake.core.facts import Overdue
 from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
@@ -23,10 +24,12 @@ class Reports:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._hangs = Hangs()
+        self.due = DueTimes(cell.sessions)
 
-    def hung(self, *, now_s: float) -> list[GiveUp]:
-        """The workers that will never report; to be asked at every tick."""
-        return self._hangs.look(self._cell.workers.values(), self._cell.texts.oldest(), now_s=now_s)
+    def tick(self, *, now_s: float) -> list[GiveUp | Overdue]:
+        """The workers that will never report, and the blocks that have become overdue; to be asked at every tick."""
+        hung = self._hangs.look(self._cell.workers.values(), self._cell.texts.oldest(), now_s=now_s)
+        return [*hung, *self.due.passed(now_s=now_s)]
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.

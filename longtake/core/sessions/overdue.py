@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 
-from longtake.core.effects import Overdue
+from longtake.core.facts import Overdue
 from longtake.core.sessions.life import GENERATING
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId

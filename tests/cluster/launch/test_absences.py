@@ -20,8 +20,7 @@ from longtake.core.awake import TURN_S
 from longtake.core.endings import Ending
 from longtake.core.work import Continuity, WorkerId
 from tests.cluster.cell.world import expected_hashes, stream, until_sent
-from tests.cluster.launch.cells import specs
-from tests.cluster.launch.test_launch import LONG, LONG_BLOCKS, PROMPT, STRUCK_AT, cell, closed
+from tests.cluster.launch.cells import LONG, LONG_BLOCKS, PROMPT, STRUCK_AT, cell, closed, specs
 from tests.cluster.served import Server
 from tests.workers.model_dir import write_model
 

@@ -9,8 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,28 +16,21 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from cluster.cell.engine import Engine
-from cluster.cell.outbox import ClientMessage
 from cluster.config import ClusterSection, parse_config
 from cluster.launch.launchers import launcher_for
 from cluster.launch.plan import LaunchPlan, plan_for
-from longtake.core.effects import Closed
 from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, WorkerId
-from tests.cluster.cell.world import drain, expected_hashes, segments, stream, until_sent
-from tests.cluster.launch.cells import INFO, Cell, specs
+from tests.cluster.cell.world import expected_hashes, segments, stream, until_sent
+from tests.cluster.launch.cells import INFO, LONG, LONG_BLOCKS, PROMPT, STRUCK_AT, Cell, cell, closed, specs
 from tests.workers.model_dir import write_model
 from workers.models import weights
 
-PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
 BLOCKS = 6
-LONG_BLOCKS = 40
-LONG = INFO.geometry.first_picture(LONG_BLOCKS)
-STRUCK_AT = 25
-"""A worker is lost after so many blocks: more than what it holds remembers, for lanes and decoder slots."""
 
 
 @pytest.fixture(scope="module")
@@ -74,25 +65,6 @@ asyncio.run(main())
         pids = [int(pid) for pid in engine.stdout.readline().split()]
         engine.kill()
     return pids
-
-
-@asynccontextmanager
-async def cell(plan: LaunchPlan) -> AsyncIterator[Cell]:
-    made = Cell(plan)
-    running = asyncio.create_task(made.engine.run())
-    await made.launcher.start()
-    try:
-        yield made
-        await drain(made.engine)
-    finally:
-        await made.launcher.stop()
-        running.cancel()
-
-
-def closed(told: list[ClientMessage]) -> Closed:
-    """How a session ended."""
-    assert isinstance(told[-1], Closed)
-    return told[-1]
 
 
 def is_alive(pid: int) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from longtake.core.effects import Emit, Overdue
+from longtake.core.effects import Emit
 from longtake.core.endings import Ending
 from longtake.core.events import Close, Pause, Play
+from longtake.core.facts import Overdue
 from longtake.core.flow import Pace
 from longtake.core.work import SessionId, WorkerId
 from tests.core.support.timed import timed_cell

@@ -1,0 +1,17 @@
+"""Facts that follow from time alone: nothing is to be done, recorders take note."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.work import SessionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """A block has not left though its first picture is due."""
+
+    session: SessionId
+    block: int
+    due_s: float
+    """When it was due, on the engine's clock."""
