@@ -24,7 +24,7 @@ from longtake.v1 import longtake_pb2_grpc as rpc
 from tests.cluster.frontend.carried import OPTIONS, counting_cell, exported, in_parts, stream_with, until
 from tests.cluster.frontend.reading import everything, segments, upto
 from tests.cluster.frontend.toy import Door, ToyCell
-from tests.deploy.router import FILE, Router, committed, endpoints, envoy, placed, router, routes
+from tests.deploy.router import FILE, WAIT_S, Router, committed, endpoints, envoy, placed, router, routes
 
 TIMES = 20
 ROOMY, NO_QUEUE = Limits(max_sessions=64, max_queued=0), Limits(max_sessions=1, max_queued=0)
@@ -42,6 +42,9 @@ async def two_cells(
         router(placed(committed(), {"east": one.server.port, "west": other.server.port}), folder) as way,
         Client(way.target, timeout_s=10.0) as client,
     ):
+        async with asyncio.timeout(WAIT_S):  # a first check may fail where the machine is busy
+            while await way.healthy() != 2:
+                await asyncio.sleep(0.05)
         yield one, other, way, client
 
 
