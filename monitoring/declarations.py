@@ -173,6 +173,10 @@ ENGINE_STEP = Metric("longtake_engine_step_seconds", HISTOGRAM, (),
 ENGINE_INBOX = Metric("longtake_engine_inbox_events", GAUGE, (), "Events that wait for the engine.")
 METRICS_SECONDS = Metric("longtake_metrics_seconds_total", COUNTER, (),
     "CPU time spent on counting events and on writing the counts out.")
+LINES_DROPPED = Metric("longtake_lines_dropped_total", COUNTER, ("log",),
+    "Lines of the server's log, or of the audit log, that are missing because the output took none.")
+AUDIT_TROUBLE = Metric("longtake_audit_trouble", GAUGE, (),
+    "1 while the audit log cannot be written, else 0; with auth.audit_required streams are refused meanwhile.")
 DRAINING = Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0.")
 UPTIME = Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started.")
 INFO = Metric("longtake_info", GAUGE, ("version", "model", "recipe", "device"), "1; says what is served.")

@@ -68,7 +68,7 @@ def _link_server(plan: LaunchPlan, chains: Chains, digest: str, host: str) -> Li
     check_link(plan, host)
     files = plan.workers[0].link_files
     service = LinkService(chains, token=plan.token, model_digest=digest, files=files)
-    return LinkServer(service, host, plan.link.port)
+    return LinkServer(service, host, plan.link.port, workers=len(plan.workers))
 
 
 def check_link(plan: LaunchPlan, host: str) -> None:

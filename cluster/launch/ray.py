@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from cluster.cell.chains import Chains
@@ -38,6 +40,8 @@ from workers.start.spec import WorkerSpec
 REACH_S = 5.0
 """How long a running Ray may take to accept a connection."""
 LOOK_UP_S = 0.5
+_LATEST = "session_latest"
+"""Ray's link to the folder of the last one that was started."""
 _INIT: dict[str, Any] = {
     "logging_level": logging.ERROR,
     # Ray has its workers look into the folder that this process was started in before anywhere else.
@@ -87,6 +91,10 @@ class RayLauncher:
         """Placement groups by replica; workers that hold a whole model share the one under the empty name."""
         self._actors: dict[WorkerId, Any] = {}
         self._meeting_point: MeetingPoint | None = None
+        self._session: Path | None = None
+        """The folder of a local Ray."""
+        self._is_up = False
+        """Whether every worker has attached."""
         self._threads: list[asyncio.Future[None]] = []
         self._stopping = threading.Event()
 
@@ -107,6 +115,7 @@ class RayLauncher:
             await self._in_thread(partial(self._create, self._server.address))
             replicas = frozenset(spec.replica for spec in self._plan.workers)
             await self._engine.attached(replicas, timeout_s=self._plan.cluster.start_within_s)
+            self._is_up = True
         except (LongtakeError, asyncio.CancelledError):
             await self.stop()
             raise
@@ -167,6 +176,7 @@ class RayLauncher:
             where = f"Ray at {address}" if address else "a local Ray"
             raise Unavailable(f"{where} did not come up: {error}") from error
         found: dict[str, str] = joined.address_info
+        self._session = None if address else Path(found["session_dir"])
         check_gcs(found["gcs_address"])
         check_doors(found["gcs_address"], found["webui_url"] or "")
 
@@ -263,6 +273,20 @@ class RayLauncher:
         self._groups.clear()
         self._ray.shutdown()
         self._ray = self._meeting_point = None
+        if self._session is not None:
+            self._clear(self._session)
+
+    def _clear(self, session: Path) -> None:
+        """Remove what a local Ray has left; what did not come up leaves its logs for whoever looks why."""
+        if not self._is_up:
+            _log.info("what Ray has logged stays in %s", session)
+            return
+        shutil.rmtree(session, ignore_errors=True)
+        latest = session.with_name(_LATEST)
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink(missing_ok=True)
+        if session.exists():
+            _log.warning("the folder of the Ray that was started here could not be removed: %s", session)
 
 
 def _room(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:

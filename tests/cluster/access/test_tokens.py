@@ -133,7 +133,7 @@ async def test_a_session_counts_for_its_tenant_while_its_client_is_away(house: H
     house.write()
     async with guarded_cell(house) as guarded, guarded.client("acme client") as client:
         token = await left_behind(guarded, client)
-        with pytest.raises(ClientError, match="1 at once"):
+        with pytest.raises(ClientError, match="1 of 1 are open"):
             await client.stream("red").__aenter__()
         async with client.resume(token, 0) as stream:
             await upto_segments(stream, 3)
