@@ -95,8 +95,11 @@ class Lines:
         while (item := self._waiting.get()) is not None:
             if isinstance(item, threading.Event):
                 item.set()
-            else:
-                self._write(item)
+                continue
+            self._write(item)
+            with self._lock:
+                if self._waiting.empty():
+                    self._tell_lost()
 
     def _write(self, line: str) -> None:
         data = line.encode(errors="backslashreplace")

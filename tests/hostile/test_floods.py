@@ -50,8 +50,8 @@ def idle_connections(url: str, stack: ExitStack) -> None:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_idle_connections_at_the_metrics_port_keep_nobody_out(tmp_path: Path) -> None:
-    with running(tmp_path, SERVED, files=FILES) as cell, ExitStack() as held:
+def test_idle_connections_at_the_metrics_port_keep_nobody_out(cell: Cell) -> None:
+    with ExitStack() as held:
         with Witness(cell.address) as witness:
             urllib.request.urlopen(cell.metrics, timeout=10).read()
             files = cell.files()
@@ -67,16 +67,19 @@ def test_idle_connections_at_the_metrics_port_keep_nobody_out(tmp_path: Path) ->
         assert len(cell.log()) < 1 << 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def link() -> str:
     """Where workers are to dial in."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def linked(link: str) -> str:
-    """The configuration of a server whose workers dial in there."""
-    return f"{SERVED}[link]\nport = {link.rpartition(':')[2]}\n"
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory, link: str) -> Iterator[Cell]:
+    """The server that all floods are at."""
+    config = f"{SERVED}[link]\nport = {link.rpartition(':')[2]}\n"
+    with running(tmp_path_factory.mktemp("flooded"), config, files=FILES) as made:
+        yield made
 
 
 def hello_without_end(address: str) -> int:
@@ -103,8 +106,8 @@ def hello_without_end(address: str) -> int:
     return sent
 
 
-def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(tmp_path: Path, link: str) -> None:
-    with running(tmp_path, linked(link)) as cell, Witness(cell.address) as witness:
+def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(cell: Cell, link: str) -> None:
+    with Witness(cell.address) as witness:
         with ThreadPoolExecutor(HELLOS) as threads:
             list(threads.map(hello_without_end, [link] * 4))  # what the first ones cost once
             before_bytes = cell.resident_bytes()
@@ -133,19 +136,18 @@ def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(tmp_path: Path, link
         assert cell.log().count("is no worker") <= 4, "and the log has a line now and then"
 
 
-def test_who_is_no_worker_is_told_before_a_message_is_there(tmp_path: Path, link: str) -> None:
-    with running(tmp_path, linked(link)):
-        for shown in ((), (field("authorization", "Bearer guess"),)):
-            with RawClient(link) as client:
-                client.send(frame(HEADERS, request(ATTACH, *shown), flags=END_HEADERS, stream=1))
-                began_s = time.monotonic()
-                refused(client, grpc.StatusCode.UNAUTHENTICATED)
-                assert time.monotonic() - began_s < 2
+def test_who_is_no_worker_is_told_before_a_message_is_there(cell: Cell, link: str) -> None:
+    for shown in ((), (field("authorization", "Bearer guess"),)):
+        with RawClient(link) as client:
+            client.send(frame(HEADERS, request(ATTACH, *shown), flags=END_HEADERS, stream=1))
+            began_s = time.monotonic()
+            refused(client, grpc.StatusCode.UNAUTHENTICATED)
+            assert time.monotonic() - began_s < 2
+    assert cell.is_alive()
 
 
-def test_many_calls_at_the_link_keep_no_worker_out(tmp_path: Path, link: str) -> None:
-    """Calls beyond the bound are refused at once, and a worker that comes back gets in."""
-    with running(tmp_path, linked(link)) as cell, Witness(cell.address) as witness, ExitStack() as stack:
+def test_many_calls_at_the_link_are_refused_at_once(cell: Cell, link: str) -> None:
+    with Witness(cell.address) as witness, ExitStack() as stack:
         clients = [stack.enter_context(RawClient(link)) for _ in range(8)]
         for first in range(1, 2001, 100):
             for client in clients:
@@ -157,28 +159,40 @@ def test_many_calls_at_the_link_keep_no_worker_out(tmp_path: Path, link: str) ->
         assert cell.log().count("\n") < 200
 
 
-@pytest.mark.parametrize("seconds", [float(os.environ.get("LONGTAKE_UNREAD_S", "6"))])
-def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path, seconds: float) -> None:
+def chatter(address: str, over: threading.Event) -> None:
+    """Cause two lines of the log again and again."""
+    with SyncClient(address) as client, client.stream("a red ball") as stream:
+        while not over.is_set():
+            stream.pause()
+            stream.play()
+
+
+DROPPED = 'longtake_lines_dropped_total{log="log"}'
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    """For a minute, with LONGTAKE_UNREAD_S=60."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with running(tmp_path, SERVED, log=writing) as cell, Witness(cell.address) as witness:
-        until_s, worst_s, refusals = time.monotonic() + seconds, 0.0, 0
-        with SyncClient(cell.address) as client:
-            while time.monotonic() < until_s or not cell.metric('longtake_lines_dropped_total{log="log"}'):
-                for _ in range(50):  # each open and each end has a line
-                    with client.stream("a red ball") as stream:
-                        refusals += stream.opened.seed >= 0
-                began_s = time.monotonic()
-                witness.sees(1)
-                worst_s = max(worst_s, time.monotonic() - began_s)
-        assert worst_s < 1.0
-        dropped = cell.metric('longtake_lines_dropped_total{log="log"}')
-        found = bytearray()
-        with contextlib.suppress(BlockingIOError):
-            os.set_blocking(reading, False)
-            wait_for(lambda: b"lines are missing here" in read_some(reading, found), "the number that is missing")
-        told = [int(line.split()[3]) for line in found.decode().splitlines() if "lines are missing here" in line]
-        assert 0 < told[0] <= dropped
+    os.set_blocking(reading, False)
+    over, found, worst_s = threading.Event(), bytearray(), 0.0
+    with running(tmp_path, SERVED, log=writing) as cell, ThreadPoolExecutor() as threads:
+        until_s = time.monotonic() + float(os.environ.get("LONGTAKE_UNREAD_S", "1"))
+        with Witness(cell.address) as witness:
+            talking = [threads.submit(chatter, cell.address, over) for _ in range(8)]
+            try:
+                while time.monotonic() < until_s or not cell.metric(DROPPED):
+                    began_s = time.monotonic()
+                    witness.sees(1)
+                    worst_s = max(worst_s, time.monotonic() - began_s)
+            finally:
+                over.set()
+            for each in talking:
+                each.result()
+        assert worst_s < 2.0
+        wait_for(lambda: b"are missing here" in read_some(reading, found), "how many are missing")
+        lines = [line for line in found.decode().splitlines() if "are missing here" in line]
+        assert int(lines[0].split()[3]) == cell.metric(DROPPED)
     os.close(reading)
     os.close(writing)
 
