@@ -93,8 +93,8 @@ class RayLauncher:
         self._meeting_point: MeetingPoint | None = None
         self._session: Path | None = None
         """The folder of a local Ray."""
-        self._is_up = False
-        """Whether every worker has attached."""
+        self._has_failed = False
+        """Whether the workers could not be started, so that somebody will want to know what Ray has logged."""
         self._threads: list[asyncio.Future[None]] = []
         self._stopping = threading.Event()
 
@@ -115,8 +115,8 @@ class RayLauncher:
             await self._in_thread(partial(self._create, self._server.address))
             replicas = frozenset(spec.replica for spec in self._plan.workers)
             await self._engine.attached(replicas, timeout_s=self._plan.cluster.start_within_s)
-            self._is_up = True
-        except (LongtakeError, asyncio.CancelledError):
+        except (LongtakeError, asyncio.CancelledError) as error:
+            self._has_failed = isinstance(error, LongtakeError)
             await self.stop()
             raise
 
@@ -277,8 +277,8 @@ class RayLauncher:
             self._clear(self._session)
 
     def _clear(self, session: Path) -> None:
-        """Remove what a local Ray has left; what did not come up leaves its logs for whoever looks why."""
-        if not self._is_up:
+        """Remove what a local Ray has left; one whose workers could not start leaves its logs."""
+        if self._has_failed:
             _log.info("what Ray has logged stays in %s", session)
             return
         shutil.rmtree(session, ignore_errors=True)

@@ -112,7 +112,7 @@ def _disk(records: Records) -> Iterator[Alert]:
     missing = two.increase(metrics.LINES_DROPPED, log="audit").above(0)
     yield Alert(
         name="LongtakeAuditInTrouble",
-        severity=Severity.PAGE,
+        severity=Severity.TICKET,
         query=two.most(metrics.AUDIT_TROUBLE).at_least(1).or_else(missing),
         for_s=MINUTE_S,
         summary="The audit log of cell {{ $labels.cell }} cannot be written",

@@ -21,8 +21,8 @@ import pytest
 from benchmarks.http2 import DATA, END_HEADERS, HEADERS, RST_STREAM, WINDOW_UPDATE, RawClient, field, frame, request
 from cluster.net.descriptors import SCRAPES
 from longtake.client.sync import SyncClient
+from tests.hostile.answers import refused
 from tests.hostile.cell import CONFIG, Cell, Witness, running, wait_for
-from tests.hostile.test_transport import refused
 
 ATTACH = "/longtake.link.v1.LinkService/Attach"
 SERVED = CONFIG + '[metrics]\naddress = "127.0.0.1:0"\n'

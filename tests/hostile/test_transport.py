@@ -33,6 +33,7 @@ from cluster.net import grpc_options
 from cluster.net.descriptors import CLIENTS, ENOUGH_FILES, RESERVED_FILES, Connections
 from cluster.net.grpc_options import server_options
 from longtake.client.sync import SyncClient
+from tests.hostile.answers import refused
 from tests.hostile.cell import Cell, Witness, running, wait_for
 
 ENHANCE_YOUR_CALM = 11
@@ -52,16 +53,6 @@ def quiet(cell: Cell) -> list[str]:
         other.sees(3)
     assert set(other.hashes[:3]).isdisjoint(witness.hashes)
     return witness.hashes
-
-
-def refused(client: RawClient, status: grpc.StatusCode, text: str = "") -> None:
-    """The first call on the connection ends with this status."""
-    for each in client.frames():
-        if each.kind == HEADERS:
-            assert b"grpc-status" + bytes((len(str(status.value[0])),)) + str(status.value[0]).encode() in each.payload
-            assert text.encode() in each.payload
-            return
-    raise AssertionError("the call has not ended")
 
 
 # --- attacks: each asserts what becomes of it -------------------------------------------------------------------------

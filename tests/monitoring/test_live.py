@@ -25,7 +25,9 @@ SHORT = TimeScale(1 / 60)
 pytestmark = pytest.mark.timeout(240)
 LIMIT_S = 150.0
 MAY_REST = {
-    "sessions and SLO: Late blocks of live streams",
+    "sessions and SLO: Late blocks of realtime streams",
+    "sessions and SLO: Lines that are missing",
+    "sessions and SLO: Audit log in trouble",
     "sessions and SLO: Calls not let in",
     "sessions and SLO: Sessions whose clients are away",
     "sessions and SLO: Encoding a prompt oldest that waits",

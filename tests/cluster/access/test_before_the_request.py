@@ -12,7 +12,7 @@ from benchmarks.http2 import END_HEADERS, HEADERS, RawClient, frame, request
 from cluster.access.callers import HEALTH_CHECK, RIGHTS
 from cluster.access.guard import MAX_CHECK_BYTES
 from tests.cluster.access.doors import House, guarded_cell
-from tests.hostile.test_transport import refused
+from tests.hostile.answers import refused
 
 
 @pytest.mark.parametrize("method", sorted(RIGHTS))
