@@ -241,6 +241,10 @@ class AuthSection(Section):
     audit: str = ""
     """The file to which a line of JSON is appended for each call that opens, changes or ends something; if it is empty,
     the lines go to the log, provided that there are tenants."""
+    audit_required: bool = False
+    """Whether streams, cues, and calls that end or carry something are refused (UNAVAILABLE) while the file `audit`
+    cannot be written. If not, they go on; lines that cannot wait until it can be written again are left out and
+    counted."""
     oidc: OidcSection = OidcSection()
 
 

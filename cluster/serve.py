@@ -27,8 +27,10 @@ from cluster.http.page.server import page_for
 from cluster.launch.launchers import Launcher, launcher_for
 from cluster.launch.plan import model_path, plan_for
 from cluster.launch.sizing import sized_here
+from cluster.net.descriptors import ask_for_enough
 from cluster.net.exposure import check_exposure
 from cluster.net.files import warn_of_readable_secrets
+from cluster.net.listener import ShortOfFiles
 from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.errors import Unavailable
@@ -124,6 +126,8 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
     session, Unavailable if the workers cannot be started, or cannot be started anew any more.
     """
     loop = asyncio.get_running_loop()
+    ask_for_enough()
+    loop.set_exception_handler(ShortOfFiles())
     stop = Stop()
 
     def listen() -> None:
@@ -194,7 +198,7 @@ async def serve_until(
         finally:
             await server.stop(0.0)
             await launcher.stop()
-            tenancy.audit.close()
+            await asyncio.to_thread(tenancy.audit.close)
 
 
 def _model(config: ServerConfig) -> ModelInfo:
@@ -232,7 +236,7 @@ async def _journal(
 
 def _audit(auth: AuthSection) -> Audit:
     """The audit log. Where nobody is asked who they are, its lines are written only if a file is configured."""
-    return Audit(auth.audit if auth.audit or auth.tenants else None)
+    return Audit(auth.audit if auth.audit or auth.tenants else None, required=auth.audit_required)
 
 
 def _recording(section: RecordingSection, cell: RecordedCell) -> tuple[InboxRecording, ...]:

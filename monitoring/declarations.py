@@ -187,6 +187,10 @@ METRICS_SECONDS = Metric("longtake_metrics_seconds_total", COUNTER, (),
     "CPU time spent on counting events and on writing the counts out.")
 STARTED = Metric("longtake_started", GAUGE, (),
     "1 since all workers were first there, 0 while the server starts; until then it expects none.")
+LINES_DROPPED = Metric("longtake_lines_dropped_total", COUNTER, ("log",),
+    "Lines of the server's log, or of the audit log, that are missing because the output took none.")
+AUDIT_TROUBLE = Metric("longtake_audit_trouble", GAUGE, (),
+    "1 while the audit log cannot be written, else 0; with auth.audit_required streams are refused meanwhile.")
 DRAINING = Metric("longtake_draining", GAUGE, (), "1 while the server shuts down, else 0.")
 UPTIME = Metric("longtake_uptime_seconds", GAUGE, (), "Since the server started.")
 CERTIFICATE_NOT_BEFORE = Metric("longtake_certificate_not_before_seconds", GAUGE, ("certificate",),

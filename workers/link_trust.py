@@ -2,11 +2,13 @@
 
 The certificates say what their holder is: the engine's is for `longtake-engine`, a worker's for `longtake-worker`, so
 that one which the same authority gave to a client of the cell opens nothing here. One certificate may carry both names,
-where both ends run on one machine. The secret says that a worker belongs to this launch and no other.
+where both ends run on one machine. The secret says that a worker belongs to this launch and no other. It stands in the
+metadata of the call, so that it is compared before a byte of a message is asked for.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ ENGINE_NAME = "longtake-engine"
 WORKER_NAME = "longtake-worker"
 _NAMES = "x509_subject_alternative_name"
 _MAX_SECRET = 1024
+_KEY, _SCHEME = "authorization", "Bearer "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,18 @@ class LinkFiles:
 def is_worker(auth_context: Mapping[str, Iterable[bytes]]) -> bool:
     """Whether the certificate that a call came with is a worker's."""
     return WORKER_NAME.encode() in auth_context.get(_NAMES, ())
+
+
+def shown(secret: str) -> tuple[tuple[str, str], ...]:
+    """The metadata with which a worker dials."""
+    return ((_KEY, _SCHEME + secret),)
+
+
+def shows(metadata: Iterable[tuple[str, str | bytes]], secret: str) -> bool:
+    """Whether a call came with the secret."""
+    given = [value for key, value in metadata if key == _KEY]
+    value = given[0] if len(given) == 1 else ""
+    return hmac.compare_digest(value.encode() if isinstance(value, str) else value, (_SCHEME + secret).encode())
 
 
 def write_secret(secret: str) -> bytes:

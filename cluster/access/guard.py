@@ -2,9 +2,10 @@
 
 Theory of operation. The interceptor puts a handler of its own before each handler of a method. That one identifies the
 caller by the call's metadata and the connection's certificate, looks the method up in the table of rights, and only
-then parses the request and lets the handler serve it; it also counts how the call ends. Streams of answers can outlive
-what their caller showed: a task looks at all of them every second, and ends those whose caller's credentials have
-expired or were taken back, and those whose tenant has used up its day.
+then takes the request, parses it and lets the handler serve it; it also counts how the call ends. gRPC reads the
+request of a unary method before it asks any handler; so to gRPC each is one of streams, which on the wire is the same.
+Streams of answers can outlive what their caller showed: a task looks at all of them every second, and ends those whose
+caller's credentials have expired or were taken back, and those whose tenant has used up its day.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ SWEEP_S = 1.0
 GRACE_S = 5.0
 """A stream that is to end is cut off after this many seconds if its client does not read."""
 
+MAX_CHECK_BYTES = 1 << 10
+"""A health check, which anybody may make, names a service."""
+
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext[object, Message]
@@ -50,6 +54,8 @@ _AUDITED = {
     LONGTAKE + "HandOver": "hand_over",
 }
 """Methods that end something, or carry it elsewhere."""
+_WRITTEN = {LONGTAKE + "Stream", *_AUDITED}
+"""Methods that are not to be called while the audit log cannot be written, if it must be."""
 
 
 class _Live:
@@ -105,6 +111,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def sweep(self) -> None:
         """End the streams that may not go on."""
         self._tenancy.refresh()
+        self._tenancy.audit.look()
         for live in list(self._live):
             if live.call.error is not None:
                 live.insist()
@@ -142,35 +149,35 @@ class Guard(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler[Message, Message]:
         parse, serialize = handler.request_deserializer, handler.response_serializer
         if method == HEALTH_CHECK:
-            check = self._check(method, cast(_Unary, handler.unary_unary))
-            return grpc.unary_unary_rpc_method_handler(check, parse, serialize)
+            check = self._check(method, cast(_Unary, handler.unary_unary), cast(_Parse, parse))
+            return grpc.stream_unary_rpc_method_handler(check, None, serialize)
         if handler.unary_unary is not None:
             unary = self._unary(method, cast(_Unary, handler.unary_unary), cast(_Parse, parse))
-            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+            return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
         if handler.stream_unary is not None:
             taking = self._unary(method, cast(_Unary, handler.stream_unary), None)
             return grpc.stream_unary_rpc_method_handler(taking, parse, serialize)
         if handler.unary_stream is not None:
             stream = self._stream(method, cast(_Streaming, handler.unary_stream), cast(_Parse, parse))
-            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+            return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
         # The frames of a client are parsed one by one, as the handler asks for them.
         frames = self._stream(method, cast(_Streaming, handler.stream_stream), None)
         return grpc.stream_stream_rpc_method_handler(frames, parse, serialize)
 
-    def _check(self, method: str, answer: _Unary) -> _Unary:
+    def _check(self, method: str, answer: _Unary, parse: _Parse) -> _Unary:
         """For health checks, which anybody may make."""
 
-        async def check(request: object, context: Context) -> Message:
+        async def check(frames: object, context: Context) -> Message:
             with self.calls.noted(method, context):
-                return await answer(request, context)
+                return await answer(await _request(parse, context, most_bytes=MAX_CHECK_BYTES), context)
 
         return check
 
     def _unary(self, method: str, answer: _Unary, parse: _Parse | None) -> _Unary:
-        async def unary(raw: object, context: Context) -> Message:
+        async def unary(frames: object, context: Context) -> Message:
             with self.calls.noted(method, context):
                 call = await self._admit(method, context)
-                request = raw if parse is None else await _parsed(parse, raw, context)
+                request = frames if parse is None else await _request(parse, context)
                 response: Message | None = None
                 try:
                     response = await answer(request, context)
@@ -183,10 +190,10 @@ class Guard(grpc.aio.ServerInterceptor):
         return unary
 
     def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, Context], object]:
-        async def stream(raw: object, context: Context) -> AsyncIterator[Message]:
+        async def stream(frames: object, context: Context) -> AsyncIterator[Message]:
             with self.calls.noted(method, context) as noted:
                 live = _Live(await self._admit_stream(method, context))
-                request = raw if parse is None else await _parsed(parse, raw, context)
+                request = frames if parse is None else await _request(parse, context)
                 self._live.add(live)
                 when_over(partial(self._live.discard, live))
                 if method in _AUDITED:
@@ -197,11 +204,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 if live.call.error is not None:
                     await abort(context, live.call.error)
 
-        async def written(raw: object, context: Context) -> None:
+        async def written(frames: object, context: Context) -> None:
             """Serve a method whose handler writes its own answers, as that of the health service does."""
             with self.calls.noted(method, context):
                 await self._admit(method, context)
-                request = raw if parse is None else await _parsed(parse, raw, context)
+                request = frames if parse is None else await _request(parse, context)
                 await cast(Awaitable[None], answer(request, context))
 
         return written if inspect.iscoroutinefunction(answer) else stream
@@ -232,6 +239,8 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             caller = await self._tenancy.access.identify(context.invocation_metadata() or (), context.auth_context())
             caller.check(method)
+            if method in _WRITTEN:
+                self._tenancy.audit.check()
         except LongtakeError as error:
             self._refused(error, caller, context.peer(), method, "call")
             await abort(context, error)
@@ -291,8 +300,14 @@ def _status_name(context: Context) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
 
 
-async def _parsed(parse: _Parse, raw: object, context: Context) -> Message:
+async def _request(parse: _Parse, context: Context, *, most_bytes: int | None = None) -> Message:
+    """The one request of a method that takes one."""
+    raw: object = await context.read()
+    if not isinstance(raw, bytes):
+        await abort(context, InvalidField("request", "nothing", "a message of the method's request type"))
+    if most_bytes is not None and len(raw) > most_bytes:
+        await abort(context, InvalidField("request", f"{len(raw)} bytes", f"at most {most_bytes} bytes"))
     try:
-        return parse(cast(bytes, raw))
+        return parse(raw)
     except DecodeError as error:
         await abort(context, InvalidField("request", str(error), "an encoded message of the method's request type"))

@@ -46,6 +46,7 @@ WIRE_ENDINGS: dict[Ending, pb.Ending] = {
     Ending.QUOTA: pb.ENDING_QUOTA,
     Ending.ABANDONED: pb.ENDING_ABANDONED,
     Ending.MOVED: pb.ENDING_MOVED,
+    Ending.ORPHANED: pb.ENDING_ORPHANED,
 }
 WIRE_CONTINUITIES: dict[Continuity, pb.Continuity] = {
     Continuity.EXACT: pb.CONTINUITY_EXACT,

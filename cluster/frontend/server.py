@@ -16,7 +16,8 @@ from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
 from cluster.frontend.service import Frontend
-from cluster.net.grpc_options import TO_CLIENTS, connections_allowed, server_options
+from cluster.net.descriptors import Connections
+from cluster.net.grpc_options import TO_CLIENTS, server_options
 from longtake.core.errors import InvalidField
 from longtake.core.work import Role
 from longtake.net.addresses import Address
@@ -35,6 +36,7 @@ class FrontendServer:
     def __init__(self, engine: Engine, offer: Offer, tenancy: Tenancy) -> None:
         self._engine = engine
         self.offer = offer
+        self.audit = tenancy.audit
         self._frontend = Frontend(engine, offer, tenancy)
         self._guard = Guard(tenancy, engine)
         self.calls = self._guard.calls
@@ -45,7 +47,7 @@ class FrontendServer:
             interceptors=(self._guard,),
             maximum_concurrent_rpcs=(limits.max_sessions + limits.max_queued) * (1 + wire.max_watchers) + SPARE_CALLS,
             options=(
-                *server_options(max_message_bytes=wire.max_message_bytes, connections=connections_allowed()),
+                *server_options(max_message_bytes=wire.max_message_bytes, connections=Connections.allowed().clients),
                 *TO_CLIENTS,
             ),
         )

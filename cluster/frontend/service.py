@@ -171,6 +171,7 @@ class Frontend(rpc.LongtakeServiceServicer):
             event = requests.later_event(frame, session=session, offer=self._offer, now_s=now_s)
             if isinstance(event, Cue):
                 self._engine.keeping.check()
+                self._tenancy.audit.check()
                 self._tenancy.cue()
         except LongtakeError as error:
             return FrameRefused(now_s=now_s, session=session, cue=requests.cue_id(frame), problem=error.problem)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from cluster.access.audit import Audit
 from cluster.access.call_counts import CallCounts
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
@@ -25,6 +26,7 @@ from longtake.core.sessions.session import Session
 from longtake.core.work import Role
 from monitoring.exposition import Scrape
 from monitoring.folding.session_tally import REBUILT, WAITED
+from workers.start.log import log_lines_dropped
 
 NO_DISK = WriterFigures(
     trouble="", lag_s=0.0, waiting_bytes=0, written_bytes=0, size_bytes=0, dropped_latents=0, failures=0
@@ -57,7 +59,8 @@ class CellFacts:
 class CellFigures:
     """Writes the gauges of one cell, and the counters that its parts keep themselves."""
 
-    def __init__(self, engine: Engine, calls: CallCounts, facts: CellFacts) -> None:
+    def __init__(self, engine: Engine, calls: CallCounts, facts: CellFacts, audit: Audit) -> None:
+        self._audit = audit
         self._engine = engine
         self._calls = calls
         self._facts = facts
@@ -69,8 +72,14 @@ class CellFigures:
         self._write_workers(scrape)
         self._write_processes(scrape)
         self._write_engine(scrape)
+        self._write_lines(scrape)
         for (method, code), count in self._calls.ended.items():
             scrape.put("longtake_calls_total", count, method, code)
+
+    def _write_lines(self, scrape: Scrape) -> None:
+        scrape.put("longtake_lines_dropped_total", log_lines_dropped(), "log")
+        scrape.put("longtake_lines_dropped_total", self._audit.dropped, "audit")
+        scrape.put("longtake_audit_trouble", float(bool(self._audit.trouble)))
 
     def _write_facts(self, scrape: Scrape) -> None:
         facts, offer = self._facts, self._facts.offer

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
+from cluster.http.connections import BACKLOG, ScrapedHttp
 from cluster.http.figures import CellFacts, CellFigures, CertificateFigures
 from cluster.http.scrapes import Scrapes
 from cluster.net.addresses import address_in, listen
@@ -53,7 +54,8 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
         return
     certificates = CertificateFigures(await asyncio.to_thread(CertificateDates, config.tls, config.link))
     facts = CellFacts.of(config, server.offer, now_s=engine.now_s())
-    exposition = Exposition(config.metrics.cell, engine.tally, (CellFigures(engine, server.calls, facts), certificates))
+    figures = CellFigures(engine, server.calls, facts, server.audit)
+    exposition = Exposition(config.metrics.cell, engine.tally, (figures, certificates))
 
     async def begun() -> None:
         await certificates.look()
@@ -62,7 +64,17 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
     app = metrics_app(exposition, lambda: server.serving, begun)
     address = address_in(config.metrics.address, field=FIELD, host=config.listen.host)
     settings = uvicorn.Config(
-        app, lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=GRACE_S, ws="none"
+        app,
+        http=ScrapedHttp,
+        backlog=BACKLOG,
+        lifespan="off",
+        log_config=None,
+        log_level="error",  # what strangers say that is no HTTP is not worth a line
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ws="none",
     )
     listener = HttpListener(settings, listen(address, field=FIELD))
     listener.begin()

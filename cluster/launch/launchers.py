@@ -78,7 +78,7 @@ def _link_server(plan: LaunchPlan, chains: Chains, digest: str, host: str) -> Li
         files=files,
         start_within_s=plan.cluster.start_within_s,
     )
-    return LinkServer(service, host, plan.link.port)
+    return LinkServer(service, host, plan.link.port, workers=len(plan.workers))
 
 
 def check_link(plan: LaunchPlan, host: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import grpc
 import grpc.aio
@@ -17,15 +16,16 @@ from google.protobuf.message import DecodeError
 from cluster.cell.attached import Port
 from cluster.cell.signal import Signal
 from cluster.launch.absences import Absences
-from cluster.net.grpc_options import connections_allowed, server_options
+from cluster.net.descriptors import Connections
+from cluster.net.grpc_options import server_options
 from longtake.core.awake import TURN_S, Awake
 from longtake.core.errors import InvalidField
+from longtake.core.sparing import Sparing, with_left_out
 from longtake.core.work import Loss, WorkerId
 from longtake.link.v1 import link_pb2 as pb
-from longtake.link.v1 import link_pb2_grpc
 from longtake.net.addresses import Address
 from workers.link.convert import MAX_MESSAGE_BYTES, down_to_proto, hello_from_proto, up_from_proto
-from workers.link_trust import WORKER_NAME, LinkFiles, is_worker
+from workers.link_trust import WORKER_NAME, LinkFiles, is_worker, shows
 from workers.messages import Down, Introduction, Up
 from workers.patience import within
 
@@ -34,10 +34,17 @@ SILENCE_S = 5.0
 HELLO_S = 5.0
 """A connection that has not said Hello by then is closed."""
 QUEUE_LIMIT = 1024
+MAX_HELLO_BYTES = 64 << 10
+SPARE_CALLS = 16
+"""Calls at once beside two of each worker: one may dial again before its old link is found broken."""
+COMPLAINT_S = 10.0
+"""How often the log tells of callers who are no workers."""
 
 _log = logging.getLogger("longtake.link")
 
-_Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
+_SERVICE = pb.DESCRIPTOR.services_by_name["LinkService"].full_name
+_Context = grpc.aio.ServicerContext[bytes, pb.AttachResponse]
+"""Of a call whose messages come as bytes, which are parsed when it is known whose they are, and how many."""
 
 
 class _LinkPort:
@@ -100,7 +107,7 @@ class Attachments(Protocol):
         ...
 
 
-class LinkService(link_pb2_grpc.LinkServiceServicer):
+class LinkService:
     """Lets workers of this launch, with this model, attach to the engine."""
 
     def __init__(
@@ -122,10 +129,16 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         self._ports: dict[WorkerId, _LinkPort] = {}
         self.absences = Absences(start_within_s)
         """The workers that were attached and are not."""
+        self._complaints = Sparing(1, COMPLAINT_S)
 
-    async def Attach(
-        self, request_iterator: AsyncIterator[pb.AttachRequest], context: _Context
-    ) -> AsyncIterator[pb.AttachResponse]:
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service, for a server."""
+        attach: grpc.RpcMethodHandler[bytes, pb.AttachResponse] = grpc.stream_stream_rpc_method_handler(
+            self.attach, None, pb.AttachResponse.SerializeToString
+        )
+        return grpc.method_handlers_generic_handler(_SERVICE, {"Attach": attach})
+
+    async def attach(self, messages: AsyncIterator[bytes], context: _Context) -> AsyncIterator[pb.AttachResponse]:
         """Serve one worker, from its Hello to the end of its link."""
         introduction = await self._introduction(context)
         yield pb.AttachResponse(welcome=pb.Welcome())
@@ -163,20 +176,20 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
 
     async def _introduction(self, context: _Context) -> Introduction:
         """The worker's Hello; if it is wrong, the call ends with a status that says why."""
+        # Who it is comes first: nothing is read of what a stranger sends.
         if self.files is not None and not is_worker(context.auth_context()):
-            _log.warning("%s dialled in with a certificate that is no worker's", context.peer())
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, f"the certificate is not for {WORKER_NAME}")
+            await self._turn_away(context, f"the certificate is not for {WORKER_NAME}")
+        if not shows(context.invocation_metadata() or (), self._token):
+            await self._turn_away(context, "the secret in the call's metadata is not this launch's")
         try:
             async with within(HELLO_S):
                 first = await context.read()
+            hello = _hello(first)
         except (TimeoutError, DecodeError):
-            first = None
-        if not isinstance(first, pb.AttachRequest) or first.WhichOneof("message") != "hello":
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
-        hello = first.hello
-        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
-            _log.warning("a worker that calls itself %r dialled in with a wrong token", hello.worker[:100])
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "hello.token is not this launch's")
+            hello = None
+        if hello is None:
+            allowed = f"hello, of at most {MAX_HELLO_BYTES} bytes and within {HELLO_S:g} s"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the first message must be {allowed}")
         try:
             introduction = hello_from_proto(hello)
         except InvalidField as error:
@@ -188,12 +201,18 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
             )
         return introduction
 
+    async def _turn_away(self, context: _Context, why: str) -> NoReturn:
+        left_out = self._complaints.left_out(asyncio.get_running_loop().time())
+        if left_out is not None:
+            _log.warning("%s", with_left_out(f"{context.peer()} dialled in and is no worker: {why}", left_out))
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+
     async def _read(self, context: _Context, attachments: Attachments, worker: WorkerId, port: _LinkPort) -> None:
         reason, cause = "its link broke", Loss.LINK
         try:
-            while isinstance(message := await context.read(), pb.AttachRequest):
+            while isinstance(message := await context.read(), bytes):
                 port.heard()
-                attachments.hear(worker, port, up_from_proto(message))
+                attachments.hear(worker, port, up_from_proto(pb.AttachRequest.FromString(message)))
             reason = "it closed its link"
         except (InvalidField, DecodeError) as error:
             reason, cause = str(error), Loss.PROTOCOL
@@ -208,6 +227,14 @@ class LinkService(link_pb2_grpc.LinkServiceServicer):
         attachments.leave(worker, port, f"it was silent for {self._silence_s:g} s", Loss.SILENCE)
 
 
+def _hello(message: object) -> pb.Hello | None:
+    """The Hello in a first message; None if it is none, or too large. DecodeError if it is no message at all."""
+    if not isinstance(message, bytes) or len(message) > MAX_HELLO_BYTES:
+        return None
+    first = pb.AttachRequest.FromString(message)
+    return first.hello if first.WhichOneof("message") == "hello" else None
+
+
 def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:
     """The engine's credentials on the link: workers must show certificates. InvalidField names a wrong file."""
     ca, key, certificate = files.contents()
@@ -217,12 +244,14 @@ def server_credentials(files: LinkFiles) -> grpc.ServerCredentials:
 class LinkServer:
     """The service on a port of its own; port 0 picks a free one."""
 
-    def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen at `host` and `port`; InvalidField if that is not possible, or not with these files."""
-        options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections_allowed())
-        self._server = grpc.aio.server(options=options)
+    def __init__(self, service: LinkService, host: str = "127.0.0.1", port: int = 0, *, workers: int = 1) -> None:
+        """Listen at `host` and `port` for so many; InvalidField if that is not possible, or not with these files."""
+        calls = 2 * workers + SPARE_CALLS
+        connections = max(calls, Connections.allowed().workers)
+        options = server_options(max_message_bytes=MAX_MESSAGE_BYTES, connections=connections)
         self.absences = service.absences
-        link_pb2_grpc.add_LinkServiceServicer_to_server(service, self._server)
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls)
+        self._server.add_generic_rpc_handlers((service.handler(),))
         bound = self._bound(str(Address(host=host, port=port)), service.files)
         self.address = str(Address(host=host, port=bound))
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.cell.chains import Chains
@@ -41,6 +43,8 @@ REACH_S = 5.0
 LOOK_UP_S = 0.5
 NODE_LOOK_S = 3.0
 """How often it is looked whether the Ray node of this machine is still part of its cluster."""
+_LATEST = "session_latest"
+"""Ray's link to the folder of the last one that was started."""
 _INIT: dict[str, Any] = {
     "logging_level": logging.ERROR,
     # Ray has its workers look into the folder that this process was started in before anywhere else.
@@ -93,6 +97,10 @@ class RayLauncher:
         self._actors: dict[WorkerId, Any] = {}
         self._meeting_point: MeetingPoint | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._session: Path | None = None
+        """The folder of a local Ray."""
+        self._has_failed = False
+        """Whether the workers could not be started, so that somebody will want to know what Ray has logged."""
         self._threads: list[asyncio.Future[Any]] = []
         self._stopping = threading.Event()
 
@@ -113,7 +121,8 @@ class RayLauncher:
             await self._in_thread(partial(self._create, self._server.address))
             replicas = frozenset(spec.replica for spec in self._plan.workers)
             await self._engine.attached(replicas, timeout_s=self._plan.cluster.start_within_s)
-        except (LongtakeError, asyncio.CancelledError):
+        except (LongtakeError, asyncio.CancelledError) as error:
+            self._has_failed = isinstance(error, LongtakeError)
             await self.stop()
             raise
         self._watch = asyncio.create_task(self._server.absences.watch(self._end_absent))
@@ -182,6 +191,7 @@ class RayLauncher:
             where = f"Ray at {address}" if address else "a local Ray"
             raise Unavailable(f"{where} did not come up: {error}") from error
         found: dict[str, str] = joined.address_info
+        self._session = None if address else Path(found["session_dir"])
         check_gcs(found["gcs_address"])
         check_doors(found["gcs_address"], found["webui_url"] or "")
 
@@ -293,6 +303,20 @@ class RayLauncher:
         self._groups.clear()
         self._ray.shutdown()
         self._ray = self._meeting_point = None
+        if self._session is not None:
+            self._clear(self._session)
+
+    def _clear(self, session: Path) -> None:
+        """Remove what a local Ray has left; one whose workers could not start leaves its logs."""
+        if self._has_failed:
+            _log.info("what Ray has logged stays in %s", session)
+            return
+        shutil.rmtree(session, ignore_errors=True)
+        latest = session.with_name(_LATEST)
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink(missing_ok=True)
+        if session.exists():
+            _log.warning("the folder of the Ray that was started here could not be removed: %s", session)
 
 
 def _room(spec: WorkerSpec, cluster: ClusterSection) -> dict[str, float]:

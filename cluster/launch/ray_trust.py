@@ -11,12 +11,12 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, MutableMapping
-from pathlib import Path
 from secrets import token_hex
 
 import grpc
 
 from cluster.net.addresses import address_in
+from cluster.net.files import everybody_reads, ray_token_file
 from longtake.core.errors import InvalidField
 from longtake.net.addresses import Address
 
@@ -61,19 +61,21 @@ def own_token(environment: Mapping[str, str]) -> str:
     """The token that Ray would use, found as Ray does; empty if there is none."""
     if "RAY_AUTH_TOKEN" in environment:
         return environment["RAY_AUTH_TOKEN"].strip()
+    found = ray_token_file(environment)
     try:
-        path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError, RuntimeError):  # the last one, if nobody knows where home is
+        return found[1].read_text(encoding="utf-8").strip() if found is not None else ""
+    except (OSError, ValueError):
         return ""
 
 
 def give_token(environment: MutableMapping[str, str]) -> None:
-    """Have a Ray that is started here take a token of this launch, if there is none yet.
+    """Have a Ray that is started here take a token of this launch, if there is none yet that is a secret.
 
-    Ray itself would make one and write it into the home folder, which may be of others, or not to be written at all.
+    Ray itself makes files of tokens that everybody may read: whoever can connect would have it run anything. And home
+    may be of others, or not to be written at all.
     """
-    if not own_token(environment):
+    found = ray_token_file(environment)
+    if not own_token(environment) or (found is not None and everybody_reads(found[1])):
         environment["RAY_AUTH_TOKEN"] = token_hex(_TOKEN_BYTES)
 
 

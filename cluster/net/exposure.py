@@ -15,6 +15,9 @@ def check_exposure(config: ServerConfig) -> None:
     if auth.oidc.issuer and not auth.tenants:
         reason = "the issuer says who somebody is, the tenants file what they may"
         raise Contradiction(f"auth.oidc.issuer = {auth.oidc.issuer}", "auth.tenants is empty", reason)
+    if auth.audit_required and not auth.audit:
+        reason = "only of a file is it known whether lines are written"
+        raise Contradiction("auth.audit_required = true", "auth.audit is empty", reason)
     for key, host in _hosts(config).items():
         if is_this_machine(host):
             continue

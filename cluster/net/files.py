@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cluster.config import ServerConfig
@@ -49,7 +49,7 @@ def warn_of_readable_secrets(config: ServerConfig) -> None:
 
     InvalidField if every user may write one: then anybody here chooses who is let in.
     """
-    for field, path in _secrets(config):
+    for field, path in _secrets(config, os.environ):
         try:
             mode = os.stat(path).st_mode
         except OSError:
@@ -61,11 +61,29 @@ def warn_of_readable_secrets(config: ServerConfig) -> None:
             _log.warning("%s: every user of this machine may read %s; chmod 600 it", field, path)
 
 
-def _secrets(config: ServerConfig) -> Iterator[tuple[str, Path]]:
-    named = (
-        ("tls.key", config.tls.key),
-        ("link.key", config.link.key),
-        ("auth.tenants", config.auth.tenants),
-        ("RAY_AUTH_TOKEN_PATH", os.environ.get("RAY_AUTH_TOKEN_PATH", "") if config.cluster.launch == "ray" else ""),
-    )
+def _secrets(config: ServerConfig, environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    named = (("tls.key", config.tls.key), ("link.key", config.link.key), ("auth.tenants", config.auth.tenants))
     yield from ((field, Path(path)) for field, path in named if path)
+    if config.cluster.launch == "ray" and (token := ray_token_file(environment)) is not None:
+        yield token
+
+
+def ray_token_file(environment: Mapping[str, str]) -> tuple[str, Path] | None:
+    """Where Ray would read its token, by the name that people know; None if it has it from elsewhere, or nowhere."""
+    if "RAY_AUTH_TOKEN" in environment:
+        return None
+    named = environment.get("RAY_AUTH_TOKEN_PATH")
+    if named:
+        return "RAY_AUTH_TOKEN_PATH", Path(named)
+    try:
+        return "Ray's token", Path.home() / ".ray" / "auth_token"
+    except RuntimeError:  # nobody knows where home is
+        return None
+
+
+def everybody_reads(path: Path) -> bool:
+    """Whether every user of this machine may read a file that is there."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False

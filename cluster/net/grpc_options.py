@@ -6,14 +6,8 @@ tests/hostile tries each.
 
 from __future__ import annotations
 
-import resource
-
 Options = tuple[tuple[str, int], ...]
 
-CONNECTIONS = 4096
-"""The most connections of clients at once, if this process may have that many file descriptors."""
-RESERVED_FILES = 256
-"""File descriptors that are kept for everything else that the process has open."""
 HANDSHAKE_MS = 5_000
 """How long a connection may take to become one of TLS and HTTP/2."""
 IDLE_MS = 60_000
@@ -64,10 +58,3 @@ def server_options(*, max_message_bytes: int, connections: int) -> Options:
         # Otherwise two servers on one port would share its clients without a word.
         ("grpc.so_reuseport", 0),
     )
-
-
-def connections_allowed(files: int | None = None) -> int:
-    """How many connections clients may have, with `files` descriptors (default: as many as this process may open)."""
-    if files is None:
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(CONNECTIONS, files - RESERVED_FILES))

@@ -57,6 +57,7 @@ ENDINGS: dict[Ending, grpc.StatusCode] = {
     Ending.ABANDONED: grpc.StatusCode.ABORTED,
     Ending.KEPT: grpc.StatusCode.UNAVAILABLE,
     Ending.MOVED: grpc.StatusCode.ABORTED,
+    Ending.ORPHANED: grpc.StatusCode.ABORTED,
 }
 """The status of a call whose session has ended."""
 

@@ -53,7 +53,7 @@ def serve_command(**asked: Unpack[_Asked]) -> None:
     `longtake config` prints a CONFIG to begin with.
     """
     from cluster.serve import serve as serve_forever
-    from workers.start.log import log_to_stderr
+    from workers.start.log import log_to_stderr, settle_log
 
     settings = _settings(asked)
     os.environ[_LEVEL_VARIABLE] = asked["log_level"]  # for the workers, too
@@ -61,6 +61,7 @@ def serve_command(**asked: Unpack[_Asked]) -> None:
     try:
         asyncio.run(serve_forever(settings, say=lambda ready: click.echo(str(ready))))
     except LongtakeError as error:
+        settle_log()  # the last word is why it ended
         raise _by_option(error.problem, asked) from None
 
 

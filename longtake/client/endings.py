@@ -16,6 +16,7 @@ ENDINGS: dict[EndingName, grpc.StatusCode] = {
     "quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "moved": grpc.StatusCode.ABORTED,
     "abandoned": grpc.StatusCode.ABORTED,
+    "orphaned": grpc.StatusCode.ABORTED,
 }
 """Endings that nobody asked for, and the status of a call that ends so."""
 SENTENCES: dict[EndingName, str] = {
@@ -27,6 +28,7 @@ SENTENCES: dict[EndingName, str] = {
     "quota": "the quota of the day is used up",
     "moved": "another call goes on with the stream",
     "abandoned": "nobody was there for the stream for too long",
+    "orphaned": "the session it was forked from ended before the fork had its share of it",
 }
 """What each of them means, for whoever is told no reason."""
 

@@ -24,6 +24,7 @@ EndingName = Literal[
     "quota",
     "moved",
     "abandoned",
+    "orphaned",
 ]
 """Why a stream ended; `unspecified` if a newer server has a reason that is not known here."""
 

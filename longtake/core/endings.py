@@ -31,6 +31,8 @@ class Ending(Enum):
     """The server shuts down, and has kept the stream: it goes on with the next one."""
     MOVED = "moved"
     """It goes on at another server."""
+    ORPHANED = "orphaned"
+    """It is a fork, and the session it was forked from ended before the fork had its share of it."""
 
 
 class AtDeadline(Enum):

@@ -42,6 +42,7 @@ class Ending(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENDING_QUOTA: _ClassVar[Ending]
     ENDING_MOVED: _ClassVar[Ending]
     ENDING_ABANDONED: _ClassVar[Ending]
+    ENDING_ORPHANED: _ClassVar[Ending]
 
 class Continuity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -117,6 +118,7 @@ ENDING_ACCESS: Ending
 ENDING_QUOTA: Ending
 ENDING_MOVED: Ending
 ENDING_ABANDONED: Ending
+ENDING_ORPHANED: Ending
 CONTINUITY_UNSPECIFIED: Continuity
 CONTINUITY_EXACT: Continuity
 CONTINUITY_APPROXIMATE: Continuity

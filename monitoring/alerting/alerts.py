@@ -153,6 +153,15 @@ def _disk(records: Records) -> Iterator[Alert]:
         summary="The journal of cell {{ $labels.cell }} cannot be written",
         description="New streams and cues are refused; streams that are open go on, and would not outlive the server.",
     )
+    missing = two.increase(metrics.LINES_DROPPED, log="audit").above(0)
+    yield Alert(
+        name="LongtakeAuditInTrouble",
+        severity=Severity.TICKET,
+        query=two.most(metrics.AUDIT_TROUBLE).at_least(1).or_else(missing),
+        for_s=MINUTE_S,
+        summary="The audit log of cell {{ $labels.cell }} cannot be written",
+        description="What callers do waits to be written, and then is not; with auth.audit_required they are refused.",
+    )
     yield Alert(
         name="LongtakeStreamsDiverge",
         severity=Severity.TICKET,

@@ -231,6 +231,12 @@ SESSIONS = Dashboard(
             panel("Calls not let in", STACKED, SEEN.rate(metrics.CALLS_REFUSED, "reason"),
                   advice="Wrong credentials in number: an expired token, or somebody who guesses. The audit log says "
                          "from where."),
+            panel("Lines that are missing", STACKED, SEEN.rate(metrics.LINES_DROPPED, "log"),
+                  advice="log: standard error takes none, because nobody reads it or a disk hangs. audit: its disk is "
+                         "full or slow; see LongtakeAuditInTrouble."),
+            panel("Audit log in trouble", Style(chart=Chart.NUMBER, bounds=(0.5, 1.0), width=6),
+                  SEEN.most(metrics.AUDIT_TROUBLE),
+                  advice="1: its disk is full, read-only or broken. Make room; it heals by itself."),
         ), collapsed=True),
     ),
 )

@@ -9,7 +9,11 @@ from typing import Protocol
 from longtake.core.effects import Closed, CueAccepted, CueSuperseded, Effect, Recovered, Refused, RequestRefused
 from longtake.core.events import Drain, Event, FrameRefused, OpFailed, Pause, Play, WorkerJoined, WorkerLost
 from longtake.core.openings import Opened
+from longtake.core.sparing import Sparing, with_left_out
 from longtake.core.work import Loss, Role, WorkerId
+
+REFUSED_PER_S = 20
+"""So many lines a second tell of refusals, which anybody may ask for; the others are only counted."""
 
 _log = logging.getLogger("longtake")
 
@@ -47,6 +51,7 @@ class LogLines:
     def __init__(self) -> None:
         self._classes: dict[WorkerId, tuple[Role, str]] = {}
         """Role and numerics of the workers that are joined."""
+        self._refusals = Sparing(REFUSED_PER_S, 1.0)
 
     def fold(self, event: Event, effects: Sequence[Effect]) -> None:
         """One line for each thing that happened to a session or a worker."""
@@ -80,7 +85,16 @@ class LogLines:
             case _:
                 pass
         for effect in effects:
-            _effect_line(effect)
+            if isinstance(effect, Refused | RequestRefused):
+                self._refusal_line(effect, event.now_s)
+            else:
+                _effect_line(effect)
+
+    def _refusal_line(self, effect: Refused | RequestRefused, now_s: float) -> None:
+        left_out = self._refusals.left_out(now_s)
+        if left_out is not None:
+            what = "refused" if isinstance(effect, Refused) else "request refused"
+            _log.info("session %s: %s: %s", effect.session, what, with_left_out(effect.problem.message, left_out))
 
     def _warn_of_classes(self, role: Role) -> None:
         """Say it if the workers of a role do not all give the same bits."""
@@ -98,10 +112,6 @@ def _effect_line(effect: Effect) -> None:
     match effect:
         case Opened():
             _log.info("session %s: opened, seed %d", effect.session, effect.seed)
-        case Refused():
-            _log.info("session %s: refused: %s", effect.session, effect.problem.message)
-        case RequestRefused():
-            _log.info("session %s: request refused: %s", effect.session, effect.problem.message)
         case CueAccepted():
             _log.info("session %s: cue %s accepted at block %d", effect.session, effect.cue, effect.block)
         case CueSuperseded():

@@ -112,7 +112,7 @@ def scraped(engine: Engine) -> dict[str, float]:
     """What Prometheus is told of the journal on disk."""
     facts = CellFacts(offer=offer_for(model_info(), Limits()), device="cpu", expected={}, started_at_s=0.0)
     scrape = Scrape("here")
-    CellFigures(engine, CallCounts(), facts)(scrape)
+    CellFigures(engine, CallCounts(), facts, Audit())(scrape)
     return {sample.name: sample.value for family in scrape.families for sample in family.samples}
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,8 +34,8 @@ port = 0
 class Cell:
     """A running `longtake serve`."""
 
-    def __init__(self, folder: Path, config: str = CONFIG, *, files: int = 4096) -> None:
-        """Start it, with a limit of open files, and wait until it is ready."""
+    def __init__(self, folder: Path, config: str = CONFIG, *, files: int = 4096, log: int | None = None) -> None:
+        """Start it, with a limit of open files and `log` for standard error, and wait until it is ready."""
         (folder / "server.toml").write_text(config)
         command = [sys.executable, "-m", "longtake", "serve", str(folder / "server.toml")]
         self._log = (folder / "server.log").open("w+")
@@ -42,7 +43,7 @@ class Cell:
             ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', *command],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
-            stderr=self._log,
+            stderr=self._log if log is None else log,
             text=True,
             start_new_session=True,
         )
@@ -50,6 +51,8 @@ class Cell:
         ready = self._process.stdout.readline()
         assert ready.startswith("ready: "), self.log()
         self.address = ready.split(" on ")[1].split()[0]
+        self.metrics = ready.partition(", metrics at ")[2].strip()
+        """Where Prometheus would ask; empty if nowhere."""
 
     @property
     def pid(self) -> int:
@@ -68,6 +71,14 @@ class Cell:
     def resident_bytes(self) -> int:
         """Memory that it has."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples; a name may have labels."""
+        text = urllib.request.urlopen(self.metrics, timeout=10).read().decode()
+        kind, _, labels = name.partition("{")
+        lines = [line for line in text.splitlines() if line.startswith(f"{kind}{{") and labels.rstrip("}") in line]
+        assert lines, name
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def is_alive(self) -> bool:
         """Whether it runs."""
@@ -140,9 +151,9 @@ def wait_for(condition: Callable[[], bool], what: str, patience_s: float = PATIE
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: str = CONFIG, *, files: int = 4096) -> Iterator[Cell]:
+def running(folder: Path, config: str = CONFIG, *, files: int = 4096, log: int | None = None) -> Iterator[Cell]:
     """A cell that ends in order."""
-    cell = Cell(folder, config, files=files)
+    cell = Cell(folder, config, files=files, log=log)
     try:
         yield cell
     finally:

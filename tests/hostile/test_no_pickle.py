@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,7 @@ from longtake.link.v1 import link_pb2 as link
 from longtake.v1 import longtake_pb2 as pb
 from tests.hostile.cell import ROOT, Cell
 from tests.workers.model_dir import model_info, write_model
+from workers.link_trust import shown
 from workers.messages import Seat
 from workers.models import weights
 from workers.models.api import Compute
@@ -184,17 +186,16 @@ async def test_the_port_for_workers(bomb: Bomb) -> None:
     running = asyncio.create_task(engine.run())
     server = LinkServer(LinkService(engine, token="secret", model_digest="model"))
     await server.start()
-    hello = link.Hello(
-        worker="w", token="secret", role=link.ROLE_DECODE, capacity=1, batch_limit=1, model_digest="model"
-    )
+    hello = link.Hello(worker="w", role=link.ROLE_DECODE, capacity=1, batch_limit=1, model_digest="model")
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
             for payload in payloads(bomb):
                 done = link.OpDone(sequence=0, segment=payload)
                 later = link.AttachRequest(op_done=done).SerializeToString()
-                for first in (payload, link.AttachRequest(hello=hello).SerializeToString()):
+                firsts = (payload, link.AttachRequest(hello=hello).SerializeToString())
+                for secret, first in product(("guess", "secret"), firsts):
                     attach: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(ATTACH)
-                    call = attach()
+                    call = attach(metadata=shown(secret))
                     for message in (first, payload, later):
                         if call.done():
                             break

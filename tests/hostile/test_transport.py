@@ -30,9 +30,11 @@ from benchmarks.http2 import (
 )
 from cluster.frontend.offer import WireLimits
 from cluster.net import grpc_options
-from cluster.net.grpc_options import RESERVED_FILES, connections_allowed, server_options
+from cluster.net.descriptors import CLIENTS, ENOUGH_FILES, RESERVED_FILES, Connections
+from cluster.net.grpc_options import server_options
 from longtake.client.route import CHANNEL_OPTIONS
 from longtake.client.sync import SyncClient
+from tests.hostile.answers import refused
 from tests.hostile.cell import Cell, Witness, running, wait_for
 
 ENHANCE_YOUR_CALM = 11
@@ -52,16 +54,6 @@ def quiet(cell: Cell) -> list[str]:
         other.sees(3)
     assert set(other.hashes[:3]).isdisjoint(witness.hashes)
     return witness.hashes
-
-
-def refused(client: RawClient, status: grpc.StatusCode, text: str = "") -> None:
-    """The first call on the connection ends with this status."""
-    for each in client.frames():
-        if each.kind == HEADERS:
-            assert b"grpc-status" + bytes((len(str(status.value[0])),)) + str(status.value[0]).encode() in each.payload
-            assert text.encode() in each.payload
-            return
-    raise AssertionError("the call has not ended")
 
 
 # --- attacks: each asserts what becomes of it -------------------------------------------------------------------------
@@ -235,7 +227,7 @@ def test_an_attack_gets_nothing_and_no_other_stream_notices(
 
 def test_connections_beyond_the_bound_are_refused_and_streams_go_on(tmp_path: Path) -> None:
     bound = 20
-    with running(tmp_path, files=RESERVED_FILES + bound) as cell, ExitStack() as stack:
+    with running(tmp_path, files=RESERVED_FILES + 2 * bound) as cell, ExitStack() as stack:
         with Witness(cell.address) as witness:
             files = cell.files()
             clients = [stack.enter_context(RawClient(cell.address)) for _ in range(3 * bound)]
@@ -250,10 +242,13 @@ def test_connections_beyond_the_bound_are_refused_and_streams_go_on(tmp_path: Pa
             witness.sees(LEAST_SEGMENTS)
 
 
-def test_as_many_connections_as_files_allow() -> None:
-    assert connections_allowed(1024) == 1024 - RESERVED_FILES
-    assert connections_allowed(1 << 20) == grpc_options.CONNECTIONS
-    assert connections_allowed(10) == 1
+def test_the_ports_share_what_files_there_are() -> None:
+    for files in (300, 1024, 4096, ENOUGH_FILES, 1 << 20):
+        shares = Connections.allowed(files)
+        assert RESERVED_FILES + shares.clients + shares.workers + 2 * shares.browsers <= files
+    assert Connections.allowed(1024).clients == 384
+    assert Connections.allowed(ENOUGH_FILES).clients == CLIENTS == Connections.allowed(1 << 20).clients
+    assert Connections.allowed(10) == Connections(clients=1, workers=1, browsers=1)
 
 
 def test_every_option_is_one_that_the_library_knows() -> None:

@@ -126,6 +126,7 @@ _SLOWNESS, _FAILURES = (
     'longtake_worker_failures_total{cell="a",worker="d0"}',
 )
 _TROUBLE = 'longtake_disk_journal_trouble{cell="a"}'
+_AUDIT, _UNWRITTEN = 'longtake_audit_trouble{cell="a"}', 'longtake_lines_dropped_total{{cell="a",log="{0}"}}'
 _DIVERGENCES = 'longtake_divergences_total{cell="a"}'
 _CLASSES = 'longtake_numerics_classes{cell="a",role="denoise"}'
 _REFUSED = 'longtake_opens_refused_total{{cell="a",pace="{0}",reason="{1}"}}'
@@ -293,6 +294,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     fires("LongtakeJournalInTrouble", "a disk that was full for five minutes", "40m", {_TROUBLE: "0x34 1x30"}),
     silent("LongtakeJournalInTrouble", "a disk that was full for a moment", "40m", {_TROUBLE: "0x34 1 0x30"}),
     silent("LongtakeJournalInTrouble", "a disk that works", "40m", {_TROUBLE: "0x60"}),
+    fires("LongtakeAuditInTrouble", "a disk that was full for five minutes", "40m", {_AUDIT: "0x34 1x30"}),
+    fires("LongtakeAuditInTrouble", "a disk that takes less than is written", "40m",
+          {_AUDIT: "0x60", _UNWRITTEN.format("audit"): "0x30 0+50x30"}),
+    silent("LongtakeAuditInTrouble", "a disk that was full for a moment", "40m", {_AUDIT: "0x34 1 0x30"}),
+    silent("LongtakeAuditInTrouble", "a log that nobody reads", "40m",
+           {_AUDIT: "0x60", _UNWRITTEN.format("log"): "0+50x60"}),
     fires("LongtakeStreamsDiverge", "one block made otherwise", "40m", {_DIVERGENCES: "0x30 1x30"}),
     silent("LongtakeStreamsDiverge", "one, two hours ago", "180m", {_DIVERGENCES: "0x30 1x200"}),
     fires("LongtakeStraggler", "1.5 times the time for 15 minutes", "35m", {_SLOWNESS: "1x20 1.5x30"}),

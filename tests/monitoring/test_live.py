@@ -34,6 +34,8 @@ MAY_LACK = {
 MAY_REST = {
     "overview: Share of late blocks",
     "sessions and SLO: Late blocks of realtime streams",
+    "sessions and SLO: Lines that are missing",
+    "sessions and SLO: Audit log in trouble",
     "sessions and SLO: Calls not let in",
     "sessions and SLO: Sessions whose clients are away",
     "sessions and SLO: Encoding a prompt oldest that waits",

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from longtake.core.effects import Recovered
+from longtake.core.effects import Recovered, Refused, RequestRefused
+from longtake.core.errors import InvalidField
 from longtake.core.events import Tick, WorkerJoined, WorkerLost
 from longtake.core.work import Ability, Continuity, Loss, Role, SessionId, WorkerId
-from monitoring.folding.recorder import LogLines
+from monitoring.folding.recorder import REFUSED_PER_S, LogLines
 
 
 @pytest.fixture
@@ -66,3 +67,19 @@ def test_a_worker_that_the_server_ends_is_not_lost(caplog: pytest.LogCaptureFixt
         for cause in (Loss.ENDED, Loss.LINK):
             lines.fold(WorkerLost(now_s=1.0, worker=WorkerId("d0"), reason="its link broke", cause=cause), [])
     assert caplog.messages == ["worker d0 ended", "worker d0 lost: its link broke"]
+
+
+def test_of_refusals_without_end_there_are_a_few_lines_a_second_and_the_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    written = LogLines()
+    problem = InvalidField("open.prompt", "", "a prompt").problem
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        for number in range(500):
+            refused = Refused(session=SessionId("a"), problem=problem)
+            asked = RequestRefused(session=SessionId("a"), cue=None, problem=problem)
+            written.fold(Tick(now_s=number / 500), [refused, asked])
+        written.fold(Tick(now_s=1.1), [Refused(session=SessionId("b"), problem=problem)])
+    assert len(caplog.messages) == REFUSED_PER_S + 1
+    assert caplog.messages[-1].startswith("session b: refused: open.prompt")
+    assert caplog.messages[-1].endswith("(and 980 more of the kind before, left out)")

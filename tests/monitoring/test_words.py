@@ -32,15 +32,9 @@ SAYS_PACE = (
 UNITS = ("_seconds", "_bytes", "_per_second", "_ratio")
 COUNTED = (
     *("sessions", "sessions_limit", "watchers", "workers", "workers_expected", "prompts_waiting", "pages"),
-    *(
-        "decoder_slots",
-        "ready_ops",
-        "in_flight_passes",
-        "pass_ops",
-        "client_lag_segments",
-        "forwards_per_block",
-    ),
-    *("engine_inbox_events", "numerics_classes", "draining", "info", "disk_journal_trouble"),
+    *("decoder_slots", "ready_ops", "in_flight_passes", "pass_ops", "client_lag_segments", "forwards_per_block"),
+    *("engine_inbox_events", "numerics_classes", "draining", "info", "disk_journal_trouble", "audit_trouble"),
+    *("started", "worker_info"),
 )
 """Gauges and histograms of things that are counted: their names end in what they count, or say a state."""
 

@@ -25,7 +25,8 @@ ELSEWHERE = frozenset({
     "longtake_info", "longtake_recovering_sessions", "longtake_detached_sessions", "longtake_backlog_bytes",
     "longtake_disk_journal_bytes", "longtake_disk_journal_waiting_bytes", "longtake_disk_journal_lag_seconds",
     "longtake_disk_journal_dropped_latents_total", "longtake_disk_journal_trouble",
-    "longtake_adopted_sessions_total", "longtake_divergences_total",
+    "longtake_adopted_sessions_total", "longtake_divergences_total", "longtake_lines_dropped_total",
+    "longtake_audit_trouble",
 })  # fmt: skip
 """Those that a server writes, see tests/cluster/http/test_metrics.py."""
 

@@ -47,7 +47,7 @@ _FINGERPRINT = re.compile("[0-9a-f]{0,64}")
 _ROLE = {Role.DENOISE: pb.ROLE_DENOISE, Role.DECODE: pb.ROLE_DECODE, Role.TEXT: pb.ROLE_TEXT}
 
 
-def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
+def hello_to_proto(introduction: Introduction) -> pb.AttachRequest:
     """The first message of a worker."""
     hello = pb.Hello(
         worker=introduction.worker,
@@ -55,7 +55,6 @@ def hello_to_proto(introduction: Introduction, token: str) -> pb.AttachRequest:
         capacity=introduction.ability.capacity,
         batch_limit=introduction.ability.batch_limit,
         mixes_kinds=introduction.ability.mixes_kinds,
-        token=token,
         model_digest=introduction.model_digest,
         forward_s=introduction.ability.forward_s,
         tiny_s=introduction.ability.tiny_s,

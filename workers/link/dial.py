@@ -18,7 +18,7 @@ from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from workers.denoise.layer_split import PEER_S
 from workers.link.convert import MAX_MESSAGE_BYTES, down_from_proto, hello_to_proto, up_to_proto
-from workers.link_trust import ENGINE_NAME, LinkFiles
+from workers.link_trust import ENGINE_NAME, LinkFiles, shown
 from workers.messages import Failed, Introduction, Shutdown, StartOver, Up
 from workers.patience import awake_for
 from workers.runner import Performer, Runner
@@ -112,13 +112,17 @@ class WorkerLink:
             self._next = await asyncio.to_thread(self._loaded.fresh)
         try:
             async with self._channel() as channel:
-                if await self._attached(link_pb2_grpc.LinkServiceStub(channel).Attach(), self._next):
+                if await self._attached(self._call(channel), self._next):
                     return None
         except grpc.aio.AioRpcError as error:
             if error.code() in _FATAL:
                 raise Unavailable(f"the engine refuses this worker: {error.details()}") from error
             return f"{error.code().name}: {error.details()}"
         return "the stream ended"
+
+    def _call(self, channel: grpc.aio.Channel) -> AttachCall:
+        call: AttachCall = link_pb2_grpc.LinkServiceStub(channel).Attach(metadata=shown(self._token))
+        return call
 
     def _channel(self) -> grpc.aio.Channel:
         if self._files is None:
@@ -130,7 +134,7 @@ class WorkerLink:
 
     async def _attached(self, call: AttachCall, performer: Performer) -> bool:
         """Serve one attachment, from Hello on; True if it ended by Shutdown, False or AioRpcError if it broke."""
-        await call.write(hello_to_proto(self._loaded.introduction, self._token))
+        await call.write(hello_to_proto(self._loaded.introduction))
         welcome = await call.read()
         if not isinstance(welcome, pb.AttachResponse) or welcome.WhichOneof("message") != "welcome":
             await call.code()  # raises nothing; the status is thrown by the next read

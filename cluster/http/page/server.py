@@ -14,8 +14,9 @@ from urllib.parse import quote
 import uvicorn
 
 from cluster.config import ServerConfig
+from cluster.http.connections import BACKLOG, BoundedHttp
 from cluster.http.page.app import page_app
-from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedHttp, BoundedWebSocket
+from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedWebSocket
 from cluster.http.page.tls import PageTls
 from cluster.net.addresses import address_in, listen
 from cluster.net.listener import HttpListener
@@ -100,13 +101,14 @@ def settings(target: str, address: Address, config: ServerConfig) -> uvicorn.Con
         page_app(partial(_client, target), address, [parse_origin(text) for text in config.http.origins]),
         http=BoundedHttp,
         ws=BoundedWebSocket,
+        backlog=BACKLOG,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
         ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # what strangers say that is no HTTP is not worth a line
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from cluster.http.connections import BREAK_OFF
 from cluster.http.page.answers import HTTP_STATUSES, Json, error_message
-from cluster.http.page.connections import BREAK_OFF
 from cluster.http.page.query import WrongQuery, sentence_of, wanted_video
 from cluster.http.page.sockets import Connect
 from cluster.http.page.together import first_to_end

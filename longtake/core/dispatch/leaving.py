@@ -15,8 +15,13 @@ from longtake.core.endings import Ending, Remains
 from longtake.core.sessions.life import State, Trigger
 from longtake.core.sessions.session import Session
 
-_OF_FORKS = {Ending.LOST: Ending.LOST, Ending.DRAINED: Ending.DRAINED, Ending.KEPT: Ending.DRAINED}
-"""How forks end that depend on a session which ends so; else they have failed."""
+_OF_FORKS = {
+    Ending.LOST: Ending.LOST,
+    Ending.FAILED: Ending.FAILED,
+    Ending.DRAINED: Ending.DRAINED,
+    Ending.KEPT: Ending.DRAINED,
+}
+"""How forks end that depend on a session which ends so; else nothing has failed, and they are orphaned."""
 
 
 class Leaving:
@@ -38,9 +43,8 @@ class Leaving:
         for fork, _ in session.kin.forks:
             child = self._cell.sessions.get(fork)
             if child is not None and child.state is not State.CLOSING:
-                first, because = child.kin.first_block, reason or ending.value
-                why = f"the session it was forked from ended before block {first}: {because}"
-                effects += self.end(child, _OF_FORKS.get(ending, Ending.FAILED), why)
+                why = _why_of_forks(child.kin.first_block, ending, reason)
+                effects += self.end(child, _OF_FORKS.get(ending, Ending.ORPHANED), why)
         self.waiting.leave(session.id)
         self._cell.texts.forget(session.id)
         for worker in session.place.workers:
@@ -65,6 +69,11 @@ class Leaving:
                 self._cell.fleet.changed(worker)
                 effects.append(Forget(worker=worker_id, session=session.id, version=None))
         return [*effects, DropJournal(session=session.id, remains=_remains(session))]
+
+
+def _why_of_forks(first: int, ending: Ending, reason: str) -> str:
+    because = reason or ("its client has left" if ending is Ending.CLIENT else ending.value)
+    return f"the session it was forked from ended before block {first} was reached: {because}"
 
 
 def _remains(session: Session) -> Remains:

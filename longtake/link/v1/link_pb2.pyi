@@ -100,11 +100,10 @@ class AttachResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., dispatch: _Optional[_Union[Dispatch, _Mapping]] = ..., prepare_stream: _Optional[_Union[PrepareStream, _Mapping]] = ..., encode_text: _Optional[_Union[EncodeText, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., shutdown: _Optional[_Union[Shutdown, _Mapping]] = ..., stow: _Optional[_Union[Stow, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., give: _Optional[_Union[Give, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., discard: _Optional[_Union[Discard, _Mapping]] = ..., join_chain: _Optional[_Union[JoinChain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("worker", "role", "capacity", "token", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s", "numerics", "replay_depth", "site")
+    __slots__ = ("worker", "role", "capacity", "model_digest", "batch_limit", "forward_s", "mixes_kinds", "part", "encodes_text", "tiny_s", "numerics", "replay_depth", "site")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BATCH_LIMIT_FIELD_NUMBER: _ClassVar[int]
     FORWARD_S_FIELD_NUMBER: _ClassVar[int]
@@ -118,7 +117,6 @@ class Hello(_message.Message):
     worker: str
     role: Role
     capacity: int
-    token: str
     model_digest: str
     batch_limit: int
     forward_s: float
@@ -129,7 +127,7 @@ class Hello(_message.Message):
     numerics: str
     replay_depth: int
     site: Site
-    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., token: _Optional[str] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ..., tiny_s: _Optional[float] = ..., numerics: _Optional[str] = ..., replay_depth: _Optional[int] = ..., site: _Optional[_Union[Site, _Mapping]] = ...) -> None: ...
+    def __init__(self, worker: _Optional[str] = ..., role: _Optional[_Union[Role, str]] = ..., capacity: _Optional[int] = ..., model_digest: _Optional[str] = ..., batch_limit: _Optional[int] = ..., forward_s: _Optional[float] = ..., mixes_kinds: _Optional[bool] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., encodes_text: _Optional[bool] = ..., tiny_s: _Optional[float] = ..., numerics: _Optional[str] = ..., replay_depth: _Optional[int] = ..., site: _Optional[_Union[Site, _Mapping]] = ...) -> None: ...
 
 class Site(_message.Message):
     __slots__ = ("node", "pod", "device")

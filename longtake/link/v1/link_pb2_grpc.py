@@ -48,7 +48,8 @@ class LinkServiceServicer:
 
     def Attach(self, request_iterator, context):
         """One stream for the life of a worker. The first message up is Hello, the first one down is Welcome.
-        UNAUTHENTICATED: wrong token. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
+        The call's metadata holds the secret of the launch (authorization: Bearer …), which is compared before anything is read.
+        UNAUTHENTICATED: wrong secret. RESOURCE_EXHAUSTED: too many calls at once. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class LinkServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LinkServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_link_pb2.AttachRequest, _link_pb2.AttachResponse]
     """One stream for the life of a worker. The first message up is Hello, the first one down is Welcome.
-    UNAUTHENTICATED: wrong token. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
+    The call's metadata holds the secret of the launch (authorization: Bearer …), which is compared before anything is read.
+    UNAUTHENTICATED: wrong secret. RESOURCE_EXHAUSTED: too many calls at once. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
     """
 
 @_typing.type_check_only
@@ -45,7 +46,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_link_pb2.AttachRequest, _link_pb2.AttachResponse]  # type: ignore[assignment]
     """One stream for the life of a worker. The first message up is Hello, the first one down is Welcome.
-    UNAUTHENTICATED: wrong token. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
+    The call's metadata holds the secret of the launch (authorization: Bearer …), which is compared before anything is read.
+    UNAUTHENTICATED: wrong secret. RESOURCE_EXHAUSTED: too many calls at once. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
     """
 
 class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -58,7 +60,8 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_link_pb2.AttachResponse], _abc.AsyncIterator[_link_pb2.AttachResponse]]:
         """One stream for the life of a worker. The first message up is Hello, the first one down is Welcome.
-        UNAUTHENTICATED: wrong token. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
+        The call's metadata holds the secret of the launch (authorization: Bearer …), which is compared before anything is read.
+        UNAUTHENTICATED: wrong secret. RESOURCE_EXHAUSTED: too many calls at once. FAILED_PRECONDITION: another model than the engine's. INVALID_ARGUMENT: anything malformed.
         """
 
 def add_LinkServiceServicer_to_server(servicer: LinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

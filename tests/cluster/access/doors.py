@@ -35,6 +35,7 @@ class House:
     """TOML of the section `quota`, by tenant."""
     more: str = ""
     """TOML at the end of the file."""
+    audit_required: bool = False
     tokens: dict[str, str] = field(default_factory=dict)
     """By `tenant role`."""
 
@@ -69,7 +70,7 @@ class House:
     def tenancy(self, oidc: OidcVerifier | None = None, clock: Callable[[], float] = time.time) -> Tenancy:
         """What is behind the door."""
         access = Access(TenantsFile(self.file), oidc, clock)
-        return Tenancy(access, Audit(str(self.folder / "audit.jsonl"), clock))
+        return Tenancy(access, Audit(str(self.folder / "audit.jsonl"), clock, required=self.audit_required))
 
     def audited(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import grpc
 import pytest
 
 from cluster.access.callers import new_token
 from longtake.client import Client, CueAt, StreamOptions
 from longtake.client.credentials import Credentials
+from longtake.client.events import RequestRefusedEvent, SegmentEvent
 from tests.cluster.access.asking import ends, fork, open_one, open_with, refusal, upto_segments
 from tests.cluster.access.doors import House, guarded_cell
+from workers import lines
 
 # --- what is written of it --------------------------------------------------------------------------------------------
 
@@ -90,3 +93,38 @@ async def test_guesses_do_not_fill_the_disk(house: House) -> None:
         assert guarded.refusals() == {"no_credentials": 61}
     lines = house.audited()
     assert len(lines) == 21 and lines[-1]["left_out_before"] == 40
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_what_cannot_be_written_is_refused_where_it_must_be_and_streams_go_on(
+    house: House, required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "RETRY_S", 0.01)
+    file = house.folder / "audit.jsonl"
+    file.symlink_to("/dev/full")
+    house.audit_required = required
+    async with (
+        guarded_cell(house) as guarded,
+        guarded.client("acme client") as client,
+        client.stream("red", StreamOptions(window=1)) as stream,
+    ):
+        while not guarded.tenancy.audit.trouble:
+            await asyncio.sleep(0.01)
+        if required:
+            error = await refusal(open_one(client, ""))
+            assert error.code is grpc.StatusCode.UNAVAILABLE
+            assert "the audit log cannot be written now" in error.message
+            cue = await stream.cue("blue")
+            events = await upto_segments(stream, 3)
+            (told,) = [event for event in events if isinstance(event, RequestRefusedEvent)]
+            assert told.cue_id == cue.id and "the audit log cannot be written now" in told.message
+            assert guarded.refusals() == {"unavailable": 1}
+        else:
+            await open_one(client, "")
+        assert await client.list_sessions(), "to look changes nothing"
+        assert any(isinstance(event, SegmentEvent) for event in await upto_segments(stream, 3))
+        file.rename(house.folder / "away")  # there is room again
+        while guarded.tenancy.audit.trouble:
+            await asyncio.sleep(0.01)
+        await open_one(client, "")
+    assert house.audited()[0]["action"] == "open"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from cluster.access.audit import Audit
 from cluster.access.call_counts import CallCounts
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer, WireLimits
@@ -25,7 +26,7 @@ def figures(engine: Engine) -> dict[tuple[str, ...], float]:
     offer = Offer(name="m", recipe=RECIPE, geometry=GEOMETRY, limits=Limits(), wire=WireLimits())
     facts = CellFacts(offer=offer, device="cpu", expected={Role.DENOISE: 1, Role.DECODE: 1}, started_at_s=0.0)
     scrape = Scrape("a")
-    CellFigures(engine, CallCounts(), facts)(scrape)
+    CellFigures(engine, CallCounts(), facts, Audit())(scrape)
     samples = [sample for family in scrape.families for sample in family.samples]
     return {(sample.name, *list(sample.labels.values())[1:]): sample.value for sample in samples}
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from cluster.access.audit import Audit
 from cluster.access.call_counts import CallCounts
 from cluster.http.figures import CellFacts, CellFigures
 from longtake.client import Client
@@ -58,7 +59,7 @@ async def test_who_waits_for_room_is_told_from_who_is_rebuilt_and_from_whom_nobo
     recovering = Recovering()
     async with toy_cell(delay_s=0.002, recorder=recovering) as cell, Client(cell.target) as client:
         facts = CellFacts(offer=offer(), device="toy", expected={}, started_at_s=0.0)
-        recovering.figures = CellFigures(cell.engine, CallCounts(), facts)
+        recovering.figures = CellFigures(cell.engine, CallCounts(), facts, Audit())
         async with client.stream("red") as stream:
             await upto(stream, SegmentEvent)
             reading = asyncio.create_task(everything(stream))

@@ -24,6 +24,7 @@ from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
 from tests.workers.model_dir import model_info
 from workers.link.convert import hello_to_proto
+from workers.link_trust import shown
 from workers.messages import Failed, Introduction, Up
 
 WORKER = WorkerId("denoise-0")
@@ -75,14 +76,14 @@ class Bench:
         self.log = log
         self._stub = link_pb2_grpc.LinkServiceStub(channel)
 
-    def dial(self) -> Call:
-        call: Call = self._stub.Attach()
+    def dial(self, secret: str = "secret") -> Call:
+        call: Call = self._stub.Attach(metadata=shown(secret))
         return call
 
     async def attach(self) -> Call:
         """A call that is past its Welcome."""
         call = self.dial()
-        await call.write(hello_to_proto(INTRODUCTION, "secret"))
+        await call.write(hello_to_proto(INTRODUCTION))
         welcome = await call.read()
         assert isinstance(welcome, pb.AttachResponse)
         assert welcome.WhichOneof("message") == "welcome"

@@ -198,7 +198,13 @@ async def test_a_start_that_is_cancelled_leaves_no_process(model: Path, kind: Li
         await starting
     await made.launcher.stop()
     assert not [pid for pid in descendants() - before if is_alive(pid)]
+    assert ray_folders() == []
     logging.getLogger("ray").setLevel(logging.NOTSET)
+
+
+def ray_folders() -> list[Path]:
+    """What a Ray that this process started has left; its name ends in who did."""
+    return list((Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray").glob(f"session_*_{os.getpid()}"))
 
 
 @pytest.mark.ray
@@ -209,6 +215,8 @@ async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end
         await lose_a_denoiser(made)  # an actor is an actor: of decoders it is shown with processes
         pids = await made.pids()
         assert len(set(pids.values())) == 3
+        assert len(ray_folders()) == 1
+    assert ray_folders() == [], "nothing of it is left"
     async with asyncio.timeout(10):
         while any(is_alive(pid) for pid in pids.values()):
             await asyncio.sleep(0.1)

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from cluster.launch.link_server import LinkServer, LinkService
+from cluster.launch.link_server import MAX_HELLO_BYTES, LinkServer, LinkService
 from longtake.core.effects import EncodeText, Forget
 from longtake.core.errors import InvalidField, Unavailable
 from longtake.core.events import OpFailed, Tick, WorkerJoined, WorkerLost
@@ -37,22 +37,25 @@ async def test_a_port_that_is_taken_is_named() -> None:
 @pytest.mark.parametrize(
     ("first", "code", "detail"),
     [
-        (hello_to_proto(INTRODUCTION, "guess"), grpc.StatusCode.UNAUTHENTICATED, "hello.token"),
-        (hello_to_proto(INTRODUCTION, ""), grpc.StatusCode.UNAUTHENTICATED, "hello.token"),
+        (
+            pb.AttachRequest(hello=pb.Hello(worker="w" * MAX_HELLO_BYTES)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "hello, of at most 65536 bytes",
+        ),
         (pb.AttachRequest(heartbeat=pb.Heartbeat()), grpc.StatusCode.INVALID_ARGUMENT, "must be hello"),
         (
-            pb.AttachRequest(hello=pb.Hello(worker="w", token="secret", role=pb.ROLE_DECODE)),
+            pb.AttachRequest(hello=pb.Hello(worker="w", role=pb.ROLE_DECODE)),
             grpc.StatusCode.INVALID_ARGUMENT,
             "hello.capacity: 0 is not allowed",
         ),
         (
-            hello_to_proto(replace(INTRODUCTION, model_digest="other"), "secret"),
+            hello_to_proto(replace(INTRODUCTION, model_digest="other")),
             grpc.StatusCode.FAILED_PRECONDITION,
             "hello.model_digest is other, the engine serves model",
         ),
     ],
 )
-async def test_strangers_are_turned_away(first: pb.AttachRequest, code: grpc.StatusCode, detail: str) -> None:
+async def test_a_wrong_hello_is_turned_away(first: pb.AttachRequest, code: grpc.StatusCode, detail: str) -> None:
     async with bench() as made:
         call = made.dial()
         await call.write(first)
@@ -178,7 +181,7 @@ async def test_a_worker_dials_again_without_its_history() -> None:
 
 async def test_a_worker_that_is_refused_says_why() -> None:
     async with bench() as made:
-        with pytest.raises(Unavailable, match=r"refuses this worker: hello.token is not this launch's"):
+        with pytest.raises(Unavailable, match=r"refuses this worker: the secret in the call's metadata is not"):
             await WorkerLink(Loaded(), made.address, "guess").serve()
 
 
@@ -206,7 +209,9 @@ class HandMadeCall:
 async def test_a_write_that_finds_the_link_broken_does_not_end_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     broken, whole = HandMadeCall([], breaks=True), HandMadeCall([Shutdown()], breaks=False)
     calls = iter((broken, whole))
-    monkeypatch.setattr(link_pb2_grpc, "LinkServiceStub", lambda channel: SimpleNamespace(Attach=lambda: next(calls)))
+    monkeypatch.setattr(
+        link_pb2_grpc, "LinkServiceStub", lambda channel: SimpleNamespace(Attach=lambda metadata: next(calls))
+    )
     monkeypatch.setattr(dial, "REDIAL_S", 0.01)
     loaded = Loaded()
     async with asyncio.timeout(10):

@@ -157,16 +157,16 @@ def test_what_a_worker_says_survives_the_link(message: Up) -> None:
 
 
 def test_an_introduction_survives_the_link() -> None:
-    assert hello_from_proto(hello_to_proto(INTRODUCTION, "token").hello) == INTRODUCTION
+    assert hello_from_proto(hello_to_proto(INTRODUCTION).hello) == INTRODUCTION
     part = Part(seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3), layers=range(8, 19))
     member = replace(INTRODUCTION, part=part)
-    assert hello_from_proto(hello_to_proto(member, "token").hello) == member
+    assert hello_from_proto(hello_to_proto(member).hello) == member
     placed = replace(INTRODUCTION, sites=(Site(node="node-1", pod="", device="GPU-1"),))
-    assert hello_from_proto(hello_to_proto(placed, "token").hello) == placed
+    assert hello_from_proto(hello_to_proto(placed).hello) == placed
 
 
 def test_a_place_whose_names_no_label_could_hold_is_refused() -> None:
-    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello = hello_to_proto(INTRODUCTION).hello
     hello.site.pod = "p" * 254
     with pytest.raises(InvalidField, match=r"hello\.site\.pod: .* up to 253 characters"):
         hello_from_proto(hello)
@@ -182,7 +182,7 @@ def test_a_place_whose_names_no_label_could_hold_is_refused() -> None:
     ],
 )
 def test_a_part_that_no_chain_has_is_refused(part: pb.Part, message: str) -> None:
-    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello = hello_to_proto(INTRODUCTION).hello
     hello.part.CopyFrom(part)
     with pytest.raises(InvalidField, match=message):
         hello_from_proto(hello)
@@ -234,7 +234,7 @@ def test_a_slot_cannot_begin_with_two_things(said: pb.PrepareStream, value: str)
 
 
 def hello_that_says(numerics: str) -> pb.Hello:
-    hello = hello_to_proto(INTRODUCTION, "token").hello
+    hello = hello_to_proto(INTRODUCTION).hello
     hello.numerics = numerics
     return hello
 
@@ -254,7 +254,7 @@ def test_messages_that_say_nothing_are_refused() -> None:
         lambda: up_from_proto(pb.AttachRequest()),
         lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=float("nan")))),
         lambda: up_from_proto(pb.AttachRequest(op_done=pb.OpDone(seconds=-1.0))),
-        lambda: up_from_proto(hello_to_proto(INTRODUCTION, "token")),
+        lambda: up_from_proto(hello_to_proto(INTRODUCTION)),
         lambda: down_from_proto(pb.AttachResponse(), WORKER),
         lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch()), WORKER),
         lambda: down_from_proto(pb.AttachResponse(dispatch=pb.Dispatch(forward=pb.ForwardBatch())), WORKER),

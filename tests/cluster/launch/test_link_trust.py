@@ -31,7 +31,7 @@ from tests.workers.model_dir import model_info
 from workers.link import dial
 from workers.link.convert import hello_to_proto
 from workers.link.dial import WorkerLink
-from workers.link_trust import ENGINE_NAME, WORKER_NAME, LinkFiles
+from workers.link_trust import ENGINE_NAME, WORKER_NAME, LinkFiles, shown, shows
 from workers.messages import Introduction
 from workers.models.api import Compute
 from workers.models.weights import save_info
@@ -148,12 +148,14 @@ class Impostor(link_pb2_grpc.LinkServiceServicer):
 
     def __init__(self) -> None:
         self.heard: list[pb.AttachRequest] = []
+        self.shown: list[bool] = []
 
     async def Attach(
         self,
         request_iterator: AsyncIterator[pb.AttachRequest],
         context: grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse],
     ) -> AsyncIterator[pb.AttachResponse]:
+        self.shown.append(shows(context.invocation_metadata() or (), SECRET))
         async for message in request_iterator:
             self.heard.append(message)
             yield pb.AttachResponse(welcome=pb.Welcome())
@@ -175,12 +177,12 @@ async def test_a_worker_tells_its_secret_to_the_engine_only(
         if named == "client":
             with pytest.raises(Unavailable, match="no engine at"):
                 await serving
-            assert impostor.heard == []
+            assert impostor.heard == [] and impostor.shown == []
         else:
             async with asyncio.timeout(20):
                 while not impostor.heard:
                     await asyncio.sleep(0.01)
-            assert impostor.heard[0].hello.token == SECRET
+            assert impostor.shown[0]
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
@@ -192,10 +194,10 @@ async def test_a_certificate_does_not_replace_the_secret(model: Path, papers: Pa
         options = (("grpc.ssl_target_name_override", ENGINE_NAME),)
         credentials = grpc.ssl_channel_credentials(*papers.worker.contents())
         async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
-            call = link_pb2_grpc.LinkServiceStub(channel).Attach()
-            await call.write(hello_to_proto(worker_introduction(model), "guess"))
+            call = link_pb2_grpc.LinkServiceStub(channel).Attach(metadata=shown("guess"))
+            await call.write(hello_to_proto(worker_introduction(model)))
             assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert "hello.token" in str(await call.details())
+            assert "is not this launch's" in str(await call.details())
         assert engine.scheduler.workers() == ()
 
 

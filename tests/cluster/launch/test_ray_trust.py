@@ -165,8 +165,12 @@ def test_a_ray_of_ones_own_is_given_a_token_if_there_is_none(tmp_path: Path, mon
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("there\n")
     known: dict[str, str] = {}
+    (tmp_path / ".ray" / "auth_token").chmod(0o600)
     give_token(known)
     assert known == {} and own_token(known) == "there"
+    (tmp_path / ".ray" / "auth_token").chmod(0o644)  # as Ray makes it
+    give_token(known)
+    assert own_token(known) not in ("there", ""), "a secret that everybody can read is none"
 
 
 def test_where_home_cannot_be_found_or_read_there_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:

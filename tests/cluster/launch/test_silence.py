@@ -20,6 +20,7 @@ from tests.cluster.launch.dialling import INTRODUCTION, Call, Loaded
 from workers.link import dial
 from workers.link.convert import hello_to_proto, up_to_proto
 from workers.link.dial import WorkerLink
+from workers.link_trust import shown
 from workers.messages import Heartbeat
 from workers.patience import within
 
@@ -67,8 +68,8 @@ async def beat(call: Call, seconds: float) -> None:
 async def test_an_engine_that_stood_still_keeps_its_workers_and_still_hears_when_one_falls_silent() -> None:
     """The worker stands still with it, as in a container that is paused or a machine that is moved."""
     async with stallable() as engine, grpc.aio.insecure_channel(engine.address) as channel:
-        call: Call = link_pb2_grpc.LinkServiceStub(channel).Attach()
-        await call.write(hello_to_proto(INTRODUCTION, "secret"))
+        call: Call = link_pb2_grpc.LinkServiceStub(channel).Attach(metadata=shown("secret"))
+        await call.write(hello_to_proto(INTRODUCTION))
         assert await call.read() is not grpc.aio.EOF
         await engine.ask(f"block {PAUSE_S}")
         await beat(call, SILENCE_S)

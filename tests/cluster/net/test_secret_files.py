@@ -50,6 +50,29 @@ def test_a_secret_that_everybody_writes_is_refused(config: ServerConfig, tmp_pat
         warn_of_readable_secrets(config)
 
 
+def test_a_token_that_ray_left_in_the_home_folder_is_a_secret_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    token.chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        warn_of_readable_secrets(parse_config({"cluster": {"launch": "subprocess"}}))
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "direct")
+        warn_of_readable_secrets(parse_config({}))
+        assert caplog.messages == [], "it is not used"
+        monkeypatch.delenv("RAY_AUTH_TOKEN")
+        warn_of_readable_secrets(parse_config({}))
+    assert caplog.messages == [f"Ray's token: every user of this machine may read {token}; chmod 600 it"]
+    token.chmod(0o666)
+    with pytest.raises(InvalidField, match=r"Ray's token: .* chmod 600"):
+        warn_of_readable_secrets(parse_config({}))
+
+
 def test_files_that_are_absent_are_left_to_who_reads_them(config: ServerConfig, tmp_path: Path) -> None:
     for field in FIELDS:
         (tmp_path / field).unlink()

@@ -238,7 +238,8 @@ def test_an_end_in_the_middle_of_a_fork_leaves_nothing_behind(end: str) -> None:
     match end:
         case "close":
             cell.send(Close(now_s=0.0, session=parent, ending=Ending.CLIENT))
-            assert "the session it was forked from ended before block" in cell.closed[child].reason
+            why = "the session it was forked from ended before block 5 was reached: its client has left"
+            assert (cell.closed[child].ending, cell.closed[child].reason) == (Ending.ORPHANED, why), "nothing failed"
         case "close the fork":
             cell.send(Close(now_s=0.0, session=child, ending=Ending.CLIENT))
             cell.settle()

@@ -11,6 +11,7 @@ const ENDINGS = {
   quota: "The quota of the day is used up; the stream has ended.",
   moved: "The stream goes on elsewhere: another connection has it.",
   abandoned: "Nobody was there for too long; the stream has ended.",
+  orphaned: "The stream that this one was forked from ended too soon, and so this one has, too.",
 };
 /** What is another thing for who only watches. */
 const WATCHED = {

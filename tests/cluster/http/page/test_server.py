@@ -16,6 +16,7 @@ import websockets
 from websockets.frames import Frame, Opcode
 
 from cluster.config import parse_config
+from cluster.http import connections as bounds
 from cluster.http.page import connections
 from cluster.http.page.app import STATIC
 from cluster.http.page.server import page_for
@@ -81,7 +82,7 @@ async def test_other_origins_and_foreign_names_are_refused() -> None:
 
 
 async def test_a_connection_without_a_whole_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "REQUEST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(bounds, "REQUEST_TIMEOUT_S", 0.3)
     async with page_cell() as cell:
         port = httpx.URL(cell.url).port
         whole = f"GET /api/model HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n".encode()
@@ -102,7 +103,7 @@ async def test_a_connection_without_a_whole_request_is_closed(monkeypatch: pytes
 
 
 async def test_there_are_no_more_connections_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(bounds.BoundedHttp, "most", staticmethod(lambda: 2))
     async with page_cell() as cell:
         async with cell.browser(), cell.browser():
             with pytest.raises((OSError, EOFError, websockets.InvalidMessage)):
