@@ -31,6 +31,13 @@ ROOMY, NO_QUEUE = Limits(max_sessions=64, max_queued=0), Limits(max_sessions=1, 
 OPEN = StreamOptions(window=1)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the router's files lie; without Envoy the test is skipped before anything is started."""
+    envoy()
+    return tmp_path
+
+
 @asynccontextmanager
 async def two_cells(
     folder: Path, east: Limits = ROOMY, west: Limits = ROOMY
@@ -89,8 +96,8 @@ async def cell_of_new_stream(client: Client) -> str:
 # --- where new streams go ---------------------------------------------------------------------------------------------
 
 
-async def test_streams_spread_over_the_cells(tmp_path: Path) -> None:
-    async with two_cells(tmp_path) as (east, west, _, client):
+async def test_streams_spread_over_the_cells(folder: Path) -> None:
+    async with two_cells(folder) as (east, west, _, client):
         streams = [client.stream("red", OPEN) for _ in range(8)]
         for stream in streams:
             await stream.__aenter__()
@@ -101,22 +108,22 @@ async def test_streams_spread_over_the_cells(tmp_path: Path) -> None:
         assert refused(east) == refused(west) == 0
 
 
-async def test_where_one_cell_is_full_each_stream_opens_in_the_other(tmp_path: Path) -> None:
-    async with two_cells(tmp_path, east=NO_QUEUE) as (east, _, _, client), stream_in(east):
+async def test_where_one_cell_is_full_each_stream_opens_in_the_other(folder: Path) -> None:
+    async with two_cells(folder, east=NO_QUEUE) as (east, _, _, client), stream_in(east):
         found = [await cell_of_new_stream(client) for _ in range(TIMES)]
         assert found == ["west"] * TIMES
         assert refused(east) > 0, "the full cell was asked, and the client did not notice"
 
 
-async def test_streams_that_come_at_once_open_in_the_other_cell_too(tmp_path: Path) -> None:
-    async with two_cells(tmp_path, east=NO_QUEUE) as (east, _, _, client), stream_in(east):
+async def test_streams_that_come_at_once_open_in_the_other_cell_too(folder: Path) -> None:
+    async with two_cells(folder, east=NO_QUEUE) as (east, _, _, client), stream_in(east):
         found = await asyncio.gather(*(cell_of_new_stream(client) for _ in range(8)))
         assert found == ["west"] * 8 and refused(east) > 0
 
 
-async def test_where_all_cells_are_full_the_client_is_told_when_to_come_again(tmp_path: Path) -> None:
+async def test_where_all_cells_are_full_the_client_is_told_when_to_come_again(folder: Path) -> None:
     async with (
-        two_cells(tmp_path, east=NO_QUEUE, west=NO_QUEUE) as (east, west, _, client),
+        two_cells(folder, east=NO_QUEUE, west=NO_QUEUE) as (east, west, _, client),
         stream_in(east),
         stream_in(west),
     ):
@@ -128,8 +135,8 @@ async def test_where_all_cells_are_full_the_client_is_told_when_to_come_again(tm
             await become(lambda: (refused(east), refused(west)), (asked, asked))  # each was asked once
 
 
-async def test_a_cell_that_drains_gets_no_stream_and_keeps_those_it_has(tmp_path: Path) -> None:
-    async with two_cells(tmp_path) as (east, _, way, client), stream_in(east) as stays:
+async def test_a_cell_that_drains_gets_no_stream_and_keeps_those_it_has(folder: Path) -> None:
+    async with two_cells(folder) as (east, _, way, client), stream_in(east) as stays:
         await upto(stays, SegmentEvent)
         east.engine.begin_drain(60.0)
         assert await cell_of_new_stream(client) == "west", "also before the router knows"
@@ -147,8 +154,8 @@ async def test_a_cell_that_drains_gets_no_stream_and_keeps_those_it_has(tmp_path
 # --- calls about a session --------------------------------------------------------------------------------------------
 
 
-async def test_calls_about_a_session_reach_the_cell_that_has_it(tmp_path: Path) -> None:
-    async with two_cells(tmp_path) as (east, west, _, client):
+async def test_calls_about_a_session_reach_the_cell_that_has_it(folder: Path) -> None:
+    async with two_cells(folder) as (east, west, _, client):
         found = Counter[str]()
         for _ in range(TIMES):
             async with client.stream("red", OPEN) as stream:
@@ -170,8 +177,8 @@ async def test_calls_about_a_session_reach_the_cell_that_has_it(tmp_path: Path) 
             await become(partial(by_cell, method, (east, west)), found)
 
 
-async def test_a_client_that_comes_back_reaches_the_cell_that_has_its_stream(tmp_path: Path) -> None:
-    async with two_cells(tmp_path) as (east, west, _, client):
+async def test_a_client_that_comes_back_reaches_the_cell_that_has_its_stream(folder: Path) -> None:
+    async with two_cells(folder) as (east, west, _, client):
         for knows_its_name in (True, False):
             for cell in (east, west):
                 other = west if cell is east else east
@@ -190,9 +197,9 @@ async def test_a_client_that_comes_back_reaches_the_cell_that_has_its_stream(tmp
                 assert {one.index: one.data for one in segments(events)} == await stream_with(())
 
 
-async def test_sessions_whose_names_name_no_cell_are_looked_for_in_each(tmp_path: Path) -> None:
+async def test_sessions_whose_names_name_no_cell_are_looked_for_in_each(folder: Path) -> None:
     """As names that older servers gave, clients that do not send the metadata, and cells that were renamed."""
-    async with two_cells(tmp_path) as (east, west, way, _), grpc.aio.insecure_channel(way.target) as channel:
+    async with two_cells(folder) as (east, west, way, _), grpc.aio.insecure_channel(way.target) as channel:
         stub = rpc.LongtakeServiceStub(channel)
         async with stream_in(east) as first, stream_in(west) as second:
             for stream in (first, second):
@@ -206,9 +213,9 @@ async def test_sessions_whose_names_name_no_cell_are_looked_for_in_each(tmp_path
             assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_stream_that_is_handed_over_goes_on_behind_the_router(tmp_path: Path) -> None:
+async def test_a_stream_that_is_handed_over_goes_on_behind_the_router(folder: Path) -> None:
     """Its client reaches the router only: the name that it has in the new cell leads it there."""
-    async with two_cells(tmp_path) as (east, west, way, client), client.stream("red", OPTIONS) as stream:
+    async with two_cells(folder) as (east, west, way, client), client.stream("red", OPTIONS) as stream:
         events = await until(stream, 5)
         old = stream.session_id
         here, there = (east, west) if cell_of(old) == "east" else (west, east)
@@ -227,9 +234,9 @@ async def test_a_stream_that_is_handed_over_goes_on_behind_the_router(tmp_path: 
 
 
 @pytest.mark.parametrize("method", ["ListSessions", "GetStatus", "Drain"])
-async def test_what_is_asked_of_one_cell_is_not_answered_for_all(tmp_path: Path, method: str) -> None:
+async def test_what_is_asked_of_one_cell_is_not_answered_for_all(folder: Path, method: str) -> None:
     asked = {"ListSessions": Client.list_sessions, "GetStatus": Client.get_status, "Drain": Client.drain}[method]
-    async with two_cells(tmp_path) as (east, west, _, client):
+    async with two_cells(folder) as (east, west, _, client):
         with pytest.raises(ClientError, match="call it at its own address") as caught:
             await asked(client)
         assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED

@@ -20,9 +20,16 @@ from tests.cluster.access.doors import House
 from tests.cluster.frontend.carried import counting_cell
 from tests.cluster.frontend.reading import upto
 from tests.cluster.frontend.toy import Door
-from tests.deploy.router import ROOT, Config, Router, committed, endpoints, placed, router
+from tests.deploy.router import ROOT, Config, Router, committed, endpoints, envoy, placed, router
 
 OPEN = StreamOptions(window=1, reconnect_s=0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the router's files lie; without Envoy the test is skipped before anything is started."""
+    envoy()
+    return tmp_path
 
 
 def snippets() -> tuple[Config, Config]:
@@ -70,11 +77,11 @@ async def encrypted_cells(house: House, signer: trustme.CA, name: str) -> AsyncI
     tenancy.audit.close()
 
 
-async def test_callers_are_known_by_their_tokens(tmp_path: Path) -> None:
-    signer, house = trustme.CA(), House(tmp_path)
-    write_certificates(tmp_path, trusted=signer)
+async def test_callers_are_known_by_their_tokens(folder: Path) -> None:
+    signer, house = trustme.CA(), House(folder)
+    write_certificates(folder, trusted=signer)
     async with encrypted_cells(house, signer, "localhost") as way:
-        shown = {who: Credentials(token=token, ca=tmp_path / "ca.pem") for who, token in house.tokens.items()}
+        shown = {who: Credentials(token=token, ca=folder / "ca.pem") for who, token in house.tokens.items()}
         async with (
             Client(way.target, credentials=shown["acme client"]) as acme,
             Client(way.target, credentials=shown["umbrella client"]) as umbrella,
@@ -87,19 +94,19 @@ async def test_callers_are_known_by_their_tokens(tmp_path: Path) -> None:
                 with pytest.raises(ClientError) as caught:
                     await umbrella.get_session(stream.session_id)
                 assert caught.value.code is grpc.StatusCode.NOT_FOUND
-        async with Client(way.target, credentials=Credentials(ca=tmp_path / "ca.pem")) as nobody:
+        async with Client(way.target, credentials=Credentials(ca=folder / "ca.pem")) as nobody:
             with pytest.raises(ClientError) as caught:
                 await nobody.get_model()
             assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(("name", "is_trusted"), [("elsewhere", True), ("localhost", False)])
-async def test_tokens_go_to_no_cell_that_is_not_known_for_one(tmp_path: Path, name: str, is_trusted: bool) -> None:
+async def test_tokens_go_to_no_cell_that_is_not_known_for_one(folder: Path, name: str, is_trusted: bool) -> None:
     """One with another name, and one whose certificate is another authority's."""
-    signer, house = trustme.CA(), House(tmp_path)
-    write_certificates(tmp_path, trusted=signer if is_trusted else trustme.CA())
+    signer, house = trustme.CA(), House(folder)
+    write_certificates(folder, trusted=signer if is_trusted else trustme.CA())
     async with encrypted_cells(house, signer, name) as way:
-        credentials = Credentials(token=house.tokens["acme client"], ca=tmp_path / "ca.pem")
+        credentials = Credentials(token=house.tokens["acme client"], ca=folder / "ca.pem")
         async with Client(way.target, credentials=credentials, timeout_s=30.0) as client:
             with pytest.raises(ClientError) as caught:
                 await client.get_model()
