@@ -231,6 +231,8 @@ def test_provisioning_points_at_prometheus_and_at_a_folder_of_dashboards() -> No
 SCREEN = 24
 """Rows of Grafana's grid that a screen of 1080 lines shows below its menus."""
 RED = {
+    "Age of the oldest dispatch",
+    "Audit log in trouble",
     "Cells that answer",
     "Pages that fire",
     "Left of 30 days' allowance",

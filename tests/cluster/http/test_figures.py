@@ -17,7 +17,7 @@ from longtake.core.limits import Limits
 from longtake.core.work import Role, WorkerId
 from monitoring.exposition import Scrape
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
-from tests.cluster.http.test_metrics import Deaf, Desk, Page, introduction, served
+from tests.cluster.http.desk import Deaf, Desk, Page, introduction, served
 from workers.messages import Site
 
 
