@@ -8,27 +8,31 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
+.PHONY: demo test test-ray test-servers test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
 
 demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
 
-# Two runs side by side, for either waits most of its time. All that starts a Ray is in one of them: nodes of one machine
+# Three runs side by side, for each waits most of its time. All that starts a Ray is in one of them: nodes of one machine
 # that start at once take each other's ports.
-RAYS := tests/cluster tests/deploy tests/longtake
+RAYS := tests/cluster/launch tests/cluster/cell tests/deploy
+SERVERS := tests/cluster tests/longtake
 
-ABSENT := .pytest_cache/absent-ray.json .pytest_cache/absent-rest.json
+ABSENT := .pytest_cache/absent-ray.json .pytest_cache/absent-servers.json .pytest_cache/absent-rest.json
 
 test: $(STAMP)  ## every test that needs no GPU
 	@rm -f $(ABSENT)
-	$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-rest; \
+	$(MAKE) --no-print-directory --jobs=3 --keep-going test-ray test-servers test-rest; \
 	status=$$?; $(BIN)/python -m tests.programs $(ABSENT); exit $$status
 
 test-ray: $(STAMP)
 	$(BIN)/python -m pytest --absent $(word 1,$(ABSENT)) $(RAYS)
 
+test-servers: $(STAMP)
+	$(BIN)/python -m pytest --absent $(word 2,$(ABSENT)) $(SERVERS) $(addprefix --ignore=,$(RAYS))
+
 test-rest: $(STAMP)
-	$(BIN)/python -m pytest --absent $(word 2,$(ABSENT)) tests $(addprefix --ignore=,$(RAYS))
+	$(BIN)/python -m pytest --absent $(word 3,$(ABSENT)) tests $(addprefix --ignore=,$(RAYS) $(SERVERS))
 
 check: $(STAMP)  ## static checks
 	$(BIN)/ruff check .
