@@ -76,7 +76,7 @@ def test_every_name_in_code_is_a_key_a_value_or_a_file(page: str) -> None:
 
 
 def test_a_wrong_name_is_noticed() -> None:
-    assert is_key("auth.oidc.issuer") and is_value("metrics.dashboards.enabled")
+    assert is_key("auth.oidc.issuer") and is_value("metrics.shared.dashboards.enabled")
     assert not is_key("limits.max_sesions") and not is_value("workers.denoise.replica")
     with pytest.raises(click.UsageError):
         understood(["longtake", "drain", "--graze", "5s"])

@@ -26,7 +26,8 @@ ELSEWHERE = frozenset({
     "longtake_disk_journal_bytes", "longtake_disk_journal_waiting_bytes", "longtake_disk_journal_lag_seconds",
     "longtake_disk_journal_dropped_latents_total", "longtake_disk_journal_trouble",
     "longtake_adopted_sessions_total", "longtake_divergences_total", "longtake_lines_dropped_total",
-    "longtake_audit_trouble",
+    "longtake_audit_trouble", "longtake_worker_info", "longtake_started", "longtake_certificate_not_before_seconds",
+    "longtake_certificate_not_after_seconds",
 })  # fmt: skip
 """Those that a server writes, see tests/cluster/http/test_metrics.py."""
 

@@ -15,7 +15,7 @@ import pytest
 from longtake.own_code.finding import PACKAGES
 from tests.users_folder import NAMES, fill
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LONGTAKE = (sys.executable, "-m", "longtake")
 """This has the current folder come first."""
 
