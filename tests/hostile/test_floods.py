@@ -126,7 +126,7 @@ def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(cell: Cell, link: st
                 witness.sees(2)
                 with SyncClient(cell.address) as client:
                     client.get_status()
-                assert time.monotonic() - began_s < 2
+                assert time.monotonic() - began_s < SOON_S
             sent = [each.result() for each in sending]
             over.set()
             weighing.result()
@@ -142,7 +142,7 @@ def test_who_is_no_worker_is_told_before_a_message_is_there(cell: Cell, link: st
             client.send(frame(HEADERS, request(ATTACH, *shown), flags=END_HEADERS, stream=1))
             began_s = time.monotonic()
             refused(client, grpc.StatusCode.UNAUTHENTICATED)
-            assert time.monotonic() - began_s < 2
+            assert time.monotonic() - began_s < SOON_S
     assert cell.is_alive()
 
 
@@ -167,6 +167,8 @@ def chatter(address: str, over: threading.Event) -> None:
             stream.play()
 
 
+SOON_S = 15.0
+"""What a flood holds up waits for as long as it lasts; a busy machine does not take so long."""
 DROPPED = 'longtake_lines_dropped_total{log="log"}'
 
 
@@ -189,7 +191,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
                 over.set()
             for each in talking:
                 each.result()
-        assert worst_s < 2.0
+        assert worst_s < SOON_S
         wait_for(lambda: b"are missing here" in read_some(reading, found), "how many are missing")
         lines = [line for line in found.decode().splitlines() if "are missing here" in line]
         assert int(lines[0].split()[3]) == cell.metric(DROPPED)
