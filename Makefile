@@ -15,8 +15,8 @@ demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a
 
 # Three runs side by side, for each waits most of its time. All that starts a Ray is in one of them: nodes of one machine
 # that start at once take each other's ports.
-RAYS := tests/cluster/launch tests/cluster/cell tests/deploy
-SERVERS := tests/cluster tests/longtake
+RAYS := tests/cluster/launch tests/cluster/cell tests/deploy tests/longtake
+SERVERS := tests/cluster
 
 ABSENT := .pytest_cache/absent-ray.json .pytest_cache/absent-servers.json .pytest_cache/absent-rest.json
 
