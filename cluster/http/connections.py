@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cluster.net.descriptors import SCRAPES, Connections
@@ -12,6 +14,17 @@ REQUEST_TIMEOUT_S = 10.0
 """How long a connection may stay without a complete request."""
 BACKLOG = 64
 """Connections that the kernel holds; so many at most are taken in one turn of the loop, before any is looked at."""
+http_config = partial(
+    uvicorn.Config,
+    backlog=BACKLOG,
+    lifespan="off",
+    log_config=None,
+    log_level="error",  # what strangers say that is no HTTP is not worth a line
+    access_log=False,
+    proxy_headers=False,
+    server_header=False,
+)
+"""How an application is served to strangers; the protocol (BoundedHttp or ScrapedHttp) is to be added."""
 
 BREAK_OFF = "break_off"
 """Key of the state of each request under which the connection can be ended without an end of the answer."""

@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -22,7 +21,7 @@ from starlette.types import ASGIApp
 from cluster.cell.engine import Engine
 from cluster.config import ServerConfig
 from cluster.frontend.server import FrontendServer
-from cluster.http.connections import BACKLOG, ScrapedHttp
+from cluster.http.connections import ScrapedHttp, http_config
 from cluster.http.figures import CellFacts, CellFigures, CertificateFigures
 from cluster.http.scrapes import Scrapes
 from cluster.net.addresses import address_in, listen
@@ -63,16 +62,9 @@ async def scraped(config: ServerConfig, engine: Engine, server: FrontendServer) 
 
     app = metrics_app(exposition, lambda: server.serving, begun)
     address = address_in(config.metrics.address, field=FIELD, host=config.listen.host)
-    settings = uvicorn.Config(
+    settings = http_config(
         app,
         http=ScrapedHttp,
-        backlog=BACKLOG,
-        lifespan="off",
-        log_config=None,
-        log_level="error",  # what strangers say that is no HTTP is not worth a line
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         ws="none",
     )

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from longtake.cli import values
-from longtake.cli.json_lines import show_json
+from longtake.cli.json_lines import json_option, show_json
 from longtake.cli.server import Server, server_options
 from longtake.client.client import PART_BYTES
 from longtake.v1 import longtake_pb2 as pb
@@ -48,7 +48,7 @@ async def _export(server: Server, session_id: str, file: Path) -> int:
 @click.command(name="import")
 @click.argument("file", type=values.InputFile())
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def import_command(file: Path, server: Server, as_json: bool) -> None:
     """Make a session of FILE, which `longtake export` wrote; it waits for its client.
 

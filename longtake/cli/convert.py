@@ -73,10 +73,8 @@ def convert_command(**asked: Unpack[_Asked]) -> None:
     --recipe, and the model directory is the --output. A model directory as SOURCE is compared with its own hashes by
     --check.
     """
-    try:
+    with values.in_words_of(_OPTIONS):
         _convert(asked)
-    except InvalidField as error:
-        raise InvalidField(_OPTIONS.get(error.field, error.field), error.value, error.allowed) from None
 
 
 def _convert(asked: _Asked) -> None:

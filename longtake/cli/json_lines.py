@@ -19,6 +19,8 @@ from google.protobuf.message import Message
 
 from longtake.cli.values import word
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""What a command has that can print its answer so."""
 _Json = dict[str, "_Json"] | list["_Json"] | str | int | float | bool | None
 
 

@@ -18,7 +18,7 @@ from longtake.cli.carry import export_command, import_command
 from longtake.cli.convert import convert_command
 from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
-from longtake.cli.json_lines import show_json
+from longtake.cli.json_lines import json_option, show_json
 from longtake.cli.plan import plan_command
 from longtake.cli.serve import serve_command
 from longtake.cli.server import Server, server_options
@@ -41,7 +41,6 @@ _HELP: tuple[type[Exception], ...] = (getattr(click.exceptions, "NoArgsIsHelpErr
 """What a group without a command raises: its message is the whole help."""
 
 Answer = TypeVar("Answer")
-Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def run(arguments: list[str]) -> int:
@@ -123,9 +122,6 @@ def cli() -> None:
     """Longtake: endless, steerable video streams."""
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 
@@ -155,7 +151,7 @@ cli.add_command(token_command)
 
 @cli.command()
 @server_options
-@_json
+@json_option
 def status(server: Server, as_json: bool) -> None:
     """Workers and load of a server."""
     answer = _ask(server, Client.get_status)
@@ -187,7 +183,7 @@ def _taken(worker: pb.Worker) -> tuple[str, str]:
 
 @cli.command()
 @server_options
-@_json
+@json_option
 def sessions(server: Server, as_json: bool) -> None:
     """Open sessions of a server."""
     found = _ask(server, Client.list_sessions)
@@ -226,7 +222,7 @@ def close(session_id: str, reason: str, server: Server) -> None:
 
 @cli.command()
 @server_options
-@_json
+@json_option
 def model(server: Server, as_json: bool) -> None:
     """What a server offers: model, prompts, limits."""
     answer = _ask(server, Client.get_model)

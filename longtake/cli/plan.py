@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from longtake.cli import values
-from longtake.cli.json_lines import show_json
+from longtake.cli.json_lines import json_option, show_json
 from longtake.cli.plan_rows import rows
 from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
@@ -64,7 +64,7 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
               help="What latents are sent and kept as.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def plan_command(
     *,
     model: str,
@@ -81,7 +81,7 @@ def plan_command(
 
     PlanTimes that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
     """
-    try:
+    with values.in_words_of(_OPTIONS):
         numbers = model_of(model)
         times = _times(numbers, given)
         devices = Devices(
@@ -95,8 +95,6 @@ def plan_command(
             max_batch=max_batch,
         )
         made = plan(numbers, devices, Pace(pace), window=window)
-    except InvalidField as error:
-        raise InvalidField(_OPTIONS.get(error.field, error.field), error.value, error.allowed) from None
     beside = shared(numbers, devices, made)
     if as_json:
         show_json(asdict(made) | {"times": times, "measured": str(MEASURED), "shared": beside})

@@ -20,7 +20,7 @@ from longtake.cli.server import Server
 from longtake.cli.steering import Steering
 from longtake.cli.targets import STDERR, STDOUT, File, Target
 from longtake.cli.values import shown
-from longtake.client import Client, CodecName, Stream, StreamOptions, Watch
+from longtake.client import CodecName, Stream, StreamOptions
 from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, OpenedEvent, SegmentEvent, StreamEvent
 from longtake.client.recording import Recording
 
@@ -238,7 +238,7 @@ async def watch_to(server: Server, session_id: str, output: StreamOutput, what: 
     show: Show | None = None
     try:
         with interruptible() as interrupt:
-            async with server.client() as client, _watching(client, session_id, what) as watch:
+            async with server.client() as client, client.watch(session_id, from_segment=what.from_segment) as watch:
                 output = output.of(codec_of(watch.opened))
                 show = Show(output, StreamOptions())
                 interrupt.ask, interrupt.hurry = watch.aclose, show.hurry
@@ -254,10 +254,6 @@ async def watch_to(server: Server, session_id: str, output: StreamOutput, what: 
         if show is not None:
             await show.finish()
     return interrupt.status
-
-
-def _watching(client: Client, session_id: str, what: WatchRange) -> Watch:
-    return client.watch(session_id, from_segment=what.from_segment)
 
 
 async def render_to(render: Callable[[Show], Awaitable[None]], options: StreamOptions, output: StreamOutput) -> int:

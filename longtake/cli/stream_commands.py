@@ -25,7 +25,6 @@ from longtake.client import (
     StreamOptions,
     open_request,
 )
-from longtake.core.errors import InvalidField
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -193,11 +192,8 @@ def render_command(**asked: Unpack[_RenderAsked]) -> int:
         model, device, dtype = asked["model"], asked["device"], asked["dtype"]
         await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
 
-    try:
+    with values.in_words_of({"model.path": "--model", "model.device": "--device", "model.dtype": "--dtype"}):
         return asyncio.run(render_to(work, options, output))
-    except InvalidField as error:
-        named = {"model.path": "--model", "model.device": "--device", "model.dtype": "--dtype"}
-        raise InvalidField(named.get(error.field, error.field), error.value, error.allowed) from None
 
 
 def _stream_asked(asked: _Asked) -> StreamOptions:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from longtake.cli import values
-from longtake.cli.json_lines import show_json
+from longtake.cli.json_lines import json_option, show_json
 
 ROLES = ("viewer", "client", "operator")
 MOST_DAYS = 36_500
@@ -20,7 +20,7 @@ MOST_DAYS = 36_500
 @click.option("--days", type=values.Whole(1, MOST_DAYS), help="Expires after so many days. Default: never.")
 @click.option("--tenant", callback=values.name, default="default", show_default=True, metavar="NAME",
               help="Whose token it is, as in the tenants file.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def token_command(name: str, role: str, days: int | None, tenant: str, as_json: bool) -> None:
     """Make a token. It goes to standard output, and to standard error what to add to the tenants file.
 

@@ -7,6 +7,8 @@ import math
 import os
 import re
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ import click
 
 from longtake.client import CueAt
 from longtake.client.options import MOST_S
+from longtake.core.errors import InvalidField
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.names import ALLOWED, is_name
 
@@ -189,6 +192,15 @@ def shown(text: str, most: int = 60) -> str:
 def _visible(letter: str) -> str:
     moves = category(letter)[0] == "C" or letter in "\u2028\u2029"
     return letter.encode("unicode_escape").decode() if moves else letter
+
+
+@contextmanager
+def in_words_of(options: Mapping[str, str]) -> Iterator[None]:
+    """Within it, an InvalidField that is about one of these fields names the option instead that sets it."""
+    try:
+        yield
+    except InvalidField as error:
+        raise InvalidField(options.get(error.field, error.field), error.value, error.allowed) from None
 
 
 def word(constant: str) -> str:

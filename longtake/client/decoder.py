@@ -46,16 +46,10 @@ class Decoder:
                 return self._stream
             case pb.Segment():
                 return self._segment(message)
-            case pb.CueAccepted():
-                start_s = self._time(message.pts_ticks)
-                return CueAcceptedEvent(
-                    cue_id=message.cue_id, block=message.block, start_s=start_s,
-                    prompt=message.prompt, reading=_reading(message),
-                )  # fmt: skip
-            case pb.CueApplied():
-                start_s = self._time(message.pts_ticks)
-                return CueAppliedEvent(
-                    cue_id=message.cue_id, block=message.block, start_s=start_s,
+            case pb.CueAccepted() | pb.CueApplied():
+                made = CueAcceptedEvent if isinstance(message, pb.CueAccepted) else CueAppliedEvent
+                return made(
+                    cue_id=message.cue_id, block=message.block, start_s=self._time(message.pts_ticks),
                     prompt=message.prompt, reading=_reading(message),
                 )  # fmt: skip
             case pb.CueSuperseded():

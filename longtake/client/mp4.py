@@ -18,7 +18,7 @@ class FromZero:
 
     def moved(self, segment: bytes, media_type: str) -> bytes:
         """The segment with its times moved by as much as those of the first one; it is of the same length."""
-        if not media_type.startswith("video/mp4"):
+        if self._start == 0 or not media_type.startswith("video/mp4"):
             return segment
         found = _times(segment, 0, len(segment))
         if self._start is None:

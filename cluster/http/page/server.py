@@ -14,7 +14,7 @@ from urllib.parse import quote
 import uvicorn
 
 from cluster.config import ServerConfig
-from cluster.http.connections import BACKLOG, BoundedHttp
+from cluster.http.connections import BoundedHttp, http_config
 from cluster.http.page.app import page_app
 from cluster.http.page.connections import MAX_MESSAGE_BYTES, BoundedWebSocket
 from cluster.http.page.tls import PageTls
@@ -97,21 +97,14 @@ def _client(target: str, token: str) -> Client:
 def settings(target: str, address: Address, config: ServerConfig) -> uvicorn.Config:
     """How the page at `address` is served; `target` is the gRPC server that it is a client of."""
     encryption = PageTls(config.tls) if config.tls.certificate else None
-    made = uvicorn.Config(
+    made = http_config(
         page_app(partial(_client, target), address, [parse_origin(text) for text in config.http.origins]),
         http=BoundedHttp,
         ws=BoundedWebSocket,
-        backlog=BACKLOG,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
         ws_per_message_deflate=False,
-        lifespan="off",
-        log_config=None,
-        log_level="error",  # what strangers say that is no HTTP is not worth a line
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         ssl_context_factory=(lambda _, default: encryption.context()) if encryption else None,
     )
