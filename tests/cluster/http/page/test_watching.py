@@ -17,6 +17,16 @@ async def waiting(browser: Browser) -> Message:
             return message
 
 
+async def both_see(owner: Browser, observer: Browser, opened: Message) -> None:
+    """Watch a stream until its observer has a segment: one that comes late sees none until the owner consumes."""
+    await observer.say(type="watch", session_id=opened["session_id"])
+    seen = asyncio.create_task(observer.upto("segment"))
+    while not seen.done():
+        segment = await owner.upto("segment")
+        await owner.say(type="ack", segment=segment["index"])
+    await seen
+
+
 async def test_an_observer_is_told_that_the_client_is_away_and_that_it_is_back_and_may_come_meanwhile() -> None:
     async with page_cell() as cell, cell.browser() as watching, httpx.AsyncClient(base_url=cell.url) as http:
         observer = Browser(watching)
@@ -24,8 +34,7 @@ async def test_an_observer_is_told_that_the_client_is_away_and_that_it_is_back_a
             owner = Browser(socket)
             await owner.say(type="open", prompt=PROMPT, window=4)
             opened = await owner.upto("opened")
-            await observer.say(type="watch", session_id=opened["session_id"])
-            await observer.upto("segment")
+            await both_see(owner, observer, opened)
             await owner.say(type="pause")
             told = await waiting(observer)
             assert told["waiting"] and "has paused it" in str(told["text"])
@@ -61,8 +70,7 @@ async def test_an_observer_is_told_when_nobody_comes_back_and_can_watch_another_
             owner = Browser(socket)
             await owner.say(type="open", prompt=PROMPT, window=2)
             opened = await owner.upto("opened")
-            await observer.say(type="watch", session_id=opened["session_id"])
-            await observer.upto("segment")
+            await both_see(owner, observer, opened)
         closed = await observer.upto("closed")
         assert closed["ending"] == "abandoned" and str(closed["sentence"]).startswith("nobody was there for the stream")
         async with cell.browser() as socket, cell.browser() as again:
