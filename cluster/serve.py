@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import Launcher, launcher_for
-from cluster.launch.plan import model_path, plan_for
+from cluster.launch.plan import LaunchPlan, model_path, plan_for
 from cluster.launch.sizing import sized_here
 from cluster.net.descriptors import ask_for_enough
 from cluster.net.exposure import check_exposure
@@ -44,6 +46,7 @@ from workers.models.weights import ModelInfo
 from workers.simulated.device import is_simulated
 from workers.start.device_memory import ReadMemory, read_memory
 from workers.start.loading import model_digest
+from workers.start.log import settle_log
 
 _log = logging.getLogger("longtake.serve")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -89,6 +92,8 @@ class Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
+        self.has_begun = False
+        """Whether there is anything to end: a port, a file, a process."""
 
     def __call__(self) -> None:
         if not self.asked.is_set():
@@ -130,9 +135,15 @@ async def serve(config: ServerConfig, *, say: Callable[[Ready], object]) -> None
     loop.set_exception_handler(ShortOfFiles())
     stop = Stop()
 
+    def signalled(number: int) -> None:
+        if not stop.has_begun:  # torch may be half imported in a thread, for which an ordinary end would wait
+            settle_log()
+            os._exit(128 + number)
+        stop()
+
     def listen() -> None:
         for number in _SIGNALS:
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, signalled, number)
 
     def ready(what: Ready) -> None:
         # Once more, because Ray has meanwhile installed a handler that prints a stack trace at SIGTERM.
@@ -155,14 +166,13 @@ async def serve_until(
     check_exposure(config)
     warn_of_readable_secrets(config)
     _log.info("reading the model %s", config.model.path)
-    info = await asyncio.to_thread(_model, config)
+    began_s = time.monotonic()
+    info, plan, digest = await asyncio.to_thread(_read, config, read)
+    stop.has_begun = True
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
     engine, down, recording = _engine(config, info, tenancy)
-    began_s = engine.now_s()
-    plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
     launcher = launcher_for(plan, engine)
-    digest = await asyncio.to_thread(model_digest, plan.workers[0])
     identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
     async with (
         _running(engine, recording) as failed,
@@ -186,7 +196,7 @@ async def serve_until(
                     return
                 if journal is not None:
                     await journal.take_over()
-                _log.info("ready after %.1f s", engine.now_s() - began_s)
+                _log.info("ready after %.1f s", time.monotonic() - began_s)
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
                 say(Ready(model=info.name, config=config, port=server.port, metrics=metrics.url, page=url))
@@ -201,10 +211,16 @@ async def serve_until(
             await asyncio.to_thread(tenancy.audit.close)
 
 
-def _model(config: ServerConfig) -> ModelInfo:
-    """What is served; a simulated one says so in its name, so that nobody takes it for the model."""
+def _read(config: ServerConfig, read: ReadMemory) -> tuple[ModelInfo, LaunchPlan, str]:
+    """What is served, by which workers, and the model's digest. It leaves nothing behind and takes seconds.
+
+    A simulated model says so in its name, so that nobody takes it for the model.
+    """
     info, device = weights.load_info(model_path(config.model.path)), config.model.device
-    return replace(info, name=f"{info.name} ({device})") if is_simulated(device) else info
+    if is_simulated(device):
+        info = replace(info, name=f"{info.name} ({device})")
+    plan = sized_here(plan_for(config, info), read)
+    return info, plan, model_digest(plan.workers[0])
 
 
 def _engine(

@@ -119,6 +119,23 @@ def test_an_interrupted_stream_leaves_a_file_that_plays(lasting: Server, tmp_pat
         assert sum(1 for _ in video.decode(video=0)) == json.loads(said.splitlines()[-1])["pictures"] > 0
 
 
+def test_a_signal_while_the_model_is_read_ends_the_server_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.json")  # it is read for ever
+    config = tmp_path / "server.toml"
+    config.write_text(f'model.path = "{tmp_path}"\nlisten.port = 0\n')
+    command = [sys.executable, "-m", "longtake", "serve", str(config)]
+    serving = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    assert serving.stderr is not None
+    try:
+        while "reading the model" not in (line := serving.stderr.readline()):
+            assert line, "it has ended"
+        serving.send_signal(signal.SIGINT)
+        _, said = serving.communicate(timeout=30)
+    finally:
+        serving.kill()
+    assert serving.returncode == 130 and "Traceback" not in said
+
+
 @pytest.mark.parametrize(("server", "number"), [("in-process", signal.SIGTERM), ("subprocess", signal.SIGINT)],
                          indirect=["server"])  # fmt: skip
 def test_a_signal_delivers_what_was_begun_tells_the_clients_and_leaves_no_process(
