@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,13 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import av
 import grpc
 import numpy as np
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocketRoute, expect, sync_playwright
 
 from cluster.http.page.answers import error_message
 from longtake.client.errors import ClientError
@@ -84,6 +86,16 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.log.close()
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield found
+        found.close()
 
 
 def open_tab(browser: Browser, url: str, *, dark: bool = False, phone: bool = False) -> Page:

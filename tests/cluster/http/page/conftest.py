@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.cluster.http.page.chromium import CHROMIUM, QUICK, Server, open_tab
+from tests.cluster.http.page.chromium import QUICK, Server, launched, open_tab
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
