@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-servers test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
+.PHONY: demo test test-slow test-ray test-servers test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
 
 demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -17,22 +17,27 @@ demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a
 # that start at once take each other's ports.
 RAYS := tests/cluster/launch tests/cluster/cell tests/deploy tests/longtake
 SERVERS := tests/cluster
+MARKED := not slow
+PYTEST = $(BIN)/python -m pytest -m "$(MARKED)" --absent
 
 ABSENT := .pytest_cache/absent-ray.json .pytest_cache/absent-servers.json .pytest_cache/absent-rest.json
 
-test: $(STAMP)  ## every test that needs no GPU
+test: $(STAMP)  ## every test that needs no GPU and less than ten seconds (a quarter of an hour)
 	@rm -f $(ABSENT)
 	$(MAKE) --no-print-directory --jobs=3 --keep-going test-ray test-servers test-rest; \
 	status=$$?; $(BIN)/python -m tests.programs $(ABSENT); exit $$status
 
+test-slow: $(STAMP)  ## the tests that take more than ten seconds
+	@$(MAKE) --no-print-directory test MARKED=slow
+
 test-ray: $(STAMP)
-	$(BIN)/python -m pytest --absent $(word 1,$(ABSENT)) $(RAYS)
+	$(PYTEST) $(word 1,$(ABSENT)) $(RAYS)
 
 test-servers: $(STAMP)
-	$(BIN)/python -m pytest --absent $(word 2,$(ABSENT)) $(SERVERS) $(addprefix --ignore=,$(RAYS))
+	$(PYTEST) $(word 2,$(ABSENT)) $(SERVERS) $(addprefix --ignore=,$(RAYS))
 
 test-rest: $(STAMP)
-	$(BIN)/python -m pytest --absent $(word 3,$(ABSENT)) tests $(addprefix --ignore=,$(RAYS) $(SERVERS))
+	$(PYTEST) $(word 3,$(ABSENT)) tests $(addprefix --ignore=,$(RAYS) $(SERVERS))
 
 check: $(STAMP)  ## static checks
 	$(BIN)/ruff check .

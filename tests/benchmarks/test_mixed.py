@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.mixed import Screen, main
@@ -49,6 +50,7 @@ def test_nothing_before_the_warm_up_counts_and_bulk_is_never_late() -> None:
     assert (bulk.blocks, bulk.late) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_small_mix_is_served_and_what_does_not_fit_is_refused() -> None:
     arguments = "--live 6 --bulk 1 --seconds 2 --warmup 2 --devices 2 --forward-ms 40 --json"
     result = CliRunner().invoke(main, arguments.split())

@@ -117,6 +117,7 @@ async def drained(running: Container) -> tuple[int, ClosedEvent]:
     raise AssertionError("the stream ended without saying so")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_workers_are_where_their_role_says_a_chain_is_on_one_node_and_sigterm_drains(
@@ -136,6 +137,7 @@ def test_workers_are_where_their_role_says_a_chain_is_on_one_node_and_sigterm_dr
     assert (nodes.workers_on("gpu"), nodes.workers_on("small")) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_without_room_it_waits_and_a_signal_ends_the_waiting(nodes: RayNodes, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ SOON_S = 15.0
 DROPPED = 'longtake_lines_dropped_total{log="log"}'
 
 
+@pytest.mark.slow
 def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
     """For a minute, with LONGTAKE_UNREAD_S=60."""
     reading, writing = os.pipe()

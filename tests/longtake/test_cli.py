@@ -319,6 +319,7 @@ def test_lag_and_latency_are_computed_from_the_stream_and_the_clock() -> None:
     assert summary.realtime_factor == pytest.approx(3 / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_local_server_ends_with_the_process_that_wanted_it() -> None:
     code = "from longtake.cli.local_server import local_server\nwith local_server(print) as address:\n    input()\n"

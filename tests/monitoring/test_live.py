@@ -22,7 +22,7 @@ from tests.programs import required
 EVERY = "500ms"
 SHORT = TimeScale(1 / 60)
 """Five minutes are five seconds."""
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 LIMIT_S = 150.0
 MAY_LACK = {
     "overview: Left of 30 days' allowance",

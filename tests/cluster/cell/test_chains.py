@@ -223,6 +223,7 @@ async def hang_one_of_a_chain(cell: Cell, whole: list[bytes], victim: str) -> No
     assert await cell.pids() == before
 
 
+@pytest.mark.slow
 async def test_steps_and_layers_and_replicas_combine_and_chains_come_together_again(
     models: dict[Level, Path],
 ) -> None:
@@ -244,6 +245,7 @@ async def test_steps_and_layers_and_replicas_combine_and_chains_come_together_ag
         await hang_one_of_a_chain(cell, whole, "denoise-1.2of2")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 async def test_a_chain_on_ray_has_a_placement_group_of_its_own_and_comes_together_again(

@@ -136,6 +136,7 @@ async def test_what_both_remember_is_in_memory_once(tmp_path: Path) -> None:
         await close(engine, parent)
 
 
+@pytest.mark.slow
 async def test_with_the_real_weights_a_fork_of_the_past_is_a_file_like_any_other() -> None:
     """So far back that it is rebuilt from the middle of the stream; in H.264, as `longtake render` makes it."""
     model = model_path(POCKET)

@@ -20,6 +20,7 @@ raise ImportError("this is the user's own package")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "simulated:1ms"])
 def test_packages_in_the_current_folder_are_not_imported(tmp_path: Path, device: str) -> None:
     for name in ("workers", "cluster", "longtake"):

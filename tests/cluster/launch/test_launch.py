@@ -137,6 +137,7 @@ async def lose_a_denoiser(made: Cell) -> None:
     assert all(worker.free == worker.ability.capacity for worker in made.engine.scheduler.workers())
 
 
+@pytest.mark.slow
 async def test_subprocesses_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:
     async with cell(
         LaunchPlan(cluster=ClusterSection(launch="subprocess"), workers=specs(model, denoise=2, decode=2))
@@ -207,6 +208,7 @@ def ray_folders() -> list[Path]:
     return list((Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray").glob(f"session_*_{os.getpid()}"))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 async def test_ray_actors_give_the_oracles_latents_come_back_when_killed_and_end(model: Path) -> None:

@@ -65,6 +65,7 @@ async def beat(call: Call, seconds: float) -> None:
         await call.write(up_to_proto(Heartbeat()))
 
 
+@pytest.mark.slow
 async def test_an_engine_that_stood_still_keeps_its_workers_and_still_hears_when_one_falls_silent() -> None:
     """The worker stands still with it, as in a container that is paused or a machine that is moved."""
     async with stallable() as engine, grpc.aio.insecure_channel(engine.address) as channel:

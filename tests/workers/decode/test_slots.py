@@ -163,6 +163,7 @@ def tensor_bytes() -> int:
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
 
+@pytest.mark.slow
 def test_memory_is_the_computed_constant_of_all_slots_for_any_number_of_blocks() -> None:
     decoder, (latents,) = model(), blocks(5, 1)
     empty = tensor_bytes()

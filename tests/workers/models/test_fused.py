@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # the compiler's own
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GOLDENS, reason="no goldens are here")
 @needs("g++")
 def test_a_fused_model_gives_the_references_latents() -> None:

@@ -55,6 +55,7 @@ def check(tab: Page, axe: str) -> None:
     assert tab.evaluate("window.complaints") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_every_state_is_without_a_violation(browser: Browser, server: Server, axe: str, dark: bool, width: int) -> None:

@@ -231,6 +231,7 @@ FULL = """
 KEPT = "(video) => [video.buffered.length, video.buffered.end(0) - video.buffered.start(0), video.buffered.start(0)]"
 
 
+@pytest.mark.slow
 def test_who_stops_showing_stops_the_stream_a_fork_goes_on_and_a_minute_costs_the_memory_of_seconds(
     browser: Browser, quick: Server
 ) -> None:

@@ -27,7 +27,7 @@ from tests.cluster.http.page.chromium import (
 )
 from tests.cluster.http.page.way import way_to
 
-pytestmark = WITHOUT
+pytestmark = [WITHOUT, pytest.mark.slow]
 
 PROMPT, OTHER = "a red ball swaying at night", "a blue box resting in the snow"
 BUFFER_S = 8 * 0.75
