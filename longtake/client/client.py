@@ -27,12 +27,13 @@ from typing import Self, TypeVar
 
 import grpc
 
-from longtake.client.credentials import Credentials, Metadata, open_channel
+from longtake.client.credentials import Credentials, Metadata, way_to
 from longtake.client.errors import ClientError, error_from
 from longtake.client.events import StreamEvent
 from longtake.client.options import StreamOptions, duration, open_request
 from longtake.client.route import CHANNEL_OPTIONS, Route
 from longtake.client.stream import Stream
+from longtake.client.upload import sent_in_parts
 from longtake.client.watch import Watch
 from longtake.net.cells import cell_metadata
 from longtake.v1 import longtake_pb2 as pb
@@ -54,7 +55,8 @@ class Client:
         if timeout_s is not None and not timeout_s > 0:
             raise ValueError(f"timeout_s: {timeout_s!r} is not allowed; allowed: seconds above 0, or None")
         credentials = credentials or Credentials()
-        self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
+        self._way = way_to(target, credentials, CHANNEL_OPTIONS)
+        self._channel = self._way.open()
         self._stub = rpc.LongtakeServiceStub(self._channel)
         self._credentials = credentials
         self._metadata = credentials.metadata()
@@ -156,7 +158,7 @@ class Client:
                 failures.append(failure)
 
         try:
-            return await self._answer(self._stub.Import(requests(), metadata=self._metadata))
+            return await self._answer(sent_in_parts(self._way, requests(), self._metadata))
         except ClientError:
             if failures:
                 raise failures[0] from None

@@ -42,8 +42,29 @@ class Credentials:
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
 
-def open_channel(target: str, credentials: Credentials, options: Sequence[tuple[str, int | str]]) -> grpc.aio.Channel:
-    """A connection to `target`, encrypted if the credentials say so.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How gRPC reaches a server."""
+
+    target: str
+    options: Sequence[tuple[str, int | str]]
+    encryption: grpc.ChannelCredentials | None
+
+    def open(self) -> grpc.aio.Channel:
+        """A connection for calls of an event loop."""
+        if self.encryption is None:
+            return grpc.aio.insecure_channel(self.target, options=self.options)
+        return grpc.aio.secure_channel(self.target, self.encryption, options=self.options)
+
+    def open_for_threads(self) -> grpc.Channel:
+        """A connection for calls that block a thread."""
+        if self.encryption is None:
+            return grpc.insecure_channel(self.target, options=self.options)
+        return grpc.secure_channel(self.target, self.encryption, options=self.options)
+
+
+def way_to(target: str, credentials: Credentials, options: Sequence[tuple[str, int | str]]) -> Way:
+    """The way to `target`, encrypted if the credentials say so.
 
     Raises ValueError if `target` is no address, if a token would go unencrypted to another machine, or is none, or a
     certificate comes without its key; OSError names a file that cannot be read.
@@ -60,13 +81,13 @@ def open_channel(target: str, credentials: Credentials, options: Sequence[tuple[
         if credentials.token and not place.is_local:
             reason = "everybody on the way could read the token; give a CA, or ask for TLS"
             raise ValueError(f"a token is given and server {target!r} may be another machine: {reason}")
-        return grpc.aio.insecure_channel(place.target, options=options)
-    channel = grpc.ssl_channel_credentials(
+        return Way(place.target, options, None)
+    encryption = grpc.ssl_channel_credentials(
         root_certificates=_read(credentials.ca),
         private_key=_read(credentials.key),
         certificate_chain=_read(credentials.certificate),
     )
-    return grpc.aio.secure_channel(place.target, channel, options=options)
+    return Way(place.target, options, encryption)
 
 
 class Dialled(NamedTuple):

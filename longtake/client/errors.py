@@ -63,7 +63,7 @@ class ClientError(Exception):
         """How much of what is short, by the names that the protocol gives them: of, unit, needed, free, limit."""
 
 
-def error_from(failure: grpc.aio.AioRpcError) -> ClientError:
+def error_from(failure: grpc.aio.AioRpcError | grpc.Call) -> ClientError:
     """The exception for an ended call, with the google.rpc details its trailing metadata carries."""
     violations: list[Violation] = []
     retry_after_s: float | None = None

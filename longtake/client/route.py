@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from longtake.client.credentials import Credentials, open_channel
+from longtake.client.credentials import Credentials, way_to
 from longtake.client.errors import ClientError
 from longtake.net.cells import cell_metadata
 from longtake.v1 import longtake_pb2 as pb
@@ -50,7 +50,7 @@ class Route:
         ClientError if the credentials must not be shown there.
         """
         try:
-            channel = open_channel(address, self._credentials, CHANNEL_OPTIONS)
+            channel = way_to(address, self._credentials, CHANNEL_OPTIONS).open()
         except (ValueError, OSError) as error:
             why = f"the stream has moved to {address}, which cannot be asked: {error}"
             raise ClientError(grpc.StatusCode.FAILED_PRECONDITION, why) from None

@@ -176,10 +176,31 @@ async def test_more_than_a_session_may_have_is_refused_while_it_arrives() -> Non
             yield bytes(1 << 20)
 
     async with counting_cell() as cell, Client(cell.target) as client:
-        sent: list[int] = []
-        with refused("INVALID_ARGUMENT", "data"):
-            await client.import_session(without_end(sent))
-        assert len(sent) < 40, "8 MB of header and what 32 segments of window need, and no more"
+        for _ in range(8):  # a client that forgets why it was refused forgets it every other time
+            sent: list[int] = []
+            with refused("INVALID_ARGUMENT", "data"):
+                await client.import_session(without_end(sent))
+            assert len(sent) < 40, "8 MB of header and what 32 segments of window need, and no more"
+
+
+async def test_an_import_that_is_given_up_asks_for_no_more_parts() -> None:
+    asked, given_up = asyncio.Event(), asyncio.Event()
+
+    async def never(first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    async with counting_cell() as cell, Client(cell.target) as client:
+        importing = asyncio.create_task(client.import_session(never(bytes(1000))))
+        await asked.wait()
+        importing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await importing
+        await asyncio.wait_for(given_up.wait(), 10)
 
 
 def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: bytes) -> None:
