@@ -146,10 +146,11 @@ class Page:
         """The newest values below each other, each with its name in front."""
         shown = _newest(answers)[::-1]
         names = [f"{legend}  {written(value, panel.unit)}" for legend, value in shown]
-        axes.barh(range(len(shown)), [value for _, value in shown], height=0.6, color="tab:blue")
+        axes.barh(range(len(shown)), [value for _, value in shown], height=0.6, color="lightsteelblue")
         axes.set_yticks(range(len(shown)), names, fontsize=7)
         axes.set_xlim(0, panel.style.top)
-        axes.tick_params(axis="y", direction="in", pad=-6)
+        axes.set_ylim(-0.6, max(2, len(shown)) - 0.4)
+        axes.tick_params(axis="y", length=0, pad=-6)
         for label in axes.get_yticklabels():
             label.set_horizontalalignment("left")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
