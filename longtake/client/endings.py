@@ -21,15 +21,15 @@ ENDINGS: dict[EndingName, grpc.StatusCode] = {
 """Endings that nobody asked for, and the status of a call that ends so."""
 SENTENCES: dict[EndingName, str] = {
     "unspecified": "the stream has ended, and this program does not know why",
-    "completed": "the stream is complete: its length was reached",
-    "client": "the stream has ended, as was asked",
+    "completed": "the stream is complete",
+    "client": "the stream has ended",
     "operator": "an operator has ended the stream",
     "drained": "the server is shutting down, and the stream has ended",
     "lost": "the server is shutting down, and a worker was lost with the last block of the stream",
     "failed": "the server could not go on with the stream",
     "access": "the stream has ended: the token or certificate that began it has expired or was taken back",
     "quota": "the stream has ended: the quota of the day is used up",
-    "moved": "the stream goes on elsewhere, with another connection or at another server",
+    "moved": "the stream goes on elsewhere",
     "abandoned": "the stream has ended: nobody was there for it for too long",
     "orphaned": "the stream that this one was forked from has ended too soon, and so this one has ended, too",
 }
@@ -42,9 +42,7 @@ WATCHED: dict[EndingName, str] = {
     "abandoned": "the stream has ended: whoever began it went away and did not come back",
 }
 """What is another thing for who only watches."""
-REPEATED = frozenset(
-    {"the server is shutting down", "another call goes on with the session", "it goes on at another server"}
-)
+REPEATED = frozenset({"the server is shutting down", "it goes on at another server"})
 """Reasons of servers that say what the ending says."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import grpc
 import pytest
 
-from cluster.frontend.responses import MOVED, WIRE_ENDINGS
+from cluster.frontend.responses import WIRE_ENDINGS
 from cluster.net.statuses import ENDINGS as STATUS_OF_ENDING
 from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client.decoder import Decoder
@@ -320,4 +320,4 @@ def test_every_ending_has_its_sentence() -> None:
 
 
 def test_reasons_that_are_left_out_are_those_of_the_server() -> None:
-    assert {draining.REASON, MOVED, handing.REASON} == REPEATED
+    assert {draining.REASON, handing.REASON} == REPEATED
