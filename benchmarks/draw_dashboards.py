@@ -92,7 +92,9 @@ class Page:
                 self._lines(axes, panel, answers)
             case Chart.HEAT:
                 self._heat(axes, answers[0][1])
-            case Chart.NUMBER | Chart.NOW | Chart.BARS | Chart.NAMES:
+            case Chart.BARS:
+                self._bars(axes, panel, answers)
+            case Chart.NUMBER | Chart.NOW | Chart.NAMES:
                 self._numbers(axes, panel, answers)
 
     def _ask(self, line: Line) -> list[Curve]:
@@ -140,9 +142,24 @@ class Page:
         axes.set_yticks(range(0, len(ordered), 2), [curve.labels["le"] for curve in ordered[::2]])
         axes.set_xlim(0, self._end_s - self._begin_s)
 
+    def _bars(self, axes: Axes, panel: Panel, answers: list[tuple[Line, list[Curve]]]) -> None:
+        """The newest values below each other, each with its name in front."""
+        shown = _newest(answers)[::-1]
+        names = [f"{legend}  {written(value, panel.unit)}" for legend, value in shown]
+        axes.barh(range(len(shown)), [value for _, value in shown], height=0.6, color="lightsteelblue")
+        axes.set_yticks(range(len(shown)), names, fontsize=7)
+        axes.set_xlim(0, panel.style.top)
+        axes.set_ylim(-0.6, max(2, len(shown)) - 0.4)
+        axes.tick_params(axis="y", length=0, pad=-6)
+        for label in axes.get_yticklabels():
+            label.set_horizontalalignment("left")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
+
     def _numbers(self, axes: Axes, panel: Panel, answers: list[tuple[Line, list[Curve]]]) -> None:
         axes.set_axis_off()
-        shown = [(_legend(line, curve), curve.points[-1][1]) for line, curves in answers for curve in curves]
+        shown = _newest(answers)
+        if not shown:
+            axes.text(0.5, 0.5, panel.style.none or "no data", fontsize=10, ha="center", va="center", color="gray")
         for place, (legend, value) in enumerate(shown[:4]):
             y = 1 - (place + 0.6) / max(1, min(4, len(shown)))
             if panel.style.chart is Chart.NAMES:
@@ -167,6 +184,11 @@ def _places(dashboard: Dashboard) -> Iterator[tuple[str | Panel, float, float, f
                 top, left = top + PANEL_HEIGHT, 0
             yield panel, top, left, panel.style.width
             left += panel.style.width
+
+
+def _newest(answers: list[tuple[Line, list[Curve]]]) -> list[tuple[str, float]]:
+    """The last value of each curve, with its legend."""
+    return [(_legend(line, curve), curve.points[-1][1]) for line, curves in answers for curve in curves]
 
 
 def _legend(line: Line, curve: Curve) -> str:

@@ -246,7 +246,7 @@ def close_reason(reason: str) -> str:
     """What is told of why a stream was closed, if somebody said it; InvalidField if that cannot be shown in a line."""
     if len(reason.encode()) > MAX_REASON_BYTES or any(category(letter)[0] == "C" for letter in reason):
         raise InvalidField("reason", reason[:40], f"one line of at most {MAX_REASON_BYTES} bytes without controls")
-    return f"the stream was closed: {reason}" if reason.strip() else ""
+    return reason if reason.strip() else ""
 
 
 def has_controls(text: str, but: str = "") -> bool:

@@ -367,4 +367,4 @@ async def _end(call: AbortableCall, closed: Closed | Moved) -> None:
     status = ENDINGS[closed.ending]
     if status is not grpc.StatusCode.OK:
         call.set_code(status)
-        await call.abort(status, closed.reason or f"the session has ended: {closed.ending.value}")
+        await call.abort(status, f"the session has ended: {closed.reason or closed.ending.value}")

@@ -22,9 +22,10 @@ from longtake.v1 import longtake_pb2 as pb
 @click.argument("file", type=values.AnyPath())
 @server_options
 def export_command(session_id: str, file: Path, server: Server) -> None:
-    """Write what the session SESSION can go on from elsewhere to FILE; it goes on undisturbed.
+    """Write SESSION to FILE, to go on from elsewhere.
 
-    The file holds prompts, and latents from which pictures can be made.
+    The session itself goes on undisturbed. `longtake import` makes one of the file, as often as wanted. The file holds
+    prompts, and latents from which pictures can be made.
     """
     size_bytes = asyncio.run(_export(server, session_id, file))
     click.echo(f"{file}: {size_bytes} bytes")
@@ -50,9 +51,10 @@ async def _export(server: Server, session_id: str, file: Path) -> int:
 @server_options
 @json_option
 def import_command(file: Path, server: Server, as_json: bool) -> None:
-    """Make a session of FILE, which `longtake export` wrote; it waits for its client.
+    """Make a session of FILE, which `longtake export` wrote.
 
-    Prints its id, and the token with which a client goes on (`Client.resume` in Python): keep it as a password.
+    The session waits for its client. Prints its id, and the token with which a client goes on (`Client.resume` in
+    Python): keep it as a password.
     """
     with file.open("rb") as source:
         answer = asyncio.run(_import(server, source))

@@ -62,16 +62,17 @@ class _Asked(TypedDict):
     default="832x480",
     show_default=True,
     metavar="WIDTHxHEIGHT",
-    help="Of the pictures.",
+    help="Size of the pictures.",
 )
 @click.option("--check", is_flag=True, help="Say what the sources are, and write nothing.")  # fmt: skip
 def convert_command(**asked: Unpack[_Asked]) -> None:
-    """Convert published weights (SOURCE: files or folders, the base model first) to a model directory.
+    """Convert published weights to a model directory.
 
-    A transformer, an autoencoder and a text encoder with its tokenizer are needed; of what lies in several sources the
-    last one is taken. A tiny decoder may lie beside them, or be added later: then it is the only SOURCE, without
-    --recipe, and the model directory is the --output. A model directory as SOURCE is compared with its own hashes by
-    --check.
+    SOURCE are files or folders, the base model first. A transformer, an autoencoder and a text encoder with its
+    tokenizer are needed; of what lies in several sources the last one is taken.
+
+    A tiny decoder may lie beside them, or be added later: then it is the only SOURCE, without --recipe, and the model
+    directory is the --output. A model directory as SOURCE is compared with its own hashes by --check.
     """
     with values.in_words_of(_OPTIONS):
         _convert(asked)

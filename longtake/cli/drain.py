@@ -49,15 +49,18 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     help="Where clients go on after --hand-over, if that is a router before both servers.",
 )
 @click.option("--end-streams", is_flag=True, help="Do not keep them on disk for the next server.")
-@click.option("--wait", is_flag=True, help="Until the server has ended, telling what is still open.")
+@click.option("--wait", is_flag=True, help="Wait until the server has ended, and tell what is still open.")
 def drain_command(
     server: Server, grace: Fraction, hand_over: str | None, through: str | None, end_streams: bool, wait: bool
 ) -> None:
-    """Shut a server down: nothing new is opened, open streams end after a grace, then the server ends.
+    """Shut a server down in order.
 
-    Where streams are kept on disk ([journal] path) they stop then, and go on with the next server. With --hand-over
-    streams go on at another server of the same model, which is shown the same credentials. Those that cannot are named,
-    and end, or are kept, with the grace; so long the server stays for clients that are away, to tell them.
+    Nothing new is opened from now on. Open streams end after the grace, then the server ends. Where streams are kept on
+    disk (journal.path) they stop instead, and go on with the next server.
+
+    With --hand-over streams go on at another server of the same model, which is shown the same credentials. Streams
+    that cannot are named, and end, or are kept, with the grace. Until then the server stays, to tell clients that are
+    away.
     """
     if through is not None and hand_over is None:
         raise click.UsageError("--through says where clients go on after --hand-over, so give that as well")

@@ -119,7 +119,11 @@ def _text_of(error: ClientError) -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="longtake")
 def cli() -> None:
-    """Longtake: endless, steerable video streams."""
+    """Longtake: endless, steerable video streams.
+
+    To begin: `longtake serve`, and in another terminal `longtake stream "a red ball in the fog" --duration 20s`.
+    `longtake COMMAND --help` says what a command takes.
+    """
 
 
 # --- serving ----------------------------------------------------------------------------------------------------------
@@ -128,7 +132,10 @@ def cli() -> None:
 @cli.command()
 @click.option("-o", "--output", default="demo.mp4", show_default=True, help="The file to write.")
 def demo(output: str) -> int:
-    """Serve the pocket model on a local Ray, stream 20 s with a new prompt in the middle, and end the server."""
+    """Serve the pocket model, stream 20 s of it to a file, and end.
+
+    The server runs on a local Ray, and the stream gets a new prompt in the middle.
+    """
     return run_demo(output)
 
 
@@ -153,7 +160,7 @@ cli.add_command(token_command)
 @server_options
 @json_option
 def status(server: Server, as_json: bool) -> None:
-    """Workers and load of a server."""
+    """Workers and load of a server, now."""
     answer = _ask(server, Client.get_status)
     if as_json:
         show_json(answer)
@@ -216,7 +223,10 @@ def sessions(server: Server, as_json: bool) -> None:
 )
 @server_options
 def close(session_id: str, reason: str, server: Server) -> None:
-    """End the session ID, whoever opened it."""
+    """End the session ID, whoever opened it.
+
+    `longtake sessions` lists them.
+    """
     _ask(server, lambda client: client.close_session(session_id, reason))
 
 

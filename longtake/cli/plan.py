@@ -54,14 +54,14 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @_positive("--forward", "forward_s", help="Seconds of one forward with a full window.")
 @_positive("--tflops", help="TFLOP/s that a device reaches: the forward is modelled by it.")
 @_positive("--decode", "decode_s", help="Seconds of a device to decode one block.")
-@click.option(
-    "--pace", default=Pace.REALTIME.value, show_default=True, type=click.Choice([pace.value for pace in Pace])
-)
+@click.option("--pace", default=Pace.REALTIME.value, show_default=True,
+              type=click.Choice([pace.value for pace in Pace]), help="Of the streams.")  # fmt: skip
 @click.option("--window", type=values.Whole(1, _MOST_OPS), default=Limits().default_window, show_default=True,
               help="Blocks that a stream may run ahead of its client.")  # fmt: skip
 @click.option("--max-batch", type=values.Whole(1, _MOST_OPS), default=8, show_default=True,
               help="Ops that one forward may serve: memory is kept for so many (cluster.max_batch).")  # fmt: skip
-@click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)))
+@click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
+              help="Number format of weights and K/V.")  # fmt: skip
 @click.option("--latents", default="float32", show_default=True, type=click.Choice(list(_VALUE_BYTES)),
               help="What latents are sent and kept as.")  # fmt: skip
 @json_option
@@ -79,7 +79,7 @@ def plan_command(
 ) -> None:
     """What a cell holds of MODEL: a preset or a model directory.
 
-    PlanTimes that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
+    Times that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
     """
     with values.in_words_of(_OPTIONS):
         numbers = model_of(model)

@@ -36,21 +36,22 @@ _FILE = values.InputFile()
 @click.command("serve")
 @click.argument("config", required=False, type=_FILE)
 @click.option("--config", "config_option", type=_FILE, metavar="FILE", help="The same as CONFIG.")
-@click.option("--host", callback=values.host, metavar="ADDRESS", help="Overrides listen.host.")
-@click.option("--port", type=values.Whole(0, 65535), help="Overrides listen.port; 0 picks a free one.")
+@click.option("--host", callback=values.host, metavar="ADDRESS", help="Where clients connect; overrides listen.host.")
+@click.option("--port", type=values.Whole(0, 65535), help="… and the port; overrides listen.port. 0 picks a free one.")
 @click.option("--http", metavar="[HOST]:PORT", help="Serve a web page there; overrides http.address.")
 @click.option(
     "--record",
     type=values.AnyPath(),
     metavar="FILE",
-    help="Record there what happens, to be replayed; overrides recording.file.",
+    help="Record there what happens, prompts included, to be replayed; overrides recording.file.",
 )
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, envvar=_LEVEL_VARIABLE,
               show_envvar=True, help="The least that is logged, on standard error.")  # fmt: skip
 def serve_command(**asked: Unpack[_Asked]) -> None:
-    """Serve the pocket model, or what CONFIG (a TOML file) says, until SIGINT or SIGTERM.
+    """Serve a model until SIGINT or SIGTERM.
 
-    `longtake config` prints a CONFIG to begin with.
+    Without CONFIG, a TOML file, it is the pocket model, on this machine and for it alone. `longtake config` prints a
+    CONFIG to begin with.
     """
     from cluster.serve import serve as serve_forever
     from workers.start.log import log_to_stderr, settle_log

@@ -42,7 +42,7 @@ class Server:
 
 _OPTIONS = (
     click.option("--server", default="127.0.0.1:50051", envvar="LONGTAKE_SERVER", show_envvar=True, show_default=True,
-                 metavar="HOST:PORT"),
+                 metavar="HOST:PORT", help="The server to ask."),
     click.option("--token-file", type=_FILE, envvar="LONGTAKE_TOKEN_FILE", show_envvar=True,
                  help=f"A file with the token to show; the token itself may stand in {TOKEN_VARIABLE}."),
     click.option("--tls", is_flag=True, envvar="LONGTAKE_TLS", show_envvar=True,

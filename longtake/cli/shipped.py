@@ -18,10 +18,10 @@ def _shipped(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.command("config")
 @click.argument("text", callback=_shipped, default=DEFAULT, metavar="[NAME]")
 def config_command(text: str) -> None:
-    """Print the configuration NAME: `longtake config >longtake.toml`, then `longtake serve longtake.toml`.
+    """Print a configuration to begin with.
 
-    Without a NAME it is `pocket`: what `longtake serve` does without a file, every key with what it means. Others are
-    for published models, converted by `longtake convert`: hiar-one-gpu, hiar-four-gpus, longlive-one-gpu,
-    wan-14b-four-gpus.
+    `longtake config >longtake.toml`, then `longtake serve longtake.toml`. Without a NAME it is `pocket`: what `longtake
+    serve` does without a file, every key with what it means. Others are for published models, converted by `longtake
+    convert`: hiar-one-gpu, hiar-four-gpus, longlive-one-gpu, wan-14b-four-gpus.
     """
     click.echo(text, nl=False)

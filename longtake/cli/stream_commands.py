@@ -59,7 +59,8 @@ def _stream_options(command: Command) -> Command:
                      help="Another prompt from a time on; repeatable."),
         click.option("--duration", callback=values.duration, metavar="TIME", help="Length, such as 20s or 1h."),
         click.option("--seed", type=values.Whole(0, 2**64 - 1), help="Same seed, same video. Default: drawn."),
-        click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True),
+        click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True,
+                     help="How pictures are encoded: h264 as MP4; mjpeg and raw without a container."),
         click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
@@ -114,8 +115,11 @@ class _WatchAsked(_OutputAsked, _PlayAsked):
 @_stream_options
 @_play_options
 @click.option("--interactive", is_flag=True, help="Steer by lines of standard input: PROMPT, or 10s=PROMPT.")
-@click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True)
-@click.option("--window", type=values.Whole(min=1), help="Segments that may wait for this client.")
+@click.option("--pace", type=click.Choice(list(PACES)), default="fast", show_default=True,
+              help="realtime: at the rate of the video, or refused; fast: as fast as there is room.")  # fmt: skip
+@click.option(
+    "--window", type=values.Whole(min=1), help="Segments that may wait for this client. Default: the server's."
+)
 @click.option(
     "--fork",
     callback=values.fork,
@@ -124,10 +128,10 @@ class _WatchAsked(_OutputAsked, _PlayAsked):
 )
 @server_options
 def stream_command(**asked: Unpack[_StreamAsked]) -> int:
-    """Stream PROMPT from a server into a file, until --duration or Ctrl-C.
+    """Stream PROMPT from a server into a file.
 
-    In a fork, lengths and times count from its own start, as in its file; with --keep-times from that of the session
-    ID.
+    It ends after --duration, or at Ctrl-C. In a fork, lengths and times count from its own start, as in its file; with
+    --keep-times from that of the session ID.
     """
     fork, block = asked["fork"]
     options = replace(
@@ -161,7 +165,10 @@ def stream_command(**asked: Unpack[_StreamAsked]) -> int:
 @_play_options
 @server_options
 def watch_command(**asked: Unpack[_WatchAsked]) -> int:  # fmt: skip
-    """Watch the session ID, whoever opened it; `longtake sessions` lists them."""
+    """Watch the session ID, whoever opened it.
+
+    `longtake sessions` lists them.
+    """
     output = StreamOutput(
         target=_shown(asked, play=asked["play"]),
         as_json=asked["as_json"],
@@ -176,10 +183,14 @@ def watch_command(**asked: Unpack[_WatchAsked]) -> int:  # fmt: skip
 @click.argument("prompt")
 @_stream_options
 @click.option("--model", callback=values.model, default="pocket", show_default=True, help="A model directory.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]),
+              help="Number format of the forwards.")  # fmt: skip
 def render_command(**asked: Unpack[_RenderAsked]) -> int:
-    """Generate what `stream` would, without a server, in this process. Needs --duration."""
+    """Generate what `stream` would, without a server.
+
+    Needs --duration. The model runs in this process, which needs the extra `server`.
+    """
     from cluster.render import render_events
 
     if asked["duration"] is None:

@@ -16,13 +16,16 @@ MOST_DAYS = 36_500
 @click.command("token")
 @click.option("--id", "name", callback=values.name, default="new", show_default=True, metavar="NAME",
               help="Names the token in the audit log.")  # fmt: skip
-@click.option("--role", type=click.Choice(ROLES), default="client", show_default=True)
+@click.option("--role", type=click.Choice(ROLES), default="client", show_default=True,
+              help="viewer: may look; client: may stream; operator: may do everything.")  # fmt: skip
 @click.option("--days", type=values.Whole(1, MOST_DAYS), help="Expires after so many days. Default: never.")
 @click.option("--tenant", callback=values.name, default="default", show_default=True, metavar="NAME",
               help="Whose token it is, as in the tenants file.")  # fmt: skip
 @json_option
 def token_command(name: str, role: str, days: int | None, tenant: str, as_json: bool) -> None:
-    """Make a token. It goes to standard output, and to standard error what to add to the tenants file.
+    """Make a token for a client of a server.
+
+    It goes to standard output, and to standard error what to add to the tenants file.
 
     The server keeps the hash only, and nothing can bring a lost token back.
     """

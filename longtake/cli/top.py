@@ -131,12 +131,20 @@ class Keys:
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each look.")
 @click.option("--once", is_flag=True, help="Look twice, print what happened between, and end.")
-@click.option("--interval", callback=values.duration, default="1s", show_default=True, metavar="TIME")
+@click.option("--interval", callback=values.duration, default="1s", show_default=True, metavar="TIME",
+              help="How often to look.")  # fmt: skip
 @click.option(
-    "--sort", type=click.Choice(list(SORTS)), default="slack", show_default=True, help="Sessions, worst first."
+    "--sort",
+    type=click.Choice(list(SORTS)),
+    default="slack",
+    show_default=True,
+    help="What sessions are sorted by, worst first.",
 )
 def top_command(server: Server, as_json: bool, once: bool, interval: Fraction, sort: str) -> int:
-    """Load, workers and sessions of a server, as they change. Keys: q ends, s sorts by another column."""
+    """Load, workers and sessions of a server, as they change.
+
+    Keys: q ends, s sorts by another column.
+    """
     console = Console(highlight=False, soft_wrap=True)
     if once or as_json or not console.is_terminal:
         return asyncio.run(_print(server, console, float(interval), sort, as_json=as_json, once=once))

@@ -102,15 +102,15 @@ class LongtakeServiceServicer:
     """
 
     def Stream(self, request_iterator, context):
-        """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-        (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
-        the last one `closed`. The server generates at most `window` blocks beyond the last
-        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
-        nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
-        the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-        or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
-        failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
-        up.
+        """Generates one stream, or goes on with one. The first frame must be `open`. The first answer is `opened`; notices may
+        come before it, for instance of the position in the queue of a stream of PACE_FAST for which there is no room. The
+        last answer is `closed`. The server generates at most `window` blocks beyond the last acknowledged segment, then waits
+        for the next acknowledgement. Half-closing the call means `close`. A broken call ends nothing: for `Limits.detached_s`
+        another one can go on with the session, by `Open.resume_token`. The status is OK when the stream was completed or
+        closed by the client. It is ABORTED when an operator closed it, when another call or another server goes on with it,
+        when its client stayed away too long, or when the session that it was forked from ended too soon; UNAVAILABLE when the
+        server shuts down; INTERNAL when it failed; UNAUTHENTICATED when what the client showed no longer holds;
+        RESOURCE_EXHAUSTED when the quota of its tenant's day is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,15 +47,15 @@ class LongtakeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LongtakeServiceAsyncStub: ...
     Stream: _grpc.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]
-    """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
-    the last one `closed`. The server generates at most `window` blocks beyond the last
-    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
-    nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
-    the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-    or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
-    failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
-    up.
+    """Generates one stream, or goes on with one. The first frame must be `open`. The first answer is `opened`; notices may
+    come before it, for instance of the position in the queue of a stream of PACE_FAST for which there is no room. The
+    last answer is `closed`. The server generates at most `window` blocks beyond the last acknowledged segment, then waits
+    for the next acknowledgement. Half-closing the call means `close`. A broken call ends nothing: for `Limits.detached_s`
+    another one can go on with the session, by `Open.resume_token`. The status is OK when the stream was completed or
+    closed by the client. It is ABORTED when an operator closed it, when another call or another server goes on with it,
+    when its client stayed away too long, or when the session that it was forked from ended too soon; UNAVAILABLE when the
+    server shuts down; INTERNAL when it failed; UNAUTHENTICATED when what the client showed no longer holds;
+    RESOURCE_EXHAUSTED when the quota of its tenant's day is used up.
     """
     Watch: _grpc.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -105,15 +105,15 @@ class LongtakeServiceAsyncStub(LongtakeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stream: _aio.StreamStreamMultiCallable[_longtake_pb2.StreamRequest, _longtake_pb2.StreamResponse]  # type: ignore[assignment]
-    """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-    (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
-    the last one `closed`. The server generates at most `window` blocks beyond the last
-    acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
-    nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
-    the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-    or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
-    failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
-    up.
+    """Generates one stream, or goes on with one. The first frame must be `open`. The first answer is `opened`; notices may
+    come before it, for instance of the position in the queue of a stream of PACE_FAST for which there is no room. The
+    last answer is `closed`. The server generates at most `window` blocks beyond the last acknowledged segment, then waits
+    for the next acknowledgement. Half-closing the call means `close`. A broken call ends nothing: for `Limits.detached_s`
+    another one can go on with the session, by `Open.resume_token`. The status is OK when the stream was completed or
+    closed by the client. It is ABORTED when an operator closed it, when another call or another server goes on with it,
+    when its client stayed away too long, or when the session that it was forked from ended too soon; UNAVAILABLE when the
+    server shuts down; INTERNAL when it failed; UNAUTHENTICATED when what the client showed no longer holds;
+    RESOURCE_EXHAUSTED when the quota of its tenant's day is used up.
     """
     Watch: _aio.UnaryStreamMultiCallable[_longtake_pb2.WatchRequest, _longtake_pb2.WatchResponse]  # type: ignore[assignment]
     """Observes a session without influence on it: gives no credit, and skips to the newest segments when it reads
@@ -166,15 +166,15 @@ class LongtakeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_longtake_pb2.StreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_longtake_pb2.StreamResponse], _abc.AsyncIterator[_longtake_pb2.StreamResponse]]:
-        """Generates one stream, or goes on with one. The first frame must be `open`; the first answer is `opened`
-        (notices may come before it, for instance of its position in the queue if it has PACE_FAST and there is no room) and
-        the last one `closed`. The server generates at most `window` blocks beyond the last
-        acknowledged segment, then waits for the next acknowledgement. Half-closing the call means `close`. A broken call ends
-        nothing: for `Limits.detached_s` another one can go on with the session, by `Open.resume_token`. The status is OK when
-        the stream was completed or closed by the client, ABORTED when an operator closed it, when another call went on with it
-        or when its client stayed away too long, UNAVAILABLE when the server was drained, INTERNAL when it
-        failed, UNAUTHENTICATED when what the client showed ceased to hold, RESOURCE_EXHAUSTED when its tenant's day was used
-        up.
+        """Generates one stream, or goes on with one. The first frame must be `open`. The first answer is `opened`; notices may
+        come before it, for instance of the position in the queue of a stream of PACE_FAST for which there is no room. The
+        last answer is `closed`. The server generates at most `window` blocks beyond the last acknowledged segment, then waits
+        for the next acknowledgement. Half-closing the call means `close`. A broken call ends nothing: for `Limits.detached_s`
+        another one can go on with the session, by `Open.resume_token`. The status is OK when the stream was completed or
+        closed by the client. It is ABORTED when an operator closed it, when another call or another server goes on with it,
+        when its client stayed away too long, or when the session that it was forked from ended too soon; UNAVAILABLE when the
+        server shuts down; INTERNAL when it failed; UNAUTHENTICATED when what the client showed no longer holds;
+        RESOURCE_EXHAUSTED when the quota of its tenant's day is used up.
         """
 
     @_abc_1.abstractmethod

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import grpc
 import pytest
@@ -15,11 +15,12 @@ from cluster.frontend.responses import WIRE_ENDINGS
 from cluster.net.statuses import ENDINGS as STATUS_OF_ENDING
 from longtake.client import ENDINGS, Client, CueAt, Stream, StreamOptions, open_request
 from longtake.client.decoder import Decoder
-from longtake.client.endings import SENTENCES
+from longtake.client.endings import REPEATED, SENTENCES
 from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
     CueAppliedEvent,
+    EndingName,
     OpenedEvent,
     Reading,
     SegmentEvent,
@@ -27,7 +28,9 @@ from longtake.client.events import (
 )
 from longtake.client.options import OptionError, cue_request
 from longtake.client.sync import SyncClient
+from longtake.core.dispatch import handing
 from longtake.core.limits import Limits
+from longtake.core.sessions import draining
 from longtake.v1 import longtake_pb2 as pb
 from tests.cluster.frontend.toy import GEOMETRY, HEADER, ToyCell, segment, toy_cell, toy_cell_in_thread
 
@@ -189,7 +192,7 @@ async def test_what_crosses_the_end_of_a_stream_is_no_error_and_what_is_asked_fo
                     stream.cue("blue"), stream.pause(), stream.play(), stream.ack(3), stream.cue("red"), stream.close()
                 )
             events = [event async for event in stream]
-            with pytest.raises(ClientError, match="FAILED_PRECONDITION: the stream has ended: completed"):
+            with pytest.raises(ClientError, match="FAILED_PRECONDITION: the stream is complete"):
                 await stream.cue("blue")
             await stream.close()
         assert segments(events) == [segment(n, 1, "red") for n in range(4)]
@@ -312,5 +315,9 @@ def test_a_cue_without_a_name_takes_none_that_somebody_else_has() -> None:
     assert [cue.id for cue in open_request("x", StreamOptions(cues=given[1:])).cues] == ["cue-1", "cue-2"]
 
 
-def test_every_ending_that_nobody_asked_for_has_its_sentence() -> None:
-    assert SENTENCES.keys() == ENDINGS.keys()
+def test_every_ending_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(get_args(EndingName)) > set(ENDINGS)
+
+
+def test_reasons_that_are_left_out_are_those_of_the_server() -> None:
+    assert {draining.REASON, handing.REASON} == REPEATED

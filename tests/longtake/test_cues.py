@@ -75,7 +75,7 @@ async def test_a_cue_that_is_not_shown_says_why() -> None:
         never = await stream.cue(CueAt(prompt="green", block=11, id="never"))
         await stream.close()
         reading = asyncio.create_task(collect(stream))
-        with pytest.raises(ClientError, match="the stream has ended: client"):
+        with pytest.raises(ClientError, match="FAILED_PRECONDITION: the stream has ended"):
             await never.shown()
         assert isinstance((await reading)[-1], ClosedEvent)
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from longtake.core.errors import InvalidField
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 ARCHITECTURE, CELL = "docs/architecture.md", "docs/life-of-a-cell.md"
 DOCUMENTS = (ARCHITECTURE, CELL, "docs/life-of-a-block.md")
@@ -70,20 +68,6 @@ def test_a_file_and_a_function_that_do_not_exist_are_found() -> None:
     engine = "cluster/cell/engine.py"
     text = f"`{engine}::Engine.run` and `{engine}::Engine.fly`, `cluster/motor.py`, `engine.py::walk`"
     assert missing(text) == ["cluster/cell/engine.py::Engine.fly", "cluster/motor.py", "engine.py::walk"]
-
-
-def test_every_configuration_key_that_is_named_exists() -> None:
-    from cluster.config import parse_config
-
-    text = (ROOT / CELL).read_text(encoding="utf-8")
-    keys = re.findall(r"`((?:limits|cluster|listen|metrics|auth|tls|link|http)\.[a-z_]+)`", text)
-    assert keys
-    for key in keys:
-        section, name = key.split(".")
-        if name != "py":
-            with pytest.raises(InvalidField) as caught:
-                parse_config({section: {name: object()}})
-            assert "one of the keys" not in caught.value.allowed, key
 
 
 # --- the architecture -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import grpc
 
 from cluster.http.page.frames import WrongFrame
-from longtake.client.endings import SENTENCES
+from longtake.client.endings import in_words
 from longtake.client.errors import ClientError
 from longtake.client.events import (
     ClosedEvent,
@@ -45,12 +45,6 @@ HTTP_STATUSES: Mapping[grpc.StatusCode, int] = {
 }
 """The HTTP status for each of these; all others are 500."""
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
-ENDED = {
-    "unspecified": "the stream has ended, and this program does not know why",
-    "completed": "the stream is complete: its length was reached",
-    "client": "the stream was ended by whoever it belongs to",
-}
-"""What endings mean that somebody asked for; all others are in SENTENCES."""
 WAITING: Mapping[pb.Hold, str] = {
     pb.HOLD_DETACHED: "Whoever this stream belongs to is away. It waits, and goes on when they come back.",
     pb.HOLD_PAUSE: "Whoever this stream belongs to has paused it.",
@@ -65,8 +59,11 @@ def waiting_sentence(session: pb.Session) -> str:
     return next((text for hold, text in WAITING.items() if hold in session.holds), "")
 
 
-def event_message(event: StreamEvent) -> Json:
-    """What is told of an event; the bytes of a header or a segment follow in a message of their own."""
+def event_message(event: StreamEvent, *, watching: bool = False) -> Json:
+    """What is told of an event, to who only watches or to who began the stream.
+
+    The bytes of a header or a segment follow in a message of their own.
+    """
     match event:
         case OpenedEvent():
             return _opened(event)
@@ -99,14 +96,12 @@ def event_message(event: StreamEvent) -> Json:
         case ClosedEvent():
             return {
                 "type": "closed", "ending": event.ending, "reason": event.reason,
-                "sentence": ending_sentence(event), "segments": event.segments,
+                "sentence": _as_sentence(in_words(event, watching=watching)), "segments": event.segments,
             }  # fmt: skip
 
 
-def ending_sentence(event: ClosedEvent) -> str:
-    """How the stream ended, for people; there is a sentence for each ending, also for one of a newer server."""
-    known = SENTENCES.get(event.ending) or ENDED[event.ending]
-    return known if event.reason in ("", known) else f"{known} ({event.reason})"
+def _as_sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:].removesuffix('.')}."
 
 
 def _opened(event: OpenedEvent) -> Json:

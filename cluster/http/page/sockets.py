@@ -79,10 +79,11 @@ class BrowserWriter:
             if data is not None:
                 await self._socket.send_bytes(data)
 
-    async def event(self, event: StreamEvent) -> None:
-        """Send what happened."""
+    async def event(self, event: StreamEvent, *, watching: bool) -> None:
+        """Send what happened, to who only watches or to who began the stream."""
         data = event.header if isinstance(event, OpenedEvent) else None
-        await self.tell(event_message(event), event.data if isinstance(event, SegmentEvent) else data)
+        message = event_message(event, watching=watching)
+        await self.tell(message, event.data if isinstance(event, SegmentEvent) else data)
 
     def aside(self, message: Json) -> None:
         """Send a message when there is time; it may be lost."""
@@ -198,7 +199,7 @@ async def _or_leave(stream: Stream, work: Coroutine[None, None, None]) -> None:
 async def _show(stream: Stream, writer: BrowserWriter, client: Client) -> None:
     """Forward what the service tells, until the stream has ended."""
     async with stream:
-        await _or_leave(stream, _forward(stream, writer, client))
+        await _or_leave(stream, _forward(stream, writer, client, watching=False))
 
 
 async def _steer(socket: WebSocket, writer: BrowserWriter, stream: Stream) -> None:
@@ -294,7 +295,7 @@ async def _watch(socket: WebSocket, writer: BrowserWriter, client: Client, sessi
             newest.acknowledge(frame.segment)
 
     beside = (acknowledgements(), writer.send_asides(), _tell_why(writer, client, session_id, begun))
-    await first_to_end(_forward(events(), writer, client), *beside)
+    await first_to_end(_forward(events(), writer, client, watching=True), *beside)
 
 
 async def _tell_why(writer: BrowserWriter, client: Client, session_id: str, begun: asyncio.Event) -> None:
@@ -315,7 +316,9 @@ async def _tell_why(writer: BrowserWriter, client: Client, session_id: str, begu
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-async def _forward(events: AsyncIterator[StreamEvent], writer: BrowserWriter, client: Client) -> None:
+async def _forward(
+    events: AsyncIterator[StreamEvent], writer: BrowserWriter, client: Client, *, watching: bool
+) -> None:
     """Tell the browser what happens, from the beginning of a stream to its end, and which ops are done for it."""
     closed = False
     try:
@@ -323,7 +326,7 @@ async def _forward(events: AsyncIterator[StreamEvent], writer: BrowserWriter, cl
             async for event in events:
                 if isinstance(event, OpenedEvent):
                     await stack.enter_async_context(in_background(_ops(writer, client, event.session_id)))
-                await writer.event(event)
+                await writer.event(event, watching=watching)
                 closed = isinstance(event, ClosedEvent)
     except ClientError:
         if not closed:  # else the status says once more how the stream ended

@@ -7,7 +7,7 @@ import { Notices } from "./notices.js";
 import { Player } from "./player.js";
 import { Room } from "./room.js";
 import { Screen } from "./screen.js";
-import { CONTINUITIES, copyOf, endingInWords, heard, say, sayReading } from "./texts.js";
+import { CONTINUITIES, copyOf, heard, say, sayReading } from "./texts.js";
 import { Timeline } from "./timeline.js";
 import { Tools } from "./tools.js";
 
@@ -275,7 +275,7 @@ export class Card {
   #closed(message) {
     this.#player.finish();
     this.#memory.forget();
-    this.#end(endingInWords(message, this.#memory.watching));
+    this.#end(message.sentence);
   }
 
   #failed(message) {

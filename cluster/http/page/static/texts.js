@@ -1,38 +1,11 @@
 // What is said, and how: sentences for what happens to a stream, and the ways to put a text on the page.
 
-const ENDINGS = {
-  completed: "The stream is complete.",
-  client: "The stream has ended.",
-  operator: "An operator has ended the stream.",
-  drained: "The server shuts down; the stream has ended.",
-  lost: "The server shuts down, and a worker was lost with the stream's last block.",
-  failed: "The server could not go on with the stream.",
-  access: "The token that began it has expired or was taken back; the stream has ended.",
-  quota: "The quota of the day is used up; the stream has ended.",
-  moved: "The stream goes on elsewhere: another connection has it.",
-  abandoned: "Nobody was there for too long; the stream has ended.",
-  orphaned: "The stream that this one was forked from ended too soon, and so this one has, too.",
-};
-/** What is another thing for who only watches. */
-const WATCHED = {
-  client: "The stream has ended: whoever began it has ended it.",
-  access: "The stream has ended: the token that began it, or yours, has expired or was taken back.",
-  quota: "The stream has ended: the quota of whoever began it is used up for this day.",
-  moved: "The stream goes on at another server.",
-  abandoned: "The stream has ended: whoever began it went away and did not come back.",
-};
 export const CONTINUITIES = {
   exact: () => "The stream goes on, exact: nothing is missing.",
   approximate: () => "The stream goes on: from here on alike, not the same.",
   restarted: ({ segment }) => `The stream goes on, and begins anew from segment ${segment} on.`,
 };
 const ADVICE = / (?:Try again in [^.]*|Choose pace fast)\.$/; // what the page offers with buttons, and counts down
-
-/** Why a stream has ended, for who began it or who only watches. */
-export function endingInWords({ ending, reason }, watching) {
-  const text = (watching && WATCHED[ending]) || ENDINGS[ending] || "The stream has ended.";
-  return reason ? `${text} ${reason}` : text;
-}
 
 /** A refusal for lack of room, in words and without the advice. */
 export function refusalInWords({ sentence }) {

@@ -287,7 +287,7 @@ def test_when_the_server_goes_the_page_says_so(browser: Browser, tmp_path: Path)
         advances(card)
     finally:
         server.end()
-    expect(card.locator("[data-part=notice]")).to_contain_text("The server shuts down", timeout=PATIENCE_MS)
+    expect(card.locator("[data-part=notice]")).to_contain_text("The server is shutting down", timeout=PATIENCE_MS)
     expect(tab.locator("#problem")).to_have_text("The server does not answer. Trying again.", timeout=PATIENCE_MS)
     expect(tab.locator("#server")).to_have_text("no connection")
     tab.context.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import cast, get_args
 
 import pytest
 
-from cluster.http.page.answers import ending_sentence
+from cluster.http.page.answers import event_message
 from cluster.http.page.frames import NoFrame, WrongFrame, first_frame, later_frame
 from longtake.client.decoder import Decoder
 from longtake.client.events import ClosedEvent, EndingName
@@ -115,14 +116,24 @@ async def test_no_length_is_refused_before_anything_is_opened_and_a_wrong_cue_en
             assert (await browser.upto("closed"))["ending"] == "completed"
 
 
-def test_there_is_a_sentence_for_every_ending() -> None:
+def sentence_of(ending: EndingName, reason: str = "", *, watching: bool = False) -> str:
+    return str(event_message(ClosedEvent(ending=ending, reason=reason, segments=1), watching=watching)["sentence"])
+
+
+@pytest.mark.parametrize("watching", [False, True])
+def test_there_is_a_sentence_for_every_ending(watching: bool) -> None:
     names = get_args(EndingName)
     assert [f"ENDING_{name.upper()}" for name in names] == list(pb.Ending.keys())
-    sentences = {name: ending_sentence(ClosedEvent(ending=name, reason="", segments=1)) for name in names}
-    assert all(len(sentence.split()) >= 4 for sentence in sentences.values())
-    assert not [name for name, sentence in sentences.items() if name in sentence.split(": ")[-1].split()[:1]]
-    assert len(set(sentences.values())) == len(names)
-    told = ending_sentence(ClosedEvent(ending="quota", reason="12 s of 10 s", segments=1))
-    assert told == "the quota of the day is used up (12 s of 10 s)"
+    sentences = [sentence_of(name, watching=watching) for name in names]
+    assert [sentence for sentence in sentences if not re.fullmatch(r"[A-Z][^.]+\.", sentence)] == []
+    assert len(set(sentences)) == len(names) and min(len(sentence.split()) for sentence in sentences) >= 4
     newer = Decoder().feed(pb.StreamResponse(closed=pb.Closed(ending=cast(pb.Ending, 99))))
-    assert isinstance(newer, ClosedEvent) and ending_sentence(newer) == sentences["unspecified"]
+    assert isinstance(newer, ClosedEvent) and newer.ending == "unspecified"
+
+
+def test_the_reason_of_an_ending_is_told_unless_it_says_the_same_again() -> None:
+    why = "An operator has ended the stream (maintenance at noon)."
+    assert sentence_of("operator", "maintenance at noon") == why == sentence_of("operator", "maintenance at noon.")
+    assert sentence_of("drained", "the server is shutting down") == sentence_of("drained")
+    assert "its client has left" in sentence_of("orphaned", "its parent ended: its client has left")
+    assert "whoever began it" in sentence_of("client", watching=True) != sentence_of("client")
