@@ -52,7 +52,6 @@ def metrics(address: str, seconds: float) -> Counts:
     """Connections that say nothing."""
     raise_files(4 * IDLE)
     host, _, port = address.rpartition(":")
-    until_s = time.monotonic() + seconds
     watched, sockets, refused = select.epoll(), dict[int, socket.socket](), 0
     for _ in range(IDLE):
         try:
@@ -62,7 +61,7 @@ def metrics(address: str, seconds: float) -> Counts:
             continue
         sockets[made.fileno()] = made
         watched.register(made.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
-    made_count = len(sockets)
+    made_count, until_s = len(sockets), time.monotonic() + seconds
     while (left_s := until_s - time.monotonic()) > 0:
         for number, _ in watched.poll(left_s):
             watched.unregister(number)

@@ -221,7 +221,7 @@ async def attack(flood: str, target: str, seconds: float) -> dict[str, float]:
     return counts
 
 
-def guarded(folder: Path, streams: int) -> tuple[Setup, Credentials]:
+def guarded(folder: Path, streams: int, model: str) -> tuple[Setup, Credentials]:
     """A server that asks who calls, and what an honest client shows."""
     token = new_token()
     tenants = folder / "tenants.toml"
@@ -230,14 +230,14 @@ def guarded(folder: Path, streams: int) -> tuple[Setup, Credentials]:
     )
     tenants.chmod(0o600)
     extra = f'[metrics]\naddress = "127.0.0.1:0"\n[auth]\ntenants = "{tenants}"\n'
-    setup = Setup(decode=1, sessions=streams, link_port=free_port(), most_files=FILES, extra=extra)
+    setup = Setup(model=model, decode=1, sessions=streams, link_port=free_port(), most_files=FILES, extra=extra)
     return setup, Credentials(token=token)
 
 
-async def measure(floods: list[str], seconds: float, streams: int, buffer_s: float, say: Say) -> bool:
+async def measure(floods: list[str], seconds: float, streams: int, buffer_s: float, model: str, say: Say) -> bool:
     """Say a row of each flood, one after another, on one server; returns whether nothing is wrong in any."""
     with tempfile.TemporaryDirectory() as name:
-        setup, credentials = guarded(Path(name), streams)
+        setup, credentials = guarded(Path(name), streams, model)
         async with chaos_cell(setup, Path(name)) as cell:
             try:
                 async with Audience(cell.address, streams, buffer_s=buffer_s, credentials=credentials) as audience:
@@ -258,12 +258,13 @@ async def measure(floods: list[str], seconds: float, streams: int, buffer_s: flo
 @click.option("--seconds", default=30.0, show_default=True, help="How long each flood lasts.")
 @click.option("--streams", default=4, show_default=True, type=click.IntRange(1), help="Live streams meanwhile.")
 @click.option("--buffer", "buffer_s", default=BUFFER_S, show_default=True, help="Seconds that players wait at first.")
+@click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def main(floods: tuple[str, ...], seconds: float, streams: int, buffer_s: float, as_json: bool) -> None:
+def main(floods: tuple[str, ...], seconds: float, streams: int, buffer_s: float, model: str, as_json: bool) -> None:
     """Flood the ports of a server, and measure what others see of it."""
     say = say_json if as_json else say_text
     asked = list(floods or (QUIET, *FLOODS))
-    sys.exit(0 if run(measure(asked, seconds, streams, buffer_s, say)) else 1)
+    sys.exit(0 if run(measure(asked, seconds, streams, buffer_s, model, say)) else 1)
 
 
 if __name__ == "__main__":

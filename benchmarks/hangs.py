@@ -297,7 +297,7 @@ class Trouble:
         return await Scraped.at(self.cell.metrics)
 
 
-async def measure(roles: list[str], decoders: int, times: int, streams: int, say: Say) -> bool:
+async def measure(roles: list[str], decoders: int, times: int, streams: int, model: str, say: Say) -> bool:
     """Say a row of each hang and of each slowness; returns whether nothing is wrong in any."""
     wrong = []
     with tempfile.TemporaryDirectory() as name:
@@ -307,7 +307,8 @@ async def measure(roles: list[str], decoders: int, times: int, streams: int, say
         root = Path(__file__).resolve().parent.parent
         found = os.pathsep.join([str(root), str(HANGING), *filter(None, [os.environ.get("PYTHONPATH")])])
         setup = Setup(
-            decode=decoders, sessions=streams + 1, packed=True, extra='[metrics]\naddress = "127.0.0.1:0"\n',
+            model=model, decode=decoders, sessions=streams + 1, packed=True,
+            extra='[metrics]\naddress = "127.0.0.1:0"\n',
             environment={"PYTHONPATH": found, "HANG_FOLDER": str(trouble)},
         )  # fmt: skip
         began_s = time.monotonic()
@@ -333,11 +334,12 @@ async def measure(roles: list[str], decoders: int, times: int, streams: int, say
 @click.option("--decoders", default=2, show_default=True, type=click.IntRange(1), help="Decode workers.")
 @click.option("--times", default=3, show_default=True, type=click.IntRange(0), help="Hangs of each.")
 @click.option("--streams", default=4, show_default=True, type=click.IntRange(1), help="Live streams.")
+@click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def main(roles: tuple[str, ...], decoders: int, times: int, streams: int, as_json: bool) -> None:
+def main(roles: tuple[str, ...], decoders: int, times: int, streams: int, model: str, as_json: bool) -> None:
     """Have workers hang and be slow, and measure what live streams wait."""
     say = say_json if as_json else say_text
-    sys.exit(0 if run(measure(list(roles or ROLES), decoders, times, streams, say)) else 1)
+    sys.exit(0 if run(measure(list(roles or ROLES), decoders, times, streams, model, say)) else 1)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from longtake.client.events import (
     SegmentEvent,
     StreamEvent,
 )
+from longtake.core.errors import Unavailable
 
 PROMPTS = (
     "a red ball circling in the fog",
@@ -90,12 +91,16 @@ class Audience:
         self.seen = Seen()
 
     async def __aenter__(self) -> Self:
-        """Begin, and wait until all play. TimeoutError if that takes long."""
+        """Begin, and wait until all play. Unavailable if that takes long."""
         self._tasks = [asyncio.create_task(self._watch(stream)) for stream in self.streams]
         try:
             async with asyncio.timeout(WARM_S):
                 while not all(len(stream.came_s) >= WARM for stream in self.streams):
                     await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            await self._end()
+            why = self.seen.lost[-1] if self.seen.lost else "too few segments came"
+            raise Unavailable(f"not all live streams play after {WARM_S:g} s: {why}") from None
         except BaseException:
             await self._end()
             raise

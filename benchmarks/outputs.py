@@ -274,7 +274,7 @@ class Trial:
         return await Scraped.at(self.cell.metrics)
 
 
-async def measure(outputs: list[str], seconds: float, streams: int, buffer_s: float, say: Say) -> bool:
+async def measure(outputs: list[str], seconds: float, streams: int, buffer_s: float, model: str, say: Say) -> bool:
     """Say a row of each output, each with a server of its own; returns whether nothing is wrong in any."""
     wrong = []
     for output in outputs:
@@ -283,7 +283,7 @@ async def measure(outputs: list[str], seconds: float, streams: int, buffer_s: fl
             extra = '[metrics]\naddress = "127.0.0.1:0"\n'
             if output != "log":
                 extra += f'[auth]\naudit = "{audit.path}"\naudit_required = {str(output == "audit_required").lower()}\n'
-            setup = Setup(decode=1, sessions=streams + TALKERS + 2, extra=extra)
+            setup = Setup(model=model, decode=1, sessions=streams + TALKERS + 2, extra=extra)
             async with (
                 chaos_cell(setup, Path(name), log.writing if output == "log" else None) as cell,
                 Audience(cell.address, streams, buffer_s=buffer_s) as audience,
@@ -299,11 +299,12 @@ async def measure(outputs: list[str], seconds: float, streams: int, buffer_s: fl
 @click.option("--seconds", default=60.0, show_default=True, help="How long each takes nothing; 20 or more.")
 @click.option("--streams", default=4, show_default=True, type=click.IntRange(1), help="Live streams meanwhile.")
 @click.option("--buffer", "buffer_s", default=BUFFER_S, show_default=True, help="Seconds that players wait at first.")
+@click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def main(outputs: tuple[str, ...], seconds: float, streams: int, buffer_s: float, as_json: bool) -> None:
+def main(outputs: tuple[str, ...], seconds: float, streams: int, buffer_s: float, model: str, as_json: bool) -> None:
     """Let outputs of a server take nothing, and measure what others see of it."""
     say = say_json if as_json else say_text
-    sys.exit(0 if run(measure(list(outputs or OUTPUTS), seconds, streams, buffer_s, say)) else 1)
+    sys.exit(0 if run(measure(list(outputs or OUTPUTS), seconds, streams, buffer_s, model, say)) else 1)
 
 
 if __name__ == "__main__":

@@ -137,10 +137,10 @@ class Pauses:
         return {name: found[name] for name in self.cell.setup.workers if name in found}
 
 
-async def measure(lengths_s: list[float], times: int, streams: int, say: Say) -> bool:
+async def measure(lengths_s: list[float], times: int, streams: int, model: str, say: Say) -> bool:
     """Say a row of each pause and of each kind; returns whether nothing is wrong in any."""
     with tempfile.TemporaryDirectory() as name:
-        setup = Setup(sessions=streams, extra='[metrics]\naddress = "127.0.0.1:0"\n')
+        setup = Setup(model=model, sessions=streams, extra='[metrics]\naddress = "127.0.0.1:0"\n')
         async with chaos_cell(setup, Path(name)) as cell, Audience(cell.address, streams) as audience:
             pauses = Pauses(cell, audience)
             try:
@@ -161,11 +161,12 @@ async def measure(lengths_s: list[float], times: int, streams: int, say: Say) ->
 @click.option("--seconds", "lengths_s", multiple=True, type=float, default=(10.0, 25.0), show_default=True)
 @click.option("--times", default=5, show_default=True, type=click.IntRange(1), help="Of each, alone and with workers.")
 @click.option("--streams", default=4, show_default=True, type=click.IntRange(1), help="Live streams.")
+@click.option("--model", default="pocket", show_default=True, help="A model, as in a configuration.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def main(lengths_s: tuple[float, ...], times: int, streams: int, as_json: bool) -> None:
+def main(lengths_s: tuple[float, ...], times: int, streams: int, model: str, as_json: bool) -> None:
     """Stop a server again and again, and count what that costs its streams."""
     say = say_json if as_json else say_text
-    sys.exit(0 if run(measure(list(lengths_s), times, streams, say)) else 1)
+    sys.exit(0 if run(measure(list(lengths_s), times, streams, model, say)) else 1)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_what_is_back_is_what_nothing_is_told_of() -> None:
 
 
 def test_the_server_asks_for_tokens_and_has_few_files(tmp_path: Path) -> None:
-    setup, credentials = guarded(tmp_path, 4)
+    setup, credentials = guarded(tmp_path, 4, "pocket")
     (tmp_path / "server.toml").write_text(setup.text(tmp_path, ""))
     config = load_config(tmp_path / "server.toml")
     assert config.link.port == setup.link_port != 0 and config.metrics.address
