@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
+
 from benchmarks.chaos_nodes import RayNodes
 from benchmarks.chaos_processes import Process, below, names, process, program, shared_memory
 from benchmarks.prometheus import free_port
@@ -217,7 +219,11 @@ async def chaos_cell(setup: Setup, folder: Path, errors: int | None = None) -> A
     cell = ChaosCell(setup, folder, errors)
     watching: asyncio.Task[None] | None = None
     try:
-        await cell.start()
+        try:
+            await cell.start()
+        except Unavailable:
+            click.echo(cell.last_words(), err=True)
+            raise
         watching = asyncio.create_task(cell.watch())
         yield cell
     finally:

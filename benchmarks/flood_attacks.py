@@ -10,6 +10,7 @@ import json
 import resource
 import select
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -17,12 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from benchmarks.http2 import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    PING,
     RST_STREAM,
+    SETTINGS,
     WINDOW_UPDATE,
+    Frame,
     RawClient,
     frame,
     request,
@@ -34,10 +39,16 @@ IDLE = 1100
 CALLERS = 32
 HELLO_BYTES = 60 << 20
 BODY_BYTES = 1 << 20
+CONNECT_S = 20.0
+"""So long it is tried to have as many idle connections."""
 GIVE_UP_S = 20.0
 """After which a caller whose message is not taken gives up."""
 _WINDOW_BYTES = 65_535
+_INITIAL_WINDOW = 4
+"""The name of that setting in HTTP/2."""
 _FRAME_BYTES = 16_384
+_BATCH_BYTES = 1 << 20
+"""The most that is sent before it is looked at what the server says."""
 
 Counts = dict[str, float]
 
@@ -53,9 +64,10 @@ def metrics(address: str, seconds: float) -> Counts:
     raise_files(4 * IDLE)
     host, _, port = address.rpartition(":")
     watched, sockets, refused = select.epoll(), dict[int, socket.socket](), 0
-    for _ in range(IDLE):
+    until_s = time.monotonic() + CONNECT_S
+    while len(sockets) < IDLE and time.monotonic() < until_s:
         try:
-            made = socket.create_connection((host, int(port)), timeout=GIVE_UP_S)
+            made = socket.create_connection((host, int(port)), timeout=1.0)
         except OSError:
             refused += 1
             continue
@@ -73,17 +85,42 @@ def metrics(address: str, seconds: float) -> Counts:
 
 @dataclass(slots=True)
 class _Windows:
-    """What HTTP/2 lets a caller send now, in bytes."""
+    """What HTTP/2 lets a caller send now, in bytes; the server widens it as it reads."""
 
     connection: int = _WINDOW_BYTES
     stream: int = _WINDOW_BYTES
+    initial: int = _WINDOW_BYTES
 
     def room(self) -> int:
-        return min(_FRAME_BYTES, self.connection, self.stream)
+        return min(_BATCH_BYTES, self.connection, self.stream)
 
     def sent(self, count: int) -> None:
         self.connection -= count
         self.stream -= count
+
+    def hear(self, said: Frame) -> bytes:
+        """Take note of a frame; returns what is to be said to it."""
+        if said.kind == WINDOW_UPDATE:
+            more = int.from_bytes(said.payload, "big")
+            self.connection += more * (said.stream == 0)
+            self.stream += more * (said.stream == 1)
+        elif said.kind == SETTINGS and not said.flags & ACK:
+            for name, value in struct.iter_unpack(">HI", said.payload):
+                if name == _INITIAL_WINDOW:
+                    self.stream, self.initial = self.stream + value - self.initial, value
+            return frame(SETTINGS, flags=ACK)
+        elif said.kind == PING and not said.flags & ACK:
+            return frame(PING, said.payload, flags=ACK)
+        return b""
+
+
+def data(payload: bytes, *, is_end: bool) -> bytes:
+    """Frames of a call's message, the last one with the mark of its end if it is that."""
+    starts = range(0, len(payload), _FRAME_BYTES)
+    return b"".join(
+        frame(DATA, payload[at : at + _FRAME_BYTES], flags=END_STREAM * (is_end and at == starts[-1]), stream=1)
+        for at in starts
+    )
 
 
 def call_without_end(address: str, path: str, size: int) -> int:
@@ -94,23 +131,19 @@ def call_without_end(address: str, path: str, size: int) -> int:
     """
     head = b"\0" + size.to_bytes(4, "big")
     windows, sent, whole = _Windows(), 0, len(head) + size
-    with RawClient(address) as client:
+    with RawClient(address, acknowledge=False) as client:
         client.send(frame(HEADERS, request(path), flags=END_HEADERS, stream=1))
         until_s = time.monotonic() + GIVE_UP_S
         while sent < whole and client.is_open and time.monotonic() < until_s:
             count = min(windows.room(), whole - sent)
-            end = END_STREAM if sent + count == whole else 0
-            if count > 0 and not client.send(frame(DATA, (head + bytes(count))[:count], flags=end, stream=1)):
+            if count > 0 and not client.send(data((head + bytes(count))[:count], is_end=sent + count == whole)):
                 break
             head, sent = b"", sent + count
             windows.sent(count)
             for each in client.frames(0.001 if count else 0.5):
-                if each.kind == WINDOW_UPDATE:
-                    more = int.from_bytes(each.payload, "big")
-                    windows.connection += more * (each.stream == 0)
-                    windows.stream += more * (each.stream == 1)
-                elif each.kind == RST_STREAM or (each.kind == HEADERS and b"grpc-status" in each.payload):
+                if each.kind == RST_STREAM or (each.kind == HEADERS and b"grpc-status" in each.payload):
                     return sent
+                client.send(windows.hear(each))
     return sent
 
 

@@ -158,6 +158,10 @@ class SlowRow:
     slow: str
     times: int
     seconds: float
+    op_s: float
+    """What the worker usually took for an op."""
+    slow_op_s: float
+    """What it took at the end of that time."""
     given_up: float
     """Workers that the server counts as lost."""
     is_same_process: bool
@@ -169,6 +173,7 @@ class SlowRow:
         """What should not be."""
         found = [f"a session was lost: {ending}" for ending in self.lost]
         found += [f"{self.given_up:g} workers were given up"] if self.given_up else []
+        found += [f"it was not slow: {self.slow_op_s:.3f} s an op"] if self.slow_op_s < 2 * self.op_s else []
         return found + ([] if self.is_same_process else ["it is another process"])
 
     def as_dict(self) -> Row:
@@ -241,12 +246,14 @@ class Trouble:
             audience.take()
             (self.folder / worker).write_text(f"slow {SLOW_TIMES}")
             await asyncio.sleep(SLOW_S)
+            slow_op_s = (await self._scraped()).sum(metrics.OP_SECONDS, worker=worker)
             (self.folder / worker).unlink()
             await asyncio.sleep(AFTER_SLOW_S)
             await audience.until_all_since(time.monotonic(), GONE_S)
             after, seen = await self._scraped(), audience.take()
             return SlowRow(
                 slow=worker, times=SLOW_TIMES, seconds=SLOW_S,
+                op_s=before.sum(metrics.OP_SECONDS, worker=worker), slow_op_s=slow_op_s,
                 given_up=after.sum(metrics.WORKERS_LOST) - before.sum(metrics.WORKERS_LOST),
                 is_same_process=self.cell.find().get(worker) == same,
                 waits_s=dict(enumerate(audience.waits_s(began_s, time.monotonic()))), lost=seen.lost,

@@ -23,8 +23,9 @@ RIGHT = HangRow(
 ONLY = replace(RIGHT, hung="decode-0", is_only_one=True, waits_s={0: 22.0, 1: 22.0}, went_on_with={0: [], 1: []},
                other_waits_s={})  # fmt: skip
 SLOW = SlowRow(
-    slow="decode-1", times=5, seconds=10.0, given_up=0, is_same_process=True, waits_s={0: 2.0, 1: 1.0}, lost=[]
-)
+    slow="decode-1", times=5, seconds=10.0, op_s=0.1, slow_op_s=0.4, given_up=0, is_same_process=True,
+    waits_s={0: 2.0, 1: 1.0}, lost=[],
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("row", [RIGHT, ONLY, SLOW])
@@ -50,6 +51,7 @@ def test_a_stream_may_wait_for_the_bound_and_its_recovery_and_for_a_new_process_
         (replace(RIGHT, replaced_s=None), "it was not replaced"),
         (replace(RIGHT, serves_s=None), "the new process does not serve"),
         (replace(SLOW, given_up=1), "1 workers were given up"),
+        (replace(SLOW, slow_op_s=0.15), "it was not slow: 0.150 s an op"),
         (replace(SLOW, is_same_process=False), "it is another process"),
     ],
 )
