@@ -216,7 +216,7 @@ class Trouble:
             replaced_s = await self._replaced(worker, hung.pid, began_s)
             until_s = time.monotonic()
             serves_s = None if replaced_s is None else await self._serves(worker, began_s)
-            await audience.until_all_since(until_s, GONE_S)
+            await audience.until_all_since(until_s, BUSY_S)
             after, seen, end_s = await self._scraped(), audience.take(), time.monotonic()
             waits_s = dict(enumerate(audience.waits_s(began_s, end_s)))
         (self.folder / worker).unlink()

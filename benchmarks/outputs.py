@@ -34,6 +34,7 @@ from benchmarks.live_streams import BUFFER_S, Audience
 from benchmarks.scraped import Scraped
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
+from longtake.core.errors import Unavailable
 from monitoring import declarations as metrics
 
 OUTPUTS = ("log", "audit", "audit_required")
@@ -43,6 +44,7 @@ LINES_PER_S = 200.0
 """So many lines all talkers together cause: more waits within some ten seconds than may wait."""
 ASK_S = 1.0
 """How often somebody asks for a stream."""
+BEGIN_S = 60.0
 CURE_S = 60.0
 """By then all has been told that is missing."""
 LOG_LINES_A_MINUTE = 2
@@ -225,8 +227,12 @@ class Trial:
         label, opens = self.output.partition("_")[0], Opens()
         began = asyncio.Semaphore(0)
         asking = [asyncio.create_task(talk(self.cell.address, began)) for _ in range(TALKERS)]
-        for _ in asking:
-            await began.acquire()
+        try:
+            async with asyncio.timeout(BEGIN_S):
+                for _ in asking:
+                    await began.acquire()
+        except TimeoutError:
+            raise Unavailable(f"no more streams begin within {BEGIN_S:g} s: the server stands still") from None
         late = (await self._scraped()).sum(metrics.LATE_BLOCKS, pace="realtime")
         self.audience.take()
         if isinstance(self.ill, AuditFile):
