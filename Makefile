@@ -95,7 +95,7 @@ protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
 	$(BIN)/python -m protos.document
 
-alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eight minutes, on a quiet machine)
+alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (nine minutes, on a quiet machine)
 	$(BIN)/python -m benchmarks.alerts --json
 
 pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes into docs/pictures
