@@ -53,13 +53,18 @@ check: $(STAMP)  ## static checks
 audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
 	$(BIN)/python -m deploy.audit
 
-hostile: $(STAMP)  ## 10,000 half-open connections, floods and bombs, and what live streams see of them (6 minutes)
+hostile: $(STAMP)  ## attacks, floods, outputs that take nothing, and what live streams see of them (a quarter of an hour)
 	$(BIN)/python -m benchmarks.hostile --json
 	$(BIN)/python -m benchmarks.hostile --guarded --json
+	$(BIN)/python -m benchmarks.floods --json
+	$(BIN)/python -m benchmarks.outputs --json
 
-chaos: $(STAMP)  ## kill and stop the processes of real servers under real streams, and an hour of one (an hour and more)
+chaos: $(STAMP)  ## kill, stop, pause and hang what runs under real streams, and an hour of one (an hour and a half)
 	$(BIN)/python -m benchmarks.chaos --kills 30 --stops 10 --stalls 5 --json
 	$(BIN)/python -m benchmarks.chaos --launcher ray --kills 6 --stops 2 --stalls 1 --json
+	$(BIN)/python -m benchmarks.pauses --json
+	$(BIN)/python -m benchmarks.hangs --json
+	$(BIN)/python -m benchmarks.hangs --worker decode --decoders 1 --times 1 --json
 	$(BIN)/python -m benchmarks.chaos --hour --json
 
 identity: $(STAMP)  ## every layout against the sequential oracle, 20 seeds of 60 blocks, and 100 losses of workers a level (an hour)
@@ -95,7 +100,7 @@ protos: $(STAMP)  ## generate the code of the wire protocols again
 	$(BIN)/python protos/generate.py
 	$(BIN)/python -m protos.document
 
-alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (eight minutes, on a quiet machine)
+alerts: $(STAMP)  ## provoke alerts on real servers under a real Prometheus (nine minutes, on a quiet machine)
 	$(BIN)/python -m benchmarks.alerts --json
 
 pictures: $(STAMP)  ## draw the dashboards' panels from a run of two minutes into docs/pictures

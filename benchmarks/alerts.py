@@ -140,12 +140,20 @@ SCENARIOS = (
         name="workers frozen",
         cell=CALM,
         provoke=freeze,
-        expected=frozenset({"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom"}),
+        expected=frozenset(
+            {"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom", "LongtakeWorkersHung"}
+        ),
     ),
     Scenario(name="server killed", cell=CALM, provoke=kill_server, expected=frozenset({"LongtakeDown"})),
     Scenario(name="server killed and back", cell=CALM, provoke=crash, expected=frozenset({"LongtakeCrashed"})),
     Scenario(name="too many live streams", cell=CALM, provoke=crowd, expected=frozenset({"LongtakeRefusingRealtime"})),
     Scenario(name="slow clients", cell=CALM, provoke=lag, expected=frozenset({"LongtakeClientsStall"})),
+    Scenario(
+        name="the audit log's disk is full",
+        cell=Cell(name="alerts", audit="/dev/full"),
+        provoke=nothing,
+        expected=frozenset({"LongtakeAuditInTrouble"}),
+    ),
     Scenario(
         name="nobody shows credentials",
         cell=Cell(name="alerts", tenants=_TENANTS),

@@ -43,6 +43,8 @@ class Cell:
     name: str = "busy"
     tenants: str = ""
     """Text of a tenants file; empty: nobody is asked who he is."""
+    audit: str = ""
+    """The file of the audit log; empty: the log, if there are tenants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
         f"sessions_per_worker = {cell.sessions_per_worker}\n"
         f"[limits]\nmax_sessions = {cell.max_sessions}\npark_after_s = {cell.park_after_s}\n"
         f'[metrics]\naddress = "{metrics}"\ncell = "{cell.name}"\n'
-        + (f'[auth]\ntenants = "{tenants}"\n' if cell.tenants else "")
+        + f'[auth]\naudit = "{cell.audit}"\ntenants = "{tenants if cell.tenants else ""}"\n'
     )
     log = folder / "server.log"
     with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:

@@ -17,12 +17,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -32,7 +30,7 @@ import click
 from benchmarks.chaos_cell import ChaosCell, Setup, chaos_cell
 from benchmarks.chaos_faults import Counts, Fault, strike
 from benchmarks.chaos_hour import hour
-from benchmarks.chaos_report import FaultRow, Say, finish, judge, kinds, say_json, say_text
+from benchmarks.chaos_report import FaultRow, Say, finish, judge, kinds, run, say_json, say_text
 from benchmarks.chaos_streams import COMPLETED, Renderer, Script, Take, longest_gap_s, stream
 from cluster.launch.plan import model_path
 from longtake.client import Client, PaceName
@@ -192,17 +190,6 @@ async def storm(setup: Setup, counts: Counts, scripts: list[Script], seed: int, 
             finally:
                 await renderer.stop()
     return is_clean and judgement.is_right and all(row.healed_s is not None for row in chaos.rows)
-
-
-def run(work: Coroutine[None, None, bool]) -> bool:
-    """Do it on an event loop that SIGTERM ends as Ctrl-C does, so that nothing is left behind."""
-
-    async def guarded() -> bool:
-        task = asyncio.ensure_future(work)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await task
-
-    return asyncio.run(guarded())
 
 
 @click.command()

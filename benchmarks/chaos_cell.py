@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
+
 from benchmarks.chaos_nodes import RayNodes
-from benchmarks.chaos_processes import Process, below, names, process, shared_memory
+from benchmarks.chaos_processes import Process, below, names, process, program, shared_memory
 from benchmarks.prometheus import free_port
 from longtake.core.errors import Unavailable
 
@@ -41,6 +44,14 @@ class Setup:
     """Ray nodes that are started for it, beside a head without workers; 0: the server starts a Ray of its own."""
     extra: str = ""
     """More lines of the configuration; `{folder}` in it is a folder that lasts as long as the chaos."""
+    packed: bool = False
+    """Whether each realtime session is on one denoise worker, not on all."""
+    link_port: int = 0
+    """At which workers dial in; 0: a free one."""
+    most_files: int = 0
+    """The most file descriptors that the server may have; 0: as many as this process."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the server's environment has more than that of this process."""
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -54,15 +65,20 @@ class Setup:
             f'[cluster]\nlaunch = "{self.launcher}"\nray_address = "{ray_address}"\n'
             f"denoise_workers = {self.denoise}\ndecode_workers = {self.decode}\n"
             f"sessions_per_worker = {self.sessions}\n"
-            '[link]\nhost = "127.0.0.1"\n'
+            + ('packed = ["realtime"]\n' if self.packed else "")
+            + f'[link]\nhost = "127.0.0.1"\nport = {self.link_port}\n'
         ) + self.extra.replace("{folder}", str(folder))
 
 
 class ChaosCell:
     """The server, which may be killed and started again at its address, and all that it ever started."""
 
-    def __init__(self, setup: Setup, folder: Path) -> None:
+    def __init__(self, setup: Setup, folder: Path, errors: int | None = None) -> None:
+        """`errors` is the descriptor that its standard error goes to; None: the file `log`."""
         self.setup = setup
+        self._errors = errors
+        self.metrics = ""
+        """Where Prometheus would ask, as a URL; empty if nowhere."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log = folder / "server.log"
@@ -87,25 +103,36 @@ class ChaosCell:
         if self.nodes is not None:
             await asyncio.to_thread(self.nodes.start)
         command = [sys.executable, "-m", "longtake", "serve", str(self._config), "--port", str(self.port)]
+        if self.setup.most_files:
+            command = ["sh", "-c", f'ulimit -n {self.setup.most_files} && exec "$0" "$@"', *command]
+        environment = self.nodes.environment if self.nodes else os.environ
         with self.log.open("a") as log:
             # A session of its own: Ctrl-C is for this process, which then ends the server.
             self._server = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
-                env=self.nodes.environment if self.nodes else None,
+                command, stdout=subprocess.PIPE, stderr=log if self._errors is None else self._errors, text=True,
+                start_new_session=True, env={**environment, **self.setup.environment},
             )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):
-                await asyncio.to_thread(self._read_until_ready, self._server)
+                ready = await asyncio.to_thread(self._read_until_ready, self._server)
+                self.metrics = ready.partition(", metrics at ")[2].partition(",")[0].strip()
         except TimeoutError:
             self._server.kill()  # which also ends the thread that reads
             raise Unavailable(f"the server was not ready after {READY_S:g} s") from None
 
     @staticmethod
-    def _read_until_ready(server: subprocess.Popen[str]) -> None:
+    def _read_until_ready(server: subprocess.Popen[str]) -> str:
         for line in server.stdout or ():
             if line.startswith("ready: "):
-                return
+                return line
         raise Unavailable(f"the server ended with status {server.wait()} before it was ready")
+
+    def all(self) -> dict[str, Process]:
+        """The server and every process below it that lives now, by name; of the others their program and their id."""
+        found = self.find()
+        for one in below(self.server.pid) - set(found.values()):
+            found[f"{program(one.pid)} {one.pid}"] = one
+        return found
 
     async def watch(self) -> None:
         """Note what the server starts, until cancelled: when it is killed, nobody can tell any more."""
@@ -187,12 +214,16 @@ class ChaosCell:
 
 
 @contextlib.asynccontextmanager
-async def chaos_cell(setup: Setup, folder: Path) -> AsyncIterator[ChaosCell]:
+async def chaos_cell(setup: Setup, folder: Path, errors: int | None = None) -> AsyncIterator[ChaosCell]:
     """A server that is ready; on leaving nothing of it is left, however that comes about."""
-    cell = ChaosCell(setup, folder)
+    cell = ChaosCell(setup, folder, errors)
     watching: asyncio.Task[None] | None = None
     try:
-        await cell.start()
+        try:
+            await cell.start()
+        except Unavailable:
+            click.echo(cell.last_words(), err=True)
+            raise
         watching = asyncio.create_task(cell.watch())
         yield cell
     finally:

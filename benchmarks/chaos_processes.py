@@ -42,6 +42,12 @@ class Process:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
+    def files(self) -> int:
+        """Its open file descriptors; 0 if it is gone."""
+        with contextlib.suppress(OSError):
+            return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return 0
+
 
 def process(pid: int) -> Process | None:
     """The process that has this id now; None if there is none, or none that still runs."""
@@ -72,6 +78,13 @@ def names(pid: int) -> set[str]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             found.add((task / "comm").read_text().strip())
     return found
+
+
+def program(pid: int) -> str:
+    """The name of a process itself; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def shared_memory(pid: int) -> set[Path]:

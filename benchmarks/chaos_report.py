@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 
 import click
@@ -144,3 +145,14 @@ async def finish(cell: ChaosCell, say: Say) -> bool:
     if not is_clean:
         click.echo(cell.last_words(), err=True)
     return is_clean
+
+
+def run(work: Coroutine[None, None, bool]) -> bool:
+    """Do it on an event loop that SIGTERM ends as Ctrl-C does, so that nothing is left behind."""
+
+    async def guarded() -> bool:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(guarded())

@@ -21,7 +21,7 @@ from longtake.client.events import ClosedEvent, SegmentEvent
 from tests.cluster.served import ROOT, Server
 from tests.workers.model_dir import write_model
 
-HANGING = Path(__file__).parent / "hanging"
+HANGING = ROOT / "benchmarks" / "hanging"
 STREAMS = 2
 LEAST_S = 5.0
 """After which a worker is given up at the earliest."""

@@ -18,19 +18,16 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks.http2 import DATA, END_HEADERS, HEADERS, RST_STREAM, WINDOW_UPDATE, RawClient, field, frame, request
+from benchmarks.flood_attacks import ATTACH, CALLERS, HELLO_BYTES, IDLE, call_without_end
+from benchmarks.http2 import END_HEADERS, HEADERS, RawClient, field, frame, request
 from cluster.net.descriptors import SCRAPES
 from longtake.client.sync import SyncClient
 from tests.hostile.answers import refused
 from tests.hostile.cell import CONFIG, Cell, Witness, running, wait_for
 
-ATTACH = "/longtake.link.v1.LinkService/Attach"
 SERVED = CONFIG + '[metrics]\naddress = "127.0.0.1:0"\n'
-IDLE = 1100
 FILES = 1024
 OWN_FILES = 8
-HELLOS = 32
-HELLO_BYTES = 60 << 20
 
 
 @pytest.fixture
@@ -84,31 +81,12 @@ def cell(tmp_path_factory: pytest.TempPathFactory, link: str) -> Iterator[Cell]:
 
 def hello_without_end(address: str) -> int:
     """Send a hello of 60 MB, as fast as the server lets us; returns how much of it went out."""
-    connection_window = stream_window = 65_535
-    sent = 0
-    with RawClient(address) as client:
-        client.send(frame(HEADERS, request(ATTACH), flags=END_HEADERS, stream=1))
-        head = b"\0" + HELLO_BYTES.to_bytes(4, "big")
-        until_s = time.monotonic() + 20
-        while sent < HELLO_BYTES and client.is_open and time.monotonic() < until_s:
-            count = min(16_384, connection_window, stream_window)
-            if count > 0 and not client.send(frame(DATA, (head + bytes(count))[:count], stream=1)):
-                break
-            head, sent = b"", sent + count
-            connection_window, stream_window = connection_window - count, stream_window - count
-            for each in client.frames(0.001 if count else 0.5):
-                if each.kind == WINDOW_UPDATE:
-                    more = int.from_bytes(each.payload, "big")
-                    connection_window += more * (each.stream == 0)
-                    stream_window += more * (each.stream == 1)
-                elif each.kind == RST_STREAM or (each.kind == HEADERS and b"grpc-status" in each.payload):
-                    return sent
-    return sent
+    return call_without_end(address, ATTACH, HELLO_BYTES)
 
 
 def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(cell: Cell, link: str) -> None:
     with Witness(cell.address) as witness:
-        with ThreadPoolExecutor(HELLOS) as threads:
+        with ThreadPoolExecutor(CALLERS) as threads:
             list(threads.map(hello_without_end, [link] * 4))  # what the first ones cost once
             before_bytes = cell.resident_bytes()
             peak_bytes, over = 0, threading.Event()
@@ -119,8 +97,8 @@ def test_hellos_of_60_mb_are_not_read_and_no_stream_notices(cell: Cell, link: st
                     peak_bytes = max(peak_bytes, cell.resident_bytes())
 
             weighing = threads.submit(weigh)
-            enemies = ThreadPoolExecutor(HELLOS)
-            sending = [enemies.submit(hello_without_end, link) for _ in range(HELLOS)]
+            enemies = ThreadPoolExecutor(CALLERS)
+            sending = [enemies.submit(hello_without_end, link) for _ in range(CALLERS)]
             for _ in range(5):
                 began_s = time.monotonic()
                 witness.sees(2)
