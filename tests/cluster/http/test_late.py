@@ -39,8 +39,8 @@ async def shown(stream: Stream) -> None:
 
 
 async def test_while_streams_are_late_no_further_one_is_let_in_and_every_surface_says_so(tmp_path: Path) -> None:
-    """A block is half a second, a decode 0.4 s: two streams are one too many, and by what is measured 23 would fit."""
-    async with served(tmp_path, device="simulated:1ms,decode=400ms") as ready, Client(ready.address) as client:
+    """A block is half a second, a decode 0.7 s: one stream is too many, and by what is measured 23 would fit."""
+    async with served(tmp_path, device="simulated:1ms,decode=700ms") as ready, Client(ready.address) as client:
         before = await scraped(ready)
         async with client.stream(PROMPT, LIVE) as first, client.stream(PROMPT, LIVE) as second:
             showing = [asyncio.create_task(shown(stream)) for stream in (first, second)]
