@@ -146,6 +146,17 @@ def test_a_client_that_acknowledges_slowly_is_late_by_its_own_fault() -> None:
     assert run.late == 0 and run.open("further") is None
 
 
+@pytest.mark.parametrize(("window", "after_s"), [(4, 0.95), (2, 0.75)])
+def test_nor_does_one_whose_credit_comes_too_late_for_what_a_block_takes(window: int, after_s: float) -> None:
+    """A block takes a second at the least, more than the next one may: its credit is there before the last has left."""
+    run = Clocked({Role.DENOISE: 0.15, Role.DECODE: 0.4}, Limits())
+    run.open("s", window=window)
+    run.acknowledges_after_s = lambda _: after_s
+    run.run(60.0)
+    assert sum((emit.slack_s or 0.0) < -0.02 for _, emit in run.emitted) > 20
+    assert run.late == 0
+
+
 def test_a_client_with_a_window_that_is_too_small_lowers_nothing() -> None:
     """A block takes 0.73 s at the least, its window is 0.75 s: the next one begins when the client has acknowledged."""
     for window, least_late, most_late in ((1, 60, 80), (4, 0, 2)):
