@@ -8,7 +8,7 @@ from longtake.core.effects import Effect, Emit, GiveUp
 from longtake.core.errors import UnknownPeer
 from longtake.core.events import Event, OpDone, OpFailed
 from longtake.core.facts import Overdue
-from longtake.core.fleet.errands import Answer, Order, Thread
+from longtake.core.fleet.errands import ErrandAnswer, ErrandOrder, Thread
 from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
@@ -35,13 +35,13 @@ class Reports:
     def ordered(self, effects: list[Effect], *, now_s: float) -> list[Effect]:
         """Note with each worker what these effects order it beside ops; returns them."""
         for effect in effects:
-            if isinstance(effect, Order) and (worker := self._cell.workers.get(effect.worker)) is not None:
+            if isinstance(effect, ErrandOrder) and (worker := self._cell.workers.get(effect.worker)) is not None:
                 worker.errands.ordered(effect, now_s=now_s)
         return effects
 
     def answered(self, event: Event, *, now_s: float) -> None:
         """Note with its worker what an event answers, if that is an order beside ops."""
-        if isinstance(event, Answer) and (worker := self._cell.workers.get(event.worker)) is not None:
+        if isinstance(event, ErrandAnswer) and (worker := self._cell.workers.get(event.worker)) is not None:
             worker.errands.answered(event, now_s=now_s)
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:

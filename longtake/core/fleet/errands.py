@@ -21,9 +21,9 @@ KNOWN = 3
 _MEMORY = 32
 """Errands over which their time is averaged."""
 
-Order = PrepareStream | EncodeText | Stow | LoadImage
+ErrandOrder = PrepareStream | EncodeText | Stow | LoadImage
 """The orders beside dispatches that are answered."""
-Answer = StreamPrepared | TextEncoded | Stowed | Loaded | ImageFailed | OpFailed
+ErrandAnswer = StreamPrepared | TextEncoded | Stowed | Loaded | ImageFailed | OpFailed
 
 
 class Thread(Enum):
@@ -40,7 +40,7 @@ class Thread(Enum):
 class Errand:
     """One order that is not answered."""
 
-    order: Order
+    order: ErrandOrder
     ordered_s: float
 
     @property
@@ -74,7 +74,7 @@ class Errand:
     def _fills(self) -> bool:
         return isinstance(self.order, PrepareStream) and self.order.image is not None
 
-    def is_answered_by(self, answer: Answer) -> bool:
+    def is_answered_by(self, answer: ErrandAnswer) -> bool:
         """Whether this is what became of it, if nothing older is."""
         match self.order, answer:
             case PrepareStream(session=session), StreamPrepared(session=prepared):
@@ -133,13 +133,13 @@ class Errands:
         usual = self._usual.get(errand.kind)
         return usual.seconds if usual is not None and usual.count >= KNOWN else None
 
-    def ordered(self, order: Order, *, now_s: float) -> None:
+    def ordered(self, order: ErrandOrder, *, now_s: float) -> None:
         """Note that the worker was sent an order."""
         errand = Errand(order, now_s)
         self._owed[errand.thread].append(errand)
         self.count += 1
 
-    def answered(self, answer: Answer, *, now_s: float) -> None:
+    def answered(self, answer: ErrandAnswer, *, now_s: float) -> None:
         """Note what became of an order. An image that failed is reported once for all orders that name it."""
         if isinstance(answer, ImageFailed):
             for errand in [errand for errand in self if errand.is_answered_by(answer)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from longtake.cli.top_figures import warnings
 from longtake.client import Client, Stream, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.core.dispatch import lateness
+from longtake.core.work import Role
 from tests.cluster.http.desk import PROMPT, Page, scraped, served
-from workers import runner
 from workers.messages import Done
-from workers.orders import Answer
+from workers.orders import Answer, Order
+from workers.simulated.workers import PacedWorker
 
 LIVE = StreamOptions(pace="realtime", codec="raw")
 DECODER = "simulated-decode-0"
@@ -24,12 +26,17 @@ DECODER = "simulated-decode-0"
 
 @pytest.fixture(autouse=True)
 def times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers say that things take 20 ms at most, whatever they took; a hiccup lasts half a second."""
+    """Decoders say that a decode took 20 ms, whatever it took; a hiccup lasts half a second."""
 
-    def timed(report: Answer, seconds: float) -> Answer:
-        return replace(report, seconds=min(seconds, 0.02)) if isinstance(report, Done) else report
+    plain = PacedWorker.perform
 
-    monkeypatch.setattr(runner, "_timed", timed)
+    def perform(worker: PacedWorker, message: Order) -> Iterator[Answer]:
+        for report in plain(worker, message):
+            if isinstance(report, Done) and worker.role is Role.DECODE:
+                report = replace(report, seconds=0.02)
+            yield report
+
+    monkeypatch.setattr(PacedWorker, "perform", perform)
     monkeypatch.setattr(lateness, "HICCUP_S", 0.5)
 
 

@@ -17,7 +17,7 @@ from longtake.core.events import (
     TextEncoded,
     WorkerJoined,
 )
-from longtake.core.fleet.errands import KNOWN, Errands, Order
+from longtake.core.fleet.errands import KNOWN, ErrandOrder, Errands
 from longtake.core.fleet.hangs import COPY_S, ERRAND_S, LEAST_S, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind, Op
@@ -52,7 +52,7 @@ FAILED = OpFailed(now_s=0.0, worker=D, sessions=(S,), sequence=None, reason="no 
 class Case:
     """An order, what it is when it is done, and how long it may take while nothing is known and when it is short."""
 
-    order: Order
+    order: ErrandOrder
     done: Event
     first_s: float = ERRAND_S
     least_s: float = LEAST_S
@@ -85,7 +85,7 @@ class Watch:
             self.now_s += TICK_S
             self.found += self.hangs.look([self.made], now_s=self.now_s)
 
-    def order(self, order: Order) -> None:
+    def order(self, order: ErrandOrder) -> None:
         self.made.errands.ordered(order, now_s=self.now_s)
 
     def answer(self, answer: Event) -> None:
@@ -124,7 +124,7 @@ def test_a_worker_that_has_done_some_is_judged_by_its_own_time(case: Case, took_
     [*((case.order, case.done) for case in CASES), (prepare(), FAILED), (ENCODE, FAILED), (STOW, GONE), (LOAD, GONE),
      (prepare(IMAGE), GONE)],
 )  # fmt: skip
-def test_whatever_becomes_of_an_order_nothing_is_owed_then(order: Order, answer: Event) -> None:
+def test_whatever_becomes_of_an_order_nothing_is_owed_then(order: ErrandOrder, answer: Event) -> None:
     watch = Watch(worker())
     watch.order(order)
     watch.run(1.0)
