@@ -101,6 +101,10 @@ async def freeze(cell: Running, clients: Clients) -> None:
     cell.freeze_workers()
 
 
+async def hang(cell: Running, clients: Clients) -> None:
+    cell.hang_workers()
+
+
 async def kill_server(cell: Running, clients: Clients) -> None:
     cell.kill_server()
 
@@ -143,6 +147,12 @@ SCENARIOS = (
         expected=frozenset(
             {"LongtakeNoWorkers", "LongtakeWorkersMissing", "LongtakeStreamsWaitForRoom", "LongtakeWorkersHung"}
         ),
+    ),
+    Scenario(
+        name="workers hang",
+        cell=Cell(name="alerts", park_after_s=600.0, hangs=True),
+        provoke=hang,
+        expected=frozenset({"LongtakeWorkersHung"}),
     ),
     Scenario(name="server killed", cell=CALM, provoke=kill_server, expected=frozenset({"LongtakeDown"})),
     Scenario(name="server killed and back", cell=CALM, provoke=crash, expected=frozenset({"LongtakeCrashed"})),

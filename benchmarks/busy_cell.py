@@ -28,6 +28,7 @@ OPEN_S = 60.0
 PAUSE_S = 0.5
 """Before a client that was refused, or whose stream has ended, asks again."""
 _WORKERS, _SERVER = b"workers.link.shared", b"longtake\0serve"
+_HANGING = Path(__file__).parent / "hanging"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Cell:
     """Text of a tenants file; empty: nobody is asked who he is."""
     audit: str = ""
     """The file of the audit log; empty: the log, if there are tenants."""
+    hangs: bool = False
+    """Whether its workers can be made to hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Running:
     """HOST:PORT for Prometheus."""
     log: Path
     config: Path
+    trouble: Path
+    """The folder where benchmarks/hanging looks."""
 
     def kill_workers(self) -> int:
         """End every worker process without a word; how many."""
@@ -69,6 +74,14 @@ class Running:
     def thaw_workers(self) -> int:
         """Let frozen worker processes go on; how many."""
         return _signal(_WORKERS, signal.SIGCONT)
+
+    def hang_workers(self) -> int:
+        """Have every worker process that is there never end an op again; how many. New ones work."""
+        found = _processes(_WORKERS)
+        for pid in found:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            (self.trouble / name).write_text(f"hang {pid}")
+        return len(found)
 
     def kill_server(self) -> int:
         """End the server without a word; how many processes that were."""
@@ -90,8 +103,24 @@ def running_cell(folder: Path, cell: Cell) -> Iterator[Running]:
         + f'[auth]\naudit = "{cell.audit}"\ntenants = "{tenants if cell.tenants else ""}"\n'
     )
     log = folder / "server.log"
-    with log.open("w") as lines, local_server(lambda line: None, config, lines) as address:
-        yield Running(address, metrics, log, config)
+    trouble = folder / "trouble"
+    trouble.mkdir()
+    can_hang = _can_hang(trouble) if cell.hangs else contextlib.nullcontext()
+    with log.open("w") as lines, can_hang, local_server(lambda line: None, config, lines) as address:
+        yield Running(address, metrics, log, config, trouble)
+
+
+@contextlib.contextmanager
+def _can_hang(trouble: Path) -> Iterator[None]:
+    """Processes that are started meanwhile hang when they are told to in this folder."""
+    before = dict(os.environ)
+    paths = filter(None, (before.get("PYTHONPATH", ""), str(_HANGING)))
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "HANG_FOLDER": str(trouble)}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 class Clients:
@@ -206,10 +235,15 @@ class Clients:
 
 def _signal(command: bytes, number: signal.Signals) -> int:
     """Send a signal to those processes below this one that were started with this in their command; how many."""
-    found = [pid for pid in _descendants(os.getpid()) if command in _command(pid)]
+    found = _processes(command)
     for pid in found:
         os.kill(pid, number)
     return len(found)
+
+
+def _processes(command: bytes) -> list[int]:
+    """Those below this one that were started with this in their command."""
+    return [pid for pid in _descendants(os.getpid()) if command in _command(pid)]
 
 
 def _descendants(ancestor: int) -> list[int]:

@@ -98,6 +98,8 @@ STALLED_SESSIONS = Metric("longtake_stalled_sessions", GAUGE, ("pace",),
     "Running sessions that wait for their client's credit.")
 DETACHED_SESSIONS = Metric("longtake_detached_sessions", GAUGE, (),
     "Sessions whose client's call broke, and that wait for it to come back.")
+LATE_SESSIONS = Metric("longtake_late_sessions", GAUGE, (),
+    "Realtime sessions that stood still for longer than a hiccup lasts; while there are any, no further one is let in.")
 PICTURE_RATE = Metric("longtake_playback_pictures_per_second", GAUGE, (),
     "Pictures that one stream shows a second, at the speed at which it is to be played.")
 
@@ -115,14 +117,17 @@ READY_OPS = Metric("longtake_ready_ops", GAUGE, ("worker",),
     "Ops that could run now and wait for their turn; of a text worker the prompts that it is to encode.")
 IN_FLIGHT = Metric("longtake_in_flight_passes", GAUGE, ("worker",), "Dispatches sent and not yet done.")
 OLDEST_DISPATCH = Metric("longtake_oldest_dispatch_seconds", GAUGE, ("worker",),
-    "How long the worker has been at the oldest dispatch that it has not reported (a text worker: at a prompt), while "
-    "the engine was awake; 0 if it has none.")
+    "How long the worker has been at the oldest order that it has not answered (a dispatch, a prompt, the preparation "
+    "of a stream, a copy of state), while the engine was awake; 0 if it has none.")
 FORWARDS_PER_BLOCK = Metric("longtake_forwards_per_block", GAUGE, (), "Forwards that one block takes.")
 LIMIT = Metric("longtake_limit_blocks_per_second", GAUGE, ("role",),
     "The most that the workers of a role could do at their present times: the sum of 1 / t, over the ops of a block. "
     "The least of the roles is the cell's limit; a role that nobody has measured yet is not here.")
 RESERVED = Metric("longtake_reserved_time_ratio", GAUGE, ("worker",),
-    "The share of a worker's time that realtime sessions reserve; a further one must fit below the limit (0.95).")
+    "The share of a worker's time that realtime sessions reserve; a further one must fit below what is reservable.")
+RESERVABLE = Metric("longtake_reservable_time_ratio", GAUGE, (),
+    "The share of every worker's time that realtime sessions may reserve now: 0.95; 0 while some are late, and rising "
+    "for a while after that.")
 
 # --- memory ---
 PAGES = Metric("longtake_pages", GAUGE, ("worker", "state"), "Pages of K/V: free, or held by lanes.")

@@ -73,6 +73,7 @@ class Runner:
         self._answers = InOrder(broken=lambda: self._inbox.put(_AnswersBroken()))
         self._thread = threading.Thread(target=self._run, name=f"{worker.role.value} worker", daemon=True)
         self._next_sequence = 0
+        self._images_hang = False
         self.images = ImageThread(worker, meeting_point=meeting_point, report=report, hand_over=self._inbox.put)
 
     def start(self) -> None:
@@ -95,9 +96,16 @@ class Runner:
                 self._inbox.put(message)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread to end; returns whether it did."""
+        """Wait for the threads to end; returns whether they did."""
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self.hanging
+
+    @property
+    def hanging(self) -> str:
+        """Which thread has not ended; empty if all have."""
+        if self._thread.is_alive():
+            return "its compute thread"
+        return "its thread for images" if self._images_hang else ""
 
     def _run(self) -> None:
         reason: str | StartOver = "its compute thread ended by an unforeseen error"
@@ -107,7 +115,7 @@ class Runner:
             reason = self._loop()
         finally:
             self._answers.stop()
-            self.images.stop(COPY_S)
+            self._images_hang = not self.images.stop(COPY_S)
             del self._worker
             self._ended(reason)
 

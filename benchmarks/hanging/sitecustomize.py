@@ -1,8 +1,8 @@
-"""Stands for a device that never ends an op, or is slow: for processes of workers that are named in a file.
+"""Stands for a device that never ends what it is given, or is slow: for processes of workers that are named in a file.
 
 Python imports this by itself in every process that has the folder on its path. The folder `$HANG_FOLDER` may hold a
-file with the name of a worker: `hang PID` holds up every op of that process while the file is there, `slow TIMES` makes
-each op of the worker take so many times as long.
+file with the name of a process (of a worker that computes, its own): `hang PID` holds up every op and every preparation
+of that process while the file is there, `slow TIMES` makes each take so many times as long.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from types import ModuleType
 
 FOLDER = os.environ.get("HANG_FOLDER", "")
 METHODS = {
-    "workers.denoise.worker": ("DenoiseWorker", "_forward"),
-    "workers.decode.worker": ("DecodeWorker", "_decode"),
+    "workers.denoise.worker": ("DenoiseWorker", ("_forward",)),
+    "workers.decode.worker": ("DecodeWorker", ("_decode", "_prepare")),
+    "workers.simulated.device": ("DevicePace", ("wait",)),
 }
 
 
@@ -46,7 +47,7 @@ def _troubled(plain: Callable[..., object]) -> Callable[..., object]:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the workers' modules as they are, and changes one method of each."""
+    """Finds the workers' modules as they are, and changes some methods of a class of each."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -58,9 +59,10 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             plain(module)
-            kind, method = METHODS[fullname]
+            kind, methods = METHODS[fullname]
             owner = getattr(module, kind)
-            setattr(owner, method, _troubled(getattr(owner, method)))
+            for method in methods:
+                setattr(owner, method, _troubled(getattr(owner, method)))
 
         found.loader.exec_module = exec_module  # type: ignore[method-assign]
         return found

@@ -63,6 +63,8 @@ class Operations:
             limited_by="" if least is None else least.name,
             stages=[pb.Stage(role=WIRE_ROLES[one.role], blocks_per_s=one.blocks_per_s) for one in limit.stages],
             engine_busy_s=self._engine.step_s.total,
+            sessions_late=scheduler.cell.load_limit.late,
+            reservable=scheduler.cell.load_limit.share if scheduler.cell.load_limit.is_lowered else None,
         )
 
     def session(self, view: SessionView) -> pb.Session:

@@ -105,6 +105,7 @@ class CellFigures:
         for way in (REBUILT, WAITED):
             scrape.put("longtake_recovering_sessions", ways[way], way)
         scrape.put("longtake_detached_sessions", census.detached)
+        scrape.put("longtake_late_sessions", self._engine.scheduler.cell.load_limit.late)
         prompts = self._engine.scheduler.cell.texts.view(now_s=self._engine.now_s())
         scrape.put("longtake_prompts_waiting", prompts.count)
         scrape.put("longtake_oldest_prompt_seconds", prompts.oldest_s)
@@ -120,6 +121,7 @@ class CellFigures:
                 scrape.put("longtake_worker_info", 1, one.worker, one.role.value, site.node, site.pod, site.device)
         for worker in workers:
             _write_worker(scrape, worker)
+        scrape.put("longtake_reservable_time_ratio", self._engine.scheduler.cell.load_limit.share)
         for stage in self._engine.scheduler.cell.limit.stages:
             if stage.blocks_per_s is not None:
                 scrape.put("longtake_limit_blocks_per_second", stage.blocks_per_s, stage.role.value)

@@ -187,15 +187,26 @@ def _pace(total: pb.PaceTotals, before: Look, over_s: float) -> PaceFigures:
 
 
 def warnings(status: pb.GetStatusResponse) -> tuple[str, ...]:
-    """A sentence for each role whose workers do not all give the same bits."""
+    """A sentence for each thing that is not as it should be: what is late, and workers that give different bits."""
+    told = []
+    if status.sessions_late:
+        count = f"{status.sessions_late} realtime session{' is' if status.sessions_late == 1 else 's are'} late"
+        by = f", limited by {status.limited_by}" if status.limited_by else ""
+        told.append(f"{count}{by}: no further one is let in")
+    elif status.HasField("reservable"):
+        told.append(
+            f"realtime sessions were late: they may reserve {100 * status.reservable:.0f} % of each worker's time, "
+            "and more while they are on time"
+        )
     classes: dict[str, set[str]] = {}
     for worker in status.workers:
         classes.setdefault(word(pb.WorkerRole.Name(worker.role)), set()).add(worker.numerics)
-    return tuple(
+    told += [
         f"{role} workers do not all give the same bits: {len(found)} classes of numerics"
         for role, found in classes.items()
         if len(found) > 1
-    )
+    ]
+    return tuple(told)
 
 
 def _worker(worker: pb.Worker, earlier: pb.Worker | None, over_s: float) -> WorkerFigures:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longtake.core.fleet.limit import CellLimit, cell_limit
+from longtake.core.fleet.load_limit import LoadLimit
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.texts import Texts
@@ -38,10 +39,21 @@ class Cell:
     """Which of the ready ops of a worker goes first."""
     journal_bytes: int = 0
     """What the sessions that were let in may need of the journal, together."""
+    load_limit: LoadLimit = field(init=False)
+    """The share of a worker's time that new REALTIME sessions may reserve now; those that were let in once return to
+    what `limits` say."""
+
+    def __post_init__(self) -> None:
+        self.load_limit = LoadLimit(self.limits.load_limit)
 
     def view(self, worker: Worker) -> WorkerView:
         """The public face of a worker."""
         return worker.view(self.texts.held_by(worker.id), reserved=self.fleet.reserved(worker))
+
+    def reserved(self, worker: str) -> float:
+        """The share of its time that is reserved of a worker of this name; 0 if there is none."""
+        found = self.workers.get(WorkerId(worker))
+        return 0.0 if found is None else self.fleet.reserved(found)
 
     @property
     def limit(self) -> CellLimit:

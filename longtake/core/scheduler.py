@@ -146,6 +146,7 @@ class Scheduler:
         """Decide what follows from `event`. Never raises for what a client or a worker may do."""
         self._now_s = max(self._now_s, event.now_s)
         self._effects = []
+        self._reports.answered(event, now_s=self._now_s)
         match event:
             case OpDone() | OpFailed():
                 self._reported(event)
@@ -169,14 +170,14 @@ class Scheduler:
             case _:
                 self._session_event(event)
         self._effects += self._waiting.let_in(now_s=self._now_s)
-        return self._effects
+        return self._reports.ordered(self._effects, now_s=self._now_s)
 
     def move(self, session: SessionId, lane: int, target: WorkerId) -> list[Effect]:
         """Begin to move a lane by hand, as the balance does: it is not on its way yet and `target` has room for it."""
         record = self.cell.sessions[session]
         self._effects = self._mover.begin(record, lane, self.cell.workers[target])
         self._advance(record)
-        return self._effects
+        return self._reports.ordered(self._effects, now_s=self._now_s)
 
     def _tick(self) -> None:
         self._effects += self._reports.tick(now_s=self._now_s)
@@ -188,8 +189,7 @@ class Scheduler:
         for session in self._parking.idle.due(now_s=self._now_s):
             self._effects += self._parking.begin(session, now_s=self._now_s)
             self._waiting.look_again()
-        self._effects += self._asking.attendance.tick(now_s=self._now_s)
-        self._effects += self._asking.handing.tick(now_s=self._now_s)
+        self._effects += self._asking.tick(now_s=self._now_s)
         self._waiting.tick()
 
     def _image_event(self, event: Stowed | Loaded | ImageFailed) -> None:
@@ -300,7 +300,7 @@ class Scheduler:
                 continue
             woken, known = session.graph.woken_by(ticket.op), looks.get(ticket.session)
             looks[ticket.session] = session, woken if known is None else {*known[1], *woken}
-            self._effects += count(session, ticket, self.cell.fleet, self._reports.due, now_s=self._now_s)
+            self._effects += count(session, ticket, self.cell.fleet, self._reports.lateness, now_s=self._now_s)
             self._effects += self._mover.advance(session)
             if session.struck_s is not None:
                 self._effects += recovered(session, now_s=self._now_s)

@@ -639,7 +639,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "draining_for_s", "limit_blocks_per_s", "limited_by", "stages", "engine_busy_s", "sessions_queued")
+    __slots__ = ("workers", "sessions", "max_sessions", "draining", "uptime_s", "cell", "totals", "forwards_per_block", "drains_in_s", "draining_for_s", "limit_blocks_per_s", "limited_by", "stages", "engine_busy_s", "sessions_queued", "sessions_late", "reservable")
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -655,6 +655,8 @@ class GetStatusResponse(_message.Message):
     STAGES_FIELD_NUMBER: _ClassVar[int]
     ENGINE_BUSY_S_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_LATE_FIELD_NUMBER: _ClassVar[int]
+    RESERVABLE_FIELD_NUMBER: _ClassVar[int]
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     sessions: int
     max_sessions: int
@@ -670,7 +672,9 @@ class GetStatusResponse(_message.Message):
     stages: _containers.RepeatedCompositeFieldContainer[Stage]
     engine_busy_s: float
     sessions_queued: int
-    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., draining_for_s: _Optional[float] = ..., limit_blocks_per_s: _Optional[float] = ..., limited_by: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., engine_busy_s: _Optional[float] = ..., sessions_queued: _Optional[int] = ...) -> None: ...
+    sessions_late: int
+    reservable: float
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., draining: _Optional[bool] = ..., uptime_s: _Optional[float] = ..., cell: _Optional[str] = ..., totals: _Optional[_Iterable[_Union[PaceTotals, _Mapping]]] = ..., forwards_per_block: _Optional[int] = ..., drains_in_s: _Optional[float] = ..., draining_for_s: _Optional[float] = ..., limit_blocks_per_s: _Optional[float] = ..., limited_by: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[Stage, _Mapping]]] = ..., engine_busy_s: _Optional[float] = ..., sessions_queued: _Optional[int] = ..., sessions_late: _Optional[int] = ..., reservable: _Optional[float] = ...) -> None: ...
 
 class Stage(_message.Message):
     __slots__ = ("role", "blocks_per_s")

@@ -99,8 +99,10 @@ THROUGHPUT = Dashboard(
                          "(see slowness and lane moves). All low while ops wait: the engine or the link is the "
                          "bottleneck."),
             panel("Time that is reserved", Style(bounds=(0.95,), top=1.0), SEEN.most(metrics.RESERVED, "worker"),
-                  advice="By realtime streams. Where one more would bring a worker above 0.95 it is refused for time; "
-                         "the refusal names the worker with the most time left."),
+                  Line(SEEN.least(metrics.RESERVABLE), "limit"),
+                  advice="By realtime streams. Where one more would bring a worker above the limit it is refused for "
+                         "time; the refusal names the worker with the most time left. The limit is 0.95, and 0 while "
+                         "realtime streams are late: see 'Realtime streams that are late'."),
             panel("Ops done", STACKED, SEEN.rate(metrics.OPS, "op"),
                   advice="Denoise and commit ops go together, about as many forwards for each block as 'Forwards of "
                          "a block' says; a decode op for each block. A gap means that ops fail or sessions end "
@@ -121,8 +123,9 @@ THROUGHPUT = Dashboard(
             panel("Dispatches in flight", PLAIN, SEEN.sum(metrics.IN_FLIGHT, "worker"),
                   advice="One runs and one waits. Steadily 2 with few ops done: see the age of the oldest."),
             panel("Age of the oldest dispatch", Style(bounds=(5.0, 60.0)), SEEN.most(metrics.OLDEST_DISPATCH, "worker"),
-                  advice="About the time of an op. Seconds: the worker hangs, or shares its device; at twenty times "
-                         "its usual time (five seconds at least) it is given up, ended and started anew."),
+                  advice="Or of whatever else it was ordered. About the time of an op. Seconds: the worker hangs, or "
+                         "shares its device; at twenty times its usual time (five seconds at least) it is given up, "
+                         "ended and started anew."),
             panel("Forwards of a block", Style(chart=Chart.NUMBER, width=4), SEEN.most(metrics.FORWARDS_PER_BLOCK),
                   advice="By the recipe; it changes only with the model that is served."),
             panel("Lanes moved", Style(width=4), SEEN.rate(metrics.LANE_MOVES),
@@ -146,6 +149,9 @@ SESSIONS = Dashboard(
                   Line(SEEN.quantile(0.5, metrics.BLOCK_SLACK, **REALTIME), "median"),
                   advice="How long before it was due a block left; below 0 it was late. A worst percentile that "
                          "sinks to 0 announces late blocks: stop fast streams or add workers before they come."),
+            panel("Realtime streams that are late", PLAIN, SEEN.sum(metrics.LATE_SESSIONS),
+                  advice="They stood still for more than two seconds within about a minute, by our fault. While there "
+                         "is one, no further realtime stream is let in: see slowness, utilisation and the engine."),
             panel("Slack, all of it", Style(chart=Chart.HEAT), SEEN.buckets(metrics.BLOCK_SLACK, **REALTIME),
                   advice="A second band below the first: some streams are worse off than the rest, by their worker."),
             panel("First segment, 95th percentile", Style(bounds=(5.0, 10.0)),

@@ -19,6 +19,8 @@ from benchmarks.chaos_processes import names
 from longtake.client import Client, StreamOptions
 from longtake.client.events import ClosedEvent, SegmentEvent
 from tests.cluster.served import ROOT, Server
+from tests.monitoring.promtool import firing
+from tests.programs import required
 from tests.workers.model_dir import write_model
 
 HANGING = ROOT / "benchmarks" / "hanging"
@@ -84,10 +86,21 @@ class Figures:
         found = re.search(r"metrics at ([^,\s]+)", server.ready)
         assert found is not None, server.ready
         self._url = found[1]
+        self.pages: list[str] = []
+        """What was scraped, a second apart, while `scrape` ran."""
+
+    async def page(self) -> str:
+        return await asyncio.to_thread(lambda: urllib.request.urlopen(self._url, timeout=10).read().decode())
+
+    async def scrape(self) -> None:
+        """Scrape every second, as Prometheus does, until cancelled."""
+        while True:
+            self.pages.append(await self.page())
+            await asyncio.sleep(1.0)
 
     async def now(self, name: str, **labels: str) -> float:
         """The sum of what has these labels."""
-        page = await asyncio.to_thread(lambda: urllib.request.urlopen(self._url, timeout=10).read().decode())
+        page = await self.page()
         lines = [line for line in page.splitlines() if line.startswith(f"{name}{{")]
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         return sum(float(line.split()[-1]) for line in lines if all(each in line for each in wanted))
@@ -118,7 +131,7 @@ async def hang(server: Server, trouble: Path, figures: Figures, worker: str) -> 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("worker", ["denoise-1", "decode-0"])
 async def test_a_hung_worker_is_replaced_and_serves_and_no_stream_is_lost(
-    server: Server, trouble: Path, worker: str
+    server: Server, trouble: Path, worker: str, tmp_path: Path
 ) -> None:
     figures = Figures(server)
     async with Client(server.address) as client:
@@ -127,7 +140,9 @@ async def test_a_hung_worker_is_replaced_and_serves_and_no_stream_is_lost(
         while not all(len(told.indices) >= 12 for told in streams):
             await asyncio.sleep(0.1)
         late = await figures.now("longtake_late_blocks_total", pace="realtime")
+        scraping = asyncio.create_task(figures.scrape())
         oldest_s, took_s = await hang(server, trouble, figures, worker)
+        scraping.cancel()
         assert oldest_s > 0.8 * LEAST_S
         assert await figures.now("longtake_workers_lost_total", cause="hang") == 1, "what the alert asks for"
         assert await figures.now("longtake_late_blocks_total", pace="realtime") > late
@@ -142,6 +157,30 @@ async def test_a_hung_worker_is_replaced_and_serves_and_no_stream_is_lost(
         *(worker, took_s, oldest_s, max(gaps_s)),
     )
     assert "its process is ended and started anew" in server.text()
+    alerts = firing(required("promtool"), tmp_path, "LongtakeWorkersHung", figures.pages)
+    assert LEAST_S - 1 < min(alerts) < took_s - 3, "while the process hung, of what it was scraped"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_decoder_that_hangs_while_it_prepares_a_stream_is_replaced_and_the_stream_begins(
+    server: Server, trouble: Path
+) -> None:
+    """No dispatch is in flight, and no stream runs that could be late."""
+    figures = Figures(server)
+    async with Client(server.address) as client:
+        for _ in range(3):
+            assert (await watched(client, Told(), blocks=1)).ending == "completed"
+        hanging = asyncio.create_task(hang(server, trouble, figures, "decode-0"))
+        await asyncio.sleep(0.5)
+        task = asyncio.create_task(watched(client, Told(), blocks=2))
+        oldest_s, took_s = await hanging
+        told = await task
+        assert (told.ending, told.indices) == ("completed", [0, 1])
+        assert oldest_s > 0.8 * LEAST_S
+        assert await figures.now("longtake_workers_lost_total", cause="hang") == 1
+    _log.info("replaced after %.1f s, its oldest order was %.1f s old", took_s, oldest_s)
+    assert "it hangs: the preparation of a stream has taken more than 5 s" in server.text()
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ MAY_LACK = {
 MAY_REST = {
     "overview: Share of late blocks",
     "sessions and SLO: Late blocks of realtime streams",
+    "sessions and SLO: Realtime streams that are late",
     "sessions and SLO: Lines that are missing",
     "sessions and SLO: Audit log in trouble",
     "sessions and SLO: Calls not let in",

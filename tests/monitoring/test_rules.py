@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from monitoring.alerting.rules import FOLDER, RUNBOOK, documents
 from monitoring.boards.dashboards import DASHBOARDS
 from monitoring.generated import stale
 from tests.monitoring.alert_scenarios import HEALTHY, SCENARIOS, Scenario
+from tests.monitoring.promtool import rules_for, run_promtool
 from tests.programs import required
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,25 +102,6 @@ def test_the_runbook_names_only_dashboards_and_panels_that_exist() -> None:
 
 
 # --- scenarios ------------------------------------------------------------------------------------------------------
-
-
-def rules_for(folder: Path, alert: str) -> Path:
-    """A file with one alert and the records that it uses: promtool evaluates all that there are, which takes long."""
-    files = (folder_file.read_text() for folder_file in sorted(FOLDER.glob("*.yaml"), reverse=True))
-    records, alerting = (yaml.safe_load(text)["groups"][0] for text in files)
-    alerting["rules"] = [rule for rule in alerting["rules"] if rule["alert"] == alert]
-    records["rules"] = [rule for rule in records["rules"] if rule["record"] in alerting["rules"][0]["expr"]]
-    path = folder / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": [group for group in (records, alerting) if group["rules"]]}))
-    return path
-
-
-def run_promtool(promtool: str, folder: Path, test: Mapping[str, Any]) -> str:
-    """What promtool has against a unit test of rules; empty: nothing."""
-    (folder / "test.yaml").write_text(yaml.safe_dump(test))
-    command = [promtool, "test", "rules", str(folder / "test.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def judged(promtool: str, folder: Path, alert: str, step: str, scenarios: Iterable[Scenario]) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longtake.core.endings import Ending
+from longtake.core.events import Event, Open
+from longtake.core.flow import Pace
+from longtake.core.scheduler import Scheduler
+from tests.simulation.calls import Violation
 from tests.simulation.oracle import Model
 
 
@@ -46,3 +50,15 @@ def journal_entries(model: Model, window: int, rewind_blocks: int) -> int:
     slot = -(-model.reach.latents // recipe.blocks.frames)
     sinks = -(-recipe.sink_frames // recipe.blocks.frames)
     return recipe.step_count * (sinks + ahead + lane) + max(0, slot - lane)
+
+
+def check_admitted(event: Event, scheduler: Scheduler) -> None:
+    """Violation if this event, which was handled just now, let in a REALTIME stream while others were late."""
+    late = scheduler.cell.load_limit.late
+    if (
+        late
+        and isinstance(event, Open)
+        and event.pace is Pace.REALTIME
+        and scheduler.session(event.session) is not None
+    ):
+        raise Violation(f"{event.session} was let in while {late} streams were late")

@@ -31,6 +31,7 @@ def check_empty(
         "images on their way": tuple(transit),
         "units": [view for view in views if view.free != view.ability.capacity],
         "on workers": [view for view in views if view.sessions or view.in_flight or view.ready],
+        "orders": [view.worker for view in views if any(engine.scheduler.worker(view.worker).errands)],
         "images": [name for name, process in workers.items() if process.fake.images],
         "slots": [name for name, process in workers.items() if process.fake.states],
         "lanes": [name for name, process in workers.items() if process.fake.lanes.memory.sessions],

@@ -30,7 +30,7 @@ from tests.simulation.calls import Violation
 from tests.simulation.chains import Generation
 from tests.simulation.clients import SimulatedClient
 from tests.simulation.disks import DiskTrouble, Promised, SimulatedDisk, Spell
-from tests.simulation.expectation import Circumstances, journal_entries
+from tests.simulation.expectation import Circumstances, check_admitted, journal_entries
 from tests.simulation.failing import Failures
 from tests.simulation.faults import Fault, Job, Moment, Phase, Plan, Trouble
 from tests.simulation.fleets import start
@@ -163,6 +163,7 @@ class World:
                 client.script.first, client.has_depended = kin.first_block, kin.depends
                 self.outcome.rewinds += event.fork.block is not None and not kin.depends
                 client.script.parent = client.script.parent.as_it_is()
+        check_admitted(event, scheduler)
         latents = self.engine.journal.sizes_bytes()["latents"]
         bound = sum(self._journal_bytes(self._client_of(view.session).wish) for view in scheduler.sessions())
         if latents > bound:

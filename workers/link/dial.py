@@ -158,7 +158,7 @@ class WorkerLink:
                 task.cancel()
             runner.put(Shutdown())
             if not await asyncio.to_thread(runner.join, END_S):
-                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: its compute thread hangs")
+                raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {runner.hanging} hangs")
 
     async def _ended(self, reader: asyncio.Task[None], writer: asyncio.Task[str | StartOver]) -> bool:
         """Wait for the end of an attachment; what `_attached` returns and raises."""

@@ -43,11 +43,14 @@ def graph_for(request: Open, cell: Cell, parent: Session | None) -> Graph:
     return graph
 
 
-def take_place(cell: Cell, session: Session, homes: Homes | None = None, *, now_s: float) -> Place:
+def take_place(
+    cell: Cell, session: Session, homes: Homes | None = None, *, now_s: float, limit: float | None = None
+) -> Place:
     """Take pages, a decoder slot and, if REALTIME, time; NoCapacity or Unavailable if it cannot be.
 
     The place is at `homes` if there is room for all of it there, because then nothing has to be moved, and else with
-    workers of the same classes as before: for a while also if none is up, because it may come back.
+    workers of the same classes as before: for a while also if none is up, because it may come back. `limit` is the
+    share of a worker's time that may be reserved, if it is not `Limits.load_limit`.
     """
     if homes is not None:
         try:
@@ -55,7 +58,7 @@ def take_place(cell: Cell, session: Session, homes: Homes | None = None, *, now_
         except NoCapacity:
             pass
     denoisers, decoders = _rankings(cell)
-    lanes, slot = _asks(cell, session)
+    lanes, slot = _asks(cell, session, limit)
     lanes = replace(lanes, numerics=_still(cell, Role.DENOISE, session.classes.lanes, now_s))
     slot = replace(slot, numerics=_still(cell, Role.DECODE, session.classes.decoder, now_s))
     place = denoisers.place_together if session.request.pace in cell.limits.packed else denoisers.place
@@ -64,10 +67,10 @@ def take_place(cell: Cell, session: Session, homes: Homes | None = None, *, now_
     return _take(cell, session, Homes(lanes=chosen, decoder=decoder))
 
 
-def take_place_at(cell: Cell, session: Session, homes: Homes) -> Place:
+def take_place_at(cell: Cell, session: Session, homes: Homes, *, limit: float | None = None) -> Place:
     """The same at these workers and nowhere else."""
     denoisers, decoders = _rankings(cell)
-    lanes, slot = _asks(cell, session)
+    lanes, slot = _asks(cell, session, limit)
     for ranking, chosen, ask in ((denoisers, homes.lanes, lanes), (decoders, (homes.decoder,), slot)):
         refusal = ranking.shortage(chosen, ask)
         if refusal is not None:
@@ -109,11 +112,15 @@ def _still(cell: Cell, role: Role, numerics: str | None, now_s: float) -> str | 
     return numerics if numerics is not None and cell.fleet.expects(role, numerics, now_s=now_s) else None
 
 
-def _asks(cell: Cell, session: Session) -> tuple[Ask, Ask]:
+def _asks(cell: Cell, session: Session, limit: float | None = None) -> tuple[Ask, Ask]:
     """What a session asks of denoise workers, and of a decode worker."""
-    demands, realtime, limit = cell.fleet.demands(session), session.is_realtime, cell.limits.load_limit
+    demands = cell.fleet.demands(session)
     lanes = Ask(
-        count=session.graph.lane_count, demand=demands.lane, realtime=realtime, limit=limit, avoids=session.avoids
+        count=session.graph.lane_count,
+        demand=demands.lane,
+        realtime=session.is_realtime,
+        limit=cell.limits.load_limit if limit is None else limit,
+        avoids=session.avoids,
     )
     return lanes, replace(lanes, count=1, demand=demands.slot)
 
@@ -158,7 +165,7 @@ def fits_at_all(cell: Cell, session: Session) -> bool:
     return in_time and max(room.values(), default=0) >= lanes.count
 
 
-def retry_s(sessions: Iterable[Session]) -> float:
+def first_end_s(sessions: Iterable[Session]) -> float:
     """When trying again may help: when the first of the REALTIME streams that have a length ends, 1 to 60 s."""
     rests = [
         (session.last_block + 1 - session.emitted) * session.geometry.block_s

@@ -108,6 +108,10 @@ class Asking:
                 return self._leaving.end(session, event.ending, event.reason)
         return []
 
+    def tick(self, *, now_s: float) -> list[Effect]:
+        """What follows from time alone, for who is away and for what was to be handed over."""
+        return [*self.attendance.tick(now_s=now_s), *self.handing.tick(now_s=now_s)]
+
     def _cue(self, session: Session, event: Cue, now_s: float) -> list[Effect]:
         answer = cues.repeated(session, event.request)
         if answer is not None:

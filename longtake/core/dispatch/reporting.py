@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from longtake.core.cell import Cell
-from longtake.core.effects import Effect, GiveUp
+from longtake.core.dispatch.lateness import Lateness
+from longtake.core.effects import Effect, Emit, GiveUp
 from longtake.core.errors import UnknownPeer
-from longtake.core.events import OpDone, OpFailed
+from longtake.core.events import Event, OpDone, OpFailed
 from longtake.core.facts import Overdue
+from longtake.core.fleet.errands import ErrandAnswer, ErrandOrder, Thread
 from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
-from longtake.core.sessions.overdue import DueTimes
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 
@@ -24,12 +25,24 @@ class Reports:
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._hangs = Hangs()
-        self.due = DueTimes(cell.sessions)
+        self.lateness = Lateness(cell)
 
     def tick(self, *, now_s: float) -> list[GiveUp | Overdue]:
-        """The workers that will never report, and the blocks that have become overdue; to be asked at every tick."""
-        hung = self._hangs.look(self._cell.workers.values(), self._cell.texts.oldest(), now_s=now_s)
-        return [*hung, *self.due.passed(now_s=now_s)]
+        """The workers that will never answer, and the blocks that have become overdue; to be asked at every tick."""
+        hung = self._hangs.look(self._cell.workers.values(), now_s=now_s)
+        return [*hung, *self.lateness.tick(now_s=now_s)]
+
+    def ordered(self, effects: list[Effect], *, now_s: float) -> list[Effect]:
+        """Note with each worker what these effects order it beside ops; returns them."""
+        for effect in effects:
+            if isinstance(effect, ErrandOrder) and (worker := self._cell.workers.get(effect.worker)) is not None:
+                worker.errands.ordered(effect, now_s=now_s)
+        return effects
+
+    def answered(self, event: Event, *, now_s: float) -> None:
+        """Note with its worker what an event answers, if that is an order beside ops."""
+        if isinstance(event, ErrandAnswer) and (worker := self._cell.workers.get(event.worker)) is not None:
+            worker.errands.answered(event, now_s=now_s)
 
     def take(self, report: OpDone | OpFailed) -> tuple[list[Effect], tuple[Ticket, ...], list[Session]]:
         """Take a reported dispatch off its worker; returns the fact that it has worked, and its ops that count.
@@ -44,6 +57,7 @@ class Reports:
             expected = worker.in_flight[0].sequence if worker.in_flight else "nothing"
             raise UnknownPeer(f"worker {worker.id} reports dispatch {report.sequence}, expected {expected}")
         flying = worker.in_flight.popleft()
+        worker.errands.through(Thread.COMPUTE, now_s=report.now_s)
         landed = self._landed(flying.tickets)
         if landed and isinstance(report, OpDone) and not self._makes_nothing(landed[0]):
             decoder = self._cell.sessions[landed[0].session].request.settings.decoder
@@ -74,14 +88,14 @@ class Reports:
         return tuple(counted)
 
 
-def count(session: Session, ticket: Ticket, fleet: Fleet, due: DueTimes, *, now_s: float) -> list[Effect]:
+def count(session: Session, ticket: Ticket, fleet: Fleet, lateness: Lateness, *, now_s: float) -> list[Effect]:
     """Count an op as done: its segment leaves, and what nothing will be computed from any more is dropped."""
     op = ticket.op
     effects: list[Effect] = []
     if session.progress.mark_done(session.graph.number_of(op), op.block) and op.kind is Kind.DECODE:
         shown = emit(session, op.block, now_s=now_s) if op.block >= session.shown_from else []
-        if shown:
-            due.expect(session)
+        if shown and isinstance(shown[-1], Emit):
+            lateness.left(session, shown[-1], now_s=now_s)
         effects = [*shown, session.trim(fleet.retention(session.graph))]
     if len(session.prompts.turns) > 1:
         effects += cues.forget(session)

@@ -46,6 +46,12 @@ def _op_s(cell: Cell, session: Session, chain: Chain) -> float:
     return cell.workers[place.decoder if chain.lane is None else place.lanes[chain.lane]].timing.passage_s
 
 
+def least_latency_s(cell: Cell, session: Session) -> float:
+    """How long a block of a session that has a place takes, if nothing comes between."""
+    first = session.graph.chains[session.graph.first]
+    return _op_s(cell, session, first) + _rest_s(cell, session, first)
+
+
 def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
     """Time from the end of an op to the segment that waits for it, if nothing comes between: the critical path."""
     if chain.lane is None:

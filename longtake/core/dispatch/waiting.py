@@ -2,8 +2,9 @@
 
 Theory of operation. Parked sessions that want to go on are served first, in the order in which they asked: they were
 admitted once and are never refused. Then come the FAST opens that found no room, in the order of their arrival. Nobody
-overtakes, and a REALTIME open, which is never queued, is refused while a parked session waits. Whoever waits holds no
-page, no slot and no rate; no admitted session is ever evicted for it.
+overtakes, and a REALTIME open, which is never queued, is refused while a parked session waits, and while streams that
+were let in are late (dispatch/lateness.py). Whoever waits holds no page, no slot and no rate; no admitted session is
+ever evicted for it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from itertools import islice
 from longtake.core.carry.forking import begin
 from longtake.core.carry.parking import Parking
 from longtake.core.cell import Cell
-from longtake.core.dispatch.admission import fits_at_all, retry_s, take_place, take_place_at
+from longtake.core.dispatch.admission import first_end_s, fits_at_all, take_place, take_place_at
+from longtake.core.dispatch.lateness import CALM_S
 from longtake.core.effects import Effect, Notice, PrepareStream, Restored
 from longtake.core.errors import InternalFault, Lack, NoCapacity, Unavailable
 from longtake.core.flow import Pace
@@ -83,7 +85,8 @@ class WaitingRoom:
         self.check_room(session)
 
     def check_room(self, session: Session) -> None:
-        """NoCapacity if there are as many sessions as are allowed, or the journal has no room for this one."""
+        """NoCapacity if there are as many sessions as are allowed, the journal has no room for this one, or it would
+        reserve time and others that did are late."""
         opened, most = len(self._cell.sessions) - len(self._opening), self._cell.limits.max_sessions
         if opened >= most:
             why = f"{opened} are open, as many as may be (limits.max_sessions)"
@@ -98,29 +101,55 @@ class WaitingRoom:
             )
             shortage = Shortage(of="cell", unit="bytes", needed=own_bytes, free=left_bytes, limit=most_bytes)
             raise self._no_room(session, why, Lack.JOURNAL, shortage, ever=own_bytes <= most_bytes)
+        if session.is_realtime and self._cell.load_limit.late:
+            raise self._late(session)
+
+    def _late(self, session: Session) -> NoCapacity:
+        """What a session is told that would reserve time while others that did are late."""
+        cell = self._cell
+        late, limit = cell.load_limit.late, cell.limit.least
+        live = sum(other.flow.playing_since_s is not None for other in cell.sessions.values())
+        why = f"{late} of {max(late, live)} {'is' if late == 1 else 'are'} late"  # as of the last tick
+        if limit is None:
+            return self._no_room(session, why, Lack.TIME, retry_s=CALM_S)
+        needed = cell.fleet.share(session, limit.role)
+        shortage = Shortage(of=limit.name, unit="share of time", needed=needed, free=0.0, limit=cell.load_limit.share)
+        return self._no_room(session, f"{why}, limited by {limit.name}", Lack.TIME, shortage, retry_s=CALM_S)
 
     def _place(self, session: Session, parent: Session | None, *, now_s: float) -> Place:
         """A place; that of a session which shares its parent's pages is on its parent's workers."""
+        limit = self._cell.load_limit
         try:
             if parent is None:
-                return take_place(self._cell, session, now_s=now_s)
+                return take_place(self._cell, session, now_s=now_s, limit=limit.share)
             homes = Homes(lanes=parent.place.lanes, decoder=parent.place.decoder)
-            return take_place_at(self._cell, session, homes)
+            return take_place_at(self._cell, session, homes, limit=limit.share)
         except NoCapacity as refusal:
             ever = fits_at_all(self._cell, session)
             where = "" if parent is None else f", and a fork lies where {parent.id} does"
-            why = f"{refusal}{where}"
-            raise self._no_room(session, why, refusal.lack, refusal.shortage, ever=ever) from None
+            lacks, lack, retry_s = refusal.shortage, refusal.lack, None
+            if lack is Lack.TIME and lacks is not None and limit.is_lowered:
+                where += f"; {100 * limit.share:.0f} % may be reserved, and more while all streams are on time"
+                retry_s = limit.wait_s(self._cell.reserved(lacks.of) + lacks.needed - limit.share)
+            raise self._no_room(session, f"{refusal}{where}", lack, lacks, ever=ever, retry_s=retry_s) from None
 
     def _no_room(
-        self, session: Session, why: str, lack: Lack, shortage: Shortage | None = None, *, ever: bool = True
+        self,
+        session: Session,
+        why: str,
+        lack: Lack,
+        shortage: Shortage | None = None,
+        *,
+        ever: bool = True,
+        retry_s: float | None = None,
     ) -> NoCapacity:
-        """What the client of a new session is told; `ever`: whether there would be room if others ended."""
+        """What the client of a new session is told; `ever`: whether there would be room if others ended, or after
+        `retry_s`, if that is known."""
         realtime = session.is_realtime
         waits = len(self._opening) < self._cell.limits.max_queued and session.request.fork is None
         what = f"{'live ' if realtime else ''}stream{'' if ever else ', even if it were alone'}"
         scarcity = Scarcity(
-            retry_after_s=retry_s(self._cell.sessions.values()) if ever else None,
+            retry_after_s=(retry_s or first_end_s(self._cell.sessions.values())) if ever else None,
             shortage=shortage,
             fast_instead=realtime and (lack is Lack.TIME or (ever and waits)),
         )

@@ -212,6 +212,13 @@ class Fleet:
         """The share of its time that is reserved, as admission counts it; 0 where nothing can be reserved."""
         return self.ranking(worker.role).room(worker.id).taken if worker.role in self._peers else 0.0
 
+    def share(self, session: Session, role: Role) -> float:
+        """The share of its time that a lane of the session (or its slot) takes of the worker that it takes least of; 0
+        while no time is known."""
+        ranking, demands = self.ranking(role), self.demands(session)
+        time = (demands.lane if role is Role.DENOISE else demands.slot).time
+        return min([ranking.room(worker).lane_share for worker in ranking.workers], default=0.0) * time
+
     def demands(self, session: Session) -> Demands:
         """What the lanes and the slot of a session take of their workers."""
         graph, decoder = session.graph, session.request.settings.decoder

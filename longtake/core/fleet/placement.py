@@ -81,6 +81,11 @@ class Ranking:
         """The classes that its workers are of."""
         return tuple(self._classes)
 
+    @property
+    def workers(self) -> tuple[WorkerId, ...]:
+        """All workers of the role."""
+        return tuple(self._rooms)
+
     def room(self, worker: WorkerId) -> Room:
         """What this worker has left."""
         return self._rooms[worker]

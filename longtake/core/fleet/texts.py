@@ -58,10 +58,6 @@ class Texts:
         """How many prompts this text worker has: one that it encodes, the others behind it."""
         return len(self._encoders.get(worker, ()))
 
-    def oldest(self) -> dict[WorkerId, ConditioningRef]:
-        """The prompt that each text worker encodes now, of those that have one."""
-        return {worker: next(iter(held)) for worker, held in self._encoders.items() if held}
-
     def encoded(self, ref: ConditioningRef) -> None:
         """A text has arrived; nothing if it was made by a decode worker."""
         for held in self._encoders.values():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from longtake.core.effects import Worked
 from longtake.core.errors import InternalFault
 from longtake.core.events import OpDone, OpFailed, WorkerJoined
+from longtake.core.fleet.errands import Errands
 from longtake.core.fleet.load import Demand, Demands, Load
 from longtake.core.fleet.ready import ReadyList
 from longtake.core.fleet.timing import Timing
@@ -28,6 +29,11 @@ class InFlight:
     tickets: tuple[Ticket, ...]
     """The ops of the dispatch; more than one are a batch."""
     dispatched_s: float
+
+    @property
+    def name(self) -> str:
+        """What it is, in a sentence."""
+        return f"dispatch {self.sequence}"
 
     def worked(self, report: OpDone | OpFailed, landed: tuple[Ticket, ...]) -> Worked:
         """What the worker has done of it, as it reports now; of these ops the reports count."""
@@ -61,7 +67,7 @@ class WorkerView:
     slowness: float = 1.0
     """Its time for a dispatch over what the other workers take for as many ops."""
     oldest_s: float = 0.0
-    """How long its oldest dispatch has been that; 0 if it has none."""
+    """How long the oldest order that it has not answered has been that; 0 if it has none."""
 
 
 @dataclass(slots=True)
@@ -91,6 +97,8 @@ class Worker:
     """The lanes or slots that are here, or are to be."""
     ready: ReadyList = field(default_factory=ReadyList)
     in_flight: deque[InFlight] = field(default_factory=deque)
+    errands: Errands = field(default_factory=Errands)
+    """What it was ordered beside ops."""
     sessions: set[SessionId] = field(default_factory=set)
     arriving: dict[ImageId, PageTable] = field(default_factory=dict)
     """Pages reserved for lanes that move here. They stay so until the order to load them is answered."""
@@ -100,7 +108,7 @@ class Worker:
     shared_s: float = field(init=False)
     """When it was last seen to that sessions without due times get something of it."""
     oldest_s: float = 0.0
-    """How old its oldest dispatch was at the last tick; 0 if it had none."""
+    """How old its oldest order was at the last tick; 0 if it had none."""
 
     def __post_init__(self) -> None:
         # As fields of its own, because the dispatcher asks for them with every op.

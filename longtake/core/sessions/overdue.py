@@ -34,9 +34,13 @@ class DueTimes:
         found = []
         while self._due and self._due[0][0] < now_s:
             due_s, name, block = heapq.heappop(self._due)
-            session = self._sessions.get(name)
-            if session is None or session.state not in GENERATING or session.emitted != block:
-                continue
-            if session.flow.playing_since_s is not None and session.flow.has_credit(block):
+            if self.awaits(name, block):
                 found.append(Overdue(session=name, block=block, due_s=due_s))
         return found
+
+    def awaits(self, name: SessionId, block: int) -> bool:
+        """Whether this block is the next to leave of a stream whose clock runs, and its client gives credit for it."""
+        session = self._sessions.get(name)
+        if session is None or session.state not in GENERATING or session.emitted != block:
+            return False
+        return session.flow.playing_since_s is not None and session.flow.has_credit(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -53,6 +54,9 @@ class Session:
     geometry: Geometry
     place: Place
     flow: Flow
+    credits: deque[tuple[int, float]] = field(default_factory=deque)
+    """Up to which block its client's credit went, and when that was seen as a segment left; oldest first. Those that
+    go no further than the segments that have left are dropped."""
     classes: Classes = field(default_factory=Classes)
     """The workers that it may go on with: others would go on with other bits than it began with."""
     state: State = State.OPENING
@@ -252,6 +256,18 @@ class Session:
         continuity, self.continuity = self.continuity, Continuity.EXACT
         self.struck_s = self.avoids = None
         return continuity
+
+    def note_credit(self, *, now_s: float) -> None:
+        """Note how far its client's credit goes, as a segment has left."""
+        while self.credits and self.credits[0][0] < self.emitted:
+            self.credits.popleft()
+        until = self.flow.acknowledged + self.flow.window
+        if not self.credits or until > self.credits[-1][0]:
+            self.credits.append((until, now_s))
+
+    def credited_s(self, block: int) -> float | None:
+        """When its client's credit for a block that has not left was there, as far as that was seen; None if not."""
+        return next((at_s for until, at_s in self.credits if until >= block), None)
 
     def start_clock(self, *, now_s: float) -> None:
         """Note that the stream begins or goes on now."""

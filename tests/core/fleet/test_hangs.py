@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.awake import LATE_S, TURN_S
-from longtake.core.effects import GiveUp
-from longtake.core.events import WorkerJoined
+from longtake.core.effects import EncodeText, GiveUp
+from longtake.core.events import TextEncoded, WorkerJoined
+from longtake.core.fleet.errands import KNOWN, Thread
 from longtake.core.fleet.hangs import FIRST_S, LEAST_S, REPORTS, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.graph import Kind, Op
@@ -40,14 +41,13 @@ class Watch:
     def __init__(self, *workers: Worker) -> None:
         self.workers = workers
         self.hangs = Hangs()
-        self.prompts: dict[WorkerId, ConditioningRef] = {}
         self.now_s = 0.0
         self.given_up: list[tuple[WorkerId, float]] = []
         self.tick(0.0)
 
     def tick(self, passed_s: float = TICK_S) -> None:
         self.now_s += passed_s
-        for effect in self.hangs.look(self.workers, self.prompts, now_s=self.now_s):
+        for effect in self.hangs.look(self.workers, now_s=self.now_s):
             self.given_up.append((effect.worker, self.now_s))
 
     def run(self, seconds: float) -> None:
@@ -95,15 +95,45 @@ def test_a_worker_of_which_too_little_is_known_has_minutes_and_not_for_ever(made
     assert len(watch.given_up) == 1
 
 
-def test_a_text_worker_that_never_ends_a_prompt_is_given_up_and_one_that_has_many_is_not() -> None:
+def text_worker(*, prompts: int = 0, seconds: float = 0.0) -> Worker:
+    """A text worker that has encoded so many prompts, each of which took so long."""
     made = Worker(WorkerJoined(now_s=0.0, worker=WorkerId("text-0"), role=Role.TEXT, ability=Ability(capacity=1)))
+    for number in range(prompts):
+        order = prompt(number)
+        made.errands.ordered(order, now_s=-1000.0)
+        done = TextEncoded(now_s=0.0, worker=made.id, conditioning=order.conditioning, notice="")
+        made.errands.answered(done, now_s=seconds - 1000.0)
+        made.errands.through(Thread.COMPUTE, now_s=-1000.0)
+    return made
+
+
+def prompt(version: int) -> EncodeText:
+    ref = ConditioningRef(session=SessionId("s"), version=version)
+    return EncodeText(worker=WorkerId("text-0"), conditioning=ref, prompt="p")
+
+
+def test_a_text_worker_that_never_ends_a_prompt_is_given_up_and_one_that_has_many_is_not() -> None:
+    made = text_worker()
     watch = Watch(made)
-    for version in range(4):
-        watch.prompts = {made.id: ConditioningRef(session=SessionId("s"), version=version)}
+    for version in range(KNOWN):
+        made.errands.ordered(prompt(version), now_s=watch.now_s)
+    for version in range(KNOWN - 1):
         watch.run(0.9 * FIRST_S)
+        done = TextEncoded(now_s=0.0, worker=made.id, conditioning=prompt(version).conditioning, notice="")
+        made.errands.answered(done, now_s=watch.now_s)
     assert watch.given_up == []
-    watch.run(0.2 * FIRST_S)
+    watch.run(1.1 * FIRST_S)
     assert [name for name, _ in watch.given_up] == ["text-0"]
+
+
+def test_a_text_worker_that_has_encoded_some_is_judged_by_its_own_time() -> None:
+    made = text_worker(prompts=KNOWN, seconds=2.0)
+    watch = Watch(made)
+    made.errands.ordered(prompt(9), now_s=0.0)
+    watch.run(TIMES * 2.0 - 0.2)
+    assert watch.given_up == []
+    watch.run(0.5)
+    assert len(watch.given_up) == 1
 
 
 def test_it_is_known_of_every_worker_how_old_its_oldest_dispatch_is() -> None:
@@ -168,7 +198,7 @@ def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
 ) -> None:
     """Against ages that are counted by hand: `least` counts the ticks in time only, `most` something for each."""
     made, hangs, now_s = worker(op_s=0.05), Hangs(), 0.0
-    hangs.look([made], {}, now_s=now_s)
+    hangs.look([made], now_s=now_s)
     least_s = most_s = 0.0
     told = False
     for what, tick_s, ticks in stretches:
@@ -182,7 +212,7 @@ def test_who_is_given_up_has_had_the_limit_awake_and_nobody_goes_on_much_longer(
             passed_s = now_s - before_s  # not always what was added
             least_s += passed_s if passed_s <= LATE_S else 0.0
             most_s += passed_s if passed_s <= LATE_S else TURN_S
-            found = hangs.look([made], {}, now_s=now_s)
+            found = hangs.look([made], now_s=now_s)
             assert not found or (most_s > LEAST_S and not told)
             told = told or bool(found)
             assert told or least_s <= LEAST_S + LATE_S
