@@ -25,7 +25,8 @@ from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import Launcher, launcher_for
-from cluster.launch.plan import model_path, plan_for
+from cluster.launch.plan import POCKET, model_path, plan_for
+from cluster.launch.served import served_recipes
 from cluster.launch.sizing import sized_here
 from cluster.net.descriptors import ask_for_enough
 from cluster.net.exposure import check_exposure
@@ -35,6 +36,7 @@ from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.errors import Unavailable
 from longtake.core.events import Event
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.sessions.draining import Draining
 from longtake.core.work import Role
 from longtake.net.addresses import Address
@@ -158,24 +160,24 @@ async def serve_until(
     info = await asyncio.to_thread(_model, config)
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    engine, down, recording = _engine(config, info, tenancy)
+    recipes = served_recipes(info, config.model.recipes, is_pocket=config.model.path == POCKET)
+    engine, down, recording = _engine(config, info, recipes, tenancy)
     began_s = engine.now_s()
-    plan = await asyncio.to_thread(sized_here, plan_for(config, info), read)
+    plan = await asyncio.to_thread(sized_here, plan_for(config, info, recipes), read)
     launcher = launcher_for(plan, engine)
     digest = await asyncio.to_thread(model_digest, plan.workers[0])
-    identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
+    offer = replace(
+        offer_for(info, config.core_limits, recipes),
+        cell=config.metrics.cell,
+        model_digest=digest,
+        text_workers=sum(spec.role is Role.TEXT for spec in plan.workers),
+    )
     async with (
         _running(engine, recording) as failed,
         page_for(config) as page,
-        _journal(config, identity, engine, tenancy) as journal,
+        _journal(config, offer.identity, engine, tenancy) as journal,
     ):
         # The port first: it is the cheapest thing that can be wrong.
-        offer = replace(
-            offer_for(info, config.core_limits),
-            cell=config.metrics.cell,
-            model_digest=digest,
-            text_workers=sum(spec.role is Role.TEXT for spec in plan.workers),
-        )
         host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
         server = await FrontendServer.start(engine, offer, host=host, port=port, tenancy=tenancy, tls=tls, page=inside)
         try:
@@ -208,10 +210,15 @@ def _model(config: ServerConfig) -> ModelInfo:
 
 
 def _engine(
-    config: ServerConfig, info: ModelInfo, tenancy: Tenancy
+    config: ServerConfig, info: ModelInfo, recipes: tuple[NamedRecipe, ...], tenancy: Tenancy
 ) -> tuple[Engine, WayDown, tuple[InboxRecording, ...]]:
     """The engine, and what it tells: how far a drain of it has come, and what it was told, if that is recorded."""
-    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
+    cell = RecordedCell(
+        recipe=info.recipe,
+        geometry=info.geometry,
+        limits=config.core_limits,
+        recipes={each.name: each.recipe for each in recipes},
+    )
     scheduler, recording = cell.scheduler(), _recording(config.recording, cell)
     down = WayDown(scheduler.draining)
     return Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording)), down, recording

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -11,14 +12,41 @@ import click
 from longtake.cli import values
 from longtake.cli.json_lines import json_option, show_json
 from longtake.cli.plan import model_of
+from longtake.cli.server import Server, server_options
 from longtake.core.errors import Contradictions, InvalidFields, LongtakeError
 from longtake.core.plan.cost import RecipeCost, cost_of
 from longtake.core.plan.model import Model
 from longtake.core.recipe.table import NamedRecipe
 from longtake.recipes import SUFFIX, recipe_in, shipped
+from longtake.v1 import longtake_pb2 as pb
 
 _WRONG = 2
 """The status for wrong input, as of every command."""
+
+
+@click.command("recipes")
+@server_options
+@json_option
+def recipes_command(server: Server, as_json: bool) -> None:
+    """The recipes of a server, that of streams which name none first; `longtake recipe` shows those that ship."""
+
+    async def asked() -> pb.GetModelResponse:
+        async with server.client() as client:
+            return await client.get_model()
+
+    answer = asyncio.run(asked())
+    if as_json:
+        show_json({"recipes": list(answer.recipes)})
+        return
+    if not answer.recipes:
+        click.echo("This server is an older one: it has one recipe, see `longtake model`.")
+    width = max((len(each.name) for each in answer.recipes), default=0)
+    for each in answer.recipes:
+        latency = f"{each.latency_s:.2f} s" if each.latency_s else "not known yet"
+        proven = "" if each.proven else " (unproven with these weights)"
+        click.echo(f"{each.name.ljust(width)}  cost {each.relative_cost:.2f} x, a block takes {latency}, "
+                   f"{each.block_pictures} pictures{proven}")  # fmt: skip
+        click.echo(f"{'':{width}}  {values.shown(each.help, most=200)}")
 
 
 @click.group("recipe")
