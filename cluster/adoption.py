@@ -51,9 +51,9 @@ class Keeper:
         return {key: data for key, data in payloads if data is not None}
 
     def adopt(self, stored: StoredSession, latents: dict[tuple[int, int], bytes]) -> None:
-        """Have the engine take over a session whose latents are these."""
+        """Have the engine take over a session whose latents are these, which can go on here."""
         snapshot = Snapshot(
-            record=stored.record,
+            record=self._identity.here(stored.record),
             cues=stored.cues,
             acknowledged=-1 if stored.acknowledged is None else stored.acknowledged,
             latents=latents,
@@ -85,7 +85,7 @@ class KeptSessions:
         sessions = self._journal.found.sessions()
         while (stored := await asyncio.to_thread(next, sessions, None)) is not None:
             try:
-                self._identity.check(stored.record)
+                self._identity.here(stored.record)
             except InvalidField as error:
                 _log.warning("session %s stays on disk: %s", stored.record.session, error)
                 continue

@@ -77,6 +77,9 @@ class ModelSection(Section):
 
     path: str = "pocket"
     """A model directory, or "pocket" for the one that ships with Longtake."""
+    recipes: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_several)] = ()
+    """Recipes that streams may choose beside the model's own: names of those that ship (`longtake recipe show`), or
+    paths of TOML files, such as ["clean", "./mine.toml"]."""
     device: Annotated[str, AfterValidator(_device)] = "cpu"
     """cpu, cuda, or a device that only takes its time: simulated:60ms (workers.simulated.device)."""
     dtype: Literal["float32", "bfloat16"] = "float32"

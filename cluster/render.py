@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cluster.frontend.offer import offer_for
 from cluster.frontend.responses import Speaker
 from cluster.launch.in_process import InProcessLauncher
 from cluster.launch.plan import POCKET, model_path, needs_text_workers, replicas
+from cluster.launch.served import served_recipes
 from longtake.client.decoder import Decoder
 from longtake.client.events import StreamEvent
 from longtake.core.effects import Closed, Refused
@@ -24,6 +25,7 @@ from longtake.core.errors import Declined, InvalidField, Unavailable
 from longtake.core.events import Ack, Close, Open
 from longtake.core.limits import Limits
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Role, SessionId, WorkerId
 from longtake.v1 import longtake_pb2 as pb
@@ -61,11 +63,18 @@ def in_process_workers(
 
 @contextlib.asynccontextmanager
 async def in_process_engine(
-    model: Path, workers: tuple[WorkerSpec, ...], limits: Limits | None = None, recorder: Recorder | None = None
+    model: Path,
+    workers: tuple[WorkerSpec, ...],
+    limits: Limits | None = None,
+    recorder: Recorder | None = None,
+    recipes: Iterable[NamedRecipe] = (),
 ) -> AsyncIterator[Engine]:
-    """A running engine with its workers in this process."""
+    """A running engine with its workers in this process; sessions may ask for `recipes` by name."""
     info = weights.load_info(model)
-    engine = Engine(Scheduler(info.recipe, info.geometry, limits or Limits()), recorder)
+    scheduler = Scheduler(info.recipe, info.geometry, limits or Limits())
+    for each in recipes:
+        scheduler.serve(each.name, each.recipe)
+    engine = Engine(scheduler, recorder)
     launcher = InProcessLauncher(workers, engine)
     running = asyncio.create_task(engine.run())
     try:
@@ -90,6 +99,7 @@ async def render(
     room: Callable[[], Awaitable[None]] = _at_once,
     compute: Compute = _CPU,
     denoise: int = 1,
+    recipe: NamedRecipe | None = None,
 ) -> Closed:
     """Generate the stream that is asked for and pass every message that a client would get to `tell`, in order.
 
@@ -97,12 +107,16 @@ async def render(
 
     The same request to a server gives the same latents and segments. Returns how it ended, COMPLETED as a rule. Raises
     Declined, with the problem, if the request is refused, or Unavailable if an op failed. When cancelled, everything
-    stops; what was told is a playable file. `denoise` workers share the device.
+    stops; what was told is a playable file. `denoise` workers share the device. `recipe` is that of the request, if it
+    names one.
     """
     info = weights.load_info(model)
     text = int(needs_text_workers(info, compute.device))
-    workers = in_process_workers(model, info.recipe, denoise=denoise, text=text, compute=compute)
-    async with in_process_engine(model, workers) as engine:
+    served = () if recipe is None else (recipe,)
+    made = info.recipe if recipe is None else recipe.recipe
+    workers = in_process_workers(model, made, denoise=denoise, text=text, compute=compute)
+    workers = tuple(replace(spec, recipes=tuple(each.recipe for each in served)) for spec in workers)
+    async with in_process_engine(model, workers, recipes=served) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)
         engine.submit(request)
@@ -147,19 +161,23 @@ async def render_events(
     model: str = POCKET,
     device: str = "cpu",
     dtype: str = "float32",
+    recipe: str = "",
 ) -> None:
     """Generate what `request` asks for and pass each event to `take`, in order; the last is a ClosedEvent.
 
-    After what belongs together `room` is awaited, see `render`.
+    After what belongs together `room` is awaited, see `render`. The stream is made by `recipe`, the name of one that
+    ships or the path of a file, or by the model's own.
 
     Raises InvalidField or Contradiction, as a server would answer, and Unavailable if an op fails.
     """
     path = model_path(model)
-    offer = offer_for(weights.load_info(path), LIMITS)
+    info = weights.load_info(path)
+    served = served_recipes(info, (recipe,) if recipe else (), is_pocket=model == POCKET)
+    made, offer = served[-1], offer_for(info, LIMITS, served)
     asked = requests.open_event(pb.StreamRequest(open=request), session=SessionId("render"), offer=offer, now_s=0.0)
     if asked.picture_limit is None:
         raise InvalidField("open.duration", None, "a length: without a server a stream must have its end")
-    speaker = Speaker(offer)
+    asked, speaker = replace(asked, recipe=made.name), Speaker(offer)
     decoder = Decoder()
 
     def tell(message: ClientMessage) -> None:
@@ -168,4 +186,4 @@ async def render_events(
             if event is not None:
                 take(event)
 
-    await render(path, asked, tell, room=room, compute=Compute(device=device, dtype=dtype))
+    await render(path, asked, tell, room=room, compute=Compute(device=device, dtype=dtype), recipe=made)

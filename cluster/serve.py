@@ -27,7 +27,8 @@ from cluster.http.figures import longtake_version
 from cluster.http.metrics import scraped
 from cluster.http.page.server import page_for
 from cluster.launch.launchers import Launcher, launcher_for
-from cluster.launch.plan import LaunchPlan, model_path, plan_for
+from cluster.launch.plan import POCKET, LaunchPlan, model_path, plan_for
+from cluster.launch.served import served_recipes
 from cluster.launch.sizing import sized_here
 from cluster.net.descriptors import ask_for_enough
 from cluster.net.exposure import check_exposure
@@ -37,6 +38,7 @@ from cluster.net.tls import CertificateFiles
 from longtake.core.effects import Effect
 from longtake.core.errors import Unavailable
 from longtake.core.events import Event
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.sessions.draining import Draining
 from longtake.core.work import Role
 from longtake.net.addresses import Address
@@ -167,25 +169,24 @@ async def serve_until(
     warn_of_readable_secrets(config)
     _log.info("reading the model %s", config.model.path)
     began_s = time.monotonic()
-    info, plan, digest = await asyncio.to_thread(_read, config, read)
+    what = await asyncio.to_thread(_read, config, read)
     stop.has_begun = True
     tls = CertificateFiles(config.tls).credentials() if config.tls.certificate else None
     tenancy = Tenancy(Access.of(config.auth), _audit(config.auth))
-    engine, down, recording = _engine(config, info, tenancy)
-    launcher = launcher_for(plan, engine)
-    identity = Identity(model_digest=digest, recipe_digest=info.recipe.digest)
+    engine, down, recording = _engine(config, what.info, what.recipes, tenancy)
+    launcher = launcher_for(what.plan, engine)
+    offer = replace(
+        offer_for(what.info, config.core_limits, what.recipes),
+        cell=config.metrics.cell,
+        model_digest=what.model_digest,
+        text_workers=sum(spec.role is Role.TEXT for spec in what.plan.workers),
+    )
     async with (
         _running(engine, recording) as failed,
         page_for(config) as page,
-        _journal(config, identity, engine, tenancy) as journal,
+        _journal(config, offer.identity, engine, tenancy) as journal,
     ):
         # The port first: it is the cheapest thing that can be wrong.
-        offer = replace(
-            offer_for(info, config.core_limits),
-            cell=config.metrics.cell,
-            model_digest=digest,
-            text_workers=sum(spec.role is Role.TEXT for spec in plan.workers),
-        )
         host, port, inside = config.listen.host, config.listen.port, page.target if page else ""
         server = await FrontendServer.start(engine, offer, host=host, port=port, tenancy=tenancy, tls=tls, page=inside)
         try:
@@ -199,7 +200,7 @@ async def serve_until(
                 _log.info("ready after %.1f s", time.monotonic() - began_s)
                 await server.tell_health()  # who is told "ready" shall not be turned away
                 url = page.url if page else ""
-                say(Ready(model=info.name, config=config, port=server.port, metrics=metrics.url, page=url))
+                say(Ready(model=what.info.name, config=config, port=server.port, metrics=metrics.url, page=url))
                 async with _while_able(launcher) as unable:
                     await _done_before(stop.asked.wait(), down.begun, failed, unable)
                     await _done_before(_grace(engine), stop.asked, down.over, failed, unable)
@@ -211,23 +212,39 @@ async def serve_until(
             await asyncio.to_thread(tenancy.audit.close)
 
 
-def _read(config: ServerConfig, read: ReadMemory) -> tuple[ModelInfo, LaunchPlan, str]:
-    """What is served, by which workers, and the model's digest. It leaves nothing behind and takes seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """What is served, and by which workers."""
+
+    info: ModelInfo
+    recipes: tuple[NamedRecipe, ...]
+    plan: LaunchPlan
+    model_digest: str
+
+
+def _read(config: ServerConfig, read: ReadMemory) -> _Served:
+    """Read all of it, which takes seconds and leaves nothing behind.
 
     A simulated model says so in its name, so that nobody takes it for the model.
     """
     info, device = weights.load_info(model_path(config.model.path)), config.model.device
     if is_simulated(device):
         info = replace(info, name=f"{info.name} ({device})")
-    plan = sized_here(plan_for(config, info), read)
-    return info, plan, model_digest(plan.workers[0])
+    recipes = served_recipes(info, config.model.recipes, is_pocket=config.model.path == POCKET)
+    plan = sized_here(plan_for(config, info, recipes), read)
+    return _Served(info=info, recipes=recipes, plan=plan, model_digest=model_digest(plan.workers[0]))
 
 
 def _engine(
-    config: ServerConfig, info: ModelInfo, tenancy: Tenancy
+    config: ServerConfig, info: ModelInfo, recipes: tuple[NamedRecipe, ...], tenancy: Tenancy
 ) -> tuple[Engine, WayDown, tuple[InboxRecording, ...]]:
     """The engine, and what it tells: how far a drain of it has come, and what it was told, if that is recorded."""
-    cell = RecordedCell(recipe=info.recipe, geometry=info.geometry, limits=config.core_limits)
+    cell = RecordedCell(
+        recipe=info.recipe,
+        geometry=info.geometry,
+        limits=config.core_limits,
+        recipes={each.name: each.recipe for each in recipes},
+    )
     scheduler, recording = cell.scheduler(), _recording(config.recording, cell)
     down = WayDown(scheduler.draining)
     return Engine(scheduler, AllRecorders(LogLines(), tenancy, down, *recording)), down, recording

@@ -23,7 +23,7 @@ from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from longtake.core.effects import Give, LoadImage, Stow, Take
 from longtake.core.errors import Unavailable
-from longtake.core.work import Ability, ImageId, Loss, SessionId, WorkerId
+from longtake.core.work import Ability, ImageId, Loss, SessionId, ShapeTime, WorkerId
 from workers.messages import (
     Done,
     Down,
@@ -89,6 +89,7 @@ class ChainPort:
             batch_limit=min(one.batch_limit for one in each),
             mixes_kinds=all(one.mixes_kinds for one in each),
             forward_s=max(one.forward_s for one in each),
+            shape_s=tuple(map(_slowest, zip(*(one.shape_s for one in each), strict=False))),
             chain_length=len(each),
             numerics=_together([one.numerics for one in each]),
             replay_depth=each[0].replay_depth,  # of the whole model: all say the same
@@ -152,6 +153,11 @@ class ChainPort:
         assert sequence is not None
         seconds = max(head.seconds for head in heads if isinstance(head, Done))
         return Done(sequence=sequence, outputs=outputs, seconds=seconds)
+
+
+def _slowest(same: tuple[ShapeTime, ...]) -> ShapeTime:
+    """What members of a chain say of one shape: the slowest counts."""
+    return max(same, key=lambda each: each.seconds)
 
 
 def _together(numerics: list[str]) -> str:

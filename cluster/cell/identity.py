@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from cluster.cell.ownership import Ownership
 from cluster.journal.facts import ForkRecord, SessionRecord
@@ -16,16 +17,31 @@ class Identity:
 
     model_digest: str
     recipe_digest: str
+    """Of the recipe of streams that name none."""
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    """The digests of the recipes that streams can name, by name."""
 
-    def check(self, record: SessionRecord) -> None:
-        """InvalidField if the session of this record cannot go on here."""
+    def here(self, record: SessionRecord) -> SessionRecord:
+        """The record by the names of this server; InvalidField if its session cannot go on here.
+
+        A recipe is the same by its digest, whatever it is called where the session comes from.
+        """
         if record.model_digest != self.model_digest:
             raise InvalidField(
                 "record.model_digest", record.model_digest, f"{self.model_digest}, the model served here"
             )
-        if record.recipe_digest != self.recipe_digest:
-            allowed = f"{self.recipe_digest}, the recipe of this server"
-            raise InvalidField("record.recipe_digest", record.recipe_digest, allowed)
+        if self.recipes.get(record.recipe) == record.recipe_digest:
+            return record
+        if record.recipe_digest == self.recipe_digest:
+            return replace(record, recipe="")
+        called = (name for name, digest in self.recipes.items() if digest == record.recipe_digest)
+        name = next(called, None)
+        if name is None:
+            names = ", ".join(f"{name} ({digest[:12]})" for name, digest in self.recipes.items())
+            said = f"{record.recipe} ({record.recipe_digest})" if record.recipe else record.recipe_digest
+            allowed = f"the recipes of this server: {names}" if names else f"{self.recipe_digest}, that of this server"
+            raise InvalidField("record.recipe_digest", said, allowed)
+        return replace(record, recipe=name)
 
     def record(self, session: Session, owned: Ownership) -> SessionRecord:
         """What must outlive the server of a session."""
@@ -38,7 +54,7 @@ class Identity:
             tokens_sha256=tuple(token.hex() for token in owned.hashes),
             model_digest=self.model_digest,
             recipe=request.recipe,
-            recipe_digest=self.recipe_digest,
+            recipe_digest=self.recipes.get(request.recipe, self.recipe_digest),
             denoise_numerics=session.classes.lanes or "",
             decode_numerics=session.classes.decoder or "",
             seed=request.seed,

@@ -18,7 +18,7 @@ import operator
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any, BinaryIO, get_args
@@ -51,13 +51,18 @@ class RecordedCell:
     recipe: Recipe
     geometry: Geometry
     limits: Limits
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    """Those that sessions may ask for, by name."""
     version: str = ""
     """The version of the server that recorded it."""
     format: int = FORMAT
 
     def scheduler(self) -> Scheduler:
         """A scheduler as it was before the first event."""
-        return Scheduler(self.recipe, self.geometry, self.limits)
+        scheduler = Scheduler(self.recipe, self.geometry, self.limits)
+        for name, recipe in self.recipes.items():
+            scheduler.serve(name, recipe)
+        return scheduler
 
 
 def _kind_of(event: object) -> str:

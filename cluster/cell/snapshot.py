@@ -10,7 +10,6 @@ from cluster.cell.engine import Engine
 from cluster.journal.facts import SessionRecord
 from longtake.core.adoption import MadeBy, PlacedCue, runs_of
 from longtake.core.events import Adopt, Open
-from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.session import Session
 from longtake.core.work import Fork
@@ -59,7 +58,8 @@ def brought(snapshot: Snapshot, engine: Engine, *, promised: bool = True) -> Ado
     """
     record, now_s = snapshot.record, engine.now_s()
     engine.journal.adopt(record.session, snapshot.latents, snapshot.versions)
-    graph: Graph = engine.scheduler.cell.graphs.get(record.recipe) or engine.scheduler.cell.graphs[""]
+    graphs = engine.scheduler.cell.graphs
+    graph = graphs.get(record.recipe) or graphs[""]  # one that is not served the core refuses
     there = _as_prompted(snapshot)
     steps = range(1, graph.step_count + 1)
     return Adopt(

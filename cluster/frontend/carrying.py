@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 
 from cluster.access.tenancy import Tenancy
 from cluster.cell.engine import Engine
-from cluster.cell.identity import Identity
 from cluster.cell.outbox import MovedAway
 from cluster.cell.ownership import Ownership
 from cluster.cell.snapshot import Snapshot, brought, taken
@@ -20,6 +19,7 @@ from cluster.frontend.names import new_session
 from cluster.frontend.offer import Offer
 from cluster.frontend.requests import Destination
 from cluster.frontend.responses import FRAME_OVERHEAD_BYTES
+from cluster.journal.facts import SessionRecord
 from cluster.net.calls import when_over
 from longtake.core.adoption import Adopted, AdoptFailed, Freeze, HandOver, HandOverRefused, Thaw
 from longtake.core.endings import Ending
@@ -34,6 +34,7 @@ from longtake.core.errors import (
     WrongState,
 )
 from longtake.core.events import Close, Event
+from longtake.core.recipe.graph import Graph
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, SessionId
@@ -61,7 +62,7 @@ class Carrying:
         self._tenancy = tenancy
         self._exporting: set[SessionId] = set()
         self._is_importing = False
-        self._identity = Identity(model_digest=offer.model_digest, recipe_digest=offer.recipe.digest)
+        self._identity = offer.identity
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -136,8 +137,7 @@ class Carrying:
     async def _received(self, requests: AsyncIterable[pb.ImportRequest]) -> bytearray:
         """The file, if it is no larger than a session of this server may be."""
         cell, data = self._engine.scheduler.cell, bytearray()
-        latents = cell.fleet.retention(cell.graphs[""]).most_latents(self._offer.limits.max_window)
-        most = exported.HEADER_BYTES + latents * self._offer.geometry.latent_bytes
+        most = exported.HEADER_BYTES + max(map(self._most_bytes, cell.graphs.values()))
         frames, timeout_s = aiter(requests), self._offer.wire.open_timeout_s
         while True:
             try:
@@ -155,12 +155,21 @@ class Carrying:
                 )
             data += request.data
 
+    def _most_bytes(self, graph: Graph) -> int:
+        """The most bytes of latents of a session with this recipe."""
+        latents = self._engine.scheduler.cell.fleet.retention(graph).most_latents(self._offer.limits.max_window)
+        return latents * self._offer.geometry.divided(graph.blocks).latent_bytes
+
     def _read(self, data: bytearray) -> Snapshot:
-        """The session in a file, checked; on any thread."""
-        graph = self._engine.scheduler.cell.graphs[""]
-        snapshot = exported.read(data, self._offer.geometry.divided(graph.blocks).block_shape, graph.step_count)
+        """The session in a file, checked, by the names of this server; on any thread."""
+        snapshot = exported.read(data, self._form)
         imported.check(snapshot, self._offer)
-        return snapshot
+        return replace(snapshot, record=self._identity.here(snapshot.record))
+
+    def _form(self, record: SessionRecord) -> tuple[exported.BlockShape, int]:
+        """The shape of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
+        graph = self._engine.scheduler.cell.graphs[self._identity.here(record).recipe]
+        return self._offer.geometry.divided(graph.blocks).block_shape, graph.step_count
 
     async def _adopt(self, snapshot: Snapshot) -> pb.ImportResponse:
         session, is_done = new_session(self._offer.cell), False

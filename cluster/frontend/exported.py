@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,11 +109,13 @@ def parts(of: Sequence[bytes], size: int) -> Iterator[bytes]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def read(data: bytes | bytearray, shape: BlockShape, steps: int) -> Snapshot:
-    """The session in a file; InvalidField names what is wrong. Of the record only the form is looked at.
+FormOf = Callable[[SessionRecord], tuple[BlockShape, int]]
+"""The shape of the latents of a session's blocks, and its steps; InvalidField if it is of nothing that is served."""
 
-    `shape` and `steps` are those of the model and the recipe that are served.
-    """
+
+def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
+    """The session in a file; InvalidField names what is wrong. Of the record only the form is looked at, and the recipe
+    by `form_of`."""
     text, begin = _header_text(data)
     try:
         header = _HEADER.validate_json(text)
@@ -126,7 +128,7 @@ def read(data: bytes | bytearray, shape: BlockShape, steps: int) -> Snapshot:
         found = sorted(metadata)[:3] if isinstance(metadata, dict) else None
         raise InvalidField("header.__metadata__", found, f"one entry, {ENTRY!r}: a file that Export has written")
     facts = _facts(metadata[ENTRY])
-    latents = dict(_latents(header, memoryview(data)[begin:], shape, steps))
+    latents = dict(_latents(header, memoryview(data)[begin:], *form_of(facts.record)))
     return Snapshot(
         record=facts.record,
         cues=facts.cues,

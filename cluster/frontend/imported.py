@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cluster.cell.identity import Identity
 from cluster.cell.snapshot import Snapshot
 from cluster.frontend.offer import CODECS, Offer
 from cluster.frontend.requests import MAX_CUE_ID_BYTES, MAX_PICTURE, SEED_BITS, has_controls, prompt_of
@@ -19,9 +18,11 @@ _NAME_BYTES = 256
 
 
 def check(snapshot: Snapshot, offer: Offer) -> None:
-    """InvalidField names the first field that cannot be; whether there is room for the session is another matter."""
+    """InvalidField names the first field that cannot be; whether there is room for the session is another matter.
+
+    That its model and its recipe are served is known.
+    """
     record = snapshot.record
-    Identity(model_digest=offer.model_digest, recipe_digest=offer.recipe.digest).check(record)
     _check_request(record, offer)
     _check_names(record)
     _check_past(record)

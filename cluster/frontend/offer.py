@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from cluster.cell.identity import Identity
 from longtake.core.limits import Limits
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.work import DecoderKind
 from longtake.net.cells import DEFAULT_CELL
 from longtake.v1 import longtake_pb2 as pb
@@ -64,6 +66,9 @@ class Offer:
     name: str
     geometry: Geometry
     recipe: Recipe
+    """The model's own, of streams that name none."""
+    recipes: tuple[NamedRecipe, ...] = ()
+    """Those that streams can name: the model's own first, then others."""
     prompt_help: str = ""
     vocabulary: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Words that the model knows, by what they describe; empty if it takes free text."""
@@ -80,15 +85,27 @@ class Offer:
     model_digest: str = ""
     """Of the weights, and of all else that belongs to the model."""
 
+    @property
+    def identity(self) -> Identity:
+        """What sessions must have been made by to go on here."""
+        names = {each.name: each.recipe.digest for each in self.recipes}
+        return Identity(model_digest=self.model_digest, recipe_digest=self.recipe.digest, recipes=names)
 
-def offer_for(info: ModelInfo, limits: Limits) -> Offer:
-    """What a server of this model offers."""
+    def recipe_named(self, name: str) -> NamedRecipe:
+        """The recipe of this name; of an empty one, the model's own."""
+        own = NamedRecipe(name="", recipe=self.recipe)
+        return next((each for each in self.recipes if name in ("", each.name)), own)
+
+
+def offer_for(info: ModelInfo, limits: Limits, recipes: tuple[NamedRecipe, ...] = ()) -> Offer:
+    """What a server of this model offers, which serves these recipes by name, the model's own first."""
     text = text_rules(info.text_kind)
     vocabulary = text.vocabulary()
     return Offer(
         name=info.name,
         geometry=info.geometry,
         recipe=info.recipe,
+        recipes=recipes,
         prompt_help=_prompt_help(vocabulary.keys()),
         vocabulary=vocabulary,
         read_prompt=text.read,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cluster.cell.engine import Engine
 from cluster.frontend.offer import Offer
+from cluster.frontend.recipes import named_recipe
 from cluster.frontend.responses import WIRE_PACES, WIRE_ROLES, session_message, worker_message
 from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
@@ -67,9 +68,14 @@ class Operations:
             reservable=scheduler.cell.load_limit.share if scheduler.cell.load_limit.is_lowered else None,
         )
 
+    def recipes(self) -> list[pb.NamedRecipe]:
+        """The recipes that streams can name, with what they cost the workers that are here."""
+        return [named_recipe(each, self._engine.scheduler.cell) for each in self._offer.recipes]
+
     def session(self, view: SessionView) -> pb.Session:
         """What is told of an open session, except whose it is."""
         message = session_message(view)
+        message.recipe = self._offer.recipe_named(view.recipe).name
         counts = self._engine.tally.streams.open.get(view.session)
         if counts is not None:
             message.pictures_sent = counts.pictures

@@ -58,6 +58,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
     picture_limit = wrong.taken(None, _length, request, offer)
     settings = wrong.taken(SegmentSettings(codec="", quality=0), _settings, request)
     decoder = wrong.taken(DecoderKind.FULL, _decoder, request, offer)
+    recipe = wrong.taken("", _recipe, request, offer)
     cues = wrong.taken((), _cues, request, offer)
     fork = wrong.taken(None, _fork, request)
     wrong.complain()
@@ -71,6 +72,7 @@ def open_event(frame: pb.StreamRequest, *, session: SessionId, offer: Offer, now
         picture_limit=picture_limit,
         settings=replace(settings, decoder=decoder),
         cues=cues,
+        recipe=recipe,
         fork=fork,
     )
 
@@ -290,6 +292,15 @@ def _fork(request: pb.Open) -> Fork | None:
     block = request.fork.block if request.fork.HasField("block") else None
     session = session_id("open.fork.session_id", request.fork.session_id)
     return Fork(session=session, block=block, own_clock=request.fork.own_clock)
+
+
+def _recipe(request: pb.Open, offer: Offer) -> str:
+    """How the stream is made; the core gives a fork the recipe of its parent, and refuses any other."""
+    names = [each.name for each in offer.recipes]
+    if request.recipe and request.recipe not in names:
+        allowed = ", ".join(names) or "unset: streams here are made by the model's own recipe"
+        raise InvalidField("open.recipe", request.recipe[:40], allowed)
+    return request.recipe
 
 
 def _decoder(request: pb.Open, offer: Offer) -> DecoderKind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cluster.cell.outbox import ClientMessage, Moved, MovedAway, SegmentOut
 from cluster.frontend.offer import CODECS, DECODERS, Offer
@@ -23,7 +23,7 @@ from longtake.core.errors import Declined, InternalFault, Missed, WrongValue
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.recipe import Level, Recipe
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
@@ -156,10 +156,12 @@ class Speaker:
         return opened
 
     def _opened(self, message: Opened) -> pb.Opened:
+        recipe = self._offer.recipe_named(message.recipe)
         return pb.Opened(
             session_id=message.session,
             seed=message.seed,
-            recipe_digest=self._offer.recipe.digest,
+            recipe=recipe.name,
+            recipe_digest=recipe.recipe.digest,
             header=message.header,
             media_type=message.media_type,
             video=_video(self._offer),
@@ -193,13 +195,13 @@ class Speaker:
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
         return pb.CueAccepted(
-            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block),
+            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.first_picture),
             prompt=message.prompt, reading=self._reading(message.prompt),
         )  # fmt: skip
 
     def _applied(self, message: CueApplied) -> pb.CueApplied:
         return pb.CueApplied(
-            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.block),
+            cue_id=message.cue, block=message.block, pts_ticks=self._ticks(message.first_picture),
             prompt=message.prompt, reading=self._reading(message.prompt),
         )  # fmt: skip
 
@@ -210,28 +212,33 @@ class Speaker:
             return None
         return pb.PromptReading(understood=found.understood, ignored=found.ignored, defaulted=found.defaulted)
 
-    def _ticks(self, block: int) -> int:
-        geometry = self._offer.geometry
-        return geometry.first_picture(block) * geometry.fps.denominator
+    def _ticks(self, picture: int) -> int:
+        return picture * self._offer.geometry.fps.denominator
 
 
-def model_response(offer: Offer) -> pb.GetModelResponse:
-    """What GetModel answers."""
+def recipe_message(recipe: Recipe) -> pb.Recipe:
+    """A recipe as the protocol shows it."""
+    return pb.Recipe(
+        digest=recipe.digest,
+        steps=recipe.steps,
+        shift=recipe.shift,
+        level=WIRE_LEVELS[recipe.level],
+        frames_per_block=recipe.blocks.frames,
+        window_frames=recipe.window_frames or 0,
+        sink_frames=recipe.sink_frames,
+    )
+
+
+def model_response(offer: Offer, recipes: Iterable[pb.NamedRecipe] = ()) -> pb.GetModelResponse:
+    """What GetModel answers; `recipes` are those of the offer, with what they cost now."""
     recipe, geometry, limits, wire = offer.recipe, offer.geometry, offer.limits, offer.wire
     return pb.GetModelResponse(
         name=offer.name,
         video=_video(offer),
         first_block_pictures=geometry.pictures(0),
         block_pictures=geometry.pictures(1),
-        recipe=pb.Recipe(
-            digest=recipe.digest,
-            steps=recipe.steps,
-            shift=recipe.shift,
-            level=WIRE_LEVELS[recipe.level],
-            frames_per_block=recipe.blocks.frames,
-            window_frames=recipe.window_frames or 0,
-            sink_frames=recipe.sink_frames,
-        ),
+        recipe=recipe_message(recipe),
+        recipes=recipes,
         prompt_help=offer.prompt_help,
         vocabulary=[pb.WordGroup(name=name, words=words) for name, words in offer.vocabulary.items()],
         codecs=[

@@ -231,7 +231,7 @@ class Frontend(rpc.LongtakeServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
         """What is offered."""
-        return model_response(self._offer)
+        return model_response(self._offer, self._operations.recipes())
 
     async def GetSession(
         self,

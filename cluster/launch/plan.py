@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cluster.config import ClusterSection, LinkSection, ServerConfig
 from longtake.core.plan.memory import Sizing
+from longtake.core.recipe.table import NamedRecipe
 from longtake.core.work import Role, WorkerId
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
@@ -50,20 +51,23 @@ def model_path(path: str) -> Path:
     return Path(str(resources.files("pocket"))) / "weights" if path == POCKET else Path(path).absolute()
 
 
-def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
+def plan_for(config: ServerConfig, info: ModelInfo, recipes: tuple[NamedRecipe, ...] = ()) -> LaunchPlan:
     """The workers that a configuration asks for: denoise-0, denoise-1, …, decode-0, …, text-0, …
 
     Where a replica is a chain, its workers are denoise-0.1of2, denoise-0.2of2, …
 
-    They have room for what the configuration asks for, or lets in; what fits is found when it is known where they will
+    They have room for what the configuration asks for, or lets in, whichever of `recipes` the sessions are made by (by
+    default the model's own); what fits is found when it is known where they will
     be (`LaunchPlan.sizing`).
 
     Workers of a simulated device say so in their names, and with them every status, metric and log line.
     """
     cluster, path = config.cluster, model_path(config.model.path)
+    served = [each.recipe for each in recipes] or [info.recipe]
+    largest = max(served, key=lambda each: (each.lane_count * each.page_count, each.lane_count))
     sizing = Sizing(
-        model=numbers_of(info, path),
-        lane_pages=info.recipe.page_count + config.core_limits.spare_pages(info.recipe.blocks),
+        model=replace(numbers_of(info, path), recipe=largest, geometry=info.geometry.divided(largest.blocks)),
+        lane_pages=max(each.page_count + config.core_limits.spare_pages(each.blocks) for each in served),
         replicas=cluster.denoise_workers,
         decoders=cluster.decode_workers,
         max_sessions=config.limits.max_sessions,
@@ -77,6 +81,7 @@ def plan_for(config: ServerConfig, info: ModelInfo) -> LaunchPlan:
         model=path,
         compute=Compute(device=config.model.device, dtype=config.model.dtype, compile=config.model.compile),
         max_batch=cluster.max_batch,
+        recipes=tuple(each for each in served if each != info.recipe),
         profiles=cluster.profiles,
         link_files=link_files(config.link),
     )

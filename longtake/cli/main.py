@@ -20,6 +20,7 @@ from longtake.cli.demo import run_demo
 from longtake.cli.drain import drain_command
 from longtake.cli.json_lines import json_option, show_json
 from longtake.cli.plan import plan_command
+from longtake.cli.recipes import recipe_group, recipes_command
 from longtake.cli.serve import serve_command
 from longtake.cli.server import Server, server_options
 from longtake.cli.shipped import config_command
@@ -146,6 +147,8 @@ cli.add_command(render_command)
 cli.add_command(config_command)
 cli.add_command(convert_command)
 cli.add_command(plan_command)
+cli.add_command(recipe_group)
+cli.add_command(recipes_command)
 cli.add_command(top_command)
 cli.add_command(drain_command)
 cli.add_command(export_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -16,12 +17,14 @@ from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan import figures
+from longtake.core.plan.cost import under
 from longtake.core.plan.figures import Basis, Figure, PlanTimes
 from longtake.core.plan.measured import MEASURED
 from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS
 from longtake.core.plan.sharing import shared
+from longtake.recipes import find_recipe
 
 _GB = 1_000_000_000
 _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
@@ -29,6 +32,7 @@ _VALUE_BYTES = {"bfloat16": 2, "float32": 4}
 
 _OPTIONS = {
     "model.path": "MODEL",
+    "recipe": "--recipe",
     "devices.count": "--devices",
     "devices.memory_bytes": "--memory",
     "devices.forward_s": "--forward",
@@ -48,6 +52,7 @@ _positive = partial(click.option, type=float, callback=values.positive)
 @click.option(
     "--devices", "count", type=values.Whole(1, _MOST_DEVICES), default=4, show_default=True, help="Denoise devices."
 )
+@click.option("--recipe", metavar="NAME|FILE", help="A recipe that ships, or a file, in place of the model's own.")
 @click.option("--layer-split", type=values.Whole(1, _MOST_DEVICES), default=1, show_default=True,
               help="Devices that hold one model together.")  # fmt: skip
 @_positive("--memory", default=80.0, show_default=True, help="GB of each.")
@@ -82,7 +87,7 @@ def plan_command(
     Times that are not given are those that were measured on a GPU, or modelled from them; the plan says which.
     """
     with values.in_words_of(_OPTIONS):
-        numbers = model_of(model)
+        numbers = _made_by(model_of(model), given["recipe"])
         times = _times(numbers, given)
         devices = Devices(
             count=count,
@@ -97,7 +102,8 @@ def plan_command(
         made = plan(numbers, devices, Pace(pace), window=window)
     beside = shared(numbers, devices, made)
     if as_json:
-        show_json(asdict(made) | {"times": times, "measured": str(MEASURED), "shared": beside})
+        told = {"recipe": numbers.recipe.plain(), "times": times, "measured": str(MEASURED), "shared": beside}
+        show_json(asdict(made) | told)
         return
     lines = rows(numbers, devices, made, times, beside)
     width = max(len(name) for name, _ in lines)
@@ -106,15 +112,25 @@ def plan_command(
 
 
 def model_of(name: str) -> Model:
-    """A preset, or what the model.json of a directory says; InvalidField if it is neither."""
+    """A preset, or what the model.json of a directory says; InvalidField if it is neither.
+
+    "pocket" is the model that ships.
+    """
     if name in PRESETS:
         return PRESETS[name]
+    if name == "pocket":
+        name = str(files("pocket") / "weights")
     if not Path(name).is_dir():
-        raise InvalidField("MODEL", name, f"a model directory or one of {', '.join(PRESETS)}")
+        raise InvalidField("MODEL", name, f"a model directory or one of pocket, {', '.join(PRESETS)}")
     from workers.models.numbers import numbers_of
     from workers.models.weights import load_info
 
     return numbers_of(load_info(Path(name)), Path(name))
+
+
+def _made_by(model: Model, recipe: object) -> Model:
+    """The model by a recipe that ships, or that of a file; by its own if there is none."""
+    return under(model, find_recipe(recipe, field="recipe")) if isinstance(recipe, str) else model
 
 
 def _times(model: Model, given: Mapping[str, object]) -> PlanTimes:

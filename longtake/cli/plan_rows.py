@@ -10,6 +10,7 @@ from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, Plan
 from longtake.core.plan.sharing import Shared
 from longtake.core.plan.text_encoder import DeviceRates, TextEncoderShape
+from longtake.core.recipe.graph import Graph
 from longtake.core.work import Role
 
 _GB = 1_000_000_000
@@ -23,6 +24,7 @@ def rows(model: Model, devices: Devices, made: Plan, times: PlanTimes, beside: S
     """All rows, in order. `beside`: what the devices hold if decoders share them; None if that is not known."""
     return [
         ("model", made.model),
+        ("recipe", _recipe(model)),
         ("measured on", str(MEASURED)),
         *_times(times),
         *_streams(devices, made),
@@ -31,6 +33,15 @@ def rows(model: Model, devices: Devices, made: Plan, times: PlanTimes, beside: S
         *_text(model.text, devices),
         *_session(made),
     ]
+
+
+def _recipe(model: Model) -> str:
+    of, forwards = model.recipe, Graph(model.recipe).forwards_per_block
+    window = "everything" if of.window_frames is None else f"{of.window_frames} latent frames"
+    return (
+        f"level {of.level.value}, {of.step_count} steps, {forwards} forwards a block of {of.blocks.frames} latent "
+        f"frames ({model.geometry.block_s:.2f} s), window {window}, {of.sink_frames} sinks"
+    )
 
 
 def _times(times: PlanTimes) -> list[_Row]:

@@ -27,6 +27,13 @@ from longtake.client import (
 )
 
 Command = TypeVar("Command", bound=Callable[..., object])
+_OPTIONS = {
+    "model.path": "--model",
+    "model.recipes": "--recipe",
+    "model.device": "--device",
+    "model.dtype": "--dtype",
+}
+"""The options of `render` by the fields that they set."""
 
 
 def _options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
@@ -62,6 +69,8 @@ def _stream_options(command: Command) -> Command:
         click.option("--codec", type=click.Choice(list(CODECS)), default="h264", show_default=True,
                      help="How pictures are encoded: h264 as MP4; mjpeg and raw without a container."),
         click.option("--quality", type=values.Whole(0, 100), help="h264: 1 (best) to 51; mjpeg: 1 to 100 (best)."),
+        click.option("--recipe", callback=values.text, default="", metavar="NAME",
+                     help="How it is made. Default: as the model was trained; `longtake recipes` lists others."),
         click.option("--decoder", type=click.Choice(list(DECODERS)), help="What makes the pictures. Default: full."),
         _output_options,
     ))  # fmt: skip
@@ -82,6 +91,7 @@ class _Asked(_OutputAsked):
     seed: int | None
     codec: CodecName
     quality: int | None
+    recipe: str
     decoder: DecoderName | None
 
 
@@ -189,21 +199,24 @@ def watch_command(**asked: Unpack[_WatchAsked]) -> int:  # fmt: skip
 def render_command(**asked: Unpack[_RenderAsked]) -> int:
     """Generate what `stream` would, without a server.
 
-    Needs --duration. The model runs in this process, which needs the extra `server`.
+    Needs --duration. The model runs in this process, which needs the extra `server`. --recipe may also be the path of a
+    file; `longtake recipe` shows those that ship.
     """
     from cluster.render import render_events
 
     if asked["duration"] is None:
         raise click.UsageError("--duration is missing: without a server a stream must have its end, such as 20s or 1h")
     options = _stream_asked(asked)
-    request = open_request(asked["prompt"], options)
+    request = open_request(asked["prompt"], replace(options, recipe=""))  # it may be the path of a file
     output = StreamOutput(target=_file(asked), as_json=asked["as_json"])
 
     async def work(show: Show) -> None:
         model, device, dtype = asked["model"], asked["device"], asked["dtype"]
-        await render_events(request, show.take, room=show.room, model=model, device=device, dtype=dtype)
+        await render_events(
+            request, show.take, room=show.room, model=model, device=device, dtype=dtype, recipe=asked["recipe"]
+        )
 
-    with values.in_words_of({"model.path": "--model", "model.device": "--device", "model.dtype": "--dtype"}):
+    with values.in_words_of(_OPTIONS):
         return asyncio.run(render_to(work, options, output))
 
 
@@ -218,6 +231,7 @@ def _stream_asked(asked: _Asked) -> StreamOptions:
         duration_s=asked["duration"],
         codec=asked["codec"],
         quality=asked["quality"],
+        recipe=asked["recipe"],
         decoder=asked["decoder"],
         cues=asked["cues"],
     )

@@ -91,6 +91,7 @@ class Decoder:
             resume_token=message.resume_token,
             prompt=message.prompt,
             reading=_reading(message),
+            recipe=message.recipe,
         )
 
     def _segment(self, message: pb.Segment) -> SegmentEvent | None:

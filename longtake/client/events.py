@@ -74,6 +74,8 @@ class OpenedEvent:
     """The prompt that the next segment shows; empty where the server is an older one."""
     reading: Reading | None = None
     """What the model takes it for; None if it reads free text, or the server is an older one."""
+    recipe: str = ""
+    """The name of its recipe; empty where the server is an older one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,9 @@ class StreamOptions:
     quality: int | None = None
     decoder: DecoderName | None = None
     """What makes the pictures; a fork has that of the stream it goes on from, and may not name one."""
+    recipe: str = ""
+    """How it is made: the name of one of `GetModelResponse.recipes`; empty: by the server's first. A fork has that of
+    the stream it goes on from."""
     cues: tuple[CueAt, ...] = ()
     fork: str | None = None
     """Session to go on from."""
@@ -90,6 +93,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
     found.one_of("codec", options.codec, CODECS)
     if options.decoder is not None:
         found.one_of("decoder", options.decoder, DECODERS)
+    found.text("recipe", options.recipe)
     if options.fork is not None:
         found.text("fork", options.fork)
     if options.pictures is not None and options.duration_s is not None:
@@ -114,6 +118,7 @@ def open_request(prompt: str, options: StreamOptions) -> pb.Open:
         codec=CODECS[options.codec],
         quality=options.quality,
         decoder=None if options.decoder is None else DECODERS[options.decoder],
+        recipe=options.recipe,
         cues=[_cue(cue, name) for cue, name in zip(options.cues, names, strict=True)],
         fork=None if options.fork is None else _fork(options.fork, options),
     )

@@ -68,6 +68,8 @@ class Summary:
     """None if the stream was not opened."""
     decoder: str
     """Which network made the pictures, which depend on it as on the seed."""
+    recipe: str
+    """By which recipe they were made, on which they depend as well; empty where the server is an older one."""
     ending: str
     """How the stream ended; `left` if somebody who watched it had enough, `broken` if nobody was told."""
     segments: int
@@ -88,10 +90,11 @@ class Summary:
     def lines(self) -> list[str]:
         """The summary as lines for people."""
         decoder = "" if self.decoder == "full" else f", {self.decoder} decoder"
+        recipe = f", recipe {self.recipe}" if self.recipe else ""
         first = "none" if self.first_segment_s is None else f"{self.first_segment_s:.2f} s"
         lines = [
             f"{self.output}: {self.segments} segments, {self.pictures} pictures, {self.video_s:.2f} s, "
-            f"{self.bytes / 1000:.0f} kB ({self.ending}, seed {self.seed}{decoder})",
+            f"{self.bytes / 1000:.0f} kB ({self.ending}, seed {self.seed}{recipe}{decoder})",
             f"{self.realtime_factor:.2f} x real time, first segment after {first}",
         ]
         for cue in self.cues:
@@ -226,6 +229,7 @@ class Recording:
             session_id=self.opened.session_id if self.opened else "",
             seed=self.opened.seed if self.opened else None,
             decoder=self.opened.decoder if self.opened else "",
+            recipe=self.opened.recipe if self.opened else "",
             ending=self.closed.ending if self.closed else self._ending,
             segments=self.segments,
             pictures=self.pictures,

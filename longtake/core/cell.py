@@ -60,6 +60,12 @@ class Cell:
         """What the workers that are joined can do at most, for streams of the default recipe."""
         return cell_limit(self.graphs[""], self.workers.values())
 
+    def serve(self, name: str, graph: Graph) -> None:
+        """Sessions may ask by this name; for what they ask is what is served already, if that is the same recipe."""
+        known = (each for each in self.graphs.values() if each.recipe == graph.recipe)
+        graph = self.graphs[name] = next(known, graph)
+        self.fleet.serve(graph)
+
     def speak_for(self, session: Session) -> None:
         """Count what a session that is let in may need of the journal."""
         session.journal_bytes = self.fleet.journal_bytes(session)

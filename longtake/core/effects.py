@@ -53,10 +53,9 @@ class PrepareStream:
 
 
 # --- images: copies of lanes and decoder slots in host memory -------------------------------------------------------
-#
 # Nothing of this holds up an op of another session. Beside its ops, a worker does the orders that name one image one
-# after the other: so they may be given at once, without waiting for answers between. What names another image may be
-# done before them. The scheduler sees to it that no op, and no other order, names the pages or the slot meanwhile.
+# after the other: so they may be given at once. What names another image may be done before them. The scheduler sees to
+# it that no op, and no other order, names the pages or the slot meanwhile.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +193,7 @@ class CueAccepted:
     session: SessionId
     cue: CueId
     block: int
+    first_picture: int
     prompt: str
 
 
@@ -204,6 +204,7 @@ class CueApplied:
     session: SessionId
     cue: CueId
     block: int
+    first_picture: int
     prompt: str
 
 

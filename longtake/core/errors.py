@@ -188,7 +188,17 @@ class Contradiction(CallerFault):
 
     def __init__(self, first: str, second: str, why: str) -> None:
         super().__init__(f"{first} contradicts {second}: {why}")
-        self.about = Clash(first=first, second=second)
+        self.why = why
+        self.about: Clash | None = Clash(first=first, second=second)
+
+
+class Contradictions(Contradiction):
+    """Several pairs of fields are not fine together."""
+
+    def __init__(self, found: Sequence[Contradiction]) -> None:
+        CallerFault.__init__(self, "; ".join(map(str, found)))
+        self.all = tuple(found)
+        self.about = None
 
 
 class UnknownSession(CallerFault):

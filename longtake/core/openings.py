@@ -19,6 +19,8 @@ class Opened:
     media_type: str
     decoder: DecoderKind
     """Which network makes its pictures."""
+    recipe: str = ""
+    """The name of its recipe, as it was asked for; empty means the cell's default."""
     window: int
     pace: Pace
     picture_limit: int | None

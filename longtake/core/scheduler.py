@@ -93,8 +93,8 @@ class Scheduler:
         self._effects: list[Effect] = []
 
     def serve(self, name: str, recipe: Recipe) -> None:
-        """Sessions may ask for this recipe by name from now on; loads stay counted in lanes of the default one."""
-        self.cell.graphs[name] = Graph(recipe)
+        """Sessions may ask for this recipe by name from now on; one that is served already gets a further name."""
+        self.cell.serve(name, Graph(recipe))
 
     # --- what others may read ---------------------------------------------------------------------------------------
 

@@ -87,6 +87,16 @@ class Continuity(Enum):
     """By identity, as members are compared; Enum's own is slow."""
 
 
+class ShapeTime(NamedTuple):
+    """How long a forward of one shape takes."""
+
+    frames: int
+    """Latent frames of the block."""
+    pages: int
+    """Pages that it reads, with a full window."""
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
     """What a worker can do, as it found out when it started."""
@@ -101,6 +111,8 @@ class Ability:
     """Calibrated time of one op (a forward, or the full decode of a block); 0 if it is unknown."""
     tiny_s: float = 0.0
     """The same of a block's decode by the tiny decoder; 0 also if the worker has none."""
+    shape_s: tuple[ShapeTime, ...] = ()
+    """Of a denoise worker the same as `forward_s` for the blocks of other recipes, by their shapes."""
     encodes_text: bool = True
     """Whether a decode worker encodes the prompts of its sessions: where that takes long, text workers do it."""
     chain_length: int = 1

@@ -197,7 +197,7 @@ class StreamResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., segment: _Optional[_Union[Segment, _Mapping]] = ..., cue_accepted: _Optional[_Union[CueAccepted, _Mapping]] = ..., cue_applied: _Optional[_Union[CueApplied, _Mapping]] = ..., cue_superseded: _Optional[_Union[CueSuperseded, _Mapping]] = ..., notice: _Optional[_Union[Notice, _Mapping]] = ..., request_refused: _Optional[_Union[RequestRefused, _Mapping]] = ..., closed: _Optional[_Union[Closed, _Mapping]] = ..., recovered: _Optional[_Union[Recovered, _Mapping]] = ..., moved: _Optional[_Union[Moved, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder")
+    __slots__ = ("prompt", "seed", "pace", "window", "pictures", "duration", "codec", "quality", "cues", "resume_token", "cursor", "fork", "decoder", "recipe")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PACE_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +211,7 @@ class Open(_message.Message):
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
     DECODER_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     seed: int
     pace: Pace
@@ -224,7 +225,8 @@ class Open(_message.Message):
     cursor: int
     fork: Fork
     decoder: Decoder
-    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ...) -> None: ...
+    recipe: str
+    def __init__(self, prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., pictures: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., codec: _Optional[_Union[Codec, str]] = ..., quality: _Optional[int] = ..., cues: _Optional[_Iterable[_Union[Cue, _Mapping]]] = ..., resume_token: _Optional[bytes] = ..., cursor: _Optional[int] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., recipe: _Optional[str] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("session_id", "block", "own_clock")
@@ -279,7 +281,7 @@ class Video(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps_numerator: _Optional[int] = ..., fps_denominator: _Optional[int] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity", "prompt", "reading")
+    __slots__ = ("session_id", "seed", "recipe_digest", "header", "media_type", "video", "window", "timescale", "pace", "pictures", "decoder", "resume_token", "segment", "continuity", "prompt", "reading", "recipe")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     RECIPE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -296,6 +298,7 @@ class Opened(_message.Message):
     CONTINUITY_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     recipe_digest: str
@@ -312,7 +315,8 @@ class Opened(_message.Message):
     continuity: Continuity
     prompt: str
     reading: PromptReading
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ...) -> None: ...
+    recipe: str
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., recipe_digest: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., window: _Optional[int] = ..., timescale: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., pictures: _Optional[int] = ..., decoder: _Optional[_Union[Decoder, str]] = ..., resume_token: _Optional[bytes] = ..., segment: _Optional[int] = ..., continuity: _Optional[_Union[Continuity, str]] = ..., prompt: _Optional[str] = ..., reading: _Optional[_Union[PromptReading, _Mapping]] = ..., recipe: _Optional[str] = ...) -> None: ...
 
 class PromptReading(_message.Message):
     __slots__ = ("understood", "ignored", "defaulted")
@@ -477,7 +481,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits", "decoders")
+    __slots__ = ("name", "video", "first_block_pictures", "block_pictures", "recipe", "prompt_help", "vocabulary", "codecs", "limits", "decoders", "recipes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIDEO_FIELD_NUMBER: _ClassVar[int]
     FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
@@ -488,6 +492,7 @@ class GetModelResponse(_message.Message):
     CODECS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     DECODERS_FIELD_NUMBER: _ClassVar[int]
+    RECIPES_FIELD_NUMBER: _ClassVar[int]
     name: str
     video: Video
     first_block_pictures: int
@@ -498,7 +503,28 @@ class GetModelResponse(_message.Message):
     codecs: _containers.RepeatedCompositeFieldContainer[CodecOption]
     limits: Limits
     decoders: _containers.RepeatedScalarFieldContainer[Decoder]
-    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ...) -> None: ...
+    recipes: _containers.RepeatedCompositeFieldContainer[NamedRecipe]
+    def __init__(self, name: _Optional[str] = ..., video: _Optional[_Union[Video, _Mapping]] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., prompt_help: _Optional[str] = ..., vocabulary: _Optional[_Iterable[_Union[WordGroup, _Mapping]]] = ..., codecs: _Optional[_Iterable[_Union[CodecOption, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., decoders: _Optional[_Iterable[_Union[Decoder, str]]] = ..., recipes: _Optional[_Iterable[_Union[NamedRecipe, _Mapping]]] = ...) -> None: ...
+
+class NamedRecipe(_message.Message):
+    __slots__ = ("name", "recipe", "relative_cost", "latency_s", "help", "proven", "first_block_pictures", "block_pictures")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_COST_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    HELP_FIELD_NUMBER: _ClassVar[int]
+    PROVEN_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    recipe: Recipe
+    relative_cost: float
+    latency_s: float
+    help: str
+    proven: bool
+    first_block_pictures: int
+    block_pictures: int
+    def __init__(self, name: _Optional[str] = ..., recipe: _Optional[_Union[Recipe, _Mapping]] = ..., relative_cost: _Optional[float] = ..., latency_s: _Optional[float] = ..., help: _Optional[str] = ..., proven: _Optional[bool] = ..., first_block_pictures: _Optional[int] = ..., block_pictures: _Optional[int] = ...) -> None: ...
 
 class WordGroup(_message.Message):
     __slots__ = ("name", "words")
@@ -561,7 +587,7 @@ class Limits(_message.Message):
     def __init__(self, max_sessions: _Optional[int] = ..., max_watchers: _Optional[int] = ..., default_window: _Optional[int] = ..., max_window: _Optional[int] = ..., max_prompt_bytes: _Optional[int] = ..., max_cues: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., detached_s: _Optional[float] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds", "attached", "current_prompt", "current_prompt_block")
+    __slots__ = ("session_id", "state", "prompt", "seed", "pace", "window", "blocks_begun", "segments_sent", "segments_acknowledged", "cues_pending", "tenant", "slack_s", "pictures_sent", "age_s", "holds", "attached", "current_prompt", "current_prompt_block", "recipe")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -580,6 +606,7 @@ class Session(_message.Message):
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     CURRENT_PROMPT_FIELD_NUMBER: _ClassVar[int]
     CURRENT_PROMPT_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     state: SessionState
     prompt: str
@@ -598,7 +625,8 @@ class Session(_message.Message):
     attached: bool
     current_prompt: str
     current_prompt_block: int
-    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ..., attached: _Optional[bool] = ..., current_prompt: _Optional[str] = ..., current_prompt_block: _Optional[int] = ...) -> None: ...
+    recipe: str
+    def __init__(self, session_id: _Optional[str] = ..., state: _Optional[_Union[SessionState, str]] = ..., prompt: _Optional[str] = ..., seed: _Optional[int] = ..., pace: _Optional[_Union[Pace, str]] = ..., window: _Optional[int] = ..., blocks_begun: _Optional[int] = ..., segments_sent: _Optional[int] = ..., segments_acknowledged: _Optional[int] = ..., cues_pending: _Optional[int] = ..., tenant: _Optional[str] = ..., slack_s: _Optional[float] = ..., pictures_sent: _Optional[int] = ..., age_s: _Optional[float] = ..., holds: _Optional[_Iterable[_Union[Hold, str]]] = ..., attached: _Optional[bool] = ..., current_prompt: _Optional[str] = ..., current_prompt_block: _Optional[int] = ..., recipe: _Optional[str] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
     __slots__ = ("session_id",)

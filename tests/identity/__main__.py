@@ -1,6 +1,7 @@
 """The identity matrix: every way to lay out and run a session must leave the very latents of the sequential oracle.
 
 python -m tests.identity --seeds 20 --blocks 60        # all layouts, the pocket model and the simulated one; minutes
+python -m tests.identity --recipes all                 # by every recipe that ships, not by the models' own alone
 python -m tests.identity --break                       # one page is swapped for another: every row must fail
 
 The denoise workers are real ones under the real engine, link messages and scheduler, as threads of this process; the
@@ -41,6 +42,7 @@ from longtake.core.limits import Limits, MoveRules
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, Fork, Role, SessionId
+from longtake.recipes import shipped
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
 from tests.core.support.batches import is_fused
 from tests.identity.workers import OnePageSwapped, Ready, WithoutPictures
@@ -49,6 +51,7 @@ from workers.messages import Introduction, Shutdown
 from workers.models import weights
 from workers.models.api import Compute
 from workers.models.text import load_text_encoder
+from workers.models.weights import ModelInfo
 from workers.peers import MeetingPoint
 from workers.start.loading import load_worker
 from workers.start.spec import WorkerSpec
@@ -80,6 +83,8 @@ class Layout:
     """Workers that one replica's layers are shared out to."""
     forked: bool = False
     """Half of the sessions are forks of the others, of the same prompt and seed, from some block on."""
+    recipe: str = ""
+    """The name of a recipe that ships, by which the streams are made; empty: the model's own."""
     broken: bool = False
     """Two pages change places once, in every worker: what is compared must not be equal."""
 
@@ -93,6 +98,15 @@ class Layout:
             moves=MoveRules(worth=worth, worth_of_slow=worth, rest_s=0.0, blocks_left=1),
             fused_passes=self.fused,
         )
+
+
+def served_info(model: Path, recipe: str) -> ModelInfo:
+    """A model as if it were its own recipe."""
+    info = weights.load_info(model)
+    if not recipe:
+        return info
+    made = shipped()[recipe].recipe
+    return replace(info, recipe=made, geometry=info.geometry.divided(made.blocks))
 
 
 LAYOUTS = (
@@ -170,7 +184,7 @@ def _seen(hashes: Hashes, seeds: Sequence[int]) -> Seen:
 
 def loaded_workers(layout: Layout, model: Path, device: str, meeting_point: str) -> list[Weights]:
     """The layout's workers; a batch limit is set, not measured, so that every size is tried."""
-    info = weights.load_info(model)
+    info = served_info(model, layout.recipe)
     sessions = layout.together * (
         1 + layout.fused + layout.forked + layout.moved
     )  # room for spare blocks, forks, moves
@@ -215,7 +229,10 @@ def _texts(spec: WorkerSpec) -> Ready:
 async def running(layout: Layout, model: Path, device: str, hashes: Hashes) -> AsyncIterator[Engine]:
     """An engine with the layout's workers as threads."""
     info = weights.load_info(model)
-    engine = Engine(Scheduler(info.recipe, info.geometry, layout.limits), hashes)
+    scheduler = Scheduler(info.recipe, info.geometry, layout.limits)
+    if layout.recipe:
+        scheduler.serve(layout.recipe, shipped()[layout.recipe].recipe)
+    engine = Engine(scheduler, hashes)
     hashes.listen(engine)
     loop = asyncio.create_task(engine.run())
     meeting_point, chains, ports = MeetingPoint(), Chains(engine), []
@@ -245,6 +262,7 @@ async def one_session(
         "picture_limit": pictures,
         "fork": None if parent is None else Fork(session=parent),
         "window": 2 if layout.forked else 4,
+        "recipe": layout.recipe,
     }
     engine.submit(open_event(engine, session, prompt, **asked))
     fork: asyncio.Task[None] | None = None
@@ -279,7 +297,7 @@ async def _swap(engine: Engine, session: SessionId) -> None:
 
 async def served(layout: Layout, model: Path, device: str, seeds: Sequence[int], blocks: int) -> Seen:
     """All sessions, one for each seed, as this layout runs them."""
-    info = weights.load_info(model)
+    info = served_info(model, layout.recipe)
     hashes = Hashes(info.recipe.step_count)
     await _serve(layout, model, device, seeds, info.geometry.first_picture(blocks), hashes)
     return _seen(hashes, seeds)
@@ -298,17 +316,18 @@ async def _serve(layout: Layout, model: Path, device: str, seeds: Sequence[int],
                 group.create_task(admitted(seed))
 
 
-def by_hand(model: Path, seed: int, blocks: int) -> list[str]:
+def by_hand(model: Path, seed: int, blocks: int, recipe: str = "") -> list[str]:
     """Hashes of the simulated model's x0."""
-    latents = expected_latents(weights.load_info(model), PROMPTS[seed % len(PROMPTS)], seed)
+    latents = expected_latents(served_info(model, recipe), PROMPTS[seed % len(PROMPTS)], seed)
     return [sha256(block).hexdigest() for block in islice(latents, blocks)]
 
 
-def expected(model: Path, device: str, seeds: Sequence[int], blocks: int) -> dict[int, list[str]]:
+def expected(model: Path, device: str, seeds: Sequence[int], blocks: int, recipe: str = "") -> dict[int, list[str]]:
     """What every layout must leave: by the sequential oracle, or by hand."""
     if device == SIMULATED:
-        return {seed: by_hand(model, seed, blocks) for seed in seeds}
-    return {seed: expected_hashes(model, {0: PROMPTS[seed % len(PROMPTS)]}, seed, blocks) for seed in seeds}
+        return {seed: by_hand(model, seed, blocks, recipe) for seed in seeds}
+    made = shipped()[recipe].recipe if recipe else None
+    return {seed: expected_hashes(model, {0: PROMPTS[seed % len(PROMPTS)]}, seed, blocks, made) for seed in seeds}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +342,7 @@ class Row:
 
     def __str__(self) -> str:
         verdict = f"{self.wrong} of {self.blocks} blocks differ" if self.wrong else f"{self.blocks} blocks equal"
-        return f"{self.layout.name:28s} {self.took_s:7.1f} s  {verdict}; {self.seen}"
+        return f"{self.layout.recipe:12s} {self.layout.name:28s} {self.took_s:7.1f} s  {verdict}; {self.seen}"
 
 
 def matrix(layouts: Sequence[Layout], model: Path, device: str, right: Mapping[int, Sequence[str]]) -> Iterator[Row]:
@@ -344,21 +363,24 @@ def matrix(layouts: Sequence[Layout], model: Path, device: str, right: Mapping[i
 @click.command()
 @click.option("--seeds", default=20, show_default=True)
 @click.option("--blocks", default=60, show_default=True)
+@click.option("--recipes", default="", help="Of those that ship, with commas between, or all. Default: the own.")
 @click.option("--break", "broken", is_flag=True, help="Swap two pages once: then every layout must differ.")
-def main(*, seeds: int, blocks: int, broken: bool) -> None:
+def main(*, seeds: int, blocks: int, recipes: str, broken: bool) -> None:
     """Compare all layouts with the sequential oracle; exit 1 unless all are equal (with --break: all differ)."""
     torch.set_num_threads(1)
-    layouts = [replace(layout, broken=broken) for layout in LAYOUTS]
+    names = list(shipped()) if recipes == "all" else recipes.split(",")
     wrong = 0
     with tempfile.TemporaryDirectory() as name:
         folder, pocket = Path(name), model_path(POCKET)
         weights.save_info(folder, small_pictures(weights.load_info(pocket)))
         for model, device in ((folder, SIMULATED), (pocket, "cpu")):
             click.echo(f"{'by hand' if device == SIMULATED else 'pocket'}: {seeds} seeds, {blocks} blocks")
-            here = [layout for layout in layouts if layout.split == 1 or device != SIMULATED]
-            for row in matrix(here, model, device, expected(model, device, range(seeds), blocks)):
-                click.echo(row)
-                wrong += bool(row.wrong) is not broken
+            layouts = [layout for layout in LAYOUTS if layout.split == 1 or device != SIMULATED]
+            for recipe in names:
+                here = [replace(layout, recipe=recipe, broken=broken) for layout in layouts]
+                for row in matrix(here, model, device, expected(model, device, range(seeds), blocks, recipe)):
+                    click.echo(row)
+                    wrong += bool(row.wrong) is not broken
     sys.exit(1 if wrong else 0)
 
 

@@ -40,6 +40,7 @@ NOT_HERE = "the test lets nothing begin"
 HARMLESS = ("no server at ", NOT_HERE)
 """How a command ends whose values are all right."""
 POCKET = Path(str(resources.files("pocket"))) / "weights"
+CLEAN = str(resources.files("longtake.recipes") / "clean.toml")
 QUICK_S = 10.0
 
 
@@ -66,7 +67,8 @@ def call(path: tuple[str, ...], command: click.Command, parameter: click.Paramet
     for other in command.params:
         if isinstance(other, click.Argument) and (other.required or other is parameter):
             arguments.append(value if other is parameter else harmless_argument(other))
-    usual = {"server": NOWHERE, "duration": "1s", "output": "a.out", "recipe": "wan-hiar"}
+    recipe = "wan-hiar" if path == ("convert",) else "clean"
+    usual = {"server": NOWHERE, "duration": "1s", "output": "a.out", "recipe": recipe}
     for other in command.params:
         if other is parameter and isinstance(other, click.Option):
             name = max(other.opts, key=len)
@@ -80,7 +82,7 @@ def call(path: tuple[str, ...], command: click.Command, parameter: click.Paramet
 
 def harmless_argument(argument: click.Argument) -> str:
     """A value for an argument beside the one that is tried."""
-    return {"file": __file__, "sources": str(POCKET)}.get(argument.name or "", "a")
+    return {"file": __file__, "sources": str(POCKET), "path": CLEAN}.get(argument.name or "", "a")
 
 
 def names(command: click.Command, parameter: click.Parameter) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ ASKED: dict[str, Callable[[ToyCell, Path], list[str]]] = {
     "sessions": lambda cell, folder: ["--server", cell.target],
     "model": lambda cell, folder: ["--server", cell.target],
     "top": lambda cell, folder: ["--server", cell.target, "--once", "--interval", "100ms"],
+    "recipes": lambda cell, folder: ["--server", cell.target],
     "plan": lambda cell, folder: [next(iter(PRESETS))],
     "token": lambda cell, folder: [],
     "import": lambda cell, folder: [str(folder / "session"), "--server", cell.target],

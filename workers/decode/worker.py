@@ -177,7 +177,7 @@ class DecodeWorker:
         if stream is None or stream.slot != work.slot:
             raise UnknownPeer(f"decoder slot {work.slot} was not prepared for session {work.session}")
         encoder = stream.encoder
-        latents_FCHW = tensor_from_bytes(order.latents, self._geometry.block_shape)
+        latents_FCHW = tensor_from_bytes(order.latents, (-1, *self._geometry.block_shape[1:]))
         if not work.picture_count:
             return _advanced(task, stream.slots.advance(work.slot, latents_FCHW, work.later_frames))
         pictures = range(work.first_picture, work.first_picture + work.picture_count)

@@ -178,20 +178,20 @@ def where_to_draw(device: torch.device) -> torch.device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockNoise:
-    """The noise of blocks of one shape, on one device."""
+    """The noise of blocks whose latent frames are of one shape, on one device."""
 
     shape: tuple[int, ...]
-    """(F, C, H, W)"""
+    """Of a frame: (C, H, W)."""
     device: torch.device
     drawn_on: torch.device
     """See `where_to_draw`."""
 
     @staticmethod
     def on(device: torch.device, shape: tuple[int, ...]) -> BlockNoise:
-        """That of a device, drawn where it is exact."""
+        """That of a device, drawn where it is exact; `shape` is that of a latent frame."""
         return BlockNoise(shape=shape, device=device, drawn_on=where_to_draw(device))
 
-    def of(self, draws: Sequence[Draw]) -> Tensor:
-        """Standard normals [len(draws), F, C, H, W] of one draw or more; see `normals`."""
-        drawn = normals(draws, self.shape, self.drawn_on)
+    def of(self, draws: Sequence[Draw], frames: int) -> Tensor:
+        """Standard normals [len(draws), F, C, H, W] of one draw or more, of so many frames; see `normals`."""
+        drawn = normals(draws, (frames, *self.shape), self.drawn_on)
         return drawn if self.drawn_on == self.device else upload(self.device, drawn)[0]

@@ -52,7 +52,9 @@ class KeyedRenoising:
             items = list(noisy)
             keys = [works[item].noise for item in items]
             draws = [Draw(key.seed, key.block, works[item].step + 1) for item, key in zip(items, keys, strict=True)]
-            noised_BFCHW = renoise(items_of(x0_BFCHW, items), self._noise.of(draws), list(noisy.values()))
+            noised_BFCHW = renoise(
+                items_of(x0_BFCHW, items), self._noise.of(draws, x_BFCHW.shape[1]), list(noisy.values())
+            )
             for item, noised_FCHW in zip(items, noised_BFCHW, strict=True):
                 x0_BFCHW[item] = noised_FCHW
         return x0_BFCHW

@@ -77,12 +77,12 @@ class DenoiseWorker:
     ) -> None:
         self._denoiser = denoiser
         self._stage = stage or WholeModel(denoiser)
-        self._block_shape = geometry.block_shape
+        self._frame_shape = geometry.block_shape[1:]
         self._device = denoiser.device
         shape = denoiser.page_shape(geometry.tokens_per_frame)
         self._pages = PageMemory(shape, pages, device=denoiser.device, dtype=denoiser.dtype)
         self._attention = attention
-        self._noise = BlockNoise.on(denoiser.device, geometry.block_shape)
+        self._noise = BlockNoise.on(denoiser.device, self._frame_shape)
         self._solver: Solver = KeyedRenoising(self._noise)
         self._memory: LaneMemory[Tensor, TextKV] = LaneMemory()
 
@@ -188,7 +188,7 @@ class DenoiseWorker:
     def _arriving(self, batch: tuple[Forward, ...]) -> list[Tensor]:
         """The latents (F, C, H, W) that come with the batch, in its order."""
         return [
-            tensor_from_bytes(forward.latents, self._block_shape)
+            tensor_from_bytes(forward.latents, self._shape(forward))
             for forward in batch
             if self._needs_latents(forward) and isinstance(forward.work.input, FromLatent)
         ]
@@ -200,12 +200,13 @@ class DenoiseWorker:
             for forward in batch
             if self._needs_latents(forward) and isinstance(forward.work.input, FromNoise)
         ]
-        noise = iter(self._noise.of([Draw(key.seed, key.block, 0) for key in keys]) if keys else ())
+        frames, *_ = self._shape(batch[0])  # of one forward all make as many
+        noise = iter(self._noise.of([Draw(key.seed, key.block, 0) for key in keys], frames) if keys else ())
         latents: list[Tensor] = []
         for forward in batch:
             match forward.work.input:
                 case _ if not self._needs_latents(forward):
-                    latents.append(torch.zeros(self._block_shape, device=self._device))
+                    latents.append(torch.zeros(self._shape(forward), device=self._device))
                 case FromNoise():
                     latents.append(next(noise))
                 case FromLatent():
@@ -213,6 +214,10 @@ class DenoiseWorker:
                 case FromLane():
                     latents.append(self._memory.output(forward.work))
         return torch.stack(latents)
+
+    def _shape(self, forward: Forward) -> tuple[int, ...]:
+        """(F, C, H, W) of the latents of an op's block."""
+        return (len(forward.work.positions), *self._frame_shape)
 
     def _needs_latents(self, forward: Forward) -> bool:
         return self._stage.takes_latents(forward.work.kind)

@@ -13,6 +13,7 @@ from longtake.core.work import (
     DispatchNumber,
     Role,
     SessionId,
+    ShapeTime,
     WorkerId,
 )
 from longtake.link.v1 import link_pb2 as pb
@@ -58,6 +59,7 @@ def hello_to_proto(introduction: Introduction) -> pb.AttachRequest:
         model_digest=introduction.model_digest,
         forward_s=introduction.ability.forward_s,
         tiny_s=introduction.ability.tiny_s,
+        shape_s=[pb.ShapeTime(**each._asdict()) for each in introduction.ability.shape_s],
         encodes_text=introduction.ability.encodes_text,
         numerics=introduction.ability.numerics,
         replay_depth=introduction.ability.replay_depth,
@@ -87,6 +89,7 @@ def hello_from_proto(hello: pb.Hello) -> Introduction:
             mixes_kinds=hello.mixes_kinds,
             forward_s=_duration(hello.forward_s, "hello.forward_s"),
             tiny_s=_duration(hello.tiny_s, "hello.tiny_s"),
+            shape_s=tuple(map(_shape_time, hello.shape_s)),
             encodes_text=hello.encodes_text,
             numerics=_fingerprint(hello.numerics),
             replay_depth=hello.replay_depth,
@@ -271,6 +274,12 @@ def _fingerprint(value: str) -> str:
     if not _FINGERPRINT.fullmatch(value):
         raise InvalidField("hello.numerics", value[:80], "up to 64 hexadecimal digits, lower case")
     return value
+
+
+def _shape_time(said: pb.ShapeTime) -> ShapeTime:
+    if not (said.frames and said.pages and said.seconds):
+        raise InvalidField("hello.shape_s", str(said), "frames, pages and seconds, each above 0")
+    return ShapeTime(said.frames, said.pages, _duration(said.seconds, "hello.shape_s.seconds"))
 
 
 def _duration(value_s: float, field: str) -> float:

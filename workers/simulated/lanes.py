@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from longtake.core.errors import InternalFault
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
 from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId
@@ -23,8 +22,6 @@ from workers.simulated.arithmetic import (
     pages_of,
 )
 
-_FLOAT_BYTES = 4
-
 
 class SimulatedLanes:
     """The pages and lanes of one worker, which does one op after the other. Not thread-safe."""
@@ -36,7 +33,6 @@ class SimulatedLanes:
         """[page, layer, byte]"""
         self.memory: LaneMemory[bytes, bytes] = LaneMemory()
         """The outputs by lane, and what stands for the texts."""
-        self._latents_bytes = _FLOAT_BYTES * math.prod(geometry.block_shape)
 
     def forward(self, order: Forward) -> list[bytes]:
         """One op; its output if it is sent. InternalFault, UnknownPeer or IndexError if it cannot be meant."""
@@ -52,7 +48,7 @@ class SimulatedLanes:
             return []
         key = work.noise
         added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.step + 1)
-        latents = denoised(values, added, self.geometry)
+        latents = denoised(values, added, self._geometry(work))
         if work.returns.are_kept:
             self.memory.keep(work, latents)
         return [latents] if work.returns.are_sent else []
@@ -61,6 +57,10 @@ class SimulatedLanes:
         """IndexError if it is not in the pool."""
         if not 0 <= page < len(self.pages):
             raise IndexError(f"page {page} is not in a pool of {len(self.pages)}")
+
+    def _geometry(self, work: ForwardWork) -> Geometry:
+        """That of the blocks of a session: each recipe has its own."""
+        return self.geometry.divided(BlockPlan(frames=len(work.positions)))
 
     def _check(self, work: ForwardWork) -> None:
         self.check_page(min(work.pages.reads))
@@ -71,12 +71,12 @@ class SimulatedLanes:
             raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
-        work = order.work
+        work, geometry = order.work, self._geometry(order.work)
         match work.input:
             case FromNoise():
-                return latents_of(noise(work.noise.seed, work.noise.block, 0), self.geometry)
+                return latents_of(noise(work.noise.seed, work.noise.block, 0), geometry)
             case FromLatent():
-                if len(order.latents) != self._latents_bytes:
+                if len(order.latents) != geometry.latent_bytes:
                     raise InternalFault(f"{len(order.latents)} bytes are not the latents of a block")
                 return order.latents
             case FromLane():

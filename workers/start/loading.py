@@ -37,7 +37,15 @@ from workers.site import site_of
 from workers.start.attention import Extent, choose
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
-from workers.start.probe import BatchProfile, Subject, decode_peak_bytes, forward_peak_bytes, probe, segment_s
+from workers.start.probe import (
+    BatchProfile,
+    Profiles,
+    Subject,
+    decode_peak_bytes,
+    forward_peak_bytes,
+    probe,
+    segment_s,
+)
 from workers.start.profile_cache import cached, key_of
 from workers.start.spec import WorkerSpec
 from workers.start.taking import Stock, is_out_of_memory, taken
@@ -63,7 +71,7 @@ class LoadedWorker:
         self._digest = weights.digest(spec.model)
         self._sites = (site_of(spec.compute.torch_device),)
         self.meeting_point = spec.meeting_point
-        self.profile: BatchProfile | None = None
+        self.profile: Profiles | None = None
         """What a denoise worker measured of its batches."""
         self._fresh: Callable[[], Performer]
         match spec.role:
@@ -94,10 +102,15 @@ class LoadedWorker:
         )
         numerics = denoise_numerics(subject, spec.compute, attention.name)
         _log.info("worker %s: %s", spec.worker, numerics)
-        self.profile = self._profiled(subject, numerics)
+        others = {each.shape: subject.by(each) for each in spec.recipes if each.shape != info.recipe.shape}
+        self.profile = Profiles(
+            own=self._profiled(subject, numerics),
+            others={shape: self._profiled(each, numerics) for shape, each in others.items()},
+        )
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
-        peak_bytes = forward_peak_bytes(subject, self.profile.limit)
+        limit = self.profile.limit
+        peak_bytes = max(forward_peak_bytes(each, limit) for each in (subject, *others.values()))
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
         )

@@ -14,15 +14,15 @@ Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.work import Ability
+from longtake.core.work import Ability, ShapeTime
 from workers.decode.encode import Encoder
 from workers.decode.slots import DecoderSlots
 from workers.denoise.attention import AttentionBackend, ItemPages
@@ -54,22 +54,42 @@ class BatchProfile:
     mixes_kinds: bool = False
     """Whether commits and denoise ops give the same bits in one forward as apart, even if one reads the other's K/V."""
 
-    def ability(self, pages: int, numerics: str, *, layers: int) -> Ability:
-        """What a worker with so many pages, of this class, can do; `layers` are those of the whole model."""
-        return Ability(
-            capacity=pages,
-            batch_limit=self.limit,
-            mixes_kinds=self.mixes_kinds,
-            forward_s=self.forward_s.get(1, 0.0),
-            numerics=numerics,
-            replay_depth=layers,
-        )
-
     def __str__(self) -> str:
         times = ", ".join(f"t({size}) = {seconds * 1e3:.2f} ms" for size, seconds in self.forward_s.items())
         exact = "equal bits" if self.inexact is None else f"a batch of {self.inexact} gives other bits"
         mixed = "commits beside denoise ops and fused with them" if self.mixes_kinds else "commits alone"
         return f"batch limit {self.limit}: {times}; {exact}, {mixed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """What the probe found of each shape that is served."""
+
+    own: BatchProfile
+    """Of the model's own recipe."""
+    others: Mapping[tuple[int, int], BatchProfile] = field(default_factory=dict)
+    """By `Recipe.shape`."""
+
+    @property
+    def limit(self) -> int:
+        """The most ops that one forward may serve, whatever their shape: in no shape do more change a bit."""
+        return min(each.limit for each in (self.own, *self.others.values()))
+
+    def ability(self, pages: int, numerics: str, *, layers: int) -> Ability:
+        """What a worker with so many pages, of this class, can do; `layers` are those of the whole model."""
+        return Ability(
+            capacity=pages,
+            batch_limit=self.limit,
+            mixes_kinds=self.limit > 1 and all(each.mixes_kinds for each in (self.own, *self.others.values())),
+            forward_s=self.own.forward_s.get(1, 0.0),
+            shape_s=tuple(ShapeTime(*shape, each.forward_s[1]) for shape, each in self.others.items()),
+            numerics=numerics,
+            replay_depth=layers,
+        )
+
+    def __str__(self) -> str:
+        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages), each in self.others.items())
+        return "; ".join([str(self.own), *shapes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +100,10 @@ class Subject:
     attention: AttentionBackend
     geometry: Geometry
     recipe: Recipe
+
+    def by(self, recipe: Recipe) -> Subject:
+        """The same parts with the shapes of another recipe."""
+        return replace(self, recipe=recipe, geometry=self.geometry.divided(recipe.blocks))
 
 
 class Trial:

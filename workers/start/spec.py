@@ -10,6 +10,7 @@ from typing import TextIO
 
 from longtake.core.errors import InvalidField
 from longtake.core.plan.memory import CONTEXT_BYTES, PROCESS_BYTES, Occupant
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Role, WorkerId
 from workers.json_values import record
 from workers.link_trust import LinkFiles
@@ -33,6 +34,8 @@ class WorkerSpec:
     compute: Compute = field(default_factory=Compute)
     max_batch: int = 1
     """The most ops that one forward of a denoise worker may serve; the worker measures what pays and is exact."""
+    recipes: tuple[Recipe, ...] = ()
+    """Those that sessions may be made by beside the model's own: a denoise worker measures their shapes as well."""
     meeting_point: str = ""
     """Where workers find each other (workers.peers), as host:port; empty if this one is alone."""
     seat: Seat | None = None

@@ -118,6 +118,7 @@ def _opened(event: OpenedEvent) -> Json:
         "segment": event.segment,
         "continuity": event.continuity,
         "resume_token": event.resume_token.hex(),
+        "recipe": event.recipe,
         "prompt": event.prompt,
         "reading": _reading(event.reading),
     }
@@ -216,11 +217,27 @@ def model_json(model: pb.GetModelResponse) -> Json:
         "block_pictures": model.block_pictures,
         "steps": list(model.recipe.steps),
         "level": _word(pb.Level.Name(model.recipe.level)),
+        "recipes": [_recipe(each) for each in model.recipes],
         "prompt_help": model.prompt_help,
         "vocabulary": [{"name": group.name, "words": list(group.words)} for group in model.vocabulary],
         "max_prompt_bytes": limits.max_prompt_bytes,
         "max_window": limits.max_window,
         "max_sessions": limits.max_sessions,
+    }
+
+
+def _recipe(named: pb.NamedRecipe) -> Json:
+    """A recipe that the page can offer, and what its timeline must know of it."""
+    return {
+        "name": named.name,
+        "help": named.help,
+        "proven": named.proven,
+        "relative_cost": named.relative_cost,
+        "latency_s": named.latency_s,
+        "steps": list(named.recipe.steps),
+        "level": _word(pb.Level.Name(named.recipe.level)),
+        "first_block_pictures": named.first_block_pictures,
+        "block_pictures": named.block_pictures,
     }
 
 

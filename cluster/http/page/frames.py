@@ -41,6 +41,8 @@ class OpenFrame(_Frame):
     window: Annotated[int, Field(ge=0, le=1024)] = 0
     """The number of segments that may wait for the browser; 0 leaves it to the server."""
     fork: _SessionId | None = None
+    recipe: Annotated[str, Field(max_length=63)] = ""
+    """The name of a recipe; empty leaves it to the server, and a fork has that of the stream it goes on from."""
 
     @property
     def seed_number(self) -> int | None:

@@ -20,7 +20,7 @@ MANY = ("cue",)
 """Parameters that may stand there more than once."""
 FIELDS = {"duration_s": "duration", "cues": "cue"}
 """Fields of requests that have another name as parameters."""
-PARAMETERS = ("prompt", "duration", "seed", "pace", "quality", "decoder", "cue")
+PARAMETERS = ("prompt", "duration", "seed", "pace", "quality", "decoder", "recipe", "cue")
 
 
 class WrongQuery(ValueError):
@@ -61,6 +61,7 @@ def wanted_video(query: Iterable[tuple[str, str]]) -> WantedVideo:
         pace=cast(PaceName, given.get("pace", "fast")),
         quality=None if quality is None else int(quality),
         decoder=cast("DecoderName | None", given.get("decoder")),
+        recipe=given.get("recipe", ""),
         cues=tuple(cues),
     )
     try:

@@ -177,6 +177,7 @@ def _stream(frame: OpenFrame | ResumeFrame, writer: BrowserWriter, client: Clien
         duration_s=frame.duration_s,
         window=frame.window,
         fork=frame.fork,
+        recipe=frame.recipe,
         auto_ack=False,
     )
     return client.stream(frame.prompt, options, waiting=lambda event: writer.aside(event_message(event)))

@@ -41,6 +41,8 @@ def petition(event: Open, cell: Cell) -> Petition:
         settings = replace(event.settings, decoder=parent.request.settings.decoder)
         event = _by_the_clock_of(parent, replace(event, settings=settings))
     graph = graph_for(event, cell, parent)
+    if parent is not None:  # and of its recipe, which the record of the session must name
+        event = replace(event, recipe=parent.request.recipe)
     geometry, flow = cell.geometry.divided(graph.blocks), cell.limits.flow_for(event)
     session = Session(request=event, graph=graph, geometry=geometry, place=NOWHERE, flow=flow)
     for request in event.cues:
@@ -97,6 +99,7 @@ def opened(session: Session, segment: int) -> Opened:
         header=session.header or b"",
         media_type=session.media_type,
         decoder=session.request.settings.decoder,
+        recipe=session.request.recipe,
         window=session.flow.window,
         pace=session.request.pace,
         picture_limit=session.request.picture_limit,

@@ -60,8 +60,9 @@ class Reports:
         worker.errands.through(Thread.COMPUTE, now_s=report.now_s)
         landed = self._landed(flying.tickets)
         if landed and isinstance(report, OpDone) and not self._makes_nothing(landed[0]):
-            decoder = self._cell.sessions[landed[0].session].request.settings.decoder
-            self._cell.fleet.measured(worker, report.seconds, len(landed), decoder)
+            session = self._cell.sessions[landed[0].session]
+            decoder, graph = session.request.settings.decoder, session.graph
+            self._cell.fleet.measured(worker, report.seconds, len(landed), decoder, graph)
         if len(landed) == len(flying.tickets):
             return [flying.worked(report, landed)], landed, []
         late = [self._cell.sessions[ticket.session] for ticket in flying.tickets if ticket not in landed]

@@ -42,8 +42,10 @@ _NEVER_S = float("inf")
 
 def _op_s(cell: Cell, session: Session, chain: Chain) -> float:
     """The time of one op of this chain where it is done."""
-    place = session.place
-    return cell.workers[place.decoder if chain.lane is None else place.lanes[chain.lane]].timing.passage_s
+    place, (forward, decode) = session.place, cell.fleet.op_costs(session.graph)
+    if chain.lane is None:
+        return decode * cell.workers[place.decoder].timing.passage_s
+    return forward * cell.workers[place.lanes[chain.lane]].timing.passage_s
 
 
 def least_latency_s(cell: Cell, session: Session) -> float:
@@ -56,8 +58,8 @@ def _rest_s(cell: Cell, session: Session, chain: Chain) -> float:
     """Time from the end of an op to the segment that waits for it, if nothing comes between: the critical path."""
     if chain.lane is None:
         return 0.0
-    workers, place = cell.workers, session.place
-    lanes, rest_s = place.lanes, workers[place.decoder].timing.passage_s
+    workers, place, (forward, decode) = cell.workers, session.place, cell.fleet.op_costs(session.graph)
+    lanes, rest_s = place.lanes, decode * workers[place.decoder].timing.passage_s
     for lane in chain.lanes_left:
-        rest_s += workers[lanes[lane]].timing.passage_s
+        rest_s += forward * workers[lanes[lane]].timing.passage_s
     return rest_s

@@ -195,6 +195,9 @@ class Fleet:
 
         It stays, because what a session takes of its workers must be what it gives back.
         """
+        self._shape_costs: dict[tuple[int, int], float] | None = None
+        """The same of forwards by their shapes, over that of the cell's default recipe."""
+        self._own = graph
         self._depths = Depths()
         self._retentions: dict[Graph, Retention] = {}
         self._rates = Rates.of(graph, geometry)
@@ -226,10 +229,32 @@ class Fleet:
         if known is None:
             own = Rates.of(graph, session.geometry)
             pages = graph.window.size + self._limits.spare_pages(graph.blocks)
-            lane = Demand(units=pages, time=own.lane_ops_per_s / self._rates.lane_ops_per_s)
-            slot = Demand(time=self._cost(decoder) * own.blocks_per_s / self._rates.blocks_per_s)
+            forward, decode = self.op_costs(graph)
+            lane = Demand(units=pages, time=forward * own.lane_ops_per_s / self._rates.lane_ops_per_s)
+            slot = Demand(time=self._cost(decoder) * decode * own.blocks_per_s / self._rates.blocks_per_s)
             known = self._demands[graph, decoder] = Demands(lane=lane, slot=slot)
         return known
+
+    def op_costs(self, graph: Graph) -> tuple[float, float]:
+        """The time of a forward and of a decode of a block of this recipe, over those of the cell's default one.
+
+        That of a forward is measured. A decode, with the encoding, takes time in proportion to its pictures.
+        """
+        own = self._own
+        if graph is own:
+            return 1.0, 1.0
+        forward = (self._shape_costs or {}).get(graph.recipe.shape, 1.0)
+        return forward, graph.blocks.frames / own.blocks.frames
+
+    def relative_cost(self, graph: Graph, geometry: Geometry) -> float:
+        """Time of the denoise workers for a second of a stream of this recipe, over that of the default one."""
+        forward, _ = self.op_costs(graph)
+        own_s = self._own.forwards_per_block * self._rates.blocks_per_s
+        return forward * graph.forwards_per_block / geometry.divided(graph.blocks).block_s / own_s
+
+    def serve(self, graph: Graph) -> None:
+        """There may be sessions of this recipe as well."""
+        self.ranking(Role.DENOISE).may_need(graph.window.size + self._limits.spare_pages(graph.blocks))
 
     def retention(self, graph: Graph) -> Retention:
         """Which latents are kept of sessions with this recipe."""
@@ -256,6 +281,10 @@ class Fleet:
             ability = worker.joined.ability
             self._tiny_cost = ability.tiny_s / ability.forward_s if ability.tiny_s and ability.forward_s else 1.0
             self._demands.clear()  # nobody has a place yet
+        if worker.role is Role.DENOISE and self._shape_costs is None:
+            own_s, shapes = worker.joined.ability.forward_s, worker.joined.ability.shape_s
+            self._shape_costs = {(each.frames, each.pages): each.seconds / own_s for each in shapes if own_s}
+            self._demands.clear()
         self._note_depth(worker)
         if worker.role in self._peers:
             self._peers[worker.role].join(worker)
@@ -275,9 +304,20 @@ class Fleet:
         for worker in workers:
             self._peers[worker.role].enter(worker)
 
-    def measured(self, worker: Worker, seconds: float, ops: int, decoder: DecoderKind = DecoderKind.FULL) -> None:
-        """The worker has reported how long a dispatch of so many ops took; `decoder` counts if it was a decode."""
-        cost = self._cost(decoder) if worker.role is Role.DECODE else 1.0
+    def measured(
+        self,
+        worker: Worker,
+        seconds: float,
+        ops: int,
+        decoder: DecoderKind = DecoderKind.FULL,
+        graph: Graph | None = None,
+    ) -> None:
+        """The worker has reported how long a dispatch of so many ops took; `decoder` counts if it was a decode.
+
+        They are of the recipe with this graph, by default of the cell's own.
+        """
+        forward, decode = self.op_costs(graph or self._own)
+        cost = self._cost(decoder) * decode if worker.role is Role.DECODE else forward
         self._peers[worker.role].measured(worker, seconds, ops, cost)
 
     def expects(self, role: Role, numerics: str, *, now_s: float) -> bool:

@@ -101,6 +101,15 @@ class Ranking:
             self._classes[room.numerics] += 1
         self._reserved.put(worker, (room.reserved, room.realtime))
         self._pressed.put(worker, (room.pressure, room.fast))
+        self._sort(worker, room)
+
+    def may_need(self, units: int) -> None:
+        """There may be lanes that take no more than this, for which a worker with so much free has room."""
+        self._least = min(self._least, units)
+        for worker, room in self._rooms.items():
+            self._sort(worker, room)
+
+    def _sort(self, worker: WorkerId, room: Room) -> None:
         if room.free >= self._least:
             self._free_realtime.put(worker, room.realtime_order)
             self._free_fast.put(worker, room.fast_order)

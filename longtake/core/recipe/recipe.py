@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from longtake.core.errors import Contradiction, InvalidField
+from longtake.core.errors import InvalidField, InvalidFields
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.contradictions import check_can_run
 from longtake.core.recipe.window import Window
 
 
@@ -56,31 +58,25 @@ class Recipe:
     block_limit: int | None = None
 
     def __post_init__(self) -> None:
+        wrong = [InvalidField(f"recipe.{name}", value, allowed) for name, value, allowed in self._wrong()]
+        if wrong:
+            raise wrong[0] if len(wrong) == 1 else InvalidFields(wrong)
+        check_can_run(self)
+
+    def _wrong(self) -> Iterator[tuple[str, object, str]]:
+        """The fields whose values are not allowed, whatever the others are."""
         if not self.steps or any(not 1 <= step <= 1000 for step in self.steps):
-            raise InvalidField("recipe.steps", list(self.steps), "one or more whole numbers from 1 to 1000")
-        if any(later >= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
-            raise InvalidField("recipe.steps", list(self.steps), "strictly falling numbers")
-        if not self.shift > 0:
-            raise InvalidField("recipe.shift", self.shift, "a number above 0")
+            yield "steps", list(self.steps), "one or more whole numbers from 1 to 1000"
+        elif any(later >= earlier for earlier, later in zip(self.steps, self.steps[1:], strict=False)):
+            yield "steps", list(self.steps), "strictly falling numbers"
+        if not 0 < self.shift < float("inf"):
+            yield "shift", self.shift, "a number above 0"
+        if self.window_frames is not None and self.window_frames < 1:
+            yield "window_frames", self.window_frames, "1 or more latent frames"
         if self.sink_frames < 0:
-            raise InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+            yield "sink_frames", self.sink_frames, "0 or more latent frames"
         if self.block_limit is not None and self.block_limit < 1:
-            raise InvalidField("recipe.block_limit", self.block_limit, "1 or more blocks, or none")
-        if self.window_frames is None:
-            if self.block_limit is None:
-                raise Contradiction(
-                    "recipe.window_frames = none",
-                    "recipe.block_limit = none",
-                    "without a window memory grows with every block, so the number of blocks must be finite",
-                )
-            return
-        room = self.window_frames - self.sink_frames
-        if room < self.blocks.frames:
-            raise Contradiction(
-                f"recipe.window_frames = {self.window_frames}",
-                f"recipe.frames_per_block = {self.blocks.frames} with recipe.sink_frames = {self.sink_frames}",
-                "the window must hold the sinks and at least the own block",
-            )
+            yield "block_limit", self.block_limit, "1 or more blocks, or none"
 
     @property
     def step_count(self) -> int:
@@ -115,10 +111,22 @@ class Recipe:
         return self.window.size
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """What ops with a full window have in common: how many frames a block makes, and how many pages it reads."""
+        return self.blocks.frames, self.page_count
+
+    @property
     def history_blocks(self) -> int:
         """Past blocks that reach into the window of a block (H)."""
         past_frames = max(0, self.page_count - self.sink_frames - self.blocks.frames)
         return -(-past_frames // self.blocks.frames)
+
+    @property
+    def past_timesteps(self) -> tuple[float, ...]:
+        """At which noise level, as a timestep, each step reads the blocks before."""
+        if self.level is Level.INPUT:
+            return self.timesteps
+        return tuple(map(self.commit_timestep, range(self.step_count)))
 
     def commit_timestep(self, step: int) -> float:
         """Timestep at which a block is committed to the lane of `step` (t_{s+1}, t_S = 0; CLEAN: 0)."""

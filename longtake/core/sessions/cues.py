@@ -7,7 +7,6 @@ from longtake.core.errors import CallerFault, InvalidField
 from longtake.core.events import CueRequest, TextEncoded
 from longtake.core.limits import Limits
 from longtake.core.sessions.place import NOWHERE
-from longtake.core.sessions.prompts import Turn
 from longtake.core.sessions.session import Session
 from longtake.core.work import ConditioningRef, CueId
 
@@ -33,7 +32,7 @@ def repeated(session: Session, request: CueRequest) -> list[Effect] | None:
     if session.prompts.is_waiting(request):
         return []
     turn = session.prompts.answer_to(request)
-    return None if turn is None else [_accepted(session, request.cue, turn)]
+    return None if turn is None else [_accepted(session, request.cue, turn.block, turn.prompt)]
 
 
 def unknown(session: Session) -> TextsWanted:
@@ -76,7 +75,7 @@ def accept(session: Session, version: int) -> list[Effect]:
     except CallerFault as error:
         del session.prompts.waiting[version]
         return [RequestRefused(session=session.id, cue=request.cue, problem=error.problem)]
-    effects: list[Effect] = [CueAccepted(session=session.id, cue=request.cue, block=block, prompt=request.prompt)]
+    effects: list[Effect] = [_accepted(session, request.cue, block, request.prompt)]
     earlier = session.prompts.take(version, block=block)
     if earlier is not None and earlier.cue is not None:
         effects.append(CueSuperseded(session=session.id, cue=earlier.cue, by=request.cue, block=block))
@@ -86,11 +85,12 @@ def accept(session: Session, version: int) -> list[Effect]:
 def told_again(session: Session, segment: int) -> list[Effect]:
     """What was said of cues that are in effect from `segment` on or later, to a client that may not have heard it."""
     turns = (turn for turn in session.prompts.turns if turn.block >= segment)
-    return [_accepted(session, turn.cue, turn) for turn in turns if turn.cue is not None]
+    return [_accepted(session, turn.cue, turn.block, turn.prompt) for turn in turns if turn.cue is not None]
 
 
-def _accepted(session: Session, cue: CueId, turn: Turn) -> CueAccepted:
-    return CueAccepted(session=session.id, cue=cue, block=turn.block, prompt=turn.prompt)
+def _accepted(session: Session, cue: CueId, block: int, prompt: str) -> CueAccepted:
+    picture = session.geometry.first_picture(block)
+    return CueAccepted(session=session.id, cue=cue, block=block, first_picture=picture, prompt=prompt)
 
 
 def forget(session: Session) -> list[Effect]:

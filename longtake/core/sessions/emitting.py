@@ -21,5 +21,7 @@ def emit(session: Session, block: int, *, now_s: float) -> list[Effect]:
         slack_s=slack_s,
     )
     if turn.block == block and turn.cue is not None:
-        return [CueApplied(session=session.id, cue=turn.cue, block=block, prompt=turn.prompt), segment]
+        picture = segment.first_picture
+        applied = CueApplied(session=session.id, cue=turn.cue, block=block, first_picture=picture, prompt=turn.prompt)
+        return [applied, segment]
     return [segment]

@@ -25,6 +25,8 @@ class SessionView:
     """The block from which on that prompt holds."""
     seed: int
     window: int
+    recipe: str
+    """The name of its recipe, as it was asked for; empty means the cell's default."""
     pace: Pace
     segments_sent: int
     segments_acknowledged: int
@@ -48,6 +50,7 @@ def view(session: Session, *, now_s: float) -> SessionView:
         shown_from=turn.block,
         seed=session.request.seed,
         window=session.flow.window,
+        recipe=session.request.recipe,
         pace=session.request.pace,
         segments_sent=session.segments_sent,
         segments_acknowledged=session.flow.acknowledged + 1 - first,

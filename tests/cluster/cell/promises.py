@@ -107,7 +107,7 @@ class World:
         prompts = self.sessions[name].prompts
         prompts.turns = [turn for turn in prompts.turns if turn.block != block]
         prompts.turns.append(Turn(block=block, version=version, cue=CueId(cue), prompt=f"prompt {version}"))
-        return CueAccepted(session=name, cue=CueId(cue), block=block, prompt=f"prompt {version}")
+        return CueAccepted(session=name, cue=CueId(cue), block=block, first_picture=block, prompt=f"prompt {version}")
 
     def told(self, *messages: Told) -> list[Told]:
         """Those of the messages that go out at once."""

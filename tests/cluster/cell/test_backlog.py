@@ -20,7 +20,7 @@ def segment(block: int, size: int = 4) -> SegmentOut:
 
 
 def applied(block: int) -> CueApplied:
-    return CueApplied(session=A, cue=CueId("c"), block=block, prompt=f"from {block}")
+    return CueApplied(session=A, cue=CueId("c"), block=block, first_picture=block, prompt=f"from {block}")
 
 
 def notice(text: str) -> Notice:

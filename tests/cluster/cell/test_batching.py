@@ -263,8 +263,9 @@ def test_the_probe_of_what_is_served(model: Path, capsys: pytest.CaptureFixture[
     for path in (model, Path("pocket/weights")):
         info = weights.load_info(path)
         spec = next(iter(in_process_workers(path, info.recipe, sessions=8)))
-        profile = LoadedWorker(spec).profile
-        assert profile is not None
+        profiles = LoadedWorker(spec).profile
+        assert profiles is not None
+        profile = profiles.own
         with capsys.disabled():
             sys.stdout.write(f"\nprobe of {info.name} on {spec.compute.device}: {profile}\n")
         assert profile.inexact is None, "this machine's kernels give other bits in batches: tell the maintainers"

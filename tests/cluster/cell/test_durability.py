@@ -37,7 +37,11 @@ def test_a_promise_waits_for_its_number_and_what_follows_waits_behind_it() -> No
 
 def test_what_promises_nothing_is_told_at_once() -> None:
     world = World()
-    free: list[Told] = [notice("1"), CueApplied(session=A, cue=CueId("c"), block=3, prompt="p"), closed()]
+    free: list[Told] = [
+        notice("1"),
+        CueApplied(session=A, cue=CueId("c"), block=3, first_picture=33, prompt="p"),
+        closed(),
+    ]
     assert world.told(*free) == free
     assert world.pen.written == []
 

@@ -96,7 +96,7 @@ async def test_a_cue_applies_at_its_block_and_not_before(model: Path) -> None:
     assert expected[:2] == expected_hashes(model, {0: PROMPT}, 7, 2)
     assert expected[2] != expected_hashes(model, {0: PROMPT}, 7, 3)[2]
     accepted = next(message for message in told if isinstance(message, CueAccepted))
-    applied = told.index(CueApplied(session=SessionId("a"), cue=CueId("turn"), block=2, prompt=OTHER))
+    applied = told.index(CueApplied(session=SessionId("a"), cue=CueId("turn"), block=2, first_picture=13, prompt=OTHER))
     following = told[applied + 1]
     assert accepted.block == 2
     assert isinstance(following, SegmentOut)

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -133,10 +134,13 @@ def test_every_event_comes_back_as_it_was(tmp_path: Path) -> None:
     events = one_of_each()
     assert {type(event) for event in events} == set(get_args(Event))
     limits = Limits(packed=frozenset({Pace.FAST}), park_after_s=float("inf"))
-    cell = RecordedCell(recipe=RECIPE, geometry=GEOMETRY, limits=limits, version="1.2.3")
+    recipes = {"own": RECIPE, "short": replace(RECIPE, steps=(1000,))}
+    cell = RecordedCell(recipe=RECIPE, geometry=GEOMETRY, limits=limits, recipes=recipes, version="1.2.3")
     recorded(tmp_path / "r.jsonl", events, cell)
     found, back = read(tmp_path / "r.jsonl")
     assert found == cell
+    graphs = found.scheduler().cell.graphs
+    assert graphs["own"] is graphs[""] and graphs["short"].recipe == recipes["short"]
     assert list(back) == events
 
 

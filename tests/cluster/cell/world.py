@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from longtake.core.effects import Closed, Dispatch, Effect, Recovered, Refused, 
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
@@ -50,7 +51,8 @@ class Hashes:
         put = engine.journal.put_latents
 
         def put_latents(ref: LatentRef, data: bytes, version: int = 0) -> bool:
-            if ref.step == self.steps:
+            session = engine.scheduler.cell.sessions.get(ref.session)
+            if ref.step == (self.steps if session is None else session.graph.step_count):
                 self.finished[ref.session, ref.block] = sha256(data).hexdigest()
             return put(ref, data, version)
 
@@ -93,10 +95,17 @@ def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_byte
     return recording
 
 
-def expected_hashes(model: Path, prompts: dict[int, str], seed: int, blocks: int) -> list[str]:
-    """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to."""
+def expected_hashes(
+    model: Path, prompts: dict[int, str], seed: int, blocks: int, recipe: Recipe | None = None
+) -> list[str]:
+    """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to.
+
+    They are made by `recipe`, or by the model's own.
+    """
     torch.set_num_threads(1)
     info = weights.load_info(model)
+    if recipe is not None:
+        info = replace(info, recipe=recipe, geometry=info.geometry.divided(recipe.blocks))
     denoiser = weights.load_denoiser(model, info, Compute())
     encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}

@@ -13,6 +13,7 @@ import pytest
 
 from cluster.frontend import exported as files
 from cluster.frontend import imported
+from cluster.journal.facts import SessionRecord
 from longtake.client import Client, SegmentEvent
 from longtake.client.errors import ClientError
 from longtake.core.errors import InvalidField
@@ -63,7 +64,6 @@ WRONG_FACTS: dict[str, tuple[Callable[[Facts], object], str]] = {
     "acknowledged": (put("acknowledged", value=-2), "session.acknowledged"),
     "another model": (put("record", "model_digest", value="other"), "record.model_digest"),
     "another recipe": (put("record", "recipe_digest", value="other"), "record.recipe_digest"),
-    "a recipe by name": (put("record", "recipe", value="other"), "open.recipe"),
     "an empty prompt": (put("record", "prompt", value=" "), "record.prompt"),
     "a long prompt": (put("record", "prompt", value="x" * 5000), "record.prompt"),
     "seed": (put("record", "seed", value=1 << 64), "record.seed"),
@@ -204,9 +204,14 @@ async def test_an_import_that_is_given_up_asks_for_no_more_parts() -> None:
 
 
 def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: bytes) -> None:
-    draw, graph_steps = random.Random(3), STEPS
+    draw = random.Random(3)
     end = len(file) - len(header_of(file)[1])
     served = offer()
+
+    def form(record: SessionRecord) -> tuple[tuple[int, int, int, int], int]:
+        served.identity.here(record)
+        return GEOMETRY.block_shape, STEPS
+
     taken = 0
     cuts = [file[:length] for length in (*range(0, 40), *draw.sample(range(len(file)), 60))]
     flips = []
@@ -214,7 +219,7 @@ def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: byte
         flips.append(file[:place] + bytes([file[place] ^ (1 << draw.randrange(8))]) + file[place + 1 :])
     for spoilt in (*cuts, *flips):
         try:
-            imported.check(files.read(spoilt, GEOMETRY.block_shape, graph_steps), served)
+            imported.check(files.read(spoilt, form), served)
         except InvalidField as error:
             assert len(str(error)) < 2000
         else:
@@ -222,7 +227,7 @@ def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: byte
     assert 0 < taken < len(flips), "a digit or a latent may be another one, and everything else is seen"
     for spoilt in cuts:
         with pytest.raises(InvalidField):
-            files.read(spoilt, GEOMETRY.block_shape, graph_steps)
+            files.read(spoilt, form)
 
 
 async def test_what_was_changed_and_is_taken_breaks_no_engine(file: bytes) -> None:

@@ -18,7 +18,7 @@ from longtake.core.effects import Effect
 from longtake.core.events import Event, WorkerLost
 from longtake.core.limits import Limits
 from longtake.core.scheduler import Scheduler
-from longtake.core.work import Ability, PageId, Role, SessionId, WorkerId
+from longtake.core.work import Ability, PageId, Role, SessionId, ShapeTime, WorkerId
 from longtake.link.v1 import link_pb2 as pb
 from longtake.link.v1 import link_pb2_grpc
 from tests.cluster.cell.world import until_attached
@@ -38,6 +38,7 @@ INTRODUCTION = Introduction(
         mixes_kinds=True,
         forward_s=0.091,
         tiny_s=0.005,
+        shape_s=(ShapeTime(1, 9, 0.031), ShapeTime(6, 21, 0.2)),
         numerics="0123456789abcdef" * 4,
         replay_depth=30,
     ),

@@ -49,7 +49,7 @@ def test_a_step_leads_to_the_next_level_with_the_noise_of_its_block_and_the_last
         conditioning=ConditioningRef(session=SessionId("s"), version=0),
     ).work()  # fmt: skip
     works = [last, changed(last, next_sigma=0.25), changed(last, next_sigma=0.25, seed=4)]
-    solver = KeyedRenoising(BlockNoise.on(torch.device("cpu"), shape))
+    solver = KeyedRenoising(BlockNoise.on(torch.device("cpu"), shape[1:]))
     got = solver.advance(filled(3, 3, 3), filled(2, 2, 2), works)
     expected = [filled(2)[0], *(0.75 * filled(2)[0] + 0.25 * normal(seed, 7, 3, shape) for seed in (3, 4))]
     assert torch.equal(got, torch.stack(expected))

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.work import Role, WorkerId
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.recipe import Level
+from longtake.core.work import Role, ShapeTime, WorkerId
 from tests.workers.model_dir import model_info, write_model
 from workers.denoise.attention import SdpaBackend
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 from workers.models.wan.dit import WanModel
 from workers.start import probe as probing
 from workers.start.loading import LoadedWorker
-from workers.start.probe import BatchProfile, Subject, Trial, probe
+from workers.start.probe import BatchProfile, Profiles, Subject, Trial, probe
 from workers.start.spec import WorkerSpec
 
 INFO = model_info()
@@ -126,6 +128,31 @@ def test_a_size_that_changes_a_bit_ends_the_range(
 def test_the_probe_speaks_plainly() -> None:
     profile = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=1, inexact=2)
     assert str(profile) == "batch limit 1: t(1) = 4.00 ms, t(2) = 6.00 ms; a batch of 2 gives other bits, commits alone"
+
+
+def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() -> None:
+    own = BatchProfile(forward_s={1: 0.004, 2: 0.006}, limit=4, mixes_kinds=True)
+    fine = BatchProfile(forward_s={1: 0.002}, limit=2, mixes_kinds=True)
+    wide = BatchProfile(forward_s={1: 0.009}, limit=3, mixes_kinds=False)
+    alone = Profiles(own=own).ability(9, "", layers=5)
+    assert (alone.batch_limit, alone.mixes_kinds, alone.forward_s, alone.shape_s) == (4, True, 0.004, ())
+    two = Profiles(own=own, others={(1, 9): fine}).ability(9, "", layers=5)
+    assert (two.batch_limit, two.mixes_kinds, two.shape_s) == (2, True, (ShapeTime(1, 9, 0.002),))
+    three = Profiles(own=own, others={(1, 9): fine, (6, 9): wide})
+    assert (three.limit, three.ability(9, "", layers=5).mixes_kinds) == (2, False)
+    assert "1 frames over 9 pages: batch limit 2" in str(three)
+
+
+def test_a_worker_measures_each_shape_that_is_served_once(tmp_path: Path) -> None:
+    info = write_model(tmp_path)
+    fine = replace(info.recipe, blocks=BlockPlan(frames=1))
+    recipes = (fine, replace(fine, steps=(1000,)), replace(info.recipe, level=Level.CLEAN))
+    spec = WorkerSpec(
+        worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=60, model=tmp_path, recipes=recipes, max_batch=2
+    )
+    ability = LoadedWorker(spec).introduction.ability
+    assert [(each.frames, each.pages) for each in ability.shape_s] == [(1, 5)], "and not the own shape again"
+    assert 0 < ability.shape_s[0].seconds < 1
 
 
 def test_the_decoding_of_a_block_is_timed_before_anybody_asks(tmp_path: Path) -> None:

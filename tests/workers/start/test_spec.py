@@ -11,17 +11,23 @@ from typing import Any
 import pytest
 
 from longtake.core.errors import InvalidField
+from longtake.core.recipe.published import PUBLISHED
 from longtake.core.work import Role, WorkerId
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models.api import Compute
 from workers.start.spec import WorkerSpec, read_spec, to_line
 
+LONGLIVE = PUBLISHED["wan-longlive"].recipe
 SPEC = WorkerSpec(worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=15, model=Path("/models/a b"))
 WHOLE = replace(
     SPEC,
     compute=Compute(device="cuda:1", dtype="bfloat16"),
     max_batch=4,
+    recipes=(
+        PUBLISHED["wan-longlive"].recipe,
+        replace(PUBLISHED["wan-hiar"].recipe, window_frames=None, block_limit=7),
+    ),
     meeting_point="127.0.0.1:7",
     seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3),
     profiles="/p\nq",

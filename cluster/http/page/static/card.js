@@ -5,6 +5,7 @@ import { Figures } from "./figures.js";
 import { Line } from "./line.js";
 import { Notices } from "./notices.js";
 import { Player } from "./player.js";
+import { recipeOf } from "./recipes.js";
 import { Room } from "./room.js";
 import { Screen } from "./screen.js";
 import { CONTINUITIES, copyOf, heard, say, sayReading } from "./texts.js";
@@ -68,8 +69,7 @@ export class Card {
       shown: (segment) => this.#acknowledge(segment),
       failed: (why) => say(parts.problem, `video: ${why}`),
     });
-    const { first_block_pictures: first, block_pictures: each, fps } = model;
-    this.#timeline = new Timeline(parts.canvas, parts.caption, model.steps.length, (block) => (block ? first + (block - 1) * each : 0) / fps);
+    this.#timeline = new Timeline(parts.canvas, parts.caption, recipeOf(model, memory.first.recipe), model.fps);
     this.#listen();
     this.#line = new Line(memory, {
       message: (message, bytes) => this.#hear(message, bytes),
@@ -214,7 +214,10 @@ export class Card {
     const memory = this.#memory;
     memory.opened(message);
     this.#tellPrompt(message);
-    this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"} · seed ${message.seed} · ${message.session_id}`;
+    const { recipes, fps } = this.#model;
+    this.#timeline.madeBy(recipeOf(this.#model, message.recipe), fps);
+    const recipe = recipes.length > 1 ? ` · ${message.recipe}` : "";
+    this.#parts.about.textContent = `${memory.watching ? "watching" : "yours"}${recipe} · seed ${message.seed} · ${message.session_id}`;
     this.#screen.shape(message.width, message.height);
     this.#tools.opened(message, header);
     if (!this.#player.isOpen) {

@@ -1,5 +1,6 @@
 // The form that begins a stream: what was typed becomes a first frame, or a sentence at the field that is wrong.
 
+import { RecipeMenu } from "./recipes.js";
 import { complain, faultOfPrompt, say, seconds } from "./texts.js";
 import { anyPrompt, offerWords, somePrompts } from "./words.js";
 
@@ -10,6 +11,7 @@ export class NewStream {
   #form = at("new");
   #begin;
   #model = null;
+  #recipes = new RecipeMenu({ menu: at("recipe"), label: at("recipe-label"), help: at("recipe-help") });
 
   /** `begin(first)` is called with the frame that opens a stream. */
   constructor(begin) {
@@ -32,6 +34,7 @@ export class NewStream {
   /** This is what is served. */
   show(model) {
     this.#model = model;
+    this.#recipes.show(model);
     say(at("prompt-help"), model.prompt_help);
     offerWords(at("vocabulary"), model.vocabulary, at("prompt"));
     at("known").hidden = !model.vocabulary.length;
@@ -65,6 +68,7 @@ export class NewStream {
       type: "open",
       prompt: prompt.value,
       pace: pace.value,
+      ...this.#recipes.asked,
       ...(seed.value.trim() ? { seed: seed.value.trim() } : {}),
       ...(length_s === null ? {} : { duration_s: length_s }),
       ...(window.value.trim() ? { window: Number(window.value) } : {}),

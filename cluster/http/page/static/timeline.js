@@ -20,7 +20,7 @@ export class Timeline {
   #canvas;
   #caption;
   #steps;
-  #startOf;
+  #startOf; // the second of the stream that begins with a block
   #span_s = 8;
   #ops = [];
   #skew = Infinity; // this page's clock minus the server's, in seconds, as far as it was ever small
@@ -30,20 +30,25 @@ export class Timeline {
   #drawn_ms = 0;
   #still_s = null;
 
-  /** `startOf(block)` is the second of the stream that begins with a block. */
-  constructor(canvas, caption, steps, startOf) {
+  constructor(canvas, caption, recipe, fps) {
     this.#canvas = canvas;
     this.#caption = caption;
-    this.#steps = steps;
-    this.#startOf = startOf;
-    canvas.style.height = `${this.#height()}px`;
-    canvas.setAttribute("aria-label", `Ops of the stream by time: ${steps} steps and the decoder. Arrow keys choose an op, + and - zoom.`);
+    this.madeBy(recipe, fps);
     canvas.addEventListener("pointermove", (event) => { this.#pointer = [event.offsetX, event.offsetY]; });
     canvas.addEventListener("pointerleave", () => { this.#pointer = null; this.#say(); });
     canvas.addEventListener("keydown", (event) => this.#step(event));
     canvas.addEventListener("blur", () => { this.#chosen = null; this.#say(); });
     this.#say();
     this.#frame = requestAnimationFrame((now_ms) => this.#tick(now_ms));
+  }
+
+  /** The stream is made by this recipe. */
+  madeBy({ steps, first_block_pictures: first, block_pictures: each }, fps) {
+    this.#steps = steps.length;
+    this.#startOf = (block) => (block ? first + (block - 1) * each : 0) / fps;
+    this.#canvas.style.height = `${this.#height()}px`;
+    this.#canvas.width = 0; // so that its height follows
+    this.#canvas.setAttribute("aria-label", `Ops of the stream by time: ${this.#steps} steps and the decoder. Arrow keys choose an op, + and - zoom.`);
   }
 
   add(ops) {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,44 @@ def test_what_is_wrong_would_be_found(browser: Browser, server: Server, axe: str
     found = {one.split(":")[0] for one in tab.evaluate(FOUND)}
     assert {"color-contrast", "button-name"} <= found
     tab.context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_menu_of_recipes_is_there_where_there_is_a_choice_and_only_there(
+    browser: Browser, server: Server, several: Server, axe: str, dark: bool, width: int
+) -> None:
+    one = open_tab(browser, server.url, dark=dark, phone=width == 390)
+    take_what_is_left(one)
+    expect(one.get_by_label("Pace")).to_be_visible()
+    expect(one.get_by_label("Recipe")).to_be_hidden()
+    one.context.close()
+    tab = open_tab(browser, several.url, dark=dark, phone=width == 390)
+    take_what_is_left(tab)
+    menu = tab.get_by_label("Recipe")
+    expect(menu).to_be_visible()
+    assert [text.partition(",")[0] for text in menu.locator("option").all_inner_texts()] == [
+        "hiar: cost × 1.00", "clean: cost × 0.63", "frame-wise-2: cost × 1.13",
+    ]  # fmt: skip
+    menu.select_option("frame-wise-2")
+    expect(tab.locator("#recipe-help")).to_contain_text("Nobody has judged its pictures")
+    check(tab, axe)
+    card = start(tab, "a flying red ball at night")
+    advances(card, 1.0)
+    expect(card.locator("[data-part=about]")).to_contain_text("yours · frame-wise-2 · seed")
+    expect(card.locator("canvas")).to_have_attribute("aria-label", re.compile("^Ops of the stream by time: 2 steps"))
+    check(tab, axe)
+    if width == 390:
+        assert tab.evaluate(SMALL) == []
+    end(card)
+    tab.context.close()
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of several recipes."""
+    running = Server(tmp_path_factory.mktemp("several"), QUICK + 'recipes = ["clean", "frame-wise-2"]\n')
+    try:
+        yield running
+    finally:
+        running.end()

@@ -1,0 +1,120 @@
+"""`longtake recipe`: recipes in files, looked at before they are served."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from longtake.cli import values
+from longtake.cli.json_lines import json_option, show_json
+from longtake.cli.plan import model_of
+from longtake.cli.server import Server, server_options
+from longtake.core.errors import Contradictions, InvalidFields, LongtakeError
+from longtake.core.plan.cost import RecipeCost, cost_of
+from longtake.core.plan.model import Model
+from longtake.core.recipe.table import NamedRecipe
+from longtake.recipes import SUFFIX, recipe_in, shipped
+from longtake.v1 import longtake_pb2 as pb
+
+_WRONG = 2
+"""The status for wrong input, as of every command."""
+
+
+@click.command("recipes")
+@server_options
+@json_option
+def recipes_command(server: Server, as_json: bool) -> None:
+    """The recipes of a server, that of streams which name none first; `longtake recipe` shows those that ship."""
+
+    async def asked() -> pb.GetModelResponse:
+        async with server.client() as client:
+            return await client.get_model()
+
+    answer = asyncio.run(asked())
+    if as_json:
+        show_json({"recipes": list(answer.recipes)})
+        return
+    if not answer.recipes:
+        click.echo("This server is an older one: it has one recipe, see `longtake model`.")
+    width = max((len(each.name) for each in answer.recipes), default=0)
+    for each in answer.recipes:
+        latency = f"{each.latency_s:.2f} s" if each.latency_s else "not known yet"
+        proven = "" if each.proven else " (unproven with these weights)"
+        click.echo(f"{each.name.ljust(width)}  cost {each.relative_cost:.2f} x, a block takes {latency}, "
+                   f"{each.block_pictures} pictures{proven}")  # fmt: skip
+        click.echo(f"{'':{width}}  {values.shown(each.help, most=200)}")
+
+
+@click.group("recipe")
+def recipe_group() -> None:
+    """Recipes in TOML files: those that ship, and your own."""
+
+
+@recipe_group.command("show")
+@click.argument("name", metavar="NAME")
+def show_command(name: str) -> None:
+    """Print the recipe NAME that ships, with its comments: `longtake recipe show clean >mine.toml`."""
+    if name not in shipped():
+        raise click.UsageError(f"NAME: {name!r} is not allowed; allowed: {', '.join(shipped())}")
+    click.echo((files("longtake.recipes") / f"{name}{SUFFIX}").read_text(encoding="utf-8"), nl=False)
+
+
+@recipe_group.command("check")
+@click.argument("path", type=values.InputFile(), metavar="FILE")
+@click.option("--model", callback=values.model, default="pocket", show_default=True,
+              help="A preset or a model directory, with whose own recipe it is compared.")  # fmt: skip
+@json_option
+def check_command(path: Path, model: str, as_json: bool) -> int:
+    """Say everything that is wrong with the recipe in FILE, or what it costs.
+
+    Each contradiction is told with both of its sides; the status is 2.
+    """
+    try:
+        made = recipe_in(path, field="FILE")
+    except LongtakeError as error:
+        for text in _told(error):
+            click.echo(f"longtake: {values.sentence(text, most=1000)}", err=True)
+        return _WRONG
+    with values.in_words_of({"MODEL": "--model", "model.path": "--model"}):
+        numbers = model_of(model)
+    cost = cost_of(numbers, made)
+    if as_json:
+        fields = made.recipe.plain() | {"digest": made.recipe.digest, "name": made.name, "model": numbers.name}
+        show_json(fields | asdict(cost))
+        return 0
+    for line in _lines(made, numbers, cost):
+        click.echo(line)
+    return 0
+
+
+def _told(error: LongtakeError) -> list[str]:
+    """One text for each thing that is wrong."""
+    match error:
+        case Contradictions():
+            return [str(each) for each in error.all]
+        case InvalidFields():
+            return [str(each) for each in error.errors]
+        case _:
+            return [str(error)]
+
+
+def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
+    of = made.recipe
+    window = "everything" if of.window_frames is None else f"{of.window_frames} latent frames"
+    own = ": it is that recipe" if of == model.recipe else ""
+    return [
+        f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps)}, shift {of.shift:g}, level {of.level.value}, "
+        f"blocks of {of.blocks.frames}, window {window}, {of.sink_frames} sinks",
+        f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
+        f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
+        f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",
+        f"memory {_many(cost.pages, 'page')} in {_many(cost.lanes, 'lane')} for each session",
+    ]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

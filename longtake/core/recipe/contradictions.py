@@ -1,0 +1,120 @@
+"""The table of contradictions: which fields of a recipe are each fine alone and not together, and why.
+
+A rule names both of its sides by the fields of a recipe, as a model's file has them; whoever reads recipes from
+elsewhere puts other words for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from longtake.core.errors import Contradiction, Contradictions
+from longtake.core.recipe.blocks import BlockPlan
+
+_NOISE = 1000.0
+"""The timestep of pure noise."""
+
+
+class Described(Protocol):
+    """What rules look at; longtake.core.recipe.recipe.Recipe has it."""
+
+    @property
+    def blocks(self) -> BlockPlan: ...
+    @property
+    def window_frames(self) -> int | None: ...
+    @property
+    def sink_frames(self) -> int: ...
+    @property
+    def block_limit(self) -> int | None: ...
+    @property
+    def past_timesteps(self) -> tuple[float, ...]: ...
+    def plain(self) -> Mapping[str, object]:
+        """All fields by their names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Two sides that cannot both be."""
+
+    name: str
+    first: tuple[str, ...]
+    """The fields of one side."""
+    second: tuple[str, ...]
+    """The fields of the other one."""
+    is_broken: Callable[[Described], bool]
+    why: str
+    can_run: bool = False
+    """Whether it can be served nevertheless and only makes no sense: files of recipes are refused for it, the own
+    recipes of models, which may be older than the rule, are not."""
+
+    def contradiction(self, of: Described) -> Contradiction:
+        """What is said of a recipe that breaks the rule."""
+        values = of.plain()
+        return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
+
+
+RULES = (
+    Rule(
+        name="endless without a window",
+        first=("window_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.window_frames is None and recipe.block_limit is None,
+        why="without a window memory grows with every block, so the number of blocks must be finite",
+    ),
+    Rule(
+        name="sinks without a window",
+        first=("sink_frames",),
+        second=("window_frames",),
+        is_broken=lambda recipe: recipe.sink_frames > 0 and recipe.window_frames is None,
+        why="sinks are frames that stay when the window goes on, and without a window every frame stays",
+        can_run=True,
+    ),
+    Rule(
+        name="window too small",
+        first=("window_frames",),
+        second=("frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.window_frames is not None and recipe.window_frames < recipe.sink_frames + recipe.blocks.frames
+        ),
+        why="the window must hold the sinks and at least the own block",
+    ),
+    Rule(
+        name="a past of noise",
+        first=("level",),
+        second=("steps",),
+        is_broken=lambda recipe: min(recipe.past_timesteps) >= _NOISE,
+        why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
+        can_run=True,
+    ),
+)
+"""All rules, in the order in which they are told."""
+
+
+def check(of: Described) -> None:
+    """Contradiction, or Contradictions with all of them, if a recipe whose fields are each fine alone breaks a rule."""
+    found = [rule.contradiction(of) for rule in RULES if rule.is_broken(of)]
+    if found:
+        raise found[0] if len(found) == 1 else Contradictions(found)
+
+
+def check_can_run(of: Described) -> None:
+    """The same if nothing could serve the recipe."""
+    if any(rule.is_broken(of) for rule in RULES if not rule.can_run):
+        check(of)
+
+
+def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
+    return " with ".join(f"recipe.{field} = {_shown(values[field])}" for field in fields)
+
+
+def _shown(value: object) -> object:
+    match value:
+        case None:
+            return "none"
+        case tuple():
+            return list(value)
+        case _:
+            return value

@@ -1,0 +1,71 @@
+"""Recipes in files: those that ship, by name, and those of users, by path; it imports the core and longtake.net."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from longtake.core.errors import InvalidField
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.table import NamedRecipe, read_recipe
+from longtake.net.names import ALLOWED, is_name
+
+SUFFIX = ".toml"
+FIRST = "hiar"
+"""What the pocket model was trained for."""
+_MOST_BYTES = 1 << 20
+"""No file that people write is longer."""
+_FOLDER = files("longtake.recipes")
+
+
+@cache
+def shipped() -> dict[str, NamedRecipe]:
+    """The recipes that ship, by name: `FIRST`, and the others by the size of their blocks and what a block costs."""
+    found = (each for each in _FOLDER.iterdir() if each.name.endswith(SUFFIX))
+    made = (read_recipe(tomllib.loads(each.read_text(encoding="utf-8")), _name(each.name)) for each in found)
+    return {each.name: each for each in sorted(made, key=_order)}
+
+
+def find_recipe(text: str, *, field: str) -> NamedRecipe:
+    """A recipe that ships, by its name, or that of a file, by its path, which holds a `/` or ends in `.toml`.
+
+    The recipe of a file is called as the file, without its ending. InvalidField, about `field`, if there is none; what
+    is wrong in a file is told by its keys, as `read_recipe` tells it.
+    """
+    if "/" in text or text.endswith(SUFFIX):
+        return recipe_in(Path(text), field=field)
+    if text not in shipped():
+        names = ", ".join(shipped())
+        raise InvalidField(field, text, f"{names}, or the path of a file, such as ./mine{SUFFIX}")
+    return shipped()[text]
+
+
+def recipe_in(path: Path, *, field: str) -> NamedRecipe:
+    """The recipe in a file; see `find_recipe`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
+    except ValueError:
+        raise InvalidField(field, str(path), "a readable file (no name holds a zero byte)") from None
+    if len(content) > _MOST_BYTES:
+        raise InvalidField(field, str(path), f"a TOML file of at most {_MOST_BYTES} bytes")
+    try:
+        document = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
+    name = _name(path.name)
+    if not is_name(name):
+        raise InvalidField(field, str(path), f"a file whose name, without {SUFFIX}, is that of a recipe: {ALLOWED}")
+    return read_recipe(document, name)
+
+
+def _name(file: str) -> str:
+    return file.removesuffix(SUFFIX)
+
+
+def _order(made: NamedRecipe) -> tuple[object, ...]:
+    return made.name != FIRST, -made.recipe.blocks.frames, -Graph(made.recipe).forwards_per_block, made.name

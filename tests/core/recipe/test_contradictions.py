@@ -1,0 +1,73 @@
+"""Each rule of the table of contradictions: the smallest recipe that breaks it, and the smallest that does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from longtake.core.errors import Contradiction, Contradictions
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.contradictions import RULES, check
+from longtake.core.recipe.recipe import Level, Recipe
+
+Fields = dict[str, Any]
+SMALLEST: Fields = {
+    "steps": (1000,), "shift": 1.0, "level": Level.CLEAN, "blocks": BlockPlan(frames=1), "window_frames": 1,
+}  # fmt: skip
+CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
+    "endless without a window": (
+        {"window_frames": None},
+        {"window_frames": None, "block_limit": 1},
+        ("recipe.window_frames = none", "recipe.block_limit = none"),
+    ),
+    "sinks without a window": (
+        {"window_frames": None, "block_limit": 1, "sink_frames": 1},
+        {"window_frames": 2, "block_limit": 1, "sink_frames": 1},
+        ("recipe.sink_frames = 1", "recipe.window_frames = none"),
+    ),
+    "window too small": (
+        {"window_frames": 1, "sink_frames": 1},
+        {"window_frames": 2, "sink_frames": 1},
+        ("recipe.window_frames = 1", "recipe.frames_per_block = 1 with recipe.sink_frames = 1"),
+    ),
+    "a past of noise": (
+        {"level": Level.INPUT},
+        {"level": Level.INPUT, "steps": (999,)},
+        ("recipe.level = input", "recipe.steps = [1000]"),
+    ),
+}
+"""By the name of a rule: what breaks it, what does not, and how the sides are named."""
+
+
+def test_every_rule_is_tried_here() -> None:
+    assert [rule.name for rule in RULES] == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_smallest_that_breaks_a_rule_is_told_with_both_sides_and_the_next_is_not(name: str) -> None:
+    broken, right, sides = CASES[name]
+    (rule,) = (rule for rule in RULES if rule.name == name)
+    with pytest.raises(Contradiction) as caught:
+        check(Recipe(**SMALLEST | broken))
+    assert str(caught.value) == f"{sides[0]} contradicts {sides[1]}: {rule.why}"
+    check(Recipe(**SMALLEST | right))
+    if rule.can_run:
+        Recipe(**SMALLEST | broken)  # as a model may have it that is older than the rule
+    else:
+        with pytest.raises(Contradiction):
+            Recipe(**SMALLEST | broken)
+
+
+def test_all_that_contradicts_itself_is_told_at_once() -> None:
+    with pytest.raises(Contradictions) as caught:
+        Recipe(**SMALLEST | {"level": Level.INPUT, "window_frames": None, "sink_frames": 3})
+    assert len(caught.value.all) == 3
+    assert all(side in str(caught.value) for name in ("endless without a window", "a past of noise")
+               for side in CASES[name][2])  # fmt: skip
+    assert caught.value.problem.is_callers
+
+
+def test_a_recipe_that_reads_noise_in_some_steps_is_right() -> None:
+    check(Recipe(**SMALLEST | {"level": Level.INPUT, "steps": (1000, 500)}))
+    check(Recipe(**SMALLEST | {"level": Level.OUTPUT}))
