@@ -391,14 +391,3 @@ def test_drain_without_waiting_comes_back_at_once(cell: ToyCell, capsys: pytest.
     assert run(["drain", "--server", cell.target]) == 0
     assert capsys.readouterr().out == "draining: 0 sessions open\n"
     assert cell.engine.is_draining
-
-
-def test_sessions_that_are_late_and_the_limit_that_follows_are_a_warning() -> None:
-    status = pb.GetStatusResponse(sessions_late=1, reservable=0.0)
-    assert warnings(status) == ("1 realtime session is late: no further one is let in",)
-    status = pb.GetStatusResponse(sessions_late=2, reservable=0.0, limited_by="v0")
-    assert warnings(status) == ("2 realtime sessions are late, limited by v0: no further one is let in",)
-    status = pb.GetStatusResponse(reservable=0.36)
-    assert warnings(status) == (
-        "realtime sessions were late: they may reserve 36 % of each worker's time, and more while they are on time",
-    )
