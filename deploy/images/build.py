@@ -22,6 +22,7 @@ LABELS = "org.opencontainers.image."
 SOURCE = "https://example.org/longtake.git"
 """What is told as the address of the source here; who publishes an image tells the real one."""
 _CONF = Path("/etc/pip.conf")
+_SHORT_OF = ("no space left on device", "disk quota exceeded", "cannot allocate memory", "out of memory")
 _FETCHED = "setuptools"
 """A small package of those that are pinned."""
 
@@ -90,6 +91,9 @@ def build(storage: Storage, sources: Sources, target: str, base_root: Path) -> B
     try:
         storage.buildah(f"building {target}", "build", *options, ROOT)
     except Failed as failed:
+        # A machine that has become full, or lost its network, is not the Dockerfile's fault.
+        if any(sign in str(failed).lower() for sign in _SHORT_OF):
+            raise Unable(f"{target} cannot be built here:\n{failed}") from None
         try_machine(storage, sources)
         raise Wrong(f"{target} cannot be built:\n{failed}") from None
     build_s = time.monotonic() - begun_s
@@ -126,7 +130,7 @@ def traces(description: str, pip: PipSettings, root: Path, base_root: Path) -> l
     """What of this machine, and of where packages came from, is to be seen in an image, and is not of its base."""
     told = [f"its description names {word}" for word in pip.told if word in description]
     places = [path.relative_to("/") for path in (_CONF, *pip.paths)]
-    return told + [f"it has /{path}" for path in places if _seen(root / path) != _seen(base_root / path)]
+    return told + [f"it has /{path}" for path in places if _seen(root / path) not in (None, _seen(base_root / path))]
 
 
 def _seen(path: Path) -> object:

@@ -26,7 +26,8 @@ PROGRAMS: Mapping[str, str] = {
 """The package of Debian that has a program."""
 POLICY = Path("/etc/containers/policy.json")
 POLICY_PACKAGE = "golang-github-containers-common"
-NEEDED_BYTES = 6 * 10**9
+NEEDED_BYTES = 7 * 10**9
+"""Most that lies there at a time, while a layer is committed, is 6 GB."""
 CGROUPS = Path("/sys/fs/cgroup")
 NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 """What goes before a command that is to run in namespaces of its own; `unshare` makes its mounts private."""
