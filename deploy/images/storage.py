@@ -60,8 +60,9 @@ class Tools:
 
         `doing` is a verb in -ing with its object: "building the front end".
         """
-        sys.stderr.write(f"{doing} …\n")
         log = self.scratch / f"{re.sub(r'[^a-z0-9]+', '-', doing)}.err"
+        if not log.exists():  # the first of its programs
+            sys.stderr.write(f"{doing} …\n")
         with log.open("ab") as err:
             try:
                 done = subprocess.run(

@@ -34,6 +34,9 @@ install.find-links='/srv/of-install'
 :env:.cert='/etc/ssl/certs/ca.pem'
 global.cert='/etc/other.pem'
 """
+FIGURES = {"base_s": 40.1, "build_s": 120.5, "image_bytes": 1_850_000_000, "ready_s": 8.5, "video_s": 10.0,
+           "end_s": 2.6, "status": 0, "same_bytes_as_render": True, "root_read_only": True,
+           "storage": "overlay"}  # fmt: skip
 SETTING = Setting(environment=("PATH=/bin",), user="1000:1000", folder="/tmp", command=("longtake", "serve"))
 
 
@@ -223,7 +226,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.mark.parametrize(("came", "alone", "at_the_gate"), [
-    ({"tested": {"ready_s": 3.5}}, 0, 0), ({"unable": "no mount"}, 2, 0), ({"wrong": "no torch"}, 1, 1),
+    ({"tested": FIGURES}, 0, 0), ({"unable": "no mount"}, 2, 0), ({"wrong": "no torch"}, 1, 1),
 ])  # fmt: skip
 def test_only_what_is_wrong_with_the_image_fails_a_gate(
     came: dict[str, object], alone: int, at_the_gate: int, in_a_folder: Path, monkeypatch: pytest.MonkeyPatch,
@@ -235,8 +238,12 @@ def test_only_what_is_wrong_with_the_image_fails_a_gate(
     assert trial.main(["--gate"]) == at_the_gate
     assert (in_a_folder / "tried").exists() == ("tested" in came)
     assert not (in_a_folder / "scratch").exists()
+    out, err = capsys.readouterr()
+    if "tested" in came:
+        assert [json.loads(line) for line in out.splitlines()] == [FIGURES] * 2
+        assert "1.85 GB" in err and "SIGTERM ended it after 2.6 s" in err
     reasons = [str(came[kind]) for kind in ("unable", "wrong") if kind in came]
-    assert all(reason in capsys.readouterr().err for reason in reasons)
+    assert all(reason in err for reason in reasons)
 
 
 def test_a_gate_tries_once(
