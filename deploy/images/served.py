@@ -43,7 +43,7 @@ CONFINED: Mapping[str, object] = {
     "uid": 1000, "gid": 1000, "no_new_privileges": 1, "capabilities": [0] * 5,
     "refused": dict.fromkeys(_TRIED, "EROFS"),
 }  # fmt: skip
-"""… and what it must find: the root cannot be written because it is read-only, not only because it is root's."""
+"""What that must be: the root cannot be written because it is read-only, not only because it is of another user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
