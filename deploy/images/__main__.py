@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from deploy.images.inside import INTERRUPTED, Order
-from deploy.images.machine import NAMESPACES, check, packages_missing, remove_scratch
+from deploy.images.machine import NAMESPACES, check, check_room, packages_missing, remove_scratch
 from deploy.images.outcomes import Unable, Wrong
 from deploy.images.stamp import ROOT, hashed, put, stamp_of
 
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def tried(order: Order) -> dict[str, Any]:
     """Figures of a trial, of which nothing is left; Unable, Wrong, Interrupted."""
+    check()
     scratch = Path(order.scratch)
     scratch.parent.mkdir(exist_ok=True)
     # One trial of a checkout at a time: what lies there otherwise is of one that was killed.
@@ -92,7 +93,7 @@ def tried(order: Order) -> dict[str, Any]:
         try:
             remove_scratch(scratch, f"{order.name}*")
             scratch.mkdir(parents=True)
-            check(scratch)
+            check_room(scratch)
             return result_of(in_namespaces(order))
         finally:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -39,7 +39,7 @@ def packages_missing() -> list[str]:
     return sorted(missing if POLICY.exists() else missing | {POLICY_PACKAGE})
 
 
-def check(scratch: Path) -> None:
+def check() -> None:
     """Unable if this machine lacks something that can be known beforehand."""
     if not sys.platform.startswith("linux"):
         raise Unable(f"images are built on Linux, and this is {sys.platform}")
@@ -47,12 +47,14 @@ def check(scratch: Path) -> None:
         raise Unable("only root can make the base image, and this is another user")
     if missing := packages_missing():
         raise Unable(f"not installed: {', '.join(missing)} (apt-get install {' '.join(missing)})")
+    check_namespaces()
+
+
+def check_room(scratch: Path) -> None:
+    """Unable if the disk of a folder has no room for a trial."""
     free_bytes = shutil.disk_usage(scratch).free
     if free_bytes < NEEDED_BYTES:
-        raise Unable(
-            f"{free_bytes / 1e9:.1f} GB are free below {scratch.name}, and {NEEDED_BYTES / 1e9:.0f} are needed"
-        )
-    check_namespaces()
+        raise Unable(f"{free_bytes / 1e9:.1f} GB are free, and {NEEDED_BYTES / 1e9:.0f} are needed")
 
 
 def check_namespaces(command: Sequence[str] = (*NAMESPACES, "mount", "-t", "tmpfs", "none", "/mnt")) -> None:

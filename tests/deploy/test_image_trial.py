@@ -19,7 +19,7 @@ from deploy.images import machine
 from deploy.images.base import mirror_of, python_of
 from deploy.images.build import traces, wrong_labels
 from deploy.images.container import Setting, process, specification
-from deploy.images.machine import check, check_namespaces, remove_scratch
+from deploy.images.machine import check, check_namespaces, check_room, remove_scratch
 from deploy.images.outcomes import Unable, Wrong
 from deploy.images.pip_settings import settings_of
 from deploy.images.served import CONFINED, composed
@@ -150,16 +150,15 @@ def test_a_machine_that_lacks_something_is_unable_and_says_what(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unable, match="root"):
-        check(tmp_path)
+        check()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(machine, "PROGRAMS", {"no-such-program": "its-package", "sh": "dash"})
     monkeypatch.setattr(machine, "POLICY", tmp_path)
     with pytest.raises(Unable, match="apt-get install its-package"):
-        check(tmp_path)
-    monkeypatch.setattr(machine, "PROGRAMS", {"sh": "dash"})
+        check()
     monkeypatch.setattr(machine, "NEEDED_BYTES", 10**18)
     with pytest.raises(Unable, match="GB are free"):
-        check(tmp_path)
+        check_room(tmp_path)
 
 
 def test_a_machine_that_refuses_namespaces_is_unable() -> None:
@@ -219,7 +218,8 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(trial, "SCRATCH", tmp_path / "scratch")
     monkeypatch.setattr(trial, "stamp_of", lambda files: tmp_path / "tried")
-    monkeypatch.setattr(trial, "check", lambda scratch: None)
+    monkeypatch.setattr(trial, "check", lambda: None)
+    monkeypatch.setattr(trial, "check_room", lambda scratch: None)
     yield tmp_path
     for number, handler in kept.items():
         signal.signal(number, handler)
