@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SERVER := $(VENV)/.installed-server
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# What packages are built with is held to the same versions: by the first in older versions of pip, then by the second.
+BUILD_PINS := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+PIP := $(BUILD_PINS) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-slow test-ray test-servers test-rest check audit hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
+.PHONY: demo test test-slow test-ray test-servers test-rest check audit images-test hostile chaos identity simulation bench protos dashboards alerts pictures page-pictures gif rendered clean
 
 demo: $(SERVER)  ## serve the pocket model on a local Ray and stream 20 s with a cue to demo.mp4
 	$(BIN)/longtake demo
@@ -52,6 +54,9 @@ check: $(STAMP)  ## static checks
 
 audit: $(STAMP)  ## the pinned dependencies against the known advisories, where their service can be asked
 	$(BIN)/python -m deploy.audit
+
+images-test: $(STAMP)  ## build deploy/Dockerfile and run its server, without registry and engine (root, Debian; five minutes)
+	$(BIN)/python -m deploy.images --torch-index "$(TORCH_INDEX)"
 
 hostile: $(STAMP)  ## attacks, floods, outputs that take nothing, and what live streams see of them (a quarter of an hour)
 	$(BIN)/python -m benchmarks.hostile --json

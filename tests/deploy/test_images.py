@@ -1,14 +1,19 @@
-"""Dockerfile and composition, as far as that goes without building: what is copied exists, what is run works."""
+"""Dockerfile and composition, as far as that goes without building (deploy.images): what is copied exists, and runs."""
 
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -26,18 +31,18 @@ COMPOSE = path("deploy/compose/compose.yaml")
 
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions and what follows them, continued lines joined."""
-    text = re.sub(r"\\\n", "", re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE))
+    text = re.sub(r"\\\n *", "", re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE))
     return [(line.split()[0], line.partition(" ")[2]) for line in text.splitlines() if line.strip()]
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
     """Instructions by stage, those of the stages it starts from included."""
     made: dict[str, list[tuple[str, str]]] = {}
+    current: list[tuple[str, str]] = []  # what comes before the first stage is in none
     for word, rest in instructions():
         if word == "FROM":
             base, _, name = rest.partition(" AS ")
-            made[name] = list(made.get(base, []))
-            current = made[name]
+            made[name] = current = list(made.get(base, []))
         current.append((word, rest))
     return made
 
@@ -98,7 +103,11 @@ def test_dependencies_come_before_the_source_and_are_pinned() -> None:
         assert max(installs) < min(source)
         for word, rest in done:
             for command in re.findall(r"pip install [^&]*", rest) if word == "RUN" else ():
-                assert "-c constraints.txt" in command or "--no-deps" in command
+                if command.endswith(" ."):
+                    # What it is built with was installed before, by its version: nothing more is fetched.
+                    assert {"--no-deps", "--no-build-isolation", "--no-index"} < set(command.split())
+                else:
+                    assert "-c constraints.txt" in command and "--only-binary :all:" in command
 
 
 def test_what_the_images_install_is_what_the_server_needs(tmp_path: Path) -> None:
@@ -109,8 +118,12 @@ def test_what_the_images_install_is_what_the_server_needs(tmp_path: Path) -> Non
     shell = command.replace("python -c", f"{sys.executable} -c", 1)
     subprocess.run(["sh", "-c", shell], cwd=tmp_path, check=True)
     wanted = (tmp_path / "requirements.txt").read_text().split()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert wanted == project["dependencies"] + project["optional-dependencies"]["server"]
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = whole["project"]
+    assert (
+        wanted
+        == whole["build-system"]["requires"] + project["dependencies"] + project["optional-dependencies"]["server"]
+    )
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
               for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}  # fmt: skip
     assert {re.split(r"[\[<>=~]", name)[0].lower() for name in wanted} <= pinned
@@ -122,7 +135,69 @@ def test_images_run_as_nobody_in_particular_and_hold_no_secret(image: str) -> No
     assert [rest for word, rest in done if word == "USER"] == ["1000:1000"]
     assert not any(re.search(r"(?i)(token|password|secret)\s*=", rest) for word, rest in done if word in ("ENV", "ARG"))
     assert not any(word == "ADD" for word, _rest in done)
-    assert all(":" in rest.split()[0] and "latest" not in rest for word, rest in done if word == "FROM" and "/" in rest)
+    bases = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
+    assert bases - stages().keys() == {"${PYTHON_IMAGE}"}
+    (default,) = [
+        rest
+        for word, rest in instructions()
+        if (word, rest.partition("=")[0]) == ("ARG", "PYTHON_IMAGE") and "=" in rest
+    ]
+    assert re.fullmatch(r"PYTHON_IMAGE=python:\d+\.\d+-slim", default)
+
+
+def test_labels_say_what_an_image_is_and_what_it_was_made_of() -> None:
+    project = tomllib.loads(path("pyproject.toml").read_text())["project"]
+    for image in ("frontend", "worker"):
+        labels = dict(
+            pair.split("=", 1)
+            for word, rest in stages()[image]
+            if word == "LABEL"
+            for pair in shlex.split(rest.replace("org.opencontainers.image.", ""))
+        )
+        title = labels.pop("title") + labels.pop("description")
+        assert "Longtake" in title
+        assert labels == {
+            "version": project["version"], "licenses": project["license"], "revision": "$REVISION",
+            "source": "$SOURCE", "base.name": "$PYTHON_IMAGE",
+        }  # fmt: skip
+        declared = {rest.partition("=")[0] for word, rest in stages()[image] if word == "ARG"}
+        assert {value[1:] for value in labels.values() if value.startswith("$")} <= declared
+
+
+def test_an_index_of_torch_needs_to_hold_nothing_else(tmp_path: Path) -> None:
+    """The command of the Dockerfile, run here: what torch depends on comes from where all else does."""
+    wheels = {
+        "all": [("sympy", "1.14.0", ""), ("torch", "2.13.0", "sympy")],
+        "torch": [("torch", "2.13.0+cpu", "sympy")],
+    }
+    for index, packages in wheels.items():
+        for name, version, needs in packages:
+            folder = tmp_path / index / name
+            folder.mkdir(parents=True)
+            info = f"{name}-{version}.dist-info"
+            file = f"{name}-{version}-py3-none-any.whl"
+            (folder / "index.html").write_text(
+                f'<!DOCTYPE html><html><body><a href="{quote(file)}">{file}</a></body></html>'
+            )
+            with zipfile.ZipFile(folder / file, "w") as wheel:
+                wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+                               + (f"Requires-Dist: {needs}\n" if needs else ""))  # fmt: skip
+                wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+                wheel.writestr(f"{info}/RECORD", "")
+    (tmp_path / "constraints.txt").write_text("sympy==1.14.0\ntorch==2.13.0\n")
+    (tmp_path / "requirements.txt").write_text("torch>=2\n")
+    venv.create(tmp_path / "venv", with_pip=False)
+    (command,) = [rest for word, rest in stages()["build-frontend"] if word == "RUN" and "TORCH_INDEX" in rest]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PIP_PYTHON": str(tmp_path / "venv/bin/python"),
+        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": (tmp_path / "all").as_uri(),
+        "TORCH_INDEX": (tmp_path / "torch").as_uri(), "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }  # fmt: skip
+    shell = re.sub(r"--mount=\S+ ", "", command)
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    installed = {file.name for file in (tmp_path / "venv").rglob("*.dist-info")}
+    assert installed == {"sympy-1.14.0.dist-info", "torch-2.13.0+cpu.dist-info"}
 
 
 def test_entry_points_exist() -> None:
