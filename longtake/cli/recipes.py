@@ -28,7 +28,10 @@ _WRONG = 2
 @server_options
 @json_option
 def recipes_command(server: Server, as_json: bool) -> None:
-    """The recipes of a server, that of streams which name none first; `longtake recipe` shows those that ship."""
+    """The recipes of a server, with what each costs.
+
+    The first is that of streams which name none. `longtake recipe` shows those that ship.
+    """
 
     async def asked() -> pb.GetModelResponse:
         async with server.client() as client:
@@ -57,7 +60,10 @@ def recipe_group() -> None:
 @recipe_group.command("show")
 @click.argument("name", metavar="NAME")
 def show_command(name: str) -> None:
-    """Print the recipe NAME that ships, with its comments: `longtake recipe show clean >mine.toml`."""
+    """Print the recipe NAME that ships.
+
+    Its comments are printed, too: `longtake recipe show clean >mine.toml` is a file to begin with.
+    """
     if name not in shipped():
         raise click.UsageError(f"NAME: {name!r} is not allowed; allowed: {', '.join(shipped())}")
     click.echo((files("longtake.recipes") / f"{name}{SUFFIX}").read_text(encoding="utf-8"), nl=False)
@@ -69,7 +75,7 @@ def show_command(name: str) -> None:
               help="A preset or a model directory, with whose own recipe it is compared.")  # fmt: skip
 @json_option
 def check_command(path: Path, model: str, as_json: bool) -> int:
-    """Say everything that is wrong with the recipe in FILE, or what it costs.
+    """Say what is wrong with a recipe, or what it costs.
 
     Each contradiction is told with both of its sides; the status is 2.
     """

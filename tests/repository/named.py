@@ -20,6 +20,7 @@ from deploy.render import CHART
 from longtake import client
 from longtake.cli.main import cli
 from longtake.core.limits import Limits
+from longtake.core.recipe.table import KEYS
 from longtake.v1 import longtake_pb2 as pb
 from monitoring.alerting.alerts import alerts
 from monitoring.alerting.records import Records, TimeScale
@@ -113,7 +114,9 @@ def files_in_blocks(text: str) -> list[str]:
 
 
 def is_key(name: str) -> bool:
-    """Whether it is a key of the configuration, `section.key`."""
+    """Whether it is a key of the configuration or of a recipe, `section.key`."""
+    if name in KEYS:
+        return True
     section: type[BaseModel] = ServerConfig
     for part in name.split("."):
         if part not in section.model_fields:

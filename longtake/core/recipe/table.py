@@ -105,6 +105,8 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
+KEYS = frozenset(_PLACES.values())
+"""Those keys, TABLE.KEY."""
 _DEFAULTS: Mapping[str, object] = {"steps": (1000, 750, 500, 250), "shift": 5.0, "window_frames": None}
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 
