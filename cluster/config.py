@@ -19,13 +19,14 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from cluster.cell.recording import LIMIT_BYTES
-from cluster.toml_files import Section, checked, read_toml
+from cluster.toml_files import Section, checked
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, Recover
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.cells import CELL_PATTERN, DEFAULT_CELL
 from longtake.net.origins import WrongOrigin, parse_origin
+from longtake.toml_reading import read_toml
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

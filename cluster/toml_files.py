@@ -1,13 +1,11 @@
-"""TOML files: read as editors write them, checked against sections, and what is wrong in the words of the file."""
+"""TOML files of the configuration: checked against sections, and what is wrong in the words of the file."""
 
 from __future__ import annotations
 
 import json
 import re
 import reprlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,8 +13,6 @@ from pydantic_core import ErrorDetails
 
 from longtake.core.errors import InvalidField, InvalidFields
 
-MOST_BYTES = 1 << 20
-"""No file that people write is longer; a device that never ends is not read for ever."""
 NOT_SHOWN = "(not shown)"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SHORT = reprlib.Repr()
@@ -61,27 +57,6 @@ class _Shown(str):
 
     def __repr__(self) -> str:
         return str(self)
-
-
-def read_toml(path: Path, *, field: str) -> Mapping[str, object]:
-    """What stands in a TOML file that the configuration names in `field`; InvalidField if that is none."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
-    except ValueError:
-        raise InvalidField(field, str(path), "a readable file (no name holds a zero byte)") from None
-    if len(content) > MOST_BYTES:
-        raise InvalidField(field, str(path), f"a TOML file of at most {MOST_BYTES} bytes")
-    try:
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
-    except UnicodeDecodeError as error:
-        raise InvalidField(field, str(path), f"a TOML file, in UTF-8 (byte {error.start} is not)") from None
-    except ValueError as error:
-        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
-    except RecursionError:
-        raise InvalidField(field, str(path), "a TOML file (brackets in brackets, too deep)") from None
 
 
 def checked(

@@ -13,10 +13,11 @@ from pydantic_core import PydanticCustomError
 
 from cluster.access.callers import Caller, CallerRole, hash_of
 from cluster.net.files import Watched
-from cluster.toml_files import NOT_SHOWN, Section, checked, read_toml
+from cluster.toml_files import NOT_SHOWN, Section, checked
 from longtake.core.errors import InvalidField, InvalidFields, LongtakeError
 from longtake.core.quotas import Quota
 from longtake.net.names import ALLOWED, is_name
+from longtake.toml_reading import read_toml
 
 _log = logging.getLogger("longtake.tenants")
 

@@ -1,4 +1,4 @@
-"""Recipes in files: those that ship, by name, and those of users, by path; it imports the core and longtake.net."""
+"""Recipes in files: those that ship, by name, and those of users, by path; it imports core, net and toml_reading."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.table import NamedRecipe, read_recipe
 from longtake.net.names import ALLOWED, is_name
+from longtake.toml_reading import read_toml
 
 SUFFIX = ".toml"
 FIRST = "hiar"
 """What the pocket model was trained for."""
-_MOST_BYTES = 1 << 20
-"""No file that people write is longer."""
 _FOLDER = files("longtake.recipes")
 
 
@@ -44,19 +43,7 @@ def find_recipe(text: str, *, field: str) -> NamedRecipe:
 
 def recipe_in(path: Path, *, field: str) -> NamedRecipe:
     """The recipe in a file; see `find_recipe`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InvalidField(field, str(path), f"a readable file ({error.strerror})") from None
-    except ValueError:
-        raise InvalidField(field, str(path), "a readable file (no name holds a zero byte)") from None
-    if len(content) > _MOST_BYTES:
-        raise InvalidField(field, str(path), f"a TOML file of at most {_MOST_BYTES} bytes")
-    try:
-        document = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidField(field, str(path), f"a TOML file ({error})") from None
+    document = read_toml(path, field=field)
     name = _name(path.name)
     if not is_name(name):
         raise InvalidField(field, str(path), f"a file whose name, without {SUFFIX}, is that of a recipe: {ALLOWED}")
