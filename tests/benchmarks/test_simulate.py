@@ -27,8 +27,8 @@ def test_a_decision_costs_the_same_with_sixteen_times_as_many_devices() -> None:
 
 
 def test_streams_that_come_and_go_leave_little_idle() -> None:
-    row = churn(16, 0.2, seconds=160)
-    assert row.share_of_limit >= 0.95
+    row = churn(16, 0.1, seconds=80)  # with longer forwards two segments of window are too few, and most blocks late
+    assert row.share_of_limit >= 0.95 and row.late_ratio < 0.01
     assert row.moves_per_hour > 0
 
 
