@@ -26,7 +26,7 @@ from longtake.core.limits import Limits, Recover
 from longtake.net.addresses import WrongAddress, parse_host
 from longtake.net.cells import CELL_PATTERN, DEFAULT_CELL
 from longtake.net.origins import WrongOrigin, parse_origin
-from longtake.toml_reading import read_toml
+from longtake.recipes.toml_reading import read_toml
 from workers.simulated.device import is_simulated, parse_device
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

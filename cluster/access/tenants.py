@@ -17,7 +17,7 @@ from cluster.toml_files import NOT_SHOWN, Section, checked
 from longtake.core.errors import InvalidField, InvalidFields, LongtakeError
 from longtake.core.quotas import Quota
 from longtake.net.names import ALLOWED, is_name
-from longtake.toml_reading import read_toml
+from longtake.recipes.toml_reading import read_toml
 
 _log = logging.getLogger("longtake.tenants")
 

@@ -1,4 +1,4 @@
-"""Recipes in files: those that ship, by name, and those of users, by path; it imports core, net and toml_reading."""
+"""Recipes in files: those that ship, by name, and those of users, by path; it imports the core and longtake.net."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.table import NamedRecipe, read_recipe
 from longtake.net.names import ALLOWED, is_name
-from longtake.toml_reading import read_toml
+from longtake.recipes.toml_reading import read_toml
 
 SUFFIX = ".toml"
 FIRST = "hiar"

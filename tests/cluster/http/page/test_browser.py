@@ -147,6 +147,7 @@ def test_what_the_model_does_not_understand_is_said_for_as_long_as_it_holds(
 
 
 def test_what_cannot_be_is_said_in_a_sentence_and_the_page_goes_on(page: Page) -> None:
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled(timeout=PATIENCE_MS)
     page.get_by_label("Prompt").fill("   ")
     page.get_by_label("Prompt").press("Enter")
     expect(page.locator("#prompt-problem")).to_have_text("Say what to show: here is no text yet.", timeout=PATIENCE_MS)
