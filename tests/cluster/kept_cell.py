@@ -54,7 +54,8 @@ class Client:
 
     async def until(self, segments: int) -> None:
         while len(self.segments) < segments:
-            await self.next()
+            message = await self.next()
+            assert not isinstance(message, Closed | Refused), message
 
     async def to_the_end(self) -> None:
         while not isinstance(await self.next(), Closed | Refused):
