@@ -20,6 +20,7 @@ import click
 from benchmarks.chaos_nodes import RayNodes
 from benchmarks.chaos_processes import Process, below, names, process, program, shared_memory
 from benchmarks.prometheus import free_port
+from benchmarks.scraped import Scraped
 from longtake.core.errors import Unavailable
 
 READY_S = 300.0
@@ -119,6 +120,10 @@ class ChaosCell:
         except TimeoutError:
             self._server.kill()  # which also ends the thread that reads
             raise Unavailable(f"the server was not ready after {READY_S:g} s") from None
+
+    async def scraped(self) -> Scraped:
+        """What the server tells Prometheus now. OSError if it does not answer in time."""
+        return await Scraped.at(self.metrics)
 
     @staticmethod
     def _read_until_ready(server: subprocess.Popen[str]) -> str:

@@ -24,9 +24,8 @@ import click
 from benchmarks.chaos_cell import ChaosCell, Setup, chaos_cell
 from benchmarks.chaos_report import Row, Say, run, say_json, say_text
 from benchmarks.flood_attacks import FLOODS
-from benchmarks.live_streams import BUFFER_S, Audience
+from benchmarks.live_streams import BUFFER_S, Audience, LiveRow
 from benchmarks.prometheus import free_port
-from benchmarks.scraped import Scraped
 from cluster.access.callers import hash_of, new_token
 from longtake.client import Client
 from longtake.client.credentials import Credentials
@@ -103,19 +102,10 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FloodRow:
+class FloodRow(LiveRow):
     """What came of one flood."""
 
     flood: str
-    seconds: float
-    live_streams: int
-    blocks: int
-    late_blocks: int
-    """By the clients' screens."""
-    worst_late_s: float
-    server_late_blocks: float
-    """By the server's own count."""
-    lost: list[str]
     clients_in: int
     clients_out: int
     worst_entry_s: float
@@ -128,10 +118,7 @@ class FloodRow:
 
     def wrong(self) -> list[str]:
         """What should not be."""
-        found = [f"{self.late_blocks} blocks came late"] if self.late_blocks else []
-        found += [f"the server counts {self.server_late_blocks:g} late blocks"] if self.server_late_blocks else []
-        found += [f"a stream was lost: {ending}" for ending in self.lost]
-        found += ["no block came"] if not self.blocks else []
+        found = self.wrong_live()
         found += [f"{self.clients_out} new clients did not get in"] if self.clients_out else []
         if self.after.files > self.before.files + OWN_FILES:
             found.append(f"{self.after.files} descriptors, before {self.before.files}")
@@ -193,7 +180,7 @@ class Site:
         return ports.get(flood, self.cell.address)
 
     async def _late(self) -> float:
-        return (await Scraped.at(self.cell.metrics)).sum(metrics.LATE_BLOCKS, pace="realtime")
+        return (await self.cell.scraped()).sum(metrics.LATE_BLOCKS, pace="realtime")
 
     async def _weigh(self, peak: Held) -> None:
         while True:

@@ -28,7 +28,6 @@ import click
 from benchmarks.chaos_cell import ChaosCell, Setup, chaos_cell
 from benchmarks.chaos_report import Row, Say, run, say_json, say_text
 from benchmarks.live_streams import Audience, LiveStream
-from benchmarks.scraped import Scraped
 from cluster.launch.absences import BACK_S
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
@@ -214,7 +213,7 @@ class Trouble:
             watched(self.cell.address, audience.streams) as ops,
         ):
             worker = await self._busy(ops, role)
-            before, hung, began_s = await self._scraped(), self.cell.find()[worker], time.monotonic()
+            before, hung, began_s = await self.cell.scraped(), self.cell.find()[worker], time.monotonic()
             struck = [each.number for each in audience.streams if worker in ops.by(each.number, role, 0.0, began_s)]
             audience.take()
             (self.folder / worker).write_text(f"hang {hung.pid}")
@@ -222,7 +221,7 @@ class Trouble:
             until_s = time.monotonic()
             serves_s = None if replaced_s is None else await self._serves(worker, began_s)
             await audience.until_all_since(until_s, BUSY_S)
-            after, seen, end_s = await self._scraped(), audience.take(), time.monotonic()
+            after, seen, end_s = await self.cell.scraped(), audience.take(), time.monotonic()
             waits_s = dict(enumerate(audience.waits_s(began_s, end_s)))
         (self.folder / worker).unlink()
         op_s = before.sum(metrics.OP_SECONDS, worker=worker)
@@ -246,15 +245,15 @@ class Trouble:
             watched(self.cell.address, audience.streams) as ops,
         ):
             worker = await self._busy(ops, role)
-            before, same, began_s = await self._scraped(), self.cell.find()[worker], time.monotonic()
+            before, same, began_s = await self.cell.scraped(), self.cell.find()[worker], time.monotonic()
             audience.take()
             (self.folder / worker).write_text(f"slow {SLOW_TIMES}")
             await asyncio.sleep(SLOW_S)
-            slow_op_s = (await self._scraped()).sum(metrics.OP_SECONDS, worker=worker)
+            slow_op_s = (await self.cell.scraped()).sum(metrics.OP_SECONDS, worker=worker)
             (self.folder / worker).unlink()
             await asyncio.sleep(AFTER_SLOW_S)
             await audience.until_all_since(time.monotonic(), GONE_S)
-            after, seen = await self._scraped(), audience.take()
+            after, seen = await self.cell.scraped(), audience.take()
             return SlowRow(
                 slow=worker, times=SLOW_TIMES, seconds=SLOW_S,
                 op_s=before.sum(metrics.OP_SECONDS, worker=worker), slow_op_s=slow_op_s,
@@ -282,7 +281,7 @@ class Trouble:
         while time.monotonic() < began_s + GONE_S:
             new = self.cell.find().get(worker)
             if new is not None and new.pid != hung:
-                scraped = await self._scraped()
+                scraped = await self.cell.scraped()
                 if scraped.sum(metrics.WORKERS, role=role) == self._count(role):
                     return time.monotonic() - began_s
             await asyncio.sleep(_LOOK_S)
@@ -290,20 +289,17 @@ class Trouble:
 
     async def _serves(self, worker: str, began_s: float) -> float | None:
         """When it has done an op: of those streams, or of a new one, which is spread over all denoise workers."""
-        before = (await self._scraped()).sum(metrics.OPS, worker=worker)
+        before = (await self.cell.scraped()).sum(metrics.OPS, worker=worker)
         async with Client(self.cell.address) as client:
             while time.monotonic() < began_s + GONE_S:
                 options = StreamOptions(pace="fast", pictures=TRY_PICTURES)
                 with contextlib.suppress(ClientError):
                     async with client.stream("a red ball", options) as stream:
                         async for _ in stream:
-                            if (await self._scraped()).sum(metrics.OPS, worker=worker) > before:
+                            if (await self.cell.scraped()).sum(metrics.OPS, worker=worker) > before:
                                 return time.monotonic() - began_s
                 await asyncio.sleep(_LOOK_S)
         return None
-
-    async def _scraped(self) -> Scraped:
-        return await Scraped.at(self.cell.metrics)
 
 
 async def measure(roles: list[str], decoders: int, times: int, streams: int, model: str, say: Say) -> bool:

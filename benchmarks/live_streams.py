@@ -66,6 +66,28 @@ class Seen:
                 pass
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRow:
+    """What live streams saw of something that went on for a while, and what their server says of them."""
+
+    seconds: float
+    live_streams: int
+    blocks: int
+    late_blocks: int
+    """By the clients' screens."""
+    worst_late_s: float
+    server_late_blocks: float
+    """By the server's own count."""
+    lost: list[str]
+
+    def wrong_live(self) -> list[str]:
+        """What should not be."""
+        found = [f"{self.late_blocks} blocks came late"] if self.late_blocks else []
+        found += [f"the server counts {self.server_late_blocks:g} late blocks"] if self.server_late_blocks else []
+        found += [f"a stream was lost: {ending}" for ending in self.lost]
+        return found + ([] if self.blocks else ["no block came"])
+
+
 @dataclass(slots=True)
 class LiveStream:
     """A stream of pace realtime, and another one when it is lost."""

@@ -30,8 +30,7 @@ import grpc
 
 from benchmarks.chaos_cell import ChaosCell, Setup, chaos_cell
 from benchmarks.chaos_report import Row, Say, run, say_json, say_text
-from benchmarks.live_streams import BUFFER_S, Audience
-from benchmarks.scraped import Scraped
+from benchmarks.live_streams import BUFFER_S, Audience, LiveRow
 from longtake.client import Client, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.core.errors import Unavailable
@@ -90,18 +89,10 @@ class Opens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRow:
+class OutputRow(LiveRow):
     """What came of one output."""
 
     output: str
-    seconds: float
-    live_streams: int
-    blocks: int
-    late_blocks: int
-    """By the clients' screens."""
-    worst_late_s: float
-    server_late_blocks: float
-    lost: list[str]
     dropped: float
     """Lines that the server counts as dropped."""
     told: int
@@ -116,10 +107,7 @@ class OutputRow:
 
     def wrong(self) -> list[str]:
         """What should not be."""
-        found = [f"{self.late_blocks} blocks came late"] if self.late_blocks else []
-        found += [f"the server counts {self.server_late_blocks:g} late blocks"] if self.server_late_blocks else []
-        found += [f"a stream was lost: {ending}" for ending in self.lost]
-        found += ["no block came"] if not self.blocks else []
+        found = self.wrong_live()
         if self.told != self.dropped:
             found.append(f"{self.told} lines are said to be missing, {self.dropped:g} are counted")
         if self.output != "log":
@@ -233,7 +221,7 @@ class Trial:
                     await began.acquire()
         except TimeoutError:
             raise Unavailable(f"no more streams begin within {BEGIN_S:g} s: the server stands still") from None
-        late = (await self._scraped()).sum(metrics.LATE_BLOCKS, pace="realtime")
+        late = (await self.cell.scraped()).sum(metrics.LATE_BLOCKS, pace="realtime")
         self.audience.take()
         if isinstance(self.ill, AuditFile):
             self.ill.fill()
@@ -241,7 +229,7 @@ class Trial:
         in_trouble = False
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
-            in_trouble = in_trouble or (await self._scraped()).sum(metrics.AUDIT_TROUBLE) > 0
+            in_trouble = in_trouble or (await self.cell.scraped()).sum(metrics.AUDIT_TROUBLE) > 0
             await asyncio.sleep(1.0)
         during = opens.take()
         for task in asking[:TALKERS]:
@@ -255,7 +243,7 @@ class Trial:
         await asyncio.sleep(3 * ASK_S)
         after, told = opens.take(), self.ill.told()
         asking[-1].cancel()
-        seen, scraped = self.audience.take(), await self._scraped()
+        seen, scraped = self.audience.take(), await self.cell.scraped()
         return OutputRow(
             output=self.output, seconds=seconds, live_streams=len(self.audience.streams), blocks=seen.blocks,
             late_blocks=seen.late_blocks, worst_late_s=seen.worst_late_s,
@@ -270,14 +258,11 @@ class Trial:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CURE_S):
                 while True:
-                    told, scraped = self.ill.told(), await self._scraped()
+                    told, scraped = self.ill.told(), await self.cell.scraped()
                     if told == scraped.sum(metrics.LINES_DROPPED, log=label) and not scraped.sum(metrics.AUDIT_TROUBLE):
                         return True
                     await asyncio.sleep(_LOOK_S)
         return False
-
-    async def _scraped(self) -> Scraped:
-        return await Scraped.at(self.cell.metrics)
 
 
 async def measure(outputs: list[str], seconds: float, streams: int, buffer_s: float, model: str, say: Say) -> bool:

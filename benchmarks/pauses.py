@@ -26,7 +26,6 @@ from benchmarks.chaos_cell import ChaosCell, Setup, chaos_cell
 from benchmarks.chaos_processes import Process
 from benchmarks.chaos_report import Row, Say, run, say_json, say_text
 from benchmarks.live_streams import Audience
-from benchmarks.scraped import Scraped
 from longtake.core.awake import TURN_S
 from monitoring import declarations as metrics
 from monitoring.declarations import Metric
@@ -101,7 +100,7 @@ class Pauses:
     async def pause(self, seconds: float, *, alone: bool) -> PauseRow:
         """One pause; what came of it."""
         self.audience.take()
-        before, workers = await Scraped.at(self.cell.metrics), self._workers()
+        before, workers = await self.cell.scraped(), self._workers()
         stopped = [self.cell.server] if alone else list(self.cell.all().values())
         try:
             for one in stopped:
@@ -112,10 +111,10 @@ class Pauses:
                 one.send(signal.SIGCONT)
         went_on_s, recovering = time.monotonic(), 0.0
         while time.monotonic() < went_on_s + JUDGED_S:
-            recovering = max(recovering, (await Scraped.at(self.cell.metrics)).sum(metrics.RECOVERING))
+            recovering = max(recovering, (await self.cell.scraped()).sum(metrics.RECOVERING))
             await asyncio.sleep(TURN_S)
         all_go_on = await self.audience.until_all_since(went_on_s, GOES_ON_S)
-        after, seen = await Scraped.at(self.cell.metrics), self.audience.take()
+        after, seen = await self.cell.scraped(), self.audience.take()
         return PauseRow(
             seconds=seconds,
             whom="the server alone" if alone else "the server and its workers",

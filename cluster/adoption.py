@@ -50,10 +50,10 @@ class Keeper:
         payloads = ((key, stored.payload(self._disk, *key)) for key in stored.latents)
         return {key: data for key, data in payloads if data is not None}
 
-    def adopt(self, stored: StoredSession, latents: dict[tuple[int, int], bytes]) -> None:
-        """Have the engine take over a session whose latents are these, which can go on here."""
+    def adopt(self, stored: StoredSession, record: SessionRecord, latents: dict[tuple[int, int], bytes]) -> None:
+        """Have the engine take over a session whose latents are these; `record` is its own by the names used here."""
         snapshot = Snapshot(
-            record=self._identity.here(stored.record),
+            record=record,
             cues=stored.cues,
             acknowledged=-1 if stored.acknowledged is None else stored.acknowledged,
             latents=latents,
@@ -85,11 +85,11 @@ class KeptSessions:
         sessions = self._journal.found.sessions()
         while (stored := await asyncio.to_thread(next, sessions, None)) is not None:
             try:
-                self._identity.here(stored.record)
+                record = self._identity.here(stored.record)
             except InvalidField as error:
                 _log.warning("session %s stays on disk: %s", stored.record.session, error)
                 continue
-            self._keeper.adopt(stored, await asyncio.to_thread(self._keeper.latents, stored))
+            self._keeper.adopt(stored, record, await asyncio.to_thread(self._keeper.latents, stored))
             count += 1
         self._engine.keeping.is_adopting = False
         if count:

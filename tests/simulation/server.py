@@ -158,7 +158,7 @@ class Server:
             return
         latents = self._keeper.latents(session)
         self._cell.found(session)
-        self._keeper.adopt(session, latents)
+        self._keeper.adopt(session, session.record, latents)
         self._cell.settle()
         self._later(lambda: self._take_over(stored), self._cell.draw.uniform(0.001, 0.05))
 
