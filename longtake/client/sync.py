@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 
 
-class _Loop:
+class LoopThread:
     """An event loop that runs in a thread until it is stopped."""
 
     def __init__(self) -> None:
@@ -55,9 +55,19 @@ class _Loop:
             self.run(items.aclose())
 
     def stop(self) -> None:
+        """Cancel what is still under way on it, as asyncio.run does, and end the thread."""
+        self.run(_end_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_others() -> None:
+    """Cancel all tasks but this one, gRPC's own among them, and wait for their end."""
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _as(thread: int, work: Coroutine[Any, Any, Answer], timeout_s: float | None) -> Answer:
@@ -70,7 +80,7 @@ async def _as(thread: int, work: Coroutine[Any, Any, Answer], timeout_s: float |
 class SyncCue:
     """A cue on its way, see StreamCue."""
 
-    def __init__(self, loop: _Loop, cue: StreamCue) -> None:
+    def __init__(self, loop: LoopThread, cue: StreamCue) -> None:
         self._loop = loop
         self._cue = cue
         self.id = cue.id
@@ -96,7 +106,7 @@ class SyncCue:
 class SyncWatch:
     """Somebody's stream, see Watch: an iterator of events."""
 
-    def __init__(self, loop: _Loop, events: Stream | Watch) -> None:
+    def __init__(self, loop: LoopThread, events: Stream | Watch) -> None:
         self._loop = loop
         self._events = events
 
@@ -145,7 +155,7 @@ class SyncWatch:
 class SyncStream(SyncWatch):
     """One stream of the caller's own, see Stream: an iterator of events, and the ways to steer it (from any thread)."""
 
-    def __init__(self, loop: _Loop, stream: Stream) -> None:
+    def __init__(self, loop: LoopThread, stream: Stream) -> None:
         super().__init__(loop, stream)
         self._stream = stream
 
@@ -184,7 +194,7 @@ class SyncClient:
 
     def __init__(self, target: str, *, credentials: Credentials | None = None, timeout_s: float | None = None) -> None:
         """As Client."""
-        self._loop = _Loop()
+        self._loop = LoopThread()
         try:
             self._client = self._loop.run(_connect(target, credentials, timeout_s))
         except (ValueError, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Any, cast, get_args
@@ -27,7 +28,7 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.options import OptionError, cue_request
-from longtake.client.sync import SyncClient
+from longtake.client.sync import LoopThread, SyncClient
 from longtake.core.dispatch import handing
 from longtake.core.limits import Limits
 from longtake.core.sessions import draining
@@ -321,3 +322,22 @@ def test_every_ending_has_its_sentence() -> None:
 
 def test_reasons_that_are_left_out_are_those_of_the_server() -> None:
     assert {draining.REASON, handing.REASON} == REPEATED
+
+
+def test_what_is_under_way_when_a_synchronous_client_ends_is_ended_with_it() -> None:
+    loop, ended = LoopThread(), threading.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def begin() -> asyncio.Task[None]:
+        task = asyncio.create_task(never())
+        await asyncio.sleep(0)
+        return task
+
+    task = loop.run(begin())
+    loop.stop()
+    assert ended.is_set() and task.cancelled()

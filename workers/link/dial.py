@@ -172,7 +172,9 @@ class WorkerLink:
             return False
         if isinstance(reason, StartOver):
             _log.warning("worker %s starts over: %s", self._loaded.introduction.worker, reason)
-            await asyncio.wait((reader,), timeout=REDIAL_S)
+        # The engine ends the call when it has read the last word, which a connection that goes before may take along.
+        await asyncio.wait((reader,), timeout=REDIAL_S)
+        if isinstance(reason, StartOver):
             return False
         if reason:
             raise Unavailable(f"worker {self._loaded.introduction.worker} is broken: {reason}")
