@@ -108,18 +108,16 @@ class _Usual:
 class Errands:
     """Those of one worker, from its joining to its loss."""
 
-    __slots__ = ("_owed", "_through_s", "_usual")
+    __slots__ = ("_owed", "_through_s", "_usual", "count")
 
     def __init__(self) -> None:
+        self.count = 0
+        """How many are not answered: a field, for every tick asks it of every worker."""
         self._owed: dict[Thread, list[Errand]] = {thread: [] for thread in Thread}
         """What is not answered, oldest first."""
         self._through_s = dict.fromkeys(Thread, -inf)
         """When each thread was last through with something."""
         self._usual: dict[tuple[type, bool], _Usual] = {}
-
-    def __bool__(self) -> bool:
-        """Whether any is not answered."""
-        return any(self._owed.values())
 
     def __iter__(self) -> Iterator[Errand]:
         """What is not answered."""
@@ -139,6 +137,7 @@ class Errands:
         """Note that the worker was sent an order."""
         errand = Errand(order, now_s)
         self._owed[errand.thread].append(errand)
+        self.count += 1
 
     def answered(self, answer: ErrandAnswer, *, now_s: float) -> None:
         """Note what became of an order. An image that failed is reported once for all orders that name it."""
@@ -156,6 +155,7 @@ class Errands:
         """It is answered; returns how long it took."""
         thread = errand.thread
         self._owed[thread].remove(errand)
+        self.count -= 1
         took_s = now_s - max(errand.ordered_s, self._through_s[thread])
         self.through(thread, now_s=now_s)
         return took_s

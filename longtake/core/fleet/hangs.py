@@ -65,7 +65,7 @@ class Hangs:
         hung: dict[WorkerId, GiveUp] = {}
         for worker in workers:
             worker.oldest_s = 0.0
-            if not worker.in_flight and not worker.errands:
+            if not worker.in_flight and not worker.errands.count:
                 continue
             for thread in Thread:
                 oldest = _oldest(worker, thread)
