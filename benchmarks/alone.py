@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.process_use import thread_cpu_s
 from longtake.core.errors import Unavailable
 from longtake.core.pages import PageTable
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import PageId, SegmentSettings, SlotId
 from workers.decode.encode import encoder_for
 from workers.decode.slots import DecoderPool, LatentFormat

@@ -15,7 +15,9 @@ import click
 
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 
 T = TypeVar("T")
 
@@ -79,12 +81,9 @@ class RandomUse:
 def main(operations: int, window: int, sinks: int, frames: int, as_json: bool) -> None:
     """Measure the CPU time of one operation: the reads and writes of a block, a fork, an opening or an end."""
     recipe = Recipe(
-        steps=(1000,),
-        shift=5.0,
-        level=Level.OUTPUT,
+        steps=StepPlan(ladder=(1000,), shift=5.0),
         blocks=BlockPlan(frames=frames),
-        window_frames=window,
-        sink_frames=sinks,
+        context=Context(level=Level.OUTPUT, window_frames=window, sink_frames=sinks),
     )
     result: dict[str, float] = {"operations": operations}
     for name, spare in (("plain", False), ("spare_block", True)):

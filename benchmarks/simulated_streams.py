@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
 from workers.simulated import arithmetic

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.weights import ModelInfo, new_decoder, new_denoiser, save_model
 
@@ -33,11 +35,9 @@ def tiny_info(level: Level = Level.OUTPUT) -> ModelInfo:
         name="tiny",
         geometry=Geometry(width=64, height=64, fps=Fraction(16), latent_channels=4, blocks=BlockPlan(frames=3)),
         recipe=Recipe(
-            steps=(1000, 750, 500, 250),
-            shift=5.0,
-            level=level,
+            steps=StepPlan(ladder=(1000, 750, 500, 250), shift=5.0),
             blocks=BlockPlan(frames=3),
-            window_frames=9,
+            context=Context(level=level, window_frames=9),
         ),
         dit=_DIT,
         vae=_VAE,

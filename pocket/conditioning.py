@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from workers.models.api import Conditioning, Inputs, TextKV
 from workers.models.wan.dit import WanModel

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from longtake.cli.local_server import local_server
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket import world
 from pocket.export import WEIGHTS
 from pocket.judge import ATTRIBUTES, BORDER, Pictures, classify, object_cover

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket.conditioning import SIGMAS, noised
 from pocket.config import FRAMES_PER_BLOCK, WINDOW_FRAMES
 from pocket.data import Scale

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket import world
 from pocket.export import load
 from pocket.judge import Pictures

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket.conditioning import SIGMAS, Sigmas, TrainingBatch, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.data import LatentSet

@@ -23,7 +23,8 @@ from longtake.core.errors import Declined, InternalFault, Missed, WrongValue
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView
@@ -220,8 +221,8 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
     """A recipe as the protocol shows it."""
     return pb.Recipe(
         digest=recipe.digest,
-        steps=recipe.steps,
-        shift=recipe.shift,
+        steps=recipe.steps.ladder,
+        shift=recipe.steps.shift,
         level=WIRE_LEVELS[recipe.level],
         frames_per_block=recipe.blocks.frames,
         window_frames=recipe.window_frames or 0,

@@ -6,7 +6,7 @@ Errors are raised and caught inside functions. Where somebody has to be told of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -181,6 +181,13 @@ class InvalidFields(CallerFault):
         super().__init__("; ".join(map(str, errors)))
         self.errors = tuple(errors)
         self.about = WrongValues(fields=tuple(error.wrong for error in errors))
+
+
+def refuse(wrong: Iterable[InvalidField]) -> None:
+    """InvalidField, or InvalidFields with all of them, if any field is wrong."""
+    found = tuple(wrong)
+    if found:
+        raise found[0] if len(found) == 1 else InvalidFields(found)
 
 
 class Contradiction(CallerFault):

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.alone import Loaded, Request, make_streams
 from benchmarks.sessions import Plan, measure
 from benchmarks.tiny_model import write_tiny_model
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import SegmentSettings
 
 RAW = SegmentSettings(codec="raw", quality=0)

@@ -9,18 +9,23 @@ from hypothesis import strategies as st
 from longtake.core.errors import InternalFault, NoCapacity
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
 from tests.core.support.page_use import FINITE, SINKS, SMALL, PageUse, use
 
 RECIPES = st.builds(
     lambda frames, past, sinks: Recipe(
-        steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=frames),
-        window_frames=frames + past + sinks, sink_frames=sinks,
+        steps=StepPlan(ladder=(1000,), shift=5.0),
+        blocks=BlockPlan(frames=frames),
+        context=Context(level=Level.OUTPUT, window_frames=frames + past + sinks, sink_frames=sinks),
     ),
-    st.integers(1, 4), st.integers(0, 9), st.integers(0, 4),
-)  # fmt: skip
+    st.integers(1, 4),
+    st.integers(0, 9),
+    st.integers(0, 4),
+)
 
 
 def slots(count: int) -> Window:
@@ -54,7 +59,11 @@ def test_frames_of_one_window_never_share_a_slot(recipe: Recipe, block: int) -> 
 
 
 def test_hiar_reads_eighteen_past_frames_in_ring_order() -> None:
-    recipe = Recipe(steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=21)
+    recipe = Recipe(
+        steps=StepPlan(ladder=(1000,), shift=5.0),
+        blocks=BlockPlan(frames=3),
+        context=Context(level=Level.OUTPUT, window_frames=21),
+    )
     assert recipe.window.frames(100) == tuple(range(282, 303))
     table = PageTable(recipe.window, tuple(PageId(page) for page in range(100, 121)))
     assert table.reads(100) == table.pages

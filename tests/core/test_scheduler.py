@@ -14,7 +14,7 @@ from longtake.core.errors import Fault, Lack, WrongValue
 from longtake.core.events import Ack, Drain, Pause
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import DecodeWork, SessionId
 from tests.core.support.parts import cue, geometry, recipe
 from tests.core.support.world import Cell, effects_of

@@ -14,7 +14,7 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,11 +29,13 @@ from longtake.core.endings import Ending
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Continuity, CueId, LatentRef, SegmentSettings, SessionId
+from tests.core.support.recipes import altered
 from workers.link.dial import Weights
 from workers.messages import Shutdown
 from workers.models import weights
@@ -167,7 +169,7 @@ async def stream(recipe: Recipe, loaded: Sequence[Weights], draw: random.Random,
 def measure(level: Level, losses: int, seed: int) -> str:
     """Streams at this level until so many losses have come; what was wrong, empty if nothing."""
     info = weights.load_info(POCKET)
-    recipe = replace(info.recipe, level=level, window_frames=12, sink_frames=3)
+    recipe = altered(info.recipe, level=level, window_frames=12, sink_frames=3)
     loaded = [load_worker(spec) for spec in in_process_workers(POCKET, recipe, denoise=2, decode=2)]
     draw, recoveries = random.Random(seed), 0
     right = asyncio.run(stream(recipe, loaded, draw, 0))

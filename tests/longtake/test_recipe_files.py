@@ -10,7 +10,7 @@ import pytest
 from cluster.launch.plan import POCKET, model_path
 from longtake.cli.main import run
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.recipes import find_recipe, shipped
 from workers.models import weights
 

@@ -6,7 +6,7 @@ import pytest
 
 from longtake.core.endings import Ending
 from longtake.core.flow import Pace
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import Continuity, Role, WorkerId
 from monitoring.folding.session_tally import REBUILT, WAITED
 from tests.core.support.parts import geometry, recipe

@@ -12,8 +12,8 @@ from longtake.core.effects import Dispatch, Effect, Emit
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, Event, OpFailed
 from longtake.core.limits import Limits
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind, Op
-from longtake.core.recipe.recipe import Level
 from longtake.core.work import Role, SessionId, WorkerId
 from monitoring.folding.timeline import Observer, OpSpan, Timeline
 from tests.core.support.parts import geometry, recipe, works_of

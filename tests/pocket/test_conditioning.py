@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from pocket.conditioning import SIGMAS, Layout, Sigmas, TrainingBatch, noised, predict_flow
 from pocket.config import POCKET_DIT
 from pocket.sampler import LaneCache

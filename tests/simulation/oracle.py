@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
 from workers.simulated import arithmetic
 from workers.simulated.arithmetic import Reach
 

@@ -9,9 +9,11 @@ from fractions import Fraction
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from tests.simulation.disks import DiskTrouble, Spell
 from tests.simulation.faults import DECODER, DISK, ERRANDS, SERVER, TEXTER, Fault, Moment, Phase, Trouble
 from tests.simulation.oracle import Model
@@ -126,12 +128,13 @@ def _model(draw: random.Random) -> Model:
     sinks = draw.choice([0, 0, 0, 1, frames, frames + 1])
     blocks = BlockPlan(frames=frames)
     recipe = Recipe(
-        steps=tuple(1000 - 1000 * step // steps for step in range(steps)),
-        shift=5.0,
-        level=draw.choice([Level.OUTPUT, Level.OUTPUT, Level.CLEAN, Level.INPUT]),
+        steps=StepPlan(ladder=tuple(1000 - 1000 * step // steps for step in range(steps)), shift=5.0),
         blocks=blocks,
-        window_frames=frames + sinks + draw.choice([1, frames, 2 * frames]),
-        sink_frames=sinks,
+        context=Context(
+            level=draw.choice([Level.OUTPUT, Level.OUTPUT, Level.CLEAN, Level.INPUT]),
+            window_frames=frames + sinks + draw.choice([1, frames, 2 * frames]),
+            sink_frames=sinks,
+        ),
     )
     # The smallest there is: latents are only names.
     geometry = Geometry(width=16, height=16, fps=Fraction(16), latent_channels=1, blocks=blocks)

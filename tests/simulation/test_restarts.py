@@ -13,7 +13,7 @@ from longtake.core.dispatch.attendance import Attendance
 from longtake.core.effects import Effect
 from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session
 from tests.simulation.calm import SOME, calm

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.core.endings import Ending
 from longtake.core.flow import Pace
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.prompts import Prompts
 from longtake.core.sessions.session import Session
 from tests.simulation.calls import Violation

@@ -13,7 +13,7 @@ from cluster.cell.outbox import ClientMessage, SegmentOut
 from longtake.core.endings import Ending
 from longtake.core.errors import InternalFault
 from longtake.core.events import Ack, Event
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import LatentRef, SessionId
 from tests.simulation.calls import Told, Violation

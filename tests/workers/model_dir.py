@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from workers.models.wan.config import WanConfig, WanVAEConfig
 from workers.models.weights import ModelInfo, new_decoder, new_denoiser, save_model
 
@@ -28,12 +30,9 @@ VAE = WanVAEConfig(dim=4, z_dim=4, dim_mult=(1, 2, 2, 2), num_res_blocks=1)
 def model_info(level: Level = Level.OUTPUT) -> ModelInfo:
     """32x32 pictures at 16 a second, two latent frames a block, a window of five frames with one sink."""
     recipe = Recipe(
-        steps=(1000, 750, 500),
-        shift=5.0,
-        level=level,
+        steps=StepPlan(ladder=(1000, 750, 500), shift=5.0),
         blocks=BlockPlan(frames=2),
-        window_frames=5,
-        sink_frames=1,
+        context=Context(level=level, window_frames=5, sink_frames=1),
     )
     return ModelInfo(
         name="random",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

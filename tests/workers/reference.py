@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from tests.workers.oracle import ContiguousLanes, Lanes, clean, generate, noised
 from tests.workers.paged import PagedLanes
 from workers.models.api import TextKV
@@ -71,12 +73,15 @@ class Golden:
         model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
         window = config["cache"]["local_attn_size_frames"]
         recipe = Recipe(
-            steps=tuple(config["scheduler"]["denoising_step_list"]),
-            shift=config["scheduler"]["timestep_shift"],
-            level=Level.OUTPUT,
+            steps=StepPlan(
+                ladder=tuple(config["scheduler"]["denoising_step_list"]), shift=config["scheduler"]["timestep_shift"]
+            ),
             blocks=BlockPlan(frames=config["blocks"]["num_frame_per_block"]),
-            window_frames=None if window == -1 else window,
-            sink_frames=config["cache"]["sink_size_frames"],
+            context=Context(
+                level=Level.OUTPUT,
+                window_frames=None if window == -1 else window,
+                sink_frames=config["cache"]["sink_size_frames"],
+            ),
             block_limit=config["blocks"]["num_blocks"],
         )
         plan = Plan(
@@ -114,12 +119,9 @@ class Golden:
             return ContiguousLanes(self.model, plan.window_frames, plan.sink_frames)
         latent = self.sidecar["config"]["latent"]
         recipe = Recipe(
-            steps=(1000,),
-            shift=1.0,
-            level=plan.level,
+            steps=StepPlan(ladder=(1000,), shift=1.0),
             blocks=plan.blocks,
-            window_frames=plan.window_frames,
-            sink_frames=plan.sink_frames,
+            context=Context(level=plan.level, window_frames=plan.window_frames, sink_frames=plan.sink_frames),
             block_limit=self.blocks if plan.window_frames is None else None,
         )
         per_frame = self.model.config.tokens_per_frame(latent["height"], latent["width"])

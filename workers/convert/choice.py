@@ -138,7 +138,11 @@ def _transformer(there: Sequence[Found], wish: Wish, published: Published) -> tu
 def _info(transformer: Found, vae: Found, wish: Wish, published: Published) -> ModelInfo:
     dit = transformer_config(transformer.shape, tuple(transformer.names), transformer.collection.config)
     sizes = vae_config(vae.shape)
-    recipe = published.recipe if wish.shift is None else replace(published.recipe, shift=wish.shift)
+    recipe = (
+        published.recipe
+        if wish.shift is None
+        else replace(published.recipe, steps=replace(published.recipe.steps, shift=wish.shift))
+    )
     if sizes.z_dim != len(LATENT_MEAN):
         raise InvalidField(f"{vae.collection}: latent channels", sizes.z_dim, f"{len(LATENT_MEAN)}, as Wan2.1 has")
     return ModelInfo(

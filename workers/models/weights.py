@@ -19,8 +19,11 @@ from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Positions, Recipe
+from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import DecoderKind
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
@@ -301,12 +304,9 @@ class _RecipeFields:
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
         return Recipe(
-            steps=self.steps,
-            shift=self.shift,
-            level=self.level,
+            steps=StepPlan(ladder=self.steps, shift=self.shift),
             blocks=BlockPlan(frames=self.frames_per_block),
-            window_frames=self.window_frames,
-            sink_frames=self.sink_frames,
+            context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
             positions=self.positions,
             block_limit=self.block_limit,
         )

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 
 
 class Kind(Enum):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 
 
 class Base(Enum):
@@ -34,7 +36,7 @@ class Published:
     """What is told to whoever converts it; empty if there is nothing to say."""
 
 
-_STEPS = (1000, 750, 500, 250)
+_STEPS = StepPlan(ladder=(1000, 750, 500, 250), shift=5.0)
 _BLOCKS = BlockPlan(frames=3)
 
 PUBLISHED = {
@@ -43,7 +45,7 @@ PUBLISHED = {
         Published(
             name="wan-hiar",
             base=Base.SMALL,
-            recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.OUTPUT, blocks=_BLOCKS, window_frames=21),
+            recipe=Recipe(steps=_STEPS, blocks=_BLOCKS, context=Context(level=Level.OUTPUT, window_frames=21)),
             weights="generator_ema",
             licence="Apache-2.0 (code); MIT (model card)",
             source="huggingface.co/jackyhate/HiAR",
@@ -51,7 +53,7 @@ PUBLISHED = {
         Published(
             name="wan-self-forcing",
             base=Base.SMALL,
-            recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=21),
+            recipe=Recipe(steps=_STEPS, blocks=_BLOCKS, context=Context(level=Level.CLEAN, window_frames=21)),
             weights="generator_ema",
             licence="Apache-2.0 (code); see the model card",
             source="huggingface.co/gdhe17/Self-Forcing",
@@ -61,7 +63,9 @@ PUBLISHED = {
             name="wan-longlive",
             base=Base.SMALL,
             recipe=Recipe(
-                steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=12, sink_frames=3
+                steps=_STEPS,
+                blocks=_BLOCKS,
+                context=Context(level=Level.CLEAN, window_frames=12, sink_frames=3),
             ),
             weights="generator",
             licence="Apache-2.0 (code); see the model card",
@@ -71,7 +75,7 @@ PUBLISHED = {
         Published(
             name="wan-14b-krea",
             base=Base.LARGE,
-            recipe=Recipe(steps=_STEPS, shift=5.0, level=Level.CLEAN, blocks=_BLOCKS, window_frames=21),
+            recipe=Recipe(steps=_STEPS, blocks=_BLOCKS, context=Context(level=Level.CLEAN, window_frames=21)),
             weights="",
             licence="CC-BY-NC-SA-4.0 (code); see the model card",
             source="huggingface.co/krea/krea-realtime-video",

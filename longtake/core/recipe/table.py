@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 from longtake.core.errors import Contradiction, Contradictions, InvalidField, InvalidFields
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
-from longtake.core.recipe.recipe import Level, Positions, Recipe
+from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 
 MOST_HELP = 200
 """Characters of a help or of the name of a paper: each is a line."""
@@ -107,7 +110,32 @@ _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if ta
 """The key of each field of a recipe."""
 KEYS = frozenset(_PLACES.values())
 """Those keys, TABLE.KEY."""
-_DEFAULTS: Mapping[str, object] = {"steps": (1000, 750, 500, 250), "shift": 5.0, "window_frames": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A part of a recipe that is a type of its own."""
+
+    made: Callable[..., object]
+    fields: Mapping[str, str]
+    """Its fields, by those of a recipe."""
+    least: Mapping[str, object]
+    """What is not given."""
+
+
+_PARTS: Mapping[str, _Part] = {
+    "steps": _Part(
+        made=StepPlan,
+        fields={"steps": "ladder", "shift": "shift"},
+        least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
+    ),
+    "blocks": _Part(made=BlockPlan, fields={"frames_per_block": "frames"}, least={"frames": 1}),
+    "context": _Part(
+        made=Context,
+        fields={name: name for name in ("level", "window_frames", "sink_frames")},
+        least={"level": Level.CLEAN, "window_frames": None},
+    ),
+}
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 
 
@@ -117,17 +145,14 @@ def read_recipe(document: Mapping[str, object], name: str) -> NamedRecipe:
     All wrong keys are told at once, and else all contradictions.
     """
     wrong: list[InvalidField] = []
-    found: dict[str, Any] = {**_DEFAULTS, **dict(_fields(document, wrong))}
+    found: dict[str, Any] = dict(_fields(document, wrong))
     told = {key.field: found.pop(key.field) for key in _TABLES[""].values() if key.field in found}
+    parts: dict[str, Any] = {name: _part(kind, found, wrong) for name, kind in _PARTS.items()}
     try:
-        blocks = _blocks(found.pop("frames_per_block", 1), wrong)
-        found.setdefault("level", Level.CLEAN)  # that it is missing is told already
-        recipe = Recipe(blocks=blocks, **found)
+        recipe = Recipe(**parts, **found)
         check(recipe)
     except InvalidField as error:
         wrong.append(_in_words(error))
-    except InvalidFields as error:
-        wrong += map(_in_words, error.errors)
     except Contradictions as error:
         if not wrong:
             raise Contradictions([_sides_in_words(each) for each in error.all]) from None
@@ -139,12 +164,16 @@ def read_recipe(document: Mapping[str, object], name: str) -> NamedRecipe:
     return NamedRecipe(name=name, recipe=recipe, **told)
 
 
-def _blocks(frames: int, wrong: list[InvalidField]) -> BlockPlan:
+def _part(part: _Part, found: dict[str, Any], wrong: list[InvalidField]) -> object:
+    """A part of a recipe, its fields taken out of what was found; the least one if any of them is wrong."""
+    given = {name: found.pop(field) for field, name in part.fields.items() if field in found}
     try:
-        return BlockPlan(frames=frames)
+        return part.made(**{**part.least, **given})
     except InvalidField as error:
         wrong.append(_in_words(error))
-        return BlockPlan(frames=1)
+    except InvalidFields as error:
+        wrong += map(_in_words, error.errors)
+    return part.made(**part.least)
 
 
 def _fields(document: Mapping[str, object], wrong: list[InvalidField]) -> Iterator[tuple[str, object]]:

@@ -25,8 +25,8 @@ from longtake.core.effects import Closed, EncodeText, Forget, PrepareStream
 from longtake.core.endings import Ending
 from longtake.core.events import Ack
 from longtake.core.limits import Limits
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event, settle, stream

@@ -28,7 +28,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, Event, OpFailed, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, CueId, DecodeWork, Role, WorkerId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, segments, stream, until_sent

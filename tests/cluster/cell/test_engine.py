@@ -17,8 +17,8 @@ from longtake.core.errors import Declined
 from longtake.core.events import Ack, Close, CueRequest, Open
 from longtake.core.flow import Pace
 from longtake.core.openings import Opened
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Graph
-from longtake.core.recipe.recipe import Level
 from longtake.core.work import CueId, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, drain, expected_hashes, open_event, segments, stream
 from tests.workers.model_dir import model_info, write_model
@@ -27,7 +27,7 @@ from workers.models.pocket_text import TEXT_ROWS
 PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
 BLOCKS = 6  # 5 pictures in the first, 8 in each other: the 40 pictures asked for end inside the last
-STEPS = len(model_info().recipe.steps)
+STEPS = len(model_info().recipe.steps.ladder)
 PROMPT_BYTES = TEXT_ROWS * model_info().dit.text_dim * 4
 BLOCK_BYTES = 4 * math.prod(model_info().geometry.block_shape)
 

@@ -11,7 +11,7 @@ from cluster.render import in_process_engine, in_process_workers
 from longtake.core.effects import LoadImage
 from longtake.core.limits import Limits, MoveRules
 from longtake.core.pages import PageTable
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import PageId
 from tests.cluster.cell.world import Hashes, expected_hashes, stream
 from tests.workers.model_dir import write_model

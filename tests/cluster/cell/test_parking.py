@@ -17,7 +17,7 @@ from longtake.core.effects import Closed, Give, LoadImage, Refused, Stow
 from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, CueRequest, Pause, Play
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Fork, Role, SegmentSettings, SessionId
 from tests.cluster.cell.world import Hashes, expected_hashes, open_event
@@ -28,7 +28,7 @@ from workers.start.spec import WorkerSpec
 PROMPT = "a red ball resting in the fog"
 OTHER = "a blue box swaying at night"
 BLOCKS = 6
-STEPS = len(model_info().recipe.steps)
+STEPS = len(model_info().recipe.steps.ladder)
 
 
 @pytest.fixture(scope="module")

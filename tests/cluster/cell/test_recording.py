@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 import struct
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -74,6 +73,7 @@ from longtake.core.work import (
 )
 from tests.cluster.cell.world import recorded
 from tests.cluster.frontend.toy import GEOMETRY, RECIPE
+from tests.core.support.recipes import altered
 
 CELL = RecordedCell(recipe=RECIPE, geometry=GEOMETRY, limits=Limits(), version="1.2.3")
 SESSION, WORKER = SessionId("s"), WorkerId("w")
@@ -134,7 +134,7 @@ def test_every_event_comes_back_as_it_was(tmp_path: Path) -> None:
     events = one_of_each()
     assert {type(event) for event in events} == set(get_args(Event))
     limits = Limits(packed=frozenset({Pace.FAST}), park_after_s=float("inf"))
-    recipes = {"own": RECIPE, "short": replace(RECIPE, steps=(1000,))}
+    recipes = {"own": RECIPE, "short": altered(RECIPE, ladder=(1000,))}
     cell = RecordedCell(recipe=RECIPE, geometry=GEOMETRY, limits=limits, recipes=recipes, version="1.2.3")
     recorded(tmp_path / "r.jsonl", events, cell)
     found, back = read(tmp_path / "r.jsonl")

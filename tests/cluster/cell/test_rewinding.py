@@ -16,7 +16,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import Fault
 from longtake.core.events import Close
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Fork, ForwardWork, SegmentSettings, SessionId
 from tests.cluster.cell.world import RAW, Hashes, expected_hashes, stream, until_sent
@@ -94,7 +94,7 @@ def _is_of(work: ForwardWork, session: str) -> bool:
 @pytest.mark.parametrize("denoise", [1, 3])
 async def test_a_fork_at_any_block_is_its_parent_from_there_on(tmp_path: Path, level: Level, denoise: int) -> None:
     write_model(tmp_path, level)
-    info, hashes = model_info(level), Hashes(len(model_info(level).recipe.steps))
+    info, hashes = model_info(level), Hashes(len(model_info(level).recipe.steps.ladder))
     workers = in_process_workers(tmp_path, info.recipe, denoise=denoise, sessions=3)
     limits = Limits(rewind_blocks=MADE)
     async with in_process_engine(tmp_path, workers, recorder=hashes, limits=limits) as engine:
@@ -130,7 +130,7 @@ async def test_what_both_remember_is_in_memory_once(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         theirs, own = engine.journal.latents_of(P), engine.journal.latents_of(SessionId("f3"))
         past = {key: data for key, data in own.items() if key[0] < 3}
-        assert len(past) == 3 * len(info.recipe.steps)
+        assert len(past) == 3 * len(info.recipe.steps.ladder)
         assert all(theirs[key] is data for key, data in past.items())
         await child
         await close(engine, parent)
@@ -142,7 +142,7 @@ async def test_with_the_real_weights_a_fork_of_the_past_is_a_file_like_any_other
     model = model_path(POCKET)
     info = load_info(model)
     h264 = SegmentSettings(codec="h264", quality=23)
-    hashes = Hashes(len(info.recipe.steps))
+    hashes = Hashes(len(info.recipe.steps.ladder))
     workers = in_process_workers(model, info.recipe, sessions=2)
     limits = Limits(rewind_blocks=6, max_window=64)
     async with in_process_engine(model, workers, recorder=hashes, limits=limits) as engine:
@@ -163,7 +163,7 @@ async def test_a_fork_from_less_of_the_past_is_another_stream(
     """A block less of a lane is seen in its latents, a decoder that has seen one block of nine in its pictures."""
     model = model_path(POCKET)
     info = load_info(model)
-    hashes = Hashes(len(info.recipe.steps))
+    hashes = Hashes(len(info.recipe.steps.ladder))
     workers = in_process_workers(model, info.recipe, sessions=2)
     async with in_process_engine(model, workers, recorder=hashes, limits=Limits(rewind_blocks=6)) as engine:
         hashes.listen(engine)

@@ -32,7 +32,7 @@ from longtake.core.effects import Closed
 from longtake.core.endings import Ending
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.scheduler import Scheduler
 from tests.cluster.cell.world import segments, stream, until_attached
 from tests.workers.model_dir import model_info

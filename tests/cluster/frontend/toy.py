@@ -27,9 +27,11 @@ from longtake.core.errors import InvalidField
 from longtake.core.events import Event, Tick
 from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.life import State
 from longtake.core.work import Ability, DecodeWork, ForwardWork, FromLane, FromNoise, ImageId, Role, WorkerId
@@ -44,7 +46,11 @@ from workers.simulated.fake import FakeWorker, Image
 from workers.simulated.lanes import SimulatedLanes
 
 GEOMETRY = Geometry(width=64, height=64, fps=Fraction(16), latent_channels=16, blocks=BlockPlan(frames=3))
-RECIPE = Recipe(steps=(1000, 500), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=9)
+RECIPE = Recipe(
+    steps=StepPlan(ladder=(1000, 500), shift=5.0),
+    blocks=BlockPlan(frames=3),
+    context=Context(level=Level.OUTPUT, window_frames=9),
+)
 UNKNOWN_WORD = "zyzzyva"
 OP_S = 2**-10
 """What the workers say that an op takes them."""

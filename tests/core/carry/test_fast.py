@@ -6,7 +6,7 @@ import pytest
 
 from longtake.core.effects import Recovered
 from longtake.core.limits import Limits, Recover
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.retention import Depths, Retention
 from longtake.core.work import Continuity
 from tests.core.support.image_cell import ImageCell

@@ -13,8 +13,8 @@ from longtake.core.events import Close, CueRequest, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind, Op
-from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE

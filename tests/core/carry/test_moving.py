@@ -12,7 +12,7 @@ from longtake.core.events import Ack, Close, Cue, Pause, Play, Tick
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session

@@ -13,7 +13,7 @@ from longtake.core.errors import Fault, Lack
 from longtake.core.events import Attach, Close, Detach, Drain, Pause, Play
 from longtake.core.limits import Limits
 from longtake.core.openings import Opened
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.sessions.retention import Retention
 from longtake.core.sessions.session import Session

@@ -13,7 +13,8 @@ from longtake.core.endings import Ending
 from longtake.core.events import Ack, Adopt, Attach, Cue, CueRequest, Open
 from longtake.core.limits import Limits
 from longtake.core.openings import AttachRefused, Resumed
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.life import State
 from longtake.core.work import ConditioningRef, ConnectionNumber, CueId, SessionId
 from tests.core.support.image_cell import ImageCell

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Dispatch
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import ForwardWork, WorkerId
 from tests.core.support.batches import is_fused
 from tests.core.support.parts import geometry, recipe

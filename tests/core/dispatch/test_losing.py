@@ -12,7 +12,7 @@ from longtake.core.endings import Ending
 from longtake.core.events import Close, Cue, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.sessions.retention import Retention
 from longtake.core.work import Role, SessionId, WorkerId

@@ -10,8 +10,8 @@ from longtake.core.effects import RequestRefused
 from longtake.core.errors import Fault
 from longtake.core.events import Ack, Tick
 from longtake.core.flow import Pace
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind
-from longtake.core.recipe.recipe import Level
 from longtake.core.work import DecodeWork, WorkerId
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import Cell, effects_of, forwards_of

@@ -12,7 +12,7 @@ from longtake.core.fleet.placement import Ranking
 from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.work import Role, SessionId, WorkerId

@@ -16,7 +16,7 @@ from longtake.core.fleet.placement import Ranking
 from longtake.core.fleet.room import Ask, Room
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import DecodeWork, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell

@@ -6,7 +6,7 @@ import pytest
 
 from longtake.core.events import Open, WorkerLost
 from longtake.core.flow import Pace
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import DecoderKind, Role, SegmentSettings, SessionId, WorkerId
 from tests.core.support.timed import decoding_cell, join_timed, timed_cell
 from tests.core.support.world import Cell

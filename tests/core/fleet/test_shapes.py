@@ -12,9 +12,11 @@ from longtake.core.endings import Ending
 from longtake.core.events import Close, WorkerJoined
 from longtake.core.flow import Pace
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, Role, SessionId, ShapeTime, WorkerId
 from tests.core.support.parts import recipe
+from tests.core.support.recipes import altered
 from tests.core.support.timed import join_timed
 from tests.core.support.world import Cell, effects_of
 
@@ -75,7 +77,7 @@ def test_quick_forwards_make_no_worker_look_fast() -> None:
 
 
 def test_a_worker_with_room_for_a_smaller_lane_only_is_found() -> None:
-    small = replace(recipe(Level.CLEAN), window_frames=3)
+    small = altered(recipe(Level.CLEAN), window_frames=3)
     cell = Cell(OWN, denoisers=1, pages=8, others={"small": small})
     cell.open("own")
     cell.open("small", recipe="small")

@@ -14,6 +14,7 @@ from longtake.core.plan.model import Model
 from longtake.core.plan.plan import Devices, plan
 from longtake.core.plan.presets import PRESETS, UMT5
 from longtake.core.plan.sharing import Shared, shared
+from tests.core.support.recipes import altered
 
 WAN, LONGLIVE, LARGE = (PRESETS[name] for name in ("wan2.1-1.3b-480p", "wan-longlive-480p", "wan-14b-krea-480p"))
 TABLE = replace(
@@ -40,7 +41,7 @@ def test_a_measured_window_has_the_mean_of_its_ops(model: Model, expected_s: flo
 
 @pytest.mark.parametrize(
     "model",
-    [LARGE, PRESETS["wan2.1-1.3b-720p"], replace(WAN, recipe=replace(WAN.recipe, window_frames=15))],
+    [LARGE, PRESETS["wan2.1-1.3b-720p"], replace(WAN, recipe=altered(WAN.recipe, window_frames=15))],
     ids=["larger", "more pixels", "another window"],
 )
 def test_what_was_not_measured_is_modelled_by_its_work(model: Model) -> None:

@@ -24,9 +24,10 @@ from longtake.core.plan.model import Model, SessionBytes
 from longtake.core.plan.model import session_bytes as sizes_of
 from longtake.core.plan.plan import Devices, Plan, plan
 from longtake.core.plan.presets import PRESETS
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, Role, SegmentSettings, SessionId, WorkerId
+from tests.core.support.recipes import altered
 from tests.workers.convert.published_info import WAN_14B
 from workers.models.wan.config import WanVAEConfig
 from workers.models.wan.dit import WanModel
@@ -72,7 +73,7 @@ def test_sizes_of_a_session_are_those_of_the_cost_model() -> None:
     ],
 )
 def test_the_journal_holds_what_rebuilding_takes_whatever_the_level(level: Level, sinks: int, latents: int) -> None:
-    recipe = replace(WAN.recipe, level=level, sink_frames=sinks)
+    recipe = altered(WAN.recipe, level=level, sink_frames=sinks)
     sizes = sizes_of(replace(WAN, recipe=recipe), value_bytes=2)
     assert sizes.latent == 1_198_080
     assert sizes.journal == latents * sizes.latent

@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 from longtake.core.errors import Contradiction, Contradictions
-from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.contradictions import RULES, check
-from longtake.core.recipe.recipe import Level, Recipe
+from tests.core.support.recipes import SMALLEST, altered
 
 Fields = dict[str, Any]
-SMALLEST: Fields = {
-    "steps": (1000,), "shift": 1.0, "level": Level.CLEAN, "blocks": BlockPlan(frames=1), "window_frames": 1,
-}  # fmt: skip
 CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
     "endless without a window": (
         {"window_frames": None},
@@ -33,7 +30,7 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
     ),
     "a past of noise": (
         {"level": Level.INPUT},
-        {"level": Level.INPUT, "steps": (999,)},
+        {"level": Level.INPUT, "ladder": (999,)},
         ("recipe.level = input", "recipe.steps = [1000]"),
     ),
 }
@@ -49,19 +46,19 @@ def test_the_smallest_that_breaks_a_rule_is_told_with_both_sides_and_the_next_is
     broken, right, sides = CASES[name]
     (rule,) = (rule for rule in RULES if rule.name == name)
     with pytest.raises(Contradiction) as caught:
-        check(Recipe(**SMALLEST | broken))
+        check(altered(SMALLEST, **broken))
     assert str(caught.value) == f"{sides[0]} contradicts {sides[1]}: {rule.why}"
-    check(Recipe(**SMALLEST | right))
+    check(altered(SMALLEST, **right))
     if rule.can_run:
-        Recipe(**SMALLEST | broken)  # as a model may have it that is older than the rule
+        altered(SMALLEST, **broken)  # as a model may have it that is older than the rule
     else:
         with pytest.raises(Contradiction):
-            Recipe(**SMALLEST | broken)
+            altered(SMALLEST, **broken)
 
 
 def test_all_that_contradicts_itself_is_told_at_once() -> None:
     with pytest.raises(Contradictions) as caught:
-        Recipe(**SMALLEST | {"level": Level.INPUT, "window_frames": None, "sink_frames": 3})
+        altered(SMALLEST, **{"level": Level.INPUT, "window_frames": None, "sink_frames": 3})
     assert len(caught.value.all) == 3
     assert all(side in str(caught.value) for name in ("endless without a window", "a past of noise")
                for side in CASES[name][2])  # fmt: skip
@@ -69,5 +66,5 @@ def test_all_that_contradicts_itself_is_told_at_once() -> None:
 
 
 def test_a_recipe_that_reads_noise_in_some_steps_is_right() -> None:
-    check(Recipe(**SMALLEST | {"level": Level.INPUT, "steps": (1000, 500)}))
-    check(Recipe(**SMALLEST | {"level": Level.OUTPUT}))
+    check(altered(SMALLEST, **{"level": Level.INPUT, "ladder": (1000, 500)}))
+    check(altered(SMALLEST, **{"level": Level.OUTPUT}))

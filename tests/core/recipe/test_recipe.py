@@ -8,11 +8,16 @@ import pytest
 
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
+from tests.core.support.recipes import altered
 
 HIAR = Recipe(
-    steps=(1000, 750, 500, 250), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=3), window_frames=21
-)  # fmt: skip
+    steps=StepPlan(ladder=(1000, 750, 500, 250), shift=5.0),
+    blocks=BlockPlan(frames=3),
+    context=Context(level=Level.OUTPUT, window_frames=21),
+)
 
 
 def test_the_four_steps_of_hiar_have_the_published_levels() -> None:
@@ -24,7 +29,7 @@ def test_the_four_steps_of_hiar_have_the_published_levels() -> None:
 
 
 def test_a_clean_recipe_has_one_lane_committed_at_zero() -> None:
-    clean = dataclasses.replace(HIAR, level=Level.CLEAN)
+    clean = altered(HIAR, level=Level.CLEAN)
     assert clean.lane_count == 1
     assert [clean.commit_timestep(step) for step in range(4)] == [0.0] * 4
 
@@ -32,9 +37,9 @@ def test_a_clean_recipe_has_one_lane_committed_at_zero() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "names"),
     [
-        ({"steps": ()}, InvalidField, ["recipe.steps"]),
-        ({"steps": (1000, 1001)}, InvalidField, ["recipe.steps", "1 to 1000"]),
-        ({"steps": (500, 500)}, InvalidField, ["recipe.steps", "strictly falling"]),
+        ({"ladder": ()}, InvalidField, ["recipe.steps"]),
+        ({"ladder": (1000, 1001)}, InvalidField, ["recipe.steps", "1 to 1000"]),
+        ({"ladder": (500, 500)}, InvalidField, ["recipe.steps", "strictly falling"]),
         ({"shift": 0.0}, InvalidField, ["recipe.shift"]),
         ({"sink_frames": -1}, InvalidField, ["recipe.sink_frames"]),
         ({"block_limit": 0}, InvalidField, ["recipe.block_limit"]),
@@ -46,12 +51,12 @@ def test_what_cannot_be_served_is_refused_by_name(
     change: dict[str, object], error: type[Exception], names: list[str]
 ) -> None:
     with pytest.raises(error) as caught:
-        dataclasses.replace(HIAR, **change)  # type: ignore[arg-type]
+        altered(HIAR, **change)
     assert all(name in str(caught.value) for name in names)
 
 
 def test_the_digest_tells_recipes_apart() -> None:
     assert HIAR.digest == dataclasses.replace(HIAR).digest
     variants = [{"window_frames": 22}, {"level": Level.INPUT}, {"shift": 4.0}, {"sink_frames": 1}, {"block_limit": 9}]
-    digests = {dataclasses.replace(HIAR, **change).digest for change in variants}  # type: ignore[arg-type]
+    digests = {altered(HIAR, **change).digest for change in variants}  # type: ignore[arg-type]
     assert len(digests | {HIAR.digest}) == 6

@@ -8,7 +8,10 @@ import pytest
 
 from longtake.core.errors import Contradiction, Contradictions, InvalidField, InvalidFields
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Positions, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.table import Quality, read_recipe
 
 Document = dict[str, Any]
@@ -24,7 +27,9 @@ def changed(**tables: object) -> Document:
 def test_what_is_left_out_is_as_published() -> None:
     made = read_recipe(LEAST, "mine")
     assert made.recipe == Recipe(
-        steps=(1000, 750, 500, 250), shift=5.0, level=Level.CLEAN, blocks=BlockPlan(frames=3), window_frames=9
+        steps=StepPlan(ladder=(1000, 750, 500, 250), shift=5.0),
+        blocks=BlockPlan(frames=3),
+        context=Context(level=Level.CLEAN, window_frames=9),
     )
     assert (made.name, made.help, made.paper, made.quality) == ("mine", "", "", Quality.UNPROVEN)
 
@@ -39,9 +44,12 @@ def test_every_key_says_what_it_is_named_after() -> None:
         "mine",
     )  # fmt: skip
     assert made.recipe == Recipe(
-        steps=(1000, 500), shift=8.0, level=Level.OUTPUT, blocks=BlockPlan(frames=2), window_frames=12, sink_frames=3,
-        positions=Positions.ABSOLUTE, block_limit=7,
-    )  # fmt: skip
+        steps=StepPlan(ladder=(1000, 500), shift=8.0),
+        blocks=BlockPlan(frames=2),
+        context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3),
+        positions=Positions.ABSOLUTE,
+        block_limit=7,
+    )
     assert (made.help, made.paper, made.quality) == ("h", "p", Quality.PROVEN)
 
 

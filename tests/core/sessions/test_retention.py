@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind
-from longtake.core.recipe.recipe import Level
 from longtake.core.sessions.retention import Floors, Retention
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import recipe

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from longtake.core.pages import PagePool, PageTable
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import PageId
 
 Content = tuple[int, int]
@@ -17,9 +19,11 @@ Content = tuple[int, int]
 
 def _recipe(window: int | None, sinks: int = 0) -> Recipe:
     return Recipe(
-        steps=(1000,), shift=5.0, level=Level.OUTPUT, blocks=BlockPlan(frames=2), window_frames=window,
-        sink_frames=sinks, block_limit=None if window else 8,
-    )  # fmt: skip
+        steps=StepPlan(ladder=(1000,), shift=5.0),
+        blocks=BlockPlan(frames=2),
+        context=Context(level=Level.OUTPUT, window_frames=window, sink_frames=sinks),
+        block_limit=None if window else 8,
+    )
 
 
 SMALL = _recipe(6)

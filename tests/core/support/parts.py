@@ -7,9 +7,11 @@ from fractions import Fraction
 from longtake.core.effects import Dispatch
 from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Kind, Op
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import CueId, DecodeWork, ForwardWork, SegmentSettings
 
 SETTINGS = SegmentSettings(codec="raw", quality=0)
@@ -18,9 +20,11 @@ SETTINGS = SegmentSettings(codec="raw", quality=0)
 def recipe(level: Level = Level.OUTPUT, *, window: int | None = 9, sinks: int = 0, steps: int = 4) -> Recipe:
     entries = tuple(1000 - 1000 * step // steps for step in range(steps))
     return Recipe(
-        steps=entries, shift=5.0, level=level, blocks=BlockPlan(frames=3), window_frames=window, sink_frames=sinks,
+        steps=StepPlan(ladder=entries, shift=5.0),
+        blocks=BlockPlan(frames=3),
+        context=Context(level=level, window_frames=window, sink_frames=sinks),
         block_limit=None if window else 8,
-    )  # fmt: skip
+    )
 
 
 def geometry(frames: int = 3) -> Geometry:

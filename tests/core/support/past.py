@@ -7,7 +7,7 @@ from longtake.core.endings import Ending
 from longtake.core.errors import Problem
 from longtake.core.events import Cue, Pause, Play
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import SessionId

@@ -8,7 +8,7 @@ from longtake.core.endings import Ending
 from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell

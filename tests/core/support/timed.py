@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from longtake.core.events import WorkerJoined
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, Role, WorkerId
 from tests.core.support.parts import recipe
 from tests.core.support.world import Cell

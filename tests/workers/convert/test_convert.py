@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.core.errors import InvalidField
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.published import PUBLISHED
-from longtake.core.recipe.recipe import Level
 from tests.workers.convert.publishing import (
     HEADS,
     TEXT_TOKENS,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import Contradiction
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from tests.workers.oracle import ContiguousLanes, Lanes, clean
 from tests.workers.paged import PagedLanes
 from tests.workers.reference import (

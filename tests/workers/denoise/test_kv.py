@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from tests.workers.oracle import ContiguousLanes, explicit_attention, generate
 from tests.workers.paged import PagedLanes, Work
 from workers.denoise.attention import ItemPages, PagedAttention
@@ -44,12 +46,9 @@ def random_model(config: WanConfig) -> WanModel:
 
 def recipe(level: Level, frames: int = LATENT[0], window: int = WINDOW, sinks: int = SINKS) -> Recipe:
     return Recipe(
-        steps=(1000, 700, 400),
-        shift=3.0,
-        level=level,
+        steps=StepPlan(ladder=(1000, 700, 400), shift=3.0),
         blocks=BlockPlan(frames=frames),
-        window_frames=window,
-        sink_frames=sinks,
+        context=Context(level=level, window_frames=window, sink_frames=sinks),
     )
 
 

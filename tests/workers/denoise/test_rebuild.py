@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Graph, Returns
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, FromNoise, LatentRef, PageId, SessionId
+from tests.core.support.recipes import altered
 from tests.workers.model_dir import DIT
 from tests.workers.orders import PROMPT, done
 from tests.workers.simulated.stream import forwards_of, task
@@ -153,7 +155,7 @@ class Stream:
 
 def stream(model: Model, level: Level, window: int, sinks: int, boundary: int | None = None) -> Stream:
     info, denoiser = model
-    recipe = replace(info.recipe, level=level, window_frames=window, sink_frames=sinks)
+    recipe = altered(info.recipe, level=level, window_frames=window, sink_frames=sinks)
     far = recipe.history_blocks * info.num_layers + -(-sinks // recipe.blocks.frames) + 2
     return Stream(info, denoiser, recipe, far if boundary is None else boundary)
 
@@ -222,7 +224,7 @@ def test_attention_in_parts_is_as_exact_though_it_takes_a_short_window_at_once()
 
     info, denoiser = small()
     large = replace(info, geometry=replace(info.geometry, width=352, height=352))  # 4,356 keys in a full window
-    recipe = replace(info.recipe, level=Level.CLEAN)
+    recipe = altered(info.recipe, level=Level.CLEAN)
     grown = Stream(large, denoiser, recipe, 8, PartedAttention(2, merge=merged))
     seen = []
     for blocks in (grown.needed, grown.needed - 1):

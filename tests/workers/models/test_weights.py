@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from longtake.core.errors import Contradiction, InvalidField
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from tests.workers.model_dir import write_model
 from workers.models import weights
 from workers.models.api import Compute

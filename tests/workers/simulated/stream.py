@@ -9,9 +9,10 @@ from longtake.core.events import Open, WorkerJoined
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Flow, Pace
 from longtake.core.pages import PagePool
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Chain, Graph, Kind
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session
 from longtake.core.work import (

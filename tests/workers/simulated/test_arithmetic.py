@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.recipe import Level, Recipe
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
 from workers.simulated import arithmetic
 from workers.simulated.arithmetic import Reach
 
@@ -23,9 +25,10 @@ Pages = dict[int, NDArray[np.uint8]]
 
 def recipe(frames_per_block: int, window: int, sinks: int) -> Recipe:
     return Recipe(
-        steps=(1000,), shift=5.0, level=Level.CLEAN, blocks=BlockPlan(frames=frames_per_block), window_frames=window,
-        sink_frames=sinks,
-    )  # fmt: skip
+        steps=StepPlan(ladder=(1000,), shift=5.0),
+        blocks=BlockPlan(frames=frames_per_block),
+        context=Context(level=Level.CLEAN, window_frames=window, sink_frames=sinks),
+    )
 
 
 def commits(blocks: list[int], made: Recipe, reach: Reach) -> Pages:

@@ -9,7 +9,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import ConditioningRef, ImageId, PageId, SlotId, WorkerId
 from tests.workers.model_dir import model_info
 from tests.workers.simulated.stream import RAW, A, decode, forwards, task

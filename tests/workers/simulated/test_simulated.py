@@ -16,8 +16,8 @@ import pytest
 from benchmarks.simulated_streams import expected_latents
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
+from longtake.core.recipe.context import Level
 from longtake.core.recipe.graph import Kind, Returns
-from longtake.core.recipe.recipe import Level
 from longtake.core.work import (
     ConditioningRef,
     ForwardWork,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.recipe import Level
+from longtake.core.recipe.context import Level
 from longtake.core.work import Role, ShapeTime, WorkerId
+from tests.core.support.recipes import altered
 from tests.workers.model_dir import model_info, write_model
 from workers.denoise.attention import SdpaBackend
 from workers.models.api import Conditioning, Denoiser, Inputs, TextKV
@@ -145,8 +145,8 @@ def test_of_several_shapes_the_least_batch_counts_and_each_is_told_its_time() ->
 
 def test_a_worker_measures_each_shape_that_is_served_once(tmp_path: Path) -> None:
     info = write_model(tmp_path)
-    fine = replace(info.recipe, blocks=BlockPlan(frames=1))
-    recipes = (fine, replace(fine, steps=(1000,)), replace(info.recipe, level=Level.CLEAN))
+    fine = altered(info.recipe, frames=1)
+    recipes = (fine, altered(fine, ladder=(1000,)), altered(info.recipe, level=Level.CLEAN))
     spec = WorkerSpec(
         worker=WorkerId("denoise-0"), role=Role.DENOISE, capacity=60, model=tmp_path, recipes=recipes, max_batch=2
     )

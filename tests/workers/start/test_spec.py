@@ -13,6 +13,7 @@ import pytest
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.published import PUBLISHED
 from longtake.core.work import Role, WorkerId
+from tests.core.support.recipes import altered
 from workers.link_trust import LinkFiles
 from workers.messages import Seat
 from workers.models.api import Compute
@@ -26,7 +27,7 @@ WHOLE = replace(
     max_batch=4,
     recipes=(
         PUBLISHED["wan-longlive"].recipe,
-        replace(PUBLISHED["wan-hiar"].recipe, window_frames=None, block_limit=7),
+        altered(PUBLISHED["wan-hiar"].recipe, window_frames=None, block_limit=7),
     ),
     meeting_point="127.0.0.1:7",
     seat=Seat(replica=WorkerId("denoise-0"), rank=1, length=3),
