@@ -38,7 +38,8 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.plan.presets import HIAR_RECIPE, SIZE_480P
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Kind, Returns
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Ability, DecodeWork, Role, SegmentSettings, SessionId, WorkerId

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.fleet.ready import Urgency
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import Ticket
 
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Sample
 
 from longtake.core.errors import InternalFault
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import Role
 from monitoring.declarations import BY_NAME, METRICS, Instrument, Metric
 from monitoring.folding.histogram import Histogram

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import LongtakeError
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     Ability,
     ConditioningRef,

@@ -13,7 +13,8 @@ from benchmarks.gpu.kernels import profiled
 from benchmarks.gpu.model import model_folder
 from benchmarks.gpu.spans import Spans, summary
 from benchmarks.process_use import own_rss_bytes
-from longtake.core.recipe.graph import Chain, Graph, Kind
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Chain, Kind
 from longtake.core.work import (
     ConditioningRef,
     DispatchNumber,

@@ -42,9 +42,9 @@ MAX_CHECK_BYTES = 1 << 10
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Context = grpc.aio.ServicerContext[object, Message]
-_Unary = Callable[[object, Context], Awaitable[Message]]
-_Streaming = Callable[[object, Context], AsyncGenerator[Message, None]]
+_Context = grpc.aio.ServicerContext[object, Message]
+_Unary = Callable[[object, _Context], Awaitable[Message]]
+_Streaming = Callable[[object, _Context], AsyncGenerator[Message, None]]
 _Parse = Callable[[bytes], Message]
 _AUDITED = {
     LONGTAKE + "CloseSession": "close",
@@ -167,14 +167,14 @@ class Guard(grpc.aio.ServerInterceptor):
     def _check(self, method: str, answer: _Unary, parse: _Parse) -> _Unary:
         """For health checks, which anybody may make."""
 
-        async def check(frames: object, context: Context) -> Message:
+        async def check(frames: object, context: _Context) -> Message:
             with self.calls.noted(method, context):
                 return await answer(await _request(parse, context, most_bytes=MAX_CHECK_BYTES), context)
 
         return check
 
     def _unary(self, method: str, answer: _Unary, parse: _Parse | None) -> _Unary:
-        async def unary(frames: object, context: Context) -> Message:
+        async def unary(frames: object, context: _Context) -> Message:
             with self.calls.noted(method, context):
                 call = await self._admit(method, context)
                 request = frames if parse is None else await _request(parse, context)
@@ -189,8 +189,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return unary
 
-    def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, Context], object]:
-        async def stream(frames: object, context: Context) -> AsyncIterator[Message]:
+    def _stream(self, method: str, answer: _Streaming, parse: _Parse | None) -> Callable[[object, _Context], object]:
+        async def stream(frames: object, context: _Context) -> AsyncIterator[Message]:
             with self.calls.noted(method, context) as noted:
                 live = _Live(await self._admit_stream(method, context))
                 request = frames if parse is None else await _request(parse, context)
@@ -204,7 +204,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 if live.call.error is not None:
                     await abort(context, live.call.error)
 
-        async def written(frames: object, context: Context) -> None:
+        async def written(frames: object, context: _Context) -> None:
             """Serve a method whose handler writes its own answers, as that of the health service does."""
             with self.calls.noted(method, context):
                 await self._admit(method, context)
@@ -233,7 +233,7 @@ class Guard(grpc.aio.ServerInterceptor):
             with contextlib.suppress(RuntimeError):
                 await frames.aclose()
 
-    async def _admit(self, method: str, context: Context) -> Call:
+    async def _admit(self, method: str, context: _Context) -> Call:
         """The caller, if they may call; otherwise the call ends."""
         caller: Caller | None = None
         try:
@@ -248,7 +248,7 @@ class Guard(grpc.aio.ServerInterceptor):
         enter(call)
         return call
 
-    async def _admit_stream(self, method: str, context: Context) -> Call:
+    async def _admit_stream(self, method: str, context: _Context) -> Call:
         """The same for a stream of answers, which may not begin either if it could not go on."""
         call = await self._admit(method, context)
         objection = self._tenancy.objection(call)
@@ -286,7 +286,7 @@ class Guard(grpc.aio.ServerInterceptor):
         )
 
 
-def _outcome(live: _Live, context: Context) -> str:
+def _outcome(live: _Live, context: _Context) -> str:
     """How a stream of answers that is over has ended."""
     if live.is_whole:
         return "OK"
@@ -294,13 +294,13 @@ def _outcome(live: _Live, context: Context) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.CANCELLED.name
 
 
-def _status_name(context: Context) -> str:
+def _status_name(context: _Context) -> str:
     """The status of a call that has failed."""
     code: object = context.code()  # before anything is set it is a number, whatever its type says
     return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
 
 
-async def _request(parse: _Parse, context: Context, *, most_bytes: int | None = None) -> Message:
+async def _request(parse: _Parse, context: _Context, *, most_bytes: int | None = None) -> Message:
     """The one request of a method that takes one."""
     raw: object = await context.read()
     if not isinstance(raw, bytes):

@@ -12,7 +12,8 @@ from cluster.frontend.responses import WIRE_PACES, WIRE_ROLES, session_message, 
 from longtake.core.errors import Lack, NoCapacity
 from longtake.core.fleet.worker import WorkerView
 from longtake.core.flow import Pace
-from longtake.core.recipe.graph import Graph, Kind
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind
 from longtake.core.scarcity import Scarcity, Shortage
 from longtake.core.sessions.life import State
 from longtake.core.sessions.views import SessionView

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
 
-from longtake.core.recipe.graph import Kind, Op, Returns, Times
+from longtake.core.recipe.ops import Kind, Op, Returns, Times
 
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)

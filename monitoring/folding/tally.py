@@ -52,7 +52,7 @@ from longtake.core.events import (
     WorkerLost,
 )
 from longtake.core.facts import Overdue
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork
 from monitoring.folding.refusals import CALL_REASONS, call_reason
 from monitoring.folding.session_tally import Streams

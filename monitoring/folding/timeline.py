@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from longtake.core.effects import Closed, Effect, Worked
 from longtake.core.events import Event
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import SessionId, WorkerId
 
 

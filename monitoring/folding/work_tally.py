@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from longtake.core.effects import Worked
 from longtake.core.events import OpFailed, WorkerJoined, WorkerLost
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import Loss, Role, WorkerId
 from monitoring.folding.histogram import Histogram
 

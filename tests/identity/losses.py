@@ -30,7 +30,7 @@ from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.retention import Retention

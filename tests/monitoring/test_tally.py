@@ -41,7 +41,7 @@ from longtake.core.events import (
 )
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import CueId, Loss, Role, SessionId, WorkerId
 from monitoring.folding.histogram import Histogram
 from monitoring.folding.refusals import call_reason, open_reason

@@ -13,7 +13,7 @@ from longtake.core.endings import Ending
 from longtake.core.events import Ack, Close, Event, OpFailed
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Role, SessionId, WorkerId
 from monitoring.folding.timeline import Observer, OpSpan, Timeline
 from tests.core.support.parts import geometry, recipe, works_of

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from longtake.core.effects import EncodeText, Give, LoadImage, PrepareStream, Stow, Take
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import SessionId
 from tests.core.support.parts import op_of
 from workers.messages import Decode, Down, Task

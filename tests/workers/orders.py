@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
-from longtake.core.recipe.graph import Kind, Op, Returns, Times
+from longtake.core.recipe.ops import Kind, Op, Returns, Times
 from longtake.core.work import (
     ConditioningRef,
     ForwardWork,

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import Unavailable
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import DispatchNumber, PageId, Role
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import OP_ERRORS, Done, JoinChain, Seat, StartOver, Task, reason_of

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from workers.models.api import Denoiser, Inputs
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.core.effects import Forget
 from longtake.core.errors import InternalFault, UnknownPeer
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, Returns
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import DispatchNumber, ForwardWork, FromLane, FromLatent, FromNoise, PageId, Role, SessionId
 from workers.denoise.attention import AttentionBackend, ItemPages
 from workers.denoise.kv import PageMemory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.graph import Kind, Op, Returns, Times
+from longtake.core.recipe.ops import Kind, Op, Returns, Times
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import ForwardWork, FromLane, FromLatent, FromNoise, PageId
 from workers.denoise.lane_memory import LaneMemory
 from workers.messages import Forward

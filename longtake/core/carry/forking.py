@@ -23,7 +23,7 @@ from longtake.core.effects import Inherit, PrepareStream
 from longtake.core.errors import InvalidField, Lack, NoCapacity, UnknownSession, WrongState
 from longtake.core.events import Open
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session

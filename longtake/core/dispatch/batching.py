@@ -29,7 +29,7 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.offering import Offers
 from longtake.core.fleet.ready import Urgency
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Ticket
 
 _FORWARDS = frozenset({Kind.DENOISE, Kind.COMMIT})

@@ -21,7 +21,7 @@ from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain, Kind, Op
+from longtake.core.recipe.ops import Chain, Kind, Op
 from longtake.core.sessions.session import Session
 from longtake.core.work import Role, Ticket, Work, WorkerId
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from longtake.core.cell import Cell
 from longtake.core.errors import InternalFault
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain, Need
+from longtake.core.recipe.ops import Chain, Need
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import GENERATING
 from longtake.core.sessions.session import Session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Chain, Op, Returns
+from longtake.core.recipe.ops import Chain, Op, Returns
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
 

@@ -12,7 +12,7 @@ from longtake.core.fleet.errands import ErrandAnswer, ErrandOrder, Thread
 from longtake.core.fleet.hangs import Hangs
 from longtake.core.fleet.peers import Fleet
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.sessions import cues
 from longtake.core.sessions.emitting import emit
 from longtake.core.sessions.session import Session

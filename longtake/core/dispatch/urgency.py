@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from longtake.core.cell import Cell
 from longtake.core.fleet.ready import Urgency
-from longtake.core.recipe.graph import Chain, Kind
+from longtake.core.recipe.ops import Chain, Kind
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ticket
 

@@ -15,7 +15,7 @@ from longtake.core.fleet.ready import ReadyList
 from longtake.core.fleet.timing import Timing
 from longtake.core.numbers import FreeNumbers
 from longtake.core.pages import PagePool, PageTable
-from longtake.core.recipe.graph import Chain
+from longtake.core.recipe.ops import Chain
 from longtake.core.sessions.life import State
 from longtake.core.sessions.session import Session
 from longtake.core.work import Ability, DispatchNumber, ImageId, Role, SessionId, Ticket, WorkerId

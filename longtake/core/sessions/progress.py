@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from longtake.core.errors import InternalFault
-from longtake.core.recipe.graph import Chain, Graph, Kind, Op, Returns
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Chain, Kind, Op, Returns
 from longtake.core.sessions.replay import Replay
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from longtake.core.limits import Recover
-from longtake.core.recipe.graph import Graph, Kind, Op, Readers
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op, Readers
 from longtake.core.sessions.progress import Progress
 from longtake.core.work import Continuity
 

@@ -12,7 +12,8 @@ from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.place import Classes, Place

@@ -11,7 +11,7 @@ from cluster.cell.inbox import Inbox
 from longtake.core.effects import Effect
 from longtake.core.events import Event, WorkerJoined, WorkerLost
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import (
     Ability,

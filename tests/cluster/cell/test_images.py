@@ -54,7 +54,8 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session

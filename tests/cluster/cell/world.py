@@ -18,7 +18,7 @@ from cluster.cell.recording import LIMIT_BYTES, InboxRecording, RecordedCell
 from longtake.core.effects import Closed, Dispatch, Effect, Recovered, Refused, Worked
 from longtake.core.events import Ack, CueRequest, Event, Open
 from longtake.core.flow import Pace
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId

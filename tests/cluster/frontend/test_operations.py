@@ -21,7 +21,8 @@ from longtake.client import Client, PaceName, StreamOptions
 from longtake.client.errors import ClientError
 from longtake.client.events import ClosedEvent, NoticeEvent, SegmentEvent, StreamEvent
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.life import State
 from longtake.v1 import longtake_pb2 as pb
 from longtake.v1 import longtake_pb2_grpc as rpc

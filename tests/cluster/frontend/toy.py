@@ -29,7 +29,7 @@ from longtake.core.limits import Limits
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.scheduler import Scheduler

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     ConditioningRef,
     DecoderKind,

@@ -14,7 +14,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PagePool
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE

@@ -12,7 +12,7 @@ from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.pages import PageTable
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.sessions.life import State
 from longtake.core.work import CueId, Role, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell

@@ -12,7 +12,8 @@ from longtake.core.events import Ack, Close, Play
 from longtake.core.fleet.ready import Urgency
 from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.life import State
 from longtake.core.sessions.place import NOWHERE
 from longtake.core.work import DecodeWork, SessionId, Ticket, WorkerId

@@ -11,7 +11,7 @@ from longtake.core.errors import Fault
 from longtake.core.events import Ack, Tick
 from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork, WorkerId
 from tests.core.support.parts import geometry, recipe, works_of
 from tests.core.support.world import Cell, effects_of, forwards_of

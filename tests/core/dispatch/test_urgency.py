@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from longtake.core.fleet.ready import ReadyList, Urgency
 from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import SessionId, Ticket, WorkerId
 from tests.core.support.parts import geometry
 from tests.core.support.timed import timed_cell

@@ -12,8 +12,8 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField
 from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Op
 from longtake.core.recipe.layers import LayerTimes, balanced_ranges
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import FromLane, FromLatent, FromNoise, Ticket, WorkerId
 from tests.core.support.parts import geometry, recipe
 from tests.core.support.world import Cell, forwards_of

@@ -20,7 +20,7 @@ from longtake.core.events import (
 from longtake.core.fleet.errands import KNOWN, ErrandOrder, Errands
 from longtake.core.fleet.hangs import COPY_S, ERRAND_S, LEAST_S, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Ability, ConditioningRef, ImageId, PageId, Role, SessionId, SlotId, Ticket, WorkerId
 from tests.core.support.parts import SETTINGS
 from tests.core.support.timed import timed_cell

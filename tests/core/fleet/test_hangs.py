@@ -12,7 +12,7 @@ from longtake.core.events import TextEncoded, WorkerJoined
 from longtake.core.fleet.errands import KNOWN, Thread
 from longtake.core.fleet.hangs import FIRST_S, LEAST_S, REPORTS, TIMES, Hangs
 from longtake.core.fleet.worker import Worker
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Ability, ConditioningRef, Role, SessionId, Ticket, WorkerId
 from tests.core.support.timed import timed_cell
 from tests.core.support.world import Cell, effects_of

@@ -10,7 +10,7 @@ from longtake.core.errors import Lack
 from longtake.core.events import Close
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Continuity, Role, SessionId, WorkerId
 from tests.core.support.parts import geometry, op_of, recipe, works_of
 from tests.core.support.world import Cell, effects_of

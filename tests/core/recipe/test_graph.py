@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op
 from tests.core.support.parts import recipe
 
 D, C, V = Kind.DENOISE, Kind.COMMIT, Kind.DECODE

@@ -11,7 +11,7 @@ from longtake.core.events import Attach, Cue, CueRequest, Drain, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.openings import AttachRefused
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.sessions.draining import KEPT, REASON
 from longtake.core.sessions.life import State
 from longtake.core.work import ConnectionNumber, CueId, SessionId

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Graph, Kind, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.sessions.progress import Progress
 from tests.core.support.parts import recipe
 

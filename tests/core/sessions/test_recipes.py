@@ -10,7 +10,7 @@ from longtake.core.events import Open
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork, Fork, SessionId
 from tests.core.support.parts import SETTINGS, geometry, recipe
 from tests.core.support.timed import timed_cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.sessions.retention import Floors, Retention
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import recipe

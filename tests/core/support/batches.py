@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longtake.core.effects import Dispatch, LoadImage, Stow
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.work import Batch, DecodeWork, ForwardWork
 from tests.core.support.images import Order
 

@@ -32,7 +32,8 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.graph import Graph, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Op
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.sessions.session import Session

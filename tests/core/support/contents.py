@@ -9,7 +9,8 @@ from fractions import Fraction
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Graph, Op
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Op
 from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state

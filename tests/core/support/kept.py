@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longtake.core.effects import DropJournal, Inherit, Trim
-from longtake.core.recipe.graph import Op
+from longtake.core.recipe.ops import Op
 from longtake.core.work import ConditioningRef, DecodeWork, ForwardWork, LatentRef, SessionId
 from tests.core.support.parts import op_of
 

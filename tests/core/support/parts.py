@@ -9,7 +9,7 @@ from longtake.core.events import CueRequest
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Kind, Op
+from longtake.core.recipe.ops import Kind, Op
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import CueId, DecodeWork, ForwardWork, SegmentSettings

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.tiny_model import write_tiny_model
 from longtake.core.errors import Contradiction, InvalidField, Unavailable
-from longtake.core.recipe.graph import Kind, Returns
 from longtake.core.recipe.layers import LayerTimes
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import (
     ConditioningRef,
     DispatchNumber,

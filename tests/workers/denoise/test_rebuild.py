@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Graph, Returns
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Returns
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import ConditioningRef, ForwardWork, FromLatent, FromNoise, LatentRef, PageId, SessionId
 from tests.core.support.recipes import altered

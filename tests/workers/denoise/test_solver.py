@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import ConditioningRef, FromNoise, SessionId
 from tests.workers.works import Flat, changed
 from workers.denoise.noise import BlockNoise, normal

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.graph import Kind, Returns
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import FromLane, FromLatent, FromNoise, LatentRef, PageId
 from tests.workers.orders import SESSION, batch, work
 from tests.workers.waits import Waits

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longtake.core.effects import Forget, PrepareStream
 from longtake.core.errors import InternalFault, UnknownPeer
-from longtake.core.recipe.graph import Kind, Returns
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.effects import Discard, Forget, LoadImage
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import (
     ConditioningRef,
     FromLane,

@@ -11,7 +11,8 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.pages import PagePool
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.graph import Chain, Graph, Kind
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Chain, Kind
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.place import Place
 from longtake.core.sessions.session import Session

@@ -17,7 +17,7 @@ from benchmarks.simulated_streams import expected_latents
 from longtake.core.effects import EncodeText, Forget, PrepareStream
 from longtake.core.errors import InternalFault, InvalidField, UnknownPeer
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.graph import Kind, Returns
+from longtake.core.recipe.ops import Kind, Returns
 from longtake.core.work import (
     ConditioningRef,
     ForwardWork,

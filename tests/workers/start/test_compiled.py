@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from longtake.core.effects import PrepareStream
-from longtake.core.recipe.graph import Kind
+from longtake.core.recipe.ops import Kind
 from longtake.core.work import DecodeWork, FromLane, LatentRef, PageId, Role, SlotId
 from tests.workers.model_dir import model_info
 from tests.workers.orders import RAW, SESSION, SPEC, done, task, work

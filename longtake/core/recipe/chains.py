@@ -1,0 +1,129 @@
+"""The recipe, compiled: a chain for each kind and step of ops, what its ops wait for, start from and leave.
+
+Theory of operation. A block passes through S denoise ops D(0,n) .. D(S-1,n) and is then decoded by V(n). What earlier
+blocks look like to D(s,n) is the recipe's level, and the level alone decides which commits exist and what waits for
+what. Nothing outside this file and the recipe names the level: workers see page lists and timesteps, the scheduler
+walks the chains of a graph.
+
+    OUTPUT   D(s,n) <- D(s-1,n), C(s,n-1)      C(s,n) <- D(s,n), C(s,n-1)      a lane per step
+    CLEAN    D(s,n) <- D(s-1,n), C(n-1)        C(n)   <- D(S-1,n)              one lane
+    INPUT    D(s,n) <- D(s-1,n), D(s,n-1)      no commit                       a lane per step
+    all      V(n)   <- D(S-1,n), V(n-1)
+
+A chain is all ops of one kind and step, one a block, in the order of their blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from longtake.core.recipe.context import Level
+from longtake.core.recipe.ops import Chain, Kind, Need, Returns, Times
+from longtake.core.recipe.recipe import Recipe
+
+
+def _rows(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
+    for step in range(recipe.step_count):
+        yield Kind.DENOISE, step
+    if recipe.level is not Level.INPUT:
+        for step in range(recipe.lane_count):
+            yield Kind.COMMIT, step
+    yield Kind.DECODE, 0
+
+
+def chains(recipe: Recipe) -> Iterator[Chain]:
+    """The chains of a recipe, in the order of their numbers."""
+    rows = list(_rows(recipe))
+    numbers = {row: number for number, row in enumerate(rows)}
+    lanes = [_lane(recipe, step) for step in range(recipe.step_count)]
+    for number, (kind, step) in enumerate(rows):
+        commits, decodes = kind is Kind.COMMIT, kind is Kind.DECODE
+        in_lane = commits or (recipe.level is Level.CLEAN and kind is Kind.DENOISE and step > 0)
+        yield Chain(
+            number=number,
+            kind=kind,
+            step=step,
+            lane=None if decodes else lanes[step],
+            needs=tuple(
+                Need(numbers[row], back, row[0] is Kind.DENOISE and not back)
+                for row, back in _needs(recipe, kind, step)
+            ),
+            times=_times(recipe, kind, step),
+            returns=_returns(recipe, kind, step),
+            entered_step=_entered_step(recipe, kind, step),
+            begins_block=kind is Kind.DENOISE and not in_lane,
+            input_is_in_lane=in_lane,
+            # A commit is in time if the next block's denoise op in its lane, which waits for it, is.
+            lanes_left=() if decodes else tuple(lanes[step + (not commits) :]),
+        )
+
+
+def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int], int]]:
+    """What an op waits for: rows, and how many blocks back."""
+    last = (Kind.DENOISE, recipe.step_count - 1)
+    match kind:
+        case Kind.DENOISE:
+            own = [((Kind.DENOISE, step - 1), 0)] if step else []
+            return [*own, (_sealing_row(recipe, step), 1)]
+        case Kind.COMMIT if recipe.level is Level.CLEAN:
+            return [(last, 0)]
+        case Kind.COMMIT:
+            return [((Kind.DENOISE, step), 0), ((Kind.COMMIT, step), 1)]
+        case Kind.DECODE:
+            return [(last, 0), ((Kind.DECODE, 0), 1)]
+
+
+def _sealing_row(recipe: Recipe, step: int) -> tuple[Kind, int]:
+    """The row of the ops whose K/V later blocks read when they are denoised at `step`."""
+    match recipe.level:
+        case Level.OUTPUT:
+            return Kind.COMMIT, step
+        case Level.CLEAN:
+            return Kind.COMMIT, 0
+        case Level.INPUT:
+            return Kind.DENOISE, step
+
+
+def sealing(recipe: Recipe, numbers: dict[tuple[Kind, int], int]) -> Iterator[int]:
+    """The number of the chain whose ops seal a lane's pages, by lane."""
+    for lane in range(recipe.lane_count):
+        yield numbers[_sealing_row(recipe, lane)]
+
+
+def _lane(recipe: Recipe, step: int) -> int:
+    return 0 if recipe.level is Level.CLEAN else step
+
+
+def _times(recipe: Recipe, kind: Kind, step: int) -> Times:
+    if kind is Kind.DECODE:
+        return Times(timesteps=(0.0,) * recipe.blocks.frames, sigma=0.0, next_sigma=None)
+    timestep = recipe.commit_timestep(step) if kind is Kind.COMMIT else recipe.timesteps[step]
+    return Times(
+        timesteps=(timestep,) * recipe.blocks.frames,
+        sigma=recipe.sigmas[step],
+        next_sigma=recipe.sigmas[step + 1] if step + 1 < recipe.step_count else None,
+    )
+
+
+def _returns(recipe: Recipe, kind: Kind, step: int) -> Returns:
+    """A commit starts from what its lane keeps, and so does every later step of a level that has one lane."""
+    last = step + 1 == recipe.step_count
+    match recipe.level:
+        case _ if kind is not Kind.DENOISE:
+            return Returns.NOTHING
+        case Level.INPUT:
+            return Returns.SENT
+        case Level.CLEAN if not last:
+            return Returns.KEPT
+        case _:
+            return Returns.SENT_AND_KEPT
+
+
+def _entered_step(recipe: Recipe, kind: Kind, step: int) -> int:
+    match kind:
+        case Kind.DENOISE:
+            return step
+        case Kind.COMMIT if recipe.level is Level.OUTPUT:
+            return step + 1
+        case _:
+            return recipe.step_count
