@@ -51,6 +51,11 @@ class Recipe:
         return len(self.steps.ladder)
 
     @property
+    def usual_count(self) -> int:
+        """How many steps a block takes as a rule."""
+        return len(self.steps.usual_entries)
+
+    @property
     def lane_count(self) -> int:
         """Lanes of one session: one per step, or a single one at level CLEAN."""
         return 1 if self.level is Level.CLEAN else self.step_count
@@ -118,4 +123,16 @@ class Recipe:
             "sink_frames": self.sink_frames,
             "positions": self.positions.value,
             "block_limit": self.block_limit,
+            **self._lists(),
         }
+
+    def _lists(self) -> dict[str, object]:
+        """The lists of steps that differ from the ladder; a recipe that has none is called as it always was."""
+        steps = self.steps
+        lists = {
+            "usual_steps": steps.usual if steps.usual != steps.ladder else (),
+            "first_steps": steps.first,
+            "first_blocks": steps.first_blocks,
+            "shed_steps": steps.shed,
+        }
+        return {name: value for name, value in lists.items() if value}
