@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -43,7 +43,18 @@ class _Lane:
         return values
 
 
-def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[bytes]:
+LoadOf = Callable[[int], int]
+"""Under which load each block was begun."""
+
+
+def no_load(_: int) -> int:
+    """That of all blocks of a stream that sheds nothing."""
+    return 0
+
+
+def expected_latents(
+    info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH, loads: LoadOf = no_load
+) -> Iterator[bytes]:
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
     recipe, geometry = info.recipe, info.geometry
     features = simulated_text(info).encode(prompt).features_TC
@@ -51,21 +62,24 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REA
     lanes = [_Lane(info, reach) for _ in range(recipe.lane_count)]
     for block in count():
         latents = arithmetic.latents_of(arithmetic.noise(seed, block, 0), geometry)
-        for step, timestep in enumerate(recipe.timesteps):
+        steps = [recipe.steps.ladder.index(entry) for entry in recipe.steps.entries(block, loads(block))]
+        for step, entered in zip(steps, (*steps[1:], None), strict=True):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
-            values = lane.run(latents, text, timestep, block)
-            last = step + 1 == recipe.step_count
-            added = b"" if last else arithmetic.noise(seed, block, step + 1)
+            values = lane.run(latents, text, recipe.timesteps[step], block)
+            last = entered is None
+            added = b"" if entered is None else arithmetic.noise(seed, block, entered)
             latents = arithmetic.denoised(values, added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
                 lane.run(latents, text, recipe.commit_timestep(step), block)
         yield latents
 
 
-def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:
+def expected_pictures(
+    info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH, loads: LoadOf = no_load
+) -> Iterator[NDArray[np.uint8]]:
     """Pictures [count, height, width, 3] of block 0, 1, … of a stream without cues, for ever."""
     state = arithmetic.first_state(reach)
-    for block, latents in enumerate(expected_latents(info, prompt, seed, reach)):
+    for block, latents in enumerate(expected_latents(info, prompt, seed, reach, loads)):
         name, state = arithmetic.decoded(latents, state, info.geometry)
         yield arithmetic.pictures(
             name, info.geometry.first_picture(block), info.geometry.pictures(block), info.geometry

@@ -57,7 +57,7 @@ class Keeping:
 
     def latents(self, work: ForwardWork, data: bytes) -> bool:
         """Keep what an op sent. Returns whether it is what an engine before made of the same, if that is known."""
-        ref, version = LatentRef(session=work.session, block=work.block, step=work.step + 1), work.conditioning.version
+        ref, version = LatentRef(session=work.session, block=work.block, step=work.enters), work.conditioning.version
         same = self._journal.put_latents(ref, data, version)
         self.divergences += not same
         if self.durability is not None:

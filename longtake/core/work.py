@@ -194,7 +194,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
-    """Key of the noise that a block starts from (draw 0) and of what is added after step s (draw s + 1)."""
+    """Key of the noise that a block starts from (draw 0) and of what is added to what enters step s (draw s)."""
 
     seed: int
     block: int
@@ -215,6 +215,9 @@ class ForwardWork:
     conditioning: ConditioningRef
     input: Input
     returns: Returns
+    enters: int
+    """The step that its output enters: it is named so where it travels, and what is added is the draw of this number.
+    S is for finished latents, to which nothing is added; 0 for a commit, which puts nothing out."""
 
     @property
     def kind(self) -> Kind:

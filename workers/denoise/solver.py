@@ -36,7 +36,8 @@ def renoise(x0_BFCHW: Tensor, noise_BFCHW: Tensor, sigmas: Sequence[float]) -> T
 
 
 class KeyedRenoising:
-    """x0 with the keyed noise of its block and step, so that any worker gives the same; x0 itself after the last step.
+    """x0 with the keyed noise of its block and of the step that it enters, so that any worker gives the same; x0 itself
+    after the last step.
 
     It is a Solver.
     """
@@ -51,7 +52,7 @@ class KeyedRenoising:
         if noisy:
             items = list(noisy)
             keys = [works[item].noise for item in items]
-            draws = [Draw(key.seed, key.block, works[item].step + 1) for item, key in zip(items, keys, strict=True)]
+            draws = [Draw(key.seed, key.block, works[item].enters) for item, key in zip(items, keys, strict=True)]
             noised_BFCHW = renoise(
                 items_of(x0_BFCHW, items), self._noise.of(draws, x_BFCHW.shape[1]), list(noisy.values())
             )

@@ -47,7 +47,7 @@ class SimulatedLanes:
         if work.kind is Kind.COMMIT:
             return []
         key = work.noise
-        added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.step + 1)
+        added = b"" if work.times.next_sigma is None else noise(key.seed, key.block, work.enters)
         latents = denoised(values, added, self._geometry(work))
         if work.returns.are_kept:
             self.memory.keep(work, latents)

@@ -19,6 +19,7 @@ from longtake.core.cell import Cell
 from longtake.core.dispatch.batching import Batching, Tickets
 from longtake.core.dispatch.offering import Offers, worker_of
 from longtake.core.dispatch.orders import decode_work, forward_work
+from longtake.core.dispatch.shedding import begin_block
 from longtake.core.effects import Dispatch, PrepareStream
 from longtake.core.fleet.worker import Worker
 from longtake.core.recipe.ops import Chain, Kind, Op
@@ -107,7 +108,9 @@ class Dispatcher:
         decoder = self._cell.workers[session.place.decoder]
         backlog_s = len(decoder.ready) * decoder.timing.op_s
         worker = self._cell.workers[worker_of(session, session.graph.chain_of(op))]
-        return backlog_s > (1 + session.graph.step_count - op.step) * worker.timing.pass_s
+        chain = session.graph.chain_of(op)
+        ops = 1 + len(session.steps(op.block).lanes_left[chain.number]) + (op.kind is Kind.DENOISE)
+        return backlog_s > ops * worker.timing.pass_s
 
     def _dispatch(self, worker: Worker, batch: Tickets, *, now_s: float) -> Dispatch:
         owned = [(self._cell.sessions[ticket.session], ticket.op) for ticket in batch]
@@ -128,6 +131,8 @@ class Dispatcher:
 
     def _sent(self, worker: Worker, session: Session, chain: Chain, block: int) -> bool:
         """Count an op as sent; returns whether its conditioning must go along."""
+        if session.graph.skips and chain.number == session.graph.first:
+            begin_block(session, block)
         session.progress.mark_sent(chain.number)
         if chain.kind is Kind.DECODE:
             return False

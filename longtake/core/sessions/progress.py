@@ -103,6 +103,10 @@ class Progress:
         commits = self.graph.chains[chain].kind is Kind.COMMIT
         return block < self.last_block if commits else block <= self.last_block
 
+    def skipped(self, block: int) -> frozenset[int]:
+        """The chains that have no op of a block that is not done in every chain."""
+        return self._skipped.get(block, frozenset())
+
     def takes_part(self, chain: int, block: int) -> bool:
         """Whether `block` has an op of this chain."""
         return chain not in self._skipped.get(block, ())
