@@ -192,6 +192,7 @@ class Speaker:
                 part_count=len(starts),
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
+                steps=emit.steps,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
@@ -227,6 +228,10 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         frames_per_block=recipe.blocks.frames,
         window_frames=recipe.window_frames or 0,
         sink_frames=recipe.sink_frames,
+        usual_steps=recipe.steps.usual,
+        first_steps=recipe.steps.first,
+        first_blocks=recipe.steps.first_blocks,
+        shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
     )
 
 

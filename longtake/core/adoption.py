@@ -21,6 +21,18 @@ class PlacedCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepsSettled:
+    """From this block on, the blocks of a session are begun under another load, which decides what steps they take.
+
+    What was shown of it once is made again like that: it must outlive the server once the block's segment has left.
+    """
+
+    session: SessionId
+    block: int
+    load: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MadeBy:
     """The classes (`Ability.numerics`) of the workers that a session's state was made by."""
 

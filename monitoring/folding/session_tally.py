@@ -19,12 +19,11 @@ from longtake.core.effects import (
     Refused,
     RequestRefused,
     Restored,
-    Stalled,
 )
 from longtake.core.endings import Ending
 from longtake.core.errors import Refusal
 from longtake.core.events import Ack, Cue, Open, TextEncoded
-from longtake.core.facts import Overdue
+from longtake.core.facts import Overdue, Stalled
 from longtake.core.flow import Pace
 from longtake.core.work import Continuity, CueId, SessionId
 from monitoring.folding.histogram import Histogram

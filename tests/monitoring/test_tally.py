@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.core.effects import Emit, LaneMoved, Parked, RequestRefused
+from longtake.core.effects import Emit, Parked, RequestRefused
 from longtake.core.endings import Ending
 from longtake.core.errors import (
     Fault,
@@ -39,6 +39,7 @@ from longtake.core.events import (
     Play,
     Tick,
 )
+from longtake.core.facts import LaneMoved
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.ops import Kind

@@ -43,10 +43,11 @@ def generate_by_lists(
     with torch.inference_mode():
         for block, entries in enumerate(lists):
             text_kv, first = model.encode_text(text(block)), block * frames
+            x = draw(block, entries[0], 0)
             for number, entry in enumerate(entries):
                 sigma, timestep = level_of(entry, shift)
-                noise = draw(block, entry, number)
-                x = noise if number == 0 else noised(x, noise, sigma)
+                if number:
+                    x = noised(x, draw(block, entry, number), sigma)
                 x = clean(x, lanes.denoise("clean", first, x, timestep, text_kv), sigma)
             lanes.commit("clean", first, x, 0.0, text_kv)
             latents.append(x)

@@ -1,13 +1,88 @@
-"""Shedding: how many steps a block takes, which is settled when its first op is dispatched."""
+"""Shedding: how many steps a block takes, which is settled when its first op is dispatched.
+
+Theory of operation. A live block takes the usual steps of its recipe if they can be done before it is due, else the
+next shorter list that the recipe allows, and at last the shortest. What can be done before a time on a worker is known:
+of all streams with due times, those ops that are due by then and not done (most urgent first, they all are done before
+this block's last one), at what an op costs the worker now; then this block's own. So streams begin to shed as soon as
+those together do not fit that play together, one after the other, and no more of them than is needed. A block takes no
+more steps than the one before unless that would be in time by a margin (`_SPARE`), because others that are due a little
+earlier may think the same; and its load differs from that of the block before by one at most.
+
+Streams without due times never shed: they take longer. Nor does a stream whose playback clock does not run yet, nor
+one of its first blocks, if those have a list of their own.
+"""
 
 from __future__ import annotations
 
+from longtake.core.adoption import StepsSettled
+from longtake.core.cell import Cell
+from longtake.core.dispatch.urgency import rest_s
+from longtake.core.fleet.worker import Worker
+from longtake.core.recipe.ops import Kind
+from longtake.core.sessions.life import GENERATING
 from longtake.core.sessions.session import Session
 
+_SPARE = 0.5
+"""Blocks' playing times by which a block must be in time to take more steps than the one before."""
 
-def begin_block(session: Session, block: int) -> None:
-    """Settle the steps of a block whose first op is about to be dispatched, for the first time or once more."""
-    session.loads.settle(block, session.loads.at(block))
+
+def begin_block(cell: Cell, session: Session, block: int, *, now_s: float) -> StepsSettled | None:
+    """Settle the steps of a block whose first op is about to be dispatched, for the first time or once more.
+
+    Returns the load that holds from this block on, if it is another one than before.
+    """
+    changed = None
+    if block >= session.loads.settled:
+        load = cell.load_rule(cell, session, block, now_s)
+        if session.loads.settle(block, load):
+            changed = StepsSettled(session=session.id, block=block, load=load)
     skipped = session.steps(block).skipped
     if skipped != session.progress.skipped(block):
         session.progress.skip(block, skipped)
+    return changed
+
+
+def least_load(cell: Cell, session: Session, block: int, now_s: float) -> int:
+    """The least load under which a block, that begins now, is in time; 0 for a stream that has no due times."""
+    graph, flow, before = session.graph, session.flow, session.loads.at(block)
+    most = graph.recipe.steps.most_load
+    if not most or not session.is_realtime:
+        return 0
+    if flow.playing_since_s is None or graph.steps_of(block, 0) is graph.steps_of(block, most):
+        return before
+    first = graph.chains[graph.first]
+    worker, due_s = cell.workers[session.place.lanes[first.lane or 0]], flow.due_s(block, geometry=session.geometry)
+    free_s = now_s + worker.timing.pass_s + _others_s(cell, session, worker, due_s)
+    op_s = cell.fleet.op_costs(graph)[0] * worker.timing.passage_s
+
+    def is_in_time(load: int) -> bool:
+        spare_s = _SPARE * session.geometry.block_s if load < before else 0.0
+        return free_s + op_s + rest_s(cell, session, first, graph.steps_of(block, load)) + spare_s <= due_s
+
+    least = next((load for load in range(most) if is_in_time(load)), most)
+    return max(before - 1, min(before + 1, least))
+
+
+def _others_s(cell: Cell, session: Session, worker: Worker, due_s: float) -> float:
+    """The time that a worker takes for what other streams have due by then."""
+    others = (cell.sessions[name] for name in worker.sessions if name in cell.sessions and name != session.id)
+    playing = (each for each in others if each.flow.playing_since_s is not None and each.state in GENERATING)
+    return worker.timing.op_s * sum(
+        _ops_due(each, worker, due_s) * cell.fleet.op_costs(each.graph)[0] for each in playing
+    )
+
+
+def _ops_due(session: Session, worker: Worker, due_s: float) -> int:
+    """How many ops a worker has still to do for the blocks of a stream that are due by then."""
+    graph, progress, flow = session.graph, session.progress, session.flow
+    assert flow.playing_since_s is not None
+    shown_s = due_s - flow.playing_since_s
+    end = session.geometry.block_of_picture(max(0, int(shown_s * session.geometry.pictures_per_s))) + 1
+    end = min(end, flow.acknowledged + flow.window + 1)
+    skipped, count = session.steps(end).skipped, 0
+    for lane, place in enumerate(session.place.lanes):
+        for number in graph.in_lane[lane] if place == worker.id else ():
+            if number not in skipped:  # a commit is due with the next block
+                commits = graph.chains[number].kind is Kind.COMMIT
+                count += max(0, end - commits - progress.done[number])
+    return count

@@ -99,7 +99,13 @@ def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_byte
 
 
 def expected_hashes(
-    model: Path, prompts: dict[int, str], seed: int, blocks: int, recipe: Recipe | None = None, *, loads: LoadOf = no_load
+    model: Path,
+    prompts: dict[int, str],
+    seed: int,
+    blocks: int,
+    recipe: Recipe | None = None,
+    *,
+    loads: LoadOf = no_load,
 ) -> list[str]:
     """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to.
 
