@@ -30,6 +30,8 @@ class StepsSettled:
     session: SessionId
     block: int
     load: int
+    after: int = 0
+    """The block from which the load before this one held, plus 1; 0 if there was none: so it shows if one is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

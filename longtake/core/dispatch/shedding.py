@@ -3,10 +3,11 @@
 Theory of operation. A live block takes the usual steps of its recipe if they can be done before it is due, else the
 next shorter list that the recipe allows, and at last the shortest. What can be done before a time on a worker is known:
 of all streams with due times, those ops that are due by then and not done (most urgent first, they all are done before
-this block's last one), at what an op costs the worker now; then this block's own. So streams begin to shed as soon as
-those together do not fit that play together, one after the other, and no more of them than is needed. A block takes no
-more steps than the one before unless that would be in time by a margin (`_SPARE`), because others that are due a little
-earlier may think the same; and its load differs from that of the block before by one at most.
+this block's last one), at what an op costs the worker now; then this block's own, and a margin (`_SPARE`) for what
+varies. Others are in the same place as this one, so they are taken to shed as much for what they have not begun. A
+block takes more steps than the one before only with a larger margin (`_SPARE_FOR_MORE`),
+because others that are due a little earlier may think the same; and its load differs from that of the block before by
+one at most.
 
 Streams without due times never shed: they take longer. Nor does a stream whose playback clock does not run yet, nor
 one of its first blocks, if those have a list of their own.
@@ -23,7 +24,9 @@ from longtake.core.sessions.life import GENERATING
 from longtake.core.sessions.session import Session
 
 _SPARE = 0.5
-"""Blocks' playing times by which a block must be in time to take more steps than the one before."""
+"""By so many blocks' playing times a block must be in time."""
+_SPARE_FOR_MORE = 1.0
+"""By so many if it takes more steps than the one before."""
 
 
 def begin_block(cell: Cell, session: Session, block: int, *, now_s: float) -> StepsSettled | None:
@@ -33,9 +36,10 @@ def begin_block(cell: Cell, session: Session, block: int, *, now_s: float) -> St
     """
     changed = None
     if block >= session.loads.settled:
-        load = cell.load_rule(cell, session, block, now_s)
+        load, before = cell.load_rule(cell, session, block, now_s), session.loads.newest
         if session.loads.settle(block, load):
-            changed = StepsSettled(session=session.id, block=block, load=load)
+            after = 0 if before is None else before + 1
+            changed = StepsSettled(session=session.id, block=block, load=load, after=after)
     skipped = session.steps(block).skipped
     if skipped != session.progress.skipped(block):
         session.progress.skip(block, skipped)
@@ -52,37 +56,44 @@ def least_load(cell: Cell, session: Session, block: int, now_s: float) -> int:
         return before
     first = graph.chains[graph.first]
     worker, due_s = cell.workers[session.place.lanes[first.lane or 0]], flow.due_s(block, geometry=session.geometry)
-    free_s = now_s + worker.timing.pass_s + _others_s(cell, session, worker, due_s)
+    busy_s = now_s + worker.timing.pass_s
     op_s = cell.fleet.op_costs(graph)[0] * worker.timing.passage_s
 
     def is_in_time(load: int) -> bool:
-        spare_s = _SPARE * session.geometry.block_s if load < before else 0.0
-        return free_s + op_s + rest_s(cell, session, first, graph.steps_of(block, load)) + spare_s <= due_s
+        spare_s = (_SPARE_FOR_MORE if load < before else _SPARE) * session.geometry.block_s
+        own_s = op_s + rest_s(cell, session, first, graph.steps_of(block, load))
+        return busy_s + _others_s(cell, session, worker, due_s, load) + own_s + spare_s <= due_s
 
     least = next((load for load in range(most) if is_in_time(load)), most)
     return max(before - 1, min(before + 1, least))
 
 
-def _others_s(cell: Cell, session: Session, worker: Worker, due_s: float) -> float:
-    """The time that a worker takes for what other streams have due by then."""
+def _others_s(cell: Cell, session: Session, worker: Worker, due_s: float, load: int) -> float:
+    """The time that a worker takes for what other streams have due by then, if they come to be under this load."""
     others = (cell.sessions[name] for name in worker.sessions if name in cell.sessions and name != session.id)
     playing = (each for each in others if each.flow.playing_since_s is not None and each.state in GENERATING)
     return worker.timing.op_s * sum(
-        _ops_due(each, worker, due_s) * cell.fleet.op_costs(each.graph)[0] for each in playing
+        _ops_due(each, worker, due_s, load) * cell.fleet.op_costs(each.graph)[0] for each in playing
     )
 
 
-def _ops_due(session: Session, worker: Worker, due_s: float) -> int:
-    """How many ops a worker has still to do for the blocks of a stream that are due by then."""
+def _ops_due(session: Session, worker: Worker, due_s: float, load: int) -> int:
+    """How many ops a worker has still to do for the blocks of a stream that are due by then.
+
+    Blocks that it has not begun are counted as if it took no more steps for them than this load has.
+    """
     graph, progress, flow = session.graph, session.progress, session.flow
     assert flow.playing_since_s is not None
     shown_s = due_s - flow.playing_since_s
     end = session.geometry.block_of_picture(max(0, int(shown_s * session.geometry.pictures_per_s))) + 1
     end = min(end, flow.acknowledged + flow.window + 1)
-    skipped, count = session.steps(end).skipped, 0
+    begun, count = progress.next_block, 0
+    now, then = session.steps(begun - 1), graph.under(max(load, session.loads.at(begun)))
     for lane, place in enumerate(session.place.lanes):
         for number in graph.in_lane[lane] if place == worker.id else ():
-            if number not in skipped:  # a commit is due with the next block
-                commits = graph.chains[number].kind is Kind.COMMIT
-                count += max(0, end - commits - progress.done[number])
+            until, done = end - (graph.chains[number].kind is Kind.COMMIT), progress.done[number]
+            if number not in now.skipped:  # a commit is due with the next block
+                count += max(0, min(until, begun) - done)
+            if number not in then.skipped:
+                count += max(0, until - max(begun, done))
     return count

@@ -84,6 +84,13 @@ class Graph:
         """The steps that a block takes which is begun under this load."""
         return self._lists[self.recipe.steps.entries(block, load)] if self.skips else self.usual
 
+    def under(self, load: int) -> BlockSteps:
+        """The steps that all blocks but the first ones take under a load; under the highest that changes anything if
+        it is higher."""
+        steps = self.recipe.steps
+        load = min(load, steps.most_load)
+        return self._lists[steps.shed[load - 1]] if load else self.usual
+
     def readers(self, step: int) -> Readers | None:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]

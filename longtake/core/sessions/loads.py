@@ -31,6 +31,11 @@ class Loads:
         place = bisect_right(self.changes, block, key=lambda change: change[0])
         return self.changes[place - 1][1] if place else 0
 
+    @property
+    def newest(self) -> int | None:
+        """The block of the newest change; None if there was none."""
+        return self.changes[-1][0] if self.changes else None
+
     def settle(self, block: int, load: int) -> bool:
         """Settle the load of the next block; returns whether it is another one than that of the block before."""
         self.settled = max(self.settled, block + 1)
@@ -38,6 +43,10 @@ class Loads:
             return False
         self.changes.append((block, load))
         return True
+
+    def settle_to(self, block: int) -> None:
+        """Settle the loads of all blocks before this one as they are known: they may have been shown."""
+        self.settled = max(self.settled, block)
 
     def before(self, block: int) -> Loads:
         """What a fork at `block` has of these."""

@@ -329,6 +329,7 @@ class Session:
         takes effect in that, nor before."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
+            self.loads.settle_to(self.settled_to)
 
     @property
     def sent_at_most(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,10 +29,10 @@ SHED = altered(recipe(Level.CLEAN), shed=((1000, 500), (1000,)), first=LADDER, f
 BLOCKS = 6
 
 
-def made(of: Recipe, *, blocks: int = BLOCKS, **changes: Any) -> Cell:
-    """A stream of so many blocks, run to its end."""
-    cell = Cell(of, **changes)
-    cell.open("s", pictures=12 * blocks - 3, pace=Pace.FAST)
+def made(of: Recipe, *, denoisers: int = 2, chain_length: int = 1) -> Cell:
+    """A stream, run to its end."""
+    cell = Cell(of, denoisers=denoisers, chain_length=chain_length)
+    cell.open("s", pictures=12 * BLOCKS - 3, pace=Pace.FAST)
     cell.run()
     check_over(cell)
     return cell
