@@ -48,6 +48,8 @@ class PaceTally:
     blocks: int = 0
     """Blocks that were sent as segments."""
     late_blocks: int = 0
+    shed_blocks: int = 0
+    """Those that took fewer steps than usual."""
     pictures: int = 0
     segment_bytes: int = 0
     slack_s: Histogram = field(default_factory=partial(Histogram.of, "longtake_block_slack_seconds"))
@@ -173,6 +175,7 @@ class Streams:
             return
         pace = entry.pace
         pace.blocks += 1
+        pace.shed_blocks += emit.load > 0
         pace.pictures += emit.picture_count
         pace.segment_bytes += size_bytes
         entry.pictures += emit.picture_count

@@ -1,13 +1,12 @@
 """Shedding: how many steps a block takes, which is settled when its first op is dispatched.
 
 Theory of operation. A live block takes the usual steps of its recipe if they can be done before it is due, else the
-next shorter list that the recipe allows, and at last the shortest. What can be done before a time on a worker is known:
-of all streams with due times, those ops that are due by then and not done (most urgent first, they all are done before
-this block's last one), at what an op costs the worker now; then this block's own, and a margin (`_SPARE`) for what
-varies. Others are in the same place as this one, so they are taken to shed as much for what they have not begun. A
-block takes more steps than the one before only with a larger margin (`_SPARE_FOR_MORE`),
-because others that are due a little earlier may think the same; and its load differs from that of the block before by
-one at most.
+next shorter list that the recipe allows, and at last the shortest. What is done before that on its worker is known: of
+every other stream that plays what is due earlier, and while this block is made each of them makes one, too; then this
+block's own ops; all at what an op costs the worker now. A margin (`_SPARE`) is for what varies. All streams of a worker
+are in the same place, so each asks what fits if all are under the same load: so they shed alike, and no more than is
+needed. A block takes more steps than the one before only with a larger margin (`_SPARE_FOR_MORE`), and its load differs
+from that of the block before by one at most, so that steps do not change with every hiccup.
 
 Streams without due times never shed: they take longer. Nor does a stream whose playback clock does not run yet, nor
 one of its first blocks, if those have a list of their own.
@@ -73,27 +72,28 @@ def _others_s(cell: Cell, session: Session, worker: Worker, due_s: float, load: 
     others = (cell.sessions[name] for name in worker.sessions if name in cell.sessions and name != session.id)
     playing = (each for each in others if each.flow.playing_since_s is not None and each.state in GENERATING)
     return worker.timing.op_s * sum(
-        _ops_due(each, worker, due_s, load) * cell.fleet.op_costs(each.graph)[0] for each in playing
+        _ops_before(each, worker, due_s, load) * cell.fleet.op_costs(each.graph)[0] for each in playing
     )
 
 
-def _ops_due(session: Session, worker: Worker, due_s: float, load: int) -> int:
-    """How many ops a worker has still to do for the blocks of a stream that are due by then.
+def _ops_before(session: Session, worker: Worker, due_s: float, load: int) -> int:
+    """How many ops of a stream a worker does before something of another one is due, if all are under this load.
 
-    Blocks that it has not begun are counted as if it took no more steps for them than this load has.
+    They are those of its blocks that are due by then and not done, and no less than those of one block.
     """
     graph, progress, flow = session.graph, session.progress, session.flow
     assert flow.playing_since_s is not None
     shown_s = due_s - flow.playing_since_s
     end = session.geometry.block_of_picture(max(0, int(shown_s * session.geometry.pictures_per_s))) + 1
     end = min(end, flow.acknowledged + flow.window + 1)
-    begun, count = progress.next_block, 0
-    now, then = session.steps(begun - 1), graph.under(max(load, session.loads.at(begun)))
+    begun, due, one = progress.next_block, 0, 0
+    now, then = session.steps(begun - 1), graph.under(load)
     for lane, place in enumerate(session.place.lanes):
         for number in graph.in_lane[lane] if place == worker.id else ():
             until, done = end - (graph.chains[number].kind is Kind.COMMIT), progress.done[number]
             if number not in now.skipped:  # a commit is due with the next block
-                count += max(0, min(until, begun) - done)
+                due += max(0, min(until, begun) - done)
             if number not in then.skipped:
-                count += max(0, until - max(begun, done))
-    return count
+                due += max(0, until - max(begun, done))
+                one += 1
+    return max(due, one)

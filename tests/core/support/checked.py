@@ -279,9 +279,9 @@ class CheckedCell:
 
     def _needs(self, name: SessionId, op: Op) -> Iterator[Op]:
         """What an op waits for; of a step that its block does not take, what that would have waited for."""
-        session = self.session(name)
-        for need in session.graph.needs(op):
-            if session.graph.number_of(need) in session.steps(need.block).skipped:
+        graph = self.graph_of(name)
+        for need in graph.needs(op):
+            if graph.number_of(need) in self.session(name).steps(need.block).skipped:
                 yield from self._needs(name, need)
             else:
                 yield need
