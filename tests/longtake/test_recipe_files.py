@@ -34,7 +34,8 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
-    assert list(made) == ["hiar", "clean", "sinks", "input", "two-step", "one-step", "frame-wise", "frame-wise-2"]
+    assert list(made) == ["hiar", "clean", "sinks", "asd", "input", "two-step", "one-step", "frame-wise",
+                          "frame-wise-2", "causal-forcing-pp"]  # fmt: skip
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
     told = {name: (each.recipe.level, each.recipe.step_count, each.recipe.blocks.frames, each.recipe.sink_frames)
@@ -43,7 +44,20 @@ def test_the_recipes_that_ship_are_these() -> None:
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0),
+        "asd": (Level.CLEAN, 4, 3, 0), "causal-forcing-pp": (Level.CLEAN, 4, 1, 0),
     }  # fmt: skip
+
+
+def test_check_names_the_lists_of_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name in ("asd", "causal-forcing-pp", "clean"):
+        assert run(["recipe", "check", str(ROOT / f"longtake/recipes/{name}.toml")]) == 0
+        told[name] = capsys.readouterr().out
+    assert "blocks take for the first block [1000, 750, 500, 250], under load [1000, 500] or [1000]\n" in told["asd"]
+    assert "blocks take [1000, 500], for the first block [1000, 750, 500, 250]\n" in told["causal-forcing-pp"]
+    assert "0.38 x that" in told["causal-forcing-pp"] and "3 forwards a block" in told["causal-forcing-pp"]
+    assert "2 forwards from noise" in told["causal-forcing-pp"]
+    assert "blocks take" not in told["clean"]
 
 
 def test_hiar_is_the_recipe_of_the_pocket_model_and_its_digest_is_what_it_was() -> None:
