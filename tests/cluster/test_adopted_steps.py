@@ -73,6 +73,10 @@ async def killed(model: Path, at: Path) -> Killed:
         await clients[A].until(5)
         clients[F] = before.open(F, fork=Fork(session=A), seed=11, window=WINDOW)
         await asyncio.gather(*(client.until(CONSUMED[name]) for name, client in clients.items()))
+        views = before.engine.scheduler.session
+        for name, count in CONSUMED.items():  # all that they may have been sent
+            while (view := views(name)) is not None and view.segments_sent < count + WINDOW:
+                await asyncio.sleep(0.01)
         await before.written()
         shutil.copytree(at / "live", at / "left")
         await asyncio.gather(*(client.to_the_end() for client in clients.values()))
