@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.ops import Chain, Kind, Need, Returns, Times
+from longtake.core.recipe.ops import Chain, Kind, Need, Noised, Returns, Times
 from longtake.core.recipe.recipe import Recipe
 
 
@@ -102,7 +102,13 @@ def _times(recipe: Recipe, kind: Kind, step: int) -> Times:
         timesteps=(timestep,) * recipe.blocks.frames,
         sigma=recipe.sigmas[step],
         next_sigma=recipe.sigmas[step + 1] if step + 1 < recipe.step_count else None,
+        noised=_noised(recipe) if kind is Kind.COMMIT else None,
     )
+
+
+def _noised(recipe: Recipe) -> Noised | None:
+    """What commits add to finished latents: the draw behind those of the steps, which nothing else takes."""
+    return Noised(recipe.commit_sigma, recipe.step_count) if recipe.commit_sigma else None
 
 
 def _returns(recipe: Recipe, kind: Kind, step: int) -> Returns:

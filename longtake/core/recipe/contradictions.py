@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -23,6 +24,8 @@ class Described(Protocol):
     @property
     def blocks(self) -> BlockPlan: ...
     @property
+    def context(self) -> Context: ...
+    @property
     def window_frames(self) -> int | None: ...
     @property
     def sink_frames(self) -> int: ...
@@ -31,7 +34,7 @@ class Described(Protocol):
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
-        """All fields by their names."""
+        """All fields by their names; those that are missing are as they are where nobody sets them."""
         ...
 
 
@@ -89,6 +92,17 @@ RULES = (
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
     ),
+    Rule(
+        name="noise in a context that has its own",
+        first=("commit_step", "commit_label"),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is not Level.CLEAN
+            and (recipe.context.commit_step > 0 or recipe.context.commit_label is not None)
+        ),
+        why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
+        "past is read",
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -107,7 +121,7 @@ def check_can_run(of: Described) -> None:
 
 
 def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values[field])}" for field in fields)
+    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
 
 
 def _shown(value: object) -> object:

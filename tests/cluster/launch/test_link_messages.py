@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.ops import Kind, Noised
 from longtake.core.work import (
     ConditioningRef,
     DecoderKind,
@@ -85,6 +85,11 @@ def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: f
     ).work()
 
 
+def noisy(work: ForwardWork) -> ForwardWork:
+    """The op, which adds noise to what it starts from."""
+    return replace(work, times=replace(work.times, noised=Noised(0.2083333283662796, 4)))
+
+
 DECODE = DecodeWork(
     session=SESSION,
     block=4,
@@ -100,6 +105,7 @@ DECODE = DecodeWork(
     "message",
     [
         Task(sequence=DispatchNumber(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(sequence=DispatchNumber(1), order=(Forward(work=noisy(forward(Kind.COMMIT, FromLane(), None))),)),
         Task(
             sequence=DispatchNumber(2),
             order=(

@@ -33,6 +33,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"level": Level.INPUT, "ladder": (999,)},
         ("recipe.level = input", "recipe.steps = [1000]"),
     ),
+    "noise in a context that has its own": (
+        {"level": Level.OUTPUT, "commit_step": 50},
+        {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
+        ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 
