@@ -35,7 +35,9 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(reads=table.reads(block), writes=table.writes(block)),
+        pages=Pages(
+            reads=table.reads(session.next_block - 1 if chain.reads_later else block), writes=table.writes(block)
+        ),
         times=chain.times,
         positions=graph.positions(block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
