@@ -9,6 +9,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.places import standing
 from longtake.core.recipe.context import Level
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
@@ -38,8 +39,10 @@ class _Lane:
         blank = arithmetic.no_pages(1, self.reach)[0]
         seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])
-        values = arithmetic.forward(latents, text, timestep, own, context)
-        self.frames.update(zip(own, arithmetic.pages_of(values, own), strict=True))
+        places = standing(recipe, own, seen)
+        values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
+        kept = arithmetic.pages_of(values, places.keys)
+        self.frames.update(zip(own, kept, strict=True))
         return values
 
 

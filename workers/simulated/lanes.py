@@ -42,8 +42,8 @@ class SimulatedLanes:
         reads = list(work.pages.reads)
         context = self.pages[reads]
         context[[reads.index(page) for page in work.pages.writes]] = 0
-        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context)
-        self.pages[list(work.pages.writes)] = pages_of(values, work.positions)
+        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context, work.read_turns)
+        self.pages[list(work.pages.writes)] = pages_of(values, work.key_positions)
         if work.kind is Kind.COMMIT:
             return []
         key = work.noise

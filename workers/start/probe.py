@@ -7,6 +7,8 @@ every number of pages that a block can read, must give bit for bit what its item
 first size that does not ends the range. A forward that holds a commit beside a denoise op is such a batch too, in which
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
 same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
+Where a recipe has keys turned as they are read, every second item of a batch has keys that were turned when written:
+so both kinds are tried, alone and beside one another.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.denoise.kv's.
 """
@@ -133,12 +135,17 @@ class Trial:
     def _over(self, items: range, pages: list[ItemPages]) -> Inputs:
         frames, steps = self._recipe.blocks.frames, self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
+        positions = [
+            given.turns[-frames:] or range(start, start + frames) for given, start in zip(pages, first, strict=True)
+        ]
+        stored = [[0] * frames if given.turns else own for given, own in zip(pages, positions, strict=True)]
         return Inputs(
             x_BFCHW=self._x_BFCHW[items.start : items.stop],
             timestep_BF=torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device),
-            position_BF=torch.tensor([range(start, start + frames) for start in first], device=self._device),
+            position_BF=torch.tensor(positions, device=self._device),
             conditioning=Conditioning(text=TextKV.batch([self._texts[item] for item in items])),
             attention=self._attention.plan(self._memory, pages),
+            key_position_BF=torch.tensor(stored, device=self._device) if stored != positions else None,
         )
 
     def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
@@ -184,7 +191,7 @@ class Trial:
         """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
         commit = self._pages(0, self._recipe.page_count)
         own = self._pages(1, self._recipe.page_count).writes
-        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own, turns=commit.turns)
         written = [*commit.writes, *own]
         blank_YUPLND = torch.full_like(self._memory.export(written), torch.nan)
         self._memory.restore(written, blank_YUPLND)
@@ -213,7 +220,8 @@ class Trial:
     def _pages(self, item: int, pages: int) -> ItemPages:
         first = item * self._recipe.page_count
         reads = tuple(range(first, first + pages))
-        return ItemPages(reads=reads, writes=reads[-self._recipe.blocks.frames :])
+        turns = tuple(range(pages)) if self._recipe.positions.turn_reads and item % 2 == 0 else ()
+        return ItemPages(reads=reads, writes=reads[-self._recipe.blocks.frames :], turns=turns)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:

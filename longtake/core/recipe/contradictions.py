@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -28,6 +29,8 @@ class Described(Protocol):
     def sink_frames(self) -> int: ...
     @property
     def block_limit(self) -> int | None: ...
+    @property
+    def positions(self) -> Positions: ...
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
@@ -54,6 +57,19 @@ class Rule:
         """What is said of a recipe that breaks the rule."""
         values = of.plain()
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
+
+
+def _period(recipe: Described) -> int | None:
+    stream = recipe.positions.stream
+    return stream.cyclic if isinstance(stream, Cyclic) else None
+
+
+def _comes_round(recipe: Described) -> bool:
+    """Whether two of the frames that a block reads stand in one place."""
+    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    if window is None and limit is not None:
+        window = recipe.blocks.first_frame(limit)
+    return period is not None and window is not None and period < window
 
 
 RULES = (
@@ -89,6 +105,30 @@ RULES = (
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
     ),
+    Rule(
+        name="period too short",
+        first=("positions",),
+        second=("window_frames",),
+        is_broken=_comes_round,
+        why="two of the frames that a block reads would stand in the same place",
+    ),
+    Rule(
+        name="sinks in the way",
+        first=("positions",),
+        second=("sink_frames",),
+        is_broken=lambda recipe: _period(recipe) is not None and recipe.sink_frames > 0,
+        why="sinks keep their places, and later frames come round to them",
+    ),
+    Rule(
+        name="sinks of several blocks, listed",
+        first=("positions",),
+        second=("frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.positions.stream is Numbering.LISTED and recipe.blocks.first_frame(1) < recipe.sink_frames
+        ),
+        why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
+        "from the first block on",
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -116,5 +156,7 @@ def _shown(value: object) -> object:
             return "none"
         case tuple():
             return list(value)
+        case Mapping():
+            return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:
             return value

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from longtake.core.recipe.chains import chains, sealing
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
+from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
 
 _REMEMBERED = 256
-"""Blocks of which positions are kept: every op of a block asks for them."""
+"""Blocks of which places are kept: every op of a block asks for them."""
 
 
 class Graph:
@@ -48,7 +49,7 @@ class Graph:
         )
         """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
         self._woken = tuple(self._woken_by(chain) for chain in self.chains)
-        self._positions: dict[int, tuple[int, ...]] = {}
+        self._places: dict[int, Places] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:
@@ -78,13 +79,13 @@ class Graph:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
 
-    def positions(self, block: int) -> tuple[int, ...]:
-        """The numbers by which queries and keys of the block's own frames are rotated."""
-        known = self._positions.get(block)
+    def places(self, block: int) -> Places:
+        """Where the frames that the block reads stand on the time axis."""
+        known = self._places.get(block)
         if known is None:
-            if len(self._positions) >= _REMEMBERED:
-                self._positions.clear()
-            known = self._positions[block] = self.recipe.positions.of(self.blocks.own(block))
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            known = self._places[block] = self.recipe.positions.of(self.window, block)
         return known
 
     def shape(self, block: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
@@ -22,7 +22,7 @@ class Recipe:
     steps: StepPlan
     blocks: BlockPlan
     context: Context
-    positions: Positions = Positions.ABSOLUTE
+    positions: Positions = field(default_factory=Positions)
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -116,6 +116,6 @@ class Recipe:
             "frames_per_block": self.blocks.frames,
             "window_frames": self.window_frames,
             "sink_frames": self.sink_frames,
-            "positions": self.positions.value,
+            "positions": self.positions.plain(),
             "block_limit": self.block_limit,
         }

@@ -15,7 +15,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -80,6 +80,14 @@ def _line(value: object) -> str:
     return value
 
 
+def _positions(value: object) -> Positions:
+    match value:
+        case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
+            return Positions(stream=Cyclic(cyclic=period))
+        case _:
+            return Positions(stream=Numbering(value))
+
+
 def _words(kind: type[Enum]) -> str:
     return ", ".join(f'"{each.value}"' for each in kind)
 
@@ -104,7 +112,9 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
     },
-    "positions": {"stream": _Key("positions", Positions, _words(Positions))},
+    "positions": {
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""

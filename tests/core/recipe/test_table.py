@@ -9,7 +9,7 @@ import pytest
 from longtake.core.errors import Contradiction, Contradictions, InvalidField, InvalidFields
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.table import Quality, read_recipe
@@ -47,10 +47,17 @@ def test_every_key_says_what_it_is_named_after() -> None:
         steps=StepPlan(ladder=(1000, 500), shift=8.0),
         blocks=BlockPlan(frames=2),
         context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3),
-        positions=Positions.ABSOLUTE,
+        positions=Positions(stream=Numbering.ABSOLUTE),
         block_limit=7,
     )
     assert (made.help, made.paper, made.quality) == ("h", "p", Quality.PROVEN)
+
+
+def test_positions_are_a_word_or_a_period() -> None:
+    for stream, wanted in (("listed", Numbering.LISTED), ({"cyclic": 33}, Cyclic(cyclic=33))):
+        recipe = read_recipe(changed(positions={"stream": stream}), "mine").recipe
+        assert recipe.positions == Positions(stream=wanted)
+        assert recipe.plain()["positions"] == stream, "what a model's file has"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,10 @@ def test_every_key_says_what_it_is_named_after() -> None:
         (changed(blocks={"frames": 3, "overlap_frames": 1}), "blocks.overlap_frames", "frames, limit"),
         (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames"),
         (changed(context={"level": "staggered"}), "context.level", '"clean", "output", "input"'),
-        (changed(positions={"stream": "listed"}), "positions.stream", '"absolute"'),
+        (changed(positions={"stream": "relative"}), "positions.stream", '"absolute", "listed" or a period'),
+        (changed(positions={"stream": {"cyclic": 0}}), "positions.stream", "{ cyclic = 33 }"),
+        (changed(positions={"stream": {"cyclic": True}}), "positions.stream", "{ cyclic = 33 }"),
+        (changed(positions={"stream": {"cyclic": 9, "phase": 1}}), "positions.stream", "{ cyclic = 33 }"),
         (changed(quality="good"), "quality", '"proven", "unproven"'),
         (changed(help="two\nlines"), "help", "one line"),
         (changed(steps={"ladder": [1000.0]}), "steps.ladder", "whole numbers"),
