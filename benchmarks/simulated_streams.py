@@ -61,8 +61,17 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REA
             added = b"" if last else arithmetic.noise(seed, block, step + 1)
             latents = arithmetic.denoised(values, added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
-                lane.run(latents, text, recipe.commit_timestep(step), block)
+                committed = _committed(info, latents, seed, block)
+                lane.run(committed, text, recipe.commit_timestep(step), block)
         yield latents
+
+
+def _committed(info: ModelInfo, latents: bytes, seed: int, block: int) -> bytes:
+    """Latents with the noise of the context, for which the draw behind those of the steps is taken."""
+    sigma, draw = info.recipe.commit_sigma, info.recipe.step_count
+    if not sigma:
+        return latents
+    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), info.geometry)
 
 
 def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:

@@ -300,13 +300,21 @@ class _RecipeFields:
     sink_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
     block_limit: int | None = None
+    commit_step: int = 0
+    commit_label: float | None = None
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
             blocks=BlockPlan(frames=self.frames_per_block),
-            context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
+            context=Context(
+                level=self.level,
+                window_frames=self.window_frames,
+                sink_frames=self.sink_frames,
+                commit_step=self.commit_step,
+                commit_label=self.commit_label,
+            ),
             positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )

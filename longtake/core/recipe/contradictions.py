@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 
 _NOISE = 1000.0
@@ -24,6 +25,8 @@ class Described(Protocol):
     @property
     def blocks(self) -> BlockPlan: ...
     @property
+    def context(self) -> Context: ...
+    @property
     def window_frames(self) -> int | None: ...
     @property
     def sink_frames(self) -> int: ...
@@ -34,7 +37,7 @@ class Described(Protocol):
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
-        """All fields by their names."""
+        """All fields by their names; those that are missing are as they are where nobody sets them."""
         ...
 
 
@@ -129,6 +132,17 @@ RULES = (
         why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
         "from the first block on",
     ),
+    Rule(
+        name="noise in a context that has its own",
+        first=("commit_step", "commit_label"),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is not Level.CLEAN
+            and (recipe.context.commit_step > 0 or recipe.context.commit_label is not None)
+        ),
+        why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
+        "past is read",
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -147,7 +161,7 @@ def check_can_run(of: Described) -> None:
 
 
 def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values[field])}" for field in fields)
+    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
 
 
 def _shown(value: object) -> object:

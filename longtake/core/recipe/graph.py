@@ -6,10 +6,11 @@ scheduler asks them with every op.
 
 from __future__ import annotations
 
-from longtake.core.recipe.chains import chains, sealing
+from longtake.core.recipe.chains import chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
 from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.sources import sealing
 
 _REMEMBERED = 256
 """Blocks of which places are kept: every op of a block asks for them."""
@@ -38,7 +39,7 @@ class Graph:
         """Number of the chain of decodes."""
         self.forwards_per_block = len(self.chains) - 1
         """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
-        self.sealing = tuple(sealing(recipe, self._numbers))
+        self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)

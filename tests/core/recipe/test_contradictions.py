@@ -56,6 +56,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"window_frames": 4, "positions": LISTED, "sink_frames": 2, "frames": 2},
         ("recipe.positions = listed", "recipe.frames_per_block = 1 with recipe.sink_frames = 2"),
     ),
+    "noise in a context that has its own": (
+        {"level": Level.OUTPUT, "commit_step": 50},
+        {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
+        ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 
