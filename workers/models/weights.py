@@ -296,6 +296,7 @@ class _RecipeFields:
     shift: float
     level: Level
     frames_per_block: int
+    first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
     positions: Positions = Positions.ABSOLUTE
@@ -305,7 +306,7 @@ class _RecipeFields:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            blocks=BlockPlan(frames=self.frames_per_block),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
             positions=self.positions,
             block_limit=self.block_limit,

@@ -36,7 +36,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         lane=lane,
         op=op,
         pages=Pages(reads=table.reads(block), writes=table.writes(block)),
-        times=chain.times,
+        times=graph.times(chain, block),
         positions=graph.positions(block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
         conditioning=session.conditioning(block),

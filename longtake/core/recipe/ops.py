@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -55,6 +55,10 @@ class Times:
     next_sigma: float | None
     """A denoise op re-noises its x0 to this level; None if its output is x0. A commit has no output."""
 
+    def over(self, frames: int) -> Times:
+        """The same levels over another number of frames, which all have the same."""
+        return self if frames == len(self.timesteps) else replace(self, timesteps=self.timesteps[:1] * frames)
+
 
 class Returns(Enum):
     """What becomes of the output of an op."""
@@ -92,7 +96,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     times: Times
-    """Noise levels of its ops; those of a decode are all 0."""
+    """Noise levels of its ops of usual blocks; those of a decode are all 0."""
     returns: Returns
     """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int

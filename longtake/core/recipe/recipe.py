@@ -108,7 +108,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
     def plain(self) -> dict[str, object]:
-        """All fields, as a model's file has them."""
+        """All fields, as a model's file has them; those that came later only where they are not as they always were."""
+        later = {"first_frames": self.blocks.first_frames}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,
@@ -118,4 +119,5 @@ class Recipe:
             "sink_frames": self.sink_frames,
             "positions": self.positions.value,
             "block_limit": self.block_limit,
+            **{name: value for name, value in later.items() if value is not None},
         }
