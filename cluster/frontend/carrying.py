@@ -166,7 +166,7 @@ class Carrying:
         imported.check(snapshot, self._offer)
         return replace(snapshot, record=self._identity.here(snapshot.record))
 
-    def _form(self, record: SessionRecord) -> tuple[exported.ShapeOf, int]:
+    def _form(self, record: SessionRecord) -> tuple[exported.BlockShapes, int]:
         """The shapes of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
         graph = self._engine.scheduler.cell.graphs[self._identity.here(record).recipe]
         return self._offer.geometry.divided(graph.blocks).shape_of, graph.step_count

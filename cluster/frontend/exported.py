@@ -32,7 +32,7 @@ _FLOAT_BYTES = 4
 _DTYPE = "F32"
 _NAME = re.compile(r"latents/(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,12})")
 
-ShapeOf = Callable[[int], tuple[int, int, int, int]]
+BlockShapes = Callable[[int], tuple[int, int, int, int]]
 """Frames, channels, rows and columns of the latents of a block: the first may have other frames than the others."""
 
 
@@ -67,7 +67,7 @@ _HEADER: TypeAdapter[dict[str, dict[str, str] | _Tensor]] = TypeAdapter(
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def pieces(snapshot: Snapshot, shape_of: ShapeOf) -> tuple[bytes, ...]:
+def pieces(snapshot: Snapshot, shape_of: BlockShapes) -> tuple[bytes, ...]:
     """The bytes of the file, of which only the first are new; on any thread."""
     keys = sorted(snapshot.latents, key=lambda key: (key[1], key[0]))
     shapes = [shape_of(block) for block, _ in keys]
@@ -114,7 +114,7 @@ def parts(of: Sequence[bytes], size: int) -> Iterator[bytes]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-FormOf = Callable[[SessionRecord], tuple[ShapeOf, int]]
+FormOf = Callable[[SessionRecord], tuple[BlockShapes, int]]
 """The shapes of the latents of a session's blocks, and its steps; InvalidField if it is of nothing that is served."""
 
 
@@ -163,7 +163,7 @@ def _facts(text: str) -> ExportedFacts:
 
 
 def _latents(
-    header: Mapping[str, object], data: memoryview, shape_of: ShapeOf, steps: int
+    header: Mapping[str, object], data: memoryview, shape_of: BlockShapes, steps: int
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
     ends = {0}
     starts: set[int] = set()

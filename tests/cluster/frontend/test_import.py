@@ -208,7 +208,7 @@ def test_cut_anywhere_and_with_any_byte_changed_it_is_refused_or_read(file: byte
     end = len(file) - len(header_of(file)[1])
     served = offer()
 
-    def form(record: SessionRecord) -> tuple[files.ShapeOf, int]:
+    def form(record: SessionRecord) -> tuple[files.BlockShapes, int]:
         served.identity.here(record)
         return GEOMETRY.shape_of, STEPS
 
