@@ -296,6 +296,7 @@ class _RecipeFields:
     shift: float
     level: Level
     frames_per_block: int
+    first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
@@ -307,7 +308,6 @@ class _RecipeFields:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            blocks=BlockPlan(frames=self.frames_per_block),
             context=Context(
                 level=self.level,
                 window_frames=self.window_frames,
@@ -315,6 +315,7 @@ class _RecipeFields:
                 commit_step=self.commit_step,
                 commit_label=self.commit_label,
             ),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )

@@ -101,6 +101,20 @@ RULES = (
         why="the window must hold the sinks and at least the own block",
     ),
     Rule(
+        name="first block too large",
+        first=("window_frames",),
+        second=("first_frames",),
+        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
+        why="the window must hold the first block, which has more frames than the others",
+    ),
+    Rule(
+        name="nothing but a first block",
+        first=("first_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
+        why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),

@@ -121,7 +121,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
     def plain(self) -> dict[str, object]:
-        """All fields, as a model's file has them."""
+        """All fields, as a model's file has them; those that came later only where they are not as they always were."""
+        later = {"first_frames": self.blocks.first_frames}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,
@@ -132,4 +133,5 @@ class Recipe:
             "positions": self.positions.plain(),
             "block_limit": self.block_limit,
             **self.context.further(),
+            **{name: value for name, value in later.items() if value is not None},
         }

@@ -105,6 +105,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
+        "first_frames": _Key("first_frames", _whole, "a whole number of latent frames, 1 or more"),
         "limit": _Key("block_limit", _whole, "a whole number of blocks, 1 or more"),
     },
     "context": {
@@ -141,7 +142,9 @@ _PARTS: Mapping[str, _Part] = {
         fields={"steps": "ladder", "shift": "shift"},
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
-    "blocks": _Part(made=BlockPlan, fields={"frames_per_block": "frames"}, least={"frames": 1}),
+    "blocks": _Part(
+        made=BlockPlan, fields={"frames_per_block": "frames", "first_frames": "first_frames"}, least={"frames": 1}
+    ),
     "context": _Part(
         made=Context,
         fields={name: name for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label")},
