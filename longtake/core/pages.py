@@ -32,11 +32,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
+
+_Each = TypeVar("_Each")
 
 
 @dataclass(slots=True)
@@ -65,10 +68,13 @@ class PageTable:
 
         The block is the last one claimed, or the one before it.
         """
-        pages = self._pages_at(block)
-        if not self._lacks(block):
-            return pages[: self.window.count(block)]
-        return tuple(pages[slot] for slot in sorted(map(self.window.slot, self._written(block))))
+        return self.read_of(self._pages_at(block)[: self.window.count(block)], block)
+
+    def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
+        """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
+        if not by_slot or not self._lacks(block):
+            return by_slot
+        return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
     def count(self, block: int) -> int:
         """How many pages `block` attends to."""

@@ -19,6 +19,7 @@ from workers.simulated.arithmetic import (
     mix,
     no_pages,
     noise,
+    noised,
     pages_of,
 )
 
@@ -42,8 +43,8 @@ class SimulatedLanes:
         reads = list(work.pages.reads)
         context = self.pages[reads]
         context[[reads.index(page) for page in work.pages.writes]] = 0
-        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context)
-        self.pages[list(work.pages.writes)] = pages_of(values, work.positions)
+        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context, work.read_turns)
+        self.pages[list(work.pages.writes)] = pages_of(values, work.key_positions)
         if work.kind is Kind.COMMIT:
             return []
         key = work.noise
@@ -71,6 +72,14 @@ class SimulatedLanes:
             raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
+        """What an op starts from, with the noise that it adds to that."""
+        latents, work = self._latents(order), order.work
+        if (level := work.times.noised) is None:
+            return latents
+        added = noise(work.noise.seed, work.noise.block, level.draw)
+        return noised(latents, level.sigma, added, self._geometry(work))
+
+    def _latents(self, order: Forward) -> bytes:
         work, geometry = order.work, self._geometry(order.work)
         match work.input:
             case FromNoise():
