@@ -6,8 +6,8 @@ One stream at a time, so that nothing waits for another; recipes take turns in e
 treats all alike, and what counts are the ratios to the first one. Three times are taken. `first_s`: from the request of
 a stream that goes as fast as it can until its first segment is there. `cue_s`: from a cue at a random moment of such a
 stream, whose client takes one segment at a time, until the first segment that shows it is there. `screen_s`: the same
-of a stream at the rate of its playback, until that segment is on the screen of a client without a buffer: with whole
-blocks it is mostly their length.
+of a stream whose client has a screen and takes the next segment when it begins to show one, until the cue's is shown:
+that is mostly the length of a block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from benchmarks.playback import Playback
-from longtake.client import Client, PaceName, StreamOptions
+from longtake.client import Client, StreamOptions
 from longtake.client.events import CueAppliedEvent, SegmentEvent
 from longtake.client.stream import Stream
 from longtake.core.errors import Unavailable
@@ -62,35 +62,37 @@ class Row:
 
 @dataclass(slots=True)
 class Viewer:
-    """Reads a stream, and notes when each segment comes and is shown."""
+    """Reads a stream, and says when each segment is there; with a screen, when it is shown."""
 
     stream: Stream
-    pace: PaceName
-    screen: Playback
+    screen: Playback | None = None
     clock: Callable[[], float] = time.monotonic
 
     async def segment(self) -> tuple[SegmentEvent, bool, float]:
-        """The next segment, whether it is the first that shows a cue, and when it is there (realtime: shown)."""
+        """The next segment, whether it is the first that shows a cue, and when it is there; now it is acknowledged."""
         applied = False
         async for event in self.stream:
             applied |= isinstance(event, CueAppliedEvent)
             if isinstance(event, SegmentEvent):
-                came_s = self.clock()
-                if self.pace == "fast":
-                    return event, applied, came_s
-                self.screen.lateness_s(came_s, float(event.start_s))
-                return event, applied, self.screen.shown_s(float(event.start_s))
+                there_s = self.clock()
+                if self.screen is not None:
+                    self.screen.lateness_s(there_s, float(event.start_s))
+                    shown_s = self.screen.shown_s(float(event.start_s))
+                    await asyncio.sleep(shown_s - there_s)
+                    there_s = shown_s
+                await self.stream.ack(event.index)
+                return event, applied, there_s
         raise Unavailable("the stream ended before the last cue was shown")
 
 
 async def first_and_cues(
-    client: Client, recipe: str, pace: PaceName, *, cues: int, rng: random.Random
+    client: Client, recipe: str, screen: Playback | None, *, cues: int, rng: random.Random
 ) -> tuple[float, tuple[float, ...], int]:
     """Seconds to the first segment and from each cue to its picture, and the pictures of a block."""
-    options = StreamOptions(seed=1, recipe=recipe, pace=pace, window=1, codec="h264")
+    options = StreamOptions(seed=1, recipe=recipe, window=1, auto_ack=False)
     began_s, waits_s = time.monotonic(), list[float]()
     async with client.stream(PROMPTS[0], options) as stream:
-        viewer = Viewer(stream, pace, Playback(0.0))
+        viewer = Viewer(stream, screen)
         await viewer.segment()
         first_s = time.monotonic() - began_s
         for _ in range(WARM):
@@ -118,8 +120,8 @@ async def _cue_later(stream: Stream, prompt: str, after_s: float) -> float:
 
 async def one_round(client: Client, recipe: str, *, cues: int, rng: random.Random) -> tuple[Times, int]:
     """All times of a recipe, and the pictures of a block."""
-    first_s, cues_s, pictures = await first_and_cues(client, recipe, "fast", cues=cues, rng=rng)
-    _, screens_s, _ = await first_and_cues(client, recipe, "realtime", cues=cues, rng=rng)
+    first_s, cues_s, pictures = await first_and_cues(client, recipe, None, cues=cues, rng=rng)
+    _, screens_s, _ = await first_and_cues(client, recipe, Playback(0.0), cues=cues, rng=rng)
     return Times(first_s=first_s, cues_s=cues_s, screens_s=screens_s), pictures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
 from fractions import Fraction
 from typing import cast
 
@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.playback import Playback
 from benchmarks.recipes import Times, Viewer, rows_of
-from longtake.client import PaceName
 from longtake.client.events import CueAcceptedEvent, CueAppliedEvent, SegmentEvent, StreamEvent
 from longtake.client.stream import Stream
 from longtake.core.errors import Unavailable
@@ -26,31 +25,44 @@ ACCEPTED = CueAcceptedEvent(cue_id="c", block=2, start_s=Fraction(3, 2))
 APPLIED = CueAppliedEvent(cue_id="c", block=2, start_s=Fraction(3, 2))
 
 
-def viewer(pace: PaceName, *times_s: float) -> Viewer:
-    """Of a stream whose second segment is accompanied by a receipt, and whose third shows the cue."""
-    events: list[StreamEvent] = [segment(0), ACCEPTED, segment(1), APPLIED, segment(2)]
+class Scripted:
+    """A stream whose second segment is accompanied by a receipt, and whose third shows the cue."""
 
-    async def read() -> AsyncIterator[StreamEvent]:
-        for event in events:
-            yield event
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self._events: list[StreamEvent] = [segment(0), ACCEPTED, segment(1), APPLIED, segment(2)]
 
-    return Viewer(cast(Stream, read()), pace, Playback(0.0), clock=iter(times_s).__next__)
+    def __aiter__(self) -> Scripted:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        if not self._events:
+            raise StopAsyncIteration
+        return self._events.pop(0)
+
+    async def ack(self, segment: int) -> None:
+        self.acknowledged.append(segment)
 
 
-async def test_a_fast_stream_has_shown_a_cue_when_its_segment_is_there() -> None:
-    reads = viewer("fast", 10.0, 10.1, 10.3)
+async def test_without_a_screen_a_cue_is_there_when_its_segment_is() -> None:
+    stream = Scripted()
+    reads = Viewer(cast(Stream, stream), clock=iter((10.0, 10.1, 10.3)).__next__)
     seen = [await reads.segment() for _ in range(3)]
     assert [(event.index, shows, there_s) for event, shows, there_s in seen] == [
         (0, False, 10.0), (1, False, 10.1), (2, True, 10.3),
     ]  # fmt: skip
+    assert stream.acknowledged == [0, 1, 2]
     with pytest.raises(Unavailable):
         await reads.segment()
 
 
-async def test_a_realtime_stream_when_its_screen_comes_to_it() -> None:
-    """The second segment is early; the third comes a second late, and is shown as it comes."""
-    reads = viewer("realtime", 10.0, 10.1, 12.5)
-    assert [there_s for _, _, there_s in [await reads.segment() for _ in range(3)]] == [10.0, 10.75, 12.5]
+async def test_with_a_screen_when_that_comes_to_it_and_then_it_is_acknowledged() -> None:
+    """The second segment comes 10 ms before it is shown; the third a second late, and is shown as it comes."""
+    stream, began_s = Scripted(), time.monotonic()
+    reads = Viewer(cast(Stream, stream), Playback(0.0), clock=iter((10.0, 10.74, 12.5)).__next__)
+    assert [there_s for _, _, there_s in [await reads.segment() for _ in range(2)]] == [10.0, 10.75]
+    assert time.monotonic() - began_s >= 0.009 and stream.acknowledged == [0, 1]
+    assert (await reads.segment())[2] == 12.5
 
 
 def test_medians_are_over_all_rounds_and_ratios_to_the_first_recipe() -> None:
