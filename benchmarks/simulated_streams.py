@@ -9,7 +9,11 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.places import standing
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.geometry import Geometry
+from longtake.core.recipe.recipe import Recipe
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
 from workers.simulated import arithmetic
@@ -33,12 +37,14 @@ class _Lane:
 
     def run(self, latents: bytes, text: bytes, timestep: float, block: int) -> tuple[bytes, ...]:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
-        window = self.info.recipe.window
-        own, seen = window.blocks.own(block), self._seen(block)
+        recipe = self.info.recipe
+        own, seen = recipe.blocks.own(block), self._seen(block)
         blank = arithmetic.no_pages(1, self.reach)[0]
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])
-        values = arithmetic.forward(latents, text, timestep, own, context)
-        self.frames.update(zip(own, arithmetic.pages_of(values, own), strict=True))
+        places = standing(recipe, own, seen)
+        values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
+        kept = arithmetic.pages_of(values, places.keys)
+        self.frames.update(zip(own, kept, strict=True))
         return values
 
     def run_together(self, ops: Sequence[_Op], text: bytes) -> list[bytes]:
@@ -50,9 +56,8 @@ class _Lane:
         values = [arithmetic.entering(op.latents, text, op.timestep, blocks.own(op.block)) for op in ops]
         for layer in range(self.reach.layers):
             for op, value in zip(ops, values, strict=True):
-                for frame, left in zip(
-                    blocks.own(op.block), arithmetic.left_by(value, blocks.own(op.block)), strict=True
-                ):
+                own = blocks.own(op.block)
+                for frame, left in zip(own, arithmetic.left_by(value, own), strict=True):
                     self.frames[frame][layer] = left
             values = [self._layer(op, layer, value) for op, value in zip(ops, values, strict=True)]
         return values
@@ -92,16 +97,17 @@ def expected_latents(
     if info.recipe.joint is not None:
         yield from _staggered(info, text, seed, reach, blocks)
         return
-    recipe, geometry = info.recipe, info.geometry
+    recipe = info.recipe
     lanes = [_Lane(info, reach) for _ in range(recipe.lane_count)]
     for block in count():
+        geometry = info.geometry.divided(BlockPlan(frames=recipe.blocks.made(block)))
         latents = arithmetic.latents_of(arithmetic.noise(seed, block, 0), geometry)
         for step, timestep in enumerate(recipe.timesteps):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
             values = lane.run(latents, text, timestep, block)
-            latents = _stepped(info, values[-1], seed, block, step)
+            latents = _stepped(recipe, values[-1], seed, block, step, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and step + 1 == recipe.step_count):
-                committed = _committed(info, latents, seed, block)
+                committed = _committed(recipe, latents, seed, block, geometry)
                 lane.run(committed, text, recipe.commit_timestep(step), block)
         yield latents
 
@@ -132,23 +138,23 @@ def _staggered(info: ModelInfo, text: bytes, seed: int, reach: Reach, blocks: in
         for op, left in zip(ops, lane.run_together(ops, text), strict=True):
             done[op.block] += 1
             if op.step < steps:
-                latents[op.block] = _stepped(info, left, seed, op.block, op.step)
+                latents[op.block] = _stepped(recipe, left, seed, op.block, op.step, info.geometry)
             if op.step + 1 == steps:
                 yield latents[op.block]
 
 
-def _stepped(info: ModelInfo, left: bytes, seed: int, block: int, step: int) -> bytes:
+def _stepped(recipe: Recipe, left: bytes, seed: int, block: int, step: int, geometry: Geometry) -> bytes:
     """What a denoise op puts out, by what left the last layer of its forward."""
-    added = b"" if step + 1 == info.recipe.step_count else arithmetic.noise(seed, block, step + 1)
-    return arithmetic.denoised(left, added, info.geometry)
+    added = b"" if step + 1 == recipe.step_count else arithmetic.noise(seed, block, step + 1)
+    return arithmetic.denoised(left, added, geometry)
 
 
-def _committed(info: ModelInfo, latents: bytes, seed: int, block: int) -> bytes:
+def _committed(recipe: Recipe, latents: bytes, seed: int, block: int, geometry: Geometry) -> bytes:
     """Latents with the noise of the context, for which the draw behind those of the steps is taken."""
-    sigma, draw = info.recipe.commit_sigma, info.recipe.step_count
+    sigma, draw = recipe.commit_sigma, recipe.step_count
     if not sigma:
         return latents
-    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), info.geometry)
+    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), geometry)
 
 
 def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:

@@ -33,11 +33,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
+
+_Each = TypeVar("_Each")
 
 
 @dataclass(slots=True)
@@ -67,9 +70,15 @@ class PageTable:
         The block is the last one claimed, or the one before it, or where blocks step together any that is not finished.
         """
         pages = self._pages_at(block)
-        if not (self.window.behind or self._lacks(block)):
-            return pages[: self.window.count(block)]
-        return tuple([pages[slot] for slot in self.window.in_order(self._written(block))])
+        if self.window.behind:
+            return tuple([pages[slot] for slot in self.window.in_order(self._written(block))])
+        return self.read_of(pages[: self.window.count(block)], block)
+
+    def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
+        """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
+        if not by_slot or not self._lacks(block):
+            return by_slot
+        return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
     def count(self, block: int) -> int:
         """How many pages `block` attends to."""

@@ -537,7 +537,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -545,6 +545,7 @@ class Recipe(_message.Message):
     FRAMES_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     SINK_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAMES_FIELD_NUMBER: _ClassVar[int]
     COMMIT_STEP_FIELD_NUMBER: _ClassVar[int]
     COMMIT_LABEL_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
@@ -556,11 +557,12 @@ class Recipe(_message.Message):
     frames_per_block: int
     window_frames: int
     sink_frames: int
+    first_frames: int
     commit_step: int
     commit_label: float
     lag: int
     both_ways: bool
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ...) -> None: ...
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ...) -> None: ...
 
 class CodecOption(_message.Message):
     __slots__ = ("codec", "min_quality", "max_quality", "default_quality")

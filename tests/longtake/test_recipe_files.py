@@ -36,6 +36,7 @@ def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
         "hiar",
+        "liveact",
         "ca2-vdm",
         "clean",
         "sinks",
@@ -53,7 +54,7 @@ def test_the_recipes_that_ship_are_these() -> None:
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
         "ca2-vdm": (Level.CLEAN, 4, 3, 0),
-        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0),
+        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
     }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ class StaggeredLevels:
                 timestep_BF=torch.tensor([timesteps]),
                 position_BF=torch.tensor([own]),
                 conditioning=Conditioning(text=model.encode_text(chosen)),
-                attention=_Joint(frames, own, lanes.visible((newest + 1) * size), lanes.attention),
+                attention=_Joint(frames, own, lanes.visible(newest * size, size), lanes.attention),
             )
 
         def own_frames(block: int) -> list[int]:
@@ -154,7 +154,7 @@ class StaggeredLevels:
                     own = [frame for block in live for frame in own_frames(block)]
                     times = [recipe.timesteps[done[block]] for block in live for _ in range(size)]
                     flow = model.denoise(run(own, live[-1], torch.cat([now[block] for block in live], 1), times, 0))
-                    for block, part in zip(live, flow.split(size, 1), strict=True):
+                    for block, part in zip(live, flow.chunk(len(live), 1), strict=True):
                         latents[block] = step(block, done[block], now[block], part)
                 else:
                     for block in live:

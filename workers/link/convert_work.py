@@ -74,6 +74,9 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.noise.seed = work.noise.seed
     forward.noise.block = work.noise.block
     forward.positions.extend(work.positions)
+    if work.key_positions != work.positions:
+        forward.key_positions.extend(work.key_positions)
+    forward.read_turns.extend(work.read_turns)
     forward.reads.extend(work.pages.reads)
     forward.writes.extend(work.pages.writes)
     forward.returns = _RETURNS[work.returns]
@@ -113,6 +116,8 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
         pages=Pages(reads=tuple(map(PageId, forward.reads)), writes=tuple(map(PageId, forward.writes))),
         times=_times_from(forward.times),
         positions=tuple(forward.positions),
+        key_positions=tuple(forward.key_positions or forward.positions),
+        read_turns=tuple(forward.read_turns),
         noise=NoiseKey(seed=forward.noise.seed, block=forward.noise.block),
         conditioning=conditioning_from_proto(forward.conditioning),
         input=_input_from(forward),

@@ -21,7 +21,7 @@ from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import DecoderKind
@@ -296,9 +296,10 @@ class _RecipeFields:
     shift: float
     level: Level
     frames_per_block: int
+    first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
-    positions: Positions = Positions.ABSOLUTE
+    positions: StreamPlaces = Numbering.ABSOLUTE
     block_limit: int | None = None
     commit_step: int = 0
     commit_label: float | None = None
@@ -309,9 +310,9 @@ class _RecipeFields:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            blocks=BlockPlan(frames=self.frames_per_block),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
-            positions=self.positions,
+            positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )
 

@@ -78,28 +78,41 @@ def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[i
     return mix(b"forward", latents, text, numbers(timestep, *positions))
 
 
-def leaving(value: bytes, seen: NDArray[np.uint8]) -> bytes:
+def leaving(value: bytes, seen: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
     """What leaves a layer that `value` enters: `seen` is what it reads of it in the pages [page, byte], in order.
 
-    Those that the forward itself writes are zeros in it.
+    Those that the forward itself writes are zeros in it. `turns` has a place for each if they are stored without one.
     """
-    return mix(value, seen.tobytes())
+    return mix(value, seen.tobytes(), *([numbers(*turns)] if turns else []))
 
 
 def forward(
-    latents: bytes, text: bytes, timestep: float, positions: Sequence[int], context: NDArray[np.uint8]
+    latents: bytes,
+    text: bytes,
+    timestep: float,
+    positions: Sequence[int],
+    context: NDArray[np.uint8],
+    turns: Sequence[int] = (),
 ) -> tuple[bytes, ...]:
-    """What enters each layer of a forward, and last what leaves it; `context` are the pages [page, layer, byte]."""
+    """What enters each layer of a forward, and last what leaves it.
+
+    `context` holds the pages read [page, layer, byte], in order; those that the forward itself writes are zeros in it.
+    `turns` has a place for each of them if they are stored without their time.
+    """
     values = [entering(latents, text, timestep, positions)]
     for layer in range(context.shape[1]):
-        values.append(leaving(values[-1], context[:, layer]))
+        values.append(leaving(values[-1], context[:, layer], turns))
     return tuple(values)
 
 
 def left_by(value: bytes, positions: Sequence[int]) -> NDArray[np.uint8]:
-    """What a forward leaves of a layer in the pages of its own frames [page, byte]: each a hash and the position."""
+    """What a forward leaves of a layer in the pages of its own frames [page, byte]: each a hash and the position.
+
+    The hash begins at another byte in each, so that they differ also where all positions are 0.
+    """
     kept = value[_POSITION_BYTES:]
-    content = b"".join(kept + struct.pack("<Q", position) for position in positions)
+    turned = ((kept[start:] + kept[:start], position) for start, position in enumerate(positions))
+    content = b"".join(value + struct.pack("<Q", position) for value, position in turned)
     return np.frombuffer(content, np.uint8).reshape(len(positions), HASH_BYTES)
 
 

@@ -63,9 +63,12 @@ class SimulatedLanes:
         values = [self._entering(order, text) for order, text in zip(orders, texts, strict=True)]
         for layer in range(self.reach.layers):
             for order, value in zip(orders, values, strict=True):
-                self.pages[list(order.work.pages.writes), layer] = left_by(value, order.work.positions)
+                self.pages[list(order.work.pages.writes), layer] = left_by(value, order.work.key_positions)
             reads = [self._seen(order.work, layer) for order in orders]
-            values = [leaving(value, seen) for value, seen in zip(values, reads, strict=True)]
+            values = [
+                leaving(value, seen, order.work.read_turns)
+                for order, value, seen in zip(orders, values, reads, strict=True)
+            ]
         return [self._put_out(order.work, value) for order, value in zip(orders, values, strict=True)]
 
     def _entering(self, order: Forward, text: bytes) -> bytes:

@@ -31,15 +31,16 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     chain = graph.chain_of(op)
     lane = chain.lane or 0
     table = session.place.tables[lane]
+    places, seen = graph.places(block), session.next_block - 1 if chain.reads_later else block
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(
-            reads=table.reads(session.next_block - 1 if chain.reads_later else block), writes=table.writes(block)
-        ),
-        times=chain.times,
-        positions=graph.positions(block),
+        pages=Pages(reads=table.reads(seen), writes=table.writes(block)),
+        times=graph.times(chain, block),
+        positions=places.queries,
+        key_positions=places.keys,
+        read_turns=table.read_of(places.read, block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
         conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),

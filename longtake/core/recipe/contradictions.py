@@ -14,6 +14,7 @@ from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
@@ -37,6 +38,8 @@ class Described(Protocol):
     def sink_frames(self) -> int: ...
     @property
     def block_limit(self) -> int | None: ...
+    @property
+    def positions(self) -> Positions: ...
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
@@ -65,6 +68,19 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
+def _period(recipe: Described) -> int | None:
+    stream = recipe.positions.stream
+    return stream.cyclic if isinstance(stream, Cyclic) else None
+
+
+def _comes_round(recipe: Described) -> bool:
+    """Whether two of the frames that a block reads stand in one place."""
+    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    if window is None and limit is not None:
+        window = recipe.blocks.first_frame(limit)
+    return period is not None and window is not None and period < window
+
+
 RULES = (
     Rule(
         name="endless without a window",
@@ -91,12 +107,50 @@ RULES = (
         why="the window must hold the sinks and at least the own block",
     ),
     Rule(
+        name="first block too large",
+        first=("window_frames",),
+        second=("first_frames",),
+        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
+        why="the window must hold the first block, which has more frames than the others",
+    ),
+    Rule(
+        name="nothing but a first block",
+        first=("first_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
+        why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),
         is_broken=lambda recipe: min(recipe.past_timesteps) >= _NOISE,
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
+    ),
+    Rule(
+        name="period too short",
+        first=("positions",),
+        second=("window_frames",),
+        is_broken=_comes_round,
+        why="two of the frames that a block reads would stand in the same place",
+    ),
+    Rule(
+        name="sinks in the way",
+        first=("positions",),
+        second=("sink_frames",),
+        is_broken=lambda recipe: _period(recipe) is not None and recipe.sink_frames > 0,
+        why="sinks keep their places, and later frames come round to them",
+    ),
+    Rule(
+        name="sinks of several blocks, listed",
+        first=("positions",),
+        second=("frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.positions.stream is Numbering.LISTED and recipe.blocks.first_frame(1) < recipe.sink_frames
+        ),
+        why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
+        "from the first block on",
     ),
     Rule(
         name="noise in a context that has its own",
@@ -124,6 +178,22 @@ RULES = (
         is_broken=lambda recipe: recipe.context.lag > len(recipe.steps.ladder),
         why="a block would begin when the one before has done more steps than there are; at most it begins after all "
         "of them, as at level clean",
+    ),
+    Rule(
+        name="blocks of several sizes that step together",
+        first=("first_frames",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.level is Level.STAGGERED and recipe.blocks.lead != recipe.blocks.frames,
+        why="blocks that step together are one forward, whose blocks all make as many frames",
+    ),
+    Rule(
+        name="places that change where blocks step together",
+        first=("positions",),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is Level.STAGGERED and recipe.positions.stream is Numbering.LISTED
+        ),
+        why="in one forward a frame would stand in another place for each of the blocks that read it",
     ),
     Rule(
         name="both ways where nothing is shared",
@@ -171,5 +241,7 @@ def _shown(value: object) -> object:
             return "none"
         case tuple():
             return list(value)
+        case Mapping():
+            return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:
             return value

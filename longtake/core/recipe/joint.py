@@ -49,6 +49,10 @@ class Joint:
         """The iteration in which a block does a step; its commit is step S."""
         return block * self.lag + step
 
+    def begun(self, iteration: int, step: int) -> int:
+        """How many blocks of an endless stream have done a step, or S: their commit, before an iteration."""
+        return max(0, -(-(iteration - step) // self.lag))
+
     def taking_part(self, iteration: int) -> range:
         """The blocks that take part in an iteration of an endless stream, the oldest first."""
         return range(max(0, -(-(iteration - self.steps) // self.lag)), iteration // self.lag + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -66,6 +66,10 @@ class Times:
     noised: Noised | None = None
     """Noise that a commit adds to finished latents; None if it takes them as they are."""
 
+    def over(self, frames: int) -> Times:
+        """The same levels over another number of frames, which all have the same."""
+        return self if frames == len(self.timesteps) else replace(self, timesteps=self.timesteps[:1] * frames)
+
 
 class Returns(Enum):
     """What becomes of the output of an op."""
@@ -103,7 +107,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     times: Times
-    """Noise levels of its ops; those of a decode are all 0."""
+    """Noise levels of its ops of usual blocks; those of a decode are all 0."""
     returns: Returns
     """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int

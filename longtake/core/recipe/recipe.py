@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
@@ -23,7 +23,7 @@ class Recipe:
     steps: StepPlan
     blocks: BlockPlan
     context: Context
-    positions: Positions = Positions.ABSOLUTE
+    positions: Positions = field(default_factory=Positions)
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -137,7 +137,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
     def plain(self) -> dict[str, object]:
-        """All fields, as a model's file has them."""
+        """All fields, as a model's file has them; those that came later only where they are not as they always were."""
+        later = {"first_frames": self.blocks.first_frames}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,
@@ -145,7 +146,8 @@ class Recipe:
             "frames_per_block": self.blocks.frames,
             "window_frames": self.window_frames,
             "sink_frames": self.sink_frames,
-            "positions": self.positions.value,
+            "positions": self.positions.plain(),
             "block_limit": self.block_limit,
             **self.context.further(),
+            **{name: value for name, value in later.items() if value is not None},
         }

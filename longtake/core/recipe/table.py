@@ -15,7 +15,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -86,6 +86,14 @@ def _line(value: object) -> str:
     return value
 
 
+def _positions(value: object) -> Positions:
+    match value:
+        case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
+            return Positions(stream=Cyclic(cyclic=period))
+        case _:
+            return Positions(stream=Numbering(value))
+
+
 def _words(kind: type[Enum]) -> str:
     return ", ".join(f'"{each.value}"' for each in kind)
 
@@ -103,6 +111,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
+        "first_frames": _Key("first_frames", _whole, "a whole number of latent frames, 1 or more"),
         "limit": _Key("block_limit", _whole, "a whole number of blocks, 1 or more"),
     },
     "context": {
@@ -114,7 +123,9 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
     },
-    "positions": {"stream": _Key("positions", Positions, _words(Positions))},
+    "positions": {
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
@@ -139,7 +150,9 @@ _PARTS: Mapping[str, _Part] = {
         fields={"steps": "ladder", "shift": "shift"},
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
-    "blocks": _Part(made=BlockPlan, fields={"frames_per_block": "frames"}, least={"frames": 1}),
+    "blocks": _Part(
+        made=BlockPlan, fields={"frames_per_block": "frames", "first_frames": "first_frames"}, least={"frames": 1}
+    ),
     "context": _Part(
         made=Context,
         fields={

@@ -48,7 +48,7 @@ async def served(model: Path, recipe: Recipe, denoise: int = 1) -> list[str]:
     return hashes.of("s")
 
 
-NOISY: dict[str, dict[str, object]] = {
+NOISY: dict[str, dict[str, float]] = {
     "noise that the model is not told of": {"commit_step": 50, "commit_label": 0.0},
     "noise that it is told of": {"commit_step": 250},
     "no noise, and a label of its own": {"commit_label": -1.0},

@@ -115,7 +115,7 @@ def expected_hashes(
         denoiser,
         info.recipe,
         text,
-        lambda block, draw: normal(seed, block, draw, info.geometry.block_shape).unsqueeze(0),
+        lambda block, draw: normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0),
         blocks,
         lanes,
     )
