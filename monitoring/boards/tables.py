@@ -196,7 +196,7 @@ SESSIONS = Dashboard(
             panel("Realtime blocks with fewer steps", PLAIN,
                   SEEN.rate(metrics.SHED_BLOCKS, **REALTIME) / SEEN.rate(metrics.BLOCKS, **REALTIME),
                   advice="Of recipes that shed steps under load: such blocks are in time and look worse. Steadily "
-                         "above 0 with limits.admit_at = usual: a worker is slower than when streams were let in."),
+                         "above 0 with limits.admit_at = usual: a worker has become slower."),
             panel("Wait in the queue, 95th percentile", PLAIN,
                   SEEN.quantile(0.95, metrics.QUEUE_WAIT),
                   advice="Of fast streams that had to queue. Long is no fault; the queue's end is a refusal."),

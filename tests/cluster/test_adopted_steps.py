@@ -142,8 +142,10 @@ async def test_a_record_that_is_lost_is_noticed_and_what_depends_on_it_is_not_ma
 ) -> None:
     folder = before.left(tmp_path / "j")
     assert damaged(folder, lambda each: each.head.kind is RecordKind.STEPS and each.head.block == 4) == 2
-    for stored in JournalFolder(LocalDisk(folder)).sessions():
+    disk = LocalDisk(folder)
+    for stored in JournalFolder(disk).sessions():
         assert stored.loads_known_from == 6, "the change after the one that is lost"
+    disk.release()
     shutil.copytree(folder, tmp_path / "latents too")
     async with cell(before.model, folder) as after:  # latents are there: nothing that is lost is needed
         after.engine.scheduler.cell.load_rule = by_block

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.places import standing
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
@@ -49,7 +50,6 @@ class Script:
         begun = [turn for turn in self.turns if turn <= block]
         return self.seed, self.turns[max(begun)] if begun else self.prompt
 
-
     def entries(self, block: int, recipe: Recipe) -> tuple[int, ...]:
         """The entries of the ladder that a block took."""
         if self.parent is not None and block < self.first:
@@ -73,8 +73,10 @@ class Lane:
         own = recipe.blocks.own(block)
         seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([self._blank if frame in own else self._frames[frame] for frame in seen])
-        values = arithmetic.forward(latents, text, timestep, own, context)
-        self._frames.update(zip(own, arithmetic.pages_of(values, own), strict=True))
+        places = standing(recipe, own, seen)
+        values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
+        kept = arithmetic.pages_of(values, places.keys)
+        self._frames.update(zip(own, kept, strict=True))
         return values
 
 
@@ -93,7 +95,7 @@ def finished(model: Model, script: Script) -> Iterator[bytes]:
             values = lane.run(latents, text, recipe.timesteps[step], block)
             last = entered is None
             added = b"" if entered is None else arithmetic.noise(seed, block, entered)
-            latents = arithmetic.denoised(values, added, geometry)
+            latents = arithmetic.denoised(values[-1], added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
                 lane.run(latents, text, recipe.commit_timestep(step), block)
         yield latents

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -19,10 +19,15 @@ class RecipeFields:
     shift: float
     level: Level
     frames_per_block: int
+    first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
-    positions: Positions = Positions.ABSOLUTE
+    positions: StreamPlaces = Numbering.ABSOLUTE
     block_limit: int | None = None
+    commit_step: int = 0
+    commit_label: float | None = None
+    lag: int = 0
+    both_ways: bool = False
     usual_steps: tuple[int, ...] = ()
     first_steps: tuple[int, ...] = ()
     first_blocks: int = 0
@@ -39,8 +44,8 @@ class RecipeFields:
                 first_blocks=self.first_blocks,
                 shed=self.shed_steps,
             ),
-            blocks=BlockPlan(frames=self.frames_per_block),
-            context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
-            positions=self.positions,
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
+            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
+            positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )

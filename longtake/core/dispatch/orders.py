@@ -30,14 +30,17 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     graph, block = session.graph, op.block
     chain = graph.chain_of(op)
     lane = chain.lane or 0
+    places, seen = graph.places(block), session.next_block - 1 if chain.reads_later else block
     table, steps = session.place.tables[lane], session.steps(block)
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(reads=table.reads(block), writes=table.writes(block)),
-        times=steps.times[chain.number],
-        positions=graph.positions(block),
+        pages=Pages(reads=table.reads(seen), writes=table.writes(block)),
+        times=steps.times[chain.number].over(graph.blocks.made(block)),
+        positions=places.queries,
+        key_positions=places.keys,
+        read_turns=table.read_of(places.read, block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
         conditioning=session.conditioning(block),
         input=_input(session, chain, block, worker),

@@ -48,6 +48,9 @@ def block_steps(numbers: tuple[int, ...], chains: Sequence[Chain], sigmas: tuple
         is_last = chain.kind is Kind.DENOISE and enters.get(chain.step) == count
         times.append(_times(chain, enters, sigmas))
         returns.append(denoises[count - 1].returns if is_last else chain.returns)
+        if len(numbers) == count:
+            left.append(chain.lanes_left)
+            continue
         later = [step for step in numbers if step >= chain.step + (chain.kind is Kind.DENOISE)]
         lanes = [denoises[step].lane for step in later] if chain.lane is not None else []
         left.append(tuple(lane for lane in lanes if lane is not None))

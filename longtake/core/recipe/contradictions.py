@@ -12,6 +12,9 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.joint import Joint
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
@@ -26,6 +29,10 @@ class Described(Protocol):
     @property
     def blocks(self) -> BlockPlan: ...
     @property
+    def context(self) -> Context: ...
+    @property
+    def joint(self) -> Joint | None: ...
+    @property
     def lane_count(self) -> int: ...
     @property
     def window_frames(self) -> int | None: ...
@@ -34,9 +41,11 @@ class Described(Protocol):
     @property
     def block_limit(self) -> int | None: ...
     @property
+    def positions(self) -> Positions: ...
+    @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
-        """All fields by their names; some that have no value may be left out."""
+        """All fields by their names; those that are missing are as they are where nobody sets them."""
         ...
 
 
@@ -61,9 +70,22 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
-def _has_lanes(of: Described) -> bool:
-    """Whether each step has a lane of its own. (A ladder of one step makes no difference: it has one list.)"""
-    return of.lane_count > 1
+def _period(recipe: Described) -> int | None:
+    stream = recipe.positions.stream
+    return stream.cyclic if isinstance(stream, Cyclic) else None
+
+
+def _comes_round(recipe: Described) -> bool:
+    """Whether two of the frames that a block reads stand in one place."""
+    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    if window is None and limit is not None:
+        window = recipe.blocks.first_frame(limit)
+    return period is not None and window is not None and period < window
+
+
+def _takes_each_step(of: Described) -> bool:
+    """Whether each block must take each step. (A ladder of one step makes no difference: it has one list.)"""
+    return of.lane_count > 1 or of.joint is not None
 
 
 def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
@@ -85,8 +107,9 @@ def _list_rules() -> Iterator[Rule]:
             name=f"{word} list where each step has a lane",
             first=("level",),
             second=(field,),
-            is_broken=lambda recipe, found=found: _has_lanes(recipe) and bool(found(recipe.steps)),  # type: ignore[misc]
-            why="each step reads earlier blocks in a lane of its own, where a block that skips the step leaves a hole",
+            is_broken=lambda recipe, found=found: _takes_each_step(recipe) and bool(found(recipe.steps)),  # type: ignore[misc]
+            why="a block that skips a step leaves a hole where each step reads earlier blocks in a lane of its own, or "
+            "where blocks step together",
         )
         yield Rule(
             name=f"{word} list beyond the ladder",
@@ -125,12 +148,112 @@ RULES = (
         why="the window must hold the sinks and at least the own block",
     ),
     Rule(
+        name="first block too large",
+        first=("window_frames",),
+        second=("first_frames",),
+        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
+        why="the window must hold the first block, which has more frames than the others",
+    ),
+    Rule(
+        name="nothing but a first block",
+        first=("first_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
+        why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),
         is_broken=lambda recipe: min(recipe.past_timesteps) >= _NOISE,
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
+    ),
+    Rule(
+        name="period too short",
+        first=("positions",),
+        second=("window_frames",),
+        is_broken=_comes_round,
+        why="two of the frames that a block reads would stand in the same place",
+    ),
+    Rule(
+        name="sinks in the way",
+        first=("positions",),
+        second=("sink_frames",),
+        is_broken=lambda recipe: _period(recipe) is not None and recipe.sink_frames > 0,
+        why="sinks keep their places, and later frames come round to them",
+    ),
+    Rule(
+        name="sinks of several blocks, listed",
+        first=("positions",),
+        second=("frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.positions.stream is Numbering.LISTED and recipe.blocks.first_frame(1) < recipe.sink_frames
+        ),
+        why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
+        "from the first block on",
+    ),
+    Rule(
+        name="noise in a context that has its own",
+        first=("commit_step", "commit_label"),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is not Level.CLEAN
+            and (recipe.context.commit_step > 0 or recipe.context.commit_label is not None)
+        ),
+        why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
+        "past is read",
+    ),
+    Rule(
+        name="a lag that says nothing",
+        first=("lag",),
+        second=("level",),
+        is_broken=lambda recipe: (recipe.context.level is Level.STAGGERED) is not (recipe.context.lag > 0),
+        why="at level staggered a block begins when the one before has done so many steps, 1 or more; at the others it "
+        "begins when what it reads is done",
+    ),
+    Rule(
+        name="a lag of more than all steps",
+        first=("lag",),
+        second=("steps",),
+        is_broken=lambda recipe: recipe.context.lag > len(recipe.steps.ladder),
+        why="a block would begin when the one before has done more steps than there are; at most it begins after all "
+        "of them, as at level clean",
+    ),
+    Rule(
+        name="blocks of several sizes that step together",
+        first=("first_frames",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.level is Level.STAGGERED and recipe.blocks.lead != recipe.blocks.frames,
+        why="blocks that step together are one forward, whose blocks all make as many frames",
+    ),
+    Rule(
+        name="places that change where blocks step together",
+        first=("positions",),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is Level.STAGGERED and recipe.positions.stream is Numbering.LISTED
+        ),
+        why="in one forward a frame would stand in another place for each of the blocks that read it",
+    ),
+    Rule(
+        name="both ways where nothing is shared",
+        first=("both_ways",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.both_ways and recipe.context.level is not Level.STAGGERED,
+        why="a block can read a later one only if both are denoised at once",
+    ),
+    Rule(
+        name="a window that does not hold the blocks that read one another",
+        first=("window_frames",),
+        second=("both_ways", "lag", "steps", "frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.context.both_ways
+            and recipe.joint is not None
+            and recipe.window_frames is not None
+            and recipe.window_frames < recipe.sink_frames + (1 + recipe.joint.ahead) * recipe.blocks.frames
+        ),
+        why="both ways every block reads all that are not finished, so the window must hold the sinks and all of those",
     ),
     *_list_rules(),
     Rule(
@@ -169,7 +292,7 @@ RULES = (
         first=("steps",),
         second=("usual_steps",),
         is_broken=lambda recipe: (
-            not _has_lanes(recipe)
+            not _takes_each_step(recipe)
             and not set(recipe.steps.ladder) <= {each for one in recipe.steps.lists for each in one}
         ),
         why="the ladder has entries that are in no list of any block",
@@ -202,5 +325,7 @@ def _shown(value: object) -> object:
             return "none"
         case tuple():
             return [_shown(each) for each in value]
+        case Mapping():
+            return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:
             return value

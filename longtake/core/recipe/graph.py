@@ -7,12 +7,14 @@ scheduler asks them with every op.
 from __future__ import annotations
 
 from longtake.core.recipe.block_steps import BlockSteps, block_steps
-from longtake.core.recipe.chains import chains, sealing
+from longtake.core.recipe.chains import chains
 from longtake.core.recipe.ops import Chain, Kind, Op, Readers
+from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.sources import sealing
 
 _REMEMBERED = 256
-"""Blocks of which positions are kept: every op of a block asks for them."""
+"""Blocks of which places are kept: every op of a block asks for them."""
 
 
 class Graph:
@@ -26,9 +28,11 @@ class Graph:
         self._numbers = {(chain.kind, chain.step): chain.number for chain in self.chains}
         self.numbers = range(len(self.chains))
         """The numbers of all chains."""
+        self.joint = recipe.joint
+        """How ops of several blocks go together in one forward; None: each goes for itself."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
-        self.sink_blocks = -(-recipe.sink_frames // recipe.blocks.frames)
+        self.sink_blocks = self.blocks.block_of(recipe.sink_frames - 1) + 1 if recipe.sink_frames else 0
         """The first blocks of a stream, whose frames every later one may read."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
@@ -43,7 +47,7 @@ class Graph:
         """Whether some blocks take fewer steps than the ladder has."""
         self.forwards_per_block = self.usual.forwards
         """Forwards that one block costs as a rule: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT, for S steps."""
-        self.sealing = tuple(sealing(recipe, self._numbers))
+        self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
@@ -54,7 +58,7 @@ class Graph:
         )
         """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
         self._woken = tuple(self._woken_by(chain) for chain in self.chains)
-        self._positions: dict[int, tuple[int, ...]] = {}
+        self._places: dict[int, Places] = {}
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:
@@ -95,13 +99,13 @@ class Graph:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
 
-    def positions(self, block: int) -> tuple[int, ...]:
-        """The numbers by which queries and keys of the block's own frames are rotated."""
-        known = self._positions.get(block)
+    def places(self, block: int) -> Places:
+        """Where the frames that the block reads stand on the time axis."""
+        known = self._places.get(block)
         if known is None:
-            if len(self._positions) >= _REMEMBERED:
-                self._positions.clear()
-            known = self._positions[block] = self.recipe.positions.of(self.blocks.own(block))
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            known = self._places[block] = self.recipe.positions.of(self.window, block)
         return known
 
     def shape(self, block: int) -> tuple[int, int]:
@@ -113,8 +117,21 @@ class Graph:
         """The op whose K/V later blocks read in `lane`."""
         return self.op(self.sealing[lane], block)
 
+    def taking_part(self, iteration: int, last_block: int | None) -> tuple[tuple[int, int], ...]:
+        """Chain and block of the ops of an iteration, the oldest block first; there is none of blocks past the last."""
+        assert self.joint is not None
+        blocks = self.joint.taking_part(iteration)
+        if last_block is not None:
+            blocks = range(blocks.start, min(blocks.stop, last_block + 1))
+        steps = ((iteration - self.joint.iteration(0, block), block) for block in blocks)
+        return tuple(
+            [(self.sealing[0] if step == self.step_count else self.first + step, block) for step, block in steps]
+        )
+
     def _woken_by(self, chain: Chain) -> tuple[int, ...]:
-        if chain.number == self.decodes:  # a segment leaves: the playback clock of the whole session may shift
+        if (
+            self.joint is not None or chain.number == self.decodes
+        ):  # a segment leaves: the playback clock of the whole session may shift
             return tuple(self.numbers)
         woken = [row for row in self.chains if any(need.chain == chain.number for need in row.needs)]
         if self.skips:  # a block may go without the op that waits: then those have waited that wait for that one

@@ -25,8 +25,9 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
-from tests.workers.oracle import ContiguousLanes, generate
+from tests.workers.oracle import ContiguousLanes
 from tests.workers.oracle_plans import generate_by_lists
+from tests.workers.oracle_sources import row_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
@@ -121,7 +122,7 @@ def expected_hashes(
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
 
     def noise(block: int, draw: int) -> Tensor:
-        return normal(seed, block, draw, info.geometry.block_shape).unsqueeze(0)
+        return normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0)
 
     steps = info.recipe.steps
     lists = [steps.entries(block, loads(block)) for block in range(blocks)]
@@ -136,7 +137,7 @@ def expected_hashes(
             shift=steps.shift,
         )
     else:
-        latents = generate(denoiser, info.recipe, text, noise, blocks, lanes)
+        latents = row_of(info.recipe)(denoiser, info.recipe, text, noise, blocks, lanes)
 
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 
