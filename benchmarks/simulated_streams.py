@@ -59,8 +59,11 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REA
             last = step + 1 == recipe.step_count
             added = b"" if last else arithmetic.noise(seed, block, step + 1)
             latents = arithmetic.denoised(values, added, geometry)
-            if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
+            is_usual = block >= recipe.context.start_blocks
+            if is_usual and (recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last)):
                 lane.run(latents, text, recipe.commit_timestep(step), block)
+        for lane in lanes if block < recipe.context.start_blocks else ():
+            lane.run(latents, text, 0.0, block)
         yield latents
 
 

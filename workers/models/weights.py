@@ -299,6 +299,7 @@ class _RecipeFields:
     first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
+    start_blocks: int = 0
     positions: Positions = Positions.ABSOLUTE
     block_limit: int | None = None
 
@@ -307,7 +308,12 @@ class _RecipeFields:
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
-            context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
+            context=Context(
+                level=self.level,
+                window_frames=self.window_frames,
+                sink_frames=self.sink_frames,
+                start_blocks=self.start_blocks,
+            ),
             positions=self.positions,
             block_limit=self.block_limit,
         )

@@ -48,7 +48,7 @@ class Batching:
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = self._first(worker, now_s=now_s)
-        if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
+        if worker.batch_limit == 1 or first.op.kind is Kind.DECODE or not self._is_proven(first):
             return (first,)
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
         if not worker.mixes_kinds:
@@ -110,13 +110,16 @@ class Batching:
             or session.shape(graph.op(number, block)) != shape
             or progress.next(number) != block
             or not progress.wants(number, block)
-            or not self._offers.may_run(session, graph.chains[number], block, now_s=now_s, beside=chain.number)
+            or not self._offers.may_run(session, graph.row(number, block), block, now_s=now_s, beside=chain.number)
         ):
             return None
         return session.ticket(number, block)
 
     def _urgency(self, ticket: Ticket) -> Urgency:
         return self._cell.urgency(self._cell, ticket)
+
+    def _is_proven(self, ticket: Ticket) -> bool:
+        return self._cell.sessions[ticket.session].graph.is_proven(self._shape(ticket))
 
     def _shape(self, ticket: Ticket) -> tuple[int, int]:
         return self._cell.sessions[ticket.session].shape(ticket.op)

@@ -29,6 +29,9 @@ class Context:
     """Latent frames that a block reads, its own and the sinks included; None: all, which needs a finite stream."""
     sink_frames: int = 0
     """The first latent frames of a stream, which every block reads."""
+    start_blocks: int = 0
+    """The hybrid start of HiAR's code: so many blocks at the beginning of a stream, those that are given not counted,
+    read earlier ones as they are when finished, and are read so by every later block, whatever the level says."""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -38,3 +41,5 @@ class Context:
             yield InvalidField("recipe.window_frames", self.window_frames, "1 or more latent frames")
         if self.sink_frames < 0:
             yield InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+        if self.start_blocks < 0:
+            yield InvalidField("recipe.start_blocks", self.start_blocks, "0 or more blocks")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -22,6 +23,8 @@ class Described(Protocol):
 
     @property
     def blocks(self) -> BlockPlan: ...
+    @property
+    def context(self) -> Context: ...
     @property
     def window_frames(self) -> int | None: ...
     @property
@@ -94,6 +97,14 @@ RULES = (
         second=("block_limit",),
         is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
         why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
+        name="a clean start of what has one, or has no commits",
+        first=("start_blocks",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.start_blocks > 0 and recipe.context.level is not Level.OUTPUT,
+        why="only where a block is committed in several lanes can its first ones be committed otherwise: with clean "
+        "all are read so, and with input there are no commits",
     ),
     Rule(
         name="a past of noise",

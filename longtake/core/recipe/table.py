@@ -104,6 +104,7 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
     "positions": {"stream": _Key("positions", Positions, _words(Positions))},
 }
@@ -135,7 +136,7 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={name: name for name in ("level", "window_frames", "sink_frames")},
+        fields={name: name for name in ("level", "window_frames", "sink_frames", "start_blocks")},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
 }

@@ -128,9 +128,14 @@ class Session:
     # --- how far it is ------------------------------------------------------------------------------------------------
 
     @property
+    def is_to_encode(self) -> bool:
+        """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
+        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+
+    @property
     def next_block(self) -> int:
-        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
-        return self.progress.next_block
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take. Given blocks count as begun."""
+        return max(self.progress.next_block, self.graph.given_blocks)
 
     @property
     def last_block(self) -> int | None:
@@ -220,7 +225,7 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
-        sinks = self.graph.sink_blocks
+        sinks = self.graph.kept_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
             versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)

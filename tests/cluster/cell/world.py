@@ -24,6 +24,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes, generate
+from tests.workers.oracle_beginning import Beginning, generate_from
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
@@ -110,14 +111,17 @@ def expected_hashes(
     encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
-    latents = generate(
-        denoiser,
-        info.recipe,
-        text,
-        lambda block, draw: normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0),
-        blocks,
-        lanes,
-    )
+
+    def noise(block: int, draw: int) -> torch.Tensor:
+        return normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0)
+
+    start = info.recipe.context.start_blocks
+    if start:
+        latents = generate_from(
+            denoiser, info.recipe, text, noise, blocks, lanes, Beginning(start_blocks=start)
+        )  # fmt: skip
+    else:
+        latents = generate(denoiser, info.recipe, text, noise, blocks, lanes)
 
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 

@@ -38,6 +38,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"first_frames": 2, "window_frames": 2, "block_limit": 2},
         ("recipe.first_frames = 2", "recipe.block_limit = 1"),
     ),
+    "a clean start of what has one, or has no commits": (
+        {"start_blocks": 1},
+        {"start_blocks": 1, "level": Level.OUTPUT},
+        ("recipe.start_blocks = 1", "recipe.level = clean"),
+    ),
     "a past of noise": (
         {"level": Level.INPUT},
         {"level": Level.INPUT, "ladder": (999,)},

@@ -38,7 +38,8 @@ def test_every_key_says_what_it_is_named_after() -> None:
     made = read_recipe(
         changed(
             steps={"ladder": [1000, 500], "shift": 8}, blocks={"frames": 2, "first_frames": 1, "limit": 7},
-            context={"level": "output", "window_frames": 12, "sink_frames": 3}, positions={"stream": "absolute"},
+            context={"level": "output", "window_frames": 12, "sink_frames": 3, "start_blocks": 2},
+            positions={"stream": "absolute"},
             help="h", paper="p", quality="proven",
         ),
         "mine",
@@ -46,7 +47,7 @@ def test_every_key_says_what_it_is_named_after() -> None:
     assert made.recipe == Recipe(
         steps=StepPlan(ladder=(1000, 500), shift=8.0),
         blocks=BlockPlan(frames=2, first_frames=1),
-        context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3),
+        context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3, start_blocks=2),
         positions=Positions.ABSOLUTE,
         block_limit=7,
     )
@@ -61,7 +62,7 @@ def test_every_key_says_what_it_is_named_after() -> None:
         (changed(steps=[1000]), "steps", "a table: a line [steps]"),
         (changed(steps={"usual": [1000]}), "steps.usual", "ladder, shift"),
         (changed(blocks={"frames": 3, "overlap_frames": 1}), "blocks.overlap_frames", "frames, first_frames, limit"),
-        (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames"),
+        (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames, start_blocks"),
         (changed(context={"level": "staggered"}), "context.level", '"clean", "output", "input"'),
         (changed(positions={"stream": "listed"}), "positions.stream", '"absolute"'),
         (changed(quality="good"), "quality", '"proven", "unproven"'),
@@ -77,6 +78,7 @@ def test_every_key_says_what_it_is_named_after() -> None:
         (changed(blocks={"frames": 3, "first_frames": 0}), "blocks.first_frames", "1 or more latent frames"),
         (changed(blocks={"frames": 3, "limit": 0}), "blocks.limit", "1 or more blocks"),
         (changed(context={"window_frames": 0}), "context.window_frames", "1 or more"),
+        (changed(context={"start_blocks": -1}), "context.start_blocks", "0 or more"),
         (changed(context={"sink_frames": -1}), "context.sink_frames", "0 or more"),
         ({"context": LEAST["context"]}, "blocks.frames", "the key must be there"),
         ({"blocks": LEAST["blocks"]}, "context.level", "the key must be there"),

@@ -32,6 +32,7 @@ from longtake.core.events import (
 from longtake.core.fleet.worker import Worker
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
+from longtake.core.recipe.given import graph_with
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.recipe.recipe import Recipe
@@ -164,13 +165,15 @@ class CheckedCell:
         pace: Pace = Pace.FAST,
         prompt: str = "p",
         recipe: str = "",
+        given: int = 0,
     ) -> SessionId:
+        """`given` are latent frames that are given."""
         session = SessionId(name)
-        if recipe in self.others:
-            self.graphs[session] = Graph(self.others[recipe])
+        if recipe in self.others or given:
+            self.graphs[session] = graph_with(Graph(self.others.get(recipe, self.recipe)), given)
         self.send(
             Open(now_s=self.now_s, session=session, prompt=prompt, seed=1, pace=pace, window=window,
-                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe)
+                 picture_limit=pictures, settings=SETTINGS, cues=cues, recipe=recipe, given_frames=given)
         )  # fmt: skip
         return session
 
@@ -251,6 +254,10 @@ class CheckedCell:
 
     def _tell(self, effect: PrepareStream | EncodeText | Forget) -> None:
         """Have a worker do it between its ops; the test says when its answer comes."""
+        if isinstance(effect, PrepareStream) and effect.encodes:
+            graph = self.graph_of(effect.session)
+            self.kept.give(effect.session, graph)
+            assert graph.given_blocks, f"nothing was given of {effect.session}"
         answer = self.fakes[effect.worker].perform(effect)
         if isinstance(effect, Forget):
             if effect.version is None:  # slots of the session that are to be filled are given up before

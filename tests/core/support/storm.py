@@ -9,10 +9,11 @@ from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
-from tests.core.support.parts import geometry, recipe
+from tests.core.support.parts import recipe
 
 
 class Storm:
@@ -29,7 +30,7 @@ class Storm:
             detached_s=draw.choice([0.0, 4.0, 600.0, 600.0]),
         )
         self.level = draw.choice(list(Level))
-        made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+        made = self.begun(recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5)))
         lanes = made.lane_count
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),
@@ -42,6 +43,14 @@ class Storm:
         self._names = 0
         self._connections: dict[SessionId, ConnectionNumber] = {}
         """The newest call of each session that had more than one."""
+
+    def begun(self, made: Recipe) -> Recipe:
+        """The recipe, as streams begin in this storm."""
+        return made
+
+    def given(self) -> int:
+        """So many latent frames are given of the next stream."""
+        return 0
 
     def step(self) -> None:
         """One event."""
@@ -93,6 +102,7 @@ class Storm:
         self.pictures[SessionId(name)] = self.draw.randrange(1, 90)
         self.cell.open(
             name,
+            given=self.given(),
             pictures=self.pictures[SessionId(name)],
             window=self.draw.randrange(1, 4),
             pace=self.draw.choice([Pace.FAST, Pace.FAST, Pace.REALTIME]),
@@ -131,6 +141,6 @@ class Storm:
                 break
             cell.later(1.0)
         for name, closed in cell.closed.items():
-            asked = geometry().blocks_for(self.pictures[name])
+            asked = self.cell.geometry.divided(self.cell.graph_of(name).blocks).blocks_for(self.pictures[name])
             assert (closed.segments == asked) == (closed.ending is Ending.COMPLETED), closed
         cell.check_empty()
