@@ -70,4 +70,5 @@ class Identity:
             fork=fork,
             known_from=kin.known_from,
             playing=session.playing,
+            given_frames=request.given_frames,
         )

@@ -64,6 +64,15 @@ class Keeping:
             self.durability.latents(ref, version, data)
         return same
 
+    def given(self, session: SessionId, step: int, blocks: tuple[bytes, ...]) -> None:
+        """Keep the finished latents of the blocks that a session begins with, which nothing could make again."""
+        refs = [LatentRef(session=session, block=block, step=step) for block in range(len(blocks))]
+        for ref, data in zip(refs, blocks, strict=True):
+            self._journal.put_latents(ref, data)
+        self._journal.encoded(session)
+        if self.durability is not None:
+            self.durability.given(session, dict(zip(refs, blocks, strict=True)))
+
     def acknowledged(self, session: SessionId, segment: int) -> None:
         """A client has consumed a segment."""
         if self.durability is not None:

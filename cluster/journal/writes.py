@@ -31,6 +31,20 @@ class WriteCue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriteGiven:
+    """The latents of a block that a session begins with, which nothing could make again. Durable before anybody is
+    told, and kept as long as the record is."""
+
+    ref: LatentRef
+    data: bytes
+    """Little-endian float32."""
+
+    @property
+    def session(self) -> SessionId:
+        return self.ref.session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteLatents:
     """Latents that passed between steps, or a finished block. A crash may lose the last seconds of them."""
 
@@ -74,8 +88,8 @@ class TakeOver:
         return self.stored.record.session
 
 
-Write = WriteRecord | WriteCue | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
+Write = WriteRecord | WriteCue | WriteGiven | WriteLatents | WriteAck | Trim | WriteEnd | TakeOver
 """Of a Trim the journal on disk minds the floors; what sinks are it knows from the record."""
 
-Durable = WriteRecord | WriteCue
+Durable = WriteRecord | WriteCue | WriteGiven
 """What is synced at once, and refused while the disk is in trouble."""

@@ -26,13 +26,14 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import DecoderKind
 from workers.json_values import record, value
-from workers.models.api import Compute, Denoiser, LatentDecoder
+from workers.models.api import Compute, Denoiser, LatentDecoder, LatentEncoder
 from workers.models.manifest import Manifest
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
 from workers.models.wan.fused_dit import fuse
 from workers.models.wan.fused_vae import FusedDecoder
+from workers.models.wan.sizes import encoder_config
 from workers.models.wan.taehv import TaehvDecoder
 from workers.models.wan.vae import WanDecoder, WanEncoder
 
@@ -53,7 +54,7 @@ FORMATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 FORMAT_NAMES = "float64, float32, bfloat16 or float16"
 """The number formats that weights may have; an 8 bit format means nothing without the scales that belong to it."""
 
-_Network = WanModel | WanDecoder | TaehvDecoder
+_Network = WanModel | WanDecoder | TaehvDecoder | WanEncoder
 
 
 class Family(Enum):
@@ -254,6 +255,21 @@ def load_decoder(
         decoder = new_decoder(info)
     _load(decoder, folder, VAE, compute)
     return FusedDecoder(decoder) if compute.fuses else decoder
+
+
+def encodes(folder: Path) -> bool:
+    """Whether a model can make latents of pictures: its file of the autoencoder may hold the decoder alone."""
+    return "encoder.conv1.weight" in _files(folder, VAE, "cpu").names
+
+
+def load_encoder(folder: Path, info: ModelInfo, compute: Compute) -> LatentEncoder | None:
+    """The encoder with its weights, ready to serve; None if the model has none."""
+    if not encodes(folder):
+        return None
+    with torch.device("meta"):
+        encoder = WanEncoder(encoder_config(_files(folder, VAE, "cpu").shape, info.vae))
+    _load(encoder, folder, VAE, compute)
+    return encoder
 
 
 def save_info(folder: Path, info: ModelInfo, manifest: Manifest | None = None) -> None:

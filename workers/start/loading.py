@@ -14,9 +14,11 @@ from longtake.core.errors import Contradiction, InvalidField, Lack, NoCapacity
 from longtake.core.plan.memory import footprint
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, DecoderKind, Role
 from workers.decode.encode import Codec, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool, encoding_beside
+from workers.decode.giving import PictureEncoder
 from workers.decode.slots import DecoderPool, DecoderSlots, LatentFormat
 from workers.decode.text import TextWorker
 from workers.decode.worker import DecodeWorker
@@ -25,7 +27,7 @@ from workers.denoise.layer_split import ChainMember, ModelPart
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Part, Seat
 from workers.models import weights
-from workers.models.api import LatentDecoder, TextEncoder
+from workers.models.api import LatentDecoder
 from workers.models.numbers import numbers_of
 from workers.models.text import load_text_encoder
 from workers.models.text_rules import is_encoded_apart
@@ -102,7 +104,7 @@ class LoadedWorker:
         )
         numerics = denoise_numerics(subject, spec.compute, attention.name)
         _log.info("worker %s: %s", spec.worker, numerics)
-        others = {each.shape: subject.by(each) for each in spec.recipes if each.shape != info.recipe.shape}
+        others = {_shapes(each): subject.by(each) for each in spec.recipes if _shapes(each) != _shapes(info.recipe)}
         self.profile = Profiles(
             own=self._profiled(subject, numerics),
             others={shape: self._profiled(each, numerics) for shape, each in others.items()},
@@ -146,7 +148,12 @@ class LoadedWorker:
             numerics=numerics.fingerprint,
             replay_depth=max(decoder.receptive_frames for decoder in decoders.values()),
         )
-        make = partial(_decode_worker, decoders, text, info, spec.capacity, encoding)
+        encoder = weights.load_encoder(spec.model, info, spec.compute)
+        giving = None if encoder is None else PictureEncoder(encoder, LatentFormat.of(info), info.geometry)
+        make = partial(
+            DecodeWorker, geometry=info.geometry, text=text, encoding=encoding, giving=giving
+        )  # fmt: skip
+        make = partial(_decode_worker, make, decoders, info, spec.capacity)
         self._stock("decoder slots", _slot_bytes(decoders, info.geometry), peak_bytes, make)
         return Introduction(
             worker=spec.worker,
@@ -206,6 +213,11 @@ class LoadedWorker:
         return cached(Path(spec.profiles), key, measure)
 
 
+def _shapes(recipe: Recipe) -> tuple[int, int, int]:
+    """What tells the shapes of a recipe's blocks from those of another: frames, pages, and frames of the first."""
+    return (*recipe.shape, recipe.blocks.lead)
+
+
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
     """A worker over a whole denoiser, or one of a chain over its part."""
     made = partial(DenoiseWorker, subject.denoiser, subject.geometry, subject.attention, pages=spec.capacity)
@@ -216,9 +228,9 @@ def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:
 
 
 def _decode_worker(
-    decoders: _Decoders, text: TextEncoder | None, info: ModelInfo, slots: int, encoding: EncodingPool | None
+    make: Callable[[dict[DecoderKind, DecoderPool]], DecodeWorker], decoders: _Decoders, info: ModelInfo, slots: int
 ) -> DecodeWorker:
-    return DecodeWorker(_pools(decoders, info, slots=slots), info.geometry, text, encoding)
+    return make(_pools(decoders, info, slots=slots))
 
 
 def _pools(decoders: _Decoders, info: ModelInfo, *, slots: int) -> dict[DecoderKind, DecoderPool]:

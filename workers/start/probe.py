@@ -67,8 +67,8 @@ class Profiles:
 
     own: BatchProfile
     """Of the model's own recipe."""
-    others: Mapping[tuple[int, int], BatchProfile] = field(default_factory=dict)
-    """By `Recipe.shape`."""
+    others: Mapping[tuple[int, int, int], BatchProfile] = field(default_factory=dict)
+    """By `Recipe.shape` and the frames of the first block."""
 
     @property
     def limit(self) -> int:
@@ -82,13 +82,13 @@ class Profiles:
             batch_limit=self.limit,
             mixes_kinds=self.limit > 1 and all(each.mixes_kinds for each in (self.own, *self.others.values())),
             forward_s=self.own.forward_s.get(1, 0.0),
-            shape_s=tuple(ShapeTime(*shape, each.forward_s[1]) for shape, each in self.others.items()),
+            shape_s=tuple(ShapeTime(*shape[:2], each.forward_s[1]) for shape, each in self.others.items()),
             numerics=numerics,
             replay_depth=layers,
         )
 
     def __str__(self) -> str:
-        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages), each in self.others.items())
+        shapes = (f"{frames} frames over {pages} pages: {each}" for (frames, pages, _), each in self.others.items())
         return "; ".join([str(self.own), *shapes])
 
 
