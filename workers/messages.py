@@ -200,6 +200,8 @@ class Prepared:
     media_type: str
     given: bytes = b""
     """The latents of the pictures that came with the order, as in Forward; empty if there were none."""
+    unfit: str = ""
+    """Why those cannot be encoded; the slot was not cleared then. Empty if they could be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ def event_of(report: WorkerReport, worker: WorkerId, now_s: float) -> Event:
                 session=report.session,
                 header=report.header,
                 media_type=report.media_type,
+                unfit=report.unfit,
             )
         case ImageStowed():
             return Stowed(now_s=now_s, worker=worker, image=report.image)

@@ -283,7 +283,7 @@ class Engine:
     def _take_given(self, attached: Attached, message: Prepared) -> bool:
         """Take in the latents of what a session was given; if they are not those, the worker is given up."""
         session = self.scheduler.cell.sessions.get(message.session)
-        if session is None or not session.is_to_encode:
+        if session is None or not session.is_to_encode or message.unfit:
             return True
         wanted = [4 * math.prod(session.geometry.shape_of(block)) for block in range(session.graph.given_blocks)]
         if len(message.given) != sum(wanted):

@@ -67,7 +67,8 @@ def _png_sizes(data: bytes) -> Iterator[Sequence[int]]:
     place = len(_PNG)
     while place + 8 <= len(data):
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
-        if (kind == b"IHDR") != (place == len(_PNG)) or (kind == b"IHDR" and length != 13):
+        is_first = place == len(_PNG)
+        if is_first and (kind != b"IHDR" or length != 13):
             return
         if kind == b"IHDR":
             yield _number(data, place + 8, 4), _number(data, place + 12, 4)

@@ -110,6 +110,9 @@ class StreamPrepared:
     session: SessionId
     header: bytes
     media_type: str
+    unfit: str = ""
+    """Why the pictures that the client gave cannot be encoded; nothing was done then. Empty if they could be, or there
+    were none; their latents are in the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,9 +121,7 @@ class DecodeWorker:
             case Task(order=Decode() as order):
                 yield self._decode(message, order)
             case PrepareGiven() if self._giving is not None:
-                latents_FCHW = self._giving.latents(message.pictures)
-                prepared = self._prepare(message.order, lambda slots: slots.open(message.order.slot))
-                yield replace(prepared, given=tensor_to_bytes(latents_FCHW))
+                yield self._begin_with(message, self._giving)
             case PrepareStream(image=None, origin=None):
                 yield self._prepare(message, lambda slots: slots.open(message.slot, started=message.started))
             case PrepareStream(image=None, origin=int() as origin):
@@ -165,6 +163,15 @@ class DecodeWorker:
         take_slot(slots)
         self._streams[order.session] = _Stream(slots, order.slot, encoder)
         return Prepared(session=order.session, header=encoder.header(), media_type=encoder.content_type)
+
+    def _begin_with(self, message: PrepareGiven, giving: Giving) -> Prepared:
+        """Encode what a client gave, which may be anything, and then take a slot."""
+        try:
+            latents_FCHW = giving.latents(message.pictures)
+        except InvalidField as error:
+            return Prepared(session=message.session, header=b"", media_type="", unfit=str(error))
+        prepared = self._prepare(message.order, lambda slots: slots.open(message.order.slot))
+        return replace(prepared, given=tensor_to_bytes(latents_FCHW))
 
     def _fill(self, message: Filled) -> Prepared:
         """Open a slot with a state that was detached from a slot."""

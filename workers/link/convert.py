@@ -125,7 +125,11 @@ def up_to_proto(message: Up) -> pb.AttachRequest:
             return encoded
         case Prepared():
             prepared = pb.StreamPrepared(
-                session=message.session, header=message.header, media_type=message.media_type, given=message.given
+                session=message.session,
+                header=message.header,
+                media_type=message.media_type,
+                given=message.given,
+                unfit=message.unfit[:MAX_REASON],
             )
             return pb.AttachRequest(stream_prepared=prepared)
         case ImageStowed() | ImageLoaded() | ImageGone():
@@ -168,6 +172,7 @@ def up_from_proto(message: pb.AttachRequest) -> Up:
                 header=prepared.header,
                 media_type=prepared.media_type,
                 given=prepared.given,
+                unfit=prepared.unfit[:MAX_REASON],
             )
         case "image_stowed" | "image_loaded" | "image_failed":
             return convert_images.report_from_proto(message)

@@ -468,16 +468,18 @@ class TextEncoded(_message.Message):
     def __init__(self, conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., tensor: _Optional[bytes] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class StreamPrepared(_message.Message):
-    __slots__ = ("session", "header", "media_type", "given")
+    __slots__ = ("session", "header", "media_type", "given", "unfit")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
     GIVEN_FIELD_NUMBER: _ClassVar[int]
+    UNFIT_FIELD_NUMBER: _ClassVar[int]
     session: str
     header: bytes
     media_type: str
     given: bytes
-    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ...) -> None: ...
+    unfit: str
+    def __init__(self, session: _Optional[str] = ..., header: _Optional[bytes] = ..., media_type: _Optional[str] = ..., given: _Optional[bytes] = ..., unfit: _Optional[str] = ...) -> None: ...
 
 class ImageStowed(_message.Message):
     __slots__ = ("image",)

@@ -1,5 +1,4 @@
-"""Tensors of two reference implementations, HiAR's and Self-Forcing's, made by the real engine: runs that begin clean or
-with what is given."""
+"""What HiAR and Self-Forcing made in their own code, for the engine to make: clean starts, given frames."""
 
 from __future__ import annotations
 
@@ -142,7 +141,7 @@ class _GivesLatents(WithoutPictures):
     """Makes of any pictures the same latents."""
 
     def __init__(self, text: _Text, given_FCHW: Tensor) -> None:
-        super().__init__(text)  # type: ignore[arg-type]
+        super().__init__(text)
         self._given = tensor_to_bytes(given_FCHW)
 
     def perform(self, message: Order) -> Iterator[Answer]:
