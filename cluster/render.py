@@ -120,7 +120,7 @@ async def render(
     async with in_process_engine(model, workers, recipes=served) as engine:
         outbox = Outbox()
         engine.attach(request.session, outbox)
-        engine.give(request.session, given)
+        engine.journal.give(request.session, given)
         engine.submit(request)
         try:
             return await _consume(engine, request.session, outbox, tell, room)

@@ -10,11 +10,9 @@ whoever steps drives a whole engine by hand, in a time of their own. All methods
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
 
 from cluster.cell.answers import Answers
 from cluster.cell.attached import Attached, Port, event_of, order_of, preparation
@@ -26,7 +24,7 @@ from cluster.cell.keeping import Keeping
 from cluster.cell.outbox import Outbox, SegmentOut
 from cluster.cell.ticking import Ticks
 from cluster.journal.writer import Reached
-from longtake.core.adoption import Adopted, AdoptFailed, Diverged
+from longtake.core.adoption import Adopted, AdoptFailed, Diverged, StepsSettled
 from longtake.core.effects import (
     Closed,
     CueAccepted,
@@ -86,7 +84,7 @@ from monitoring.folding.histogram import Histogram
 from monitoring.folding.recorder import AllRecorders, Recorder, Silent
 from monitoring.folding.tally import Tally
 from monitoring.folding.timeline import Timeline
-from workers.messages import Done, Down, Encoded, Failed, Heartbeat, Introduction, Prepared, Task, Up
+from workers.messages import Done, Down, Failed, Heartbeat, Introduction, Task, Up
 
 
 class Engine:
@@ -132,11 +130,6 @@ class Engine:
     def attach(self, session: SessionId, outbox: Outbox) -> None:
         """Send what concerns `session` to `outbox`, from before its Open until Refused, Moved or Closed."""
         self.clients.attach(session, outbox)
-
-    def give(self, session: SessionId, pictures: tuple[bytes, ...]) -> None:
-        """Have a session that is about to be opened begin with these pictures."""
-        if pictures:
-            self.journal.give(session, pictures)
 
     def resume(self, session: SessionId, cursor: int | None, outbox: Outbox) -> ConnectionNumber:
         """Have the session go on with another call; what came after the segment `cursor` is sent again, to `outbox`.
@@ -221,11 +214,11 @@ class Engine:
             case Heartbeat():
                 attached.vitals = message
             case _:
-                if isinstance(message, Encoded):
-                    self.journal.put_conditioning(message.conditioning, message.tensor)
-                if isinstance(message, Prepared) and not self._take_given(attached, message):
-                    return
-                self.submit(event_of(message, worker, self.now_s()))
+                wrong = self.keeping.heard(message, self.scheduler.cell.sessions)
+                if wrong:
+                    self.leave(worker, port, wrong, Loss.PROTOCOL)
+                else:
+                    self.submit(event_of(message, worker, self.now_s()))
 
     def _done(self, attached: Attached, message: Done) -> None:
         work = self._reported(attached, message.sequence)
@@ -278,21 +271,6 @@ class Engine:
             self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
             return False
         self._outputs[attached.worker, message.sequence] = [*zip(sent, outputs, strict=True)]
-        return True
-
-    def _take_given(self, attached: Attached, message: Prepared) -> bool:
-        """Take in the latents of what a session was given; if they are not those, the worker is given up."""
-        session = self.scheduler.cell.sessions.get(message.session)
-        if session is None or not session.is_to_encode or message.unfit:
-            return True
-        wanted = [4 * math.prod(session.geometry.shape_of(block)) for block in range(session.graph.given_blocks)]
-        if len(message.given) != sum(wanted):
-            reason = f"it reported {len(message.given)} bytes of latents of given pictures, not {sum(wanted)}"
-            self.leave(attached.worker, attached.port, reason, Loss.PROTOCOL)
-            return False
-        ends = list(accumulate(wanted))
-        blocks = tuple(message.given[end - size : end] for end, size in zip(ends, wanted, strict=True))
-        self.keeping.given(session.id, session.graph.step_count, blocks)
         return True
 
     def _keep(self, made: Sequence[tuple[ForwardWork, bytes]], effects: list[Effect]) -> None:
@@ -383,13 +361,11 @@ class Engine:
                 self._send(effect.worker, effect)
             case Stow() | LoadImage() | Give() | Take() | Discard() | Forget():
                 self._send(effect.worker, effect)
-            case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal():
+            case Adopted() | AdoptFailed() | Trim() | Inherit() | DropJournal() | StepsSettled():
                 self.keeping.perform(effect, now_s=self.now_s())
             case GiveUp() if effect.worker in self._workers:
                 self.leave(effect.worker, self._workers[effect.worker].port, effect.reason, Loss.HANG)
             case Opened() | Resumed() | AttachRefused() | Refused() | Closed():
-                if isinstance(effect, Refused):
-                    self.journal.encoded(effect.session)
                 self._tell(effect)
             case CueAccepted() | CueApplied() | CueSuperseded() | RequestRefused() | Recovered() | Notice():
                 self._tell(effect)

@@ -40,8 +40,9 @@ class Journal:
         return same
 
     def give(self, session: SessionId, pictures: tuple[bytes, ...]) -> None:
-        """Keep the pictures that a session is to begin with, until their latents are here."""
-        self._pictures[session] = pictures
+        """Keep the pictures that a session which is about to be opened begins with, until their latents are here."""
+        if pictures:
+            self._pictures[session] = pictures
 
     def pictures(self, session: SessionId) -> tuple[bytes, ...]:
         """InternalFault if none were given."""

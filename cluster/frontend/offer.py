@@ -95,8 +95,9 @@ class Offer:
 
     def max_given_pictures(self, recipe: str) -> int:
         """The most pictures that a stream by this recipe may begin with: as many as its window holds."""
-        frames = self.recipe_named(recipe).recipe.page_count
-        return 1 + (frames - 1) * self.geometry.stride_time if self.encodes else 0
+        made = self.recipe_named(recipe).recipe
+        can = self.encodes and made.joint is None
+        return 1 + (made.page_count - 1) * self.geometry.stride_time if can else 0
 
     def recipe_named(self, name: str) -> NamedRecipe:
         """The recipe of this name; of an empty one, the model's own."""

@@ -18,6 +18,7 @@ from cluster.journal.writes import (
     WriteGiven,
     WriteLatents,
     WriteRecord,
+    WriteSteps,
 )
 from longtake.core.effects import Trim
 from longtake.core.errors import Unavailable
@@ -117,7 +118,7 @@ class WriteQueue:
                 self.waiting_bytes += size
                 self._latents.append(waiting)
                 self._changed.notify()
-            case WriteRecord() | WriteCue() | WriteGiven() | WriteEnd() | TakeOver():
+            case WriteRecord() | WriteCue() | WriteGiven() | WriteSteps() | WriteEnd() | TakeOver():
                 self._facts.append(waiting)
                 self._changed.notify()
 

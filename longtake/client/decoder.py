@@ -112,6 +112,7 @@ class Decoder:
             prompt_version=message.prompt_version,
             data=data,
             keyframe=message.keyframe,
+            steps=message.steps,
             opened=self._stream,
         )
 

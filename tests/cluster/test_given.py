@@ -40,6 +40,7 @@ from workers.models.api import Compute, sdpa
 from workers.models.text import load_text_encoder
 
 PICTURES = [encoded(picture) for picture in moving_ball(13, 48)]
+LEVELS = (Level.CLEAN, Level.OUTPUT, Level.INPUT)
 COUNTS = (1, 5, 9, 13)
 """1 to 4 latent frames: of blocks of two, the first has one or two."""
 
@@ -153,12 +154,12 @@ async def test_what_cannot_be_given_is_refused_in_words_and_leaves_nothing(model
                 pass
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", LEVELS)
 async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(tmp_path: Path, level: Level) -> None:
     model, session = tmp_path / "model", SessionId("a")
     write_model_that_encodes(model, level)
     async with cell(model, tmp_path / "live") as before:
-        before.engine.give(session, tuple(PICTURES[:9]))
+        before.engine.journal.give(session, tuple(PICTURES[:9]))
         client = before.open(
             session, given_frames=3, cues=(CueRequest(cue=CueId("c"), prompt=OTHER, block=4),)
         )  # fmt: skip
@@ -175,6 +176,7 @@ async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(
             again = after.resume(client.token, consumed)
             await again.to_the_end()
             (opened,) = again.of(Opened)
+            assert isinstance(opened, Opened)
             assert opened.continuity is Continuity.EXACT and opened.given_segments == 2
             first = 0 if consumed is None else consumed + 1
             assert again.segments == {block: data for block, data in client.segments.items() if block >= first}
@@ -183,7 +185,7 @@ async def test_a_stream_of_every_level_goes_on_after_a_kill_with_the_same_bytes(
 async def test_a_fork_of_the_past_has_of_what_was_given_what_lies_before_it(model: Path, tmp_path: Path) -> None:
     parent, child = SessionId("a"), SessionId("b")
     async with cell(model, tmp_path / "live", limits=Limits(rewind_blocks=50)) as there:
-        there.engine.give(parent, tuple(PICTURES[:13]))
+        there.engine.journal.give(parent, tuple(PICTURES[:13]))
         hashes = Hashes(model_info().recipe.step_count)
         hashes.listen(there.engine)
         client = there.open(parent, given_frames=4)

@@ -37,11 +37,13 @@ from workers.simulated.device import is_simulated, parse_device
 from workers.simulated.workers import SimulatedModel, simulated_digest
 from workers.site import site_of
 from workers.start.attention import Extent, choose
+from workers.start.joint_trial import joint_like_apart
 from workers.start.layer_times import held_layers, measured_times
 from workers.start.numerics import Numerics, decode_numerics, denoise_numerics, settle_kernels, text_numerics
 from workers.start.probe import (
     BatchProfile,
     Profiles,
+    Shapes,
     Subject,
     decode_peak_bytes,
     forward_peak_bytes,
@@ -104,15 +106,17 @@ class LoadedWorker:
         )
         numerics = denoise_numerics(subject, spec.compute, attention.name)
         _log.info("worker %s: %s", spec.worker, numerics)
-        others = {_shapes(each): subject.by(each) for each in spec.recipes if _shapes(each) != _shapes(info.recipe)}
+        subjects = {shape: subject.by(each) for shape, each in one_of_each_shape(info.recipe, *spec.recipes).items()}
+        profiles = {shape: self._profiled(each, numerics) for shape, each in subjects.items()}
         self.profile = Profiles(
-            own=self._profiled(subject, numerics),
-            others={shape: self._profiled(each, numerics) for shape, each in others.items()},
+            own=profiles.pop(shapes_of(info.recipe)), others=profiles, joint_ops=self._joint_ops(subject)
         )
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        peak_bytes = max(forward_peak_bytes(each, limit) for each in (subject, *others.values()))
+        joint = [(subject.by(each), each.joint.live) for each in (info.recipe, *spec.recipes) if each.joint]
+        sizes = [*((each, limit) for each in subjects.values()), *joint]
+        peak_bytes = max(forward_peak_bytes(each, size) for each, size in sizes)
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
         )
@@ -198,6 +202,19 @@ class LoadedWorker:
 
         return Part(seat=seat, layers=held_layers(seat, info, measure, spec.meeting_point))
 
+    def _joint_ops(self, subject: Subject) -> int:
+        """How many ops of one stream may go together, as far as the served recipes want it and all goes well."""
+        wanted = [
+            (each.joint.live, each, each.joint) for each in (self._info.recipe, *self._spec.recipes) if each.joint
+        ]
+        most = 0
+        for live, recipe, joint in sorted(wanted, key=lambda each: each[0]):
+            if not joint_like_apart(subject.by(recipe), joint):
+                _log.warning("worker %s: %d ops of one stream in one forward give other bits", self._spec.worker, live)
+                break
+            most = live
+        return most
+
     def _profiled(self, subject: Subject, numerics: Numerics) -> BatchProfile:
         """What batches are good for, measured now or at an earlier start."""
         spec = self._spec
@@ -208,13 +225,22 @@ class LoadedWorker:
 
         if not spec.profiles:
             return measure()
-        largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
+        largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.window.size))
         key = key_of(self._digest, subject, spec.compute, numerics, max_batch=largest)
         return cached(Path(spec.profiles), key, measure)
 
 
-def _shapes(recipe: Recipe) -> tuple[int, int, int]:
-    """What tells the shapes of a recipe's blocks from those of another: frames, pages, and frames of the first."""
+def one_of_each_shape(*recipes: Recipe) -> dict[Shapes, Recipe]:
+    """One recipe of each shape, to be measured: the first, or the first whose keys are turned as they are read, because
+    a trial of these has keys of both kinds."""
+    found: dict[Shapes, Recipe] = {}
+    for each in sorted(recipes, key=lambda recipe: not recipe.positions.turn_reads):
+        found.setdefault(shapes_of(each), each)
+    return {shapes_of(each): found[shapes_of(each)] for each in recipes}
+
+
+def shapes_of(recipe: Recipe) -> Shapes:
+    """What tells the shapes of a recipe's blocks from those of another."""
     return (*recipe.shape, recipe.blocks.lead)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from longtake.core.errors import InvalidField
 
@@ -16,17 +16,19 @@ class BlockPlan:
     first_frames: int | None = None
     """Those of block 0; None: as many as of any other. The number of the others means the same as None, and becomes
     it."""
-    lead: int = field(init=False, repr=False, compare=False)
-    """Latent frames of block 0, whichever way it was said."""
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise InvalidField("recipe.frames_per_block", self.frames, "1 or more latent frames")
         if self.first_frames is not None and self.first_frames < 1:
             raise InvalidField("recipe.first_frames", self.first_frames, "1 or more latent frames, or none")
-        object.__setattr__(self, "lead", self.frames if self.first_frames is None else self.first_frames)
         if self.first_frames == self.frames:
             object.__setattr__(self, "first_frames", None)
+
+    @property
+    def lead(self) -> int:
+        """Latent frames of block 0."""
+        return self.frames if self.first_frames is None else self.first_frames
 
     @property
     def most(self) -> int:

@@ -27,6 +27,9 @@ def graph_with(graph: Graph, frames: int) -> Graph:
     if not frames:
         return graph
     recipe = graph.recipe
+    if recipe.joint is not None:
+        allowed = "none by this recipe: its blocks step together from the first on"
+        raise InvalidField("open.given", f"{frames} latent frames", allowed)
     most = recipe.page_count
     if not 0 < frames <= most:
         raise InvalidField("open.given", f"{frames} latent frames", f"at most {most} latent frames: the whole window")

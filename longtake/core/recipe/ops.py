@@ -44,6 +44,15 @@ class Readers(NamedTuple):
     """The commit that starts from them, if there is one."""
 
 
+class Noised(NamedTuple):
+    """Noise that is added to what an op starts from, before its forward."""
+
+    sigma: float
+    """Noise level that finished latents are taken to, above 0 and below 1."""
+    draw: int
+    """Which draw of the block's noise it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """The noise levels of one op."""
@@ -54,6 +63,8 @@ class Times:
     """Noise level of the input, 0 to 1."""
     next_sigma: float | None
     """A denoise op re-noises its x0 to this level; None if its output is x0. A commit has no output."""
+    noised: Noised | None = None
+    """Noise that a commit adds to finished latents; None if it takes them as they are."""
 
     def over(self, frames: int) -> Times:
         """The same levels over another number of frames, which all have the same."""
@@ -110,3 +121,5 @@ class Chain:
     """
     lanes_left: tuple[int, ...]
     """Lanes that a block passes through from the end of its op to finished latents: what a deadline must leave."""
+    reads_later: bool = False
+    """Whether its ops read all blocks that have begun, and not only those before their own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -62,6 +63,12 @@ def _whole(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if type(value) is not bool:
+        raise ValueError
+    return value
+
+
 def _number(value: object) -> float:
     if type(value) not in (int, float):
         raise ValueError
@@ -74,10 +81,24 @@ def _wholes(value: object) -> tuple[int, ...]:
     return tuple(map(_whole, value))
 
 
+def _lists(value: object) -> tuple[tuple[int, ...], ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_wholes, value))
+
+
 def _line(value: object) -> str:
     if not isinstance(value, str) or len(value) > MOST_HELP or not value.isprintable():
         raise ValueError
     return value
+
+
+def _positions(value: object) -> Positions:
+    match value:
+        case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
+            return Positions(stream=Cyclic(cyclic=period))
+        case _:
+            return Positions(stream=Numbering(value))
 
 
 def _words(kind: type[Enum]) -> str:
@@ -94,6 +115,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "steps": {
         "ladder": _Key("steps", _wholes, "a list of whole numbers, such as [1000, 750, 500, 250]"),
         "shift": _Key("shift", _number, "a number"),
+        "usual": _Key("usual_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 500]"),
+        "first": _Key("first_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 750, 500]"),
+        "first_blocks": _Key("first_blocks", _whole, "a whole number of blocks, 0 or more"),
+        "shed": _Key("shed_steps", _lists, "a list of lists of the ladder, such as [[1000, 500], [1000]]"),
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
@@ -104,9 +129,15 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
+        "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
+        "both_ways": _Key("both_ways", _truth, "true or false"),
+        "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
         "start_blocks": _Key("start_blocks", _whole, "a whole number of blocks, 0 or more"),
     },
-    "positions": {"stream": _Key("positions", Positions, _words(Positions))},
+    "positions": {
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
@@ -128,7 +159,14 @@ class _Part:
 _PARTS: Mapping[str, _Part] = {
     "steps": _Part(
         made=StepPlan,
-        fields={"steps": "ladder", "shift": "shift"},
+        fields={
+            "steps": "ladder",
+            "shift": "shift",
+            "usual_steps": "usual",
+            "first_steps": "first",
+            "first_blocks": "first_blocks",
+            "shed_steps": "shed",
+        },
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
     "blocks": _Part(
@@ -136,7 +174,7 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={name: name for name in ("level", "window_frames", "sink_frames", "start_blocks")},
+        fields={each.name: each.name for each in dataclass_fields(Context)},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
 }

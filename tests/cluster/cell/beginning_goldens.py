@@ -188,7 +188,7 @@ async def made(golden: BeginningGolden, run: Run, *, denoisers: int = 2) -> Tens
             port.start()
             ports.append(port)
         if run.given_frames:
-            engine.give(SessionId("s"), (b"pictures",) * (1 + 4 * (run.given_frames - 1)))
+            engine.journal.give(SessionId("s"), (b"pictures",) * (1 + 4 * (run.given_frames - 1)))
         blocks = graph.blocks.block_of(total - 1) + 1
         pictures = geometry.divided(graph.blocks).first_picture(blocks)
         await stream(engine, "s", "p", picture_limit=pictures, given_frames=run.given_frames)

@@ -8,6 +8,7 @@ import pytest
 
 from longtake.core.effects import Dispatch, Refused
 from longtake.core.endings import Ending
+from longtake.core.errors import InvalidField
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Pace
 from longtake.core.recipe.context import Level
@@ -20,6 +21,8 @@ from tests.core.support.parts import SETTINGS, recipe
 from tests.core.support.storm import Storm
 from tests.core.support.world import Cell, effects_of, forwards_of
 
+LEVELS = (Level.CLEAN, Level.OUTPUT, Level.INPUT)
+"""At STAGGERED blocks step together from the first on."""
 FRAMES = (1, 2, 3, 4, 6, 7, 9)
 
 
@@ -40,7 +43,7 @@ def test_what_is_given_is_whole_blocks_and_an_image_is_one_of_one_frame(frames: 
 
 
 @pytest.mark.parametrize("frames", FRAMES)
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", LEVELS)
 def test_nothing_that_is_given_is_denoised_and_every_lane_commits_it_at_zero(level: Level, frames: int) -> None:
     cell = Cell(recipe(level), denoisers=3)
     session = cell.open("s", given=frames, pictures=70)
@@ -74,7 +77,7 @@ def test_a_hybrid_start_commits_x0_of_its_blocks_in_every_lane_and_later_ones_as
     assert {block for _, block in commits if block < 3} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", LEVELS)
 def test_a_cue_takes_the_first_block_that_is_not_given_at_the_earliest(level: Level) -> None:
     cell = Cell(recipe(level))
     cues = (CueRequest(cue=CueId("early"), prompt="q", block=1), CueRequest(cue=CueId("right"), prompt="q", block=2))
@@ -99,7 +102,7 @@ def test_what_cannot_be_given_is_refused(given: int, pictures: int | None, field
     assert all(worker.free == worker.ability.capacity for worker in cell.scheduler.workers())
 
 
-@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("victim", ["denoise-0", "denoise-1", "decode-0"])
 @pytest.mark.parametrize("at", [0, 1, 2, 3, 5, 8, 13, 21, 34])
 def test_whatever_is_lost_and_when_the_stream_is_whole_again(level: Level, victim: str, at: int) -> None:
@@ -132,18 +135,27 @@ def test_a_batch_of_shapes_that_no_worker_has_tried_is_not_made() -> None:
     assert sizes[False] == {1} and max(sizes[True]) > 1
 
 
+def test_where_blocks_step_together_nothing_can_be_given() -> None:
+    made = recipe(Level.OUTPUT)
+    joint = replace(made, context=replace(made.context, level=Level.STAGGERED, lag=1))
+    with pytest.raises(InvalidField, match="step together from the first on"):
+        graph_with(Graph(joint), 1)
+
+
 class Beginnings(Storm):
     """A storm of streams that begin in all ways."""
 
     def begun(self, made: Recipe) -> Recipe:
         first = self.draw.choice([None, 1, 2, 4])
+        if made.level is Level.STAGGERED:
+            return made
         start = self.draw.randrange(4) if made.level is Level.OUTPUT else 0
         return replace(
             made, blocks=replace(made.blocks, first_frames=first), context=replace(made.context, start_blocks=start)
         )  # fmt: skip
 
     def given(self) -> int:
-        return self.draw.choice([0, 0, 1, 3, 4, 8])
+        return 0 if self.level is Level.STAGGERED else self.draw.choice([0, 0, 1, 3, 4, 8])
 
 
 @pytest.mark.parametrize("seed", range(40))

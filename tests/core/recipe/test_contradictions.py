@@ -9,9 +9,17 @@ import pytest
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.contradictions import RULES, check
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from tests.core.support.recipes import SMALLEST, altered
 
 Fields = dict[str, Any]
+
+
+def cyclic(period: int) -> Positions:
+    return Positions(stream=Cyclic(cyclic=period))
+
+
+LISTED = Positions(stream=Numbering.LISTED)
 CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
     "endless without a window": (
         {"window_frames": None},
@@ -48,6 +56,81 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"level": Level.INPUT, "ladder": (999,)},
         ("recipe.level = input", "recipe.steps = [1000]"),
     ),
+    "period too short": (
+        {"window_frames": 2, "positions": cyclic(1)},
+        {"window_frames": 2, "positions": cyclic(2)},
+        ("recipe.positions = { cyclic = 1 }", "recipe.window_frames = 2"),
+    ),
+    "sinks in the way": (
+        {"window_frames": 2, "positions": cyclic(2), "sink_frames": 1},
+        {"window_frames": 2, "positions": LISTED, "sink_frames": 1},
+        ("recipe.positions = { cyclic = 2 }", "recipe.sink_frames = 1"),
+    ),
+    "sinks of several blocks, listed": (
+        {"window_frames": 3, "positions": LISTED, "sink_frames": 2},
+        {"window_frames": 4, "positions": LISTED, "sink_frames": 2, "frames": 2},
+        ("recipe.positions = listed", "recipe.frames_per_block = 1 with recipe.sink_frames = 2"),
+    ),
+    "noise in a context that has its own": (
+        {"level": Level.OUTPUT, "commit_step": 50},
+        {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
+        ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
+    ),
+    "usual list where each step has a lane": (
+        {"level": Level.OUTPUT, "ladder": (2, 1), "usual": (2,)},
+        {"level": Level.OUTPUT, "ladder": (2, 1), "usual": (2, 1)},
+        ("recipe.level = output", "recipe.usual_steps = [2]"),
+    ),
+    "usual list beyond the ladder": (
+        {"ladder": (2, 1), "usual": (1,), "first": (2, 1), "first_blocks": 1},
+        {"ladder": (2, 1), "usual": (2,), "first": (2, 1), "first_blocks": 1},
+        ("recipe.usual_steps = [1]", "recipe.steps = [2, 1]"),
+    ),
+    "first list where each step has a lane": (
+        {"level": Level.INPUT, "ladder": (2, 1), "first": (2,), "first_blocks": 1},
+        {"ladder": (2, 1), "first": (2,), "first_blocks": 1},
+        ("recipe.level = input", "recipe.first_steps = [2]"),
+    ),
+    "first list beyond the ladder": (
+        {"ladder": (3, 1), "first": (3, 2), "first_blocks": 1},
+        {"ladder": (3, 1), "first": (3, 1), "first_blocks": 1},
+        ("recipe.first_steps = [3, 2]", "recipe.steps = [3, 1]"),
+    ),
+    "shed list where each step has a lane": (
+        {"level": Level.OUTPUT, "ladder": (2, 1), "shed": ((2,),)},
+        {"ladder": (2, 1), "shed": ((2,),)},
+        ("recipe.level = output", "recipe.shed_steps = [[2]]"),
+    ),
+    "shed list beyond the ladder": (
+        {"ladder": (2, 1), "shed": ((1,),)},
+        {"ladder": (2, 1), "shed": ((2,),)},
+        ("recipe.shed_steps = [[1]]", "recipe.steps = [2, 1]"),
+    ),
+    "a first list for no block": (
+        {"ladder": (2, 1), "first": (2,)},
+        {"ladder": (2, 1), "first": (2,), "first_blocks": 1},
+        ("recipe.first_steps = [2]", "recipe.first_blocks = none"),
+    ),
+    "first blocks without a list": (
+        {"first_blocks": 1},
+        {"first_blocks": 1, "first": (1000,)},
+        ("recipe.first_blocks = 1", "recipe.first_steps = none"),
+    ),
+    "nothing shed": (
+        {"ladder": (3, 2, 1), "usual": (3, 2), "first": (3, 2, 1), "first_blocks": 1, "shed": ((3, 1),)},
+        {"ladder": (3, 2, 1), "shed": ((3, 1),)},
+        ("recipe.shed_steps = [[3, 1]]", "recipe.usual_steps = [3, 2] with recipe.steps = [3, 2, 1]"),
+    ),
+    "a stream of first blocks": (
+        {"block_limit": 1, "first": (1000,), "first_blocks": 1},
+        {"block_limit": 2, "first": (1000,), "first_blocks": 1},
+        ("recipe.first_blocks = 1", "recipe.block_limit = 1"),
+    ),
+    "a step that no block takes": (
+        {"ladder": (3, 2, 1), "usual": (3, 2), "shed": ((3,),)},
+        {"ladder": (3, 2, 1), "usual": (3, 2), "first": (3, 1), "first_blocks": 1},
+        ("recipe.steps = [3, 2, 1]", "recipe.usual_steps = [3, 2]"),
+    ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
 
@@ -78,6 +161,12 @@ def test_all_that_contradicts_itself_is_told_at_once() -> None:
     assert all(side in str(caught.value) for name in ("endless without a window", "a past of noise")
                for side in CASES[name][2])  # fmt: skip
     assert caught.value.problem.is_callers
+
+
+def test_the_whole_of_a_stream_without_a_window_must_have_places_of_its_own() -> None:
+    with pytest.raises(Contradiction, match="same place"):
+        altered(SMALLEST, window_frames=None, block_limit=3, positions=cyclic(2))
+    altered(SMALLEST, window_frames=None, block_limit=3, positions=cyclic(3))
 
 
 def test_a_recipe_that_reads_noise_in_some_steps_is_right() -> None:

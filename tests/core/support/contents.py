@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from benchmarks.places import standing
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -60,6 +61,7 @@ class Contents:
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
+            self.check_places(order.work)
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""
@@ -76,7 +78,7 @@ class Contents:
         """
         graph = self.graph_of(work.session)
         window, pages = graph.window, self.fakes[worker].lanes.pages
-        own = dict(zip(work.positions, work.pages.writes, strict=True))
+        own = dict(zip(graph.blocks.own(work.block), work.pages.writes, strict=True))
         frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
         assert len(frames) == len(work.pages.reads), f"{name} reads {len(work.pages.reads)} pages, should read {frames}"
         for frame, page in zip(frames, work.pages.reads, strict=True):
@@ -86,15 +88,30 @@ class Contents:
             writer = self.writer(work.session, graph.blocks.block_of(frame))
             right = pages[page].tobytes() == self.sealed[writer, work.lane, frame]
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
+        self.check_places(work)
 
         if isinstance(work.input, FromLane):
             found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
             assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+
+    def check_places(self, work: ForwardWork) -> None:
+        """A forward must place its frames as the papers say; what it lacks of its window changes no place."""
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block)
+        right = standing(graph.recipe, own, sorted(graph.window.frames(work.block), key=graph.window.slot))
+        name = f"{work.kind}({work.step}, {work.block})"
+        assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
+        assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
+        assert len(work.read_turns) == (len(work.pages.reads) if right.read else 0), f"{name} turns other pages"
+        rest = iter(right.read)
+        assert all(place in rest for place in work.read_turns), f"{name} reads at {work.read_turns}, not {right.read}"
+        read = dict(zip(work.pages.reads, work.read_turns, strict=False))
+        assert [read.get(page) for page in work.pages.writes] == (right.queries if read else [None] * len(own))
 
     def done(self, worker: WorkerId, work: ForwardWork) -> None:
         """Remember what a forward has left in its lane and sealed."""
         if work.returns.are_kept:
             self.outputs[work.session, work.lane, work.block] = self.fakes[worker].lanes.memory.output(work)
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
-            for page, frame in zip(work.pages.writes, work.positions, strict=True):
+            for page, frame in zip(work.pages.writes, self.graph_of(work.session).blocks.own(work.block), strict=True):
                 self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()

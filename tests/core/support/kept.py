@@ -39,7 +39,7 @@ class Kept:
         """Keep what an op has put out; each time it is done it must be the same."""
         made = (work.session, op_of(work), work.conditioning.version)
         assert self.made.setdefault(made, latents) == latents, f"{made} has put out something else than before"
-        self.latents[work.session, work.block, work.step + 1] = latents
+        self.latents[work.session, work.block, work.enters] = latents
 
     def give(self, session: SessionId, graph: Graph) -> None:
         """Keep what the given blocks of a session were encoded to; the same each time."""
