@@ -11,6 +11,7 @@ from cluster.launch.plan import POCKET, model_path
 from longtake.cli.main import run
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.positions import Cyclic, Numbering
 from longtake.recipes import find_recipe, shipped
 from workers.models import weights
 
@@ -34,7 +35,10 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
-    assert list(made) == ["hiar", "clean", "sinks", "input", "two-step", "one-step", "frame-wise", "frame-wise-2"]
+    assert list(made) == [
+        "hiar", "clean", "longlive-infinite", "sinks", "vid-gpt", "input", "two-step", "one-step", "frame-wise",
+        "frame-wise-2",
+    ]  # fmt: skip
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
     told = {name: (each.recipe.level, each.recipe.step_count, each.recipe.blocks.frames, each.recipe.sink_frames)
@@ -43,7 +47,11 @@ def test_the_recipes_that_ship_are_these() -> None:
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
         "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0),
+        "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip
+    placed = {name: each.recipe.positions.stream for name, each in made.items()}
+    others = {"longlive-infinite": Numbering.LISTED, "vid-gpt": Cyclic(cyclic=9)}
+    assert placed == dict.fromkeys(made, Numbering.ABSOLUTE) | others
 
 
 def test_hiar_is_the_recipe_of_the_pocket_model_and_its_digest_is_what_it_was() -> None:
