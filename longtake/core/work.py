@@ -194,7 +194,8 @@ class Pages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
-    """Key of the noise that a block starts from (draw 0) and of what is added after step s (draw s + 1)."""
+    """Key of the noise that a block starts from (draw 0), of what is added after step s (draw s + 1) and of what a
+    commit adds (draw S, the number of steps)."""
 
     seed: int
     block: int

@@ -36,9 +36,19 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
     assert list(made) == [
-        "hiar", "clean", "longlive-infinite", "sinks", "vid-gpt", "input", "two-step", "one-step", "frame-wise",
+        "hiar",
+        "liveact",
+        "ca2-vdm",
+        "clean",
+        "longlive-infinite",
+        "sinks",
+        "vid-gpt",
+        "input",
+        "two-step",
+        "one-step",
+        "frame-wise",
         "frame-wise-2",
-    ]  # fmt: skip
+    ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
     told = {name: (each.recipe.level, each.recipe.step_count, each.recipe.blocks.frames, each.recipe.sink_frames)
@@ -46,7 +56,8 @@ def test_the_recipes_that_ship_are_these() -> None:
     assert told == {
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
-        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0),
+        "ca2-vdm": (Level.CLEAN, 4, 3, 0),
+        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
         "longlive-infinite": (Level.CLEAN, 4, 3, 3), "vid-gpt": (Level.CLEAN, 4, 3, 0),
     }  # fmt: skip
     placed = {name: each.recipe.positions.stream for name, each in made.items()}
@@ -125,4 +136,4 @@ def test_show_prints_a_file_that_is_right(tmp_path: Path, capsys: pytest.Capture
         path = written(tmp_path, capsys.readouterr().out, f"{name}.toml")
         assert find_recipe(str(path), field="f") == shipped()[name]
     assert run(["recipe", "show", "hear"]) == 2
-    assert "hiar, clean" in capsys.readouterr().err
+    assert "allowed: hiar, " in capsys.readouterr().err

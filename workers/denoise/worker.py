@@ -216,7 +216,10 @@ class DenoiseWorker:
                     latents.append(next(arrived))
                 case FromLane():
                     latents.append(self._memory.output(forward.work))
-        return torch.stack(latents)
+        x_BFCHW = torch.stack(latents)
+        if self._stage.takes_latents(Kind.COMMIT):
+            return self._solver.noised(x_BFCHW, [forward.work for forward in batch])
+        return x_BFCHW
 
     def _shape(self, forward: Forward) -> tuple[int, ...]:
         """(F, C, H, W) of the latents of an op's block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind, Op, Returns, Times
+from longtake.core.recipe.ops import Kind, Noised, Op, Returns, Times
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
@@ -69,6 +69,8 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.times.sigma = times.sigma
     if times.next_sigma is not None:
         forward.times.next_sigma = times.next_sigma
+    if times.noised is not None:
+        forward.times.noised.sigma, forward.times.noised.draw = times.noised
     forward.noise.seed = work.noise.seed
     forward.noise.block = work.noise.block
     forward.positions.extend(work.positions)
@@ -125,7 +127,8 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
 
 def _times_from(times: pb.Times) -> Times:
     next_sigma = times.next_sigma if times.HasField("next_sigma") else None
-    return Times(timesteps=tuple(times.timesteps), sigma=times.sigma, next_sigma=next_sigma)
+    noised = Noised(times.noised.sigma, times.noised.draw) if times.HasField("noised") else None
+    return Times(timesteps=tuple(times.timesteps), sigma=times.sigma, next_sigma=next_sigma, noised=noised)
 
 
 def task_to_proto(task: Task) -> pb.AttachResponse:

@@ -231,6 +231,10 @@ class Solver(Protocol):
         """The outputs [B, F, C, H, W], in float32, of denoise ops, one for each batch item."""
         ...
 
+    def noised(self, x_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        """The latents [B, F, C, H, W] with the noise that ops add to what they start from; the others as they are."""
+        ...
+
 
 # --- decoding -----------------------------------------------------------------------------------------------------
 

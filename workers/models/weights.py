@@ -296,17 +296,26 @@ class _RecipeFields:
     shift: float
     level: Level
     frames_per_block: int
+    first_frames: int | None = None
     window_frames: int | None
     sink_frames: int = 0
     positions: StreamPlaces = Numbering.ABSOLUTE
     block_limit: int | None = None
+    commit_step: int = 0
+    commit_label: float | None = None
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            blocks=BlockPlan(frames=self.frames_per_block),
-            context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
+            context=Context(
+                level=self.level,
+                window_frames=self.window_frames,
+                sink_frames=self.sink_frames,
+                commit_step=self.commit_step,
+                commit_label=self.commit_label,
+            ),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
             positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )

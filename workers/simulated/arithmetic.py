@@ -116,6 +116,11 @@ def denoised(values: tuple[bytes, ...], added_noise: bytes, geometry: Geometry) 
     return latents_of(mix(b"denoised", values[-1], added_noise), geometry)
 
 
+def noised(latents: bytes, sigma: float, added_noise: bytes, geometry: Geometry) -> bytes:
+    """Latents that were taken to a noise level."""
+    return latents_of(mix(b"noised", latents, numbers(sigma), added_noise), geometry)
+
+
 # --- decoding ---------------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from workers.simulated.arithmetic import (
     mix,
     no_pages,
     noise,
+    noised,
     pages_of,
 )
 
@@ -71,6 +72,14 @@ class SimulatedLanes:
             raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
+        """What an op starts from, with the noise that it adds to that."""
+        latents, work = self._latents(order), order.work
+        if (level := work.times.noised) is None:
+            return latents
+        added = noise(work.noise.seed, work.noise.block, level.draw)
+        return noised(latents, level.sigma, added, self._geometry(work))
+
+    def _latents(self, order: Forward) -> bytes:
         work, geometry = order.work, self._geometry(order.work)
         match work.input:
             case FromNoise():

@@ -37,7 +37,7 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         lane=lane,
         op=op,
         pages=Pages(reads=table.reads(block), writes=table.writes(block)),
-        times=chain.times,
+        times=graph.times(chain, block),
         positions=places.queries,
         key_positions=places.keys,
         read_turns=table.read_of(places.read, block),

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 
 _NOISE = 1000.0
@@ -24,6 +25,8 @@ class Described(Protocol):
     @property
     def blocks(self) -> BlockPlan: ...
     @property
+    def context(self) -> Context: ...
+    @property
     def window_frames(self) -> int | None: ...
     @property
     def sink_frames(self) -> int: ...
@@ -34,7 +37,7 @@ class Described(Protocol):
     @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
-        """All fields by their names."""
+        """All fields by their names; those that are missing are as they are where nobody sets them."""
         ...
 
 
@@ -98,6 +101,20 @@ RULES = (
         why="the window must hold the sinks and at least the own block",
     ),
     Rule(
+        name="first block too large",
+        first=("window_frames",),
+        second=("first_frames",),
+        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
+        why="the window must hold the first block, which has more frames than the others",
+    ),
+    Rule(
+        name="nothing but a first block",
+        first=("first_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
+        why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),
@@ -129,6 +146,17 @@ RULES = (
         why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
         "from the first block on",
     ),
+    Rule(
+        name="noise in a context that has its own",
+        first=("commit_step", "commit_label"),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is not Level.CLEAN
+            and (recipe.context.commit_step > 0 or recipe.context.commit_label is not None)
+        ),
+        why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
+        "past is read",
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -147,7 +175,7 @@ def check_can_run(of: Described) -> None:
 
 
 def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values[field])}" for field in fields)
+    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
 
 
 def _shown(value: object) -> object:

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.ops import Kind, Noised
 from longtake.core.work import (
     ConditioningRef,
     DecoderKind,
@@ -87,6 +87,13 @@ def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: f
 
 TURNED = changed(forward(Kind.DENOISE, FromNoise(), 0.5), positions=(8, 2**40), key_positions=(0, 0), read_turns=(8, 0))
 """Keys that are stored without their time."""
+
+
+def noisy(work: ForwardWork) -> ForwardWork:
+    """The op, which adds noise to what it starts from."""
+    return replace(work, times=replace(work.times, noised=Noised(0.2083333283662796, 4)))
+
+
 DECODE = DecodeWork(
     session=SESSION,
     block=4,
@@ -102,6 +109,7 @@ DECODE = DecodeWork(
     "message",
     [
         Task(sequence=DispatchNumber(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(sequence=DispatchNumber(1), order=(Forward(work=noisy(forward(Kind.COMMIT, FromLane(), None))),)),
         Task(
             sequence=DispatchNumber(2),
             order=(

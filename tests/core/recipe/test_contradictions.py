@@ -36,6 +36,16 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"window_frames": 2, "sink_frames": 1},
         ("recipe.window_frames = 1", "recipe.frames_per_block = 1 with recipe.sink_frames = 1"),
     ),
+    "first block too large": (
+        {"window_frames": 2, "first_frames": 3},
+        {"window_frames": 3, "first_frames": 3},
+        ("recipe.window_frames = 2", "recipe.first_frames = 3"),
+    ),
+    "nothing but a first block": (
+        {"first_frames": 2, "window_frames": 2, "block_limit": 1},
+        {"first_frames": 2, "window_frames": 2, "block_limit": 2},
+        ("recipe.first_frames = 2", "recipe.block_limit = 1"),
+    ),
     "a past of noise": (
         {"level": Level.INPUT},
         {"level": Level.INPUT, "ladder": (999,)},
@@ -55,6 +65,11 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"window_frames": 3, "positions": LISTED, "sink_frames": 2},
         {"window_frames": 4, "positions": LISTED, "sink_frames": 2, "frames": 2},
         ("recipe.positions = listed", "recipe.frames_per_block = 1 with recipe.sink_frames = 2"),
+    ),
+    "noise in a context that has its own": (
+        {"level": Level.OUTPUT, "commit_step": 50},
+        {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
+        ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
     ),
 }
 """By the name of a rule: what breaks it, what does not, and how the sides are named."""
