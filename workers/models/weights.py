@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -303,19 +303,15 @@ class _RecipeFields:
     block_limit: int | None = None
     commit_step: int = 0
     commit_label: float | None = None
+    lag: int = 0
+    both_ways: bool = False
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
         return Recipe(
             steps=StepPlan(ladder=self.steps, shift=self.shift),
-            context=Context(
-                level=self.level,
-                window_frames=self.window_frames,
-                sink_frames=self.sink_frames,
-                commit_step=self.commit_step,
-                commit_label=self.commit_label,
-            ),
             blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
+            context=Context(**{each.name: getattr(self, each.name) for each in fields(Context)}),
             positions=Positions(stream=self.positions),
             block_limit=self.block_limit,
         )

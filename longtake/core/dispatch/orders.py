@@ -31,12 +31,12 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     chain = graph.chain_of(op)
     lane = chain.lane or 0
     table = session.place.tables[lane]
-    places = graph.places(block)
+    places, seen = graph.places(block), session.next_block - 1 if chain.reads_later else block
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(reads=table.reads(block), writes=table.writes(block)),
+        pages=Pages(reads=table.reads(seen), writes=table.writes(block)),
         times=graph.times(chain, block),
         positions=places.queries,
         key_positions=places.keys,

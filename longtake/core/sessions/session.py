@@ -133,6 +133,12 @@ class Session:
         return self.progress.next_block
 
     @property
+    def paced_block(self) -> int:
+        """The block for which there must be credit and time, so that the next op that may be held can go."""
+        riding = self.progress.riding
+        return self.next_block if riding is None else riding.paced_block
+
+    @property
     def last_block(self) -> int | None:
         """No block comes after this one; None while the stream is endless."""
         return self.progress.last_block
@@ -174,7 +180,7 @@ class Session:
         """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
         if self.kin.depends or self.presence.is_away:
             return False  # what it would begin with is not there before its parent has come to it, or nobody looks
-        begins = self.playing and self.flow.has_credit(self.next_block)
+        begins = self.playing and self.flow.has_credit(self.paced_block)
         return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
@@ -237,15 +243,18 @@ class Session:
                 yield hold
         if lane != self.graph.chains[self.graph.first].lane:
             return
+        if self.graph.joint is not None and self.state is State.FINISHING:
+            return  # no block is to come, and those that have begun can only go on together
         block = self.next_block
         begun_again = self.state is State.FINISHING and self.last_block is not None and block <= self.last_block
         if self.state is not State.RUNNING and not begun_again:  # that is a block that was begun, and lost
             yield _HELD_BY_STATE[self.state]
         if self.presence.is_away:
             yield Hold.DETACHED
-        if not self.flow.has_credit(block):
+        paced = self.paced_block
+        if not self.flow.has_credit(paced):
             yield Hold.CREDIT
-        if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
+        if self.flow.earliest_start_s(paced, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
     def struck(self, now_s: float) -> None:
