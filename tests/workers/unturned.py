@@ -130,7 +130,7 @@ class UnturnedLanes(ContiguousLanes):
         assert isinstance(self.model, WanModel)
         batch, count = x_BFCHW.shape[:2]
         own = list(range(first, first + count))
-        visible = self._visible(first, count)
+        visible = self.visible(first, count)
         place = self.placing(own, visible)
         rows = x_BFCHW.shape[-2] // self.model.config.patch_size[1]
         return Inputs(

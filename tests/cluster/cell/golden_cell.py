@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -29,8 +30,7 @@ from longtake.core.work import Ability, CueId, LatentRef, PageId, Role, SessionI
 from tests.cluster.cell.world import Hashes, stream
 from tests.identity.workers import Ready, WithoutPictures
 from tests.workers.longlive import LongLiveGolden
-from workers.denoise.noise import Draw
-from workers.denoise.solver import KeyedRenoising
+from workers.denoise.noise import BlockNoise, Draw
 from workers.denoise.worker import DenoiseWorker
 from workers.messages import Introduction, Shutdown, Task
 from workers.models.api import EncodedText
@@ -116,13 +116,13 @@ class GoldenRun:
 
 
 def _denoiser(spec: WorkerSpec, golden: LongLiveGolden, watched: list[Watched]) -> Ready:
-    loaded = load_worker(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockNoise, "on", lambda *_: Noise(golden))
+        loaded = load_worker(spec)  # and its first worker with it
 
     def make() -> Performer:
         worker = loaded.fresh()
         assert isinstance(worker, DenoiseWorker)
-        noise = Noise(golden)
-        worker._noise, worker._solver = noise, KeyedRenoising(noise)  # type: ignore[assignment, arg-type]
         watched.append(Watched(worker))
         return watched[-1]
 
