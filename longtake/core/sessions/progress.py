@@ -108,6 +108,10 @@ class Progress:
         last, commits = self.last_block, self.graph.chains[chain].kind is Kind.COMMIT
         return last is None or block < last + (not commits)
 
+    def skipped(self, block: int) -> frozenset[int]:
+        """The chains that have no op of a block that is not done in every chain."""
+        return self._skipped.get(block, frozenset())
+
     def takes_part(self, chain: int, block: int) -> bool:
         """Whether `block` has an op of this chain."""
         return chain not in self._skipped.get(block, ())

@@ -11,11 +11,13 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
+from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
@@ -67,6 +69,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
@@ -205,6 +208,10 @@ class Session:
         table = self.place.tables[self.graph.chain_of(op).lane or 0]
         return frames, table.count(op.block) if table.rebuilt_from else count
 
+    def steps(self, block: int) -> BlockSteps:
+        """The steps that a block takes; those that it would take now if it is not begun."""
+        return self.graph.steps_of(block, self.loads.at(block))
+
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
         return next((seed for until, seed in self.kin.seeds if block < until), self.request.seed)
@@ -226,6 +233,7 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
+        self.loads.forget_before(self.kept.latents[-1])
         sinks = self.graph.sink_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
@@ -330,6 +338,7 @@ class Session:
         takes effect in that, nor before."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
+            self.loads.settle_to(self.settled_to)
 
     @property
     def sent_at_most(self) -> int:
