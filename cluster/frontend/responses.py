@@ -88,6 +88,7 @@ WIRE_LEVELS: dict[Level, pb.Level] = {
     Level.CLEAN: pb.LEVEL_CLEAN,
     Level.OUTPUT: pb.LEVEL_OUTPUT,
     Level.INPUT: pb.LEVEL_INPUT,
+    Level.STAGGERED: pb.LEVEL_STAGGERED,
 }
 
 
@@ -192,6 +193,7 @@ class Speaker:
                 part_count=len(starts),
                 data=data[start : start + self._part_bytes],
                 keyframe=True,
+                steps=emit.steps,
             )
 
     def _accepted(self, message: CueAccepted) -> pb.CueAccepted:
@@ -228,6 +230,14 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         window_frames=recipe.window_frames or 0,
         sink_frames=recipe.sink_frames,
         first_frames=recipe.blocks.first_frames or 0,
+        commit_step=recipe.context.commit_step,
+        commit_label=recipe.context.commit_label,
+        lag=recipe.context.lag,
+        both_ways=recipe.context.both_ways,
+        usual_steps=recipe.steps.usual,
+        first_steps=recipe.steps.first,
+        first_blocks=recipe.steps.first_blocks,
+        shed=[pb.StepList(steps=entries) for entries in recipe.steps.shed],
     )
 
 

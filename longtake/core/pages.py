@@ -30,6 +30,7 @@ many further claims as its worker can have dispatches: by then the ops before th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
@@ -66,9 +67,12 @@ class PageTable:
     def reads(self, block: int) -> tuple[PageId, ...]:
         """All pages that `block` attends to, in canonical order, its own among them.
 
-        The block is the last one claimed, or the one before it.
+        The block is the last one claimed, or the one before it, or where blocks step together any that is not finished.
         """
-        return self.read_of(self._pages_at(block)[: self.window.count(block)], block)
+        pages = self._pages_at(block)
+        if self.window.behind:
+            return tuple([pages[slot] for slot in self.window.in_order(self._written(block))])
+        return self.read_of(pages[: self.window.count(block)], block)
 
     def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
         """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
@@ -82,16 +86,20 @@ class PageTable:
 
     def _pages_at(self, block: int) -> tuple[PageId, ...]:
         """The pages by slot as they were when `block` was the last one claimed."""
-        return self.pages if block + 1 >= self.claimed else self._with(self.before, self.claimed - 1)
+        if block + 1 >= self.claimed or self.window.behind:  # there every block has slots of its own
+            return self.pages
+        return self._with(self.before, self.claimed - 1)
 
     def _lacks(self, block: int) -> bool:
         """Whether some of the frames that `block` would attend to were never written."""
         start = self.rebuilt_from
         return start > 0 and self.window.oldest(block) < self.window.blocks.first_frame(start)
 
-    def _written(self, block: int) -> list[int]:
+    def _written(self, block: int) -> Sequence[int]:
         """The frames that `block` would attend to, as far as they were written, its own among them."""
         start, lead, blocks = self.rebuilt_from, self.rebuilt_lead, self.window.blocks
+        if not start:
+            return self.window.frames(block)
         return [frame for frame in self.window.frames(block) if not lead <= blocks.block_of(frame) < start]
 
     def writes(self, block: int) -> tuple[PageId, ...]:
@@ -138,9 +146,9 @@ class PagePool:
 
     def allocate(self, window: Window, *, spare: int = 0) -> PageTable:
         """A table of fresh pages, `spare` more for a spare block; NoCapacity if there are not so many."""
-        pages = self._take(window.size + spare)
+        pages = self._take(window.slots + spare)
         self._mapped.update(pages)
-        return PageTable(window, pages[: window.size], spare=pages[window.size :])
+        return PageTable(window, pages[: window.slots], spare=pages[window.slots :])
 
     def claim(self, table: PageTable, block: int) -> None:
         """Make sure that only this table has the pages of the block's own frames; does nothing the second time.

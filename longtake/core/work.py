@@ -107,6 +107,9 @@ class Ability:
     """How many ops one forward may serve: as many as are exact and pay; 1 means no batching."""
     mixes_kinds: bool = False
     """Whether it has proved that denoise ops and commits may share a forward."""
+    joint_ops: int = 0
+    """How many ops of one stream that read one another's pages may go together in a forward, as it has proved
+    (recipe/joint.py); 0: it has tried none."""
     forward_s: float = 0.0
     """Calibrated time of one op (a forward, or the full decode of a block); 0 if it is unknown."""
     tiny_s: float = 0.0
@@ -194,7 +197,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
-    """Key of the noise that a block starts from (draw 0), of what is added after step s (draw s + 1) and of what a
+    """Key of the noise that a block starts from (draw 0), of what is added to what enters step s (draw s) and of what a
     commit adds (draw S, the number of steps)."""
 
     seed: int
@@ -216,6 +219,9 @@ class ForwardWork:
     """The same for their keys, as they are stored. All 0, which is no rotation, where places change from read to read;
     then `read_turns` has them."""
     noise: NoiseKey
+    enters: int
+    """The step that its output enters: it is named so where it travels, and what is added is the draw of this number.
+    S is for finished latents, to which nothing is added; 0 for a commit, which puts nothing out."""
     conditioning: ConditioningRef
     input: Input
     returns: Returns

@@ -90,6 +90,7 @@ class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LEVEL_CLEAN: _ClassVar[Level]
     LEVEL_OUTPUT: _ClassVar[Level]
     LEVEL_INPUT: _ClassVar[Level]
+    LEVEL_STAGGERED: _ClassVar[Level]
 
 class OpKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -151,6 +152,7 @@ LEVEL_UNSPECIFIED: Level
 LEVEL_CLEAN: Level
 LEVEL_OUTPUT: Level
 LEVEL_INPUT: Level
+LEVEL_STAGGERED: Level
 OP_KIND_UNSPECIFIED: OpKind
 OP_KIND_DENOISE: OpKind
 OP_KIND_COMMIT: OpKind
@@ -329,7 +331,7 @@ class PromptReading(_message.Message):
     def __init__(self, understood: _Optional[_Iterable[str]] = ..., ignored: _Optional[_Iterable[str]] = ..., defaulted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe")
+    __slots__ = ("index", "first_picture", "picture_count", "pts_ticks", "duration_ticks", "prompt_version", "part", "part_count", "data", "keyframe", "steps")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FIRST_PICTURE_FIELD_NUMBER: _ClassVar[int]
     PICTURE_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -340,6 +342,7 @@ class Segment(_message.Message):
     PART_COUNT_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     index: int
     first_picture: int
     picture_count: int
@@ -350,7 +353,8 @@ class Segment(_message.Message):
     part_count: int
     data: bytes
     keyframe: bool
-    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ...) -> None: ...
+    steps: int
+    def __init__(self, index: _Optional[int] = ..., first_picture: _Optional[int] = ..., picture_count: _Optional[int] = ..., pts_ticks: _Optional[int] = ..., duration_ticks: _Optional[int] = ..., prompt_version: _Optional[int] = ..., part: _Optional[int] = ..., part_count: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class CueAccepted(_message.Message):
     __slots__ = ("cue_id", "block", "pts_ticks", "prompt", "reading")
@@ -535,7 +539,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames", "commit_step", "commit_label", "lag", "both_ways", "usual_steps", "first_steps", "first_blocks", "shed")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -544,6 +548,14 @@ class Recipe(_message.Message):
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     SINK_FRAMES_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_STEP_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_LABEL_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    BOTH_WAYS_FIELD_NUMBER: _ClassVar[int]
+    USUAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STEPS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    SHED_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -552,7 +564,21 @@ class Recipe(_message.Message):
     window_frames: int
     sink_frames: int
     first_frames: int
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ...) -> None: ...
+    commit_step: int
+    commit_label: float
+    lag: int
+    both_ways: bool
+    usual_steps: _containers.RepeatedScalarFieldContainer[int]
+    first_steps: _containers.RepeatedScalarFieldContainer[int]
+    first_blocks: int
+    shed: _containers.RepeatedCompositeFieldContainer[StepList]
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ..., commit_step: _Optional[int] = ..., commit_label: _Optional[float] = ..., lag: _Optional[int] = ..., both_ways: _Optional[bool] = ..., usual_steps: _Optional[_Iterable[int]] = ..., first_steps: _Optional[_Iterable[int]] = ..., first_blocks: _Optional[int] = ..., shed: _Optional[_Iterable[_Union[StepList, _Mapping]]] = ...) -> None: ...
+
+class StepList(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, steps: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CodecOption(_message.Message):
     __slots__ = ("codec", "min_quality", "max_quality", "default_quality")

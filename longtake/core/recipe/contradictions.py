@@ -6,14 +6,16 @@ elsewhere puts other words for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.joint import Joint
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
+from longtake.core.recipe.steps import StepPlan
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -23,9 +25,15 @@ class Described(Protocol):
     """What rules look at; longtake.core.recipe.recipe.Recipe has it."""
 
     @property
+    def steps(self) -> StepPlan: ...
+    @property
     def blocks(self) -> BlockPlan: ...
     @property
     def context(self) -> Context: ...
+    @property
+    def joint(self) -> Joint | None: ...
+    @property
+    def lane_count(self) -> int: ...
     @property
     def window_frames(self) -> int | None: ...
     @property
@@ -73,6 +81,45 @@ def _comes_round(recipe: Described) -> bool:
     if window is None and limit is not None:
         window = recipe.blocks.first_frame(limit)
     return period is not None and window is not None and period < window
+
+
+def _takes_each_step(of: Described) -> bool:
+    """Whether each block must take each step. (A ladder of one step makes no difference: it has one list.)"""
+    return of.lane_count > 1 or of.joint is not None
+
+
+def _is_beyond(of: Described, entries: tuple[int, ...]) -> bool:
+    """Whether a list does not begin where the ladder does, or holds what is not in it."""
+    ladder = of.steps.ladder
+    return bool(entries) and not (entries[0] == ladder[0] and set(entries) <= set(ladder))
+
+
+def _list_rules() -> Iterator[Rule]:
+    """What goes for each list of steps."""
+    lists: dict[str, Callable[[StepPlan], tuple[tuple[int, ...], ...]]] = {
+        "usual_steps": lambda steps: (steps.usual,) if steps.usual not in ((), steps.ladder) else (),
+        "first_steps": lambda steps: (steps.first,) if steps.first else (),
+        "shed_steps": lambda steps: steps.shed,
+    }
+    for field, found in lists.items():
+        word = field.removesuffix("_steps")
+        yield Rule(
+            name=f"{word} list where each step has a lane",
+            first=("level",),
+            second=(field,),
+            is_broken=lambda recipe, found=found: _takes_each_step(recipe) and bool(found(recipe.steps)),  # type: ignore[misc]
+            why="a block that skips a step leaves a hole where each step reads earlier blocks in a lane of its own, or "
+            "where blocks step together",
+        )
+        yield Rule(
+            name=f"{word} list beyond the ladder",
+            first=(field,),
+            second=("steps",),
+            is_broken=lambda recipe, found=found: any(  # type: ignore[misc]
+                _is_beyond(recipe, entries) for entries in found(recipe.steps)
+            ),
+            why="every list begins with the first entry of the ladder and goes on with others of it",
+        )
 
 
 RULES = (
@@ -157,6 +204,100 @@ RULES = (
         why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
         "past is read",
     ),
+    Rule(
+        name="a lag that says nothing",
+        first=("lag",),
+        second=("level",),
+        is_broken=lambda recipe: (recipe.context.level is Level.STAGGERED) is not (recipe.context.lag > 0),
+        why="at level staggered a block begins when the one before has done so many steps, 1 or more; at the others it "
+        "begins when what it reads is done",
+    ),
+    Rule(
+        name="a lag of more than all steps",
+        first=("lag",),
+        second=("steps",),
+        is_broken=lambda recipe: recipe.context.lag > len(recipe.steps.ladder),
+        why="a block would begin when the one before has done more steps than there are; at most it begins after all "
+        "of them, as at level clean",
+    ),
+    Rule(
+        name="blocks of several sizes that step together",
+        first=("first_frames",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.level is Level.STAGGERED and recipe.blocks.lead != recipe.blocks.frames,
+        why="blocks that step together are one forward, whose blocks all make as many frames",
+    ),
+    Rule(
+        name="places that change where blocks step together",
+        first=("positions",),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is Level.STAGGERED and recipe.positions.stream is Numbering.LISTED
+        ),
+        why="in one forward a frame would stand in another place for each of the blocks that read it",
+    ),
+    Rule(
+        name="both ways where nothing is shared",
+        first=("both_ways",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.both_ways and recipe.context.level is not Level.STAGGERED,
+        why="a block can read a later one only if both are denoised at once",
+    ),
+    Rule(
+        name="a window that does not hold the blocks that read one another",
+        first=("window_frames",),
+        second=("both_ways", "lag", "steps", "frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.context.both_ways
+            and recipe.joint is not None
+            and recipe.window_frames is not None
+            and recipe.window_frames < recipe.sink_frames + (1 + recipe.joint.ahead) * recipe.blocks.frames
+        ),
+        why="both ways every block reads all that are not finished, so the window must hold the sinks and all of those",
+    ),
+    *_list_rules(),
+    Rule(
+        name="a first list for no block",
+        first=("first_steps",),
+        second=("first_blocks",),
+        is_broken=lambda recipe: bool(recipe.steps.first) and not recipe.steps.first_blocks,
+        why="no block would take it",
+    ),
+    Rule(
+        name="first blocks without a list",
+        first=("first_blocks",),
+        second=("first_steps",),
+        is_broken=lambda recipe: recipe.steps.first_blocks > 0 and not recipe.steps.first,
+        why="they would take what all others take",
+    ),
+    Rule(
+        name="nothing shed",
+        first=("shed_steps",),
+        second=("usual_steps", "steps"),
+        is_broken=lambda recipe: bool(
+            recipe.steps.shed and len(recipe.steps.shed[0]) >= len(recipe.steps.usual_entries)
+        ),
+        why="under load a block takes fewer steps than as a rule",
+    ),
+    Rule(
+        name="a stream of first blocks",
+        first=("first_blocks",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.block_limit is not None and 0 < recipe.block_limit <= recipe.steps.first_blocks,
+        why="every block would be a first one, and the usual list is nobody's",
+        can_run=True,
+    ),
+    Rule(
+        name="a step that no block takes",
+        first=("steps",),
+        second=("usual_steps",),
+        is_broken=lambda recipe: (
+            not _takes_each_step(recipe)
+            and not set(recipe.steps.ladder) <= {each for one in recipe.steps.lists for each in one}
+        ),
+        why="the ladder has entries that are in no list of any block",
+        can_run=True,
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -183,7 +324,7 @@ def _shown(value: object) -> object:
         case None:
             return "none"
         case tuple():
-            return list(value)
+            return [_shown(each) for each in value]
         case Mapping():
             return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:

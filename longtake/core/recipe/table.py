@@ -62,6 +62,12 @@ def _whole(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if type(value) is not bool:
+        raise ValueError
+    return value
+
+
 def _number(value: object) -> float:
     if type(value) not in (int, float):
         raise ValueError
@@ -72,6 +78,12 @@ def _wholes(value: object) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise ValueError
     return tuple(map(_whole, value))
+
+
+def _lists(value: object) -> tuple[tuple[int, ...], ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_wholes, value))
 
 
 def _line(value: object) -> str:
@@ -102,6 +114,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     "steps": {
         "ladder": _Key("steps", _wholes, "a list of whole numbers, such as [1000, 750, 500, 250]"),
         "shift": _Key("shift", _number, "a number"),
+        "usual": _Key("usual_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 500]"),
+        "first": _Key("first_steps", _wholes, "a list of whole numbers of the ladder, such as [1000, 750, 500]"),
+        "first_blocks": _Key("first_blocks", _whole, "a whole number of blocks, 0 or more"),
+        "shed": _Key("shed_steps", _lists, "a list of lists of the ladder, such as [[1000, 500], [1000]]"),
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
@@ -113,6 +129,8 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
         "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
+        "lag": _Key("lag", _whole, "a whole number of steps, 1 or more"),
+        "both_ways": _Key("both_ways", _truth, "true or false"),
         "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
     },
     "positions": {
@@ -139,7 +157,14 @@ class _Part:
 _PARTS: Mapping[str, _Part] = {
     "steps": _Part(
         made=StepPlan,
-        fields={"steps": "ladder", "shift": "shift"},
+        fields={
+            "steps": "ladder",
+            "shift": "shift",
+            "usual_steps": "usual",
+            "first_steps": "first",
+            "first_blocks": "first_blocks",
+            "shed_steps": "shed",
+        },
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
     "blocks": _Part(
@@ -147,7 +172,10 @@ _PARTS: Mapping[str, _Part] = {
     ),
     "context": _Part(
         made=Context,
-        fields={name: name for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label")},
+        fields={
+            name: name
+            for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label", "lag", "both_ways")
+        },
         least={"level": Level.CLEAN, "window_frames": None},
     ),
 }

@@ -26,6 +26,7 @@ from longtake.core.errors import InternalFault
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Chain, Kind, Op, Returns
 from longtake.core.sessions.replay import Replay
+from longtake.core.sessions.riding import Riding
 
 
 class Progress:
@@ -45,6 +46,7 @@ class Progress:
         "graph",
         "in_flight",
         "last_block",
+        "riding",
         "sent",
     )
 
@@ -68,6 +70,8 @@ class Progress:
         """Ops in flight that were taken back."""
         self._journalled: dict[int, int] = {}
         """For lanes that were lost, a block: what earlier ones left in the lane itself is not there."""
+        self.riding = None if graph.joint is None else Riding(self, graph.joint)
+        """What is different if blocks step together; None if each goes for itself."""
 
     # --- what is next -----------------------------------------------------------------------------------------------
 
@@ -81,6 +85,9 @@ class Progress:
     def candidates(self, chains: Iterable[int]) -> Iterator[tuple[Chain, int]]:
         """The chains among these, with their next block, whose next op waits only for ops that are sent or done."""
         rows = self.graph.chains
+        if self.riding is not None:
+            yield from self.riding.candidates(chains)
+            return
         if self._replays:
             for number in chains:
                 block = self.next(number)
@@ -98,10 +105,12 @@ class Progress:
 
     def wants(self, chain: int, block: int) -> bool:
         """Whether the stream needs this op at all: not past its last block, and no commit that nobody will read."""
-        if self.last_block is None:
-            return True
-        commits = self.graph.chains[chain].kind is Kind.COMMIT
-        return block < self.last_block if commits else block <= self.last_block
+        last, commits = self.last_block, self.graph.chains[chain].kind is Kind.COMMIT
+        return last is None or block < last + (not commits)
+
+    def skipped(self, block: int) -> frozenset[int]:
+        """The chains that have no op of a block that is not done in every chain."""
+        return self._skipped.get(block, frozenset())
 
     def takes_part(self, chain: int, block: int) -> bool:
         """Whether `block` has an op of this chain."""
@@ -141,7 +150,8 @@ class Progress:
 
     def takes_journalled(self, chain: Chain, block: int) -> bool:
         """Whether an op that starts from what its lane keeps finds nothing there: it was lost with a worker."""
-        return bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)
+        is_lost = bool(self._journalled) and block < self._journalled.get(chain.lane or 0, 0)
+        return is_lost if self.riding is None else self.riding.takes_journalled(chain, block)
 
     def attempt(self, chain: int, block: int) -> int:
         """How often the op was taken back; 0 for almost all ops."""
@@ -226,6 +236,8 @@ class Progress:
         Ops in flight do not count, whether or not they will still report: their workers have said so before.
         """
         rows = [self.graph.chains[number] for number in chains]
+        if self.riding is not None:
+            self.riding.carried()
         known = min((self.done[row.number] for row in rows if row.returns.are_sent), default=None)
         for row in rows:
             self._replays.pop(row.number, None)
@@ -253,6 +265,8 @@ class Progress:
         for lane, chains in enumerate(self.graph.in_lane):
             if lane not in lanes:
                 self.lose(chains)
+        if self.riding is not None:
+            self.riding.carried()
         if not slot:
             self.lose((self.graph.decodes,))
 
@@ -302,8 +316,9 @@ class Progress:
 
     @property
     def is_even(self) -> bool:
-        """Whether every block begun is done to the last op, with nothing in flight."""
-        return not self.in_flight and not self._replays and len(set(self.done)) == 1
+        """Whether every block begun is done to the last op that can be done now, with nothing in flight."""
+        is_even = len(set(self.done)) == 1 if self.riding is None else self.riding.is_even
+        return is_even and not self.in_flight and not self._replays
 
     @property
     def is_whole(self) -> bool:
@@ -323,6 +338,8 @@ class Progress:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""
         if self._late or self.replays(lane):
             return None
+        if self.riding is not None:
+            return self.riding.boundary
         counts = {count for chain in self.graph.in_lane[lane] for count in (self.sent[chain], self.done[chain])}
         return counts.pop() if len(counts) == 1 else None
 

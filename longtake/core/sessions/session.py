@@ -11,11 +11,13 @@ from longtake.core.endings import Ending
 from longtake.core.errors import InvalidField, TooLate
 from longtake.core.events import CueRequest, Open
 from longtake.core.flow import Flow, Pace
+from longtake.core.recipe.block_steps import BlockSteps
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
+from longtake.core.sessions.loads import Loads
 from longtake.core.sessions.place import Classes, Place
 from longtake.core.sessions.progress import Progress
 from longtake.core.sessions.prompts import Prompts
@@ -67,6 +69,7 @@ class Session:
     """Whether its blocks have due times, for which a rate is reserved."""
     progress: Progress = field(init=False)
     prompts: Prompts = field(default_factory=Prompts)
+    loads: Loads = field(default_factory=Loads)
     kin: Kinship = field(default_factory=Kinship)
     presence: Presence = field(default_factory=Presence)
     lane_holds: set[tuple[int, Hold]] = field(default_factory=set)
@@ -133,6 +136,12 @@ class Session:
         return self.progress.next_block
 
     @property
+    def paced_block(self) -> int:
+        """The block for which there must be credit and time, so that the next op that may be held can go."""
+        riding = self.progress.riding
+        return self.next_block if riding is None else riding.paced_block
+
+    @property
     def last_block(self) -> int | None:
         """No block comes after this one; None while the stream is endless."""
         return self.progress.last_block
@@ -174,7 +183,7 @@ class Session:
         """Whether it would do anything if it had a place: begin a block, or end one that is begun."""
         if self.kin.depends or self.presence.is_away:
             return False  # what it would begin with is not there before its parent has come to it, or nobody looks
-        begins = self.playing and self.flow.has_credit(self.next_block)
+        begins = self.playing and self.flow.has_credit(self.paced_block)
         return begins or not self.is_opened or not self.progress.is_even
 
     def ticket(self, chain: int, block: int) -> Ticket:
@@ -199,6 +208,10 @@ class Session:
         table = self.place.tables[self.graph.chain_of(op).lane or 0]
         return frames, table.count(op.block) if table.rebuilt_from else count
 
+    def steps(self, block: int) -> BlockSteps:
+        """The steps that a block takes; those that it would take now if it is not begun."""
+        return self.graph.steps_of(block, self.loads.at(block))
+
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
         return next((seed for until, seed in self.kin.seeds if block < until), self.request.seed)
@@ -220,6 +233,7 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
+        self.loads.forget_before(self.kept.latents[-1])
         sinks = self.graph.sink_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
@@ -237,15 +251,18 @@ class Session:
                 yield hold
         if lane != self.graph.chains[self.graph.first].lane:
             return
+        if self.graph.joint is not None and self.state is State.FINISHING:
+            return  # no block is to come, and those that have begun can only go on together
         block = self.next_block
         begun_again = self.state is State.FINISHING and self.last_block is not None and block <= self.last_block
         if self.state is not State.RUNNING and not begun_again:  # that is a block that was begun, and lost
             yield _HELD_BY_STATE[self.state]
         if self.presence.is_away:
             yield Hold.DETACHED
-        if not self.flow.has_credit(block):
+        paced = self.paced_block
+        if not self.flow.has_credit(paced):
             yield Hold.CREDIT
-        if self.flow.earliest_start_s(block, geometry=self.geometry) > now_s:
+        if self.flow.earliest_start_s(paced, geometry=self.geometry) > now_s:
             yield Hold.PLAYBACK
 
     def struck(self, now_s: float) -> None:
@@ -321,6 +338,7 @@ class Session:
         takes effect in that, nor before."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
+            self.loads.settle_to(self.settled_to)
 
     @property
     def sent_at_most(self) -> int:

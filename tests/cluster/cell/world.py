@@ -9,7 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from benchmarks.simulated_streams import LoadOf, no_load
 from cluster.cell.attached import Port
 from cluster.cell.engine import Engine
 from cluster.cell.inbox import Inbox
@@ -24,6 +26,7 @@ from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
 from tests.workers.oracle import ContiguousLanes
+from tests.workers.oracle_plans import generate_by_lists
 from tests.workers.oracle_sources import row_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
@@ -97,11 +100,17 @@ def recorded(path: Path, events: Iterable[Event], cell: RecordedCell, limit_byte
 
 
 def expected_hashes(
-    model: Path, prompts: dict[int, str], seed: int, blocks: int, recipe: Recipe | None = None
+    model: Path,
+    prompts: dict[int, str],
+    seed: int,
+    blocks: int,
+    recipe: Recipe | None = None,
+    *,
+    loads: LoadOf = no_load,
 ) -> list[str]:
     """SHA-256 of the finished blocks by the oracle; `prompts` by the first block they apply to.
 
-    They are made by `recipe`, or by the model's own.
+    They are made by `recipe`, or by the model's own, each begun under a load.
     """
     torch.set_num_threads(1)
     info = weights.load_info(model)
@@ -111,14 +120,24 @@ def expected_hashes(
     encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
-    latents = row_of(info.recipe)(
-        denoiser,
-        info.recipe,
-        text,
-        lambda block, draw: normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0),
-        blocks,
-        lanes,
-    )
+
+    def noise(block: int, draw: int) -> Tensor:
+        return normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0)
+
+    steps = info.recipe.steps
+    lists = [steps.entries(block, loads(block)) for block in range(blocks)]
+    if any(entries != steps.ladder for entries in lists):
+        latents = generate_by_lists(
+            denoiser,
+            lambda block: text[max(first for first in text if first <= block)],
+            lanes,
+            lists,
+            lambda block, entry, _: noise(block, steps.ladder.index(entry)),
+            frames=info.recipe.blocks.frames,
+            shift=steps.shift,
+        )
+    else:
+        latents = row_of(info.recipe)(denoiser, info.recipe, text, noise, blocks, lanes)
 
     return [sha256(tensor_to_bytes(block_BFCHW[0])).hexdigest() for block_BFCHW in latents]
 

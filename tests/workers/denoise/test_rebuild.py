@@ -97,7 +97,7 @@ class Stream:
         for work in works:
             made.append(self.perform(work))
             for output in made[-1]:
-                self.journal[work.block, work.step + 1] = output
+                self.journal[work.block, work.enters] = output
         return made
 
     def kept_pages(self) -> list[PageId]:
