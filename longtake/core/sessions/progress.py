@@ -115,10 +115,6 @@ class Progress:
         """The chains that have no op of a block that is not done in every chain."""
         return self._skipped.get(block, frozenset())
 
-    def takes_part(self, chain: int, block: int) -> bool:
-        """Whether `block` has an op of this chain."""
-        return chain not in self._skipped.get(block, ())
-
     def has_sent(self, chain: int, block: int) -> bool:
         """Whether the op was dispatched; while it is to be replayed, whether it was dispatched again."""
         if not self._replays:
@@ -256,7 +252,7 @@ class Progress:
             raise InternalFault(f"block {block} cannot be taken back while blocks before it are replayed")
         for chain, sent in enumerate(self.sent):
             for taken in range(block, sent):
-                if self.takes_part(chain, taken):
+                if chain not in self.skipped(taken):
                     self._attempts[chain, taken] = self._attempts.get((chain, taken), 0) + 1
                     self._late += taken >= self.done[chain]
         self._skipped = {known: chains for known, chains in self._skipped.items() if known < block}

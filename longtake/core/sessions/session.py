@@ -58,8 +58,7 @@ class Session:
     place: Place
     flow: Flow
     credits: deque[tuple[int, float]] = field(default_factory=deque)
-    """Up to which block its client's credit went, and when that was seen as a segment left; oldest first. Those that
-    go no further than the segments that have left are dropped."""
+    """Up to which block its client's credit went, beyond what has left, and when that was seen; oldest first."""
     classes: Classes = field(default_factory=Classes)
     """The workers that it may go on with: others would go on with other bits than it began with."""
     state: State = State.OPENING
@@ -339,8 +338,7 @@ class Session:
         self.presence.connection = None
 
     def settle_past(self, segment: int) -> None:
-        """Its client wants `segment` next, so of what an engine before made a window may have been shown: no cue
-        takes effect in that, nor before."""
+        """Its client wants `segment` next: a window from there may have been shown, in which no cue takes effect."""
         if self.may_have_sent and not self.settled_to:
             self.settled_to = segment + self.flow.window
             self.loads.settle_to(self.settled_to)
