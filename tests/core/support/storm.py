@@ -8,13 +8,12 @@ from longtake.core.endings import Ending
 from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
-from longtake.core.recipe.context import Level
 from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
-from tests.core.support.recipes import altered
+from tests.core.support.recipes import APART, altered
 
 
 def placed(draw: random.Random, *, sinks: int) -> Positions:
@@ -36,7 +35,7 @@ class Storm:
             max_queued=draw.choice([0, 2, 9]),
             detached_s=draw.choice([0.0, 4.0, 600.0, 600.0]),
         )
-        self.level = draw.choice(list(Level))
+        self.level = draw.choice(APART)
         made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
         made = altered(made, positions=placed(random.Random(seed), sinks=made.sink_frames))  # the same storm for each
         lanes = made.lane_count
