@@ -101,7 +101,12 @@ def damaged(folder: Path, is_hit: Callable[[GoodRecord], bool]) -> int:
     count = 0
     for path in (each for each in folder.rglob("*") if each.is_file()):
         data = bytearray(path.read_bytes())
-        found = list(scan(lambda offset, size, data=data: bytes(data[offset : offset + size]), len(data)))
+        whole = bytes(data)
+
+        def read(offset: int, size: int, whole: bytes = whole) -> bytes:
+            return whole[offset : offset + size]
+
+        found = list(scan(read, len(whole)))
         for each in found:
             if isinstance(each, GoodRecord) and is_hit(each):
                 data[each.begin + 4] ^= 0xFF

@@ -147,15 +147,13 @@ class Beginnings(Storm):
 
     def begun(self, made: Recipe) -> Recipe:
         first = self.draw.choice([None, 1, 2, 4])
-        if made.level is Level.STAGGERED:
-            return made
         start = self.draw.randrange(4) if made.level is Level.OUTPUT else 0
         return replace(
             made, blocks=replace(made.blocks, first_frames=first), context=replace(made.context, start_blocks=start)
         )  # fmt: skip
 
     def given(self) -> int:
-        return 0 if self.level is Level.STAGGERED else self.draw.choice([0, 0, 1, 3, 4, 8])
+        return self.draw.choice([0, 0, 1, 3, 4, 8])
 
 
 @pytest.mark.parametrize("seed", range(40))

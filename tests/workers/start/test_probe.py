@@ -150,8 +150,8 @@ def test_keys_that_are_turned_as_they_are_read_are_tried_where_a_recipe_has_them
 def test_a_trial_has_keys_of_both_kinds_if_a_recipe_of_its_shape_turns_them() -> None:
     listed = altered(INFO.recipe, positions=Positions(stream=Numbering.LISTED))
     wide = altered(INFO.recipe, window_frames=7)
-    assert one_of_each_shape(INFO.recipe, wide, listed) == {INFO.recipe.shape: listed, wide.shape: wide}
-    assert one_of_each_shape(INFO.recipe, wide) == {INFO.recipe.shape: INFO.recipe, wide.shape: wide}
+    assert list(one_of_each_shape(INFO.recipe, wide, listed).values()) == [listed, wide]
+    assert list(one_of_each_shape(INFO.recipe, wide).values()) == [INFO.recipe, wide]
 
 
 def test_the_probe_speaks_plainly() -> None:
