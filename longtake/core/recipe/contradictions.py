@@ -70,16 +70,16 @@ class Rule:
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
 
 
-def _period(recipe: Described) -> int | None:
-    stream = recipe.positions.stream
+def _period(of: Described) -> int | None:
+    stream = of.positions.stream
     return stream.cyclic if isinstance(stream, Cyclic) else None
 
 
-def _comes_round(recipe: Described) -> bool:
+def _comes_round(of: Described) -> bool:
     """Whether two of the frames that a block reads stand in one place."""
-    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    period, window, limit = _period(of), of.window_frames, of.block_limit
     if window is None and limit is not None:
-        window = recipe.blocks.first_frame(limit)
+        window = of.blocks.first_frame(limit)
     return period is not None and window is not None and period < window
 
 
@@ -160,6 +160,14 @@ RULES = (
         second=("block_limit",),
         is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
         why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
+        name="a clean start of what has one, or has no commits",
+        first=("start_blocks",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.context.start_blocks > 0 and recipe.context.level is not Level.OUTPUT,
+        why="only where a block is committed in several lanes can its first ones be committed otherwise: with clean "
+        "all are read so, and with input there are no commits",
     ),
     Rule(
         name="a past of noise",

@@ -130,9 +130,14 @@ class Session:
     # --- how far it is ------------------------------------------------------------------------------------------------
 
     @property
+    def is_to_encode(self) -> bool:
+        """Whether the pictures that its client gave are still to be encoded: that comes with its slot."""
+        return self.request.given_frames > 0 and self.request.fork is None and self.header is None
+
+    @property
     def next_block(self) -> int:
-        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take."""
-        return self.progress.next_block
+        """The first block whose D(0, ·) is not dispatched: the earliest a cue can take. Given blocks count as begun."""
+        return max(self.progress.next_block, self.graph.given_blocks)
 
     @property
     def paced_block(self) -> int:
@@ -233,7 +238,7 @@ class Session:
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
         self.loads.forget_before(self.kept.latents[-1])
-        sinks = self.graph.sink_blocks
+        sinks = self.graph.kept_blocks
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
             versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)
