@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cell.outbox import SegmentOut
+from cluster.cell.snapshot import taken
+from cluster.frontend.exported import pieces, read
 from cluster.journal.disk import LocalDisk
 from cluster.journal.reading import JournalFolder
 from cluster.journal.records import GoodRecord, RecordKind, scan
@@ -22,7 +24,7 @@ from longtake.core.openings import Opened
 from longtake.core.recipe.context import Level
 from longtake.core.sessions.session import Session
 from longtake.core.work import Continuity, Fork, SessionId
-from tests.cluster.kept_cell import Client, cell
+from tests.cluster.kept_cell import IDENTITY, Client, cell
 from tests.workers.model_dir import write_model
 from workers.models.weights import save_info
 
@@ -163,3 +165,21 @@ async def test_a_record_that_is_lost_is_noticed_and_what_depends_on_it_is_not_ma
         with pytest.raises(UnknownToken):  # it cannot be made again, and is not said to be
             after.resume(before.tokens[A], CONSUMED[A] - 1)
         assert after.engine.scheduler.session(A) is None
+
+
+async def test_a_file_of_a_stream_says_what_its_blocks_took(before: Killed, tmp_path: Path) -> None:
+    async with cell(before.model, tmp_path / "j") as here:
+        here.engine.scheduler.cell.load_rule = by_block
+        client = here.open(A, window=WINDOW)
+        await client.until(CONSUMED[A])
+        session, owned = here.engine.scheduler.inspect(A), here.tenancy.owners.of(A)
+        assert owned is not None
+        snapshot, shape = taken(here.engine, session, IDENTITY.record(session, owned)), session.geometry.block_shape
+        file = bytearray().join(pieces(snapshot, shape))
+        found = read(file, lambda _: (shape, session.graph.step_count))
+        changes = [(block, load) for block, load in enumerate(LOADS) if load != ([0, *LOADS])[block]]
+        begun = [change for change in changes if change[0] < session.next_block]
+        assert found.loads == snapshot.loads and len(found.loads) > 3
+        assert list(found.loads) == begun[-len(found.loads) :], "from the oldest block that may be made again"
+        assert found.record.known_from in (0, found.loads[0][0])
+        await client.to_the_end()
