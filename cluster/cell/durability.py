@@ -311,4 +311,4 @@ class Durability:
 
 
 def _cue_of(turn: Turn, cue: CueId | None) -> PlacedCue:
-    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt)
+    return PlacedCue(block=turn.block, version=turn.version, cue=cue, prompt=turn.prompt, change=turn.change)

@@ -66,7 +66,7 @@ class Identity:
             header=session.header or b"",
             media_type=session.media_type,
             seeds=kin.seeds,
-            sink_blocks=session.graph.sink_blocks,
+            sink_blocks=session.graph.lasting_blocks,
             fork=fork,
             known_from=kin.known_from,
             playing=session.playing,

@@ -142,6 +142,8 @@ class Trim:
     """For the latents that enter step 1, 2, …: those of blocks before this one may go, but for the sinks'."""
     sinks: int
     """The latents of the first blocks, this many, are kept whatever the floors say."""
+    held: tuple[int, int] = (0, 0)
+    """And those of the blocks from one up to another; what was held before and is not any more may go."""
     versions: tuple[int, ...] = ()
     """Versions of its conditioning that nothing reads any more."""
 

@@ -61,6 +61,16 @@ class _Running:
         return tuple(map(tensor_to_bytes, self.landing))
 
 
+def _read_one_another(works: list[ForwardWork]) -> bool:
+    """Whether an op reads pages that a later one of the same forward writes."""
+    later: set[PageId] = set()
+    for work in reversed(works):
+        if not later.isdisjoint(work.pages.reads):
+            return True
+        later.update(work.pages.writes)
+    return False
+
+
 class DenoiseWorker:
     """A denoiser, or the part of it that `stage` runs, with `pages` pages. Not thread-safe: one thread uses it."""
 
@@ -114,7 +124,10 @@ class DenoiseWorker:
         return self._memory.sessions
 
     def _report(self, sequence: DispatchNumber, batch: tuple[Forward, ...]) -> Done | Failed | Later:
-        """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done."""
+        """Run a batch. If it fails, its ops run one by one, so that only those fail that cannot be done.
+
+        Ops that read what later ones of the same forward write mean nothing alone: they fail together.
+        """
         try:
             running = self._forward(batch)
             if running.work.is_over:
@@ -123,7 +136,7 @@ class DenoiseWorker:
                 made=lambda: Done(sequence=sequence, outputs=running.outputs(), seconds=running.work.wait()),
             )
         except OP_ERRORS:
-            if len(batch) == 1:
+            if len(batch) == 1 or _read_one_another([forward.work for forward in batch]):
                 raise
         outputs: list[bytes] = []
         reasons: dict[SessionId, str] = {}

@@ -20,6 +20,7 @@ from torch import Tensor
 from longtake.core.errors import Contradiction, InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.recipe import Recipe
@@ -300,6 +301,8 @@ class _RecipeFields:
     sink_frames: int = 0
     positions: Positions = Positions.ABSOLUTE
     block_limit: int | None = None
+    cue_change: CueRule = CueRule.SWAP
+    keep_sinks: bool | None = None
 
     def recipe(self) -> Recipe:
         """The recipe, checked as a whole."""
@@ -308,6 +311,7 @@ class _RecipeFields:
             blocks=BlockPlan(frames=self.frames_per_block),
             context=Context(level=self.level, window_frames=self.window_frames, sink_frames=self.sink_frames),
             positions=self.positions,
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
             block_limit=self.block_limit,
         )
 

@@ -80,14 +80,27 @@ def forward(
 
     `context` holds the pages read [page, layer, byte], in order; those that the forward itself writes are zeros in it.
     """
-    values = [mix(b"forward", latents, text, numbers(timestep, *positions))]
+    values = [entering(latents, text, timestep, positions)]
     for layer in range(context.shape[1]):
-        values.append(mix(values[-1], context[:, layer].tobytes()))
+        values.append(after_layer(values[-1], context[:, layer]))
     return tuple(values)
 
 
-def pages_of(values: tuple[bytes, ...], positions: Sequence[int]) -> NDArray[np.uint8]:
-    """What a forward leaves in the pages of its own frames [page, layer, byte]: each time a hash and the position."""
+def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[int]) -> bytes:
+    """What enters the first layer of a forward."""
+    return mix(b"forward", latents, text, numbers(timestep, *positions))
+
+
+def after_layer(value: bytes, context: NDArray[np.uint8]) -> bytes:
+    """What leaves a layer that `value` enters and that reads this of pages [page, byte], in order."""
+    return mix(value, context.tobytes())
+
+
+def pages_of(values: Sequence[bytes], positions: Sequence[int]) -> NDArray[np.uint8]:
+    """What a forward leaves in the pages of its own frames [page, layer, byte]: each time a hash and the position.
+
+    `values` are what enters each layer, and last what leaves it.
+    """
     kept = [value[_POSITION_BYTES:] for value in values[:-1]]
     places = [struct.pack("<Q", position) for position in positions]
     content = b"".join(value + place for place in places for value in kept)
@@ -99,7 +112,7 @@ def are_written(pages: NDArray[np.uint8]) -> bool:
     return bool(pages[:, 0, :_POSITION_BYTES].any(axis=1).all())
 
 
-def denoised(values: tuple[bytes, ...], added_noise: bytes, geometry: Geometry) -> bytes:
+def denoised(values: Sequence[bytes], added_noise: bytes, geometry: Geometry) -> bytes:
     """Output of a denoise op after its forward; `added_noise` is empty where the output is x0."""
     return latents_of(mix(b"denoised", values[-1], added_noise), geometry)
 

@@ -61,8 +61,7 @@ class FakeWorker:
             case Task(order=Decode() as order):
                 return Done(sequence=message.sequence, segment=self._decode(order))
             case Task(order=tuple() as batch):
-                outputs = [latents for order in batch for latents in self.lanes.forward(order)]
-                return Done(sequence=message.sequence, outputs=tuple(outputs))
+                return Done(sequence=message.sequence, outputs=tuple(self.lanes.forward(*batch)))
             case EncodeText():
                 return Encoded(conditioning=message.conditioning, tensor=message.prompt.encode(), notice="")
             case Forget():

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+from numpy.typing import NDArray
+
 from longtake.core.errors import InternalFault
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -12,9 +18,10 @@ from workers.messages import Forward
 from workers.simulated.arithmetic import (
     REACH,
     Reach,
+    after_layer,
     are_written,
     denoised,
-    forward,
+    entering,
     latents_of,
     mix,
     no_pages,
@@ -34,16 +41,38 @@ class SimulatedLanes:
         self.memory: LaneMemory[bytes, bytes] = LaneMemory()
         """The outputs by lane, and what stands for the texts."""
 
-    def forward(self, order: Forward) -> list[bytes]:
-        """One op; its output if it is sent. InternalFault, UnknownPeer or IndexError if it cannot be meant."""
+    def forward(self, *batch: Forward) -> list[bytes]:
+        """The ops of one forward; the outputs of those that are sent.
+
+        InternalFault, UnknownPeer or IndexError if one cannot be meant. In each layer all of them write their pages
+        before any reads.
+        """
+        written = {page for order in batch for page in order.work.pages.writes}
+        values = [[self._entering(order, written)] for order in batch]
+        for layer in range(self.reach.layers):
+            for order, found in zip(batch, values, strict=True):
+                own = pages_of((found[-1], b""), order.work.positions)
+                self.pages[list(order.work.pages.writes), layer] = own[:, 0]
+            for order, found in zip(batch, values, strict=True):
+                found.append(after_layer(found[-1], self._context(order.work, layer)))
+        pairs = zip(batch, values, strict=True)
+        return [sent for order, found in pairs for sent in self._outputs(order.work, found)]
+
+    def _entering(self, order: Forward, written: AbstractSet[PageId]) -> bytes:
+        """What enters the first layer of an op; `written` are the pages that its forward writes."""
         work = order.work
         text = self.memory.text(order, lambda features: mix(b"text", features))
-        self._check(work)
+        self._check(work, written)
+        return entering(self._input(order), text, work.times.timesteps[0], work.positions)
+
+    def _context(self, work: ForwardWork, layer: int) -> NDArray[np.uint8]:
+        """What an op reads in one layer; its own pages are zeros in it."""
         reads = list(work.pages.reads)
-        context = self.pages[reads]
+        context = self.pages[reads, layer]
         context[[reads.index(page) for page in work.pages.writes]] = 0
-        values = forward(self._input(order), text, work.times.timesteps[0], work.positions, context)
-        self.pages[list(work.pages.writes)] = pages_of(values, work.positions)
+        return context
+
+    def _outputs(self, work: ForwardWork, values: Sequence[bytes]) -> list[bytes]:
         if work.kind is Kind.COMMIT:
             return []
         key = work.noise
@@ -62,10 +91,10 @@ class SimulatedLanes:
         """That of the blocks of a session: each recipe has its own."""
         return self.geometry.divided(BlockPlan(frames=len(work.positions)))
 
-    def _check(self, work: ForwardWork) -> None:
+    def _check(self, work: ForwardWork, written: AbstractSet[PageId]) -> None:
         self.check_page(min(work.pages.reads))
         self.check_page(max(work.pages.reads))
-        others = [page for page in work.pages.reads if page not in work.pages.writes]
+        others = [page for page in work.pages.reads if page not in written]
         if not are_written(self.pages[others]):
             blank = next(page for page in others if not are_written(self.pages[[page]]))
             raise InternalFault(f"page {blank} is read before it was written")

@@ -46,7 +46,7 @@ class SimulatedDenoiseWorker:
         """Do one thing and yield what to report. InternalFault or UnknownPeer if the order cannot be meant."""
         match message:
             case Task(order=tuple() as batch):
-                outputs = [latents for order in batch for latents in self._lanes.forward(order)]
+                outputs = self._lanes.forward(*batch)
                 yield Done(sequence=message.sequence, outputs=tuple(outputs))
             case Forget():
                 self._lanes.memory.forget(message)

@@ -9,6 +9,10 @@ ends early; else denoise ops and commits go together, if the worker has proved t
 Fused passes. In a lane that has a spare block of pages a commit may even take along the denoise op that waits for it,
 D(s,n) beside C(s,n-1): in every layer of a forward all keys and values are written before any are read, so D(s,n) reads
 what C(s,n-1) has just written, and C(s,n-1) still reads what D(s,n) would otherwise overwrite.
+Not so where the lane is renewed between the two.
+
+Joint ops. Blocks that are committed anew jointly read one another, so they are one dispatch for that very reason, as
+large as they are; nobody else is in it, so that it is always the same forward.
 
 As a batch takes longer than a single op, it takes along no op that is due later than one it leaves behind, and to an op
 that has a deadline no more ops without one than it still has time for.
@@ -48,6 +52,9 @@ class Batching:
     def batch(self, worker: Worker, *, now_s: float) -> Tickets:
         """The most urgent ready op and the mates it takes along; at least one op must be ready."""
         first = self._first(worker, now_s=now_s)
+        if (joint := self._joint(first)) is not None:
+            session, chain = self._cell.sessions[first.session], joint[0]
+            return tuple(session.ticket(chain, block) for block in joint[1])
         if worker.batch_limit == 1 or first.op.kind is Kind.DECODE:
             return (first,)
         batch = self._together(worker, first, _ALONE[first.op.kind], now_s=now_s)
@@ -58,6 +65,15 @@ class Batching:
             batch = max(batch, mixed, key=len)
         room = worker.batch_limit - len(batch)
         return (*batch, *islice(self._fused_with(worker, batch, now_s=now_s), room)) if room else batch
+
+    def _joint(self, ticket: Ticket) -> tuple[int, range] | None:
+        """The chain and the blocks of the ops that must go together with this one, and with no others; else None."""
+        session = self._cell.sessions[ticket.session]
+        if not session.progress.again:
+            return None
+        chain = session.graph.number_of(ticket.op)
+        blocks = session.progress.again.joint(chain)
+        return None if blocks is None else (chain, blocks)
 
     def has_no_deadline(self, worker: Worker) -> bool:
         """Whether no op that is ready for the worker has a deadline."""
@@ -76,7 +92,7 @@ class Batching:
         ready, shape = worker.ready, self._shape(first)
         mates, left_s = [], math.inf
         for ticket in ready:
-            if ticket.op.kind not in kinds or self._shape(ticket) != shape:
+            if ticket.op.kind not in kinds or self._shape(ticket) != shape or self._joint(ticket) is not None:
                 left_s = min(left_s, ready[ticket].deadline_s)
             elif ticket != first:
                 mates.append(ticket)
@@ -101,6 +117,8 @@ class Batching:
     def _follower(self, commit: Ticket, shape: tuple[int, int], *, now_s: float) -> Ticket | None:
         """The denoise op of the next block in the lane of a commit, if it can run beside it."""
         session, op = self._cell.sessions[commit.session], commit.op
+        if session.renewal(op) is not None:
+            return None
         graph, progress = session.graph, session.progress
         chain = graph.chain_of(op)
         number, block = graph.number_of(Op(Kind.DENOISE, op.step, 0)), op.block + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
+from longtake.core.pages import PageTable
 from longtake.core.recipe.ops import Chain, Op, Returns
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
@@ -35,18 +36,27 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
         session=session.id,
         lane=lane,
         op=op,
-        pages=Pages(reads=table.reads(block), writes=table.writes(block)),
+        pages=_pages(session, op, table),
         times=chain.times,
         positions=graph.positions(block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
-        conditioning=session.conditioning(block),
+        conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
     )
 
 
+def _pages(session: Session, op: Op, table: PageTable) -> Pages:
+    renewal = session.renewal(op) if session.progress.again else None
+    if renewal is None:
+        return Pages(reads=table.reads(op.block), writes=table.writes(op.block))
+    return Pages(reads=table.of_frames(renewal.reads(op.block)), writes=table.of_block(op.block))
+
+
 def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLane | FromLatent | FromNoise:
-    if worker.keeps_input(chain) and not session.progress.takes_journalled(chain, block):
+    progress = session.progress
+    is_kept = worker.keeps_input(chain) and not progress.takes_journalled(chain, block)
+    if is_kept and not progress.is_replay(chain.number, block):  # the lane keeps the output of its newest block
         return _FROM_LANE
     if not chain.entered_step:
         return _FROM_NOISE

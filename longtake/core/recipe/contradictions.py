@@ -12,6 +12,7 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.cues import CuePolicy, CueRule
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -29,9 +30,13 @@ class Described(Protocol):
     @property
     def block_limit(self) -> int | None: ...
     @property
+    def lane_count(self) -> int: ...
+    @property
+    def cues(self) -> CuePolicy: ...
+    @property
     def past_timesteps(self) -> tuple[float, ...]: ...
     def plain(self) -> Mapping[str, object]:
-        """All fields by their names."""
+        """All fields by their names; those that are missing are as they are where nobody sets them."""
         ...
 
 
@@ -54,6 +59,14 @@ class Rule:
         """What is said of a recipe that breaks the rule."""
         values = of.plain()
         return Contradiction(_side(self.first, values), _side(self.second, values), self.why)
+
+
+_OF_WINDOW = (CueRule.WINDOW, CueRule.JOINT)
+"""The recaches that may meet sinks: some of what is remembered is not committed anew."""
+
+
+def _meets_sinks(of: Described) -> bool:
+    return of.cues.change in _OF_WINDOW and of.sink_frames > 0 and of.window_frames is not None
 
 
 RULES = (
@@ -89,6 +102,44 @@ RULES = (
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
     ),
+    Rule(
+        name="blocks that read one another in a lane of a step",
+        first=("cue_change",),
+        second=("level",),
+        is_broken=lambda recipe: recipe.cues.change is CueRule.JOINT and recipe.lane_count > 1,
+        why="in the lane of a step no block knows of those after it; only finished blocks are committed anew jointly",
+    ),
+    Rule(
+        name="a full recache without an end",
+        first=("cue_change",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.cues.change is CueRule.FULL and recipe.block_limit is None,
+        why="all blocks from the first one on are committed anew, so their number must be finite",
+    ),
+    Rule(
+        name="sinks that a recache meets",
+        first=("cue_change",),
+        second=("sink_frames", "keep_sinks"),
+        is_broken=lambda recipe: _meets_sinks(recipe) and recipe.cues.keep_sinks is None,
+        why="it must be said whether the sinks stay as they are, or move to the oldest frames that are committed anew",
+    ),
+    Rule(
+        name="sinks kept from nothing",
+        first=("keep_sinks",),
+        second=("cue_change", "sink_frames"),
+        is_broken=lambda recipe: recipe.cues.keep_sinks is not None and not _meets_sinks(recipe),
+        why="only where a recache of the window meets sinks there is something to keep or not",
+    ),
+    Rule(
+        name="a recache of half a block",
+        first=("cue_change", "frames_per_block"),
+        second=("sink_frames", "window_frames"),
+        is_broken=lambda recipe: (
+            _meets_sinks(recipe)
+            and any(frames % recipe.blocks.frames for frames in (recipe.sink_frames, recipe.window_frames or 0))
+        ),
+        why="whole blocks are committed anew, so sinks and window must be whole blocks",
+    ),
 )
 """All rules, in the order in which they are told."""
 
@@ -107,7 +158,7 @@ def check_can_run(of: Described) -> None:
 
 
 def _side(fields: tuple[str, ...], values: Mapping[str, object]) -> str:
-    return " with ".join(f"recipe.{field} = {_shown(values[field])}" for field in fields)
+    return " with ".join(f"recipe.{field} = {_shown(values.get(field))}" for field in fields)
 
 
 def _shown(value: object) -> object:

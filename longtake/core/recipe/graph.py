@@ -29,6 +29,17 @@ class Graph:
         self.lane_count = recipe.lane_count
         self.sink_blocks = -(-recipe.sink_frames // recipe.blocks.frames)
         """The first blocks of a stream, whose frames every later one may read."""
+        self.renewing = recipe.renewing
+        """How recaches are done."""
+        self.can_renew = self.renewing.is_possible
+        """Whether there may be any."""
+        self.lasting_blocks = max(self.sink_blocks, self.renewing.lasting_blocks)
+        """The first blocks of a stream, from whose latents its sinks are made again."""
+        self.begins = tuple(
+            next(chain.number for chain in self.chains if chain.lane == lane and chain.begins_block)
+            for lane in range(self.lane_count)
+        )
+        """The number of the chain whose ops begin blocks, by lane."""
         self.first = self._numbers[Kind.DENOISE, 0]
         """Number of the chain whose ops begin blocks."""
         self.last = self._numbers[Kind.DENOISE, recipe.step_count - 1]
@@ -73,6 +84,11 @@ class Graph:
     def woken_by(self, op: Op) -> tuple[int, ...]:
         """The numbers of the chains whose next op may have waited until `op` was done."""
         return self._woken[self._numbers[op.kind, op.step]]
+
+    def lane_behind(self, op: Op) -> tuple[int, ...]:
+        """The numbers of the chains, in other lanes, whose ops take further what `op` puts out."""
+        lane = self.chain_of(op).lane
+        return tuple(number for number in self.woken_by(op) if self.chains[number].lane not in (None, lane))
 
     def readers(self, step: int) -> Readers | None:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""

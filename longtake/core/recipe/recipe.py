@@ -10,7 +10,9 @@ from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check_can_run
+from longtake.core.recipe.cues import SWAPPING, CuePolicy, CueRule
 from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.renewals import Renewing
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 
@@ -23,6 +25,7 @@ class Recipe:
     blocks: BlockPlan
     context: Context
     positions: Positions = Positions.ABSOLUTE
+    cues: CuePolicy = SWAPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
 
@@ -71,7 +74,13 @@ class Recipe:
         limits = [self.window_frames, None if self.block_limit is None else self.blocks.first_frame(self.block_limit)]
         ring = None if self.window_frames is None else self.window_frames - self.sink_frames
         size = min(frames for frames in limits if frames is not None)  # one is there, or __post_init__ refuses
-        return Window(blocks=self.blocks, size=size, sinks=self.sink_frames, ring=ring)
+        is_renewed = self.cues.change is not CueRule.SWAP
+        return Window(blocks=self.blocks, size=size, sinks=self.sink_frames, ring=ring, is_renewed=is_renewed)
+
+    @property
+    def renewing(self) -> Renewing:
+        """How recaches are done."""
+        return Renewing(cues=self.cues, window=self.window, most_blocks=self.block_limit or 0)
 
     @property
     def page_count(self) -> int:
@@ -118,4 +127,5 @@ class Recipe:
             "sink_frames": self.sink_frames,
             "positions": self.positions.value,
             "block_limit": self.block_limit,
+            **self.cues.further(),
         }

@@ -15,6 +15,7 @@ from longtake.core.errors import Contradiction, Contradictions, InvalidField, In
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
+from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.positions import Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
@@ -62,6 +63,12 @@ def _whole(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
 def _number(value: object) -> float:
     if type(value) not in (int, float):
         raise ValueError
@@ -105,6 +112,10 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
     },
     "positions": {"stream": _Key("positions", Positions, _words(Positions))},
+    "cues": {
+        "change": _Key("cue_change", CueRule, _words(CueRule)),
+        "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
+    },
 }
 _PLACES = {key.field: f"{table}.{name}" for table, keys in _TABLES.items() if table for name, key in keys.items()}
 """The key of each field of a recipe."""
@@ -135,6 +146,7 @@ _PARTS: Mapping[str, _Part] = {
         fields={name: name for name in ("level", "window_frames", "sink_frames")},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
+    "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),
 }
 _FIELD = re.compile(r"recipe\.(\w+)( = none)?")
 

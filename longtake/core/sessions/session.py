@@ -14,6 +14,7 @@ from longtake.core.flow import Flow, Pace
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
+from longtake.core.recipe.renewals import Renewal
 from longtake.core.sessions.holds import Hold
 from longtake.core.sessions.life import State, Trigger, next_state
 from longtake.core.sessions.place import Classes, Place
@@ -186,9 +187,9 @@ class Session:
         known = self._tickets[chain] = Ticket(self.request.session, self.graph.op(chain, block), attempt)
         return known
 
-    def conditioning(self, block: int) -> ConditioningRef:
-        """The prompt that `block` is conditioned on."""
-        version = self.prompts.turn_at(block).version
+    def conditioning(self, op: Op) -> ConditioningRef:
+        """The prompt that a forward is conditioned on: that of its block, unless it commits that anew."""
+        version = self.version(op)
         if self._conditioning is None or self._conditioning.version != version:
             self._conditioning = ConditioningRef(session=self.request.session, version=version)
         return self._conditioning
@@ -197,7 +198,18 @@ class Session:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
         frames, count = self.graph.shape(op.block)
         table = self.place.tables[self.graph.chain_of(op).lane or 0]
+        if self.progress.again and (renewal := self.renewal(op)) is not None:
+            return frames, len(renewal.reads(op.block))
         return frames, table.count(op.block) if table.rebuilt_from else count
+
+    def renewal(self, op: Op) -> Renewal | None:
+        """What an op that is sent next in its chain, or was sent last, commits anew."""
+        return self.progress.again.renewal(self.graph.number_of(op), op.block)
+
+    def version(self, op: Op) -> int:
+        """The version of the prompt that a forward is conditioned on."""
+        renewal = self.renewal(op) if self.progress.again else None
+        return self.prompts.turn_at(op.block).version if renewal is None else renewal.version
 
     def seed_at(self, block: int) -> int:
         """The seed of the noise of `block`: before its own first one that of the stream it was forked from."""
@@ -220,13 +232,13 @@ class Session:
         forks = [block for _, block in self.kin.forks]
         floors = retention.floors(self.progress, acknowledged=self.flow.acknowledged, forks=forks)
         self.kept = self.kept.raised(floors)
-        sinks = self.graph.sink_blocks
+        sinks, held = self.graph.lasting_blocks, retention.held(self.prompts.turns, self.kept)
         versions: tuple[int, ...] = ()
         if len(self.prompts.turns) > 1:
-            versions = self.prompts.forget_before(self.kept.texts, sinks=sinks)
+            versions = self.prompts.forget_before(self.kept.texts, sinks=sinks, keep=held.turn)
         if all_texts:
             versions = (*versions, *sorted(self.prompts.encoded))
-        return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, versions=versions)
+        return Trim(session=self.id, floors=self.kept.latents, sinks=sinks, held=held.blocks, versions=versions)
 
     # --- why it does not go on ----------------------------------------------------------------------------------------
 
@@ -298,7 +310,10 @@ class Session:
 
     def target_block(self, request: CueRequest) -> int:
         """The block at which a cue that comes now takes effect; TooLate or InvalidField if it cannot."""
-        first = block = max(self.next_block, self.settled_to)
+        first = max(self.next_block, self.settled_to)
+        if self.progress.renewed.get(self.graph.chains[self.graph.first].lane or 0) == self.next_block:
+            first = max(first, self.next_block + 1)  # the block has begun with what comes before it
+        block = first
         if request.block is not None:
             block = request.block
         elif request.picture is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -11,7 +11,8 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.graph import Graph
 from longtake.core.recipe.ops import Op
-from longtake.core.work import ForwardWork, FromLane, SessionId, WorkerId
+from longtake.core.work import ForwardWork, FromLane, PageId, SessionId, WorkerId
+from tests.core.support.recached import read_by, recached
 from workers.messages import Decode, Forward
 from workers.simulated.arithmetic import REACH, decoded, first_state
 from workers.simulated.fake import FakeWorker
@@ -28,8 +29,10 @@ class Contents:
     fakes: dict[WorkerId, FakeWorker]
     parents: dict[SessionId, tuple[SessionId, int]] = field(default_factory=dict)
     """Of a fork: its parent and the first block of its own."""
-    sealed: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
-    """(session, lane, frame): what the frame's page held when it was sealed."""
+    sealed: dict[tuple[SessionId, int, int], dict[int, bytes]] = field(default_factory=dict)
+    """(session, lane, frame): what the frame's page held when sealed (0), and since the recache before a block."""
+    recaches: dict[SessionId, set[int]] = field(default_factory=dict)
+    """The blocks of a session's own cues before which its lanes are renewed."""
     states: dict[tuple[SessionId, int], bytes] = field(default_factory=dict)
     """(session, block): what the blocks before leave in the decoder."""
     outputs: dict[tuple[SessionId, int, int], bytes] = field(default_factory=dict)
@@ -74,27 +77,70 @@ class Contents:
 
         What it starts from, if that lies in its lane, must be of its own block.
         """
-        graph = self.graph_of(work.session)
-        window, pages = graph.window, self.fakes[worker].lanes.pages
-        own = dict(zip(work.positions, work.pages.writes, strict=True))
-        frames, name = sorted(window.frames(work.block), key=window.slot), f"{work.kind}({work.step}, {work.block})"
+        name = f"{work.kind}({work.step}, {work.block})"
+        recaches = self.passed(work.session, work.block + 1)
+        recipe = self.graph_of(work.session).recipe
+        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(own_frames(work)))
+        if isinstance(work.input, FromLane):
+            found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
+            assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+
+    def check_renewal(self, worker: WorkerId, works: Sequence[ForwardWork], block: int) -> None:
+        """What is committed anew before `block` reads what the paper says, of which nothing is older than that.
+
+        `works` are one forward: several if they read one another.
+        """
+        recipe = self.graph_of(works[0].session).recipe
+        right = recached(recipe, block, self.passed(works[0].session, block))
+        mates = {frame: page for work in works for frame, page in own_frames(work)}
+        for work in works:
+            self._check_frames(worker, work, right.reads[work.block], mates)
+            for frame in set(right.reads[work.block]) & set(right.frames) - mates.keys():
+                assert block in self.sealed[work.session, work.lane, frame], f"frame {frame} is of the prompt before"
+        assert len(works) == 1 or {work.block * recipe.blocks.frames for work in works} <= set(right.frames)
+
+    def passed(self, session: SessionId, before: int) -> list[int]:
+        """The blocks before this one before which a session, or whom it was forked from, was renewed."""
+        own = {block for block in self.recaches.get(session, ()) if block < before}
+        if session in self.parents:
+            parent, first = self.parents[session]
+            own |= set(self.passed(parent, min(first, before)))
+        return sorted(own)
+
+    def holds(self, session: SessionId, lane: int, frame: int) -> bytes:
+        """What the page of a frame must hold now: as it was sealed, or renewed last."""
+        before = 1 << 60
+        while (session, lane, frame) not in self.sealed or min(self.sealed[session, lane, frame]) >= before:
+            session, before = self.parents[session]
+        made = self.sealed[session, lane, frame]
+        return made[max(block for block in made if block < before)]
+
+    def _check_frames(
+        self, worker: WorkerId, work: ForwardWork, frames: Sequence[int], own: Mapping[int, PageId]
+    ) -> None:
+        pages, name = self.fakes[worker].lanes.pages, f"{work.kind}({work.step}, {work.block})"
         assert len(frames) == len(work.pages.reads), f"{name} reads {len(work.pages.reads)} pages, should read {frames}"
         for frame, page in zip(frames, work.pages.reads, strict=True):
             if frame in own:
                 assert page == own[frame], f"{name} reads page {page} in place of its own frame {frame}"
                 continue
-            writer = self.writer(work.session, graph.blocks.block_of(frame))
-            right = pages[page].tobytes() == self.sealed[writer, work.lane, frame]
+            right = pages[page].tobytes() == self.holds(work.session, work.lane, frame)
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
 
-        if isinstance(work.input, FromLane):
-            found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
-            assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
+    def renewed(self, worker: WorkerId, work: ForwardWork, block: int) -> None:
+        """Remember what was committed anew before `block`."""
+        for frame, page in own_frames(work):
+            made = self.sealed.setdefault((work.session, work.lane, frame), {})
+            made[block] = self.fakes[worker].lanes.pages[page].tobytes()
 
     def done(self, worker: WorkerId, work: ForwardWork) -> None:
         """Remember what a forward has left in its lane and sealed."""
         if work.returns.are_kept:
             self.outputs[work.session, work.lane, work.block] = self.fakes[worker].lanes.memory.output(work)
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
-            for page, frame in zip(work.pages.writes, work.positions, strict=True):
-                self.sealed[work.session, work.lane, frame] = self.fakes[worker].lanes.pages[page].tobytes()
+            self.renewed(worker, work, 0)
+
+
+def own_frames(work: ForwardWork) -> Iterator[tuple[int, PageId]]:
+    """The latent frames of a forward's own block, each with its page."""
+    return zip(work.positions, work.pages.writes, strict=True)
