@@ -9,6 +9,8 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.places import standing
+from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Level
 from workers.denoise.worker import tensor_to_bytes
 from workers.models.weights import ModelInfo
@@ -33,23 +35,26 @@ class _Lane:
 
     def run(self, latents: bytes, text: bytes, timestep: float, block: int) -> tuple[bytes, ...]:
         """One forward over the window of `block`, which leaves the block's own frames behind."""
-        recipe, first = self.info.recipe, self.info.geometry.first_frame(block)
-        own = range(first, first + recipe.blocks.frames)
+        recipe = self.info.recipe
+        own = recipe.blocks.own(block)
         blank = arithmetic.no_pages(1, self.reach)[0]
         seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([blank if frame in own else self.frames[frame] for frame in seen])
-        values = arithmetic.forward(latents, text, timestep, own, context)
-        self.frames.update(zip(own, arithmetic.pages_of(values, own), strict=True))
+        places = standing(recipe, own, seen)
+        values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
+        kept = arithmetic.pages_of(values, places.keys)
+        self.frames.update(zip(own, kept, strict=True))
         return values
 
 
 def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[bytes]:
     """Finished latents of block 0, 1, … of a stream without cues, for ever (DESIGN section 5, levels and ops)."""
-    recipe, geometry = info.recipe, info.geometry
+    recipe = info.recipe
     features = simulated_text(info).encode(prompt).features_TC
     text = arithmetic.mix(b"text", tensor_to_bytes(features))
     lanes = [_Lane(info, reach) for _ in range(recipe.lane_count)]
     for block in count():
+        geometry = info.geometry.divided(BlockPlan(frames=recipe.blocks.made(block)))
         latents = arithmetic.latents_of(arithmetic.noise(seed, block, 0), geometry)
         for step, timestep in enumerate(recipe.timesteps):
             lane = lanes[0] if recipe.level is Level.CLEAN else lanes[step]
@@ -58,8 +63,17 @@ def expected_latents(info: ModelInfo, prompt: str, seed: int, reach: Reach = REA
             added = b"" if last else arithmetic.noise(seed, block, step + 1)
             latents = arithmetic.denoised(values, added, geometry)
             if recipe.level is Level.OUTPUT or (recipe.level is Level.CLEAN and last):
-                lane.run(latents, text, recipe.commit_timestep(step), block)
+                committed = _committed(info, latents, seed, block)
+                lane.run(committed, text, recipe.commit_timestep(step), block)
         yield latents
+
+
+def _committed(info: ModelInfo, latents: bytes, seed: int, block: int) -> bytes:
+    """Latents with the noise of the context, for which the draw behind those of the steps is taken."""
+    sigma, draw = info.recipe.commit_sigma, info.recipe.step_count
+    if not sigma:
+        return latents
+    return arithmetic.noised(latents, sigma, arithmetic.noise(seed, block, draw), info.geometry)
 
 
 def expected_pictures(info: ModelInfo, prompt: str, seed: int, reach: Reach = REACH) -> Iterator[NDArray[np.uint8]]:

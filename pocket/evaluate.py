@@ -1,33 +1,39 @@
-"""Evaluates the pocket model by its pictures: `python -m pocket.evaluate --prompts 100 --seconds 20 --json`.
+"""Evaluates the pocket model by its pictures: `python -m pocket.evaluate --recipe clean --prompts 50 --json`.
 
-Nothing from inside the model is read. A source makes videos, the judge looks at them.
+Nothing from inside the model is read. A source makes videos, the judge says what they show, and `pocket.look` how.
 """
 
 import argparse
 import json
 import logging
+import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
-from longtake.cli.local_server import local_server
 from longtake.core.recipe.context import Level
 from pocket import world
+from pocket.drift import Course, Minute, Yardstick, courses, minutes_of, yardstick
 from pocket.export import WEIGHTS
 from pocket.judge import ATTRIBUTES, BORDER, Pictures, classify, object_cover
-from pocket.served import served_source
+from pocket.look import PIECE_PICTURES
+from pocket.served import AT_ONCE, recipes_server, served_source
 from pocket.sources import Request, Source, Timed, sampler_source, world_source
 from workers.models import pocket_text
-from workers.models.pocket_text import Background, Scene
+from workers.models.pocket_text import Scene
 
 log = logging.getLogger("pocket.evaluate")
-_PIECE_S: Final = 5
+LEAST_SHARE, MOST_DRIFT_POINTS = 0.95, 3.0
+"""What a recipe must reach with each attribute, and may lose of them, to be called proven."""
+_REPORTED: Final = ("color", "shape", "motion", "background")
+"""The attributes as reports name them, in the judge's order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +43,18 @@ class EvaluationPlan:
     prompts: int
     seconds: float
     long_seconds: float
+    streams: int
+    """Of the long ones."""
     seed: int
 
 
-def evaluate(source: Source, plan: EvaluationPlan) -> dict[str, object]:
-    """Adherence over random prompts and after a cue, cue latency, and adherence per minute of long streams."""
+def evaluate(source: Source, plan: EvaluationPlan) -> dict[str, Any]:
+    """Adherence over random prompts and after a cue, cue latency, and adherence and looks by minute of long streams."""
     rng = np.random.default_rng(plan.seed)
-    plain = _plain(source, plan, rng)
+    prompted = {**_plain(source, plan, rng), **_after_cues(source, plan, rng)} if plan.prompts else {}
     return {
-        **plain,
-        **_after_cues(source, plan, rng),
-        **_drift(source, plan, rng),
+        **prompted,
+        **_long(source, plan),
         "prompts": plan.prompts,
         "seconds": plan.seconds,
         "fps": world.FPS,
@@ -106,25 +113,50 @@ def visible_after_s(pictures_THWC: Pictures, cue: int) -> float | None:
     return None
 
 
-def _drift(source: Source, plan: EvaluationPlan, rng: np.random.Generator) -> dict[str, object]:
-    """Adherence per minute of long streams, in pieces of 5 s; drift is the first minute minus the last, in points."""
+def _long(source: Source, plan: EvaluationPlan) -> dict[str, Any]:
+    """Adherence and looks per minute of long streams, in pieces of 6 s; drift is the first minute minus the last.
+
+    The scenes follow from the seed alone, so that recipes are compared over the same ones.
+    """
     if plan.long_seconds <= 0:
         return {"drift_points": None, "by_minute": []}
-    streams = len(Background)
-    scenes = [world.random_scene(rng) for _ in range(streams)]
+    rng = np.random.default_rng([plan.seed, 2])
+    scenes = [world.random_scene(rng) for _ in range(plan.streams)]
     pictures = round(plan.long_seconds * world.FPS)
-    videos = source([_request([(0, scene)], pictures, plan.seed + 2000 + n) for n, scene in enumerate(scenes)])
-    piece, minute = _PIECE_S * world.FPS, 60 * world.FPS
-    table = []
-    for start in range(0, pictures, minute):
-        right = [
-            classify(video[at : at + piece]).matches(scene)
-            for video, scene in zip(videos, scenes, strict=True)
-            for at in range(start, min(start + minute, pictures - piece + 1), piece)
-        ]
-        table.append(_shares(right) if right else {})
-    means = [100 * float(np.mean(list(row.values()))) for row in table if row]
-    return {"drift_points": round(means[0] - means[-1], 2), "by_minute": table}
+    streams: list[list[Minute]] = []
+    for at in range(0, plan.streams, AT_ONCE):  # so many have room in memory
+        some = list(enumerate(scenes))[at : at + AT_ONCE]
+        videos = source([_request([(0, scene)], pictures, plan.seed + 2000 + n) for n, scene in some])
+        streams += [minutes_of(video, scene) for video, (_, scene) in zip(videos, some, strict=True)]
+    table = [_shares([right for each in minute for right in each.right]) for minute in zip(*streams, strict=True)]
+    means = [100 * float(np.mean(list(row.values()))) for row in table]
+    return {
+        "drift_points": round(means[0] - means[-1], 2),
+        "by_minute": table,
+        "looks": {name: _plainly(course) for name, course in courses(streams).items()},
+        "pieces": sum(len(minute.right) for stream in streams for minute in stream),
+        "pieces_without_object": sum(minute.lost for stream in streams for minute in stream),
+        "long_streams": plan.streams,
+        "long_seconds": plan.long_seconds,
+    }
+
+
+def _plainly(found: Course | Yardstick) -> dict[str, Any]:
+    """As JSON has it, which knows no nan."""
+    return {name: _number(value) for name, value in asdict(found).items()}
+
+
+def _number(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_number(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def is_proven(report: Mapping[str, Any]) -> bool:
+    """Whether a report shows that prompts are followed and still are at the end of a long stream."""
+    drift = report["drift_points"]
+    adheres = all(report.get(name, 0.0) >= LEAST_SHARE for name in _REPORTED)
+    return adheres and drift is not None and drift <= MOST_DRIFT_POINTS
 
 
 def _request(prompts: list[tuple[int, Scene]], pictures: int, seed: int) -> Request:
@@ -134,8 +166,10 @@ def _request(prompts: list[tuple[int, Scene]], pictures: int, seed: int) -> Requ
 
 def _shares(right: list[dict[str, bool]]) -> dict[str, float]:
     """The share of right verdicts for each attribute."""
-    names = {"colour": "color"}
-    return {names.get(name, name): round(float(np.mean([row[name] for row in right])), 4) for name in ATTRIBUTES}
+    return {
+        told: round(float(np.mean([row[name] for row in right])), 4)
+        for told, name in zip(_REPORTED, ATTRIBUTES, strict=True)
+    }
 
 
 def contact_sheet(source: Source, path: Path, seed: int) -> None:
@@ -153,46 +187,75 @@ def contact_sheet(source: Source, path: Path, seed: int) -> None:
 
 
 def main() -> None:
-    """Command line; the report goes to standard output as JSON."""
+    """Command line; the reports go to standard output as JSON, each when it is made."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument(
+        "--recipe", action="append", default=[], metavar="NAME", help="which recipe; repeatable; default: the server's"
+    )
+    parser.add_argument("--prompts", type=int, default=100, help="0: none, and no cues")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--long-seconds", type=float, default=600.0, help="length of the drift streams; 0: none")
+    parser.add_argument("--streams", type=int, default=4, help="how many of those")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--source", choices=["served", "sampler", "world"], default="served",
-        help="served: through a server and H.264; sampler: the model alone; world: what a perfect model would show",
+        "--source", choices=["served", "sampler", "world", "autoencoder"], default="served",
+        help="served: through a server; sampler: the model alone; world: what a perfect model would show; autoencoder: "
+        "the scatter of that after encoding and decoding, and nothing else",
     )  # fmt: skip
-    parser.add_argument("--server", help="HOST:PORT of a running server; default: one is started")
+    parser.add_argument("--server", help="HOST:PORT of a running server with the recipes; default: one is started")
+    parser.add_argument("--codec", choices=["raw", "h264"], default="raw", help="for --source served")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="for --source sampler")
     parser.add_argument(
         "--level", type=Level, default=Level.OUTPUT, metavar="{clean,output,input}",
         help="for --source sampler: at which level the past is read",
     )  # fmt: skip
-    parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) here")
-    parser.add_argument("--json", action="store_true", help="one line of JSON instead of indented text")
+    parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) of the first recipe here")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each recipe instead of indented text")
     options = parser.parse_args()
-    with _source(options) as source:
+    if 0 < options.long_seconds < PIECE_PICTURES / world.FPS:
+        parser.error(f"--long-seconds: allowed: 0, or {PIECE_PICTURES // world.FPS} and more")
+    indent = None if options.json else 2
+    if options.source == "autoencoder":
+        found = {name: _plainly(each) for name, each in yardstick(options.seed).items()}
+        sys.stdout.write(json.dumps({"yardstick": found}, indent=indent) + "\n")
+        return
+    plan = EvaluationPlan(
+        prompts=options.prompts,
+        seconds=options.seconds,
+        long_seconds=options.long_seconds,
+        streams=options.streams,
+        seed=options.seed,
+    )
+    with _sources(options) as sources:
         if options.sheet:
-            contact_sheet(source, options.sheet, options.seed)
-        plan = EvaluationPlan(
-            prompts=options.prompts, seconds=options.seconds, long_seconds=options.long_seconds, seed=options.seed
-        )
-        sys.stdout.write(json.dumps(evaluate(source, plan), indent=None if options.json else 2) + "\n")
+            contact_sheet(next(iter(sources.values())), options.sheet, options.seed)
+        for recipe, source in sources.items():
+            began_s = time.monotonic()
+            report = evaluate(source, plan)
+            took_s = round(time.monotonic() - began_s, 1)
+            told = {"recipe": recipe} | report | {"proven": is_proven(report), "took_s": took_s}
+            sys.stdout.write(json.dumps(told, indent=indent) + "\n")
+            sys.stdout.flush()
 
 
 @contextmanager
-def _source(options: argparse.Namespace) -> Iterator[Source]:
+def _sources(options: argparse.Namespace) -> Iterator[dict[str, Source]]:
+    """What is evaluated, by recipe; the model's own has no name."""
+    recipes = options.recipe or [""]
+
+    def served(server: str) -> dict[str, Source]:
+        return {each: served_source(server, recipe=each, codec=options.codec) for each in recipes}
+
     match options.source:
         case "world":
-            yield world_source
+            yield {"": world_source}
         case "sampler":
-            yield sampler_source(options.weights, options.level)
+            yield {"": sampler_source(options.weights, options.level)}
         case _ if options.server:
-            yield served_source(options.server)
+            yield served(options.server)
         case _:
-            with local_server(log.info) as server:
-                yield served_source(server)
+            with recipes_server([each for each in recipes if each], log.info) as server:
+                yield served(server)
 
 
 if __name__ == "__main__":

@@ -126,13 +126,16 @@ class Stream:
         def pages(slots: Iterable[int]) -> tuple[PageId, ...]:
             return tuple(PageId(lane * window.size + slot) for slot in slots)
 
+        places = self._graph.places(block)
         return ForwardWork(
             session=_SESSION,
             lane=lane,
             op=self._graph.op(chain.number, block),
             pages=Pages(reads=pages(range(window.count(block))), writes=pages(window.own_slots(block))),
             times=chain.times,
-            positions=self._graph.positions(block),
+            positions=places.queries,
+            key_positions=places.keys,
+            read_turns=places.read,
             noise=NoiseKey(seed=1, block=block),
             conditioning=ConditioningRef(session=_SESSION, version=0),
             input=source,

@@ -77,8 +77,8 @@ class Carrying:
             if hand_over:
                 await self._asked(Freeze(now_s=self._engine.now_s(), session=session))
             found = self._open(session)
-            shape, snapshot = found.geometry.block_shape, self._snapshot(found)
-            pieces = await asyncio.to_thread(exported.pieces, snapshot, shape)
+            shape_of, snapshot = found.geometry.shape_of, self._snapshot(found)
+            pieces = await asyncio.to_thread(exported.pieces, snapshot, shape_of)
             for part in exported.parts(pieces, self._offer.wire.max_message_bytes - FRAME_OVERHEAD_BYTES):
                 yield part
             under_way.stays = False
@@ -166,10 +166,10 @@ class Carrying:
         imported.check(snapshot, self._offer)
         return replace(snapshot, record=self._identity.here(snapshot.record))
 
-    def _form(self, record: SessionRecord) -> tuple[exported.BlockShape, int]:
-        """The shape of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
+    def _form(self, record: SessionRecord) -> tuple[exported.BlockShapes, int]:
+        """The shapes of the blocks of a session, and its steps; InvalidField if it cannot go on here."""
         graph = self._engine.scheduler.cell.graphs[self._identity.here(record).recipe]
-        return self._offer.geometry.divided(graph.blocks).block_shape, graph.step_count
+        return self._offer.geometry.divided(graph.blocks).shape_of, graph.step_count
 
     async def _adopt(self, snapshot: Snapshot) -> pb.ImportResponse:
         session, is_done = new_session(self._offer.cell), False

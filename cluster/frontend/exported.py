@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -31,8 +32,8 @@ _FLOAT_BYTES = 4
 _DTYPE = "F32"
 _NAME = re.compile(r"latents/(0|[1-9][0-9]{0,2})/(0|[1-9][0-9]{0,12})")
 
-BlockShape = tuple[int, int, int, int]
-"""Frames, channels, rows and columns of the latents of one block."""
+BlockShapes = Callable[[int], tuple[int, int, int, int]]
+"""Frames, channels, rows and columns of the latents of a block: the first may have other frames than the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +67,17 @@ _HEADER: TypeAdapter[dict[str, dict[str, str] | _Tensor]] = TypeAdapter(
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
-def pieces(snapshot: Snapshot, shape: BlockShape) -> tuple[bytes, ...]:
+def pieces(snapshot: Snapshot, shape_of: BlockShapes) -> tuple[bytes, ...]:
     """The bytes of the file, of which only the first are new; on any thread."""
     keys = sorted(snapshot.latents, key=lambda key: (key[1], key[0]))
-    size = _FLOAT_BYTES * math.prod(shape)
-    wrong = next((key for key in keys if len(snapshot.latents[key]) != size), None)
+    shapes = [shape_of(block) for block, _ in keys]
+    sizes = [_FLOAT_BYTES * math.prod(shape) for shape in shapes]
+    wrong = next(
+        ((key, size) for key, size in zip(keys, sizes, strict=True) if len(snapshot.latents[key]) != size), None
+    )
     if wrong is not None:
-        raise InternalFault(f"the latents of block {wrong[0]} have {len(snapshot.latents[wrong])} bytes, not {size}")
+        (block, step), size = wrong
+        raise InternalFault(f"the latents of block {block} have {len(snapshot.latents[block, step])} bytes, not {size}")
     facts = ExportedFacts(
         format=FORMAT,
         record=replace(snapshot.record, tokens_sha256=()),
@@ -81,9 +86,9 @@ def pieces(snapshot: Snapshot, shape: BlockShape) -> tuple[bytes, ...]:
         versions=tuple((step, block, snapshot.versions[block, step]) for block, step in keys),
     )
     header: dict[str, object] = {"__metadata__": {ENTRY: strict_json(_FACTS, facts, "session").decode()}}
-    for number, (block, step) in enumerate(keys):
-        offsets = (number * size, (number + 1) * size)
-        header[f"latents/{step}/{block}"] = {"dtype": _DTYPE, "shape": shape, "data_offsets": offsets}
+    ends = accumulate(sizes)
+    for (block, step), shape, size, end in zip(keys, shapes, sizes, ends, strict=True):
+        header[f"latents/{step}/{block}"] = {"dtype": _DTYPE, "shape": shape, "data_offsets": (end - size, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _LENGTH_BYTES)
     return (len(text).to_bytes(_LENGTH_BYTES, "little") + text, *(snapshot.latents[key] for key in keys))
@@ -109,8 +114,8 @@ def parts(of: Sequence[bytes], size: int) -> Iterator[bytes]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-FormOf = Callable[[SessionRecord], tuple[BlockShape, int]]
-"""The shape of the latents of a session's blocks, and its steps; InvalidField if it is of nothing that is served."""
+FormOf = Callable[[SessionRecord], tuple[BlockShapes, int]]
+"""The shapes of the latents of a session's blocks, and its steps; InvalidField if it is of nothing that is served."""
 
 
 def read(data: bytes | bytearray, form_of: FormOf) -> Snapshot:
@@ -158,28 +163,33 @@ def _facts(text: str) -> ExportedFacts:
 
 
 def _latents(
-    header: Mapping[str, object], data: memoryview, shape: BlockShape, steps: int
+    header: Mapping[str, object], data: memoryview, shape_of: BlockShapes, steps: int
 ) -> Iterator[tuple[tuple[int, int], bytes]]:
-    size = _FLOAT_BYTES * math.prod(shape)
-    if len(header) * size != len(data):
-        raise InvalidField("data", f"{len(data)} bytes", f"{len(header)} tensors of {size} bytes: the file was cut")
-    taken: set[int] = set()
+    ends = {0}
+    starts: set[int] = set()
     for name, tensor in header.items():
         place = _NAME.fullmatch(name)
         if place is None or not isinstance(tensor, _Tensor) or not 1 <= int(place[1]) <= steps:
             raise InvalidField("header", name[:100], f"tensors latents/STEP/BLOCK with steps 1 to {steps}")
         if tensor.dtype != _DTYPE:
             raise InvalidField(f"{name}.dtype", tensor.dtype[:20], _DTYPE)
+        shape = shape_of(int(place[2]))
+        size = _FLOAT_BYTES * math.prod(shape)
         if tensor.shape != shape:
             raise InvalidField(f"{name}.shape", tensor.shape[:8], f"{shape}, the latents of a block of this model")
         start, end = tensor.data_offsets
-        if not 0 <= start < end <= len(data) or end - start != size or start % size or start in taken:
+        if end > len(data):
+            raise InvalidField("data", f"{len(data)} bytes", f"{end} bytes or more, by its header: the file was cut")
+        if not 0 <= start < end or end - start != size or start in starts:
             raise InvalidField(f"{name}.data_offsets", (start, end), f"{size} bytes that no other tensor has")
-        taken.add(start)
+        starts.add(start)
+        ends.add(end)
         latents = bytes(data[start:end])
         if not np.isfinite(np.frombuffer(latents, "<f4")).all():
             raise InvalidField(name, "NaN or infinity", "finite numbers")
         yield (int(place[2]), int(place[1])), latents
+    if ends != starts | {len(data)}:  # each begins where another one ends, so none overlap and nothing is left
+        raise InvalidField("data", f"{len(data)} bytes", f"{len(header)} tensors, one behind the other, and no more")
 
 
 def _versions(facts: ExportedFacts, latents: Mapping[tuple[int, int], bytes]) -> dict[tuple[int, int], int]:

@@ -227,6 +227,7 @@ def recipe_message(recipe: Recipe) -> pb.Recipe:
         frames_per_block=recipe.blocks.frames,
         window_frames=recipe.window_frames or 0,
         sink_frames=recipe.sink_frames,
+        first_frames=recipe.blocks.first_frames or 0,
     )
 
 

@@ -112,9 +112,10 @@ def _lines(made: NamedRecipe, model: Model, cost: RecipeCost) -> list[str]:
     of = made.recipe
     window = "everything" if of.window_frames is None else f"{of.window_frames} latent frames"
     own = ": it is that recipe" if of == model.recipe else ""
+    first = "" if of.blocks.first_frames is None else f" (the first of {of.blocks.first_frames})"
     return [
         f"{made.name} is right: {of.digest[:12]}, steps {list(of.steps.ladder)}, shift {of.steps.shift:g}, "
-        f"level {of.level.value}, blocks of {of.blocks.frames}, window {window}, {of.sink_frames} sinks",
+        f"level {of.level.value}, blocks of {of.blocks.frames}{first}, window {window}, {of.sink_frames} sinks",
         f"cost   {cost.relative_cost:.2f} x that of the own recipe of {model.name}{own}: "
         f"{cost.forwards_per_block} forwards a block of {cost.block_s:.2f} s",
         f"wait   {_many(cost.forwards_to_latents, 'forward')} from noise to finished latents",

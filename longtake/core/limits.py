@@ -110,7 +110,7 @@ class Limits:
 
     def spare_pages(self, blocks: BlockPlan) -> int:
         """Pages that a lane has beside its window."""
-        return blocks.frames if self.fused_passes else 0
+        return blocks.most if self.fused_passes else 0
 
     def flow_for(self, request: Open) -> Flow:
         """The flow of a fresh session."""

@@ -36,11 +36,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
 
 from longtake.core.errors import InternalFault, Lack, NoCapacity
 from longtake.core.numbers import FreeNumbers
 from longtake.core.recipe.window import Window
-from longtake.core.work import PageId
+from longtake.core.work import PageId, Pages
+
+_Each = TypeVar("_Each")
 
 
 @dataclass(slots=True)
@@ -69,18 +72,21 @@ class PageTable:
 
         The block is the last one claimed, or the one before it.
         """
-        pages = self._pages_at(block)
-        if not self._lacks(block):
-            return pages[: self.window.count(block)]
-        return tuple(pages[slot] for slot in sorted(map(self.window.slot, self._written(block))))
+        return self.read_of(self._pages_at(block)[: self.window.count(block)], block)
 
-    def of_frames(self, frames: Iterable[int]) -> tuple[PageId, ...]:
-        """The pages of these frames, which lie in different slots, in canonical order, with every block claimed."""
-        return tuple(self.pages[slot] for slot in sorted(map(self.window.slot, frames)))
+    def read_of(self, by_slot: tuple[_Each, ...], block: int) -> tuple[_Each, ...]:
+        """Of what there is for each slot that `block` would read, what belongs to the pages that it does, in order."""
+        if not by_slot or not self._lacks(block):
+            return by_slot
+        return tuple(by_slot[slot] for slot in sorted(map(self.window.slot, self._written(block))))
 
-    def of_block(self, block: int) -> tuple[PageId, ...]:
-        """Those of the block's own frames, in their order."""
-        return tuple(self.pages[slot] for slot in self.window.own_slots(block))
+    def of(self, frames: Iterable[int], block: int) -> Pages:
+        """What `block`, which is past, names that reads these frames, its own among them; no block after it is begun.
+
+        They lie in different slots.
+        """
+        reads = tuple(self.pages[slot] for slot in sorted(map(self.window.slot, frames)))
+        return Pages(reads=reads, writes=tuple(self.pages[slot] for slot in self.window.own_slots(block)))
 
     def move_sinks(self, window: Window) -> None:
         """The lane reads other frames as its sinks from now on."""

@@ -194,7 +194,8 @@ class Pages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseKey:
-    """Key of the noise that a block starts from (draw 0) and of what is added after step s (draw s + 1)."""
+    """Key of the noise that a block starts from (draw 0), of what is added after step s (draw s + 1) and of what a
+    commit adds (draw S, the number of steps)."""
 
     seed: int
     block: int
@@ -210,11 +211,17 @@ class ForwardWork:
     pages: Pages
     times: Times
     positions: tuple[int, ...]
-    """Numbers of the block's latent frames, from the start of the stream."""
+    """Where the block's latent frames stand on the time axis: by these numbers their queries are rotated."""
+    key_positions: tuple[int, ...]
+    """The same for their keys, as they are stored. All 0, which is no rotation, where places change from read to read;
+    then `read_turns` has them."""
     noise: NoiseKey
     conditioning: ConditioningRef
     input: Input
     returns: Returns
+    read_turns: tuple[int, ...] = ()
+    """Where the keys of each page in `pages.reads`, which are stored without their time, stand on the time axis when
+    this op reads them. Empty: they are stored with it."""
 
     @property
     def kind(self) -> Kind:

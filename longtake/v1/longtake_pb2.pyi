@@ -535,7 +535,7 @@ class WordGroup(_message.Message):
     def __init__(self, name: _Optional[str] = ..., words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recipe(_message.Message):
-    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames")
+    __slots__ = ("digest", "steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "first_frames")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
@@ -543,6 +543,7 @@ class Recipe(_message.Message):
     FRAMES_PER_BLOCK_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FRAMES_FIELD_NUMBER: _ClassVar[int]
     SINK_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAMES_FIELD_NUMBER: _ClassVar[int]
     digest: str
     steps: _containers.RepeatedScalarFieldContainer[int]
     shift: float
@@ -550,7 +551,8 @@ class Recipe(_message.Message):
     frames_per_block: int
     window_frames: int
     sink_frames: int
-    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ...) -> None: ...
+    first_frames: int
+    def __init__(self, digest: _Optional[str] = ..., steps: _Optional[_Iterable[int]] = ..., shift: _Optional[float] = ..., level: _Optional[_Union[Level, str]] = ..., frames_per_block: _Optional[int] = ..., window_frames: _Optional[int] = ..., sink_frames: _Optional[int] = ..., first_frames: _Optional[int] = ...) -> None: ...
 
 class CodecOption(_message.Message):
     __slots__ = ("codec", "min_quality", "max_quality", "default_quality")

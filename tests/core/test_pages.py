@@ -14,18 +14,21 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.window import Window
 from longtake.core.work import PageId
-from tests.core.support.page_use import FINITE, SINKS, SMALL, PageUse, use
+from tests.core.support.page_use import FINITE, LONG_FIRST, SHORT_FIRST, SINKS, SMALL, PageUse, use
 
 RECIPES = st.builds(
-    lambda frames, past, sinks: Recipe(
+    lambda frames, first, past, sinks: Recipe(
         steps=StepPlan(ladder=(1000,), shift=5.0),
-        blocks=BlockPlan(frames=frames),
-        context=Context(level=Level.OUTPUT, window_frames=frames + past + sinks, sink_frames=sinks),
+        blocks=BlockPlan(frames=frames, first_frames=first),
+        context=Context(
+            level=Level.OUTPUT, window_frames=max(frames + sinks, first or 0) + past, sink_frames=sinks
+        ),
     ),
     st.integers(1, 4),
+    st.none() | st.integers(1, 6),
     st.integers(0, 9),
     st.integers(0, 4),
-)
+)  # fmt: skip
 
 
 def slots(count: int) -> Window:
@@ -37,8 +40,11 @@ def rolled_cache(recipe: Recipe, blocks: int) -> list[int]:
     """The reference's cache: append a block, and when it is full drop the oldest frames behind the sinks."""
     assert recipe.window_frames is not None
     cache: list[int] = []
+    appended = range(0)
     for block in range(blocks):
-        cache += range(block * recipe.blocks.frames, (block + 1) * recipe.blocks.frames)
+        made = (not block and recipe.blocks.first_frames) or recipe.blocks.frames
+        appended = range(appended.stop, appended.stop + made)
+        cache += appended
         excess = len(cache) - recipe.window_frames
         if excess > 0:
             del cache[recipe.sink_frames : recipe.sink_frames + excess]
@@ -78,9 +84,11 @@ def test_what_a_lane_keeps_between_two_blocks_is_its_window_without_the_next_blo
 
 
 @pytest.mark.parametrize("spare", [0, SMALL.blocks.frames])
-@pytest.mark.parametrize("recipe", [SMALL, SINKS, FINITE], ids=["ring", "sinks", "finite"])
+@pytest.mark.parametrize(
+    "recipe", [SMALL, SINKS, FINITE, SHORT_FIRST, LONG_FIRST], ids=["ring", "sinks", "finite", "short", "long"]
+)  # fmt: skip
 def test_random_use_of_a_pool_keeps_every_lane_its_own_contents(recipe: Recipe, spare: int) -> None:
-    use(PageUse(recipe, spare=spare, seed=spare), 3_000, check_each=7)
+    use(PageUse(recipe, spare=spare and recipe.blocks.most, seed=spare), 3_000, check_each=7)
 
 
 def test_a_hundred_thousand_operations_leave_no_page_behind() -> None:

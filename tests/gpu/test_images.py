@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 CUDA = torch.device("cuda")
-SHAPE = PageShape(layers=range(8), tokens_per_frame=256, num_heads=8, head_dim=64)
+SHAPE = PageShape(layers=range(8), tokens_per_frame=256, num_heads=8, head_dim=64, time_pairs=12)
 W, A = WorkerId("w"), SessionId("a")
 
 

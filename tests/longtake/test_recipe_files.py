@@ -34,7 +34,18 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 def test_the_recipes_that_ship_are_these() -> None:
     made = shipped()
-    assert list(made) == ["hiar", "clean", "sinks", "input", "two-step", "one-step", "frame-wise", "frame-wise-2"]
+    assert list(made) == [
+        "hiar",
+        "liveact",
+        "ca2-vdm",
+        "clean",
+        "sinks",
+        "input",
+        "two-step",
+        "one-step",
+        "frame-wise",
+        "frame-wise-2",
+    ]
     assert len({each.recipe.digest for each in made.values()}) == len(made)
     assert all(each.help and each.paper for each in made.values())
     told = {name: (each.recipe.level, each.recipe.step_count, each.recipe.blocks.frames, each.recipe.sink_frames)
@@ -42,7 +53,8 @@ def test_the_recipes_that_ship_are_these() -> None:
     assert told == {
         "hiar": (Level.OUTPUT, 4, 3, 0), "clean": (Level.CLEAN, 4, 3, 0), "sinks": (Level.CLEAN, 4, 3, 3),
         "input": (Level.INPUT, 4, 3, 0), "two-step": (Level.CLEAN, 2, 3, 0), "one-step": (Level.CLEAN, 1, 3, 0),
-        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0),
+        "ca2-vdm": (Level.CLEAN, 4, 3, 0),
+        "frame-wise": (Level.CLEAN, 4, 1, 0), "frame-wise-2": (Level.CLEAN, 2, 1, 0), "liveact": (Level.INPUT, 3, 4, 1),
     }  # fmt: skip
 
 
@@ -117,4 +129,4 @@ def test_show_prints_a_file_that_is_right(tmp_path: Path, capsys: pytest.Capture
         path = written(tmp_path, capsys.readouterr().out, f"{name}.toml")
         assert find_recipe(str(path), field="f") == shipped()[name]
     assert run(["recipe", "show", "hear"]) == 2
-    assert "hiar, clean" in capsys.readouterr().err
+    assert "allowed: hiar, " in capsys.readouterr().err

@@ -8,13 +8,16 @@ import av
 import numpy as np
 import pytest
 
-from pocket import evaluate, judge, sources, world
+from pocket import drift, evaluate, judge, sources, world
 from pocket.judge import Pictures
+from pocket.look import PIECE_PICTURES
 from pocket.served import decoded
 from pocket.world import Change, Clip
 from workers.models.pocket_text import Background, Colour, Motion, Scene, Shape
 
 PERIOD = world.PERIOD_PICTURES
+SMALL = {"hue_deg": 0.1, "area_percent": 0.5, "edge_percent": 1.0, "chroma_percent": 0.5, "background_levels": 0.5}
+"""By so much, and less, one scene differs from itself in another phase."""
 
 
 def _pictures(clip: Clip, count: int) -> Pictures:
@@ -87,10 +90,39 @@ def test_a_cue_is_seen_when_it_shows_and_not_before() -> None:
 
 
 def test_evaluation_of_the_world_itself_is_perfect() -> None:
-    plan = evaluate.EvaluationPlan(prompts=6, seconds=6, long_seconds=10, seed=1)
+    plan = evaluate.EvaluationPlan(prompts=6, seconds=6, long_seconds=66, streams=2, seed=1)
     report = evaluate.evaluate(sources.world_source, plan)
     assert [report[name] for name in ("color", "shape", "motion", "background")] == [1, 1, 1, 1]
     assert report["after_cue"] == {"color": 1, "shape": 1, "motion": 1, "background": 1}
     assert report["drift_points"] == 0
     assert isinstance(report["cue_latency_s"], float)
     assert report["cue_latency_s"] < 0.8
+    assert len(report["by_minute"]) == 2 and report["pieces"] == 2 * 11 and report["pieces_without_object"] == 0
+    for name, told in report["looks"].items():
+        assert len(told["by_minute"]) == len(told["spread"]) == 2
+        assert abs(told["drift"]) < SMALL[name] and told["largest"] < SMALL[name], name
+    assert evaluate.is_proven(report)
+
+
+@pytest.mark.parametrize("change", [{"motion": 0.94}, {"drift_points": 3.5}, {"drift_points": None}])
+def test_what_falls_short_in_one_thing_is_not_proven(change: dict[str, float]) -> None:
+    report = {"color": 0.95, "shape": 1.0, "motion": 1.0, "background": 1.0, "drift_points": 3.0}
+    assert evaluate.is_proven(report)
+    assert not evaluate.is_proven(report | change)
+
+
+def test_a_stream_that_fades_away_drifts_in_that_and_is_told_by_minute() -> None:
+    """Its second minute has nine tenths of the chroma, and of its last piece there is no object at all."""
+    scene = Scene(colour=Colour.GREEN, shape=Shape.BALL, motion=Motion.SWAYING, background=Background.FOG)
+    pictures = _pictures(Clip(scene=scene, phase=0.1), 2 * drift.MINUTE_PICTURES)
+    rgb = pictures[drift.MINUTE_PICTURES :].astype(np.float32)
+    high = rgb.max(-1, keepdims=True)
+    pictures[drift.MINUTE_PICTURES :] = (high - (high - rgb) * 0.9).round().astype(np.uint8)
+    pictures[-PIECE_PICTURES:] = 137
+    minutes = drift.minutes_of(pictures, scene)
+    assert [(len(each.right), each.lost) for each in minutes] == [(10, 0), (10, 1)]
+    assert not any(minutes[1].right[-1][name] for name in ("colour", "shape", "motion"))
+    told = drift.courses([minutes, minutes])
+    assert told["chroma_percent"].drift == pytest.approx(-10, abs=0.5) == -told["chroma_percent"].size
+    assert told["chroma_percent"].drift_spread == 0
+    assert all(abs(told[name].drift) < SMALL[name] for name in SMALL if name != "chroma_percent")

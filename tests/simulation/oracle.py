@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.places import standing
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.recipe import Recipe
@@ -62,8 +63,10 @@ class Lane:
         own = recipe.blocks.own(block)
         seen = sorted(recipe.window.frames(block), key=recipe.window.slot)
         context = np.stack([self._blank if frame in own else self._frames[frame] for frame in seen])
-        values = arithmetic.forward(latents, text, timestep, own, context)
-        self._frames.update(zip(own, arithmetic.pages_of(values, own), strict=True))
+        places = standing(recipe, own, seen)
+        values = arithmetic.forward(latents, text, timestep, places.queries, context, places.read)
+        kept = arithmetic.pages_of(values, places.keys)
+        self._frames.update(zip(own, kept, strict=True))
         return values
 
 

@@ -1,4 +1,4 @@
-"""What LongLive's own code made with a tiny model (longlive_tiny_*.json, .safetensors), and how its runs are asked for."""
+"""What LongLive's own code made with a tiny model (longlive_tiny_*.json), and how its runs are asked for."""
 
 from __future__ import annotations
 

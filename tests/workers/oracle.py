@@ -154,7 +154,7 @@ def generate(
         for block in range(blocks):
             if block in cues:
                 text_kv = model.encode_text(cues[block])
-            first = block * recipe.blocks.frames
+            first = recipe.blocks.first_frame(block)
             x = noise(block, 0)
             for step, (sigma, timestep) in enumerate(zip(recipe.sigmas, recipe.timesteps, strict=True)):
                 lane = "clean" if recipe.level is Level.CLEAN else f"step {step}"

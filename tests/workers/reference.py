@@ -110,8 +110,8 @@ class Golden:
     def noise(self, block: int, draw: int) -> Tensor:
         """The reference's noise of a block: its start (draw 0), or what is added after step draw - 1."""
         source = self.tensors["in.noise"] if draw == 0 else self.tensors["in.sde_noise"][draw - 1]
-        frames = self.plan.blocks.frames
-        return source[:, block * frames : (block + 1) * frames]
+        own = self.plan.blocks.own(block)
+        return source[:, own.start : own.stop]
 
     def lanes(self, mode: str, plan: Plan) -> Lanes:
         """Fresh lanes of one kind."""
@@ -159,7 +159,7 @@ class Orders:
         self.steps = range(len(self.plan.sigmas))
 
     def first(self, block: int) -> int:
-        return (block + self.offset) * self.plan.blocks.frames
+        return self.plan.blocks.first_frame(block + self.offset)
 
     def denoise(self, lane: str, step: int, block: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """x0 and flow of D(step, block)."""

@@ -31,6 +31,8 @@ class Changes(TypedDict, total=False):
     next_sigma: float | None
     seed: int
     positions: tuple[int, ...]
+    key_positions: tuple[int, ...] | None
+    read_turns: tuple[int, ...]
     reads: tuple[PageId, ...]
     writes: tuple[PageId, ...]
     conditioning: ConditioningRef
@@ -40,7 +42,8 @@ class Changes(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Flat:
-    """A forward as plain values; what becomes of the output follows from the kind if it is not said."""
+    """A forward as plain values; what becomes of the output follows from the kind if it is not said. Keys stand where
+    queries do."""
 
     session: SessionId
     kind: Kind
@@ -57,6 +60,8 @@ class Flat:
     seed: int = 0
     input: Input = field(default_factory=FromNoise)
     returns: Returns | None = None
+    key_positions: tuple[int, ...] | None = None
+    read_turns: tuple[int, ...] = ()
 
     def work(self) -> ForwardWork:
         """The same in parts."""
@@ -68,6 +73,8 @@ class Flat:
             pages=Pages(reads=self.reads, writes=self.writes),
             times=Times(timesteps=(self.timestep,) * len(self.positions), sigma=self.sigma, next_sigma=self.next_sigma),
             positions=self.positions,
+            key_positions=self.positions if self.key_positions is None else self.key_positions,
+            read_turns=self.read_turns,
             noise=NoiseKey(seed=self.seed, block=self.block),
             conditioning=self.conditioning,
             input=self.input,
@@ -77,10 +84,12 @@ class Flat:
 
 def changed(work: ForwardWork, **changes: Unpack[Changes]) -> ForwardWork:
     """The forward with some of its values changed."""
+    keys = None if work.key_positions == work.positions else work.key_positions
     flat = Flat(
         session=work.session, lane=work.lane, kind=work.kind, step=work.step, block=work.block,
         timestep=work.times.timesteps[0], sigma=work.times.sigma, next_sigma=work.times.next_sigma,
         seed=work.noise.seed, positions=work.positions, reads=work.pages.reads, writes=work.pages.writes,
         conditioning=work.conditioning, input=work.input, returns=None if "kind" in changes else work.returns,
+        key_positions=keys, read_turns=work.read_turns,
     )  # fmt: skip
     return replace(flat, **changes).work()

@@ -15,6 +15,7 @@ from torch import Tensor
 from workers.denoise.kv import PageMemory
 from workers.device_work import upload
 from workers.models.api import SelfAttention, sdpa
+from workers.models.rotary import Rotation, rotate, time_turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class ItemPages:
     """The pages that the item attends to, in canonical order, its own among them."""
     writes: tuple[int, ...]
     """One page per own frame, in frame order."""
+    turns: tuple[int, ...] = ()
+    """Where on the time axis the keys of each page in `reads` stand, which have no time yet; empty: they have."""
 
 
 class AttentionBackend(Protocol):
@@ -33,13 +36,16 @@ class AttentionBackend(Protocol):
     def plan(self, memory: PageMemory, items: Sequence[ItemPages]) -> SelfAttention:
         """The self-attention of one forward, whose batch items are `items`.
 
-        IndexError for a page that is not in the memory; ValueError for an item that writes what it does not read.
+        IndexError for a page that is not in the memory; ValueError for an item that writes what it does not read, or
+        turns more or fewer pages than it reads.
         """
         ...
 
 
 AttentionKernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Attention [B, L, N, D] of queries [B, L, N, D] over keys and values [B, S, N, D]."""
+Rotate = Callable[[Tensor, Rotation], Tensor]
+"""Keys [P, L, N, D] of pages turned by factors [P, 1, 1, D], the same for all tokens of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,11 @@ class SdpaBackend:
     """A kernel over a view of the memory where pages lie in one run, else over a copy of them."""
 
     kernel: AttentionKernel = sdpa
+    rotate: Rotate = rotate
 
     def plan(self, memory: PageMemory, items: Sequence[ItemPages]) -> PagedAttention:
         """See AttentionBackend."""
-        return PagedAttention(memory, items, self.kernel)
+        return PagedAttention(memory, items, self.kernel, self.rotate)
 
 
 class PagedAttention:
@@ -59,9 +66,19 @@ class PagedAttention:
     All writes of a layer precede all reads, so an item may read what a batch mate writes in the same forward
     (the commit of a block fused with the denoising of the next). The result depends on the contents and the
     order of `reads`, not on the ids.
+
+    Keys whose place on the time axis changes from read to read are stored without it, and turned as they are read: all
+    of a page by one factor for each pair of channels. In a batch where some are, the others are turned by 0, which
+    leaves their bits as they are.
     """
 
-    def __init__(self, memory: PageMemory, items: Sequence[ItemPages], kernel: AttentionKernel = sdpa) -> None:
+    def __init__(
+        self,
+        memory: PageMemory,
+        items: Sequence[ItemPages],
+        kernel: AttentionKernel = sdpa,
+        rotate: Rotate = rotate,
+    ) -> None:
         self._memory = memory
         self._kernel = kernel
         self._writes = _Run.of(memory, [page for item in items for page in item.writes])
@@ -69,18 +86,21 @@ class PagedAttention:
         for number, item in enumerate(items):
             if not set(item.writes) <= set(item.reads):
                 raise ValueError(f"item {number} writes pages {item.writes} but reads only {item.reads}")
+            if item.turns and len(item.turns) != len(item.reads):
+                raise ValueError(f"item {number} turns {len(item.turns)} pages and reads {len(item.reads)}")
             by_length.setdefault(len(item.reads), []).append(number)
         self._groups = [
             _Group(
                 members=None if len(members) == len(items) else upload(memory.device, torch.tensor(members))[0],
                 size=len(members),
                 reads=_Run.of(memory, [page for number in members for page in items[number].reads]),
+                turning=_Turning.of(memory, [items[number] for number in members], rotate),
             )
             for members in by_length.values()
         ]
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
-        """Write the items' own keys (normed and rotated) and values of a layer to their pages."""
+        """Write the items' own keys (normed, and rotated as they are stored) and values of a layer to their pages."""
         kv_UPLND = self._memory.of_layer(layer)
         shape = (-1, *kv_UPLND.shape[2:])
         self._writes.write(kv_UPLND[0], k_BLND.reshape(shape))
@@ -128,13 +148,34 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
+class _Turning:
+    """How the keys of a group's pages are turned as they are read; `by` None: all were turned when written."""
+
+    by: Rotation | None
+    rotate: Rotate
+
+    @staticmethod
+    def of(memory: PageMemory, items: Sequence[ItemPages], rotate: Rotate) -> _Turning:
+        if not any(item.turns for item in items):
+            return _Turning(None, rotate)
+        turns = [turn for item in items for turn in item.turns or (0,) * len(item.reads)]
+        (position_P,) = upload(memory.device, torch.tensor(turns, dtype=torch.int64))
+        return _Turning(time_turn(position_P, memory.shape.time_pairs, memory.shape.head_dim), rotate)
+
+    def turned(self, k_PLND: Tensor) -> Tensor:
+        return k_PLND if self.by is None else self.rotate(k_PLND, self.by)
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """Items that read equally many pages, so one attention serves them; `members` None is the whole batch."""
 
     members: Tensor | None
     size: int
     reads: _Run
+    turning: _Turning
 
     def attend(self, q_BLND: Tensor, kv_UPLND: Tensor, kernel: AttentionKernel) -> Tensor:
         shape = (self.size, -1, *kv_UPLND.shape[3:])
-        return kernel(q_BLND, self.reads.read(kv_UPLND[0]).view(shape), self.reads.read(kv_UPLND[1]).view(shape))
+        k_PLND, v_PLND = (self.reads.read(kv_PLND) for kv_PLND in kv_UPLND)
+        return kernel(q_BLND, self.turning.turned(k_PLND).view(shape), v_PLND.view(shape))

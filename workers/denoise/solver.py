@@ -6,11 +6,12 @@ the model predicts flow = noise - x0. Shape suffixes: B item, F latent frame, C 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from longtake.core.recipe.ops import Noised
 from longtake.core.work import ForwardWork
 from workers.denoise.noise import BlockNoise, Draw
 from workers.device_work import items_of, upload
@@ -47,13 +48,27 @@ class KeyedRenoising:
     def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
         """See Solver."""
         x0_BFCHW = predict_x0(x_BFCHW, flow_BFCHW, [work.times.sigma for work in works])
-        noisy = {item: work.times.next_sigma for item, work in enumerate(works) if work.times.next_sigma is not None}
-        if noisy:
-            items = list(noisy)
-            keys = [works[item].noise for item in items]
-            draws = [Draw(key.seed, key.block, works[item].step + 1) for item, key in zip(items, keys, strict=True)]
+        levels = {
+            item: Noised(work.times.next_sigma, work.step + 1)
+            for item, work in enumerate(works)
+            if work.times.next_sigma is not None
+        }
+        return self._renoised(x0_BFCHW, works, levels)
+
+    def noised(self, x_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        """See Solver."""
+        levels = {item: work.times.noised for item, work in enumerate(works) if work.times.noised is not None}
+        return self._renoised(x_BFCHW, works, levels)
+
+    def _renoised(self, x0_BFCHW: Tensor, works: Sequence[ForwardWork], levels: Mapping[int, Noised]) -> Tensor:
+        """The batch, in which the items that have a level are taken there in place."""
+        if levels:
+            items = list(levels)
+            draws = [Draw(works[item].noise.seed, works[item].noise.block, levels[item].draw) for item in items]
             noised_BFCHW = renoise(
-                items_of(x0_BFCHW, items), self._noise.of(draws, x_BFCHW.shape[1]), list(noisy.values())
+                items_of(x0_BFCHW, items),
+                self._noise.of(draws, x0_BFCHW.shape[1]),
+                [level.sigma for level in levels.values()],
             )
             for item, noised_FCHW in zip(items, noised_BFCHW, strict=True):
                 x0_BFCHW[item] = noised_FCHW

@@ -181,21 +181,24 @@ class DenoiseWorker:
     def _inputs(self, batch: tuple[Forward, ...]) -> Inputs:
         """What a forward over the batch is given."""
         works = [forward.work for forward in batch]
-        timestep_BF, position_BF, *arrived = upload(
+        timestep_BF, position_BF, key_position_BF, *arrived = upload(
             self._device,
             torch.tensor([work.times.timesteps for work in works]),
             torch.tensor([work.positions for work in works], dtype=torch.int64),
+            torch.tensor([work.key_positions for work in works], dtype=torch.int64),
             *self._arriving(batch),
         )
         x_BFCHW = self._latents(batch, iter(arrived))
         steering = [Conditioning(text=self._memory.text(forward, self._encode)) for forward in batch]
-        pages = [ItemPages(reads=work.pages.reads, writes=work.pages.writes) for work in works]
+        pages = [ItemPages(reads=work.pages.reads, writes=work.pages.writes, turns=work.read_turns) for work in works]
+        apart = any(work.key_positions != work.positions for work in works)
         return Inputs(
             x_BFCHW=x_BFCHW,
             timestep_BF=timestep_BF,
             position_BF=position_BF,
             conditioning=Conditioning.batch(steering),
             attention=self._attention.plan(self._pages, pages),
+            key_position_BF=key_position_BF if apart else None,
         )
 
     def _arriving(self, batch: tuple[Forward, ...]) -> list[Tensor]:
@@ -226,7 +229,10 @@ class DenoiseWorker:
                     latents.append(next(arrived))
                 case FromLane():
                     latents.append(self._memory.output(forward.work))
-        return torch.stack(latents)
+        x_BFCHW = torch.stack(latents)
+        if self._stage.takes_latents(Kind.COMMIT):
+            return self._solver.noised(x_BFCHW, [forward.work for forward in batch])
+        return x_BFCHW
 
     def _shape(self, forward: Forward) -> tuple[int, ...]:
         """(F, C, H, W) of the latents of an op's block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind, Op, Returns, Times
+from longtake.core.recipe.ops import Kind, Noised, Op, Returns, Times
 from longtake.core.work import (
     ConditioningRef,
     DecodeWork,
@@ -69,9 +69,14 @@ def _put_forward(work: ForwardWork, forward: pb.ForwardWork) -> None:
     forward.times.sigma = times.sigma
     if times.next_sigma is not None:
         forward.times.next_sigma = times.next_sigma
+    if times.noised is not None:
+        forward.times.noised.sigma, forward.times.noised.draw = times.noised
     forward.noise.seed = work.noise.seed
     forward.noise.block = work.noise.block
     forward.positions.extend(work.positions)
+    if work.key_positions != work.positions:
+        forward.key_positions.extend(work.key_positions)
+    forward.read_turns.extend(work.read_turns)
     forward.reads.extend(work.pages.reads)
     forward.writes.extend(work.pages.writes)
     forward.returns = _RETURNS[work.returns]
@@ -111,6 +116,8 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
         pages=Pages(reads=tuple(map(PageId, forward.reads)), writes=tuple(map(PageId, forward.writes))),
         times=_times_from(forward.times),
         positions=tuple(forward.positions),
+        key_positions=tuple(forward.key_positions or forward.positions),
+        read_turns=tuple(forward.read_turns),
         noise=NoiseKey(seed=forward.noise.seed, block=forward.noise.block),
         conditioning=conditioning_from_proto(forward.conditioning),
         input=_input_from(forward),
@@ -120,7 +127,8 @@ def _forward_from(forward: pb.ForwardWork) -> ForwardWork:
 
 def _times_from(times: pb.Times) -> Times:
     next_sigma = times.next_sigma if times.HasField("next_sigma") else None
-    return Times(timesteps=tuple(times.timesteps), sigma=times.sigma, next_sigma=next_sigma)
+    noised = Noised(times.noised.sigma, times.noised.draw) if times.HasField("noised") else None
+    return Times(timesteps=tuple(times.timesteps), sigma=times.sigma, next_sigma=next_sigma, noised=noised)
 
 
 def task_to_proto(task: Task) -> pb.AttachResponse:

@@ -66,6 +66,8 @@ class PageShape:
     tokens_per_frame: int
     num_heads: int
     head_dim: int
+    time_pairs: int
+    """How many pairs of channels of a head, the first ones, are turned by the place of its frame on the time axis."""
 
     def size_bytes(self, dtype: torch.dtype) -> int:
         """Memory of one page in bytes."""
@@ -77,7 +79,10 @@ class SelfAttention(Protocol):
     """Where keys and values live: pages when serving, plain tensors in the oracle, a mask when training."""
 
     def attend(self, layer: int, q_BLND: Tensor, k_BLND: Tensor, v_BLND: Tensor) -> Tensor:
-        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated."""
+        """Attention [B, L, N, D] over the item's context and its own k, v; q, k come normed and rotated.
+
+        Keys that came without their time are turned by it as they are read.
+        """
         ...
 
     def store(self, layer: int, k_BLND: Tensor, v_BLND: Tensor) -> None:
@@ -139,9 +144,11 @@ class Inputs:
     timestep_BF: Tensor
     """Float timesteps 0 to 1000; fractions matter."""
     position_BF: Tensor
-    """int64 numbers of the latent frames, from the start of the stream."""
+    """int64 places of the latent frames on the time axis: by them queries are rotated."""
     conditioning: Conditioning
     attention: SelfAttention
+    key_position_BF: Tensor | None = None
+    """The same for their keys, as they are stored; None: those of the queries."""
 
 
 class LayerPass(Protocol):
@@ -222,6 +229,10 @@ class Solver(Protocol):
 
     def advance(self, x_BFCHW: Tensor, flow_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
         """The outputs [B, F, C, H, W], in float32, of denoise ops, one for each batch item."""
+        ...
+
+    def noised(self, x_BFCHW: Tensor, works: Sequence[ForwardWork]) -> Tensor:
+        """The latents [B, F, C, H, W] with the noise that ops add to what they start from; the others as they are."""
         ...
 
 

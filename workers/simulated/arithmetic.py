@@ -74,15 +74,21 @@ def no_pages(count: int, reach: Reach) -> NDArray[np.uint8]:
 
 
 def forward(
-    latents: bytes, text: bytes, timestep: float, positions: Sequence[int], context: NDArray[np.uint8]
+    latents: bytes,
+    text: bytes,
+    timestep: float,
+    positions: Sequence[int],
+    context: NDArray[np.uint8],
+    turns: Sequence[int] = (),
 ) -> tuple[bytes, ...]:
     """What enters each layer of a forward, and last what leaves it.
 
     `context` holds the pages read [page, layer, byte], in order; those that the forward itself writes are zeros in it.
+    `turns` has a place for each of them if they are stored without their time.
     """
     values = [entering(latents, text, timestep, positions)]
     for layer in range(context.shape[1]):
-        values.append(after_layer(values[-1], context[:, layer]))
+        values.append(after_layer(values[-1], context[:, layer], turns))
     return tuple(values)
 
 
@@ -91,19 +97,23 @@ def entering(latents: bytes, text: bytes, timestep: float, positions: Sequence[i
     return mix(b"forward", latents, text, numbers(timestep, *positions))
 
 
-def after_layer(value: bytes, context: NDArray[np.uint8]) -> bytes:
-    """What leaves a layer that `value` enters and that reads this of pages [page, byte], in order."""
-    return mix(value, context.tobytes())
+def after_layer(value: bytes, context: NDArray[np.uint8], turns: Sequence[int] = ()) -> bytes:
+    """What leaves a layer that `value` enters and that reads this of pages [page, byte], in order; see `forward`."""
+    return mix(value, context.tobytes(), *([numbers(*turns)] if turns else []))
 
 
 def pages_of(values: Sequence[bytes], positions: Sequence[int]) -> NDArray[np.uint8]:
     """What a forward leaves in the pages of its own frames [page, layer, byte]: each time a hash and the position.
 
-    `values` are what enters each layer, and last what leaves it.
+    `values` are what enters each layer, and last what leaves it. The hash begins at another byte in each page, so that
+    they differ also where all positions are 0.
     """
     kept = [value[_POSITION_BYTES:] for value in values[:-1]]
-    places = [struct.pack("<Q", position) for position in positions]
-    content = b"".join(value + place for place in places for value in kept)
+    content = b"".join(
+        value[start:] + value[:start] + struct.pack("<Q", position)
+        for start, position in enumerate(positions)
+        for value in kept
+    )
     return np.frombuffer(content, np.uint8).reshape(len(positions), len(kept), HASH_BYTES)
 
 
@@ -115,6 +125,11 @@ def are_written(pages: NDArray[np.uint8]) -> bool:
 def denoised(values: Sequence[bytes], added_noise: bytes, geometry: Geometry) -> bytes:
     """Output of a denoise op after its forward; `added_noise` is empty where the output is x0."""
     return latents_of(mix(b"denoised", values[-1], added_noise), geometry)
+
+
+def noised(latents: bytes, sigma: float, added_noise: bytes, geometry: Geometry) -> bytes:
+    """Latents that were taken to a noise level."""
+    return latents_of(mix(b"noised", latents, numbers(sigma), added_noise), geometry)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from workers.simulated.arithmetic import (
     mix,
     no_pages,
     noise,
+    noised,
     pages_of,
 )
 
@@ -51,10 +52,11 @@ class SimulatedLanes:
         values = [[self._entering(order, written)] for order in batch]
         for layer in range(self.reach.layers):
             for order, found in zip(batch, values, strict=True):
-                own = pages_of((found[-1], b""), order.work.positions)
+                own = pages_of((found[-1], b""), order.work.key_positions)
                 self.pages[list(order.work.pages.writes), layer] = own[:, 0]
             for order, found in zip(batch, values, strict=True):
-                found.append(after_layer(found[-1], self._context(order.work, layer)))
+                context = self._context(order.work, layer)
+                found.append(after_layer(found[-1], context, order.work.read_turns))
         pairs = zip(batch, values, strict=True)
         return [sent for order, found in pairs for sent in self._outputs(order.work, found)]
 
@@ -100,6 +102,14 @@ class SimulatedLanes:
             raise InternalFault(f"page {blank} is read before it was written")
 
     def _input(self, order: Forward) -> bytes:
+        """What an op starts from, with the noise that it adds to that."""
+        latents, work = self._latents(order), order.work
+        if (level := work.times.noised) is None:
+            return latents
+        added = noise(work.noise.seed, work.noise.block, level.draw)
+        return noised(latents, level.sigma, added, self._geometry(work))
+
+    def _latents(self, order: Forward) -> bytes:
         work, geometry = order.work, self._geometry(order.work)
         match work.input:
             case FromNoise():

@@ -23,6 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from workers.denoise.attention import AttentionBackend, AttentionKernel, SdpaBackend
 from workers.denoise.parted import TILE, PartedAttention, parts_for
 from workers.models.api import Compute, sdpa
+from workers.models.compiling import compiled
+from workers.models.rotary import rotate, rotate_fused
 from workers.models.weights import ModelInfo
 
 LEAST_SHARE = 0.6
@@ -97,7 +99,8 @@ def choose(extent: Extent, compute: Compute) -> ChosenAttention:
     if device.type == "cuda":
         told = slowness(name, extent.flop / _seconds(kernel, *inputs), _product_rate(compute))
         _log.log(logging.WARNING if told else logging.INFO, "attention: %s", told or name)
-    return ChosenAttention(backend=SdpaBackend(kernel), name=name)
+    turned = compiled(rotate_fused) if compute.fuses else rotate
+    return ChosenAttention(backend=SdpaBackend(kernel, turned), name=name)
 
 
 def kernel_name(q_BLND: Tensor, k_BSND: Tensor, v_BSND: Tensor) -> str:

@@ -14,6 +14,7 @@ from longtake.core.errors import Contradiction, InvalidField, Lack, NoCapacity
 from longtake.core.plan.memory import footprint
 from longtake.core.recipe.geometry import Geometry
 from longtake.core.recipe.layers import LayerTimes
+from longtake.core.recipe.recipe import Recipe
 from longtake.core.work import Ability, DecoderKind, Role
 from workers.decode.encode import Codec, VideoSettings, encoder_for
 from workers.decode.encoding import EncodingPool, encoding_beside
@@ -102,15 +103,13 @@ class LoadedWorker:
         )
         numerics = denoise_numerics(subject, spec.compute, attention.name)
         _log.info("worker %s: %s", spec.worker, numerics)
-        others = {each.shape: subject.by(each) for each in spec.recipes if each.shape != info.recipe.shape}
-        self.profile = Profiles(
-            own=self._profiled(subject, numerics),
-            others={shape: self._profiled(each, numerics) for shape, each in others.items()},
-        )
+        subjects = {shape: subject.by(each) for shape, each in one_of_each_shape(info.recipe, *spec.recipes).items()}
+        profiles = {shape: self._profiled(each, numerics) for shape, each in subjects.items()}
+        self.profile = Profiles(own=profiles.pop(info.recipe.shape), others=profiles)
         _log.info("worker %s: %s", spec.worker, self.profile)
         shape = subject.denoiser.page_shape(info.geometry.tokens_per_frame)
         limit = self.profile.limit
-        peak_bytes = max(forward_peak_bytes(each, limit) for each in (subject, *others.values()))
+        peak_bytes = max(forward_peak_bytes(each, limit) for each in subjects.values())
         self._stock(
             "pages", shape.size_bytes(subject.denoiser.dtype), peak_bytes, partial(_denoise_worker, subject, spec)
         )
@@ -204,6 +203,15 @@ class LoadedWorker:
         largest = max(1, min(spec.max_batch, spec.capacity // subject.recipe.page_count))
         key = key_of(self._digest, subject, spec.compute, numerics, max_batch=largest)
         return cached(Path(spec.profiles), key, measure)
+
+
+def one_of_each_shape(*recipes: Recipe) -> dict[tuple[int, int], Recipe]:
+    """One recipe of each shape, to be measured: the first, or the first whose keys are turned as they are read, because
+    a trial of these has keys of both kinds."""
+    found: dict[tuple[int, int], Recipe] = {}
+    for each in sorted(recipes, key=lambda recipe: not recipe.positions.turn_reads):
+        found.setdefault(each.shape, each)
+    return {each.shape: found[each.shape] for each in recipes}
 
 
 def _denoise_worker(subject: Subject, spec: WorkerSpec) -> Performer:

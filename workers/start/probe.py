@@ -7,6 +7,8 @@ every number of pages that a block can read, must give bit for bit what its item
 first size that does not ends the range. A forward that holds a commit beside a denoise op is such a batch too, in which
 the commit goes on to an output that nobody wants; so kinds may mix if a commit alone, which stops earlier, writes the
 same K/V as a forward does. In a fused pass the denoise op reads what the commit beside it writes; that is tried too.
+Where a recipe has keys turned as they are read, every second item of a batch has keys that were turned when written:
+so both kinds are tried, alone and beside one another.
 
 Shape suffixes: B batch item, F latent frame, C channel, H row, W column; those of K/V are workers.denoise.kv's.
 """
@@ -120,31 +122,41 @@ class Trial:
         fill(self._memory)
         texts = (seeded(item, Purpose.TEXT, denoiser.text_shape) for item in range(size))
         self._texts = [denoiser.encode_text(text_TC[None].to(self._device)) for text_TC in texts]
-        x_FCHW = [seeded(item, Purpose.LATENTS, geometry.block_shape) for item in range(size)]
+        x_FCHW = [
+            seeded(item, Purpose.LATENTS, (recipe.blocks.most, *geometry.block_shape[1:])) for item in range(size)
+        ]
         self._x_BFCHW = torch.stack(x_FCHW).to(self._device)
 
-    def run(self, items: range, pages: int) -> Tensor:
-        """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own."""
-        return self._denoiser.denoise(self._inputs(items, pages))
+    def run(self, items: range, pages: int, frames: int | None = None) -> Tensor:
+        """Flow [B, F, C, H, W] of one forward over `items`, each of which reads `pages` pages of its own.
 
-    def _inputs(self, items: range, pages: int) -> Inputs:
-        return self._over(items, [self._pages(item, pages) for item in items])
+        Each has `frames` latent frames, by default those of a usual block.
+        """
+        return self._denoiser.denoise(self._inputs(items, pages, frames))
+
+    def _inputs(self, items: range, pages: int, frames: int | None = None) -> Inputs:
+        return self._over(items, [self._pages(item, pages, frames) for item in items])
 
     def _over(self, items: range, pages: list[ItemPages]) -> Inputs:
-        frames, steps = self._recipe.blocks.frames, self._recipe.timesteps
+        frames, steps = len(pages[0].writes), self._recipe.timesteps
         first = [_SPREAD * frames * item for item in items]
+        positions = [
+            given.turns[-frames:] or range(start, start + frames) for given, start in zip(pages, first, strict=True)
+        ]
+        stored = [[0] * frames if given.turns else own for given, own in zip(pages, positions, strict=True)]
         return Inputs(
-            x_BFCHW=self._x_BFCHW[items.start : items.stop],
+            x_BFCHW=self._x_BFCHW[items.start : items.stop, :frames],
             timestep_BF=torch.tensor([[steps[item % len(steps)]] * frames for item in items], device=self._device),
-            position_BF=torch.tensor([range(start, start + frames) for start in first], device=self._device),
+            position_BF=torch.tensor(positions, device=self._device),
             conditioning=Conditioning(text=TextKV.batch([self._texts[item] for item in items])),
             attention=self._attention.plan(self._memory, pages),
+            key_position_BF=torch.tensor(stored, device=self._device) if stored != positions else None,
         )
 
-    def result(self, items: range, pages: int) -> tuple[Tensor, Tensor]:
+    def result(self, items: range, pages: int, frames: int | None = None) -> tuple[Tensor, Tensor]:
         """Flow of one forward, and the K/V that it left in the pages of its items, which held nothing before."""
-        own = self._cleared(items, pages)
-        return self.run(items, pages), self._memory.export(own)
+        own = self._cleared(items, pages, frames)
+        return self.run(items, pages, frames), self._memory.export(own)
 
     def digest(self) -> str:
         """Digest of flow and K/V of one forward over a full window.
@@ -153,14 +165,14 @@ class Trial:
         """
         return digest_of(*self.result(range(1), self._recipe.page_count))
 
-    def committed(self, items: range, pages: int) -> Tensor:
+    def committed(self, items: range, pages: int, frames: int | None = None) -> Tensor:
         """The K/V that the same items leave if all are commits."""
-        own = self._cleared(items, pages)
-        self._denoiser.commit(self._inputs(items, pages))
+        own = self._cleared(items, pages, frames)
+        self._denoiser.commit(self._inputs(items, pages, frames))
         return self._memory.export(own)
 
-    def _cleared(self, items: range, pages: int) -> list[int]:
-        own = [page for item in items for page in self._pages(item, pages).writes]
+    def _cleared(self, items: range, pages: int, frames: int | None = None) -> list[int]:
+        own = [page for item in items for page in self._pages(item, pages, frames).writes]
         self._memory.restore(own, torch.full_like(self._memory.export(own), torch.nan))
         return own
 
@@ -168,15 +180,17 @@ class Trial:
         """Seconds of one forward over the first `size` items with a full window."""
         return seconds_of(lambda: self.run(range(size), self._recipe.page_count), self._device)
 
-    def _page_counts(self) -> set[int]:
+    def _shapes(self) -> list[tuple[int, int]]:
+        """How many pages the blocks of a stream read, and how many frames each makes."""
         window = self._recipe.window
-        return {window.count(block) for block in range(window.blocks.block_of(window.size - 1) + 1)}
+        blocks = range(window.blocks.block_of(window.size - 1) + 1)
+        return sorted({(window.count(block), window.blocks.made(block)) for block in blocks})
 
     def commits_like_a_forward(self, items: int) -> bool:
         """Whether each of so many items writes the same K/V alone as a commit as it does in a forward."""
         return all(
-            torch.equal(self.committed(one, pages), self.result(one, pages)[1])
-            for pages in self._page_counts()
+            torch.equal(self.committed(one, pages, frames), self.result(one, pages, frames)[1])
+            for pages, frames in self._shapes()
             for one in (range(item, item + 1) for item in range(items))
         )
 
@@ -184,7 +198,7 @@ class Trial:
         """Whether a commit and the op that reads what it writes give the same in one forward as one after the other."""
         commit = self._pages(0, self._recipe.page_count)
         own = self._pages(1, self._recipe.page_count).writes
-        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own)
+        denoise = ItemPages(reads=(*commit.reads[len(own) :], *own), writes=own, turns=commit.turns)
         written = [*commit.writes, *own]
         blank_YUPLND = torch.full_like(self._memory.export(written), torch.nan)
         self._memory.restore(written, blank_YUPLND)
@@ -196,13 +210,13 @@ class Trial:
         return torch.equal(fused[1:], apart) and torch.equal(self._memory.export(written), left_YUPLND)
 
     def inexact_size(self, limit: int) -> int | None:
-        """The smallest batch size up to `limit` that changes a bit for some number of pages; None if there is none."""
+        """The smallest batch size up to `limit` that changes a bit in some shape; None if there is none."""
         found: set[int] = set()
-        for pages in self._page_counts():
+        for shape in self._shapes():
             ones = [range(item, item + 1) for item in range(limit)]
-            alone = [(*self.result(one, pages), self.committed(one, pages)) for one in ones]
+            alone = [(*self.result(one, *shape), self.committed(one, *shape)) for one in ones]
             for size in range(2, limit + 1):
-                made = (*self.result(range(size), pages), self.committed(range(size), pages))
+                made = (*self.result(range(size), *shape), self.committed(range(size), *shape))
                 flows, written, committed = zip(*alone[:size], strict=True)
                 expected = (torch.cat(flows), torch.cat(written, dim=2), torch.cat(committed, dim=2))
                 if not all(torch.equal(got, wanted) for got, wanted in zip(made, expected, strict=True)):
@@ -210,10 +224,11 @@ class Trial:
                     break
         return min(found, default=None)
 
-    def _pages(self, item: int, pages: int) -> ItemPages:
+    def _pages(self, item: int, pages: int, frames: int | None = None) -> ItemPages:
         first = item * self._recipe.page_count
         reads = tuple(range(first, first + pages))
-        return ItemPages(reads=reads, writes=reads[-self._recipe.blocks.frames :])
+        turns = tuple(range(pages)) if self._recipe.positions.turn_reads and item % 2 == 0 else ()
+        return ItemPages(reads=reads, writes=reads[-(frames or self._recipe.blocks.frames) :], turns=turns)
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:

@@ -41,6 +41,10 @@ class ProfileKey:
     """Kernels, and what they make of seeded inputs now: a batch that was exact proves nothing of other kernels."""
     tokens_per_block: int
     window_pages: int
+    turns_reads: bool
+    """Whether keys were turned as they are read."""
+    first_frames: int
+    """Latent frames of the first block, which is another shape if they are not as many as of the others."""
     max_batch: int
     """The batch size up to which it was measured."""
 
@@ -60,6 +64,8 @@ def key_of(model_digest: str, subject: Subject, compute: Compute, numerics: Nume
         numerics=numerics,
         tokens_per_block=subject.geometry.tokens_per_frame * recipe.blocks.frames,
         window_pages=recipe.page_count,
+        turns_reads=recipe.positions.turn_reads,
+        first_frames=recipe.blocks.lead,
         max_batch=max_batch,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from longtake.core.fleet.worker import Worker
-from longtake.core.pages import PageTable
 from longtake.core.recipe.ops import Chain, Op, Returns
 from longtake.core.sessions.session import Session
 from longtake.core.work import DecodeWork, ForwardWork, FromLane, FromLatent, FromNoise, LatentRef, NoiseKey, Pages
@@ -32,25 +31,24 @@ def forward_work(op: Op, session: Session, worker: Worker) -> ForwardWork:
     chain = graph.chain_of(op)
     lane = chain.lane or 0
     table = session.place.tables[lane]
+    renewal = session.renewal(op) if session.progress.again else None
+    frames = () if renewal is None else renewal.reads(block)
+    places = graph.places(block) if renewal is None else graph.recipe.positions.of(renewal.window, block, frames)
+    pages = Pages(reads=table.reads(block), writes=table.writes(block)) if renewal is None else table.of(frames, block)
     return ForwardWork(
         session=session.id,
         lane=lane,
         op=op,
-        pages=_pages(session, op, table),
-        times=chain.times,
-        positions=graph.positions(block),
+        pages=pages,
+        times=graph.times(chain, block),
+        positions=places.queries,
+        key_positions=places.keys,
+        read_turns=places.read if renewal is not None else table.read_of(places.read, block),
         noise=NoiseKey(seed=session.seed_at(block), block=block),
         conditioning=session.conditioning(op),
         input=_input(session, chain, block, worker),
         returns=_returns(session, chain, block, worker),
     )
-
-
-def _pages(session: Session, op: Op, table: PageTable) -> Pages:
-    renewal = session.renewal(op) if session.progress.again else None
-    if renewal is None:
-        return Pages(reads=table.reads(op.block), writes=table.writes(op.block))
-    return Pages(reads=table.of_frames(renewal.reads(op.block)), writes=table.of_block(op.block))
 
 
 def _input(session: Session, chain: Chain, block: int, worker: Worker) -> FromLane | FromLatent | FromNoise:

@@ -2,8 +2,8 @@
 
 Theory of operation. A block passes through S denoise ops D(0,n) .. D(S-1,n) and is then decoded by V(n). What earlier
 blocks look like to D(s,n) is the recipe's level, and the level alone decides which commits exist and what waits for
-what. Nothing outside this file and the recipe names the level: workers see page lists and timesteps, the scheduler
-walks the chains of a graph.
+what, by the one rule of sources.py. Nothing outside this folder names the level: workers see page lists and timesteps,
+the scheduler walks the chains of a graph.
 
     OUTPUT   D(s,n) <- D(s-1,n), C(s,n-1)      C(s,n) <- D(s,n), C(s,n-1)      a lane per step
     CLEAN    D(s,n) <- D(s-1,n), C(n-1)        C(n)   <- D(S-1,n)              one lane
@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from longtake.core.recipe.context import Level
-from longtake.core.recipe.ops import Chain, Kind, Need, Returns, Times
+from longtake.core.recipe.ops import Chain, Kind, Need, Noised, Op, Returns, Times
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.sources import source
 
 
 def _rows(recipe: Recipe) -> Iterator[tuple[Kind, int]]:
@@ -64,30 +65,19 @@ def _needs(recipe: Recipe, kind: Kind, step: int) -> list[tuple[tuple[Kind, int]
     match kind:
         case Kind.DENOISE:
             own = [((Kind.DENOISE, step - 1), 0)] if step else []
-            return [*own, (_sealing_row(recipe, step), 1)]
+            return [*own, (_before(recipe, kind, step), 1)]
         case Kind.COMMIT if recipe.level is Level.CLEAN:
             return [(last, 0)]
         case Kind.COMMIT:
-            return [((Kind.DENOISE, step), 0), ((Kind.COMMIT, step), 1)]
+            return [((Kind.DENOISE, step), 0), (_before(recipe, kind, step), 1)]
         case Kind.DECODE:
             return [(last, 0), ((Kind.DECODE, 0), 1)]
 
 
-def _sealing_row(recipe: Recipe, step: int) -> tuple[Kind, int]:
-    """The row of the ops whose K/V later blocks read when they are denoised at `step`."""
-    match recipe.level:
-        case Level.OUTPUT:
-            return Kind.COMMIT, step
-        case Level.CLEAN:
-            return Kind.COMMIT, 0
-        case Level.INPUT:
-            return Kind.DENOISE, step
-
-
-def sealing(recipe: Recipe, numbers: dict[tuple[Kind, int], int]) -> Iterator[int]:
-    """The number of the chain whose ops seal a lane's pages, by lane."""
-    for lane in range(recipe.lane_count):
-        yield numbers[_sealing_row(recipe, lane)]
+def _before(recipe: Recipe, kind: Kind, step: int) -> tuple[Kind, int]:
+    """The row of the op whose K/V of the block before such an op reads; those of blocks before that are there then."""
+    read = source(recipe, Op(kind, step, 1), 0)
+    return read.kind, read.step
 
 
 def _lane(recipe: Recipe, step: int) -> int:
@@ -102,7 +92,13 @@ def _times(recipe: Recipe, kind: Kind, step: int) -> Times:
         timesteps=(timestep,) * recipe.blocks.frames,
         sigma=recipe.sigmas[step],
         next_sigma=recipe.sigmas[step + 1] if step + 1 < recipe.step_count else None,
+        noised=_noised(recipe) if kind is Kind.COMMIT else None,
     )
+
+
+def _noised(recipe: Recipe) -> Noised | None:
+    """What commits add to finished latents: the draw behind those of the steps, which nothing else takes."""
+    return Noised(recipe.commit_sigma, recipe.step_count) if recipe.commit_sigma else None
 
 
 def _returns(recipe: Recipe, kind: Kind, step: int) -> Returns:

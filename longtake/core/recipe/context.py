@@ -29,12 +29,28 @@ class Context:
     """Latent frames that a block reads, its own and the sinks included; None: all, which needs a finite stream."""
     sink_frames: int = 0
     """The first latent frames of a stream, which every block reads."""
+    commit_step: int = 0
+    """A finished block is noised to this entry of the training schedule before it is committed, and so read with a
+    little noise for as long as the window holds it (Ca2-VDM, arXiv 2411.16375, section 3.2); 0: it is read clean."""
+    commit_label: float | None = None
+    """The timestep that the model is told of what it commits; None: that of the entry."""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
+
+    def further(self) -> dict[str, object]:
+        """The fields that recipes did not always have, where they are not what they were before."""
+        fields = ("commit_step", "commit_label")
+        least = Context(level=self.level, window_frames=self.window_frames)
+        values = {name: getattr(self, name) for name in fields}
+        return {name: value for name, value in values.items() if value != getattr(least, name)}
 
     def _wrong(self) -> Iterator[InvalidField]:
         if self.window_frames is not None and self.window_frames < 1:
             yield InvalidField("recipe.window_frames", self.window_frames, "1 or more latent frames")
         if self.sink_frames < 0:
             yield InvalidField("recipe.sink_frames", self.sink_frames, "0 or more latent frames")
+        if not 0 <= self.commit_step <= 999:
+            yield InvalidField("recipe.commit_step", self.commit_step, "0 (no noise), or an entry from 1 to 999")
+        if self.commit_label is not None and not -1 <= self.commit_label <= 1000:
+            yield InvalidField("recipe.commit_label", self.commit_label, "a timestep from 0 to 1000, or -1")

@@ -12,7 +12,9 @@ from typing import Protocol
 
 from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 
 _NOISE = 1000.0
 """The timestep of pure noise."""
@@ -24,11 +26,15 @@ class Described(Protocol):
     @property
     def blocks(self) -> BlockPlan: ...
     @property
+    def context(self) -> Context: ...
+    @property
     def window_frames(self) -> int | None: ...
     @property
     def sink_frames(self) -> int: ...
     @property
     def block_limit(self) -> int | None: ...
+    @property
+    def positions(self) -> Positions: ...
     @property
     def lane_count(self) -> int: ...
     @property
@@ -69,6 +75,25 @@ def _meets_sinks(of: Described) -> bool:
     return of.cues.change in _OF_WINDOW and of.sink_frames > 0 and of.window_frames is not None
 
 
+def _halves_blocks(of: Described) -> bool:
+    """Whether sinks or window end inside a block."""
+    frames = (of.sink_frames, of.window_frames or 0)
+    return any(each % of.blocks.frames for each in frames) or of.blocks.first_frames is not None
+
+
+def _period(recipe: Described) -> int | None:
+    stream = recipe.positions.stream
+    return stream.cyclic if isinstance(stream, Cyclic) else None
+
+
+def _comes_round(recipe: Described) -> bool:
+    """Whether two of the frames that a block reads stand in one place."""
+    period, window, limit = _period(recipe), recipe.window_frames, recipe.block_limit
+    if window is None and limit is not None:
+        window = recipe.blocks.first_frame(limit)
+    return period is not None and window is not None and period < window
+
+
 RULES = (
     Rule(
         name="endless without a window",
@@ -95,12 +120,61 @@ RULES = (
         why="the window must hold the sinks and at least the own block",
     ),
     Rule(
+        name="first block too large",
+        first=("window_frames",),
+        second=("first_frames",),
+        is_broken=lambda recipe: recipe.window_frames is not None and recipe.window_frames < recipe.blocks.lead,
+        why="the window must hold the first block, which has more frames than the others",
+    ),
+    Rule(
+        name="nothing but a first block",
+        first=("first_frames",),
+        second=("block_limit",),
+        is_broken=lambda recipe: recipe.blocks.first_frames is not None and recipe.block_limit == 1,
+        why="a stream of one block has no others that it could differ from",
+    ),
+    Rule(
         name="a past of noise",
         first=("level",),
         second=("steps",),
         is_broken=lambda recipe: min(recipe.past_timesteps) >= _NOISE,
         why="every step would read earlier blocks as pure noise, so no block would know anything of those before it",
         can_run=True,
+    ),
+    Rule(
+        name="period too short",
+        first=("positions",),
+        second=("window_frames",),
+        is_broken=_comes_round,
+        why="two of the frames that a block reads would stand in the same place",
+    ),
+    Rule(
+        name="sinks in the way",
+        first=("positions",),
+        second=("sink_frames",),
+        is_broken=lambda recipe: _period(recipe) is not None and recipe.sink_frames > 0,
+        why="sinks keep their places, and later frames come round to them",
+    ),
+    Rule(
+        name="sinks of several blocks, listed",
+        first=("positions",),
+        second=("frames_per_block", "sink_frames"),
+        is_broken=lambda recipe: (
+            recipe.positions.stream is Numbering.LISTED and recipe.blocks.first_frame(1) < recipe.sink_frames
+        ),
+        why="the sinks must be frames of the first block: models with listed places are made for sinks that are there "
+        "from the first block on",
+    ),
+    Rule(
+        name="noise in a context that has its own",
+        first=("commit_step", "commit_label"),
+        second=("level",),
+        is_broken=lambda recipe: (
+            recipe.context.level is not Level.CLEAN
+            and (recipe.context.commit_step > 0 or recipe.context.commit_label is not None)
+        ),
+        why="only finished blocks can be read at a level of their own; the other levels say themselves how noisy the "
+        "past is read",
     ),
     Rule(
         name="blocks that read one another in a lane of a step",
@@ -134,10 +208,7 @@ RULES = (
         name="a recache of half a block",
         first=("cue_change", "frames_per_block"),
         second=("sink_frames", "window_frames"),
-        is_broken=lambda recipe: (
-            _meets_sinks(recipe)
-            and any(frames % recipe.blocks.frames for frames in (recipe.sink_frames, recipe.window_frames or 0))
-        ),
+        is_broken=lambda recipe: _meets_sinks(recipe) and _halves_blocks(recipe),
         why="whole blocks are committed anew, so sinks and window must be whole blocks",
     ),
 )
@@ -167,5 +238,7 @@ def _shown(value: object) -> object:
             return "none"
         case tuple():
             return list(value)
+        case Mapping():
+            return "{ " + ", ".join(f"{name} = {each}" for name, each in value.items()) + " }"
         case _:
             return value

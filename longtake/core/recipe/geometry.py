@@ -61,20 +61,28 @@ class Geometry:
 
     @property
     def block_shape(self) -> tuple[int, int, int, int]:
-        """Shape (F, C, H, W) of the latents of one block."""
-        return (self.blocks.frames, self.latent_channels, self.latent_height, self.latent_width)
+        """Shape (F, C, H, W) of the latents of a block (of any but the first, which may have other frames)."""
+        return (self.blocks.frames, *self._frame_shape)
+
+    def shape_of(self, block: int) -> tuple[int, int, int, int]:
+        """The same of this block."""
+        return (self.blocks.made(block), *self._frame_shape)
+
+    @property
+    def _frame_shape(self) -> tuple[int, int, int]:
+        return self.latent_channels, self.latent_height, self.latent_width
 
     @property
     def latent_bytes(self) -> int:
-        """Bytes of the latents of one block as they travel: float32."""
-        return 4 * math.prod(self.block_shape)
+        """Bytes of the latents of a block as they travel, the largest there is: float32."""
+        return 4 * self.blocks.most * math.prod(self._frame_shape)
 
     def first_frame(self, block: int) -> int:
         """Number of the first latent frame of `block`."""
         return self.blocks.first_frame(block)
 
     def first_picture(self, block: int) -> int:
-        """Number of the first picture of `block` (0 for block 0, else stride * F * n - stride + 1)."""
+        """Number of the first picture of `block`: 0, or 1 + stride (f - 1) if its first latent frame is f > 0."""
         frame = self.blocks.first_frame(block)
         return 0 if frame == 0 else 1 + (frame - 1) * self.stride_time
 

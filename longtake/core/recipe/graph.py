@@ -6,12 +6,14 @@ scheduler asks them with every op.
 
 from __future__ import annotations
 
-from longtake.core.recipe.chains import chains, sealing
-from longtake.core.recipe.ops import Chain, Kind, Op, Readers
+from longtake.core.recipe.chains import chains
+from longtake.core.recipe.ops import Chain, Kind, Op, Readers, Times
+from longtake.core.recipe.positions import Places
 from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.sources import sealing
 
 _REMEMBERED = 256
-"""Blocks of which positions are kept: every op of a block asks for them."""
+"""Blocks of which places are kept: every op of a block asks for them."""
 
 
 class Graph:
@@ -27,7 +29,7 @@ class Graph:
         """The numbers of all chains."""
         self.step_count = recipe.step_count
         self.lane_count = recipe.lane_count
-        self.sink_blocks = -(-recipe.sink_frames // recipe.blocks.frames)
+        self.sink_blocks = self.blocks.block_of(recipe.sink_frames - 1) + 1 if recipe.sink_frames else 0
         """The first blocks of a stream, whose frames every later one may read."""
         self.renewing = recipe.renewing
         """How recaches are done."""
@@ -48,7 +50,7 @@ class Graph:
         """Number of the chain of decodes."""
         self.forwards_per_block = len(self.chains) - 1
         """Forwards that one block costs: 2 S at level OUTPUT, S + 1 at CLEAN, S at INPUT."""
-        self.sealing = tuple(sealing(recipe, self._numbers))
+        self.sealing = tuple(self.number_of(sealing(recipe, lane)) for lane in range(self.lane_count))
         """The number of the chain whose ops seal a lane's pages, by lane."""
         self.in_lane = tuple(
             tuple(chain.number for chain in self.chains if chain.lane == lane) for lane in range(self.lane_count)
@@ -59,7 +61,8 @@ class Graph:
         )
         """The numbers of the chains whose next op may follow right behind an op of a chain, by that chain."""
         self._woken = tuple(self._woken_by(chain) for chain in self.chains)
-        self._positions: dict[int, tuple[int, ...]] = {}
+        self._places: dict[int, Places] = {}
+        self._first_times = tuple(chain.times.over(self.blocks.lead) for chain in self.chains)
         self._readers = (None, *(self._readers_of(step) for step in range(1, self.step_count + 1)))
 
     def chain_of(self, op: Op) -> Chain:
@@ -94,19 +97,23 @@ class Graph:
         """The chains that start from what enters `step`, 0 to S; None for step 0, which starts from noise."""
         return self._readers[step]
 
-    def positions(self, block: int) -> tuple[int, ...]:
-        """The numbers by which queries and keys of the block's own frames are rotated."""
-        known = self._positions.get(block)
+    def places(self, block: int) -> Places:
+        """Where the frames that the block reads stand on the time axis."""
+        known = self._places.get(block)
         if known is None:
-            if len(self._positions) >= _REMEMBERED:
-                self._positions.clear()
-            known = self._positions[block] = self.recipe.positions.of(self.blocks.own(block))
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            known = self._places[block] = self.recipe.positions.of(self.window, block)
         return known
 
     def shape(self, block: int) -> tuple[int, int]:
         """What ops of one forward have in common: how many frames the block makes, and how many pages it reads."""
         own = self.blocks.own(block)
         return len(own), min(own.stop, self.window.size)
+
+    def times(self, chain: Chain, block: int) -> Times:
+        """The noise levels of the chain's op of a block."""
+        return chain.times if block else self._first_times[chain.number]
 
     def sealing_op(self, lane: int, block: int) -> Op:
         """The op whose K/V later blocks read in `lane`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -44,6 +44,15 @@ class Readers(NamedTuple):
     """The commit that starts from them, if there is one."""
 
 
+class Noised(NamedTuple):
+    """Noise that is added to what an op starts from, before its forward."""
+
+    sigma: float
+    """Noise level that finished latents are taken to, above 0 and below 1."""
+    draw: int
+    """Which draw of the block's noise it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
     """The noise levels of one op."""
@@ -54,6 +63,12 @@ class Times:
     """Noise level of the input, 0 to 1."""
     next_sigma: float | None
     """A denoise op re-noises its x0 to this level; None if its output is x0. A commit has no output."""
+    noised: Noised | None = None
+    """Noise that a commit adds to finished latents; None if it takes them as they are."""
+
+    def over(self, frames: int) -> Times:
+        """The same levels over another number of frames, which all have the same."""
+        return self if frames == len(self.timesteps) else replace(self, timesteps=self.timesteps[:1] * frames)
 
 
 class Returns(Enum):
@@ -92,7 +107,7 @@ class Chain:
     """The lane whose pages its ops read and write; None for decodes, which have none."""
     needs: tuple[Need, ...]
     times: Times
-    """Noise levels of its ops; those of a decode are all 0."""
+    """Noise levels of its ops of usual blocks; those of a decode are all 0."""
     returns: Returns
     """What becomes of its outputs on a worker that holds a whole model."""
     entered_step: int

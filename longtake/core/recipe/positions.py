@@ -1,18 +1,93 @@
-"""Positions: the places on the time axis by which queries and keys are rotated."""
+"""Positions: the places on the time axis by which queries and keys are rotated.
+
+Theory of operation. A frame that stands in one place for as long as its page lives has its keys rotated once, when they
+are written. Where frames move up as others leave the window, keys are stored without their time, which is what a
+rotation by place 0 does, and each read turns every page to the place it has then. Nobody but this file knows which of
+the two it is: an op carries numbers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
+
+from longtake.core.errors import InvalidField
+from longtake.core.recipe.window import Window
 
 
-class Positions(Enum):
-    """How K is rotated."""
+class Numbering(Enum):
+    """How places are counted, where no period says it."""
 
     ABSOLUTE = "absolute"
-    """Rotated once, at write, by the absolute number of its latent frame."""
+    """Each latent frame by its number, from the start of the stream."""
+    LISTED = "listed"
+    """What a block reads, in the order of time, from 0: the sinks, the window by age, and last the block itself
+    (LongLive, arXiv 2509.22622, "infinite attention"). Until the first frame leaves the window, the same as
+    absolute."""
 
-    def of(self, frames: range) -> tuple[int, ...]:
-        """The numbers by which queries and keys of these latent frames are rotated."""
-        match self:
-            case Positions.ABSOLUTE:
-                return tuple(frames)
+    __hash__ = object.__hash__
+    """By identity, as members are compared; Enum's own is slow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cyclic:
+    """Each latent frame by its number modulo a period (Ca2-VDM, arXiv 2411.16375): a frame keeps its place."""
+
+    cyclic: int
+    """The period, in latent frames."""
+
+    def __post_init__(self) -> None:
+        if self.cyclic < 1:
+            raise InvalidField("recipe.positions", {"cyclic": self.cyclic}, "a period of 1 or more latent frames")
+
+
+StreamPlaces = Cyclic | Numbering
+"""How the frames of a stream are placed."""
+
+
+class Places(NamedTuple):
+    """Where the frames that one block reads stand on the time axis."""
+
+    queries: tuple[int, ...]
+    """The block's own frames, for their queries."""
+    keys: tuple[int, ...]
+    """The same, for their keys as they are stored."""
+    read: tuple[int, ...]
+    """The frame in each slot that the block reads, for keys that are stored without their time; empty if they have
+    it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """The places of all frames of a stream."""
+
+    stream: StreamPlaces = Numbering.ABSOLUTE
+
+    @property
+    def turn_reads(self) -> bool:
+        """Whether frames move while their pages live, so that keys are turned with every read."""
+        return self.stream is Numbering.LISTED
+
+    def of(self, window: Window, block: int, frames: Sequence[int] = ()) -> Places:
+        """The places of what `block` reads in an undisturbed stream, or of these frames, in the order of time."""
+        own = window.blocks.own(block)
+        match self.stream:
+            case Numbering.ABSOLUTE:
+                fixed = tuple(own)
+            case Cyclic(cyclic=period):
+                fixed = tuple([frame % period for frame in own])
+            case Numbering.LISTED:
+                place = {frame: number for number, frame in enumerate(frames or window.frames(block))}
+                by_slot = tuple([place[frame] for frame in sorted(place, key=window.slot)])
+                return Places(tuple([place[frame] for frame in own]), (0,) * len(own), by_slot)
+        return Places(fixed, fixed, ())
+
+    def plain(self) -> object:
+        """As a file has it."""
+        match self.stream:
+            case Numbering():
+                return self.stream.value
+            case Cyclic(cyclic=period):
+                return {"cyclic": period}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.blocks import BlockPlan
@@ -24,7 +24,7 @@ class Recipe:
     steps: StepPlan
     blocks: BlockPlan
     context: Context
-    positions: Positions = Positions.ABSOLUTE
+    positions: Positions = field(default_factory=Positions)
     cues: CuePolicy = SWAPPING
     block_limit: int | None = None
     """No stream has more blocks; None: streams may be endless."""
@@ -101,15 +101,28 @@ class Recipe:
     @property
     def past_timesteps(self) -> tuple[float, ...]:
         """At which noise level, as a timestep, each step reads the blocks before."""
-        if self.level is Level.INPUT:
-            return self.timesteps
-        return tuple(map(self.commit_timestep, range(self.step_count)))
+        match self.level:
+            case Level.INPUT:
+                return self.timesteps
+            case Level.OUTPUT:
+                return (*self.timesteps[1:], 0.0)
+            case Level.CLEAN:
+                return (self.steps.timestep_of(self.context.commit_step),) * self.step_count
 
     def commit_timestep(self, step: int) -> float:
-        """Timestep at which a block is committed to the lane of `step` (t_{s+1}, t_S = 0; CLEAN: 0)."""
-        if self.level is Level.CLEAN or step + 1 == self.step_count:
-            return 0.0
-        return self.timesteps[step + 1]
+        """What the model is told of a block that is committed to the lane of `step`.
+
+        It is t_{s+1}, with t_S = 0, and at level CLEAN the label of the context, or else the entry that it names.
+        """
+        if self.level is Level.CLEAN:
+            label = self.context.commit_label
+            return self.steps.timestep_of(self.context.commit_step) if label is None else label
+        return 0.0 if step + 1 == self.step_count else self.timesteps[step + 1]
+
+    @property
+    def commit_sigma(self) -> float:
+        """Noise level that finished blocks are taken back to before they are committed; 0: they are not."""
+        return self.steps.sigma_of(self.context.commit_step)
 
     @property
     def digest(self) -> str:
@@ -117,7 +130,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
     def plain(self) -> dict[str, object]:
-        """All fields, as a model's file has them."""
+        """All fields, as a model's file has them; those that came later only where they are not as they always were."""
+        later = {"first_frames": self.blocks.first_frames}
         return {
             "steps": self.steps.ladder,
             "shift": self.steps.shift,
@@ -125,7 +139,9 @@ class Recipe:
             "frames_per_block": self.blocks.frames,
             "window_frames": self.window_frames,
             "sink_frames": self.sink_frames,
-            "positions": self.positions.value,
+            "positions": self.positions.plain(),
             "block_limit": self.block_limit,
+            **self.context.further(),
+            **{name: value for name, value in later.items() if value is not None},
             **self.cues.further(),
         }

@@ -82,7 +82,7 @@ class Renewing:
         """How many blocks before its own a renewal may start from, at most."""
         if not self.is_possible:
             return 0
-        return -(-self.window.size // self.window.blocks.frames) if self._has_ring else self.most_blocks
+        return 1 + self.window.size // self.window.blocks.frames if self._has_ring else self.most_blocks
 
     @property
     def lasting_blocks(self) -> int:
@@ -125,6 +125,8 @@ class Renewing:
             return 0
         if self.moves_sinks:
             return block - window.size // blocks.frames
-        if self.cues.change is CueRule.JOINT:
-            return -(-max(0, window.oldest(block - 1)) // blocks.frames)
-        return blocks.block_of(window.oldest(block))
+        if self.cues.change is CueRule.WINDOW:
+            return blocks.block_of(window.oldest(block))
+        oldest = window.oldest(block - 1)
+        first = blocks.block_of(oldest)
+        return first + (blocks.first_frame(first) < oldest)

@@ -42,6 +42,14 @@ class StepPlan:
         """What the model is told for each step: 1000 sigma, not rounded to whole numbers (float32)."""
         return _thousandfold(self.sigmas)
 
+    def sigma_of(self, entry: int) -> float:
+        """Noise level of one entry of the schedule, 0 to 1000, whether or not it is in the ladder."""
+        return _shifted((entry,), self.shift)[0]
+
+    def timestep_of(self, entry: int) -> float:
+        """What the model is told for that entry."""
+        return _thousandfold((self.sigma_of(entry),))[0]
+
 
 @lru_cache  # asked for with every op
 def _shifted(steps: tuple[int, ...], shift: float) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
 from longtake.core.recipe.contradictions import check
 from longtake.core.recipe.cues import CuePolicy, CueRule
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 
@@ -87,6 +87,14 @@ def _line(value: object) -> str:
     return value
 
 
+def _positions(value: object) -> Positions:
+    match value:
+        case {"cyclic": int(period), **others} if type(period) is int and period > 0 and not others:
+            return Positions(stream=Cyclic(cyclic=period))
+        case _:
+            return Positions(stream=Numbering(value))
+
+
 def _words(kind: type[Enum]) -> str:
     return ", ".join(f'"{each.value}"' for each in kind)
 
@@ -104,14 +112,19 @@ _TABLES: Mapping[str, Mapping[str, _Key]] = {
     },
     "blocks": {
         "frames": _Key("frames_per_block", _whole, "a whole number of latent frames, 1 or more", is_needed=True),
+        "first_frames": _Key("first_frames", _whole, "a whole number of latent frames, 1 or more"),
         "limit": _Key("block_limit", _whole, "a whole number of blocks, 1 or more"),
     },
     "context": {
         "level": _Key("level", Level, _words(Level), is_needed=True),
         "window_frames": _Key("window_frames", _whole, "a whole number of latent frames, 1 or more"),
         "sink_frames": _Key("sink_frames", _whole, "a whole number of latent frames, 0 or more"),
+        "commit_step": _Key("commit_step", _whole, "a whole number, 0 or an entry of the schedule from 1 to 999"),
+        "commit_label": _Key("commit_label", _number, "a timestep from 0 to 1000, or -1"),
     },
-    "positions": {"stream": _Key("positions", Positions, _words(Positions))},
+    "positions": {
+        "stream": _Key("positions", _positions, f"{_words(Numbering)} or a period, such as {{ cyclic = 33 }}")
+    },
     "cues": {
         "change": _Key("cue_change", CueRule, _words(CueRule)),
         "keep_sinks": _Key("keep_sinks", _truth, "true or false"),
@@ -140,10 +153,12 @@ _PARTS: Mapping[str, _Part] = {
         fields={"steps": "ladder", "shift": "shift"},
         least={"ladder": (1000, 750, 500, 250), "shift": 5.0},
     ),
-    "blocks": _Part(made=BlockPlan, fields={"frames_per_block": "frames"}, least={"frames": 1}),
+    "blocks": _Part(
+        made=BlockPlan, fields={"frames_per_block": "frames", "first_frames": "first_frames"}, least={"frames": 1}
+    ),
     "context": _Part(
         made=Context,
-        fields={name: name for name in ("level", "window_frames", "sink_frames")},
+        fields={name: name for name in ("level", "window_frames", "sink_frames", "commit_step", "commit_label")},
         least={"level": Level.CLEAN, "window_frames": None},
     ),
     "cues": _Part(made=CuePolicy, fields={"cue_change": "change", "keep_sinks": "keep_sinks"}, least={}),

@@ -220,7 +220,7 @@ class FromLatent(_message.Message):
     def __init__(self, ref: _Optional[_Union[LatentRef, _Mapping]] = ...) -> None: ...
 
 class ForwardWork(_message.Message):
-    __slots__ = ("session", "lane", "kind", "step", "block", "times", "noise", "returns", "positions", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
+    __slots__ = ("session", "lane", "kind", "step", "block", "times", "noise", "returns", "positions", "key_positions", "read_turns", "reads", "writes", "conditioning", "from_noise", "from_lane", "from_latent")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +230,8 @@ class ForwardWork(_message.Message):
     NOISE_FIELD_NUMBER: _ClassVar[int]
     RETURNS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    KEY_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    READ_TURNS_FIELD_NUMBER: _ClassVar[int]
     READS_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
     CONDITIONING_FIELD_NUMBER: _ClassVar[int]
@@ -245,23 +247,35 @@ class ForwardWork(_message.Message):
     noise: NoiseKey
     returns: Returns
     positions: _containers.RepeatedScalarFieldContainer[int]
+    key_positions: _containers.RepeatedScalarFieldContainer[int]
+    read_turns: _containers.RepeatedScalarFieldContainer[int]
     reads: _containers.RepeatedScalarFieldContainer[int]
     writes: _containers.RepeatedScalarFieldContainer[int]
     conditioning: ConditioningRef
     from_noise: FromNoise
     from_lane: FromLane
     from_latent: FromLatent
-    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., positions: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[str] = ..., lane: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., step: _Optional[int] = ..., block: _Optional[int] = ..., times: _Optional[_Union[Times, _Mapping]] = ..., noise: _Optional[_Union[NoiseKey, _Mapping]] = ..., returns: _Optional[_Union[Returns, str]] = ..., positions: _Optional[_Iterable[int]] = ..., key_positions: _Optional[_Iterable[int]] = ..., read_turns: _Optional[_Iterable[int]] = ..., reads: _Optional[_Iterable[int]] = ..., writes: _Optional[_Iterable[int]] = ..., conditioning: _Optional[_Union[ConditioningRef, _Mapping]] = ..., from_noise: _Optional[_Union[FromNoise, _Mapping]] = ..., from_lane: _Optional[_Union[FromLane, _Mapping]] = ..., from_latent: _Optional[_Union[FromLatent, _Mapping]] = ...) -> None: ...
 
 class Times(_message.Message):
-    __slots__ = ("timesteps", "sigma", "next_sigma")
+    __slots__ = ("timesteps", "sigma", "next_sigma", "noised")
     TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
     SIGMA_FIELD_NUMBER: _ClassVar[int]
     NEXT_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    NOISED_FIELD_NUMBER: _ClassVar[int]
     timesteps: _containers.RepeatedScalarFieldContainer[float]
     sigma: float
     next_sigma: float
-    def __init__(self, timesteps: _Optional[_Iterable[float]] = ..., sigma: _Optional[float] = ..., next_sigma: _Optional[float] = ...) -> None: ...
+    noised: Noised
+    def __init__(self, timesteps: _Optional[_Iterable[float]] = ..., sigma: _Optional[float] = ..., next_sigma: _Optional[float] = ..., noised: _Optional[_Union[Noised, _Mapping]] = ...) -> None: ...
+
+class Noised(_message.Message):
+    __slots__ = ("sigma", "draw")
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    DRAW_FIELD_NUMBER: _ClassVar[int]
+    sigma: float
+    draw: int
+    def __init__(self, sigma: _Optional[float] = ..., draw: _Optional[int] = ...) -> None: ...
 
 class NoiseKey(_message.Message):
     __slots__ = ("seed", "block")

@@ -130,7 +130,6 @@ async def test_every_run_is_what_their_code_made(
     made = make(golden)
     await made.make(tmp_path, golden.recipe(run), len(golden.out(run)), golden.switches(run))
     found = off(golden, run, made)
-    print(name, run, {key: f"{value:.1e}" for key, value in found.items()})
     assert max(found.values()) <= golden.tolerance, found
     caches = {key for key in golden.tensors if key.startswith((f"cache.{run}.before.", f"cache.{run}.after."))}
     missing = caches - {f"cache.{run}.{key}" for key in found}
@@ -189,5 +188,4 @@ async def test_a_mistake_shows(
     turns = golden.switches(run) if mistake != "no cue" else []
     await made.make(tmp_path, recipe, len(golden.out(run)), turns)
     found = off(golden, run, made)
-    print(name, mistake, {key: f"{value:.1e}" for key, value in found.items()})
     assert found["out"] > 100 * golden.tolerance, "only the output is compared of what keeps no cache"

@@ -38,7 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def right(model: Path, name: str, seed: int = 7) -> list[str]:
     """What a stream must be by the oracle, which runs one recipe and nothing beside."""
     recipe = shipped()[name].recipe
-    return expected_hashes(model, {0: PROMPT}, seed, FRAMES // recipe.blocks.frames, recipe)
+    blocks = model_info().geometry.divided(recipe.blocks).blocks_for(PICTURES)
+    return expected_hashes(model, {0: PROMPT}, seed, blocks, recipe)
 
 
 async def served(model: Path, *names: str, denoise: int = 2, seed: int = 7) -> Hashes:

@@ -23,7 +23,8 @@ from longtake.core.recipe.recipe import Recipe
 from longtake.core.scheduler import Scheduler
 from longtake.core.work import Continuity, DecodeWork, LatentRef, SegmentSettings, SessionId, WorkerId
 from monitoring.folding.recorder import Recorder
-from tests.workers.oracle import ContiguousLanes, generate
+from tests.workers.oracle import ContiguousLanes
+from tests.workers.oracle_sources import row_of
 from workers.denoise.noise import normal
 from workers.denoise.worker import tensor_to_bytes
 from workers.messages import Introduction
@@ -110,11 +111,11 @@ def expected_hashes(
     encoder = load_text_encoder(model, info, Compute())
     text = {block: encoder.encode(prompt).features_TC.unsqueeze(0) for block, prompt in prompts.items()}
     lanes = ContiguousLanes(denoiser, info.recipe.window_frames, info.recipe.sink_frames, attention=sdpa)
-    latents = generate(
+    latents = row_of(info.recipe)(
         denoiser,
         info.recipe,
         text,
-        lambda block, draw: normal(seed, block, draw, info.geometry.block_shape).unsqueeze(0),
+        lambda block, draw: normal(seed, block, draw, info.geometry.shape_of(block)).unsqueeze(0),
         blocks,
         lanes,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from longtake.core.effects import Discard, EncodeText, Forget, Give, LoadImage, PrepareStream, Stow, Take
 from longtake.core.errors import InvalidField
-from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.ops import Kind, Noised
 from longtake.core.work import (
     ConditioningRef,
     DecoderKind,
@@ -28,7 +28,7 @@ from longtake.core.work import (
 )
 from longtake.link.v1 import link_pb2 as pb
 from tests.cluster.launch.dialling import INTRODUCTION, SESSION, WORKER
-from tests.workers.works import Flat
+from tests.workers.works import Flat, changed
 from workers.link.convert import (
     down_from_proto,
     down_to_proto,
@@ -85,6 +85,15 @@ def forward(kind: Kind, source: FromNoise | FromLane | FromLatent, next_sigma: f
     ).work()
 
 
+TURNED = changed(forward(Kind.DENOISE, FromNoise(), 0.5), positions=(8, 2**40), key_positions=(0, 0), read_turns=(8, 0))
+"""Keys that are stored without their time."""
+
+
+def noisy(work: ForwardWork) -> ForwardWork:
+    """The op, which adds noise to what it starts from."""
+    return replace(work, times=replace(work.times, noised=Noised(0.2083333283662796, 4)))
+
+
 DECODE = DecodeWork(
     session=SESSION,
     block=4,
@@ -100,6 +109,7 @@ DECODE = DecodeWork(
     "message",
     [
         Task(sequence=DispatchNumber(1), order=(Forward(work=forward(Kind.COMMIT, FromLane(), None)),)),
+        Task(sequence=DispatchNumber(1), order=(Forward(work=noisy(forward(Kind.COMMIT, FromLane(), None))),)),
         Task(
             sequence=DispatchNumber(2),
             order=(
@@ -107,6 +117,7 @@ DECODE = DecodeWork(
                 Forward(work=forward(Kind.DENOISE, FromLatent(LATENT), 0.5), latents=b"latents"),
             ),
         ),
+        Task(sequence=DispatchNumber(5), order=(Forward(work=TURNED), Forward(work=changed(TURNED, read_turns=())))),
         Task(sequence=DispatchNumber(2**40), order=Decode(work=DECODE, latents=b"latents")),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=SETTINGS),
         PrepareStream(worker=WORKER, session=SESSION, slot=SlotId(0), settings=TINY),

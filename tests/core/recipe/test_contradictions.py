@@ -10,9 +10,17 @@ from longtake.core.errors import Contradiction, Contradictions
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.contradictions import RULES, check
 from longtake.core.recipe.cues import CueRule
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from tests.core.support.recipes import SMALLEST, altered
 
 Fields = dict[str, Any]
+
+
+def cyclic(period: int) -> Positions:
+    return Positions(stream=Cyclic(cyclic=period))
+
+
+LISTED = Positions(stream=Numbering.LISTED)
 CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
     "endless without a window": (
         {"window_frames": None},
@@ -29,10 +37,40 @@ CASES: dict[str, tuple[Fields, Fields, tuple[str, str]]] = {
         {"window_frames": 2, "sink_frames": 1},
         ("recipe.window_frames = 1", "recipe.frames_per_block = 1 with recipe.sink_frames = 1"),
     ),
+    "first block too large": (
+        {"window_frames": 2, "first_frames": 3},
+        {"window_frames": 3, "first_frames": 3},
+        ("recipe.window_frames = 2", "recipe.first_frames = 3"),
+    ),
+    "nothing but a first block": (
+        {"first_frames": 2, "window_frames": 2, "block_limit": 1},
+        {"first_frames": 2, "window_frames": 2, "block_limit": 2},
+        ("recipe.first_frames = 2", "recipe.block_limit = 1"),
+    ),
     "a past of noise": (
         {"level": Level.INPUT},
         {"level": Level.INPUT, "ladder": (999,)},
         ("recipe.level = input", "recipe.steps = [1000]"),
+    ),
+    "period too short": (
+        {"window_frames": 2, "positions": cyclic(1)},
+        {"window_frames": 2, "positions": cyclic(2)},
+        ("recipe.positions = { cyclic = 1 }", "recipe.window_frames = 2"),
+    ),
+    "sinks in the way": (
+        {"window_frames": 2, "positions": cyclic(2), "sink_frames": 1},
+        {"window_frames": 2, "positions": LISTED, "sink_frames": 1},
+        ("recipe.positions = { cyclic = 2 }", "recipe.sink_frames = 1"),
+    ),
+    "sinks of several blocks, listed": (
+        {"window_frames": 3, "positions": LISTED, "sink_frames": 2},
+        {"window_frames": 4, "positions": LISTED, "sink_frames": 2, "frames": 2},
+        ("recipe.positions = listed", "recipe.frames_per_block = 1 with recipe.sink_frames = 2"),
+    ),
+    "noise in a context that has its own": (
+        {"level": Level.OUTPUT, "commit_step": 50},
+        {"level": Level.CLEAN, "commit_step": 50, "commit_label": 0.0},
+        ("recipe.commit_step = 50 with recipe.commit_label = none", "recipe.level = output"),
     ),
     "blocks that read one another in a lane of a step": (
         {"change": CueRule.JOINT, "level": Level.OUTPUT, "ladder": (1000, 500)},
@@ -92,6 +130,12 @@ def test_all_that_contradicts_itself_is_told_at_once() -> None:
     assert all(side in str(caught.value) for name in ("endless without a window", "a past of noise")
                for side in CASES[name][2])  # fmt: skip
     assert caught.value.problem.is_callers
+
+
+def test_the_whole_of_a_stream_without_a_window_must_have_places_of_its_own() -> None:
+    with pytest.raises(Contradiction, match="same place"):
+        altered(SMALLEST, window_frames=None, block_limit=3, positions=cyclic(2))
+    altered(SMALLEST, window_frames=None, block_limit=3, positions=cyclic(3))
 
 
 def test_a_recipe_that_reads_noise_in_some_steps_is_right() -> None:

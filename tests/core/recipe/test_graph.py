@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -56,6 +57,19 @@ def test_only_clean_keeps_all_steps_in_one_lane() -> None:
     assert [output.chain_of(Op(D, step, 3)).lane for step in range(4)] == [0, 1, 2, 3]
     assert clean.chain_of(Op(D, 1, 0)).input_is_in_lane
     assert not output.chain_of(Op(D, 1, 0)).input_is_in_lane
+
+
+def test_the_ops_of_a_first_block_of_other_size_have_the_same_levels_over_its_own_frames() -> None:
+    usual = recipe(Level.OUTPUT, sinks=4)
+    for first in (1, 3, 5):
+        graph = Graph(replace(usual, blocks=replace(usual.blocks, first_frames=first)))
+        for chain in graph.chains:
+            for block, frames in ((0, first), (1, 3), (7, 3)):
+                times = graph.times(chain, block)
+                assert times.timesteps == (chain.times.timesteps[0],) * frames
+                assert (times.sigma, times.next_sigma) == (chain.times.sigma, chain.times.next_sigma)
+                assert graph.shape(block)[0] == len(graph.places(block).queries) == frames
+        assert graph.sink_blocks == {1: 2, 3: 2, 5: 1}[first], "four sinks are frames 0 to 3"
 
 
 @pytest.mark.parametrize("level", list(Level))

@@ -34,6 +34,22 @@ def test_a_clean_recipe_has_one_lane_committed_at_zero() -> None:
     assert [clean.commit_timestep(step) for step in range(4)] == [0.0] * 4
 
 
+def test_noise_of_the_context_is_an_entry_of_the_schedule_and_the_label_is_what_is_said() -> None:
+    noisy = altered(HIAR, level=Level.CLEAN, commit_step=250)
+    assert (noisy.commit_sigma, noisy.commit_timestep(0)) == (0.625, 625.0)
+    assert noisy.past_timesteps == (625.0,) * 4
+    told = altered(noisy, commit_label=-1.0)
+    assert (told.commit_timestep(0), told.past_timesteps) == (-1.0, (625.0,) * 4)
+    clean = altered(HIAR, level=Level.CLEAN)
+    assert (clean.commit_sigma, clean.commit_timestep(3)) == (0.0, 0.0)
+
+
+def test_a_recipe_that_was_there_before_has_the_fields_and_the_digest_that_it_had() -> None:
+    fields = {"steps", "shift", "level", "frames_per_block", "window_frames", "sink_frames", "positions", "block_limit"}
+    assert HIAR.plain().keys() == fields
+    assert HIAR.digest == "bb1f12085e007795eea9154a9860e93fe5007191630f12a070d83b161847452b"
+
+
 @pytest.mark.parametrize(
     ("change", "error", "names"),
     [
@@ -58,5 +74,6 @@ def test_what_cannot_be_served_is_refused_by_name(
 def test_the_digest_tells_recipes_apart() -> None:
     assert HIAR.digest == dataclasses.replace(HIAR).digest
     variants = [{"window_frames": 22}, {"level": Level.INPUT}, {"shift": 4.0}, {"sink_frames": 1}, {"block_limit": 9}]
+    variants += [{"level": Level.CLEAN, **commit} for commit in ({}, {"commit_step": 50}, {"commit_label": -1.0})]
     digests = {altered(HIAR, **change).digest for change in variants}  # type: ignore[arg-type]
-    assert len(digests | {HIAR.digest}) == 6
+    assert len(digests | {HIAR.digest}) == 9

@@ -9,7 +9,7 @@ import pytest
 from longtake.core.errors import Contradiction, Contradictions, InvalidField, InvalidFields
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.positions import Positions
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.recipe.recipe import Recipe
 from longtake.core.recipe.steps import StepPlan
 from longtake.core.recipe.table import Quality, read_recipe
@@ -37,7 +37,7 @@ def test_what_is_left_out_is_as_published() -> None:
 def test_every_key_says_what_it_is_named_after() -> None:
     made = read_recipe(
         changed(
-            steps={"ladder": [1000, 500], "shift": 8}, blocks={"frames": 2, "limit": 7},
+            steps={"ladder": [1000, 500], "shift": 8}, blocks={"frames": 2, "first_frames": 1, "limit": 7},
             context={"level": "output", "window_frames": 12, "sink_frames": 3}, positions={"stream": "absolute"},
             help="h", paper="p", quality="proven",
         ),
@@ -45,12 +45,19 @@ def test_every_key_says_what_it_is_named_after() -> None:
     )  # fmt: skip
     assert made.recipe == Recipe(
         steps=StepPlan(ladder=(1000, 500), shift=8.0),
-        blocks=BlockPlan(frames=2),
+        blocks=BlockPlan(frames=2, first_frames=1),
         context=Context(level=Level.OUTPUT, window_frames=12, sink_frames=3),
-        positions=Positions.ABSOLUTE,
+        positions=Positions(stream=Numbering.ABSOLUTE),
         block_limit=7,
     )
     assert (made.help, made.paper, made.quality) == ("h", "p", Quality.PROVEN)
+
+
+def test_positions_are_a_word_or_a_period() -> None:
+    for stream, wanted in (("listed", Numbering.LISTED), ({"cyclic": 33}, Cyclic(cyclic=33))):
+        recipe = read_recipe(changed(positions={"stream": stream}), "mine").recipe
+        assert recipe.positions == Positions(stream=wanted)
+        assert recipe.plain()["positions"] == stream, "what a model's file has"
 
 
 @pytest.mark.parametrize(
@@ -60,10 +67,13 @@ def test_every_key_says_what_it_is_named_after() -> None:
         (changed(frames=3), "frames", "help, paper, quality"),
         (changed(steps=[1000]), "steps", "a table: a line [steps]"),
         (changed(steps={"usual": [1000]}), "steps.usual", "ladder, shift"),
-        (changed(blocks={"frames": 3, "overlap_frames": 1}), "blocks.overlap_frames", "frames, limit"),
+        (changed(blocks={"frames": 3, "overlap_frames": 1}), "blocks.overlap_frames", "frames, first_frames, limit"),
         (changed(context={"lag": 1}), "context.lag", "level, window_frames, sink_frames"),
         (changed(context={"level": "staggered"}), "context.level", '"clean", "output", "input"'),
-        (changed(positions={"stream": "listed"}), "positions.stream", '"absolute"'),
+        (changed(positions={"stream": "relative"}), "positions.stream", '"absolute", "listed" or a period'),
+        (changed(positions={"stream": {"cyclic": 0}}), "positions.stream", "{ cyclic = 33 }"),
+        (changed(positions={"stream": {"cyclic": True}}), "positions.stream", "{ cyclic = 33 }"),
+        (changed(positions={"stream": {"cyclic": 9, "phase": 1}}), "positions.stream", "{ cyclic = 33 }"),
         (changed(quality="good"), "quality", '"proven", "unproven"'),
         (changed(help="two\nlines"), "help", "one line"),
         (changed(steps={"ladder": [1000.0]}), "steps.ladder", "whole numbers"),
@@ -74,9 +84,13 @@ def test_every_key_says_what_it_is_named_after() -> None:
         (changed(steps={"shift": float("inf")}), "steps.shift", "a number above 0"),
         (changed(blocks={"frames": True}), "blocks.frames", "a whole number"),
         (changed(blocks={"frames": 0}), "blocks.frames", "1 or more latent frames"),
+        (changed(blocks={"frames": 3, "first_frames": 0}), "blocks.first_frames", "1 or more latent frames"),
         (changed(blocks={"frames": 3, "limit": 0}), "blocks.limit", "1 or more blocks"),
         (changed(context={"window_frames": 0}), "context.window_frames", "1 or more"),
         (changed(context={"sink_frames": -1}), "context.sink_frames", "0 or more"),
+        (changed(context={"commit_step": 1000}), "context.commit_step", "1 to 999"),
+        (changed(context={"commit_label": -2}), "context.commit_label", "or -1"),
+        (changed(context={"commit_label": float("nan")}), "context.commit_label", "0 to 1000"),
         ({"context": LEAST["context"]}, "blocks.frames", "the key must be there"),
         ({"blocks": LEAST["blocks"]}, "context.level", "the key must be there"),
     ],

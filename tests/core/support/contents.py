@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from benchmarks.places import standing
 from longtake.core.effects import PrepareStream
 from longtake.core.recipe.blocks import BlockPlan
 from longtake.core.recipe.geometry import Geometry
@@ -56,13 +57,20 @@ class Contents:
             assert held == (work.session, before), f"slot {work.slot} does not hold what {work} needs"
         self.states[work.session, work.block + 1] = decoded(order.latents, before, SMALLEST)[1]
 
-    def check_replay(self, order: Decode | Forward) -> None:
-        """What is done once more makes no pictures and puts nothing out; what it reads is not whole yet."""
+    def check_replay(self, order: Decode | Forward, renewal: int | None = None) -> None:
+        """What is done once more makes no pictures and puts nothing out; what it reads is not whole yet.
+
+        It may be a part of the renewal before a block.
+        """
         if isinstance(order, Decode):
             assert order.work.picture_count == 0, "a segment is made twice"
         else:
             assert not (order.work.returns.are_sent or order.work.returns.are_kept)
             assert not isinstance(order.work.input, FromLane), "it starts from what was lost"
+            recipe, work = self.graph_of(order.work.session).recipe, order.work
+            passed = self.passed(work.session, work.block + 1 if renewal is None else renewal)
+            right = recached(recipe, renewal, passed).reads[work.block] if renewal is not None else None
+            self.check_places(work, read_by(recipe, work.block, passed) if right is None else right)
 
     def check_copy(self, order: PrepareStream) -> None:
         """A slot that a fork's is copied from must hold the state before the fork's first block."""
@@ -80,7 +88,7 @@ class Contents:
         name = f"{work.kind}({work.step}, {work.block})"
         recaches = self.passed(work.session, work.block + 1)
         recipe = self.graph_of(work.session).recipe
-        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(own_frames(work)))
+        self._check_frames(worker, work, read_by(recipe, work.block, recaches), dict(self.own_frames(work)))
         if isinstance(work.input, FromLane):
             found, right = self.fakes[worker].lanes.memory.output(work), (work.session, work.lane, work.block)
             assert self.outputs.get(right, found) == found, f"{name} starts from another block"  # unless it failed
@@ -92,7 +100,7 @@ class Contents:
         """
         recipe = self.graph_of(works[0].session).recipe
         right = recached(recipe, block, self.passed(works[0].session, block))
-        mates = {frame: page for work in works for frame, page in own_frames(work)}
+        mates = {frame: page for work in works for frame, page in self.own_frames(work)}
         for work in works:
             self._check_frames(worker, work, right.reads[work.block], mates)
             for frame in set(right.reads[work.block]) & set(right.frames) - mates.keys():
@@ -126,12 +134,27 @@ class Contents:
                 continue
             right = pages[page].tobytes() == self.holds(work.session, work.lane, frame)
             assert right, f"{name} reads page {page}, should read frame {frame} of lane {work.lane}"
+        self.check_places(work, frames)
 
     def renewed(self, worker: WorkerId, work: ForwardWork, block: int) -> None:
         """Remember what was committed anew before `block`."""
-        for frame, page in own_frames(work):
+        for frame, page in self.own_frames(work):
             made = self.sealed.setdefault((work.session, work.lane, frame), {})
             made[block] = self.fakes[worker].lanes.pages[page].tobytes()
+
+    def check_places(self, work: ForwardWork, seen: Sequence[int]) -> None:
+        """A forward that is to read `seen` must place frames as the papers say; what it lacks of them changes none."""
+        graph = self.graph_of(work.session)
+        own = graph.blocks.own(work.block)
+        right = standing(graph.recipe, own, seen)
+        name = f"{work.kind}({work.step}, {work.block})"
+        assert [*work.positions] == right.queries, f"{name} has its queries at {work.positions}, not {right.queries}"
+        assert [*work.key_positions] == right.keys, f"{name} stores its keys at {work.key_positions}, not {right.keys}"
+        assert len(work.read_turns) == (len(work.pages.reads) if right.read else 0), f"{name} turns other pages"
+        rest = iter(right.read)
+        assert all(place in rest for place in work.read_turns), f"{name} reads at {work.read_turns}, not {right.read}"
+        read = dict(zip(work.pages.reads, work.read_turns, strict=False))
+        assert [read.get(page) for page in work.pages.writes] == (right.queries if read else [None] * len(own))
 
     def done(self, worker: WorkerId, work: ForwardWork) -> None:
         """Remember what a forward has left in its lane and sealed."""
@@ -140,7 +163,6 @@ class Contents:
         if self.graph_of(work.session).sealing_op(work.lane, work.block) == Op(work.kind, work.step, work.block):
             self.renewed(worker, work, 0)
 
-
-def own_frames(work: ForwardWork) -> Iterator[tuple[int, PageId]]:
-    """The latent frames of a forward's own block, each with its page."""
-    return zip(work.positions, work.pages.writes, strict=True)
+    def own_frames(self, work: ForwardWork) -> Iterator[tuple[int, PageId]]:
+        """The latent frames of a forward's own block, each with its page."""
+        return zip(self.graph_of(work.session).blocks.own(work.block), work.pages.writes, strict=True)

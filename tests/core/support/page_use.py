@@ -17,10 +17,10 @@ Content = tuple[int, int]
 """Number of the write, and the frame."""
 
 
-def _recipe(window: int | None, sinks: int = 0) -> Recipe:
+def _recipe(window: int | None, sinks: int = 0, first: int | None = None) -> Recipe:
     return Recipe(
         steps=StepPlan(ladder=(1000,), shift=5.0),
-        blocks=BlockPlan(frames=2),
+        blocks=BlockPlan(frames=2, first_frames=first),
         context=Context(level=Level.OUTPUT, window_frames=window, sink_frames=sinks),
         block_limit=None if window else 8,
     )
@@ -29,6 +29,8 @@ def _recipe(window: int | None, sinks: int = 0) -> Recipe:
 SMALL = _recipe(6)
 SINKS = _recipe(9, sinks=3)
 FINITE = _recipe(None)
+SHORT_FIRST = _recipe(6, sinks=1, first=1)
+LONG_FIRST = _recipe(6, sinks=1, first=5)
 
 
 @dataclass
@@ -111,7 +113,7 @@ class PageUse:
 
     def _advance(self, lane: Lane) -> None:
         """What the ops of one block do: claim, read, write, and read with the block before in between."""
-        first = lane.block * self.recipe.blocks.frames
+        first = self.recipe.blocks.first_frame(lane.block)
         if self.recipe.block_limit is not None and lane.block >= self.recipe.block_limit:
             return
         self.pool.claim(lane.table, lane.block)

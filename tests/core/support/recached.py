@@ -46,8 +46,7 @@ def sinks_after(recipe: Recipe, recaches: Sequence[int]) -> list[int]:
 
 def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
     """What a block reads, its own frames among it, after recaches before these blocks, its own or earlier ones."""
-    frames, window = recipe.blocks.frames, recipe.window_frames
-    end, sinks = (block + 1) * frames, sinks_after(recipe, recaches)
+    window, end, sinks = recipe.window_frames, recipe.blocks.own(block).stop, sinks_after(recipe, recaches)
     past = list(range(end))
     if window is not None and end > window:
         past = [frame for frame in past if frame in sinks or frame >= end - (window - recipe.sink_frames)]
@@ -57,7 +56,7 @@ def read_by(recipe: Recipe, block: int, recaches: Sequence[int]) -> list[int]:
 def recached(recipe: Recipe, block: int, earlier: Sequence[int]) -> Recached:
     """What the recache before `block` does, after those before `earlier` blocks."""
     size, window, k = recipe.blocks.frames, recipe.window_frames, recipe.sink_frames
-    c, rule = block * size, recipe.cues.change
+    c, rule = recipe.blocks.first_frame(block), recipe.cues.change
     if rule is CueRule.FULL or window is None:
         blocks = list(range(block))
         if rule is CueRule.JOINT:
@@ -76,11 +75,13 @@ def recached(recipe: Recipe, block: int, earlier: Sequence[int]) -> Recached:
         first += size
     first = max(0, first)
     # Whole blocks: all that the window holds of it, or, one after the other, all of which it holds a part.
-    oldest = -(-first // size) if rule is CueRule.JOINT else first // size
-    made = list(range(oldest * size, c))
+    oldest = recipe.blocks.block_of(first)
+    if rule is CueRule.JOINT and recipe.blocks.first_frame(oldest) < first:
+        oldest += 1
+    made = list(range(recipe.blocks.first_frame(oldest), c))
     sinks = sinks_after(recipe, [*earlier, block])
     reads = {}
     for each in range(oldest, block):
-        own = made if rule is CueRule.JOINT else [frame for frame in made if frame < (each + 1) * size]
+        own = made if rule is CueRule.JOINT else [frame for frame in made if frame < recipe.blocks.own(each).stop]
         reads[each] = in_order(recipe, [*kept, *own], sinks)
     return Recached(made, reads)

@@ -9,10 +9,18 @@ from longtake.core.events import Attach, Close, Detach, Pause, Play
 from longtake.core.flow import Pace
 from longtake.core.limits import Limits
 from longtake.core.recipe.context import Level
+from longtake.core.recipe.positions import Cyclic, Numbering, Positions
 from longtake.core.sessions.life import State
 from longtake.core.work import FIRST_CONNECTION, ConnectionNumber, SessionId, WorkerId
 from tests.core.support.image_cell import ImageCell
 from tests.core.support.parts import geometry, recipe
+from tests.core.support.recipes import altered
+
+
+def placed(draw: random.Random, *, sinks: int) -> Positions:
+    """Any positions that such a recipe may have."""
+    periods = [] if sinks else [9, 10, 100]
+    return Positions(stream=draw.choice([*Numbering, *(Cyclic(cyclic=period) for period in periods)]))
 
 
 class Storm:
@@ -30,6 +38,7 @@ class Storm:
         )
         self.level = draw.choice(list(Level))
         made = recipe(self.level, sinks=draw.randrange(4), steps=draw.randrange(1, 5))
+        made = altered(made, positions=placed(random.Random(seed), sinks=made.sink_frames))  # the same storm for each
         lanes = made.lane_count
         self.cell = ImageCell(
             made, denoisers=draw.randrange(1, 5), decoders=draw.randrange(1, 3), slots=draw.randrange(1, 4),

@@ -85,7 +85,7 @@ class Cell(CheckedCell):
         orders = [self.in_flight.pop((work.session, op_of(work))) for work in works]
         renewal = self.renewals[works[0].session, op_of(works[0])]
         for work, order in zip(works, orders, strict=True):
-            self.contents.check_replay(order)
+            self.contents.check_replay(order, renewal.block)
             assert self.renewals[work.session, op_of(work)] == renewal
         if renewal.is_new:
             self.contents.check_renewal(worker, works, renewal.block)

@@ -50,7 +50,7 @@ def expected_pictures(latents_FCHW: Tensor) -> NDArray[np.uint8]:
     z = latents_FCHW * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
     with torch.inference_mode():
         pixels_CFHW: Tensor = model()(z.transpose(0, 1)[None])[0]
-    levels = ((pixels_CFHW.double().clamp(-1, 1) + 1) * 127.5).round()
+    levels = ((pixels_CFHW.clamp(-1, 1) + 1) * 127.5).round()  # in float32, as documented
     return levels.permute(1, 2, 3, 0).to(torch.uint8).numpy()
 
 

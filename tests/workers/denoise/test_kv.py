@@ -196,7 +196,7 @@ def test_commit_writes_what_a_forward_writes(scene: Scene) -> None:
 
 
 def small_pool(pages: int = 8) -> PageMemory:
-    shape = PageShape(layers=range(2, 4), tokens_per_frame=3, num_heads=2, head_dim=4)
+    shape = PageShape(layers=range(2, 4), tokens_per_frame=3, num_heads=2, head_dim=4, time_pairs=1)
     return PageMemory(shape, pages, device=torch.device("cpu"), dtype=torch.float32)
 
 
@@ -236,7 +236,7 @@ def test_a_page_outside_the_pool_is_refused(page: int) -> None:
 
 
 def test_a_page_of_wan_has_the_published_size() -> None:
-    shape = PageShape(layers=range(30), tokens_per_frame=1560, num_heads=12, head_dim=128)
+    shape = PageShape(layers=range(30), tokens_per_frame=1560, num_heads=12, head_dim=128, time_pairs=22)
     assert shape.size_bytes(torch.bfloat16) == 287_539_200
 
 

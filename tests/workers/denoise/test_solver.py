@@ -1,10 +1,12 @@
 """Arithmetic between forwards, by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.recipe.ops import Kind
+from longtake.core.recipe.ops import Kind, Noised
 from longtake.core.work import ConditioningRef, FromNoise, SessionId
 from tests.workers.works import Flat, changed
 from workers.denoise.noise import BlockNoise, normal
@@ -53,6 +55,19 @@ def test_a_step_leads_to_the_next_level_with_the_noise_of_its_block_and_the_last
     got = solver.advance(filled(3, 3, 3), filled(2, 2, 2), works)
     expected = [filled(2)[0], *(0.75 * filled(2)[0] + 0.25 * normal(seed, 7, 3, shape) for seed in (3, 4))]
     assert torch.equal(got, torch.stack(expected))
+
+
+def test_a_commit_adds_the_draw_that_it_is_told_and_the_others_start_from_what_they_are_given() -> None:
+    shape = (2, 1, 1, 2)
+    plain = Flat(
+        session=SessionId("s"), lane=0, kind=Kind.COMMIT, step=0, block=7, timestep=0.0, sigma=1.0, next_sigma=None,
+        seed=3, positions=(14, 15), reads=(), writes=(), input=FromNoise(),
+        conditioning=ConditioningRef(session=SessionId("s"), version=0),
+    ).work()  # fmt: skip
+    noisy = replace(plain, times=replace(plain.times, noised=Noised(0.25, 5)))
+    solver = KeyedRenoising(BlockNoise.on(torch.device("cpu"), shape[1:]))
+    got = solver.noised(filled(2, 2).clone(), [plain, noisy])
+    assert torch.equal(got, torch.stack([filled(2)[0], 0.75 * filled(2)[0] + 0.25 * normal(3, 7, 5, shape)]))
 
 
 def test_one_sigma_per_item() -> None:

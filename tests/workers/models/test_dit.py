@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from workers.models.api import Conditioning, Inputs, SelfAttention, TextKV, sdpa
+from workers.models.rotary import rotate
 from workers.models.wan.config import WanConfig
-from workers.models.wan.dit import WanModel, rotate, rotations, time_features
+from workers.models.wan.dit import WanModel, time_features, turns
 
 CONFIG = WanConfig(
     dim=48, ffn_dim=96, num_heads=2, num_layers=3, in_dim=4, out_dim=4, freq_dim=16, text_dim=12, text_len=5
@@ -117,26 +118,31 @@ def test_time_features_are_cosines_then_sines() -> None:
     torch.testing.assert_close(features[0], torch.tensor(expected, dtype=torch.float64))
 
 
+def sized(head_dim: int) -> WanConfig:
+    return replace(CONFIG, dim=2 * head_dim)
+
+
 def test_rotation_of_one_token_by_hand() -> None:
     # A head of 16 channels has 8 pairs: 4 of time, 2 of rows, 2 of columns.
-    rotation = rotations(torch.tensor([[3]]), (2, 3), 16)
-    assert rotation.shape == (1, 6, 1, 8)
-    angles = [3, 0.3, 0.03, 0.003, 1, 0.01, 2, 0.02]  # frame 3, row 1, column 2: the last token
-    torch.testing.assert_close(rotation[0, -1, 0].angle(), torch.tensor(angles))
+    turn = turns(torch.tensor([[3]]), (2, 3), sized(16))
+    assert turn.cos.shape == turn.sin.shape == (1, 6, 1, 16)
+    angles = torch.tensor([3, 0.3, 0.03, 0.003, 1, 0.01, 2, 0.02])  # frame 3, row 1, column 2: the last token
+    torch.testing.assert_close(torch.atan2(turn.sin, turn.cos)[0, -1, 0], angles.repeat_interleave(2))
     x = torch.zeros(1, 6, 1, 16)
     x[..., 0] = 1
-    rotated = rotate(x, rotation)[0, -1, 0]
+    rotated = rotate(x, turn)[0, -1, 0]
     torch.testing.assert_close(rotated[:2], torch.tensor([math.cos(3), math.sin(3)]))
     assert not rotated[2:].any()
 
 
 def test_wan_splits_128_channels_into_22_21_21_pairs() -> None:
-    rotation = rotations(torch.tensor([[5]]), (2, 2), 128)[0, :, 0]
-    moved = rotation[-1] != rotation[0]
+    cos = turns(torch.tensor([[5]]), (2, 2), sized(128)).cos[0, :, 0, ::2]
+    moved = cos[-1] != cos[0]
     assert not moved[:22].any()
-    assert (rotation[0, :22] != 1).all()
-    assert (rotation[0, 22:] == 1).all()
-    assert moved[22:].all()
+    assert (cos[0, :22] != 1).all()
+    assert (cos[0, 22:] == 1).all()
+    assert moved[22:28].all(), "the highest frequencies of the rows"
+    assert moved[43:49].all(), "and of the columns"
 
 
 @pytest.mark.parametrize("shift", [1000, 100_000, 10_000_000])

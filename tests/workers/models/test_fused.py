@@ -19,8 +19,8 @@ from tests.workers.reference import GOLDENS, Golden, generated
 from workers.denoise.attention import ItemPages, PagedAttention
 from workers.denoise.kv import PageMemory
 from workers.models.api import Conditioning, Inputs, TextKV
-from workers.models.wan.dit import WanModel, rotate, rotations
-from workers.models.wan.fused_dit import fuse, rotated
+from workers.models.wan.dit import WanModel
+from workers.models.wan.fused_dit import fuse
 from workers.models.wan.fused_vae import FusedDecoder
 from workers.models.wan.vae import WanDecoder
 
@@ -117,12 +117,6 @@ def test_a_commit_leaves_what_a_forward_leaves(fused: WanModel) -> None:
 
 def test_bits_do_not_change_from_one_forward_to_the_next(fused: WanModel) -> None:
     assert all(map(torch.equal, denoised(fused, 1), denoised(fused, 1)))
-
-
-def test_the_real_rotation_is_the_complex_one() -> None:
-    rotation = rotations(torch.tensor([[5, 10**7]]), (2, 2), 32)
-    x = torch.randn(1, 8, 2, 32)
-    torch.testing.assert_close(rotated(x, torch.view_as_real(rotation)), rotate(x, rotation), atol=1e-6, rtol=0)
 
 
 @pytest.fixture(scope="module")

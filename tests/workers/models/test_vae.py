@@ -21,6 +21,8 @@ torch.set_num_threads(1)
 
 GOLDEN = Path(__file__).parents[2] / "goldens" / "wan_vae_tiny.safetensors"
 ATOL = 2e-5
+ROUNDING = 1e-5
+"""Kernels for other shapes may add in another order; a server decodes a block as a whole and never otherwise."""
 SMALL = WanVAEConfig(dim=4, z_dim=4, dim_mult=(1, 2), num_res_blocks=1, temporal_downsample=(True,))
 
 
@@ -75,15 +77,15 @@ def test_the_golden_tells_a_wrong_start_apart(golden: dict[str, Tensor], referen
 
 
 @pytest.mark.parametrize("chunks", [[1] * 5, [2, 3], [3, 2], [1, 4], [4, 1]])
-def test_any_chunking_gives_the_bits_of_one_call(
+def test_any_chunking_gives_what_one_call_gives(
     golden: dict[str, Tensor], reference_decoder: WanDecoder, chunks: list[int]
 ) -> None:
     z = golden_latents(golden)
     whole, whole_state = decode(reference_decoder, z, [5])
     cut, cut_state = decode(reference_decoder, z, chunks)
-    assert torch.equal(cut, whole)
+    torch.testing.assert_close(cut, whole, rtol=0, atol=ROUNDING)
     for ours, theirs in zip(cut_state.history_BFHWC, whole_state.history_BFHWC, strict=True):
-        assert torch.equal(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=ROUNDING)
 
 
 SHAPES = [
@@ -95,7 +97,9 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("config", "batch", "height", "width"), SHAPES)
-def test_chunking_and_batching_leave_the_bits_alone(config: WanVAEConfig, batch: int, height: int, width: int) -> None:
+def test_chunking_and_batching_change_no_more_than_rounding(
+    config: WanVAEConfig, batch: int, height: int, width: int
+) -> None:
     torch.manual_seed(0)
     decoder, encoder = WanDecoder(config), WanEncoder(config)
     frames, step, scale = 6, config.temporal_stride, config.spatial_stride
@@ -103,16 +107,16 @@ def test_chunking_and_batching_leave_the_bits_alone(config: WanVAEConfig, batch:
     whole, state = decode(decoder, z, [frames])
     assert whole.shape == (batch, 3, 1 + (frames - 1) * step, height * scale, width * scale)
     for chunks in ([1] * frames, [3, 3], [1, 5], [2, 1, 3]):
-        assert torch.equal(decode(decoder, z, chunks)[0], whole)
+        torch.testing.assert_close(decode(decoder, z, chunks)[0], whole, rtol=0, atol=ROUNDING)
     lone = torch.cat([decode(decoder, z[i : i + 1], [3, 3])[0] for i in range(batch)])
-    assert torch.equal(lone, whole)
+    torch.testing.assert_close(lone, whole, rtol=0, atol=ROUNDING)
     assert [tuple(h.shape) for h in state.history_BFHWC] == decoder.state_shapes(batch, height, width)
 
     x = whole.clamp(-1, 1)
     moments = encode(encoder, x, [x.shape[2]])
     assert moments.shape == (batch, 2 * config.z_dim, frames, height, width)
     for chunks in ([1] + [step] * (frames - 1), [1 + step, step * (frames - 2)]):
-        assert torch.equal(encode(encoder, x, chunks), moments)
+        torch.testing.assert_close(encode(encoder, x, chunks), moments, rtol=0, atol=ROUNDING)
 
 
 def test_both_forms_of_the_causal_convolution_agree() -> None:

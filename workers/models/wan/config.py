@@ -37,6 +37,16 @@ class WanConfig:
         """Channels of one attention head."""
         return self.dim // self.num_heads
 
+    @property
+    def space_pairs(self) -> int:
+        """Rotary pairs of a head that stand for rows, and as many for columns."""
+        return self.head_dim // 6
+
+    @property
+    def time_pairs(self) -> int:
+        """Rotary pairs of a head that stand for time: the first ones."""
+        return self.head_dim // 2 - 2 * self.space_pairs
+
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens of a latent frame of `height` x `width`; ValueError if it does not divide into patches."""
         _, rows, columns = self.patch_size

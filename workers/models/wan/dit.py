@@ -4,7 +4,7 @@ Shape suffixes:
     B batch item      F latent frame       L token of the item's frames (frame-major, then row, then column)
     C latent channel  H, W latent height, width
     E model width     N attention head     D channel of one head      S attended key
-    R rotary pair of channels              T text row
+    T text row
 Attribute names are those of Wan2.1's checkpoints; there, and only there, a layer is called a block.
 """
 
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workers.models.api import Inputs, PageShape, SelfAttention, TextKV, sdpa
+from workers.models.rotary import Rotation, axis, ladder, rotate
 from workers.models.wan.config import WanConfig
 
-_LADDER_BASE = 10000.0
 _FEW_ROWS = 16
 """Products of fewer rows than this are padded: kernels for a handful of rows (CPU: below 4) round differently,
 so an item's bits would depend on its batch mates."""
@@ -34,51 +34,33 @@ class LayerInputs:
     """Time embedding of each frame."""
     e0_BF6E: Tensor
     """The same as shifts, scales and gates of a layer."""
-    rotation_BL1R: Tensor
-    """Rotary factors of each token."""
+    query_turn: Rotation
+    """By how much the queries of each token are turned, [B, L, 1, D]."""
+    key_turn: Rotation
+    """The same of its keys, as they are stored."""
     grid: tuple[int, int]
     """Rows and columns of patches of a frame."""
     text: TextKV
     attention: SelfAttention
 
 
-def _ladder(steps: int, device: torch.device) -> Tensor:
-    exponent = torch.arange(steps, dtype=torch.float64, device=device) / -steps
-    return torch.pow(_LADDER_BASE, exponent)
-
-
 def time_features(timestep_BF: Tensor, freq_dim: int) -> Tensor:
     """Sinusoids [B, F, freq_dim] in float64 of timesteps (0..1000): all cosines, then all sines."""
-    angle = timestep_BF.to(torch.float64).unsqueeze(-1) * _ladder(freq_dim // 2, timestep_BF.device)
+    angle = timestep_BF.to(torch.float64).unsqueeze(-1) * ladder(freq_dim // 2, timestep_BF.device)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def rotations(position_BF: Tensor, grid: tuple[int, int], head_dim: int) -> Tensor:
-    """Rotary factors exp(i angle) [B, L, 1, R] in complex64; float64 angles, so positions have no limit.
+def turns(position_BF: Tensor, grid: tuple[int, int], config: WanConfig) -> Rotation:
+    """By how much the channels of each token are turned, [B, L, 1, D].
 
     The pairs of a head serve time, then rows, then columns, each axis with its own ladder of frequencies.
-    Wan2.1 gives rows and columns head_dim // 6 pairs each, and time the rest.
     """
-    device = position_BF.device
-    rows, columns = grid
-    spatial = head_dim // 6
-
-    def axis(position: Tensor, pairs: int) -> Tensor:
-        angle = position.to(torch.float64).unsqueeze(-1) * _ladder(pairs, device)
-        return torch.complex(angle.cos().float(), angle.sin().float())
-
-    batch, frames = position_BF.shape
-    shape = (batch, frames, rows, columns, -1)
-    time = axis(position_BF, head_dim // 2 - 2 * spatial)[:, :, None, None].expand(shape)
-    row = axis(torch.arange(rows, device=device), spatial)[:, None].expand(shape)
-    column = axis(torch.arange(columns, device=device), spatial).expand(shape)
-    return torch.cat([time, row, column], -1).view(batch, frames * rows * columns, 1, head_dim // 2)
-
-
-def rotate(x_BLND: Tensor, rotation_BL1R: Tensor) -> Tensor:
-    """Channels (2i, 2i+1) rotated as one complex number, in float32, returned in the type of x."""
-    pairs = torch.view_as_complex(x_BLND.float().reshape(*x_BLND.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rotation_BL1R).flatten(-2).to(x_BLND.dtype)
+    device, (batch, frames), (rows, columns) = position_BF.device, position_BF.shape, grid
+    shape = (2, batch, frames, rows, columns, -1)
+    time = axis(position_BF, config.time_pairs)[:, :, :, None, None].expand(shape)
+    row = axis(torch.arange(rows, device=device), config.space_pairs)[:, None, None, :, None].expand(shape)
+    column = axis(torch.arange(columns, device=device), config.space_pairs)[:, None, None, None].expand(shape)
+    return Rotation(*torch.cat([time, row, column], -1).view(2, batch, frames * rows * columns, 1, -1))
 
 
 def _by_frame(x_BLE: Tensor, frames: int) -> Tensor:
@@ -150,7 +132,7 @@ class WanLayer(nn.Module):
 
     def _self_keys_values(self, a_BLE: Tensor, given: LayerInputs) -> tuple[Tensor, Tensor]:
         k_BLND, v_BLND = self.self_attn.keys_values(a_BLE)
-        return rotate(k_BLND, given.rotation_BL1R), v_BLND
+        return rotate(k_BLND, given.key_turn), v_BLND
 
     def modulations(self, e0_BF6E: Tensor) -> tuple[Tensor, ...]:
         """Shift, scale and gate of self-attention, then those of the feed-forward, [B, F, 1, E] each."""
@@ -160,7 +142,7 @@ class WanLayer(nn.Module):
         """Hidden states after this layer, whose number is `layer`."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulations(given.e0_BF6E)
         a_BLE = modulated(h_BLE, shift1, scale1, self.eps)
-        q_BLND = rotate(self.self_attn.queries(a_BLE), given.rotation_BL1R)
+        q_BLND = rotate(self.self_attn.queries(a_BLE), given.query_turn)
         k_BLND, v_BLND = self._self_keys_values(a_BLE, given)
         seen_BLND = given.attention.attend(layer, q_BLND, k_BLND, v_BLND)
         h_BLE = gated(h_BLE, gate1, self.self_attn.project(seen_BLND))
@@ -243,6 +225,7 @@ class WanModel(nn.Module):
             tokens_per_frame=tokens_per_frame,
             num_heads=self.config.num_heads,
             head_dim=self.config.head_dim,
+            time_pairs=self.config.time_pairs,
         )
 
     def encode_text(self, text_BTC: Tensor) -> TextKV:
@@ -294,11 +277,14 @@ class WanModel(nn.Module):
         batch, frames = inputs.timestep_BF.shape
         rows = batch * frames
         features = time_features(inputs.timestep_BF, self.config.freq_dim).to(self.dtype).flatten(0, 1)
+        query_turn = turns(inputs.position_BF, grid, self.config)
+        keys_BF = inputs.key_position_BF
         e = self.time_embedding(F.pad(features, (0, 0, 0, max(0, _FEW_ROWS - rows))))
         return LayerInputs(
             e_BFE=e[:rows].view(batch, frames, -1),
             e0_BF6E=self.time_projection(e)[:rows].view(batch, frames, 6, -1),
-            rotation_BL1R=rotations(inputs.position_BF, grid, self.config.head_dim),
+            query_turn=query_turn,
+            key_turn=query_turn if keys_BF is None else turns(keys_BF, grid, self.config),
             grid=grid,
             text=inputs.conditioning.text,
             attention=inputs.attention,
@@ -342,7 +328,7 @@ class WanPass:
     @property
     def shape(self) -> tuple[int, ...]:
         """See LayerPass."""
-        return (*self._given.rotation_BL1R.shape[:2], self._model.config.dim)
+        return (*self._given.query_turn.cos.shape[:2], self._model.config.dim)
 
     def enter(self) -> Tensor:
         """See LayerPass."""

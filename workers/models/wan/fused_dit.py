@@ -3,7 +3,7 @@
 Between its products and its attention, a layer norms, shifts, scales, rotates and adds. Each of these alone reads and
 writes all hidden states, which on a GPU takes as long as a good part of the products; fused they pass once. The results
 are those of the plain layers but for rounding: what stays in a kernel is not rounded to bfloat16 in between. Shape
-suffixes as in workers.models.wan.dit, and U 2 for the cosine and sine of an angle.
+suffixes as in workers.models.wan.dit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from workers.models.api import sdpa
 from workers.models.compiling import compiled
+from workers.models.rotary import Rotation, rotate_fused
 from workers.models.wan.dit import LayerInputs, WanLayer, WanModel, gated, modulated
 
 
@@ -31,21 +32,20 @@ class FusedLayer:
 
     def __call__(self, module: WanLayer, layer: int, h_BLE: Tensor, given: LayerInputs) -> Tensor:
         """As WanLayer.forward."""
-        turn_BL1RU = torch.view_as_real(given.rotation_BL1R)
-        q_BLND, k_BLND, v_BLND = self._before(module, h_BLE, given.e0_BF6E, turn_BL1RU)
+        q_BLND, k_BLND, v_BLND = self._before(module, h_BLE, given.e0_BF6E, given.query_turn, given.key_turn)
         seen_BLND = given.attention.attend(layer, q_BLND, k_BLND, v_BLND)
         text_BTND = given.text.k_BTND[layer], given.text.v_BTND[layer]
         return self._after(module, h_BLE, seen_BLND, given.e0_BF6E, text_BTND)
 
 
 def before_attention(
-    layer: WanLayer, h_BLE: Tensor, e0_BF6E: Tensor, turn_BL1RU: Tensor
+    layer: WanLayer, h_BLE: Tensor, e0_BF6E: Tensor, query_turn: Rotation, key_turn: Rotation
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries and keys, and values, [B, L, N, D] each, of a layer's self-attention."""
     shift_BF1E, scale_BF1E = layer.modulations(e0_BF6E)[:2]
     a_BLE = modulated(h_BLE, shift_BF1E, scale_BF1E, layer.eps)
     k_BLND, v_BLND = layer.self_attn.keys_values(a_BLE)
-    return rotated(layer.self_attn.queries(a_BLE), turn_BL1RU), rotated(k_BLND, turn_BL1RU), v_BLND
+    return rotate_fused(layer.self_attn.queries(a_BLE), query_turn), rotate_fused(k_BLND, key_turn), v_BLND
 
 
 def after_attention(
@@ -59,14 +59,6 @@ def after_attention(
     h_BLE = h_BLE + layer.cross_attn.project(sdpa(q_BLND, k_BTND, v_BTND))
     up, _, down = layer.ffn
     return gated(h_BLE, gate2_BF1E, down(with_gelu(up, modulated(h_BLE, shift_BF1E, scale_BF1E, layer.eps))))
-
-
-def rotated(x_BLND: Tensor, turn_BL1RU: Tensor) -> Tensor:
-    """workers.models.wan.dit.rotate in real numbers, which alone can be fused."""
-    even_BLNR, odd_BLNR = x_BLND.float().reshape(*x_BLND.shape[:-1], -1, 2).unbind(-1)
-    cos_BL1R, sin_BL1R = turn_BL1RU.unbind(-1)
-    turned = (even_BLNR * cos_BL1R - odd_BLNR * sin_BL1R, even_BLNR * sin_BL1R + odd_BLNR * cos_BL1R)
-    return torch.stack(turned, -1).flatten(-2).to(x_BLND.dtype)
 
 
 def with_gelu(up: nn.Module, x_BLE: Tensor) -> Tensor:
