@@ -34,10 +34,12 @@ from longtake.client.events import (
     StreamEvent,
 )
 from longtake.client.options import (
+    CHANGES,
     CODECS,
     DECODERS,
     PACES,
     CodecName,
+    ChangeName,
     CueAt,
     OptionError,
     PaceName,
@@ -50,6 +52,7 @@ from longtake.client.sync import SyncClient, SyncCue, SyncStream, SyncWatch
 from longtake.client.watch import Watch
 
 __all__ = [
+    "CHANGES",
     "CODECS",
     "DECODERS",
     "ENDINGS",
@@ -62,6 +65,7 @@ __all__ = [
     "Credentials",
     "CueAcceptedEvent",
     "CueAppliedEvent",
+    "ChangeName",
     "CueAt",
     "CueSummary",
     "CueSupersededEvent",

@@ -18,17 +18,13 @@ import torch
 from torch import Tensor
 
 from longtake.core.errors import Contradiction, InvalidField
-from longtake.core.recipe.blocks import BlockPlan
-from longtake.core.recipe.context import Context, Level
-from longtake.core.recipe.cues import CuePolicy, CueRule
 from longtake.core.recipe.geometry import Geometry
-from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
 from longtake.core.recipe.recipe import Recipe
-from longtake.core.recipe.steps import StepPlan
 from longtake.core.work import DecoderKind
 from workers.json_values import record, value
 from workers.models.api import Compute, Denoiser, LatentDecoder
 from workers.models.manifest import Manifest
+from workers.models.recipe_fields import RecipeFields
 from workers.models.tensor_files import SUFFIX, TensorFiles, files_of, is_finite, write_tensors
 from workers.models.wan.config import TaehvConfig, WanConfig, WanVAEConfig
 from workers.models.wan.dit import WanModel
@@ -127,7 +123,7 @@ def load_info(folder: Path) -> ModelInfo:
         _keys(table[section], None, f"{section}.")
     dit = record(WanConfig, table["dit"], "dit")
     vae = record(WanVAEConfig, table["vae"], "vae")
-    recipe = record(_RecipeFields, table["recipe"], "recipe").recipe()
+    recipe = record(RecipeFields, table["recipe"], "recipe").recipe()
     _keys(table["text"], ("kind",), "text.")
     return ModelInfo(
         name=value("name", table["name"], str),
@@ -287,42 +283,6 @@ def save_model(folder: Path, info: ModelInfo, dit: Mapping[str, Tensor], vae: Ma
 def _missing(folder: Path, name: str) -> InvalidField:
     allowed = f"a directory that holds {INFO_FILE}, {DIT_FILE} and {VAE_FILE}; {name} is missing"
     return InvalidField("model.path", str(folder), allowed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RecipeFields:
-    """A recipe as model.json has it: flat, with the block plan as one number."""
-
-    steps: tuple[int, ...]
-    shift: float
-    level: Level
-    frames_per_block: int
-    first_frames: int | None = None
-    window_frames: int | None
-    sink_frames: int = 0
-    positions: StreamPlaces = Numbering.ABSOLUTE
-    block_limit: int | None = None
-    commit_step: int = 0
-    commit_label: float | None = None
-    cue_change: CueRule = CueRule.SWAP
-    keep_sinks: bool | None = None
-
-    def recipe(self) -> Recipe:
-        """The recipe, checked as a whole."""
-        return Recipe(
-            steps=StepPlan(ladder=self.steps, shift=self.shift),
-            context=Context(
-                level=self.level,
-                window_frames=self.window_frames,
-                sink_frames=self.sink_frames,
-                commit_step=self.commit_step,
-                commit_label=self.commit_label,
-            ),
-            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
-            positions=Positions(stream=self.positions),
-            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
-            block_limit=self.block_limit,
-        )
 
 
 def _geometry(video: dict[str, Any], recipe: Recipe, dit: WanConfig, vae: WanVAEConfig) -> Geometry:

@@ -132,10 +132,6 @@ class Progress:
         """The same as `has_sent`, by the op."""
         return self.has_sent(self.graph.number_of(op), op.block)
 
-    def is_done(self, op: Op) -> bool:
-        """The same as `has_done`, by the op."""
-        return self.has_done(self.graph.number_of(op), op.block)
-
     def is_replay(self, chain: int, block: int) -> bool:
         """Whether the op of this block runs once more, now or soon, though it was done before."""
         replay = self.again.get(chain) if self.again else None
@@ -224,18 +220,12 @@ class Progress:
         return self.run_again(chain, stretches)
 
     def run_again(self, chain: int, stretches: Iterable[Stretch], *, is_renewal: bool = False) -> Replay | None:
-        """Run these ops of a chain once more; returns them, or None if there are none.
-
-        None of the chain's ops may be in flight.
-        """
+        """Run these ops of a chain, of which none is in flight, once more; returns them, or None if there are none."""
         if self.sent[chain] != self.done[chain] or chain in self.again:
-            at = f"sent to {self.sent[chain]} and done to {self.done[chain]}"
-            raise InternalFault(f"chain {chain}, {at}, cannot be replayed")
-        found = tuple(stretch for stretch in stretches if stretch.blocks)
-        if not found:
-            return None
-        replay = self.again[chain] = Replay(found, is_renewal=is_renewal)
-        return replay
+            raise InternalFault(f"chain {chain}, sent to {self.sent[chain]}, cannot be replayed")
+        if found := tuple(stretch for stretch in stretches if stretch.blocks):
+            self.again[chain] = Replay(found, is_renewal=is_renewal)
+        return self.again.get(chain)
 
     def lose(self, chains: Iterable[int]) -> None:
         """Go back, in these chains of one lane (or in that of decodes), to what is known of them elsewhere.
@@ -251,9 +241,9 @@ class Progress:
             self.sent[row.number] = self.done[row.number]
             if row.lane is not None and row.kind is Kind.DENOISE:
                 self._journalled[row.lane] = max(self._journalled.get(row.lane, 0), self.done[row.number])
-        for lane in {row.lane for row in rows if row.lane is not None} & self.renewed.keys():
-            if self.renewed[lane] >= self.done[self.graph.begins[lane]]:  # it has not begun that block: once more
-                del self.renewed[lane]
+        for lane in {row.lane for row in rows if row.lane in self.renewed}:
+            if lane is not None and self.renewed[lane] >= self.done[self.graph.begins[lane]]:
+                del self.renewed[lane]  # it has not begun that block: it is renewed once more
 
     def take_back(self, block: int) -> None:
         """Take back `block` and all later ones: their ops are sent again, and those in flight do not count."""
@@ -337,8 +327,7 @@ class Progress:
 
     def left_to_replay(self, chain: int) -> int:
         """How many ops of the chain are still to be done once more."""
-        replay = self.again.get(chain)
-        return 0 if replay is None else replay.left
+        return self.again[chain].left if chain in self.again else 0
 
     def boundary(self, lane: int) -> int | None:
         """The block that the lane begins next, if all its ops of the blocks before are done; None inside a block."""

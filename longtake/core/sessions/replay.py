@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from longtake.core.recipe.graph import Graph
+from longtake.core.recipe.ops import Op
 from longtake.core.recipe.renewals import Renewal
 
 
@@ -127,6 +129,10 @@ class Replays(dict[int, Replay]):
         """The blocks whose ops, of which none was sent, are sent together in the order of the blocks; else None."""
         replay = self.get(chain)
         return None if replay is None or replay.is_sent or not replay.stretch.is_joint else replay.stretch.blocks
+
+    def woken_by(self, op: Op, graph: Graph) -> tuple[int, ...]:
+        """The numbers of the chains whose next op may have waited until `op` was done, be it one that runs again."""
+        return (*graph.woken_by(op), graph.number_of(op)) if self else graph.woken_by(op)
 
     def renews(self, chain: int) -> bool:
         """Whether ops of the chain run once more because a prompt changes, and nothing was lost."""

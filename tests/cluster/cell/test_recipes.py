@@ -61,7 +61,8 @@ async def test_all_recipes_at_once_are_each_the_oracles(model: Path) -> None:
     hashes = await served(model, *NAMES)
     for name in NAMES:
         assert hashes.of(name) == right(model, name), name
-    assert len({tuple(right(model, name)) for name in NAMES}) == len(NAMES), "no two recipes make the same"
+    others = [name for name in NAMES if name != "longlive"]  # the same as `sinks` until a prompt changes
+    assert len({tuple(right(model, name)) for name in others}) == len(others), "no two recipes make the same"
     batches = [
         effect.work
         for effect in hashes.effects

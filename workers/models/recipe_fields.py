@@ -1,0 +1,48 @@
+"""A recipe in model.json: flat, as it always was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longtake.core.recipe.blocks import BlockPlan
+from longtake.core.recipe.context import Context, Level
+from longtake.core.recipe.cues import CuePolicy, CueRule
+from longtake.core.recipe.positions import Numbering, Positions, StreamPlaces
+from longtake.core.recipe.recipe import Recipe
+from longtake.core.recipe.steps import StepPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeFields:
+    """A recipe as model.json has it: flat, with the block plan as one number."""
+
+    steps: tuple[int, ...]
+    shift: float
+    level: Level
+    frames_per_block: int
+    first_frames: int | None = None
+    window_frames: int | None
+    sink_frames: int = 0
+    positions: StreamPlaces = Numbering.ABSOLUTE
+    block_limit: int | None = None
+    commit_step: int = 0
+    commit_label: float | None = None
+    cue_change: CueRule = CueRule.SWAP
+    keep_sinks: bool | None = None
+
+    def recipe(self) -> Recipe:
+        """The recipe, checked as a whole."""
+        return Recipe(
+            steps=StepPlan(ladder=self.steps, shift=self.shift),
+            context=Context(
+                level=self.level,
+                window_frames=self.window_frames,
+                sink_frames=self.sink_frames,
+                commit_step=self.commit_step,
+                commit_label=self.commit_label,
+            ),
+            blocks=BlockPlan(frames=self.frames_per_block, first_frames=self.first_frames),
+            positions=Positions(stream=self.positions),
+            cues=CuePolicy(change=self.cue_change, keep_sinks=self.keep_sinks),
+            block_limit=self.block_limit,
+        )
