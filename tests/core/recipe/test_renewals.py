@@ -1,4 +1,4 @@
-"""What a recache does, by hand: LongLive's window of 12 frames with 3 sinks in blocks of 3, and what differs from it."""
+"""What a recache does, by hand: LongLive's window of 12 frames with 3 sinks, in blocks of 3, and others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from longtake.core.errors import InvalidField
 from longtake.core.recipe.context import Level
 from longtake.core.recipe.cues import Change, CuePolicy, CueRule
-from tests.core.support.recaching import BLOCKS, EVERY, recaching
 from tests.core.support.recached import read_by, recached
+from tests.core.support.recaching import BLOCKS, EVERY, recaching
 
 KEPT = recaching(CueRule.JOINT, sinks=3, keep=True, window=12).renewing
 MOVED = recaching(CueRule.JOINT, sinks=3, keep=False, window=12).renewing
@@ -76,7 +76,7 @@ def test_a_cue_swaps_under_any_recipe_and_recaches_where_that_says_how() -> None
     joint, plain = CuePolicy(change=CueRule.JOINT), CuePolicy()
     assert [joint.of(asked) for asked in (None, *Change)] == [Change.RECACHE, Change.SWAP, Change.RECACHE]
     assert [plain.of(asked) for asked in (None, Change.SWAP)] == [Change.SWAP, Change.SWAP]
-    with pytest.raises(InvalidField, match="cue.change"):
+    with pytest.raises(InvalidField, match=r"cue\.change"):
         plain.of(Change.RECACHE)
 
 
